@@ -1,0 +1,40 @@
+"""The built-in computations, one file each, found by name.
+
+The catalogue names modules instead of importing them: a command imports only the computation it runs.
+Other distributions add theirs under the entry point group ``mapreduce_rq.computations``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.errors import UnknownComputation
+
+CATALOGUE: dict[str, tuple[str, str]] = {
+    # name: (module:class, the line that `mrq compute --help` shows)
+    "exp": ("mapreduce_rq.computations.exp:Exp", "e^x by its power series, correct to the last bit"),
+}
+
+ENTRY_POINTS = "mapreduce_rq.computations"
+
+
+def load(name: str) -> type[Computation[Any]]:
+    """The computation class of this name. Raises UnknownComputation with the nearest name."""
+    if name in CATALOGUE:
+        module, _, attribute = CATALOGUE[name][0].partition(":")
+        found = getattr(import_module(module), attribute)
+    else:
+        extra = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+        if name not in extra:
+            known = [*CATALOGUE, *extra]
+            near = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise UnknownComputation(f"no computation is called {name!r}: {hint}")
+        found = extra[name].load()
+    assert isinstance(found, type), name
+    assert issubclass(found, Computation), name
+    return found

@@ -1,0 +1,184 @@
+"""e^x by its power series, in exact rational arithmetic with one rounding at the very end.
+
+Sums of rounded terms are useless under cancellation: at x = -30 they have no correct digit. Here the sum of N terms is
+an exact fraction T/Q (``mapreduce_rq.core.series``), and what is left out is bounded by
+
+    |e^x - S_N| <= |a_N| / (1 - |x|/(N+1))   for N + 1 > |x|,   |a_N| = |P/Q| |x| / N
+
+because the following terms shrink at least as fast as that geometric series.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from mapreduce_rq.computations.exp_plan import Decided, Planned, plan
+from mapreduce_rq.core.computation import MAX_TERMS, Computation
+from mapreduce_rq.core.outcome import More, Outcome, Progress
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.rational import Rational, number_text, parse_rational
+from mapreduce_rq.core.rounding import decided_double, nearest_double, scaled_ratio, upper_text
+from mapreduce_rq.core.series import Piece, Series, SeriesReducer, geometric
+from mapreduce_rq.errors import BadParameter
+
+
+class ExpParams(Params, frozen=True, kw_only=True):
+    """x, and how many terms."""
+
+    x: Annotated[
+        str,
+        msgspec.Meta(description="the exponent, taken exactly: 2, -0.1, 1/3, 1e-9, or a double as 0x1.8p+1"),
+    ]
+    terms: (
+        Annotated[
+            int, msgspec.Meta(description="how many terms; absent: as many as decide the last bit", ge=1, le=MAX_TERMS)
+        ]
+        | None
+    ) = None
+
+
+class Exp(Computation[Series]):
+    """e^x by its power series x^n/n!, correct to the last bit.
+
+    Without ``terms``: the double nearest to e^x. With ``terms``: the double nearest to the exact sum of that many
+    terms. Either way the bound is the proven distance from that exact sum to e^x; with so few terms that they are not
+    yet shrinking there is no bound, and none is printed. A term costs about a microsecond.
+    """
+
+    name: ClassVar[str] = "exp"
+    summary: ClassVar[str] = "e^x by its power series, correct to the last bit"
+    Params = ExpParams
+    seconds_per_term: ClassVar[float | None] = 2e-6
+
+    def __init__(self, params: ExpParams) -> None:
+        super().__init__(params)
+        try:
+            self.x = parse_rational(params.x)
+        except ValueError as error:
+            raise BadParameter(f"exp: x: {error}") from None
+        self.reducer = SeriesReducer()
+        self.plan: Planned = plan(self.x, params.terms)
+        self.total: int | None = self.plan.total
+
+    @classmethod
+    def create(cls, raw: dict[str, Any]) -> Computation[Any]:
+        given = raw.get("x")
+        if given is not None:
+            try:
+                raw = {**raw, "x": number_text(given)}
+            except (TypeError, ValueError) as error:
+                raise BadParameter(f"exp: x: {error}") from None
+        return super().create(raw)
+
+    def map(self, lo: int, hi: int) -> Series:
+        return Series((geometric(self.x.num, self.x.den, lo, hi),))
+
+    def finish(self, partial: Series, terms: int) -> Outcome | More:
+        if self.plan.decided is not None:
+            return self._outcome_decided(self.plan.decided)
+        if terms == 0:
+            return self._outcome(math.nan, None, 0)
+        piece = partial.whole()
+        asked = self.params.terms
+        ended_early = terms < self.plan.total
+        tail = tail_bound(self.x, piece)
+        if terms == asked or ended_early:
+            return self._outcome(nearest_double(piece.t, piece.q), tail, terms, ended_early=ended_early)
+        value = None
+        if tail is not None:
+            value = decided_double(piece.t, piece.q, tail.num, tail.den)
+        elif self.x.num > 0 and math.isinf(nearest_double(piece.t, piece.q)):
+            value = math.inf  # all further terms are positive
+        if value is None:
+            more = terms + max(8, terms // 8)
+            return More(more if asked is None else min(more, asked))
+        return self._outcome(value, tail, terms)
+
+    def peek(self, partial: Series, terms: int) -> Progress | None:
+        if not partial.pieces or partial.pieces[0].lo != 0:
+            return None
+        value, scale, power = 0.0, 1.0, 0  # scale 2^power is the product of P/Q so far
+        try:
+            for piece in partial.pieces:
+                part, e = scaled_ratio(piece.t, piece.q)
+                value += math.ldexp(scale * part, power + e)
+                factor, e = scaled_ratio(piece.p, piece.q)
+                scale, shift = math.frexp(scale * factor)
+                power += e + shift
+            count = partial.pieces[-1].hi
+            x = self.x.num / self.x.den
+            error = None
+            if count + 1 > abs(x):
+                error = math.ldexp(abs(scale * x / count) / (1 - abs(x) / (count + 1)), power) + abs(value) * 2.0**-45
+        except OverflowError:
+            return None  # beyond doubles on the way, as large negative x are
+        if error is None:
+            return Progress(value=f"{value:.15g}", number=value)
+        return Progress(value=f"{value:.15g}", number=value, error=error, bound_kind="proven")
+
+    def _outcome(self, value: float, tail: Rational | None, terms: int, *, ended_early: bool = False) -> Outcome:
+        asked = self.params.terms
+        overflow = math.isinf(value)
+        notes = []
+        if ended_early:
+            notes.append(f"ended after {terms} of {self.plan.total} terms")
+        elif asked is None:
+            notes.append("the double nearest to e^x")
+        elif terms < asked:
+            notes.append(f"{asked} asked, {terms} used: the others cannot change the double")
+        if tail is None and not ended_early:
+            notes.append(f"no bound: {terms} terms are too few for x = {_short(self.x)}, they are not yet shrinking")
+        bound: str | None
+        if overflow or tail is None:
+            bound, kind = None, "none"
+        elif tail.num == 0:
+            bound, kind = "0", "exact"
+        else:
+            bound, kind = upper_text(*tail), "proven"
+        return Outcome(
+            value=repr(value),
+            number=value,
+            bound=bound,
+            bound_kind=kind,  # type: ignore[arg-type]  # one of the literals, by the branches above
+            native=value,
+            details=self._details(overflow=overflow, underflow=value == 0),
+            notes=tuple(notes),
+        )
+
+    def _outcome_decided(self, decided: Decided) -> Outcome:
+        underflow = decided.value == 0
+        notes = [decided.why]
+        if self.params.terms is not None:
+            notes.append(f"{self.params.terms} asked, 0 used")
+        return Outcome(
+            value=repr(decided.value),
+            number=decided.value,
+            bound=decided.bound,
+            bound_kind="none" if decided.bound is None else "proven",
+            native=decided.value,
+            details=self._details(overflow=math.isinf(decided.value), underflow=underflow),
+            notes=tuple(notes),
+        )
+
+    def _details(self, *, overflow: bool, underflow: bool) -> dict[str, Any]:
+        exact = str(self.x)
+        if len(exact) > max(100, len(self.params.x)):
+            exact = self.params.x  # just as exact, and 1e-3000 is easier to read
+        return {"x": exact, "overflow": overflow, "underflow": underflow}
+
+
+def tail_bound(x: Rational, piece: Piece) -> Rational | None:
+    """A bound on the sum of what follows ``piece``, which begins at 0; None where the terms may still grow."""
+    count = piece.hi
+    room = (count + 1) * x.den - abs(x.num)
+    if room <= 0:
+        return None
+    return Rational(abs(piece.p) * abs(x.num) * (count + 1), abs(piece.q) * count * room)
+
+
+def _short(x: Rational) -> str:
+    text = str(x)
+    return text if len(text) <= 40 else f"{text[:37]}..."

@@ -1,0 +1,131 @@
+"""How many terms of e^x decide its double, and where none is needed at all.
+
+Estimates here use logarithms in doubles. Where they only choose a number of terms nothing depends on them: ``finish``
+proves the rounding from the exact sum and asks for more if they were too few. Where they *decide* a result, a margin
+of SLACK (absolute) and 1e-12 (relative), millions of times the error of the logarithms, makes them proofs.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+from mapreduce_rq.core.rational import Rational
+
+DECISIVE_BITS = 53 + 12
+"""Aim for a tail this many bits below the result: it fails to decide the double once in some thousand x."""
+
+ALWAYS = 1000
+"""Terms that were asked for are all used up to here: they cost a millisecond, and the bound gets what was paid for."""
+
+OVERFLOWS = Rational(70979, 100)  # > 1024 ln 2 = 709.782712...: beyond every double
+UNDERFLOWS = Rational(-74514, 100)  # < -1075 ln 2 = -745.133219...: below half of the smallest double
+SLACK = 2.0
+
+
+class Decided(NamedTuple):
+    """A result that needs no terms, with the reason."""
+
+    value: float
+    bound: str | None
+    why: str
+
+
+class Planned(NamedTuple):
+    """How many terms to begin with, or a result already."""
+
+    total: int
+    decided: Decided | None = None
+
+
+def plan(x: Rational, asked: int | None) -> Planned:
+    """The terms to compute for e^x, or for the sum of ``asked`` terms of its series."""
+    if x.num == 0:
+        return Planned(1)
+    if asked is None:
+        if at_least(x, OVERFLOWS):
+            return Planned(0, Decided(math.inf, None, "e^x is larger than the largest double: x > 1024 ln 2"))
+        if at_least(UNDERFLOWS, x):
+            why = "e^x is below half of the smallest double: x < -1075 ln 2"
+            return Planned(0, Decided(0.0, "2.471e-324", why))
+        return Planned(enough(x))
+    decided = _decide_sum(x, asked)
+    if decided is not None:
+        return Planned(0, decided)
+    if asked <= ALWAYS or at_least(UNDERFLOWS, x):
+        return Planned(asked)
+    return Planned(min(asked, max(ALWAYS, enough(x))))
+
+
+def enough(x: Rational, bits: int = DECISIVE_BITS) -> int:
+    """About how many terms leave a tail ``bits`` bits below e^x (or below 2^-1022, if that is more)."""
+    size = log2_abs(x)
+    result = max(x.num / x.den * math.log2(math.e), -1022.0)
+    low, high = 0, 1
+    while _log2_tail(size, high) > result - bits:
+        low, high = high, high * 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _log2_tail(size, middle) > result - bits:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def log2_abs(x: Rational) -> float:
+    """log2 |x|, also where x itself is no double; x is not 0."""
+    return math.log2(abs(x.num)) - math.log2(x.den)
+
+
+def log2_term(size: float, n: int) -> float:
+    """About log2 of |x|^n / n! for log2 |x| = ``size``."""
+    return n * size - math.lgamma(n + 1) * math.log2(math.e)
+
+
+def at_least(x: Rational, y: Rational) -> bool:
+    """Whether x >= y, exactly."""
+    return x.num * y.den >= y.num * x.den
+
+
+def _log2_tail(size: float, count: int) -> float:
+    """About log2 of the bound on what follows ``count`` terms; infinite while they still grow."""
+    if size > math.log2(count + 1) - 1e-9:
+        return math.inf
+    return log2_term(size, count) - math.log2(1 - 2 ** (size - math.log2(count + 1)))
+
+
+def _decide_sum(x: Rational, asked: int) -> Decided | None:
+    """The double of the sum of ``asked`` terms where bounds alone give it: an infinity, or zero."""
+    size = log2_abs(x)
+    if x.num > 0:
+        # one term is a lower bound of them all, and the largest is the one at n = x or the last
+        n = asked - 1 if size > 55 else min(asked - 1, x.num // x.den)
+        if _surely(log2_term(size, n), n, size) > 1025:
+            return Decided(math.inf, None, f"the sum is larger than the largest double: term {n} alone is")
+        return None
+    # alternating: while the terms grow the last one exceeds all before it, afterwards the first one left out rules
+    if size > math.log2(asked):
+        leading, ratio = asked - 1, 2 ** (math.log2(asked - 1) - size) if asked > 1 else 0.0
+    else:
+        leading, ratio = asked, 2 ** (size - math.log2(asked + 1))
+    if ratio < 1 - 1e-9:
+        least = _surely(log2_term(size, leading) + math.log2(1 - ratio), leading, size)
+        if least > 1025:
+            value = math.inf if asked % 2 else -math.inf
+            return Decided(value, None, f"the sum is beyond the largest double: term {leading} leads it")
+    if at_least(UNDERFLOWS, x) and _log2_tail(size, asked) + _margin(asked, size) < -1085:
+        # |S_N| <= e^-745.14 + 2^-1085 < 2^-1075
+        why = f"both e^x and what follows {asked} terms are below half of the smallest double"
+        return Decided(0.0, "2.471e-324", why)
+    return None
+
+
+def _margin(n: int, size: float) -> float:
+    """More than the error of :func:`log2_term`."""
+    return SLACK + 1e-12 * (n * abs(size) + 2 * math.lgamma(n + 1))
+
+
+def _surely(estimate: float, n: int, size: float) -> float:
+    """A value that log2 of the term certainly exceeds."""
+    return estimate - _margin(n, size)
