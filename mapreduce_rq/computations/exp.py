@@ -21,7 +21,7 @@ from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.rational import Rational, number_text, parse_rational
 from mapreduce_rq.core.rounding import decided_double, nearest_double, scaled_ratio, upper_text
-from mapreduce_rq.core.series import Piece, Series, SeriesReducer, geometric
+from mapreduce_rq.core.series import Piece, SeriesReducer, geometric
 from mapreduce_rq.errors import BadParameter
 
 
@@ -40,7 +40,7 @@ class ExpParams(Params, frozen=True, kw_only=True):
     ) = None
 
 
-class Exp(Computation[Series]):
+class Exp(Computation[Piece]):
     """e^x by its power series x^n/n!, correct to the last bit.
 
     Without ``terms``: the double nearest to e^x. With ``terms``: the double nearest to the exact sum of that many
@@ -73,51 +73,45 @@ class Exp(Computation[Series]):
                 raise BadParameter(f"exp: x: {error}") from None
         return super().create(raw)
 
-    def map(self, lo: int, hi: int) -> Series:
-        return Series((geometric(self.x.num, self.x.den, lo, hi),))
+    def map(self, lo: int, hi: int) -> Piece:
+        return geometric(self.x.num, self.x.den, lo, hi)
 
-    def finish(self, partial: Series, terms: int) -> Outcome | More:
+    def finish(self, partial: Piece, terms: int) -> Outcome | More:
         if self.plan.decided is not None:
             return self._outcome_decided(self.plan.decided)
         if terms == 0:
             return self._outcome(math.nan, None, 0)
-        piece = partial.whole()
         asked = self.params.terms
         ended_early = terms < self.plan.total
-        tail = tail_bound(self.x, piece)
+        tail = tail_bound(self.x, partial)
         if terms == asked or ended_early:
-            return self._outcome(nearest_double(piece.t, piece.q), tail, terms, ended_early=ended_early)
+            return self._outcome(nearest_double(partial.t, partial.q), tail, terms, ended_early=ended_early)
         value = None
         if tail is not None:
-            value = decided_double(piece.t, piece.q, tail.num, tail.den)
-        elif self.x.num > 0 and math.isinf(nearest_double(piece.t, piece.q)):
+            value = decided_double(partial.t, partial.q, tail.num, tail.den)
+        elif self.x.num > 0 and math.isinf(nearest_double(partial.t, partial.q)):
             value = math.inf  # all further terms are positive
         if value is None:
             more = terms + max(8, terms // 8)
             return More(more if asked is None else min(more, asked))
         return self._outcome(value, tail, terms)
 
-    def peek(self, partial: Series, terms: int) -> Progress | None:
-        if not partial.pieces or partial.pieces[0].lo != 0:
+    def peek(self, partial: Piece, terms: int) -> Progress | None:
+        if partial.lo != 0:
             return None
-        value, scale, power = 0.0, 1.0, 0  # scale 2^power is the product of P/Q so far
         try:
-            for piece in partial.pieces:
-                part, e = scaled_ratio(piece.t, piece.q)
-                value += math.ldexp(scale * part, power + e)
-                factor, e = scaled_ratio(piece.p, piece.q)
-                scale, shift = math.frexp(scale * factor)
-                power += e + shift
-            count = partial.pieces[-1].hi
-            x = self.x.num / self.x.den
-            error = None
-            if count + 1 > abs(x):
-                error = math.ldexp(abs(scale * x / count) / (1 - abs(x) / (count + 1)), power) + abs(value) * 2.0**-45
+            ratio, power = scaled_ratio(partial.t, partial.q)
+            value = math.ldexp(ratio, power)
+            if terms + 1 <= abs(self.x.num) / self.x.den:
+                return Progress(value=f"{value:.15g}", number=value)
+            ratio, power = scaled_ratio(abs(partial.p), partial.q)
+            x = abs(self.x.num) / self.x.den
+            tail = math.ldexp(ratio * x / terms / (1 - x / (terms + 1)), power)
         except OverflowError:
-            return None  # beyond doubles on the way, as large negative x are
-        if error is None:
-            return Progress(value=f"{value:.15g}", number=value)
-        return Progress(value=f"{value:.15g}", number=value, error=error, bound_kind="proven")
+            return None  # beyond doubles, as on the way to e^-1000
+        return Progress(
+            value=f"{value:.15g}", number=value, error=tail * (1 + 2**-40) + abs(value) * 2**-48, bound_kind="proven"
+        )
 
     def _outcome(self, value: float, tail: Rational | None, terms: int, *, ended_early: bool = False) -> Outcome:
         asked = self.params.terms

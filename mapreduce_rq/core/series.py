@@ -18,10 +18,10 @@ only neighbours merge.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-from mapreduce_rq.core.integers import BIG_BITS, big_type, from_bytes, to_bytes
+from mapreduce_rq.core.integers import BIG_BITS, big_type, from_bytes
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.span import Span
 
@@ -47,50 +47,6 @@ class Piece(NamedTuple):
 
 EMPTY = Piece(0, 0, 1, 1, 1, 0)
 """No terms: neighbour of every piece."""
-
-
-class Series:
-    """The terms of one span, in an order of pieces that are merged when they have become equally large.
-
-    Adding terms one by one to a single piece would cost the square of their number; so the last pieces wait, as
-    the digits of a binary counter do, until one of like size comes. Equal if their spans and sums are equal.
-    """
-
-    __slots__ = ("pieces",)
-
-    def __init__(self, pieces: Iterable[Piece] = ()) -> None:
-        self.pieces = list(pieces)
-
-    def append(self, piece: Piece) -> None:
-        """Take in the piece that begins where the last one ends. Raises ValueError for any other."""
-        pieces = self.pieces
-        while pieces:
-            last = pieces[-1]
-            if last[1] != piece[0]:
-                raise ValueError(f"{Span(*last[:2])} and {Span(*piece[:2])} are not neighbours in this order")
-            if last[1] - last[0] > piece[1] - piece[0]:
-                break
-            piece = join(last, piece)
-            del pieces[-1]
-        pieces.append(piece)
-
-    def whole(self) -> Piece:
-        """All pieces as one."""
-        pieces = self.pieces
-        if not pieces:
-            return EMPTY
-        while len(pieces) > 1:
-            last = pieces.pop()
-            pieces[-1] = join(pieces[-1], last)
-        return pieces[0]
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Series) and self.whole() == other.whole()
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
-
-    def __repr__(self) -> str:
-        return f"Series({' '.join(str(Span(*piece[:2])) for piece in self.pieces)})"
 
 
 def join(left: Piece, right: Piece) -> Piece:
@@ -137,42 +93,55 @@ def geometric(num: int, den: int, lo: int, hi: int) -> Piece:
     return Piece(lo, hi, num ** (hi - lo), q, 1, t)
 
 
-class SeriesReducer(Reducer[Series]):
-    """Spans of a rational series; only neighbours merge, the earlier on the left."""
+class SeriesReducer(Reducer[Piece]):
+    """Pieces of a rational series; only neighbours merge, the earlier on the left."""
 
     name: ClassVar[str] = "series"
     law: ClassVar[Law] = Law.ORDERED
 
-    def zero(self) -> Series:
-        return Series()
+    def zero(self) -> Piece:
+        return EMPTY
 
-    def merge(self, left: Series, right: Series) -> Series:
-        for piece in right.pieces:
-            left.append(piece)
-        return left
+    def merge(self, left: Piece, right: Piece) -> Piece:
+        if left[0] == left[1]:
+            return right
+        return join(left, right) if right[0] != right[1] else left
 
-    def encode(self, partial: Series) -> bytes:
-        lo, hi, p, q, b, t = partial.whole()
+    def encode(self, partial: Piece) -> bytes:
+        # written out, as decode is: these run once for every term of the finest cut
+        lo, hi, p, q, b, t = partial
         if lo == hi:
             return b""
-        numbers = to_bytes(p), to_bytes(q), to_bytes(b), to_bytes(t)
-        return _HEADER.pack(lo, hi, *map(len, numbers)) + b"".join(numbers)
+        lp, lq = p.bit_length() // 8 + 1, q.bit_length() // 8 + 1
+        lb, lt = b.bit_length() // 8 + 1, t.bit_length() // 8 + 1
+        return b"".join(
+            (
+                _HEADER.pack(lo, hi, lp, lq, lb, lt),
+                p.to_bytes(lp, "little", signed=True),
+                q.to_bytes(lq, "little", signed=True),
+                b.to_bytes(lb, "little", signed=True),
+                t.to_bytes(lt, "little", signed=True),
+            )
+        )
 
-    def decode(self, data: bytes) -> Series:
+    def decode(self, data: bytes) -> Piece:
         if not data:
-            return Series()
+            return EMPTY
         if len(data) < _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for a piece of a series")
-        lo, hi, *lengths = _HEADER.unpack_from(data)
+        lo, hi, lp, lq, lb, lt = _HEADER.unpack_from(data)
         if not 0 <= lo < hi:
             raise ValueError(f"{Span(lo, hi)} is not a span of terms")
-        if _HEADER.size + sum(lengths) != len(data) or 0 in lengths:
-            raise ValueError(f"{len(data)} bytes do not hold integers of {lengths} bytes")
-        numbers, at = [], _HEADER.size
-        for length in lengths:
-            numbers.append(from_bytes(data[at : at + length]))
-            at += length
-        p, q, b, t = numbers
+        at_q = _HEADER.size + lp
+        at_b = at_q + lq
+        at_t = at_b + lb
+        if at_t + lt != len(data):
+            raise ValueError(f"{len(data)} bytes do not hold integers of {lp}, {lq}, {lb} and {lt} bytes")
+        p, q = from_bytes(data[_HEADER.size : at_q]), from_bytes(data[at_q:at_b])
+        b, t = from_bytes(data[at_b:at_t]), from_bytes(data[at_t:])
         if q == 0 or b == 0:
             raise ValueError("a piece of a series cannot have the denominator 0")
-        return Series([Piece(lo, hi, p, q, b, t)])
+        return Piece(lo, hi, p, q, b, t)
+
+    def gap(self, lo: int, hi: int) -> Piece:
+        raise ValueError(f"a series cannot leave out {Span(lo, hi)}: every later term is a multiple of those before")
