@@ -1,0 +1,53 @@
+"""What every test may ask for: a real server, a queue name of its own, and the same examples in every CI run."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+
+from tests.servers import FLAVOURS, IN_CI, RealServer, need_server
+
+settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
+settings.register_profile("dev", max_examples=100, deadline=None, print_blob=True)
+settings.load_profile("ci" if IN_CI else "dev")
+
+FreshServer = Callable[..., RealServer]
+
+
+@pytest.fixture(scope="session", params=FLAVOURS)
+def server(request: pytest.FixtureRequest) -> Iterator[RealServer]:
+    """A running server, one of each flavour for all tests: use keys under ``queue`` only, and leave it running."""
+    need_server(request.param)
+    with RealServer(request.param) as running:
+        yield running
+
+
+@pytest.fixture
+def server_url(server: RealServer) -> str:
+    """The URL of ``server``, password included."""
+    return server.url
+
+
+@pytest.fixture
+def queue() -> str:
+    """A queue name that no other test uses."""
+    return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def fresh_server() -> Iterator[FreshServer]:
+    """Makes servers for this test alone: ``fresh_server("redis", aof=True, tcp=True, maxmemory="1mb")``."""
+    made: list[RealServer] = []
+
+    def make(flavour: str = "valkey", **options: Any) -> RealServer:
+        need_server(flavour)
+        made.append(RealServer(flavour, **options))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.stop()
