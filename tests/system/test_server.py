@@ -321,3 +321,17 @@ with EmbeddedServer.start() as server:
     server.wait_ready()
 """
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+
+
+def test_starting_one_waits_for_no_heavy_import() -> None:
+    code = """
+import sys
+from mapreduce_rq.runtime.server import EmbeddedServer
+with EmbeddedServer.start():
+    print(*sys.modules)
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+    heavy = {"ctypes", "msgspec", "numpy", "pathlib", "redis", "rich", "rq", "signal", "socket", "subprocess", "typer"}
+    assert heavy & set(loaded.split()) == set()
