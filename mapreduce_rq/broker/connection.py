@@ -1,0 +1,165 @@
+"""Where the server is and how to reach it: URLs, passwords, TLS, Sentinel; one pinned connection factory.
+
+redis-py retries, pings and negotiates differently depending on the constructor, and a retried pop loses a task.
+Everything that could repeat or hide a command is pinned off here; our own loops decide what to do after an error.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.connection import AbstractConnection
+from redis.maint_notifications import MaintNotificationsConfig
+from redis.retry import Retry
+
+from mapreduce_rq.errors import BadURL, BrokerDown
+
+CONNECT_SECONDS = 3.0
+BLOCK_SECONDS = 5.0
+"""The longest a blocking command waits on the server; the socket waits ``ANSWER_SECONDS``, well beyond it."""
+ANSWER_SECONDS = 10.0
+_SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False}
+_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One way to a server. ``str()`` is the URL without its password."""
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str = ""  # of a unix socket; then host and port mean nothing
+    db: int = 0
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    tls: bool = False
+    tls_options: tuple[tuple[str, str], ...] = ()
+    sentinels: tuple[tuple[str, int], ...] = ()
+    service: str = ""
+    sentinel_password: str | None = field(default=None, repr=False)
+
+    def __str__(self) -> str:
+        user = f"{self.username or ''}:***@" if self.password else ""
+        tail = f"/{self.db}" if self.db else ""
+        if self.path:
+            return f"unix://{user}{self.path}{f'?db={self.db}' if self.db else ''}"
+        if self.sentinels:
+            hosts = ",".join(f"{host}:{port}" for host, port in self.sentinels)
+            return f"redis+sentinel://{user}{hosts}/{self.service}{tail}"
+        return f"redis{'s' if self.tls else ''}://{user}{self.host}:{self.port}{tail}"
+
+
+def parse_url(url: str) -> Endpoint:
+    """The endpoint of a URL. Raises BadURL with one line that never shows a password.
+
+    redis:// rediss:// valkey:// valkeys:// host[:port][/db], unix://[user:password@]/path[?db=N],
+    redis+sentinel://host[:port][,host…]/service[/db]. A password may come from MRQ_PASSWORD or the file
+    named by MRQ_PASSWORD_FILE instead, which keeps it out of the process list.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    if not separator:
+        raise BadURL("a URL looks like redis://host:6379/0, rediss://…, unix:///path, redis+sentinel://host:26379/service")
+    if scheme not in _SCHEMES and scheme != "unix":
+        raise BadURL(f"unknown URL scheme {scheme}://: use {', '.join(_SCHEMES)} or unix")
+    try:
+        parts = urlsplit(f"x://{rest}")
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        credentials, at, hosts = parts.netloc.rpartition("@")
+        username, _, password = credentials.partition(":") if at else ("", "", "")
+        endpoint = Endpoint(
+            username=unquote(username) or None, password=unquote(password) or _password(), db=int(options.pop("db", "0"))
+        )
+        if scheme == "unix":
+            if hosts or not parts.path:
+                raise BadURL("a unix URL looks like unix:///path/to/socket (three slashes)")
+            endpoint = replace(endpoint, path=unquote(parts.path))
+        elif scheme == "redis+sentinel":
+            service, _, db = parts.path.strip("/").partition("/")
+            if not service:
+                raise BadURL("a sentinel URL names the service: redis+sentinel://host:26379/service")
+            addresses = tuple(_address(host, 26379) for host in hosts.split(","))
+            endpoint = replace(endpoint, sentinels=addresses, service=service, db=int(db or endpoint.db))
+        else:
+            host, port = _address(hosts, 6379)
+            db = parts.path.strip("/")
+            endpoint = replace(endpoint, host=host, port=port, db=int(db or endpoint.db), tls=_SCHEMES[scheme])
+        endpoint = replace(endpoint, sentinel_password=options.pop("sentinel_password", None))
+        tls = {name: options.pop(name) for name in list(options) if name in _TLS_OPTIONS}
+        if options:
+            raise BadURL(f"unknown option {sorted(options)[0]} in the URL: there are db, sentinel_password, {', '.join(sorted(_TLS_OPTIONS))}")
+    except ValueError:
+        raise BadURL(f"cannot read the {scheme}:// URL: host, port (1 to 65535) and database must be plain") from None
+    return replace(endpoint, tls_options=tuple(tls.items()))
+
+
+def _address(text: str, port: int) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    found = parts.port if parts.port is not None else port
+    if not 1 <= found <= 65535:
+        raise ValueError(text)
+    return parts.hostname or "localhost", found
+
+
+def _password() -> str | None:
+    if path := os.environ.get("MRQ_PASSWORD_FILE"):
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read().strip()
+        except OSError as error:
+            raise BadURL(f"cannot read MRQ_PASSWORD_FILE: {error.strerror}") from None
+    return os.environ.get("MRQ_PASSWORD") or None
+
+
+def connection(endpoint: Endpoint) -> AbstractConnection:
+    """A connection object, not yet connected: no retries, no pings, no negotiation, RESP2.
+
+    Raises BrokerDown if no sentinel knows the master.
+    """
+    options: dict[str, Any] = {
+        "db": endpoint.db,
+        "username": endpoint.username,
+        "password": endpoint.password,
+        "socket_timeout": ANSWER_SECONDS,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+        "health_check_interval": 0,
+        "protocol": 2,
+        "driver_info": None,
+        "maint_notifications_config": MaintNotificationsConfig(enabled=False),
+    }
+    if endpoint.path:
+        return redis.UnixDomainSocketConnection(path=endpoint.path, **options)  # type: ignore[abstract]
+    host, port = _ask_sentinels(endpoint, options) if endpoint.sentinels else (endpoint.host, endpoint.port)
+    options |= {"host": host, "port": port, "socket_keepalive": True}
+    if endpoint.tls:
+        tls: dict[str, Any] = dict(endpoint.tls_options)
+        if "ssl_check_hostname" in tls:
+            tls["ssl_check_hostname"] = tls["ssl_check_hostname"].lower() not in {"0", "false", "no"}
+        return redis.SSLConnection(**options, **tls)
+    return redis.Connection(**options)
+
+
+def _ask_sentinels(endpoint: Endpoint, options: dict[str, Any]) -> tuple[str, int]:
+    """The address of the master, from the first sentinel that knows it."""
+    for host, port in endpoint.sentinels:
+        asked = redis.Connection(
+            host=host,
+            port=port,
+            **options | {"db": 0, "username": None, "password": endpoint.sentinel_password, "socket_timeout": CONNECT_SECONDS},
+        )
+        try:
+            asked.connect()
+            asked.send_command("SENTINEL", "GET-MASTER-ADDR-BY-NAME", endpoint.service)
+            found = asked.read_response()
+        except (redis.RedisError, OSError):
+            continue
+        finally:
+            asked.disconnect()
+        if found:
+            return found[0].decode(), int(found[1])
+    raise BrokerDown(f"no sentinel of {endpoint} answers with a master called {endpoint.service}")

@@ -1,0 +1,63 @@
+"""What server this is, and whether it will do: asked once, before anything is queued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.errors import BrokerDown, BrokerRefused
+
+OLDEST_REDIS = (7, 0)
+"""Script flags, and XADD NOMKSTREAM with exact MINID trims. All Valkey versions have them."""
+
+
+@dataclass(frozen=True)
+class ServerInfo:
+    """What INFO says, as far as it matters here."""
+
+    product: str  # Redis | Valkey
+    version: str
+    role: str
+    eviction_policy: str
+    maxmemory: int  # bytes; 0: no limit
+    used_memory: int  # bytes
+    aof: bool
+    snapshots: bool  # RDB saves have been configured and done
+    clients: int
+
+    @property
+    def warning(self) -> str | None:
+        """What a user should know before trusting it with a job."""
+        if self.eviction_policy != "noeviction" and self.maxmemory:
+            return (
+                f"this server evicts keys when full (maxmemory-policy {self.eviction_policy}) and may drop jobs: "
+                "set `maxmemory-policy noeviction`"
+            )
+        if self.eviction_policy != "noeviction":
+            return f"maxmemory-policy is {self.eviction_policy}: set `maxmemory-policy noeviction` before setting maxmemory"
+        return None
+
+
+def inspect(wire: Wire) -> ServerInfo:
+    """Ask the server. Raises BrokerRefused if it is too old, BrokerDown if it is loading."""
+    raw = wire.call("INFO")
+    found = dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
+    if "redis_version" not in found:
+        raise BrokerRefused("the server answers, but not as a Redis does")
+    product = "Valkey" if "valkey_version" in found else "Redis"
+    version = found.get("valkey_version", found["redis_version"])
+    if product == "Redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise BrokerRefused(f"Redis {version} is too old: mrq needs Redis 7.0 or newer, or Valkey")
+    if found.get("loading") == "1":
+        raise BrokerDown("the server is loading its data set")
+    return ServerInfo(
+        product=product,
+        version=version,
+        role=found.get("role", ""),
+        eviction_policy=found.get("maxmemory_policy", "noeviction"),
+        maxmemory=int(found.get("maxmemory", 0)),
+        used_memory=int(found.get("used_memory", 0)),
+        aof=found.get("aof_enabled") == "1",
+        snapshots=int(found.get("rdb_last_save_time", 0)) > 0 and found.get("rdb_saves", "0") != "0",
+        clients=int(found.get("connected_clients", 0)),
+    )

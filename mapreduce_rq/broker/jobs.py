@@ -1,0 +1,201 @@
+"""A master's verbs: create, commit, read replies, survey, reap. And anybody's: look at a job, cancel it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
+from mapreduce_rq.core.messages import Checkpoint, Codecs, Reply, Spec
+from mapreduce_rq.errors import BadMessage, ForeignKey
+
+COMMIT = Script("commit")
+REAP = Script("reap")
+
+State = Literal["running", "done", "failed", "cancelled"]
+FIRST_REPLY = "0-0"
+STRIKE_OFF = "X"
+"""In place of an obituary: strike the worker off if it holds nothing."""
+REPLIES_AT_ONCE = 512
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A job as it stands in Redis."""
+
+    job: str
+    token: str
+    state: State
+    spec: Spec
+    checkpoint: Checkpoint | None
+    master: str  # who leads; '' = released for anybody
+    record: dict[str, Any] | None  # of a finished job
+    progress: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The queue and all hands at one moment; sealed tasks."""
+
+    beats: dict[str, bytes]
+    waiting: list[bytes]
+    held: dict[str, list[bytes]]
+
+
+@dataclass(frozen=True)
+class Committed:
+    """The compare-and-set succeeded."""
+
+    waiting: int  # tasks in the queue after it
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The token was not the expected one; nothing was changed. ``token`` is '' if the job is gone."""
+
+    token: str
+    state: str
+
+
+class Jobs:
+    """The verbs on jobs of one queue over one wire."""
+
+    def __init__(self, wire: Wire, keys: Keys, codecs: Codecs) -> None:
+        self.wire = wire
+        self.keys = keys
+        self.codecs = codecs
+
+    def commit(
+        self,
+        job: str,
+        expect: str,
+        token: str,
+        *,
+        what: str = "",
+        number: int = 0,
+        fields: Sequence[tuple[str, Argument]] = (),
+        tasks: Iterable[bytes] = (),
+    ) -> Committed | Lost:
+        """Change the job if its token is ``expect``; everything in one step. See commit.lua for ``what`` and ``number``."""
+        keys = self.keys
+        arguments: list[Argument] = [expect, token, what, number, job, len(fields)]
+        for pair in fields:
+            arguments.extend(pair)
+        arguments.extend(tasks)
+        answer = self.wire.script(
+            COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments
+        )
+        if answer[0] == b"ok":
+            return Committed(waiting=int(answer[1]))
+        return Lost(answer[1].decode(), answer[2].decode())
+
+    def token(self, job: str) -> Lost:
+        """The job's token and state as they are; '' for a job that is not there."""
+        token, state = self.wire.call("HMGET", self.keys.job(job), "tok", "state")
+        return Lost((token or b"").decode(), (state or b"").decode())
+
+    def load(self, job: str) -> JobState | None:
+        """The whole job, or None. Raises BadMessage for one that is not signed as ours."""
+        raw = self.wire.call("HGETALL", self.keys.job(job))
+        found = dict(zip(raw[::2], raw[1::2], strict=True))
+        if not found:
+            return None
+        return self.parse(job, found)
+
+    def parse(self, job: str, found: dict[bytes, bytes]) -> JobState:
+        """A job's hash, read. Raises BadMessage."""
+        if b"spec" not in found or b"tok" not in found:
+            raise BadMessage(f"job {job} is incomplete")
+        spec = self.codecs.spec.open(found[b"spec"])
+        if spec.job != job:
+            raise BadMessage(f"job {job} holds the spec of {spec.job}")
+        record = found.get(b"record")
+        progress = found.get(b"progress")
+        return JobState(
+            job=job,
+            token=found[b"tok"].decode(),
+            state=found.get(b"state", b"").decode(),  # type: ignore[arg-type]
+            spec=spec,
+            checkpoint=self.codecs.checkpoint.open(found[b"ck"]) if found.get(b"ck") else None,
+            master=found.get(b"master", b"").decode(),
+            record=self.codecs.record.open(record) if record else None,
+            progress=self.codecs.record.open(progress) if progress else {},
+        )
+
+    def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
+        """``(last id read, replies, how many were dropped as forged or malformed)`` behind the id ``after``."""
+        command: list[Argument] = ["XREAD", "COUNT", REPLIES_AT_ONCE]
+        if block_seconds > 0:
+            command += ["BLOCK", max(1, int(block_seconds * 1000))]
+        answer = self.wire.call(*command, "STREAMS", self.keys.replies(job), after)
+        found: list[Reply] = []
+        bad = 0
+        open_ = self.codecs.reply.open
+        for entry, fields in answer[0][1] if answer else ():
+            after = entry.decode()
+            if fields[0] != b"a":
+                continue
+            try:
+                reply = open_(fields[1])
+            except BadMessage:
+                bad += 1
+                continue
+            if reply.job == job:
+                found.append(reply)
+            else:
+                bad += 1
+        return after, found, bad
+
+    def survey(self, job: str, sign_of_life: int) -> Survey:
+        """Look at queue and hands in one step that also writes: raises BrokerFull where beats cannot be written either."""
+        known: set[str] = set()
+        while True:
+            wids = sorted(known)
+            look: list[Command] = [
+                ("HSET", self.keys.masters, job, sign_of_life),
+                ("HGETALL", self.keys.workers),
+                ("LRANGE", self.keys.queue, 0, -1),
+                *(("LRANGE", self.keys.in_flight(wid), 0, -1) for wid in wids),
+            ]
+            _, raw, waiting, *held = self.wire.transaction(look)
+            beats = {wid.decode(): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
+            if beats.keys() <= known:
+                return Survey(beats, waiting, dict(zip(wids, held, strict=True)))
+            known = set(beats)
+
+    def reap(self, wid: str, obituary: str, moves: Iterable[tuple[bytes, bytes]]) -> int:
+        """Give a dead worker's tasks back, and leave, write or strike off its entry. See reap.lua."""
+        arguments: list[Argument] = [wid, obituary]
+        for old, new in moves:
+            arguments += [old, new]
+        keys = (self.keys.in_flight(wid), self.keys.queue, self.keys.workers)
+        return int(self.wire.script(REAP, keys, arguments))
+
+    def forget_master(self, job: str) -> None:
+        """Take this master's sign of life away."""
+        self.wire.call("HDEL", self.keys.masters, job)
+
+    def withdraw(self, job: str) -> None:
+        """Take a finished job's tasks out of the queue: nobody needs to look at them."""
+        waiting = self.wire.call("LRANGE", self.keys.queue, 0, -1)
+        mine = [raw for raw in waiting if self._belongs(raw, job)]
+        if mine:
+            self.wire.pipeline([("LREM", self.keys.queue, 1, raw) for raw in mine])
+
+    def _belongs(self, raw: bytes, job: str) -> bool:
+        try:
+            return bool(self.codecs.task.open(raw).job == job)
+        except BadMessage:
+            return False
+
+    def check_types(self) -> None:
+        """Raises ForeignKey if a key of ours holds something that we never write."""
+        expected = self.keys.fixed()
+        found = self.wire.pipeline([("TYPE", key) for key in expected])
+        for (key, kind), answer in zip(expected.items(), found, strict=True):
+            if answer.decode() not in (kind, "none"):
+                raise ForeignKey(
+                    f"key {key} holds a {answer.decode()} where mrq keeps a {kind}: another program uses it; choose another --queue"
+                )

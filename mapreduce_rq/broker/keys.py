@@ -1,0 +1,40 @@
+"""Every key, in one place. The queue's name is the hash tag, so all keys of a queue share one cluster slot."""
+
+from __future__ import annotations
+
+import re
+
+from mapreduce_rq.core.messages import WIRE_VERSION
+from mapreduce_rq.errors import BadParameter
+
+DEFAULT_QUEUE = "default"
+
+
+class Keys:
+    """The keys of one queue. Raises BadParameter for a name that cannot be a hash tag."""
+
+    def __init__(self, queue: str) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", queue):
+            raise BadParameter(f"queue {queue!r}: up to 64 letters, digits and _ . : - make a queue's name")
+        self.name = queue
+        self.prefix = f"mrq{WIRE_VERSION}:{{{queue}}}:"
+        self.queue = self.prefix + "q"  # LIST of tasks: pushed left, taken right
+        self.workers = self.prefix + "w"  # HASH wid -> beat or obituary
+        self.masters = self.prefix + "m"  # HASH job -> sign of life of its master
+        self.jobs = self.prefix + "J"  # ZSET job ids by time of creation
+
+    def in_flight(self, wid: str) -> str:
+        """LIST of the tasks one worker has taken and not settled, newest left."""
+        return f"{self.prefix}f:{wid}"
+
+    def job(self, job: str) -> str:
+        """HASH with the whole truth about a job."""
+        return f"{self.prefix}j:{job}"
+
+    def replies(self, job: str) -> str:
+        """STREAM of replies; exists exactly as long as the job runs."""
+        return f"{self.prefix}r:{job}"
+
+    def fixed(self) -> dict[str, str]:
+        """The keys that do not depend on a job or worker, with their types."""
+        return {self.queue: "list", self.workers: "hash", self.masters: "hash", self.jobs: "zset"}

@@ -1,0 +1,37 @@
+#!lua flags=allow-oom
+-- Change a job: compare its token, then set it together with everything else. The only script that writes j.
+-- allow-oom: it frees memory (trims, deletes) before it takes any, and a job must be able to end when Redis is full.
+-- KEYS  1 j   HASH    the job
+--       2 r   STREAM  its replies
+--       3 q   LIST    waiting tasks
+--       4 J   ZSET    job ids by time of creation
+-- ARGV  1 expect      token that must be there; '' = the job must not exist
+--       2 token       its successor
+--       3 what        '' = go on | 'create' | 'over' | a stream id: replies below it are in the checkpoint
+--       4 number      with create: unix seconds; with over: seconds to keep the record
+--       5 job         its id
+--       6 n           number of fields
+--       7 ...         n pairs field value, then the sealed tasks to push
+-- Gives {'ok', waiting tasks} or {'lost', token found, state found}
+local found = redis.call('HGET', KEYS[1], 'tok') or ''
+if found ~= ARGV[1] then
+  return {'lost', found, redis.call('HGET', KEYS[1], 'state') or ''}
+end
+local what = ARGV[3]
+if what == 'over' then
+  redis.call('DEL', KEYS[2])
+elseif what == 'create' then
+  redis.call('XADD', KEYS[2], '*', 'open', '')
+  redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
+elseif what ~= '' then
+  redis.call('XTRIM', KEYS[2], 'MINID', '=', what)
+end
+local last = 6 + 2 * tonumber(ARGV[6])
+redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 7, last))
+if what == 'over' then
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+end
+for i = last + 1, #ARGV, 4000 do
+  redis.call('LPUSH', KEYS[3], unpack(ARGV, i, math.min(i + 3999, #ARGV)))
+end
+return {'ok', redis.call('LLEN', KEYS[3])}

@@ -1,0 +1,38 @@
+#!lua
+-- Answer the tasks that are done and take the next ones, in one step. Refused as a whole when Redis is full.
+-- KEYS  1 f    LIST    tasks in this worker's hands, oldest right
+--       2 q    LIST    waiting tasks, next right
+--       3 w    HASH    workers
+--       4 ...  STREAM  replies of each job answered
+-- ARGV  1 length       of f as the worker knows it
+--       2 settled      how many of the oldest are done
+--       3 want         how many more to take at most
+--       4 ...          one sealed reply for each stream
+-- Gives {'ok', indices (from 1) of the jobs that are over, tasks taken}
+--    or {'differs', the same, all of f}: f is not what the worker thought. Replies stand; nothing settled or taken.
+local over = {}
+for i = 4, #KEYS do
+  if not redis.call('XADD', KEYS[i], 'NOMKSTREAM', '*', 'a', ARGV[i]) then
+    over[#over + 1] = i - 3
+  end
+end
+local length = redis.call('LLEN', KEYS[1])
+if length ~= tonumber(ARGV[1]) then
+  return {'differs', over, redis.call('LRANGE', KEYS[1], 0, -1)}
+end
+local settled = tonumber(ARGV[2])
+if settled > 0 then
+  redis.call('LTRIM', KEYS[1], 0, -1 - settled)
+end
+local want = tonumber(ARGV[3])
+if want > 0 then
+  -- no more than a fair share: what one worker hoards the others miss at the end
+  local share = math.ceil(redis.call('LLEN', KEYS[2]) / math.max(1, redis.call('HLEN', KEYS[3])))
+  want = math.min(want, share)
+end
+if want == 0 then
+  return {'ok', over, {}}
+end
+local taken = redis.call('RPOP', KEYS[2], want)
+redis.call('LPUSH', KEYS[1], unpack(taken))
+return {'ok', over, taken}

@@ -1,0 +1,95 @@
+"""A worker's verbs: take, settle, look at what is in hand, leave; and a supervisor's: beat for its workers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
+from mapreduce_rq.core.messages import Codecs, Spec
+
+SETTLE = Script("settle")
+
+
+@dataclass(frozen=True)
+class SettleAnswer:
+    """What a settle did."""
+
+    as_expected: bool  # False: the hand is not what the worker thought, and ``tasks`` is all of it
+    over: list[int]  # indices of the replies whose job is over
+    tasks: list[bytes]  # taken, oldest first; or the whole hand, oldest first
+
+
+class Tasks:
+    """The verbs on tasks of one queue over one wire."""
+
+    def __init__(self, wire: Wire, keys: Keys, codecs: Codecs) -> None:
+        self.wire = wire
+        self.keys = keys
+        self.codecs = codecs
+
+    def take(self, wid: str, seconds: float) -> bytes | None:
+        """Wait for a task and file it under the worker in one step; None after so many seconds."""
+        found: bytes | None = self.wire.call(
+            "BLMOVE", self.keys.queue, self.keys.in_flight(wid), "RIGHT", "LEFT", str(seconds)
+        )
+        return found
+
+    def settle(
+        self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int
+    ) -> SettleAnswer:
+        """Answer jobs, strike the ``settled`` oldest of ``length`` tasks in hand, take up to ``want``. One step.
+
+        Raises BrokerFull with nothing done when Redis is out of memory.
+        """
+        keys = self.keys
+        names = [keys.in_flight(wid), keys.queue, keys.workers]
+        arguments: list[Argument] = [length, settled, want]
+        for job, sealed in replies:
+            names.append(keys.replies(job))
+            arguments.append(sealed)
+        word, over, tasks = self.wire.script(SETTLE, names, arguments)
+        as_expected = word == b"ok"
+        if not as_expected:
+            tasks.reverse()  # LRANGE gives the newest first
+        return SettleAnswer(as_expected, [int(index) - 1 for index in over], tasks)
+
+    def in_hand(self, wid: str) -> list[bytes]:
+        """What Redis says this worker holds, oldest first. Redis is right, memory is not."""
+        found: list[bytes] = self.wire.call("LRANGE", self.keys.in_flight(wid), 0, -1)
+        found.reverse()
+        return found
+
+    def drop(self, wid: str, tasks: Sequence[bytes]) -> None:
+        """Strike tasks that are answered or void, wherever they stand in the hand."""
+        if tasks:
+            self.wire.transaction([("LREM", self.keys.in_flight(wid), -1, task) for task in tasks])
+
+    def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
+        """Leave: return these tasks (oldest first) to the taken end of the queue and strike the worker off."""
+        hand, queue = self.keys.in_flight(wid), self.keys.queue
+        moves: list[Command] = []
+        for task in reversed(tasks):
+            moves += [("LREM", hand, -1, task), ("RPUSH", queue, task)]
+        self.wire.transaction([*moves, ("HDEL", self.keys.workers, wid)])
+
+    def spec(self, job: str) -> tuple[Spec | None, str]:
+        """``(spec, state)`` of a job; ``(None, '')`` if it is gone. Raises BadMessage."""
+        sealed, state = self.wire.call("HMGET", self.keys.job(job), "spec", "state")
+        if sealed is None:
+            return None, ""
+        return self.codecs.spec.open(sealed), (state or b"").decode()
+
+    def states(self, jobs: Sequence[str]) -> dict[str, str]:
+        """The state of each job, '' for one that is gone."""
+        answers = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in jobs])
+        return {job: (answer or b"").decode() for job, answer in zip(jobs, answers, strict=True)}
+
+    def beat(self, beats: Mapping[str, bytes]) -> None:
+        """Write signs of life of several workers at once."""
+        command: list[Argument] = ["HSET", self.keys.workers]
+        for wid, sealed in beats.items():
+            command += [wid, sealed]
+        if beats:
+            self.wire.call(*command)

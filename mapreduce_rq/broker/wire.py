@@ -1,0 +1,186 @@
+"""One connection and what can be sent over it: a command, a pipeline, a transaction, a script.
+
+A wire is broken after any error but a plain refusal of the server, and stays broken until ``connect``:
+whether the lost command was done is not known, so everybody reloads from Redis then. Errors come out as
+ours: BrokerDown (try again), BrokerFull (Redis is out of memory), BrokerRefused, ForeignKey.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import redis
+from redis.connection import AbstractConnection
+
+from mapreduce_rq.broker.connection import Endpoint, connection
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey
+
+Argument = bytes | str | int
+Command = tuple[Argument, ...]
+
+TRANSIENT = ("LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY")
+"""Refusals that pass: the server starts, was demoted, or is busy."""
+_TRANSIENT_TYPES = (
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.ReadOnlyError,
+    redis.exceptions.MasterDownError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+)
+_REFUSED_TYPES = (
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.NoPermissionError,
+    redis.exceptions.AuthorizationError,
+)
+
+
+class Script:
+    """A Lua script of this package, by the name of its file."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.source = Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+class Wire(Protocol):
+    """What the broker needs of a connection."""
+
+    def connect(self) -> None:
+        """Connect anew, whatever was before."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+    def call(self, *command: Argument) -> Any:
+        """One command's answer."""
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of several commands sent at once; not atomic."""
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of several commands done as one step, or none of them."""
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """A script's answer."""
+
+
+class RedisWire:
+    """A wire to a real server."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.endpoint = endpoint
+        self._connection: AbstractConnection | None = None
+
+    def connect(self) -> None:
+        """Connect anew. Raises BrokerDown or BrokerRefused."""
+        self.close()
+        fresh = connection(self.endpoint)
+        try:
+            fresh.connect()
+        except Exception as error:
+            fresh.disconnect()
+            raise translate(error, self.endpoint) from None
+        self._connection = fresh
+
+    def close(self) -> None:
+        """Disconnect; harmless when not connected."""
+        broken, self._connection = self._connection, None
+        if broken is not None:
+            broken.disconnect()
+
+    def call(self, *command: Argument) -> Any:
+        """One command's answer."""
+        open_ = self._opened()
+        try:
+            open_.send_command(*command)
+            return open_.read_response()
+        except redis.ResponseError as error:
+            raise self._refused(error) from None
+        except BaseException as error:  # also a signal's: an answer may still be on its way, so the wire is broken
+            self.close()
+            if isinstance(error, (redis.RedisError, OSError)):
+                raise translate(error, self.endpoint) from None
+            raise
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of several commands sent at once; the first refusal is raised after all were read."""
+        open_ = self._opened()
+        answers: list[Any] = []
+        try:
+            open_.send_packed_command(open_.pack_commands(commands))
+            for _ in commands:
+                try:
+                    answers.append(open_.read_response())
+                except redis.ResponseError as error:
+                    answers.append(error)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (redis.RedisError, OSError)):
+                raise translate(error, self.endpoint) from None
+            raise
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError):
+                raise self._refused(answer) from None
+        return answers
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of several commands done as one step."""
+        answers = self.pipeline([("MULTI",), *commands, ("EXEC",)])[-1]
+        if answers is None:
+            raise BrokerDown(f"{self.endpoint} gave up a transaction")
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError):
+                raise self._refused(answer)
+        return list(answers)
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """A script's answer; the script is sent whole where the server does not know it yet."""
+        open_ = self._opened()
+        try:
+            open_.send_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return open_.read_response()
+        except redis.exceptions.NoScriptError:
+            return self.call("EVAL", script.source, len(keys), *keys, *arguments)
+        except redis.ResponseError as error:
+            raise self._refused(error) from None
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (redis.RedisError, OSError)):
+                raise translate(error, self.endpoint) from None
+            raise
+
+    def _opened(self) -> AbstractConnection:
+        if self._connection is None:
+            raise BrokerDown(f"not connected to {self.endpoint}")
+        return self._connection
+
+    def _refused(self, error: redis.ResponseError) -> BrokerError:
+        found = translate(error, self.endpoint)
+        if isinstance(found, BrokerDown):
+            self.close()
+        return found
+
+
+def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
+    """Our error for one of redis-py's or the socket's."""
+    text = str(error)
+    if isinstance(error, _REFUSED_TYPES) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+        return BrokerRefused(f"{endpoint} refuses us: {text} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
+        return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some or raise it")
+    if isinstance(error, _TRANSIENT_TYPES) or text.startswith(TRANSIENT):
+        return BrokerDown(f"{endpoint} is not ready: {text}")
+    if "WRONGTYPE" in text:
+        return ForeignKey(f"a key under our prefix is not ours: {text}")
+    if isinstance(error, redis.exceptions.InvalidResponse) or "Protocol error" in text:
+        return BrokerRefused(f"{endpoint} answers, but not as a Redis does")
+    if isinstance(error, redis.TimeoutError | TimeoutError):
+        return BrokerDown(f"{endpoint} does not answer in time")
+    if isinstance(error, redis.ResponseError):
+        return BrokerError(f"{endpoint} refused a command: {text}")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else text.rstrip(".")
+    return BrokerDown(f"cannot reach {endpoint}: {reason}")

@@ -1,0 +1,82 @@
+"""What a computation is: how many terms, how to map a span of them, and what the merged total means.
+
+A computation is made from validated parameters, the same way on the master and on every worker, so it must
+depend on nothing else: not on the clock, the host, or how the terms are cut.
+
+    plan:    total          how many terms (a finish may ask for more)
+    worker:  map(lo, hi)    the partial of terms lo <= k < hi
+    master:  reducer        merges partials
+    master:  finish(...)    the Outcome, or More(total) when the terms so far do not decide it
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Generic, TypeVar
+
+from mapreduce_rq.core.outcome import BoundKind, More, Outcome, Progress
+from mapreduce_rq.core.parameters import Params, validate
+from mapreduce_rq.core.reducer import Law, Reducer
+
+__all__ = ["MAX_TERMS", "BoundKind", "Computation", "More", "Outcome", "Progress", "TermError"]
+
+P = TypeVar("P")
+
+MAX_TERMS = 10**15
+"""The largest number of terms a job may have: spans must fit a signed 64-bit word with room to spare."""
+
+
+class TermError(Exception):
+    """A term could not be computed; ``__cause__`` holds what it raised."""
+
+    def __init__(self, term: int, message: str) -> None:
+        super().__init__(message)
+        self.term = term
+
+
+class Computation(ABC, Generic[P]):
+    """One computation with its parameters. Subclasses are listed in ``mapreduce_rq.computations``."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    """One line for the list of computations."""
+    Params: ClassVar[type[Params]]
+    seconds_per_term: ClassVar[float | None] = None
+    """A first guess of a term's cost for the first cut (the master measures the rest); None: no idea."""
+
+    reducer: Reducer[P]
+    total: int | None
+    """How many terms, known from the parameters alone; None: the master learns it from an iterable's end."""
+
+    def __init__(self, params: Any) -> None:
+        self.params = params
+
+    @classmethod
+    def create(cls, raw: dict[str, Any]) -> Computation[Any]:
+        """The computation of these raw parameters. Raises BadParameter (see errors), naming the parameter."""
+        return cls(validate(cls.name, cls.Params, raw))
+
+    @abstractmethod
+    def map(self, lo: int, hi: int) -> P:
+        """The partial of terms ``lo <= k < hi``. Pure; raises :class:`TermError` where it knows the term at fault."""
+
+    def map_body(self, lo: int, hi: int, body: bytes) -> P:
+        """As :meth:`map`, for tasks that carry their items in ``body`` (encoded by the client)."""
+        raise NotImplementedError(f"{self.name} does not take items")
+
+    def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
+        """The items of terms ``lo <= k < hi`` out of a body whose first item is term ``at``."""
+        raise NotImplementedError(f"{self.name} does not take items")
+
+    @abstractmethod
+    def finish(self, partial: P, terms: int) -> Outcome | More:
+        """The outcome of ``terms`` merged terms (all of them unless the job was ended early)."""
+
+    def peek(self, partial: P, terms: int) -> Progress | None:
+        """The running value after ``terms`` terms in one run from 0 (ordered law) or any terms (commutative); cheap."""
+        return None
+
+    @property
+    def law(self) -> Law:
+        """The law of the reducer."""
+        return self.reducer.law

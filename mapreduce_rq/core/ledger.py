@@ -1,0 +1,394 @@
+"""The ledger: what a master knows of one job, and what follows from what it hears. No I/O, no clock.
+
+One door: ``receive(event, now) -> commands``. The shell performs the commands and feeds back what happens.
+
+    events                                      commands
+    Replied    one worker's answers             Push     tasks for the queue
+    Surveyed   what lies in queue and hands     Settled  every term is counted: ask ``outcome()``
+    Resumed    connected (again): look around   Broken   the job has failed, and why
+
+Where a term is:
+
+    uncut     at or above ``next``: no task made yet
+    out       in a task of ``out``: in the queue, in a worker's hands, or lost; a survey tells which
+    counted   in the tally: done for good. Nothing ever leaves it
+
+A task may be pushed any number of times (lost, backed up, given back); what protects the value is the tally
+alone. Everything else here is about not waiting in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
+from mapreduce_rq.core.messages import DIED, ERROR, MAP, OK, REFUSED, Answer, Checkpoint, Failure, Spec, Task, decode_failure
+from mapreduce_rq.core.pace import Pace
+from mapreduce_rq.core.span import Span
+from mapreduce_rq.core.tally import Tally
+from mapreduce_rq.errors import BadMessage
+
+Source = Callable[[int], tuple[bytes, int]]
+"""Gives the next items: asked for n, returns their encoding and how many it holds; fewer than n means the end."""
+
+
+class Replied(NamedTuple):
+    """One worker's answers, in the order it gave them."""
+
+    wid: str
+    answers: list[Answer]
+
+
+class Surveyed(NamedTuple):
+    """A consistent look at the queue and all hands, with every reply of before that look already received."""
+
+    waiting: list[Task]  # of this job
+    held: list[Task]  # of this job
+    workers: int  # alive
+    slack: bool  # the queue is empty for everybody
+
+
+class Resumed(NamedTuple):
+    """The connection is new, or the job was restored: what is out may be anywhere."""
+
+
+Event = Replied | Surveyed | Resumed
+
+
+class Push(NamedTuple):
+    """Put these on the queue."""
+
+    tasks: list[Task]
+
+
+class Settled(NamedTuple):
+    """Every term up to the goal is counted."""
+
+
+class Broken(NamedTuple):
+    """The job cannot end well."""
+
+    span: Span
+    failure: Failure
+
+
+Command = Push | Settled | Broken
+
+
+class Ledger:
+    """The state of one job. ``checkpoint`` restores what an earlier master had counted."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        now: float,
+        *,
+        checkpoint: Checkpoint | None = None,
+        source: Source | None = None,
+    ) -> None:
+        self.spec = spec
+        self.computation = computation
+        self.total = computation.total if spec.total is None else spec.total
+        self.next = 0
+        self.tasks = 0  # answers counted
+        self.ignored = 0  # answers that came twice
+        self.skipped: list[tuple[int, Failure]] = []
+        self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
+        self.pace = Pace(spec.limits.chunk, computation.seconds_per_term)
+        self._source = source
+        self._again: list[Task] = []  # to be pushed before anything new is cut
+        self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
+        self._held_since: dict[int, float] = {}
+        self._backed: set[int] = set()
+        self._refusals: dict[str, Failure] = {}
+        self._broken: Broken | None = None
+        self._look_around = True  # the next survey decides alone what is lost
+        self._started = now
+        self._elapsed_before = 0.0
+        if checkpoint is None:
+            self.tally = Tally(computation.reducer)
+        else:
+            if checkpoint.job != spec.job:
+                raise BadMessage(f"the checkpoint of {spec.job} belongs to {checkpoint.job}")
+            self.tally = Tally.restore(computation.reducer, checkpoint.runs, checkpoint.parts)
+            self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
+            self.skipped = list(checkpoint.skipped)
+            self._elapsed_before = checkpoint.elapsed
+
+    # -- what others may ask ---------------------------------------------------------------------------------------
+
+    @property
+    def counted(self) -> int:
+        """Terms counted, skipped ones included."""
+        return self.tally.runs.count
+
+    def settled(self) -> bool:
+        """Whether every term up to the total is counted."""
+        return self.counted == self.total
+
+    def elapsed(self, now: float) -> float:
+        """Seconds of work on the job, over all its masters."""
+        return self._elapsed_before + now - self._started
+
+    def progress(self) -> Progress | None:
+        """The running value, where the computation can say it."""
+        terms, partial = self.tally.first()
+        return self.computation.peek(partial, terms) if terms else None
+
+    def checkpoint(self, now: float) -> Checkpoint:
+        """What is counted, for another master to go on from."""
+        return Checkpoint(
+            job=self.spec.job,
+            runs=[(lo, hi) for lo, hi in self.tally.runs],
+            parts=self.tally.parts(),
+            next=self.next,
+            total=self.total,
+            tasks=self.tasks,
+            skipped=self.skipped,
+            elapsed=self.elapsed(now),
+        )
+
+    def outcome(self) -> Outcome | None:
+        """The outcome, or None if the computation wants more terms first (call ``receive`` again then)."""
+        terms, partial = self.tally.prefix()
+        found = self.computation.finish(partial, terms)
+        if isinstance(found, More):
+            if self.total is None or found.total <= self.total:
+                raise ValueError(f"{self.computation.name} asked for {found.total} terms having {self.total}")
+            self.total = found.total
+            return None
+        return found
+
+    def validate(self) -> None:
+        """Assert what must always hold; for tests, after every step."""
+        at = -1
+        for lo in sorted(self.out):
+            task = self.out[lo]
+            assert task.lo == lo < task.hi, task
+            assert at <= lo, f"tasks out overlap at {lo}"
+            assert not self.tally.runs.touches(lo, task.hi), f"{task} is out and counted"
+            assert task.hi <= self.next, f"{task} is out and uncut"
+            at = task.hi
+        held = sum(task.hi - task.lo for task in self.out.values())
+        lost = self.next - held - sum(min(hi, self.next) - lo for lo, hi in self.tally.runs if lo < self.next)
+        assert lost == 0 or self._look_around, f"{lost} terms are neither out nor counted nor uncut"
+
+    # -- the door --------------------------------------------------------------------------------------------------
+
+    def receive(self, event: Event, now: float) -> list[Command]:
+        """Take in an event; what follows."""
+        if isinstance(event, Replied):
+            self._replied(event, now)
+        elif isinstance(event, Surveyed):
+            self._surveyed(event, now)
+        else:
+            self._look_around = True
+            self._missing.clear()
+            self._held_since.clear()
+        return self._consequences()
+
+    def _consequences(self) -> list[Command]:
+        if self._broken is not None:
+            return [self._broken]
+        if self.settled():
+            return [Settled()]
+        pushed = self._refill()
+        if self.settled():  # an iterator may turn out to be empty
+            return [Settled()]
+        return [Push(pushed)] if pushed else []
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def _replied(self, event: Replied, now: float) -> None:
+        good = []
+        terms = nanoseconds = largest = 0
+        for answer in event.answers:
+            if answer.status == OK and answer.op == MAP:
+                size = answer.hi - answer.lo
+                if size <= 0 or answer.lo < 0 or answer.hi > self.next:
+                    self.ignored += 1  # terms that were never cut: not an answer to any task of ours
+                    continue
+                good.append((answer.lo, answer.hi, answer.body))
+                terms += size
+                nanoseconds += answer.ns
+                if size > largest:
+                    largest = size
+            else:
+                self._bad(event.wid, answer)
+        if not good:
+            return
+        counted = self.tally.count(good)
+        self._forget(good, counted)
+        self.pace.observe(terms, len(good), nanoseconds, largest, now)
+
+    def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]]) -> None:
+        """Strike counted spans off what is out."""
+        fresh = sum(hi - lo for lo, hi in counted)
+        struck = 0
+        touches = self.tally.runs.touches
+        for lo, hi, _ in answers:
+            task = self.out.get(lo)
+            if task is not None and task.hi == hi and touches(lo, hi):
+                del self.out[lo]
+                struck += hi - lo
+                self.tasks += 1
+                self._missing.discard(lo)
+                self._held_since.pop(lo, None)
+                self._backed.discard(lo)
+            else:
+                self.ignored += 1
+        if struck == fresh:
+            return
+        # Somebody else's cut was counted (another master's, or one from before a halving): what is out and was cut
+        # differently loses the counted part, and the rest of it goes out anew.
+        for lo, task in list(self.out.items()):
+            if touches(lo, task.hi):
+                del self.out[lo]
+                self._again.extend(
+                    task_of(self.spec.job, gap, task.attempt) for gap in self.tally.runs.gaps(lo, task.hi)
+                )
+
+    def _bad(self, wid: str, answer: Answer) -> None:
+        task = self.out.get(answer.lo)
+        if task is None or task.hi != answer.hi:
+            self.ignored += 1  # already counted, or cut anew since
+            return
+        try:
+            failure = decode_failure(answer.body)
+        except BadMessage:
+            self.tally.malformed += 1
+            return
+        span = Span(task.lo, task.hi)
+        if answer.status == REFUSED:
+            self._refusals[wid] = failure
+            if len(self._refusals) >= self.pace.workers:
+                self._broken = Broken(span, failure)
+            else:
+                self._again.append(self._recall(task))
+            return
+        if answer.status not in (ERROR, DIED):
+            self.ignored += 1
+            return
+        if failure.term is None and span.size > 1:
+            # Nobody knows which term it was. Each half has one more try: the bad one ends up alone.
+            self._recall(task)
+            attempt = max(0, self.spec.limits.attempts - 1) if answer.status == DIED else 0
+            self._again.extend(task_of(self.spec.job, half, attempt, self._part(task, half)) for half in span.halves())
+            return
+        term = span.lo if failure.term is None else failure.term
+        if self.spec.limits.on_error == "fail" or not span.lo <= term < span.hi:
+            self._broken = Broken(Span(term, term + 1), failure)
+            return
+        self._recall(task)
+        try:
+            self.tally.skip(term, term + 1)
+        except ValueError:
+            self._broken = Broken(Span(term, term + 1), failure)
+            return
+        self.skipped.append((term, failure))
+        for rest in (Span(span.lo, term), Span(term + 1, span.hi)):
+            if rest.size:
+                self._again.append(task_of(self.spec.job, rest, 0, self._part(task, rest)))
+
+    def _part(self, task: Task, span: Span) -> bytes:
+        return self.computation.cut_body(task.body, task.lo, span.lo, span.hi) if task.body else b""
+
+    def _recall(self, task: Task) -> Task:
+        """Take a task off what is out; it will go out again, whole or in parts."""
+        del self.out[task.lo]
+        self._missing.discard(task.lo)
+        self._held_since.pop(task.lo, None)
+        self._backed.discard(task.lo)
+        return task
+
+    # -- surveys ---------------------------------------------------------------------------------------------------
+
+    def _surveyed(self, event: Surveyed, now: float) -> None:
+        self.pace.workers = max(1, event.workers)
+        if self._look_around:
+            self._adopt(event)
+        seen = {task.lo for task in event.waiting}
+        held = {task.lo for task in event.held}
+        missing = {lo for lo in self.out if lo not in seen and lo not in held}
+        lost = missing if self._look_around else missing & self._missing
+        for lo in lost:
+            self._again.append(self._recall(self.out[lo]))
+        self._missing = missing - lost
+        self._held_since = {lo: self._held_since.get(lo, now) for lo in held if lo in self.out}
+        if event.slack:
+            patience = self.pace.patience()
+            for lo, since in self._held_since.items():
+                if now - since > patience and lo not in self._backed:
+                    self._backed.add(lo)
+                    self._again.append(self.out[lo])
+        self._look_around = False
+
+    def _adopt(self, event: Surveyed) -> None:
+        """After a restore: take over what an earlier master left in queue and hands, cut the other gaps anew."""
+        for task in [*event.held, *event.waiting]:
+            fits = 0 <= task.lo < task.hi <= self.next and not self.tally.runs.touches(task.lo, task.hi)
+            if fits and not any(task.lo < other.hi and other.lo < task.hi for other in self.out.values()):
+                self.out[task.lo] = task
+        at = 0
+        for lo in [*sorted(self.out), self.next]:
+            for gap in self.tally.runs.gaps(at, lo) if at < lo else ():
+                self._again.extend(self._cut_gap(gap))
+            at = self.out[lo].hi if lo in self.out else lo
+
+    def _cut_gap(self, gap: Span) -> list[Task]:
+        size = max(1, self.pace.size(gap.size), -(-gap.size // self.pace.window()))
+        return [task_of(self.spec.job, Span(lo, min(lo + size, gap.hi)), 0) for lo in range(gap.lo, gap.hi, size)]
+
+    # -- pushing ---------------------------------------------------------------------------------------------------
+
+    def _refill(self) -> list[Task]:
+        tasks, self._again = self._again, []
+        for task in tasks:
+            self.out[task.lo] = task
+        window = self.pace.window()
+        free = window - len(self.out)
+        # A push costs a round trip: wait until a quarter of the window is free, unless the workers may run dry.
+        if free <= 0 or (free < window // 4 and len(self.out) > 2 * self.pace.workers):
+            return tasks
+        if self._source is None and self.spec.limits.chunk == 1:
+            return tasks + self._cut_singles(free)
+        while free > 0 and (self.total is None or self.next < self.total):
+            fresh = self._cut()
+            if fresh is None:
+                break
+            tasks.append(fresh)
+            free -= 1
+        return tasks
+
+    def _cut_singles(self, free: int) -> list[Task]:
+        job = self.spec.job
+        hi = self.next + free if self.total is None else min(self.next + free, self.total)
+        fresh = {lo: Task(job, lo, lo + 1) for lo in range(self.next, hi)}
+        self.out.update(fresh)
+        self.next = hi
+        return list(fresh.values())
+
+    def _cut(self) -> Task | None:
+        lo = self.next
+        size = self.pace.size(None if self.total is None else self.total - lo)
+        body = b""
+        if self._source is not None:
+            body, got = self._source(size)
+            if got < size:
+                self.total = lo + got
+            size = got
+        elif self.total is not None:
+            size = min(size, self.total - lo)
+        if size == 0:
+            return None
+        task = task_of(self.spec.job, Span(lo, lo + size), 0, body)
+        self.out[lo] = task
+        self.next = lo + size
+        return task
+
+
+def task_of(job: str, span: Span, attempt: int, body: bytes = b"") -> Task:
+    """A task for a span."""
+    return Task(job, span.lo, span.hi, attempt, MAP, body)

@@ -1,0 +1,249 @@
+"""The messages that travel through Redis: typed, versioned, capped in size and, with a key, signed.
+
+On the wire a message is ``kid (2 bytes) | mac (16 bytes, absent when kid is 0) | payload``, the payload a
+msgpack array. The MAC is keyed BLAKE2b-128 (RFC 7693); its personalisation is the wire version and the kind, its text
+the queue's name and the payload: a message cannot be replayed as another kind, on another queue or
+under another wire version. Reading goes in this order: size, MAC, type. What fails raises BadMessage.
+
+Without a key a message is typed and capped but not authenticated: whoever can write to the Redis can then write
+tasks and replies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from mapreduce_rq.errors import BadMessage, UsageError
+
+WIRE_VERSION = 1
+MAX_MESSAGE_BYTES = 512 * 1024 * 1024
+"""Redis' own limit of one value; a reply's body has its own, lower cap in the job's limits."""
+
+OK, ERROR, REFUSED, DIED = 0, 1, 2, 3
+"""A task's status in a reply: computed; the term raised; this worker will not run it; its attempts are used up."""
+
+MAP, MERGE = 0, 1
+"""What a task asks for: the partial of its span; or the merge of the two partials in its body."""
+
+Kind = Literal["task", "reply", "spec", "check", "beat", "record"]
+
+
+class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A span of a job's terms to be computed. ``attempt`` counts the workers that died with it in hand."""
+
+    job: str
+    lo: int
+    hi: int
+    attempt: int = 0
+    op: int = MAP
+    body: bytes = b""  # the items of the span, or the partials to merge
+    why: str = ""  # how the last attempt ended
+    spec: bytes = b""  # the job's sealed spec where it is small: saves a new worker a round trip
+
+
+class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What became of one task."""
+
+    lo: int
+    hi: int
+    attempt: int
+    op: int
+    status: int
+    body: bytes  # the encoded partial, or an encoded Failure
+    ns: int  # nanoseconds of work
+
+
+class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What one worker answers to one job in one stream entry."""
+
+    job: str
+    wid: str
+    answers: list[Answer]
+
+
+class Failure(msgspec.Struct, array_like=True, frozen=True):
+    """Why a task has no partial. ``term`` is None where the kernel could not tell."""
+
+    term: int | None
+    kind: str  # the exception's type, or how the worker died
+    message: str
+    traceback: str
+    where: str  # host:pid
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """A job's settings that outlive its master; seconds and bytes."""
+
+    chunk: int | None = None  # terms per task; None: measured
+    attempts: int = 3  # workers that may die with a task in hand
+    on_error: Literal["fail", "skip"] = "fail"
+    task_timeout: float | None = None
+    deadline: float | None = None  # of work, over all masters
+    rel_tol: float | None = None
+    abs_tol: float | None = None
+    keep: int = 86_400  # how long the record of a finished job stays
+    max_body: int = 64 * 1024 * 1024
+    allow_mixed: bool = False
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a worker or another master needs to know of a job; never changes."""
+
+    job: str
+    computation: str
+    params: dict[str, Any]
+    total: int | None
+    limits: Limits
+    created: float  # unix seconds, for people
+    version: str  # of this package, on the submitting side
+    numerics: str = ""  # probe of the submitting side, where the kernel depends on it
+    lazy: bool = False  # terms come from an iterator in the master: cannot be resumed elsewhere
+
+
+class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
+    """What is counted: the fold of ``parts`` is the fold of exactly the terms in ``runs``."""
+
+    job: str
+    runs: list[tuple[int, int]]
+    parts: list[tuple[int, int, bytes]]  # (lo, hi, encoded partial); lo = hi = 0 for one accumulator of everything
+    next: int  # terms below it have been cut into tasks
+    total: int | None
+    tasks: int  # answers counted
+    skipped: list[tuple[int, Failure]]
+    elapsed: float  # seconds of work so far, over all masters
+
+
+class Beat(msgspec.Struct, array_like=True, frozen=True):
+    """A worker's sign of life. Observers only ask whether the bytes changed; the rest is for people."""
+
+    count: int
+    host: str
+    pid: int
+    name: str
+    state: Literal["idle", "busy", "stopped"]
+    job: str
+    lo: int
+    hi: int
+    seconds: float  # in the task in hand
+    done: int  # tasks since start
+    rate: float  # tasks a second since the last beat
+    rss: int  # bytes
+    version: str
+    probe: str  # interpreter, numpy and a hash of the libm-dependent functions
+    kid: int  # which key it signs with; 0: none
+    at: float  # unix seconds, for people
+
+
+T = TypeVar("T")
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Keyring:
+    """Signing keys: the first signs, all of them verify, so that keys can be rotated. Empty: unsigned."""
+
+    def __init__(self, keys: Iterable[bytes] = ()) -> None:
+        self._keys: dict[int, bytes] = {}
+        for key in keys:
+            if not 16 <= len(key) <= 64:
+                raise UsageError("a signing key has 16 to 64 bytes: make one with `mrq key`")
+            kid = int.from_bytes(hashlib.blake2b(key, digest_size=2, person=b"mrq key id").digest(), "big") or 1
+            if self._keys.setdefault(kid, key) != key:
+                raise UsageError("two signing keys have the same short id: replace one of them")
+
+    @property
+    def kid(self) -> int:
+        """The id of the key that signs; 0 without a key."""
+        return next(iter(self._keys), 0)
+
+    def keys(self) -> list[bytes]:
+        """The keys, the signing one first; to hand to a process of ours, never to print."""
+        return list(self._keys.values())
+
+    def hashes(self, kind: Kind, queue: str) -> dict[int, Any]:
+        """For each key id a hash that has taken in everything but the payload."""
+        found = {}
+        for kid, key in self._keys.items():
+            base = hashlib.blake2b(key=key, digest_size=16, person=f"mrq{WIRE_VERSION}{kind}".encode())
+            base.update(len(queue.encode()).to_bytes(4, "big") + queue.encode())
+            found[kid] = base
+        return found
+
+    def __repr__(self) -> str:
+        return f"Keyring({len(self._keys)} keys)"
+
+
+class Codec:
+    """One kind of message on one queue: ``seal`` makes its bytes, ``open`` reads them."""
+
+    __slots__ = ("_bases", "_cap", "_decode", "_head", "_kind", "_signer")
+
+    def __init__(self, kind: Kind, shape: type[T], queue: str, keyring: Keyring, cap: int = MAX_MESSAGE_BYTES) -> None:
+        self._kind = kind
+        self._cap = cap
+        self._bases = {kid.to_bytes(2, "big"): base for kid, base in keyring.hashes(kind, queue).items()}
+        self._head = keyring.kid.to_bytes(2, "big")
+        self._signer = self._bases.get(self._head)
+        self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(shape).decode
+
+    def seal(self, message: Any) -> bytes:
+        """The bytes of a message."""
+        payload: bytes = _encode(message)
+        if self._signer is None:
+            return self._head + payload
+        mac = self._signer.copy()
+        mac.update(payload)
+        return b"%b%b%b" % (self._head, mac.digest(), payload)
+
+    def open(self, data: bytes) -> Any:
+        """The message in these bytes. Raises BadMessage."""
+        if len(data) > self._cap:
+            raise BadMessage(f"a {self._kind} of {len(data)} bytes is over the cap of {self._cap}")
+        if self._signer is None:
+            if data[:2] != b"\0\0":
+                raise BadMessage(f"a {self._kind} is signed, and no key is configured here: set MRQ_KEY or --key-file")
+            payload = data[2:]
+        else:
+            base = self._bases.get(data[:2])
+            if base is None:
+                raise BadMessage(f"a {self._kind} is unsigned or signed with a key that is not configured here")
+            mac = base.copy()
+            payload = data[18:]
+            mac.update(payload)
+            if not hmac.compare_digest(mac.digest(), data[2:18]):
+                raise BadMessage(f"a {self._kind} fails its MAC")
+        try:
+            return self._decode(payload)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise BadMessage(f"a {self._kind} is malformed: {error}") from None
+
+
+class Codecs:
+    """The codecs of one queue under one keyring."""
+
+    def __init__(self, queue: str, keyring: Keyring | None = None) -> None:
+        self.keyring = keyring or Keyring()
+        self.task = Codec("task", Task, queue, self.keyring)
+        self.reply = Codec("reply", Reply, queue, self.keyring)
+        self.spec = Codec("spec", Spec, queue, self.keyring, 32 * 1024 * 1024)
+        self.checkpoint = Codec("check", Checkpoint, queue, self.keyring)
+        self.beat = Codec("beat", Beat, queue, self.keyring, 64 * 1024)
+        self.record = Codec("record", dict[str, Any], queue, self.keyring)
+
+
+def encode_failure(failure: Failure) -> bytes:
+    """The body of an answer that is not OK."""
+    return bytes(_encode(failure))
+
+
+def decode_failure(body: bytes) -> Failure:
+    """The Failure in an answer's body. Raises BadMessage."""
+    try:
+        return msgspec.msgpack.decode(body, type=Failure)
+    except msgspec.DecodeError as error:
+        raise BadMessage(f"a failure is malformed: {error}") from None

@@ -1,0 +1,85 @@
+"""The pace: how large to cut the next task, and how many tasks to have out, from what was measured.
+
+Guided self-scheduling: large tasks first, so that a message costs nothing next to the work, and small ones at the
+end, so that all workers finish together. A size never exceeds a fair share of what is left, and grows
+step by step while the cost of a term is still unknown.
+"""
+
+from __future__ import annotations
+
+TARGET_TASK_SECONDS = 0.2
+"""Work per task when there is plenty: a thousand times the cost of a message, and progress five times a second."""
+FIRST_TASK_SECONDS = 0.01
+"""Work per task as long as only a guess of the cost is known."""
+GROWTH = 8
+"""A size is at most this many times the largest that has come back."""
+SHARES = 4
+"""What is left is cut into at least this many tasks per worker."""
+WINDOW_SECONDS = 0.25
+"""Work, in time, that the tasks out should last: several round trips of the master."""
+MAX_WINDOW = 16_384
+"""Tasks out at most: some 2 MB in Redis."""
+MIN_WINDOW = 64
+MEMORY = 0.8
+"""Weight of the past in the running averages."""
+
+
+class Pace:
+    """Sizes and window of one job. ``chunk`` fixes the size."""
+
+    def __init__(self, chunk: int | None, seconds_per_term: float | None) -> None:
+        self._chunk = chunk
+        self._guess = seconds_per_term
+        self._cost: float | None = None  # seconds per term, measured
+        self._largest = 0  # terms of the largest task that came back
+        self._rate = 0.0  # tasks counted a second
+        self._since: float | None = None
+        self._tasks = 0
+        self._longest: list[float] = []  # seconds of the last hundred tasks
+        self.workers = 1
+        self.terms_rate = 0.0  # terms counted a second
+        self._terms = 0
+
+    def observe(self, terms: int, tasks: int, nanoseconds: int, largest: int, now: float) -> None:
+        """Learn from one reply: ``tasks`` tasks of ``terms`` terms in all that took so long together."""
+        cost = nanoseconds / 1e9 / terms
+        self._cost = cost if self._cost is None else MEMORY * self._cost + (1 - MEMORY) * cost
+        self._largest = max(self._largest, largest)
+        self._longest.append(nanoseconds / 1e9 / tasks)
+        if len(self._longest) > 200:
+            del self._longest[:100]
+        self._tasks += tasks
+        self._terms += terms
+        if self._since is None:
+            self._since = now
+        elif now - self._since >= 0.05:
+            span = now - self._since
+            weight = MEMORY ** (span / 0.25)
+            self._rate = weight * self._rate + (1 - weight) * self._tasks / span if self._rate else self._tasks / span
+            fresh = self._terms / span
+            self.terms_rate = weight * self.terms_rate + (1 - weight) * fresh if self.terms_rate else fresh
+            self._since, self._tasks, self._terms = now, 0, 0
+
+    def size(self, left: int | None) -> int:
+        """Terms of the next task when ``left`` are still to be cut (None: nobody knows how many)."""
+        if self._chunk is not None:
+            return self._chunk
+        if self._cost is not None:
+            size = int(TARGET_TASK_SECONDS / max(self._cost, 1e-12))
+            size = min(size, max(1, GROWTH * self._largest))
+        elif self._guess is not None:
+            size = int(FIRST_TASK_SECONDS / self._guess)
+        else:
+            size = 1
+        if left is not None:
+            size = min(size, left // (SHARES * self.workers))
+        return max(1, size)
+
+    def window(self) -> int:
+        """How many tasks may be out."""
+        return min(MAX_WINDOW, max(MIN_WINDOW, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))
+
+    def patience(self) -> float:
+        """Seconds after which a task in hand is a straggler: three times what 95 of 100 take, at least five."""
+        row = sorted(self._longest[-100:])
+        return max(5.0, 3 * row[int(0.95 * (len(row) - 1))]) if row else 5.0

@@ -1,0 +1,47 @@
+"""How many tasks a worker takes at once: enough to hide the round trip, no more than that.
+
+A batch should last some twenty round trips, so that a far-away worker loses five percent waiting; for tasks that
+are longer than that the answer is one, and nothing is hoarded that another worker could be doing. The queue's
+side of it, a fair share of what waits, is in settle.lua.
+"""
+
+from __future__ import annotations
+
+ROUND_TRIPS = 20
+BATCH_SECONDS = 0.005
+"""Work per batch at least: on a near server twenty round trips are nothing and the answers would trickle."""
+MAX_TASKS = 512
+GROWTH = 8
+MEMORY = 0.5
+
+
+class Prefetch:
+    """One worker's measure of its tasks and of its way to Redis."""
+
+    def __init__(self) -> None:
+        self._task: float | None = None  # seconds
+        self._trip = 0.0  # seconds
+        self._last = 1
+
+    def worked(self, tasks: int, seconds: float, longest: float) -> None:
+        """Learn from a batch. The longest counts: among uneven tasks the next may be like it."""
+        task = max(seconds / tasks, longest / 4)
+        self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
+
+    def settled(self, seconds: float) -> None:
+        """Learn from a round trip."""
+        self._trip = seconds if not self._trip else MEMORY * self._trip + (1 - MEMORY) * seconds
+
+    @property
+    def batch_seconds(self) -> float:
+        """Work after which to settle what is done."""
+        return max(BATCH_SECONDS, ROUND_TRIPS * self._trip)
+
+    def want(self, in_hand: int) -> int:
+        """How many more to take with so many left in hand."""
+        if self._task is None:
+            size = 1
+        else:
+            size = min(MAX_TASKS, GROWTH * self._last, max(1, int(self.batch_seconds / max(self._task, 1e-9))))
+        self._last = size
+        return max(0, size - in_hand)

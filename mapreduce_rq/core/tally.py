@@ -1,0 +1,157 @@
+"""The tally: which terms are counted, and the fold of exactly those terms.
+
+A span is folded only if it is disjoint from everything folded before. That one rule is all of "counted exactly
+once": retries, backup copies, late answers of workers given up for dead and tasks cut anew by another master all
+end here, and the first answer wins.
+
+- commutative law: one accumulator, folded on arrival;
+- ordered law: segments, a partial each. Neighbours merge when they have grown to a like size, as in a binary
+  counter: merging every arrival into one long run would multiply a huge number by a small one again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mapreduce_rq.core.reducer import Law, Reducer
+from mapreduce_rq.core.span import Runs
+
+Part = tuple[int, int, bytes]
+"""(lo, hi, encoded partial); lo = hi = 0 marks the one accumulator of a commutative law."""
+
+
+class Tally:
+    """Counted terms and their fold under one reducer."""
+
+    def __init__(self, reducer: Reducer[Any]) -> None:
+        self.reducer = reducer
+        self.runs = Runs()
+        self.malformed = 0  # answers dropped because their partial could not be decoded
+        self._ordered = reducer.law is Law.ORDERED
+        self._accumulator = reducer.zero()
+        self._partials: dict[int, tuple[int, Any]] = {}  # segment's lo -> (hi, partial)
+        self._ends: dict[int, int] = {}  # segment's hi -> lo
+
+    def count(self, batch: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int]]:
+        """Fold what is new of a batch of ``(lo, hi, encoded partial)``; the spans counted, neighbours joined.
+
+        Answers of one worker mostly continue each other: such a row is looked up in the runs as one span.
+        A body that cannot be decoded is not counted, only noted in ``malformed``.
+        """
+        counted: list[tuple[int, int]] = []
+        row: list[tuple[int, int, bytes]] = []
+        at = None
+        for item in batch:
+            if item[0] != at and row:
+                self._count_row(row, counted)
+                row = []
+            row.append(item)
+            at = item[1]
+        if row:
+            self._count_row(row, counted)
+        return counted
+
+    def _count_row(self, row: list[tuple[int, int, bytes]], counted: list[tuple[int, int]]) -> None:
+        lo, hi = row[0][0], row[-1][1]
+        if not self.runs.touches(lo, hi):
+            try:
+                self._fold(row)
+            except ValueError:
+                if len(row) == 1:
+                    self.malformed += 1
+                    return
+            else:
+                self.runs.add(lo, hi)
+                counted.append((lo, hi))
+                return
+        elif len(row) == 1:
+            return
+        for item in row:  # a part is counted already or malformed: look at each
+            self._count_row([item], counted)
+
+    def _fold(self, row: list[tuple[int, int, bytes]]) -> None:
+        """Fold a row of neighbours. Raises ValueError, with nothing changed, if one cannot be decoded."""
+        if not self._ordered:
+            self._accumulator = self.reducer.merge_encoded(self._accumulator, [item[2] for item in row])
+            return
+        decoded = [(lo, hi, self.reducer.decode(body)) for lo, hi, body in row]
+        for lo, hi, partial in decoded:
+            self._insert(lo, hi, partial)
+
+    def skip(self, lo: int, hi: int) -> None:
+        """Count a span without a value (the user asked to go on past failing terms)."""
+        if self.runs.add(lo, hi) and self._ordered:
+            self._insert(lo, hi, self.reducer.gap(lo, hi))
+
+    def _insert(self, lo: int, hi: int, partial: Any) -> None:
+        partials, ends, merge = self._partials, self._ends, self.reducer.merge
+        while True:
+            left = ends.get(lo)
+            if left is not None and lo - left < 2 * (hi - lo):
+                del ends[lo]
+                partial = merge(partials.pop(left)[1], partial)
+                lo = left
+                continue
+            right = partials.get(hi)
+            if right is not None and right[0] - hi < 2 * (hi - lo):
+                del partials[hi], ends[right[0]]
+                partial = merge(partial, right[1])
+                hi = right[0]
+                continue
+            break
+        partials[lo] = (hi, partial)
+        ends[hi] = lo
+
+    def prefix(self) -> tuple[int, Any]:
+        """``(n, partial)`` of terms ``[0, n)`` for as far as they are counted without a gap.
+
+        Commutative: of all counted terms wherever they lie. The partial is the tally's own: do not change it.
+        """
+        if not self._ordered:
+            return self.runs.count, self._accumulator
+        run = next(iter(self.runs), None)
+        if run is None or run.lo:
+            return 0, self.reducer.zero()
+        row = []
+        at = 0
+        while at < run.hi:
+            at, partial = self._partials[at]
+            row.append(partial)
+        while len(row) > 1:  # neighbours pairwise, so that sizes stay alike
+            row = [
+                self.reducer.merge(row[i], row[i + 1]) if i + 1 < len(row) else row[i] for i in range(0, len(row), 2)
+            ]
+        return run.hi, row[0]
+
+    def first(self) -> tuple[int, Any]:
+        """As :meth:`prefix` but without merging anything: the segment at 0 alone. Cheap, for a running value."""
+        if not self._ordered:
+            return self.runs.count, self._accumulator
+        return self._partials.get(0) or (0, self.reducer.zero())
+
+    def parts(self) -> list[Part]:
+        """The encoded partials, for a checkpoint."""
+        encode = self.reducer.encode
+        if not self._ordered:
+            return [(0, 0, encode(self._accumulator))]
+        return [(lo, hi, encode(partial)) for lo, (hi, partial) in sorted(self._partials.items())]
+
+    @classmethod
+    def restore(cls, reducer: Reducer[Any], runs: Iterable[tuple[int, int]], parts: Iterable[Part]) -> Tally:
+        """The tally of a checkpoint. Raises ValueError for runs or parts that do not fit each other."""
+        tally = cls(reducer)
+        tally.runs = Runs(runs)
+        if not tally._ordered:
+            for _, _, body in parts:
+                tally._accumulator = reducer.merge(tally._accumulator, reducer.decode(body))
+            return tally
+        covered = Runs()
+        for lo, hi, body in parts:
+            if not covered.add(lo, hi):
+                raise ValueError(f"parts overlap at [{lo}, {hi})")
+            tally._partials[lo] = (hi, reducer.decode(body))
+            tally._ends[hi] = lo
+        if covered != tally.runs:
+            raise ValueError("parts and runs differ")
+        return tally

@@ -1,0 +1,126 @@
+"""Every error this package raises on purpose, as one tree.
+
+    MrqError                     exit 1
+    ├── UsageError               the caller's fault, nothing was queued                exit 2
+    │   ├── BadParameter         a value out of range or not a value at all
+    │   ├── UnknownComputation   no computation of that name
+    │   ├── BadURL               the connection URL cannot be read
+    │   └── BadFunction          a user's function cannot be found, hashed or shipped
+    ├── BrokerError              Redis' fault or the network's
+    │   ├── BrokerDown           no answer, refused, cut: worth another try            exit 69
+    │   ├── BrokerFull           out of memory; refused as a whole, worth another try      exit 69
+    │   ├── BrokerRefused        wrong password, not a Redis, too old, no permission   exit 69
+    │   ├── ForeignKey           a key under our prefix is not ours
+    │   └── ServerFailed         the embedded server did not start                     exit 69
+    ├── JobError                 the job's own end
+    │   ├── JobFailed            a term raised, killed its workers, or gave no number
+    │   ├── JobCancelled         somebody cancelled it
+    │   ├── NoSuchJob            never there, or expired                               exit 4
+    │   ├── NoWorkers            none came within --wait-workers                       exit 75
+    │   ├── DeadlineReached      the time allowed is over                              exit 124
+    │   └── Superseded           another master took the job over
+    └── BadMessage               bytes from Redis that fail the size, the MAC or the type
+
+``exit_code`` is what the command line ends with. Each message is one line that says what happened
+and what to do about it; passwords never appear in one.
+"""
+
+from __future__ import annotations
+
+
+class MrqError(Exception):
+    """Root of the tree."""
+
+    exit_code = 1
+
+
+class UsageError(MrqError):
+    """The caller asked for something that cannot be; nothing was queued."""
+
+    exit_code = 2
+
+
+class BadParameter(UsageError):
+    """A parameter's value is out of range, or not a value of its type."""
+
+
+class UnknownComputation(UsageError):
+    """No computation has this name."""
+
+
+class BadURL(UsageError):
+    """The connection URL cannot be read."""
+
+
+class BadFunction(UsageError):
+    """A user's function cannot be found, hashed or shipped to the workers."""
+
+
+class BrokerError(MrqError):
+    """Redis, or the way to it, is at fault."""
+
+
+class BrokerDown(BrokerError):
+    """No answer, refused, cut, loading, demoted: the same call may succeed later."""
+
+    exit_code = 69
+
+
+class BrokerFull(BrokerError):
+    """Redis is at its memory limit and refused the whole step; it may succeed later."""
+
+    exit_code = 69
+
+
+class BrokerRefused(BrokerError):
+    """The server answered, and will never do what we need: wrong password, not a Redis, too old."""
+
+    exit_code = 69
+
+
+class ForeignKey(BrokerError):
+    """A key under our prefix holds a type that we never write."""
+
+
+class ServerFailed(BrokerError):
+    """The embedded server could not be found or did not start."""
+
+    exit_code = 69
+
+
+class JobError(MrqError):
+    """The job ended without a result."""
+
+
+class JobFailed(JobError):
+    """A term raised, killed its workers, or gave something the reducer cannot take."""
+
+
+class JobCancelled(JobError):
+    """Somebody cancelled the job."""
+
+
+class NoSuchJob(JobError):
+    """The job never was, or its record has expired."""
+
+    exit_code = 4
+
+
+class NoWorkers(JobError):
+    """No worker appeared within the time allowed."""
+
+    exit_code = 75
+
+
+class DeadlineReached(JobError):
+    """The job's time is over; what was counted is in its checkpoint."""
+
+    exit_code = 124
+
+
+class Superseded(JobError):
+    """Another master has taken the job over; this one must stop and change nothing."""
+
+
+class BadMessage(MrqError):
+    """Bytes from Redis that are too large, fail the MAC, or are not of the expected type."""

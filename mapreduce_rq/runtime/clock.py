@@ -1,0 +1,38 @@
+"""Time and chance, as handed to the loops: the simulation hands them its own."""
+
+from __future__ import annotations
+
+import os
+import time
+
+
+class Clock:
+    """The machine's clocks: ``now`` to subtract, ``wall`` to show."""
+
+    def now(self) -> float:
+        """Monotonic seconds."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Unix seconds."""
+        return time.time()
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+        time.sleep(seconds)
+
+    def random(self, size: int) -> bytes:
+        """Random bytes for names and nonces."""
+        return os.urandom(size)
+
+
+class Backoff:
+    """Waits between attempts to reconnect: quick at first, a second at most, so that work resumes soon."""
+
+    def __init__(self) -> None:
+        self._next = 0.05
+
+    def next(self) -> float:
+        """Seconds to wait now."""
+        self._next, now = min(1.0, 2 * self._next), self._next
+        return now

@@ -1,0 +1,339 @@
+"""A worker: take, map, settle, until told to stop. It never reduces and never writes a job.
+
+Its duties, in order:
+
+1. After a start and after any error, ask Redis what it holds (``in_hand``): Redis is right, memory is not.
+2. Idle: wait for one task. It is filed under this worker in the same step.
+3. Compute what is in hand, oldest first, for about a batch's time.
+4. Settle: answers out, done tasks struck off, next tasks in, in one round trip.
+5. Told to stop: finish the task in hand, give the rest back. Told twice: give everything back at once.
+
+Answers that may not have arrived are sent again: twice is ignored, never is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import time
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import Computation, TermError
+from mapreduce_rq.core.messages import (
+    DIED,
+    ERROR,
+    MERGE,
+    OK,
+    REFUSED,
+    Answer,
+    Failure,
+    Reply,
+    Spec,
+    Task,
+    encode_failure,
+)
+from mapreduce_rq.core.prefetch import Prefetch
+from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError
+from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.slate import Slate
+
+log = logging.getLogger("mapreduce_rq.worker")
+
+IDLE_SECONDS = 5.0
+REPLY_BYTES = 1024 * 1024
+"""Settle early when the answers have grown to this."""
+FULL_SECONDS = 0.5
+"""Wait between settles that a full Redis refuses."""
+REFUSAL_SECONDS = 0.5
+"""Wait after refusing a task: a worker that can do it should get it."""
+VOID_SECONDS = 1.0
+JOBS_KEPT = 64
+
+
+class Stop(BaseException):
+    """Raised by a signal handler into a worker that waits, or told twice, that computes."""
+
+
+class Ready(NamedTuple):
+    """A job this worker can work on."""
+
+    computation: Computation[Any]
+    spec: Spec
+
+
+class Worker:
+    """One worker on one queue. ``prepare`` makes a computation of a spec and raises MrqError to refuse it."""
+
+    def __init__(
+        self,
+        wid: str,
+        tasks: Tasks,
+        clock: Clock,
+        slate: Slate,
+        *,
+        prepare: Callable[[Spec], Computation[Any]],
+        burst: bool = False,
+        max_tasks: int | None = None,
+    ) -> None:
+        self.wid = wid
+        self.tasks = tasks
+        self.clock = clock
+        self.slate = slate
+        self.stopping = False  # finish the task in hand, then leave
+        self.interruptible = False  # waiting: Stop may be raised at once
+        self._prepare = prepare
+        self._burst = burst
+        self._tasks_left = max_tasks
+        self._hand: list[bytes] = []  # sealed, oldest first
+        self._unsent: tuple[list[tuple[str, list[Answer]]], list[bytes]] | None = None
+        self._prefetch = Prefetch()
+        self._jobs: OrderedDict[str, Ready | Failure | None] = OrderedDict()
+        self._void_since: dict[str, float] = {}
+        self._current = ""  # job written on the slate
+        self._warned: set[str] = set()
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until stopped, or until the queue is empty (burst). Leaves nothing in hand."""
+        backoff = Backoff()
+        down_since: float | None = None
+        try:
+            while not self.stopping:
+                try:
+                    self._recover()
+                    if down_since is not None:
+                        log.info("Redis is back after %.1f s", self.clock.now() - down_since)
+                        down_since = None
+                    backoff = Backoff()
+                    while self._step():
+                        pass
+                    break
+                except BrokerDown as error:
+                    if down_since is None:
+                        down_since = self.clock.now()
+                        log.warning("%s; trying again", error)
+                    self._pause(backoff.next())
+        except Stop:
+            self.stopping = True
+        self._leave()
+
+    def _step(self) -> bool:
+        """Fill the hand if it is empty, compute a batch, settle it. False: told to stop, or a burst is over."""
+        if self.stopping:
+            return False
+        if not self._hand:
+            self.interruptible = True
+            task = self.tasks.take(self.wid, 0.1 if self._burst else IDLE_SECONDS)
+            self.interruptible = False
+            if task is None:
+                return not self._burst
+            self._hand.append(task)
+        answers, done = self._compute()
+        self._settle(answers, done)
+        return True
+
+    def _recover(self) -> None:
+        self.tasks.wire.connect()
+        if self._unsent is not None:
+            answers, done = self._unsent
+            self._send(answers, done, length=-1, want=0)  # the length cannot be known: strike the tasks off one by one
+            self._unsent = None
+        self._hand = self.tasks.in_hand(self.wid)
+
+    def _pause(self, seconds: float) -> None:
+        self.interruptible = True
+        if not self.stopping:
+            self.clock.sleep(seconds)
+        self.interruptible = False
+
+    def _leave(self) -> None:
+        """Give back what is in hand; no attempt is counted. On a dead connection the reaper does it."""
+        self.interruptible = False
+        with contextlib.suppress(MrqError):
+            self._recover()
+            self.tasks.give_back(self.wid, self._hand)
+            self._hand = []
+        self.tasks.wire.close()
+
+    # -- settling --------------------------------------------------------------------------------------------------
+
+    def _settle(self, answers: dict[str, list[Answer]], done: int) -> None:
+        left = len(self._hand) - done
+        want = 0 if self.stopping else self._prefetch.want(left)
+        if self._tasks_left is not None:
+            self._tasks_left -= done
+            if self._tasks_left <= 0:
+                self.stopping = True
+            want = max(0, min(want, self._tasks_left - left))
+        settled = self._hand[:done]
+        self._unsent = (list(answers.items()), settled)
+        started = self.clock.now()
+        self._send(self._unsent[0], settled, length=len(self._hand), want=want)
+        self._unsent = None
+        self._prefetch.settled(self.clock.now() - started)
+
+    def _send(self, answers: list[tuple[str, list[Answer]]], done: list[bytes], length: int, want: int) -> None:
+        seal = self.tasks.codecs.reply.seal
+        replies = [(job, seal(Reply(job, self.wid, items))) for job, items in answers]
+        while True:
+            try:
+                got = self.tasks.settle(self.wid, replies, length, len(done), want)
+                break
+            except BrokerFull as error:
+                self._warn("full", str(error))
+                self._pause(FULL_SECONDS)
+        for index in got.over:
+            self._void(replies[index][0])
+        if got.as_expected:
+            self._hand = self._hand[len(done) :] + got.tasks
+        else:
+            self.tasks.drop(self.wid, done)
+            self._hand = self.tasks.in_hand(self.wid)
+
+    # -- computing -------------------------------------------------------------------------------------------------
+
+    def _compute(self) -> tuple[dict[str, list[Answer]], int]:
+        """Answers by job, and how many tasks of the hand they settle."""
+        answers: dict[str, list[Answer]] = {}
+        open_ = self.tasks.codecs.task.open
+        done = size = total_ns = longest = worked = 0
+        deadline = time.perf_counter_ns() + int(self._prefetch.batch_seconds * 1e9)
+        for raw in self._hand:
+            done += 1
+            try:
+                task: Task = open_(raw)
+            except BadMessage as error:
+                self._warn("task", f"dropped: {error}")
+                continue
+            answer = self._answer(task)
+            if answer is None:
+                continue
+            row = answers.get(task.job)
+            if row is None:
+                row = answers[task.job] = []
+            row.append(answer)
+            size += len(answer.body)
+            worked += 1
+            total_ns += answer.ns
+            if answer.ns > longest:
+                longest = answer.ns
+            if self.stopping or size > REPLY_BYTES or time.perf_counter_ns() > deadline:
+                break
+        if worked:
+            self._prefetch.worked(worked, total_ns / 1e9, longest / 1e9)
+        return answers, done
+
+    def _answer(self, task: Task) -> Answer | None:
+        """What becomes of one task; None when its job is over."""
+        if task.job != self._current:
+            self._enter(task)
+        ready = self._jobs.get(task.job)
+        if ready is None:
+            return None
+        lo, hi = task.lo, task.hi
+        if isinstance(ready, Failure):
+            self._pause(REFUSAL_SECONDS)
+            return Answer(lo, hi, task.attempt, task.op, REFUSED, encode_failure(ready), 0)
+        if task.attempt >= ready.spec.limits.attempts:
+            failure = Failure(lo if hi - lo == 1 else None, "WorkerDied", task.why or "its worker died", "", "")
+            return Answer(lo, hi, task.attempt, task.op, DIED, encode_failure(failure), 0)
+        computation = ready.computation
+        self.slate.begin(lo, hi)
+        started = time.perf_counter_ns()
+        try:
+            if task.op == MERGE:
+                body = self._merge(computation, task)
+            else:
+                partial = computation.map_body(lo, hi, task.body) if task.body else computation.map(lo, hi)
+                body = computation.reducer.encode(partial)
+            if len(body) > ready.spec.limits.max_body:
+                raise ValueError(f"a partial of {len(body)} bytes is over the cap of {ready.spec.limits.max_body}")
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            self.slate.end()
+            return Answer(lo, hi, task.attempt, task.op, ERROR, encode_failure(self._failure(task, error)), 0)
+        ns = time.perf_counter_ns() - started
+        self.slate.end()
+        return Answer(lo, hi, task.attempt, task.op, OK, body, ns)
+
+    @staticmethod
+    def _merge(computation: Computation[Any], task: Task) -> bytes:
+        """The merge of the two encoded partials in a task's body, the left one's length first."""
+        reducer = computation.reducer
+        size = int.from_bytes(task.body[:8], "big")
+        left, right = task.body[8 : 8 + size], task.body[8 + size :]
+        return reducer.encode(reducer.merge(reducer.decode(left), reducer.decode(right)))
+
+    def _failure(self, task: Task, error: BaseException) -> Failure:
+        term = error.term if isinstance(error, TermError) else None
+        if term is None and task.hi - task.lo == 1:
+            term = task.lo
+        cause = error.__cause__ if isinstance(error, TermError) and error.__cause__ is not None else error
+        text = "".join(traceback.format_exception(cause))[-8000:]
+        return Failure(term, type(cause).__name__, str(cause)[:2000], text, self.wid.rpartition(":")[0])
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def _enter(self, task: Task) -> None:
+        """Make the task's job the current one, getting to know it if it is new."""
+        job = task.job
+        if job not in self._jobs or self.clock.now() - self._void_since.get(job, self.clock.now()) > VOID_SECONDS:
+            self._void_since.pop(job, None)
+            self._jobs[job] = self._meet(task)
+            if self._jobs[job] is None:
+                self._void(job)
+            while len(self._jobs) > JOBS_KEPT:
+                self._void_since.pop(self._jobs.popitem(last=False)[0], None)
+        self._jobs.move_to_end(job)
+        ready = self._jobs[job]
+        self._current = job if isinstance(ready, Ready) else ""
+        if isinstance(ready, Ready):
+            self.slate.job(job, ready.spec.limits.task_timeout)
+
+    def _void(self, job: str) -> None:
+        """The job is over, or not there: drop its tasks, and look again in a while (a master may submit it again)."""
+        self._jobs[job] = None
+        self._void_since[job] = self.clock.now()
+        if self._current == job:
+            self._current = ""
+
+    def _meet(self, task: Task) -> Ready | Failure | None:
+        try:
+            if task.spec:
+                spec: Spec | None = self.tasks.codecs.spec.open(task.spec)
+            else:
+                spec, state = self.tasks.spec(task.job)
+                if state != "running":
+                    spec = None
+            if spec is None or spec.job != task.job:
+                return None
+        except BadMessage as error:
+            self._warn("spec", f"dropped a task of {task.job}: {error}")
+            return None
+        try:
+            return Ready(self._prepare(spec), spec)
+        except Exception as error:
+            self._warn(task.job, f"refuses {task.job}: {error}")
+            return Failure(None, type(error).__name__, str(error)[:2000], "", self.wid.rpartition(":")[0])
+
+    def _warn(self, about: str, text: str) -> None:
+        """Say it once."""
+        if about not in self._warned:
+            self._warned.add(about)
+            log.warning("%s", text)
+
+
+def hostname() -> str:
+    """This host's name, as it stands in worker ids."""
+    return socket.gethostname().replace(":", "_")[:64] or "localhost"
+
+
+def prepare(spec: Spec) -> Computation[Any]:
+    """The computation of a spec. Raises MrqError where this worker must not or cannot run it."""
+    return load(spec.computation).create(spec.params)
