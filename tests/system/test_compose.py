@@ -1,0 +1,56 @@
+"""compose.yaml keeps what it promises, as far as a machine without Docker can tell."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.conftest import FreshServer
+from tests.servers import ROOT
+
+PASSWORD = re.compile(r'requirepass "\$\{MRQ_PASSWORD:\?.+\}"')
+
+
+@pytest.fixture
+def compose() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_a_real_server_takes_its_configuration_and_keeps_the_data(
+    compose: dict[str, Any], fresh_server: FreshServer
+) -> None:
+    lines = compose["configs"]["valkey"]["content"].splitlines()
+    assert PASSWORD.fullmatch(lines.pop(0)), "no server without a password"
+    directives = dict(line.split(" ", 1) for line in lines)
+    assert directives.pop("dir") == compose["services"]["valkey"]["volumes"][0].partition(":")[2]
+    server = fresh_server("valkey", **directives)
+    with server.client() as client:
+        assert client.config_get("maxmemory-policy") == {"maxmemory-policy": "noeviction"}
+        client.set("kept", 1)
+    server.restart()
+    with server.client() as client:
+        assert client.get("kept") == b"1"
+
+
+def test_the_password_is_in_no_command_and_no_environment(compose: dict[str, Any]) -> None:
+    for name, service in compose["services"].items():
+        told = [service.get("command"), service.get("entrypoint"), service.get("environment")]
+        assert "${MRQ_PASSWORD" not in str(told), name
+        assert service["secrets"] == ["password"]
+
+
+def test_the_image_is_built_from_files_that_are_there(compose: dict[str, Any]) -> None:
+    recipe = compose["services"]["worker"]["build"]["dockerfile_inline"]
+    copied = [word for line in re.findall(r"^COPY (.+)$", recipe, re.MULTILINE) for word in line.split()[:-1]]
+    assert "mapreduce_rq" in copied
+    assert [name for name in copied if not (ROOT / name).exists()] == []
+
+
+def test_workers_scale(compose: dict[str, Any]) -> None:
+    worker = compose["services"]["worker"]
+    assert worker["command"][0] == "worker"
+    assert not {"container_name", "ports"} & worker.keys(), "these would forbid a second one"
