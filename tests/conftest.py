@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
-from tests.servers import FLAVOURS, IN_CI, RealServer, need_server
+from tests.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=100, deadline=None, print_blob=True)
 settings.load_profile("ci" if IN_CI else "dev")
-
-FreshServer = Callable[..., RealServer]
 
 
 @pytest.fixture(scope="session", params=FLAVOURS)

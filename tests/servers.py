@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
@@ -182,3 +183,7 @@ class RealServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+
+FreshServer = Callable[..., RealServer]
+"""The type of the fixture ``fresh_server``: a flavour and the options of :class:`RealServer`."""

@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import FreshServer
-from tests.servers import ROOT
+from tests.servers import ROOT, FreshServer
 
 PASSWORD = re.compile(r'requirepass "\$\{MRQ_PASSWORD:\?.+\}"')
 
