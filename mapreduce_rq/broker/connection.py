@@ -63,7 +63,9 @@ def parse_url(url: str) -> Endpoint:
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator:
-        raise BadURL("a URL looks like redis://host:6379/0, rediss://…, unix:///path, redis+sentinel://host:26379/service")
+        raise BadURL(
+            "a URL looks like redis://host:6379/0, rediss://…, unix:///path, redis+sentinel://host:26379/service"
+        )
     if scheme not in _SCHEMES and scheme != "unix":
         raise BadURL(f"unknown URL scheme {scheme}://: use {', '.join(_SCHEMES)} or unix")
     try:
@@ -72,7 +74,9 @@ def parse_url(url: str) -> Endpoint:
         credentials, at, hosts = parts.netloc.rpartition("@")
         username, _, password = credentials.partition(":") if at else ("", "", "")
         endpoint = Endpoint(
-            username=unquote(username) or None, password=unquote(password) or _password(), db=int(options.pop("db", "0"))
+            username=unquote(username) or None,
+            password=unquote(password) or _password(),
+            db=int(options.pop("db", "0")),
         )
         if scheme == "unix":
             if hosts or not parts.path:
@@ -91,7 +95,8 @@ def parse_url(url: str) -> Endpoint:
         endpoint = replace(endpoint, sentinel_password=options.pop("sentinel_password", None))
         tls = {name: options.pop(name) for name in list(options) if name in _TLS_OPTIONS}
         if options:
-            raise BadURL(f"unknown option {sorted(options)[0]} in the URL: there are db, sentinel_password, {', '.join(sorted(_TLS_OPTIONS))}")
+            known = ", ".join(["db", "sentinel_password", *sorted(_TLS_OPTIONS)])
+            raise BadURL(f"unknown option {min(options)} in the URL: there are {known}")
     except ValueError:
         raise BadURL(f"cannot read the {scheme}:// URL: host, port (1 to 65535) and database must be plain") from None
     return replace(endpoint, tls_options=tuple(tls.items()))
@@ -150,7 +155,8 @@ def _ask_sentinels(endpoint: Endpoint, options: dict[str, Any]) -> tuple[str, in
         asked = redis.Connection(
             host=host,
             port=port,
-            **options | {"db": 0, "username": None, "password": endpoint.sentinel_password, "socket_timeout": CONNECT_SECONDS},
+            **options
+            | {"db": 0, "username": None, "password": endpoint.sentinel_password, "socket_timeout": CONNECT_SECONDS},
         )
         try:
             asked.connect()

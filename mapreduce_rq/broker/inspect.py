@@ -34,7 +34,7 @@ class ServerInfo:
                 "set `maxmemory-policy noeviction`"
             )
         if self.eviction_policy != "noeviction":
-            return f"maxmemory-policy is {self.eviction_policy}: set `maxmemory-policy noeviction` before setting maxmemory"
+            return f"maxmemory-policy is {self.eviction_policy}: set it to noeviction before setting maxmemory"
         return None
 
 

@@ -78,15 +78,13 @@ class Jobs:
         fields: Sequence[tuple[str, Argument]] = (),
         tasks: Iterable[bytes] = (),
     ) -> Committed | Lost:
-        """Change the job if its token is ``expect``; everything in one step. See commit.lua for ``what`` and ``number``."""
+        """Change the job if its token is ``expect``; all in one step. See commit.lua for ``what`` and ``number``."""
         keys = self.keys
         arguments: list[Argument] = [expect, token, what, number, job, len(fields)]
         for pair in fields:
             arguments.extend(pair)
         arguments.extend(tasks)
-        answer = self.wire.script(
-            COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments
-        )
+        answer = self.wire.script(COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments)
         if answer[0] == b"ok":
             return Committed(waiting=int(answer[1]))
         return Lost(answer[1].decode(), answer[2].decode())
@@ -149,7 +147,7 @@ class Jobs:
         return after, found, bad
 
     def survey(self, job: str, sign_of_life: int) -> Survey:
-        """Look at queue and hands in one step that also writes: raises BrokerFull where beats cannot be written either."""
+        """Look at queue and hands in one step that also writes: BrokerFull where beats cannot be written either."""
         known: set[str] = set()
         while True:
             wids = sorted(known)
@@ -197,5 +195,6 @@ class Jobs:
         for (key, kind), answer in zip(expected.items(), found, strict=True):
             if answer.decode() not in (kind, "none"):
                 raise ForeignKey(
-                    f"key {key} holds a {answer.decode()} where mrq keeps a {kind}: another program uses it; choose another --queue"
+                    f"key {key} holds a {answer.decode()} where mrq keeps a {kind}: "
+                    "another program uses it; choose another --queue"
                 )

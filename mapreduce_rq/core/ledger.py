@@ -23,7 +23,19 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
-from mapreduce_rq.core.messages import DIED, ERROR, MAP, OK, REFUSED, Answer, Checkpoint, Failure, Spec, Task, decode_failure
+from mapreduce_rq.core.messages import (
+    DIED,
+    ERROR,
+    MAP,
+    OK,
+    REFUSED,
+    Answer,
+    Checkpoint,
+    Failure,
+    Spec,
+    Task,
+    decode_failure,
+)
 from mapreduce_rq.core.pace import Pace
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.core.tally import Tally

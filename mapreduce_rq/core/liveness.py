@@ -35,7 +35,9 @@ class Watch:
 
     def dead(self) -> list[str]:
         """Names given up: unchanged for long, or with an obituary."""
-        return [name for name, (value, count) in self._seen.items() if count >= DEAD_AFTER or value.startswith(OBITUARY)]
+        return [
+            name for name, (value, count) in self._seen.items() if count >= DEAD_AFTER or value.startswith(OBITUARY)
+        ]
 
     def forgotten(self) -> list[str]:
         """Names unchanged for so long that they can be struck off."""

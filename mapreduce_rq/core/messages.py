@@ -161,7 +161,7 @@ class Keyring:
         """The id of the key that signs; 0 without a key."""
         return next(iter(self._keys), 0)
 
-    def keys(self) -> list[bytes]:
+    def secrets(self) -> list[bytes]:
         """The keys, the signing one first; to hand to a process of ours, never to print."""
         return list(self._keys.values())
 

@@ -1,4 +1,4 @@
-"""The record of a finished job: what `mrq compute --json` prints and what stays in Redis for a while. Keys are stable."""
+"""The record of a finished job: what `mrq compute --json` prints and what stays in Redis a while. Keys are stable."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ def _spawn(settings: PoolSettings) -> int:
 
 
 def _dump(settings: PoolSettings) -> bytes:
-    keys = [base64.b64encode(key).decode() for key in settings.keyring.keys()]
+    keys = [base64.b64encode(key).decode() for key in settings.keyring.secrets()]
     plain = asdict(settings) | {"endpoint": asdict(settings.endpoint), "keyring": keys}
     return json.dumps([plain, sys.path]).encode()
 

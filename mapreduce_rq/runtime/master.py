@@ -15,13 +15,13 @@ A token is ``epoch:nonce:counter``: a new epoch and nonce for each master, a new
 from __future__ import annotations
 
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import msgspec
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, STRIKE_OFF, Jobs, JobState, Lost, Survey
+from mapreduce_rq.broker.jobs import FIRST_REPLY, STRIKE_OFF, Jobs, JobState, Lost
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome
 from mapreduce_rq.core.ledger import Broken, Command, Ledger, Push, Replied, Resumed, Settled, Source, Surveyed
@@ -50,14 +50,32 @@ INLINE_SPEC_TASKS = 32
 """The first tasks of a job carry its spec, where it is small, and save new workers a round trip."""
 
 
+Report = dict[str, Any]
+"""How a job goes: what stands in its ``progress`` field."""
+
+
 class Observer(Protocol):
     """Who wants to know how the job goes. Called from the master's loop: be quick."""
 
-    def progressed(self, ledger: Ledger, workers: int, now: float) -> None:
-        """Something was counted, or a lease went by."""
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """Something was counted, or a second went by; ``report`` makes the report if it is wanted."""
 
     def noticed(self, text: str) -> None:
         """Something a person should read: a death, an outage, a refusal."""
+
+
+class Silent:
+    """An observer that wants to know nothing."""
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """Not interested."""
+
+    def noticed(self, text: str) -> None:
+        """Not interested."""
+
+
+class Interrupted(BaseException):
+    """Raised by :meth:`Master.interrupt` into a master that waits."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +88,7 @@ class Ended:
 
 
 class Master:
-    """Leads one job. ``stop`` may be set from another thread: the master then lets go of the job and returns None."""
+    """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume."""
 
     def __init__(
         self,
@@ -111,6 +129,7 @@ class Master:
         self._started = self._now
         self._answered: set[str] = set()  # workers heard of
         self._said_no_workers = False
+        self._waiting = False  # for Redis or the clock: nothing is half changed
         self._outcome: Outcome | None = None
         self.ledger = Ledger(spec, computation, self._now, source=source)
 
@@ -119,7 +138,12 @@ class Master:
     def submit(self) -> None:
         """Create the job with its first tasks. Safe to repeat after BrokerDown. Raises BrokerError, Superseded."""
         seal = self.jobs.codecs
-        pushed = [task for command in self.ledger.receive(Resumed(), self._now) if isinstance(command, Push) for task in command.tasks]
+        pushed = [
+            task
+            for command in self.ledger.receive(Resumed(), self._now)
+            if isinstance(command, Push)
+            for task in command.tasks
+        ]
         sealed = seal.spec.seal(self.spec)
         if len(sealed) <= INLINE_SPEC_BYTES:
             first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
@@ -174,9 +198,11 @@ class Master:
             try:
                 try:
                     if down_since is not None:
+                        self._pause(backoff.next())
                         self.jobs.wire.connect()
                         ended = self._resolve(self.jobs.token(self._job))
-                        self.observer.noticed(f"Redis is back after {self.clock.now() - down_since:.1f} s")
+                        if not self.stop:
+                            self.observer.noticed(f"Redis is back after {self.clock.now() - down_since:.1f} s")
                         down_since, backoff = None, Backoff()
                         if ended is not None:
                             return ended
@@ -186,12 +212,29 @@ class Master:
                     if ended is not None:
                         return ended
             except (BrokerDown, BrokerFull) as error:
+                if self.stop:
+                    return None  # what is counted since the checkpoint is still in the stream
                 if down_since is None:
                     down_since = self.clock.now()
                     self.observer.noticed(f"{error}; trying again")
-                if self.stop:
-                    return None
-                self.clock.sleep(backoff.next())
+            except Interrupted:
+                down_since = self.clock.now() if down_since is None else down_since  # the wire was cut with it
+
+    def _pause(self, seconds: float) -> None:
+        self._waiting = not self.stop
+        try:
+            self.clock.sleep(0 if self.stop else seconds)
+        finally:
+            self._waiting = False
+
+    def interrupt(self) -> None:
+        """Have this master let go of its job; for a signal handler in the master's own thread.
+
+        Raises Interrupted if the master is waiting for Redis, never while it is changing what it holds.
+        """
+        self.stop = True
+        if self._waiting:
+            raise Interrupted
 
     def _lead(self) -> Ended | None:
         while not self.stop:
@@ -201,14 +244,18 @@ class Master:
                 ended = self._perform(self._sweep())
             if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
                 ended = self._perform([Push([])])
-                self.observer.progressed(self.ledger, self.workers, self._now)
+                self.observer.progressed(self.report)
             if ended is None and self._remaining() <= 0:
                 ended = self._finish_early("deadline")
             if ended is not None:
                 return ended
+        self._release()
+        return None
+
+    def _release(self) -> None:
+        """Let go of the job: whoever resumes it need not wait for our token to grow old."""
         self._commit(fields=[("master", "")], checkpoint=True)
         self.jobs.forget_master(self._job)
-        return None
 
     def _remaining(self) -> float:
         """Seconds until the deadline."""
@@ -223,7 +270,11 @@ class Master:
         return self._hear(max(0.001, wait))
 
     def _hear(self, wait: float) -> list[Command]:
-        self._cursor, replies, bad = self.jobs.replies(self._job, self._cursor, wait)
+        self._waiting = True
+        try:
+            self._cursor, replies, bad = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
+        finally:
+            self._waiting = False
         self._now = self.clock.now()
         self.dropped += bad
         commands: list[Command] = []
@@ -234,7 +285,7 @@ class Master:
         self._uncommitted += self.ledger.tasks - before
         if replies:
             self.workers = max(self.workers, 1)
-            self.observer.progressed(self.ledger, self.workers, self._now)
+            self.observer.progressed(self.report)
         return commands
 
     def _perform(self, commands: list[Command]) -> Ended | None:
@@ -345,7 +396,8 @@ class Master:
         elif not self._said_no_workers:
             self._said_no_workers = True
             self.observer.noticed(
-                f"0 workers on queue {self.jobs.keys.name}: start `mrq worker` with the same URL, or add --local 4; waiting"
+                f"0 workers on queue {self.jobs.keys.name}: "
+                "start `mrq worker` with the same URL, or add --local 4; waiting"
             )
 
     # -- commits ---------------------------------------------------------------------------------------------------
@@ -418,32 +470,33 @@ class Master:
         self.jobs.forget_master(self._job)
         return Ended(state.state, state.record or {}, self._outcome if state.state == "done" else None)
 
-    def _progress(self) -> bytes:
-        """What people see of a running job without asking its master."""
+    def report(self) -> Report:
+        """What people see of a running job; also stored with it, so that nobody needs to ask its master."""
         ledger = self.ledger
         peek = None
         try:
             peek = ledger.progress()
         except Exception as error:  # a running value is a courtesy: the job goes on without it
             self.observer.noticed(f"no running value: {error}")
-        return self.jobs.codecs.record.seal(
-            {
-                "counted": ledger.counted,
-                "total": ledger.total,
-                "cut": ledger.next,
-                "out": len(ledger.out),
-                "tasks": ledger.tasks,
-                "ignored": ledger.ignored,
-                "dropped": self.dropped,
-                "rate": ledger.pace.terms_rate,
-                "elapsed_s": ledger.elapsed(self._now),
-                "workers": self.workers,
-                "chunk": ledger.pace.size(None if ledger.total is None else ledger.total - ledger.next),
-                "value": peek.value if peek else None,
-                "error": peek.error if peek else None,
-                "bound_kind": peek.bound_kind if peek else None,
-            }
-        )
+        return {
+            "counted": ledger.counted,
+            "total": ledger.total,
+            "cut": ledger.next,
+            "out": len(ledger.out),
+            "tasks": ledger.tasks,
+            "ignored": ledger.ignored,
+            "dropped": self.dropped,
+            "rate": ledger.pace.terms_rate,
+            "elapsed_s": ledger.elapsed(self._now),
+            "workers": self.workers,
+            "chunk": ledger.pace.size(None if ledger.total is None else ledger.total - ledger.next),
+            "value": peek.value if peek else None,
+            "error": peek.error if peek else None,
+            "bound_kind": peek.bound_kind if peek else None,
+        }
+
+    def _progress(self) -> bytes:
+        return self.jobs.codecs.record.seal(self.report())
 
     # -- the ways out ----------------------------------------------------------------------------------------------
 
@@ -487,9 +540,7 @@ class Master:
     def _end(self, state: str, fields: list[tuple[str, Argument]]) -> None:
         token = self._next_token()
         row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", self._progress()), *fields]
-        answer = self.jobs.commit(
-            self._job, self._token, token, what="over", number=self.spec.limits.keep, fields=row
-        )
+        answer = self.jobs.commit(self._job, self._token, token, what="over", number=self.spec.limits.keep, fields=row)
         if isinstance(answer, Lost):
             raise _LostError(answer)
         self._token = token

@@ -9,7 +9,8 @@ Its duties, in order, about twice a second and whenever a signal or a death wake
 4. Every BEAT_SECONDS write a sign of life for each child that runs. A child stuck in C code could not do so itself.
 
 Signals: TERM or INT once: children finish their task in hand, give the rest back and leave; twice: they give everything
-back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one after another, with fresh processes.
+back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one
+after another.
 
 The supervisor has no threads and never works itself, so forking from it is safe.
 """
@@ -287,7 +288,12 @@ class Pool:
         """Kill what is over its time."""
         for child in self._children.values():
             doing = child.slate.read()
-            if doing.busy and doing.timeout and doing.seconds > doing.timeout and child.slate.read().begun == doing.begun:
+            if (
+                doing.busy
+                and doing.timeout
+                and doing.seconds > doing.timeout
+                and child.slate.read().begun == doing.begun
+            ):
                 self._kill(child, f"over the task timeout of {doing.timeout:g} s")
 
     def _kill(self, child: Child, why: str) -> None:

@@ -1,0 +1,362 @@
+"""The Python API: a client of one queue, and its jobs.
+
+    with Client() as mrq:                                   # no URL: a private server and local workers
+        mrq.map_reduce(f, range(1_000_000))                 # the exact sum of f(k)
+        job = mrq.submit("exp", x="2", terms=50)
+        job.result().value
+
+A client without a URL starts a private server and workers of its own, and ends both when it is closed. With a URL
+it uses the workers that run there (``local=N`` adds some). One client may be used from one thread at a time; its jobs
+each have a thread of their own.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+from mapreduce_rq import __version__
+from mapreduce_rq.broker.connection import parse_url
+from mapreduce_rq.broker.inspect import ServerInfo, inspect
+from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.broker.keys import DEFAULT_QUEUE, Keys
+from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
+from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import Computation, More
+from mapreduce_rq.core.ledger import Source
+from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
+from mapreduce_rq.core.tally import Tally
+from mapreduce_rq.errors import (
+    BadParameter,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    NoWorkers,
+    Superseded,
+)
+from mapreduce_rq.runtime.cancel import cancel
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.launch import LocalPool
+from mapreduce_rq.runtime.master import Ended, Master, Observer, Report
+from mapreduce_rq.runtime.pool import PoolSettings
+from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.standby import Standby
+
+
+def usable_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Result:
+    """A job's result. Attributes are the keys of its record (see core/record.py), and ``native``.
+
+    ``value`` is text, ``float`` the nearest double or None, ``bound`` text or None with ``bound_kind``, ``digest``
+    a hash of the exact total, ``native`` the Python object that the computation makes of it.
+    """
+
+    def __init__(self, record: dict[str, Any], native: Any) -> None:
+        self.record = record
+        self.native = native
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self.record[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def __repr__(self) -> str:
+        value = self.record["value"]
+        return f"<Result {value if len(value) < 60 else value[:57] + '...'} of {self.record['job']}>"
+
+
+class Client:
+    """A client of one queue.
+
+    ``url``: of a Redis or Valkey (None: a private server with local workers). ``local``: how many local workers
+    (None: one per core without a URL, none with one). ``keys``: signing keys, the first signs (a private server makes its own).
+    ``server``: a private server already started. Raises UsageError, BrokerError.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        local: int | None = None,
+        queue: str = DEFAULT_QUEUE,
+        keys: Iterable[bytes] = (),
+        server: EmbeddedServer | None = None,
+    ) -> None:
+        if local is not None and local < (0 if url else 1):
+            raise BadParameter(f"{local} local workers: a private server needs at least one")
+        self._server: EmbeddedServer | None = None
+        self._pool: LocalPool | None = None
+        self._followers: list[Job] = []
+        self.clock = Clock()
+        self.keys = Keys(queue)
+        self.info: ServerInfo | None = None
+        if url is None:
+            self._server = server or EmbeddedServer.start()
+            self.endpoint = parse_url(self._server.url)
+            self.keyring = Keyring([os.urandom(32)])
+        else:
+            self.endpoint = parse_url(url)
+            self.keyring = Keyring(keys)
+        self.codecs = Codecs(queue, self.keyring)
+        self._wire = RedisWire(self.endpoint)
+        self.verbs = Jobs(self._wire, self.keys, self.codecs)
+        try:
+            size = local if local is not None else (usable_cores() if url is None else 0)
+            if url is not None:
+                self._wire.connect()
+                self.info = inspect(self._wire)
+                self.verbs.check_types()
+                self._wire.close()  # nothing of ours may be open while we fork
+            if size:
+                self._pool = LocalPool(PoolSettings(self.endpoint, queue, self.keyring, size))
+            if self._server is not None:
+                self._server.wait_ready()
+            self._wire.connect()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is a private one that ends with this client."""
+        return self._server is not None
+
+    def close(self) -> None:
+        """End local workers and a private server. Jobs on a shared server are let go of, for others to resume."""
+        for job in self._followers:
+            job.let_go()
+        self._followers.clear()
+        if self._pool is not None:
+            if self.embedded:
+                self._pool.stop()
+            else:
+                self._pool.drain()
+        self._wire.close()
+        if self._server is not None:
+            self._server.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # -- leading a job in this thread ------------------------------------------------------------------------------
+
+    def plan(
+        self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
+    ) -> tuple[Spec, Computation[Any]]:
+        """The spec and computation of a job not yet queued. Raises UsageError."""
+        computation = load(name).create(dict(params))
+        word = base64.b32encode(self.clock.random(16)).decode().rstrip("=").lower()
+        spec = Spec(
+            job=f"{name}-{word}",
+            computation=name,
+            params=dict(params),
+            total=computation.total,
+            limits=limits or Limits(),
+            created=self.clock.wall(),
+            version=__version__,
+            lazy=lazy,
+        )
+        return spec, computation
+
+    def master(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        observer: Observer,
+        *,
+        wait_workers: float | None = None,
+        source: Source | None = None,
+        verbs: Jobs | None = None,
+    ) -> Master:
+        """A master for a job, to be submitted and run by the caller."""
+        return Master(
+            verbs or self.verbs, self.clock, spec, computation, observer, source=source, wait_workers=wait_workers
+        )
+
+    def lead(self, master: Master) -> Ended | None:
+        """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled)."""
+        try:
+            master.submit()
+            return master.run()
+        except NoWorkers:
+            cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
+            raise
+        except Superseded:
+            return self.follow(master.spec.job, master.observer)
+
+    def follow(
+        self, job: str, observer: Observer, standby: Callable[[Standby | Master], None] | None = None
+    ) -> Ended | None:
+        """Watch a job to its end, leading it if its master is gone or has let go; None if told to stop.
+
+        ``standby`` is handed whoever is to be told to stop: first the watcher, later perhaps a master.
+        Raises NoSuchJob.
+        """
+        while True:
+            watcher = Standby(self.verbs, self.clock, job, observer)
+            if standby is not None:
+                standby(watcher)
+            state = watcher.wait()
+            if state is None:
+                return None
+            if state.state != "running":
+                return Ended(state.state, state.record or {}, None)
+            computation = load(state.spec.computation).create(state.spec.params)
+            if state.spec.lazy:
+                raise JobFailed(f"{job} cannot go on: its items came from an iterator in a process that is gone")
+            master = self.master(state.spec, computation, observer)
+            if standby is not None:
+                standby(master)
+            try:
+                master.take_over(state)
+                observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+                return master.run()
+            except Superseded:
+                continue
+
+    def result_of(self, ended: Ended) -> Result:
+        """The result of a job that ended. Raises JobFailed, JobCancelled."""
+        record = ended.record
+        if ended.state.startswith("cancelled"):
+            raise JobCancelled(f"{record.get('job', 'the job')} was cancelled: {record.get('message', '')}")
+        if ended.state != "done":
+            raise JobFailed(failure_text(record))
+        if ended.outcome is not None:
+            return Result(record, ended.outcome.native)
+        return Result(record, self._native(record))
+
+    def _native(self, record: Mapping[str, Any]) -> Any:
+        """The Python object of a result that another master made, from the job's last checkpoint."""
+        state = self.verbs.load(record["job"])
+        if state is None or state.checkpoint is None:
+            return None
+        computation = load(state.spec.computation).create(state.spec.params)
+        tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
+        terms, partial = tally.prefix()
+        outcome = computation.finish(partial, terms)
+        return None if isinstance(outcome, More) else outcome.native
+
+    # -- jobs in the background ------------------------------------------------------------------------------------
+
+    def submit(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> Job:
+        """Start a job and return at once. Raises UsageError, BrokerError."""
+        spec, planned = self.plan(computation, params, limits)
+        job = Job(self, spec, planned)
+        self._followers = [other for other in self._followers if not other.done()]
+        self._followers.append(job)
+        return job
+
+    def cancel(self, job: str, *, now: bool = False) -> str:
+        """Cancel a job by id; the state it ended in. Raises NoSuchJob."""
+        return cancel(self.verbs, self.clock, job, now=now)
+
+    def job_state(self, job: str) -> JobState | None:
+        """A job as it stands in Redis, or None."""
+        return self.verbs.load(job)
+
+    def snapshot(self) -> Snapshot:
+        """Everything on the queue at one moment, for people."""
+        return read_snapshot(self._wire, self.keys, self.codecs)
+
+
+class Job:
+    """A job with its master in a thread of this process."""
+
+    def __init__(self, client: Client, spec: Spec, computation: Computation[Any], source: Source | None = None) -> None:
+        self.id = spec.job
+        self._client = client
+        self._report: Report = {"counted": 0, "total": spec.total}
+        self._ended: Ended | None = None
+        self._error: BaseException | None = None
+        self._over = threading.Event()
+        wire = RedisWire(client.endpoint)
+        wire.connect()
+        verbs = Jobs(wire, client.keys, client.codecs)
+        self._master = client.master(spec, computation, self, source=source, verbs=verbs)
+        self._master.submit()
+        self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._ended = self._master.run()
+        except BaseException as error:  # handed to whoever asks for the result
+            self._error = error
+        finally:
+            self._master.jobs.wire.close()
+            self._over.set()
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """The master's word; see Observer."""
+        self._report = report()
+
+    def noticed(self, text: str) -> None:
+        """The master's word; nobody reads it here."""
+
+    def let_go(self) -> None:
+        """Stop leading it; whoever resumes it goes on from what is counted."""
+        self._master.stop = True
+        self._thread.join(timeout=5)
+
+    def done(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return self._over.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end, at most ``timeout`` seconds; whether it came."""
+        return self._over.wait(timeout)
+
+    @property
+    def status(self) -> str:
+        """One of running, done, failed, cancelled."""
+        if not self._over.is_set():
+            return "running"
+        return self._ended.state.partition("-")[0] if self._ended is not None else "failed"
+
+    @property
+    def progress(self) -> Report:
+        """How far it is: ``counted``, ``total``, ``rate``, the running ``value`` with its ``error``, and more."""
+        return dict(self._report)
+
+    def result(self, timeout: float | None = None) -> Result:
+        """The result, waiting for it. Raises TimeoutError, JobFailed, JobCancelled, and what the master met."""
+        if not self._over.wait(timeout):
+            raise TimeoutError(f"{self.id} is still running after {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+        if self._ended is None:
+            raise JobError(f"{self.id} was let go of before its end: resume it")
+        return self._client.result_of(self._ended)
+
+    def cancel(self, *, now: bool = False) -> str:
+        """Cancel it; the state it ended in."""
+        return self._client.cancel(self.id, now=now)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.status}>"
+
+
+def failure_text(record: Mapping[str, Any]) -> str:
+    """One line about a failed job, from its record."""
+    where = f" on {record['where']}" if record.get("where") else ""
+    term = record.get("term")
+    at = f"term {term}" if term is not None else f"terms {record.get('span')}"
+    return f"{record.get('job')} failed at {at}{where}: {record.get('kind')}: {record.get('message')}"
+
+
+__all__ = ["Client", "Job", "Result", "failure_text"]
