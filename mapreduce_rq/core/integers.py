@@ -29,6 +29,11 @@ def from_bytes(data: bytes) -> int:
     return number
 
 
+def digits(number: int) -> str:
+    """Decimal digits of any number of them, which ``str`` refuses beyond 4300."""
+    return str(number) if number.bit_length() < 14_000 else str(big_type()(number).digits())
+
+
 def big_type() -> Any:
     """``gmpy2.mpz``, imported at the first use: a computation with small numbers never pays for it."""
     from gmpy2 import mpz  # heavy, hence here

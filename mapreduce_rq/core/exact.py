@@ -1,0 +1,135 @@
+"""The exact sum of doubles and integers: one big integer, in units of the smallest subnormal.
+
+Every double is a whole multiple of 2^-1074, so a sum kept as an integer of such units is exact, its merge is the
+integer ``+``, and one rounding at the very end gives the double nearest to the true sum, whatever the order and the
+grouping. Rules for what is not finite: any nan, or both infinities, give nan; one infinity gives itself.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+UNIT_BITS = 1074
+"""A unit is 2^-1074."""
+
+NAN, PLUS_INFINITY, MINUS_INFINITY, FLOAT, INT = 1, 2, 4, 8, 16
+"""Flags of a total: what was seen. Only if all values were integers is the result one."""
+
+BLOCK = 256
+"""Values per fsum: from 64 to 1024 it hardly matters, more only costs the cache."""
+
+NUMPY_PAYS = 1 << 20
+"""Values from which importing numpy (80 ms) costs less than summing without it (80 ns more a value)."""
+
+NUMPY_WINS = 1 << 9
+"""Values from which numpy, once imported, is faster: its bins cost 25 us."""
+
+
+class Total(NamedTuple):
+    """An exact sum: ``units`` times 2^-1074, and flags."""
+
+    units: int
+    flags: int
+
+
+def total_of_floats(values: Sequence[float]) -> Total:
+    """The exact sum of Python floats."""
+    if len(values) >= (NUMPY_WINS if "numpy" in sys.modules else NUMPY_PAYS):
+        import numpy as np  # heavy, hence here
+
+        return total_of_array(np.fromiter(values, np.float64, len(values)))
+    return total_by_fsum(values)
+
+
+def total_by_fsum(values: Sequence[float]) -> Total:
+    """The exact sum without numpy, 45 to 110 ns a value.
+
+    ``fsum`` gives the double nearest to the sum of a block; what it left out is the sum of the block and the
+    negative of that double, and so on until nothing is left.
+    """
+    units, flags = 0, FLOAT if values else 0
+    for start in range(0, len(values), BLOCK):
+        block = list(values[start : start + BLOCK])
+        parts = []
+        try:
+            while part := math.fsum(block):
+                parts.append(to_units(part))
+                block.append(-part)
+            units += sum(parts)
+        except (OverflowError, ValueError):  # something is not finite, or sums of this block exceed the largest double
+            for value in values[start : start + BLOCK]:
+                if math.isfinite(value):
+                    units += to_units(value)
+                else:
+                    flags |= flag_of(value)
+    return Total(units, flags)
+
+
+def total_of_array(array: Any) -> Total:
+    """The exact sum of a numpy array of doubles, about 7 ns a value.
+
+    A double is split into its leading 26 significant bits and the rest, and both are added up by exponent: within
+    one exponent the sums of up to 2^26 such parts are themselves exact doubles.
+    """
+    import numpy as np  # the caller has imported it
+
+    array = np.ascontiguousarray(array, dtype=np.float64).reshape(-1)
+    units, flags = 0, FLOAT if array.size else 0
+    leading, trailing = np.zeros(2048), np.zeros(2048)
+    for start in range(0, array.size, _STEP):
+        values = array[start : start + _STEP]
+        bits = values.view(np.int64)
+        exponents = (bits >> 52) & 0x7FF
+        top = int(exponents.max())
+        if top >= _LARGE:
+            if top == 0x7FF:
+                finite = exponents != 0x7FF
+                for value in np.unique(values[~finite]).tolist():
+                    flags |= flag_of(value)
+                values = values[finite]
+            huge = np.abs(values) >= math.ldexp(1, _LARGE - 1023)
+            # sums of these could overflow: 200 powers of two lower they cannot, and the scaling is exact
+            units += total_of_array(values[huge] * 2.0**-200).units << 200
+            values = values[~huge]
+            bits = values.view(np.int64)
+            exponents = (bits >> 52) & 0x7FF
+        high = (bits & _HIGH_MASK).view(np.float64)
+        leading += np.bincount(exponents, high, 2048)
+        trailing += np.bincount(exponents, values - high, 2048)
+        if (start // _STEP + 1) % _FLUSH == 0:
+            units += _flush(leading, trailing)
+            leading, trailing = np.zeros(2048), np.zeros(2048)
+    return Total(units + _flush(leading, trailing), flags)
+
+
+_STEP = 1 << 15  # values at a time: the temporaries stay in the second-level cache
+_FLUSH = (1 << 26) // _STEP  # steps after which the bins must be emptied to stay exact
+_LARGE = 1980  # exponent field from which 2^26 values could exceed the largest double
+_HIGH_MASK = ~((1 << 27) - 1)
+
+
+def _flush(leading: Any, trailing: Any) -> int:
+    return sum(to_units(part) for bins in (leading, trailing) for part in bins[bins.nonzero()].tolist())
+
+
+def to_units(value: float) -> int:
+    """A finite double in units. Raises OverflowError or ValueError for another."""
+    num, den = value.as_integer_ratio()
+    return num << (UNIT_BITS + 1 - den.bit_length())
+
+
+def flag_of(value: float) -> int:
+    """The flag of a value that is not finite."""
+    return NAN if math.isnan(value) else PLUS_INFINITY if value > 0 else MINUS_INFINITY
+
+
+def special(flags: int) -> float | None:
+    """The sum if flags alone decide it: nan or an infinity; otherwise None."""
+    if flags & NAN or (flags & PLUS_INFINITY and flags & MINUS_INFINITY):
+        return math.nan
+    if flags & PLUS_INFINITY:
+        return math.inf
+    return -math.inf if flags & MINUS_INFINITY else None
