@@ -40,7 +40,11 @@ class ServerInfo:
 
 def inspect(wire: Wire) -> ServerInfo:
     """Ask the server. Raises BrokerRefused if it is too old, BrokerDown if it is loading."""
-    raw = wire.call("INFO")
+    return parse_info(wire.call("INFO"))
+
+
+def parse_info(raw: bytes) -> ServerInfo:
+    """What an answer to INFO says. Raises as :func:`inspect`."""
     found = dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
     if "redis_version" not in found:
         raise BrokerRefused("the server answers, but not as a Redis does")

@@ -1,0 +1,213 @@
+"""A look at a whole queue, for people: jobs, workers, lengths and the server, in two round trips whatever their number.
+
+Nothing is decided by it. What is forged, malformed or of an older version is left out and counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from mapreduce_rq.broker.inspect import ServerInfo, parse_info
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import Command, Wire
+from mapreduce_rq.core.liveness import OBITUARY
+from mapreduce_rq.core.messages import Beat, Codecs, Spec
+from mapreduce_rq.errors import BadMessage
+
+MAX_JOBS = 200
+"""The newest jobs that a snapshot reads; jobs with a master are read beyond that."""
+
+_FIELDS = ("tok", "state", "spec", "master", "progress", "record")
+
+JobStateName = Literal["running", "done", "failed", "cancelled"]
+_STATES: dict[bytes, JobStateName] = {
+    b"running": "running",
+    b"done": "done",
+    b"failed": "failed",
+    b"cancelled": "cancelled",
+    b"cancelled-now": "cancelled",
+}
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is, as its master last wrote it down; terms, seconds, terms a second."""
+
+    counted: int = 0
+    total: int | None = None
+    out: int = 0  # tasks pushed and not counted
+    tasks: int = 0  # counted
+    ignored: int = 0  # answers that came twice
+    dropped: int = 0  # replies that were forged or malformed
+    rate: float = 0.0
+    elapsed_s: float = 0.0
+    workers: int = 0
+    chunk: int = 0  # terms in the next task
+    value: str | None = None  # the running value
+    error: float | None = None  # the half width of its error, worth what bound_kind says
+    bound_kind: str | None = None
+
+
+@dataclass(frozen=True)
+class JobView:
+    """One job."""
+
+    job: str
+    computation: str
+    params: dict[str, Any]
+    state: JobStateName
+    created: float  # unix seconds
+    token: str  # changes at least every second while a master lives
+    master: str  # who leads; '' = nobody, it waits to be resumed
+    report: Report
+    record: dict[str, Any] | None  # of a job that has ended
+
+    @property
+    def share(self) -> float | None:
+        """How much of it is counted, 0 to 1; None while the total is not known."""
+        if self.report.total is None:
+            return None
+        return self.report.counted / self.report.total if self.report.total else 1.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Until the last term is counted, at the present rate; None where nobody can tell."""
+        if self.state != "running" or self.report.total is None or self.report.rate <= 0:
+            return None
+        return (self.report.total - self.report.counted) / self.report.rate
+
+
+@dataclass(frozen=True)
+class WorkerView:
+    """One worker: its last sign of life, or its obituary."""
+
+    wid: str
+    beat: Beat | None
+    obituary: str  # how it died; '' as long as nobody knows of it
+    held: int  # tasks in its hands
+
+    @property
+    def address(self) -> str:
+        """``host:pid``."""
+        return self.wid.rpartition(":")[0]
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A queue at one moment (very nearly: the lengths are read a round trip after the beats)."""
+
+    queue: str
+    server: ServerInfo
+    jobs: tuple[JobView, ...]  # newest first
+    workers: tuple[WorkerView, ...]  # by address
+    waiting: int  # tasks in the queue
+    in_flight: int  # tasks in workers' hands
+    known_jobs: int  # ids listed, also of jobs whose record has expired
+    dropped: int = 0  # entries that could not be read
+    why_dropped: str = ""  # the first of them
+
+    def job(self, name: str) -> JobView | None:
+        """The job of this id."""
+        return next((job for job in self.jobs if job.job == name), None)
+
+
+def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | None = None) -> Snapshot:
+    """Look at the queue. Jobs that had ended in ``before`` and did not change since are not read again: their records
+    may be large. Raises BrokerError, ForeignKey.
+    """
+    newest, known, masters, beats, waiting, info = wire.pipeline(
+        [
+            ("ZREVRANGE", keys.jobs, 0, MAX_JOBS - 1),
+            ("ZCARD", keys.jobs),
+            ("HKEYS", keys.masters),
+            ("HGETALL", keys.workers),
+            ("LLEN", keys.queue),
+            ("INFO",),
+        ]
+    )
+    ids = list(dict.fromkeys(raw.decode(errors="replace") for raw in [*newest, *masters]))
+    hands = sorted((wid.decode(errors="replace"), beat) for wid, beat in zip(beats[::2], beats[1::2], strict=True))
+    ended = {job.job: job for job in before.jobs if job.state != "running"} if before is not None else {}
+    details: list[Command] = [
+        ("HMGET", keys.job(name), "tok") if name in ended else ("HMGET", keys.job(name), *_FIELDS) for name in ids
+    ]
+    details += [("LLEN", keys.in_flight(wid)) for wid, _ in hands]
+    found = wire.pipeline(details) if details else []
+    reader = _Reader(codecs)
+    jobs = [job for name, row in zip(ids, found, strict=False) if (job := reader.job(name, row, ended)) is not None]
+    held = found[len(ids) :]
+    workers = [reader.worker(wid, beat, count) for (wid, beat), count in zip(hands, held, strict=True)]
+    return Snapshot(
+        queue=keys.name,
+        server=parse_info(info),
+        jobs=tuple(sorted(jobs, key=lambda job: (-job.created, job.job))),
+        workers=tuple(worker for worker in workers if worker is not None),
+        waiting=waiting,
+        in_flight=sum(held),
+        known_jobs=known,
+        dropped=reader.dropped,
+        why_dropped=reader.why,
+    )
+
+
+class _Reader:
+    """Reads entries and counts those that cannot be read."""
+
+    def __init__(self, codecs: Codecs) -> None:
+        self.codecs = codecs
+        self.dropped = 0
+        self.why = ""
+
+    def job(self, name: str, row: list[bytes | None], ended: Mapping[str, JobView]) -> JobView | None:
+        """The job in the fields of its hash; None for one that has expired or cannot be read."""
+        if row[0] is None:
+            return None
+        if name in ended:
+            known = ended[name]
+            return known if row == [known.token.encode()] else None  # submitted anew: the next look reads it whole
+        try:
+            token, state, spec, master, progress, record = row
+            if token is None or spec is None or state not in _STATES:
+                raise BadMessage(f"job {name} is incomplete")
+            opened: Spec = self.codecs.spec.open(spec)
+            if opened.job != name:
+                raise BadMessage(f"job {name} holds the spec of {opened.job}")
+            return JobView(
+                job=name,
+                computation=opened.computation,
+                params=opened.params,
+                state=_STATES[state],
+                created=opened.created,
+                token=token.decode(errors="replace"),
+                master=(master or b"").decode(errors="replace"),
+                report=self._report(progress),
+                record=self.codecs.record.open(record) if record else None,
+            )
+        except BadMessage as error:
+            self._drop(error)
+            return None
+
+    def _report(self, progress: bytes | None) -> Report:
+        if progress is None:
+            return Report()
+        try:
+            return msgspec.convert(self.codecs.record.open(progress), Report)
+        except msgspec.ValidationError as error:
+            raise BadMessage(f"a report is malformed: {error}") from None
+
+    def worker(self, wid: str, raw: bytes, held: int) -> WorkerView | None:
+        """The worker of an entry; None for one that cannot be read."""
+        if raw.startswith(OBITUARY):
+            return WorkerView(wid, None, raw.removeprefix(OBITUARY).decode(errors="replace"), held)
+        try:
+            return WorkerView(wid, self.codecs.beat.open(raw), "", held)
+        except BadMessage as error:
+            self._drop(error)
+            return None
+
+    def _drop(self, error: BadMessage) -> None:
+        self.dropped += 1
+        self.why = self.why or str(error)
