@@ -13,6 +13,7 @@ each have a thread of their own.
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -27,22 +28,28 @@ from mapreduce_rq.broker.keys import DEFAULT_QUEUE, Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.computations import load
+from mapreduce_rq.computations.function import source_of
+from mapreduce_rq.computations.reference import Trust, find, name_of, pickled, source_hash
+from mapreduce_rq.core.callable import CallableReducer
 from mapreduce_rq.core.computation import Computation, More
 from mapreduce_rq.core.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
+from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import (
+    BadFunction,
     BadParameter,
     JobCancelled,
     JobError,
     JobFailed,
+    MrqError,
     NoWorkers,
     Superseded,
 )
 from mapreduce_rq.runtime.cancel import cancel
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.launch import LocalPool
-from mapreduce_rq.runtime.master import Ended, Master, Observer, Report
+from mapreduce_rq.runtime.master import Ended, Master, Observer, Report, Silent
 from mapreduce_rq.runtime.pool import PoolSettings
 from mapreduce_rq.runtime.server import EmbeddedServer
 from mapreduce_rq.runtime.standby import Standby
@@ -81,8 +88,8 @@ class Client:
     """A client of one queue.
 
     ``url``: of a Redis or Valkey (None: a private server with local workers). ``local``: how many local workers
-    (None: one per core without a URL, none with one). ``keys``: signing keys, the first signs (a private server makes its own).
-    ``server``: a private server already started. Raises UsageError, BrokerError.
+    (None: one per core without a URL, none with one). ``keys``: signing keys, the first signs (a private server
+    makes its own). ``server``: a private server already started. Raises UsageError, BrokerError.
     """
 
     def __init__(
@@ -93,6 +100,7 @@ class Client:
         queue: str = DEFAULT_QUEUE,
         keys: Iterable[bytes] = (),
         server: EmbeddedServer | None = None,
+        allow_pickle: bool = False,
     ) -> None:
         if local is not None and local < (0 if url else 1):
             raise BadParameter(f"{local} local workers: a private server needs at least one")
@@ -110,6 +118,7 @@ class Client:
             self.endpoint = parse_url(url)
             self.keyring = Keyring(keys)
         self.codecs = Codecs(queue, self.keyring)
+        self.trust = Trust(private=url is None, signed=self.keyring.kid != 0, allow_pickle=allow_pickle)
         self._wire = RedisWire(self.endpoint)
         self.verbs = Jobs(self._wire, self.keys, self.codecs)
         try:
@@ -120,7 +129,7 @@ class Client:
                 self.verbs.check_types()
                 self._wire.close()  # nothing of ours may be open while we fork
             if size:
-                self._pool = LocalPool(PoolSettings(self.endpoint, queue, self.keyring, size))
+                self._pool = LocalPool(PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust))
             if self._server is not None:
                 self._server.wait_ready()
             self._wire.connect()
@@ -251,12 +260,108 @@ class Client:
         outcome = computation.finish(partial, terms)
         return None if isinstance(outcome, More) else outcome.native
 
+    # -- your own functions ----------------------------------------------------------------------------------------
+
+    def map_reduce(
+        self,
+        function: Callable[..., Any] | str,
+        items: Iterable[Any],
+        *,
+        reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
+        zero: Any = None,
+        law: Law | str = Law.ORDERED,
+        options: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
+    ) -> Any:
+        """The fold of ``function(item)`` over all items, in this thread; the reducer's Python object.
+
+        ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
+        costs nothing to send; any other iterable is read only as fast as workers take it. ``reduce``: a reducer's name
+        (with ``options``), a Reducer, or an associative callable with its ``zero`` and ``law`` (ordered, or commutative
+        if you know it is). The same bits for any number of workers and any schedule. Raises UsageError, JobFailed naming the term.
+        """
+        spec, computation, source = self.plan_function(
+            function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits
+        )
+        master = self.master(spec, computation, observer or Silent(), source=source, wait_workers=wait_workers)
+        try:
+            ended = self.lead(master)
+        except BaseException as error:
+            self._abandon(master, error)
+            raise
+        if ended is None:
+            raise JobError(f"{spec.job} was let go of before its end: resume it")
+        return self.result_of(ended).native
+
+    def _abandon(self, master: Master, error: BaseException) -> None:
+        """The caller's thread was torn out of a job (Ctrl-C, a failing iterator): nobody else can go on with it."""
+        with contextlib.suppress(MrqError):
+            master.jobs.wire.connect()
+            cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
+
+    def plan_function(
+        self,
+        function: Callable[..., Any] | str,
+        items: Iterable[Any],
+        *,
+        reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
+        zero: Any = None,
+        law: Law | str = Law.ORDERED,
+        options: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+    ) -> tuple[Spec, Computation[Any], Source | None]:
+        """As :meth:`plan`, for a function of the caller's own; and where its items come from, if not a range."""
+        params: dict[str, Any] = {}
+        if isinstance(function, str):
+            name: str | None = function
+            params["label"] = function
+        else:
+            name = name_of(function)
+            params["label"] = name or getattr(function, "__qualname__", type(function).__name__)
+        if name is None:
+            self._need_pickles(params["label"])
+            params["pickle"] = pickled(function, params["label"])
+        else:
+            find(name)
+            params |= {"function": name, "code": source_hash(name)}
+        if isinstance(reduce, str):
+            params |= {"reduce": reduce, "reduce_options": dict(options or {})}
+        else:
+            made = reduce if isinstance(reduce, Reducer) else CallableReducer(reduce, zero, Law(law))
+            self._need_pickles("the reducer")
+            params["reduce_pickle"] = pickled(made, "the reducer")
+        source = None
+        if isinstance(items, range):
+            params |= {"start": items.start, "step": items.step, "terms": len(items)}
+        elif not isinstance(items, Iterable):
+            raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
+        else:
+            source = source_of(items, pickles=self.trust.pickles)
+        spec, computation = self.plan("function", params, limits, lazy=source is not None)
+        return spec, computation, source
+
+    def _need_pickles(self, what: str) -> None:
+        if not self.trust.pickles:
+            raise BadFunction(
+                f"{what} has no importable name: put it into a module, or give this client and the workers "
+                "allow_pickle=True and a signing key"
+            )
+
     # -- jobs in the background ------------------------------------------------------------------------------------
 
     def submit(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> Job:
         """Start a job and return at once. Raises UsageError, BrokerError."""
         spec, planned = self.plan(computation, params, limits)
-        job = Job(self, spec, planned)
+        return self._start(Job(self, spec, planned))
+
+    def submit_function(self, function: Callable[..., Any] | str, items: Iterable[Any], **how: Any) -> Job:
+        """As :meth:`map_reduce`, returning at once; ``how``: its ``reduce``, ``zero``, ``law``, ``options``, ``limits``."""
+        spec, planned, source = self.plan_function(function, items, **how)
+        return self._start(Job(self, spec, planned, source))
+
+    def _start(self, job: Job) -> Job:
         self._followers = [other for other in self._followers if not other.done()]
         self._followers.append(job)
         return job

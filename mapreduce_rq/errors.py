@@ -19,6 +19,7 @@
     │   ├── NoWorkers            none came within --wait-workers                       exit 75
     │   ├── DeadlineReached      the time allowed is over                              exit 124
     │   └── Superseded           another master took the job over
+    ├── VersionSkew              a worker runs another version of the code than the submitter
     └── BadMessage               bytes from Redis that fail the size, the MAC or the type
 
 ``exit_code`` is what the command line ends with. Each message is one line that says what happened
@@ -120,6 +121,10 @@ class DeadlineReached(JobError):
 
 class Superseded(JobError):
     """Another master has taken the job over; this one must stop and change nothing."""
+
+
+class VersionSkew(MrqError):
+    """A worker runs another version of the code than the job was submitted with."""
 
 
 class BadMessage(MrqError):

@@ -19,13 +19,16 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "exp": ("mapreduce_rq.computations.exp:Exp", "e^x by its power series, correct to the last bit"),
 }
 
+UNLISTED = {"function": "mapreduce_rq.computations.function:FunctionComputation"}
+"""Not for `mrq compute`: users' functions come through `mrq run` and the Python API."""
+
 ENTRY_POINTS = "mapreduce_rq.computations"
 
 
 def load(name: str) -> type[Computation[Any]]:
     """The computation class of this name. Raises UnknownComputation with the nearest name."""
-    if name in CATALOGUE:
-        module, _, attribute = CATALOGUE[name][0].partition(":")
+    if name in CATALOGUE or name in UNLISTED:
+        module, _, attribute = (UNLISTED.get(name) or CATALOGUE[name][0]).partition(":")
         found = getattr(import_module(module), attribute)
     else:
         extra = {point.name: point for point in entry_points(group=ENTRY_POINTS)}

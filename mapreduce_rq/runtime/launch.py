@@ -17,6 +17,7 @@ import threading
 from dataclasses import asdict
 
 from mapreduce_rq.broker.connection import Endpoint
+from mapreduce_rq.computations.reference import Trust
 from mapreduce_rq.core.messages import Keyring
 from mapreduce_rq.runtime.pool import Pool, PoolSettings, die_with_parent
 
@@ -91,6 +92,7 @@ def main() -> int:
     endpoint = plain["endpoint"]
     for name in ("tls_options", "sentinels"):
         endpoint[name] = tuple(tuple(item) for item in endpoint[name])
+    plain["trust"] = Trust(**plain["trust"] | {"allow": tuple(plain["trust"]["allow"])})
     keyring = Keyring(base64.b64decode(key) for key in plain["keyring"])
     return Pool(PoolSettings(**plain | {"endpoint": Endpoint(**endpoint), "keyring": keyring})).run()
 

@@ -34,13 +34,14 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.computations.reference import Trust
 from mapreduce_rq.core.liveness import OBITUARY
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring
 from mapreduce_rq.core.reaping import given_back
 from mapreduce_rq.errors import BrokerError, MrqError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.slate import Doing, Slate
-from mapreduce_rq.runtime.worker import Stop, Worker, hostname, prepare
+from mapreduce_rq.runtime.worker import Preparer, Stop, Worker, hostname
 
 log = logging.getLogger("mapreduce_rq.pool")
 
@@ -70,6 +71,7 @@ class PoolSettings:
     name: str = ""
     burst: bool = False
     max_tasks: int | None = None
+    trust: Trust = field(default_factory=Trust)
 
 
 @dataclass
@@ -206,7 +208,13 @@ class Pool:
             tasks = Tasks(RedisWire(settings.endpoint), self._tasks.keys, self._tasks.codecs)
             wid = f"{self._host}:{os.getpid()}:{secret}"
             worker = Worker(
-                wid, tasks, self.clock, slate, prepare=prepare, burst=settings.burst, max_tasks=settings.max_tasks
+                wid,
+                tasks,
+                self.clock,
+                slate,
+                prepare=Preparer(settings.trust),
+                burst=settings.burst,
+                max_tasks=settings.max_tasks,
             )
 
             def stop(*_: object) -> None:

@@ -22,8 +22,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from mapreduce_rq import __version__
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.computations import load
+from mapreduce_rq.computations.function import FunctionComputation, FunctionParams, check_trust
+from mapreduce_rq.computations.reference import Trust
 from mapreduce_rq.core.computation import Computation, TermError
 from mapreduce_rq.core.messages import (
     DIED,
@@ -38,8 +41,9 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
+from mapreduce_rq.core.parameters import validate
 from mapreduce_rq.core.prefetch import Prefetch
-from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError
+from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError, VersionSkew
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.slate import Slate
 
@@ -52,6 +56,8 @@ FULL_SECONDS = 0.5
 """Wait between settles that a full Redis refuses."""
 REFUSAL_SECONDS = 0.5
 """Wait after refusing a task: a worker that can do it should get it."""
+FIRST_QUIET_SECONDS = 1.0
+"""A private server may still be starting when its workers are there."""
 VOID_SECONDS = 1.0
 JOBS_KEPT = 64
 
@@ -104,13 +110,15 @@ class Worker:
         """Work until stopped, or until the queue is empty (burst). Leaves nothing in hand."""
         backoff = Backoff()
         down_since: float | None = None
+        warned = False
+        quiet = FIRST_QUIET_SECONDS
         try:
             while not self.stopping:
                 try:
                     self._recover()
-                    if down_since is not None:
-                        log.info("Redis is back after %.1f s", self.clock.now() - down_since)
-                        down_since = None
+                    if warned and down_since is not None:
+                        log.warning("Redis is back after %.1f s", self.clock.now() - down_since)
+                    down_since, warned, quiet = None, False, 0.0
                     backoff = Backoff()
                     while self._step():
                         pass
@@ -118,7 +126,9 @@ class Worker:
                 except BrokerDown as error:
                     if down_since is None:
                         down_since = self.clock.now()
+                    if not warned and self.clock.now() - down_since >= quiet:
                         log.warning("%s; trying again", error)
+                        warned = True
                     self._pause(backoff.next())
         except Stop:
             self.stopping = True
@@ -334,6 +344,19 @@ def hostname() -> str:
     return socket.gethostname().replace(":", "_")[:64] or "localhost"
 
 
-def prepare(spec: Spec) -> Computation[Any]:
-    """The computation of a spec. Raises MrqError where this worker must not or cannot run it."""
-    return load(spec.computation).create(spec.params)
+class Preparer:
+    """Makes computations of specs, within what this worker trusts."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+
+    def __call__(self, spec: Spec) -> Computation[Any]:
+        """The computation of a spec. Raises MrqError where this worker must not or cannot run it."""
+        if spec.version != __version__:
+            raise VersionSkew(
+                f"{spec.job} was submitted by mrq {spec.version} and this worker is {__version__}: deploy one version"
+            )
+        kind = load(spec.computation)
+        if issubclass(kind, FunctionComputation):
+            check_trust(validate(kind.name, FunctionParams, spec.params), self._trust)
+        return kind.create(spec.params)

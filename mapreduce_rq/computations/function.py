@@ -1,0 +1,201 @@
+"""A user's own function, mapped over a range or over items, folded by a reducer.
+
+Cost per term: that of the function. What the value is worth is the reducer's word: exact, or labelled approximate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar, overload
+
+import msgspec
+
+from mapreduce_rq.computations.reference import Trust, find, source_hash, unpickled
+from mapreduce_rq.core.computation import Computation, TermError
+from mapreduce_rq.core.outcome import More, Outcome
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducer import BadValue, Reducer
+from mapreduce_rq.core.reducers import reducer as reducer_named
+from mapreduce_rq.core.values import pack, unpack_all
+from mapreduce_rq.errors import BadFunction
+
+BLOCK = 8192
+"""Values held at a time: the memory of a task does not grow with its size."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+KERNEL = "__mrq_kernel__"
+
+
+@overload
+def kernel(function: F, /) -> F: ...
+@overload
+def kernel(*, whole: bool = ...) -> Callable[[F], F]: ...
+def kernel(function: Any = None, /, *, whole: bool = False) -> Any:
+    """Declare a function of a span, ``f(lo, hi)``, instead of one of a single item.
+
+    It gives the values of the terms ``lo <= k < hi`` as an array or a list of that length, and the reducer
+    folds them. With ``whole=True`` it gives one value that stands for the whole span; that the result then does not
+    depend on how spans are cut is the user's promise (true of integers, not of float sums).
+    """
+
+    def declare(declared: Any) -> Any:
+        setattr(declared, KERNEL, "whole" if whole else "values")
+        return declared
+
+    return declare if function is None else declare(function)
+
+
+class FunctionParams(Params, frozen=True, kw_only=True):
+    """How to find the function, its items and its reducer on a worker."""
+
+    function: str = ""  # package.module:function, unless there is a pickle
+    code: str = ""  # hash of its module's source
+    pickle: bytes = b""  # of the function
+    reduce: str = "sum"
+    reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    reduce_pickle: bytes = b""  # of a Reducer
+    start: int = 0  # term k is the item start + k step, unless tasks carry items
+    step: int = 1
+    terms: int | None = None
+    label: str = ""  # for people
+
+
+def check_trust(params: FunctionParams, trust: Trust) -> None:
+    """Raises BadFunction unless these parameters may be turned into code here."""
+    if params.pickle or params.reduce_pickle:
+        if not trust.pickles:
+            raise BadFunction(
+                "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
+            )
+    elif params.function:
+        trust.check_name(params.function)
+
+
+class FunctionComputation(Computation[Any]):
+    """Maps a user's function. Make it only of parameters that passed ``check_trust``."""
+
+    name: ClassVar[str] = "function"
+    summary: ClassVar[str] = "a function of your own (see `mrq run`)"
+    Params: ClassVar[type[Params]] = FunctionParams
+
+    def __init__(self, params: FunctionParams) -> None:
+        super().__init__(params)
+        self.total = params.terms
+        self.label = params.label or params.function
+        if params.pickle:
+            self._function = unpickled(params.pickle)
+        else:
+            self._function = find(params.function)
+            if params.code and source_hash(params.function) != params.code:
+                raise BadFunction(
+                    f"{params.function}: its module's source here differs from the submitter's: deploy the same version"
+                )
+        if not callable(self._function):
+            raise BadFunction(f"{self.label} is a {type(self._function).__name__}, not a function")
+        self._kernel = getattr(self._function, KERNEL, None)
+        self.reducer: Reducer[Any] = (
+            unpickled(params.reduce_pickle)
+            if params.reduce_pickle
+            else reducer_named(params.reduce, **params.reduce_options)
+        )
+        self._start, self._step = params.start, params.step
+
+    def map(self, lo: int, hi: int) -> Any:
+        if self._kernel:
+            return self._map_span(lo, hi)
+        start, step = self._start, self._step
+        return self._map_items(lo, range(start + lo * step, start + hi * step, step))
+
+    def map_body(self, lo: int, hi: int, body: bytes) -> Any:
+        if self._kernel:
+            raise BadFunction(f"{self.label} is a kernel of spans: it takes a range, not items")
+        items = decode_items(body, pickles=bool(self.params.pickle or self.params.reduce_pickle))
+        if len(items) != hi - lo:
+            raise ValueError(f"{len(items)} items came for {hi - lo} terms")
+        return self._map_items(lo, items)
+
+    def _map_items(self, lo: int, items: Sequence[Any]) -> Any:
+        function, reducer = self._function, self.reducer
+        total = None
+        for at in range(0, len(items), BLOCK):
+            values: list[Any] = []
+            try:
+                values.extend(map(function, items[at : at + BLOCK]))
+            except Exception as error:  # extend keeps what came before the failure: its length names the term
+                raise self._failed(lo + at + len(values), error) from error
+            try:
+                part = reducer.fold(lo + at, values)
+            except BadValue as error:
+                raise self._failed(error.term, error) from error
+            total = part if total is None else reducer.merge(total, part)
+        return reducer.zero() if total is None else total
+
+    def _map_span(self, lo: int, hi: int) -> Any:
+        values = self._function(lo, hi)
+        try:
+            if self._kernel == "whole":
+                return self.reducer.lift(lo, values)
+            if len(values) != hi - lo:
+                raise ValueError(f"{self.label} gave {len(values)} values for the {hi - lo} terms [{lo}, {hi})")
+            return self.reducer.fold(lo, values)
+        except BadValue as error:
+            raise self._failed(error.term, error) from error
+
+    def _failed(self, term: int, error: Exception) -> TermError:
+        return TermError(term, f"{self.label} at term {term}: {error}")
+
+    def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
+        items = decode_items(body, pickles=bool(self.params.pickle or self.params.reduce_pickle))
+        return encode_items(items[lo - at : hi - at], pickles=body[:1] == _PICKLED)
+
+    def finish(self, partial: Any, terms: int) -> Outcome | More:
+        return self.reducer.describe(partial)
+
+
+_PLAIN, _PICKLED = b"v", b"p"
+
+
+def encode_items(items: Sequence[Any], *, pickles: bool) -> bytes:
+    """The body of a task that carries these items; plain data, or pickled where that is allowed and needed.
+
+    Raises BadFunction for an item that cannot travel.
+    """
+    try:
+        return _PLAIN + len(items).to_bytes(4, "big") + b"".join(map(pack, items))
+    except (TypeError, ValueError, RecursionError) as error:
+        if not pickles:
+            raise BadFunction(
+                f"an item cannot travel as plain data ({error}): make it text, numbers or lists"
+            ) from None
+    import pickle
+
+    try:
+        return _PICKLED + pickle.dumps(list(items))
+    except Exception as error:
+        raise BadFunction(f"an item cannot be shipped to the workers: {type(error).__name__}: {error}") from error
+
+
+def decode_items(body: bytes, *, pickles: bool) -> list[Any]:
+    """What :func:`encode_items` made. Raises ValueError, BadFunction."""
+    if body[:1] == _PLAIN:
+        return unpack_all(int.from_bytes(body[1:5], "big"), body[5:])
+    if body[:1] == _PICKLED and pickles:
+        found = unpickled(body[1:])
+        if isinstance(found, list):
+            return found
+    raise ValueError("a task's items cannot be read")
+
+
+def source_of(items: Iterable[Any], *, pickles: bool) -> Callable[[int], tuple[bytes, int]]:
+    """A ledger's source over any iterable; taken from only as fast as tasks are cut."""
+    iterator = iter(items)
+
+    def take(count: int) -> tuple[bytes, int]:
+        row = []
+        for item in iterator:
+            row.append(item)
+            if len(row) >= count:
+                break
+        return (encode_items(row, pickles=pickles), len(row)) if row else (b"", 0)
+
+    return take
