@@ -1,5 +1,91 @@
-"""Map-reduce for people who already have Redis."""
+"""Map-reduce for people who already have Redis.
+
+    from mapreduce_rq import Client
+
+    with Client() as mrq:                          # no URL: a private server and local workers
+        mrq.map_reduce(f, range(1_000_000))        # the exact sum of f(k), the same bits for any schedule
+
+A master cuts a computation into tasks on a Redis list; workers on any number of hosts take them, compute, and answer on
+a reply stream; the master folds the answers into one result as they arrive.
+
+The data's path
+---------------
+::
+
+    cli, client ── plan ──> Spec, Computation
+    ledger ── Push ──> master ── commit.lua ──> LIST q ── BLMOVE, settle.lua ──> LIST f:<worker>
+    worker ── Computation.map(lo, hi) = partial ── settle.lua ──> STREAM r:<job>
+    master ── XREAD ──> ledger ── tally, Reducer.merge ──> checkpoint ... Computation.finish = Outcome ──> record
+
+The layers, each importing only what stands below it
+----------------------------------------------------
+::
+
+    cli           people: verbs, output, the dashboard
+    client        the Python API
+    runtime       loops, processes, clocks, signals: master, worker, pool (supervisor), server (embedded Valkey)
+    broker        the only place that knows Redis; the wire format is broker/PROTOCOL.md
+    computations  the built-ins, one file each, and users' functions
+    core          pure: spans, reducers, messages, the ledger
+    errors        one tree, with exit codes
+
+A good first read: ``core/tally.py`` (what "counted once" means), ``core/ledger.py`` (what a master knows),
+``broker/lua`` (the three steps that change anything), ``runtime/worker.py`` and ``runtime/master.py`` (the loops).
+
+What is promised
+----------------
+- **Counted exactly once.** A term is folded into the result once, whatever dies, restarts or answers twice: workers,
+  masters, Redis, the network. A job that cannot end well says why.
+- **The same bits.** For a given computation the value and the digest do not depend on how many workers there are, how
+  the terms are cut, in which order answers come or what crashed on the way. (Ending early by ``deadline`` is the
+  exception: it counts what is there by then, and says so.)
+- **An honest bound.** Beside a value stands the distance to the truth and what that is worth: ``proven`` (a theorem
+  and exact arithmetic), ``statistical`` (a confidence interval), ``exact`` (no error but the last rounding),
+  ``estimated``, or none. Approximate reducers are labelled.
+- **Nothing from Redis is trusted** when a key is configured: every message is capped, authenticated and typed
+  before it is used.
+
+What is not
+-----------
+- Tasks run **at least** once: a function with side effects may have them twice.
+- A function that gives different values for the same term makes the result depend on whichever answer came first.
+- ``done`` can be seen, undone by a failover that loses the last writes, and announced again, with the same value.
+- If Redis is wiped while no master of the job is alive, the job is unknown; it is never wrong.
+- A worker that holds the signing key can lie.
+- One queue lives on one shard: a Redis Cluster serves many queues, not one queue faster.
+"""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mapreduce_rq.client import Client, Job, Result
+    from mapreduce_rq.computations.function import kernel
+    from mapreduce_rq.core.messages import Limits
+    from mapreduce_rq.core.reducer import Law, Reducer
+
 __version__ = "0.1.0"
+
+__all__ = ["Client", "Job", "Law", "Limits", "Reducer", "Result", "__version__", "kernel"]
+
+_HOMES = {
+    "Client": "mapreduce_rq.client",
+    "Job": "mapreduce_rq.client",
+    "Result": "mapreduce_rq.client",
+    "kernel": "mapreduce_rq.computations.function",
+    "Limits": "mapreduce_rq.core.messages",
+    "Law": "mapreduce_rq.core.reducer",
+    "Reducer": "mapreduce_rq.core.reducer",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are imported when first used: `mrq --version` must not pay for redis."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module  # with the names it serves
+
+    found = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = found
+    return found

@@ -280,7 +280,8 @@ class Client:
         ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
         costs nothing to send; any other iterable is read only as fast as workers take it. ``reduce``: a reducer's name
         (with ``options``), a Reducer, or an associative callable with its ``zero`` and ``law`` (ordered, or commutative
-        if you know it is). The same bits for any number of workers and any schedule. Raises UsageError, JobFailed naming the term.
+        if you know it is). The same bits for any number of workers and any schedule. Raises UsageError, and JobFailed
+        naming the term.
         """
         spec, computation, source = self.plan_function(
             function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits
@@ -357,7 +358,7 @@ class Client:
         return self._start(Job(self, spec, planned))
 
     def submit_function(self, function: Callable[..., Any] | str, items: Iterable[Any], **how: Any) -> Job:
-        """As :meth:`map_reduce`, returning at once; ``how``: its ``reduce``, ``zero``, ``law``, ``options``, ``limits``."""
+        """As :meth:`map_reduce`, returning at once; ``how`` takes what is said there on folding, and ``limits``."""
         spec, planned, source = self.plan_function(function, items, **how)
         return self._start(Job(self, spec, planned, source))
 

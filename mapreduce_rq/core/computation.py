@@ -44,6 +44,9 @@ class Computation(ABC, Generic[P]):
     seconds_per_term: ClassVar[float | None] = None
     """A first guess of a term's cost for the first cut (the master measures the rest); None: no idea."""
 
+    first_stage: ClassVar[int] = 4096
+    """Terms after which a tolerance is asked for the first time."""
+
     reducer: Reducer[P]
     total: int | None
     """How many terms, known from the parameters alone; None: the master learns it from an iterable's end."""

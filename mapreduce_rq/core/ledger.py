@@ -104,6 +104,8 @@ class Ledger:
         self.computation = computation
         self.total = computation.total if spec.total is None else spec.total
         self.next = 0
+        self.goal = self.total  # where to stop and ask whether the tolerance is met; the total without one
+        self.met: bool | None = None  # whether the tolerance is; None: there is none, or it was never asked
         self.tasks = 0  # answers counted
         self.ignored = 0  # answers that came twice
         self.skipped: list[tuple[int, Failure]] = []
@@ -126,8 +128,11 @@ class Ledger:
                 raise BadMessage(f"the checkpoint of {spec.job} belongs to {checkpoint.job}")
             self.tally = Tally.restore(computation.reducer, checkpoint.runs, checkpoint.parts)
             self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
+            self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)
             self._elapsed_before = checkpoint.elapsed
+        if checkpoint is None and self._tolerant and self.total is not None:
+            self.goal = min(self.total, computation.first_stage)
 
     # -- what others may ask ---------------------------------------------------------------------------------------
 
@@ -137,8 +142,13 @@ class Ledger:
         return self.tally.runs.count
 
     def settled(self) -> bool:
-        """Whether every term up to the total is counted."""
-        return self.counted == self.total
+        """Whether every term up to the goal is counted."""
+        return self.counted == self.goal
+
+    @property
+    def _tolerant(self) -> bool:
+        limits = self.spec.limits
+        return limits.rel_tol is not None or limits.abs_tol is not None
 
     def elapsed(self, now: float) -> float:
         """Seconds of work on the job, over all its masters."""
@@ -157,6 +167,7 @@ class Ledger:
             parts=self.tally.parts(),
             next=self.next,
             total=self.total,
+            goal=self.goal,
             tasks=self.tasks,
             skipped=self.skipped,
             elapsed=self.elapsed(now),
@@ -169,7 +180,7 @@ class Ledger:
         if isinstance(found, More):
             if self.total is None or found.total <= self.total:
                 raise ValueError(f"{self.computation.name} asked for {found.total} terms having {self.total}")
-            self.total = found.total
+            self.total = self.goal = found.total
             return None
         return found
 
@@ -204,12 +215,40 @@ class Ledger:
     def _consequences(self) -> list[Command]:
         if self._broken is not None:
             return [self._broken]
-        if self.settled():
+        if self.settled() and self._good_enough():
             return [Settled()]
         pushed = self._refill()
         if self.settled():  # an iterator may turn out to be empty
             return [Settled()]
         return [Push(pushed)] if pushed else []
+
+    def _good_enough(self) -> bool:
+        """At the goal: is the tolerance met, or is there nothing more to be had? Else the next goal is set.
+
+        Goals depend on values at earlier goals alone, so where a job stops, and with it every bit of its result, does
+        not depend on the schedule.
+        """
+        if not self._tolerant or self.goal is None or self.total is None:
+            return True
+        terms, partial = self.tally.prefix()
+        found = self.computation.peek(partial, terms)
+        error = found.error if found is not None else None
+        allowed = self._allowed(found.number if found is not None else None)
+        self.met = error is not None and allowed is not None and error <= allowed
+        if self.met or self.goal == self.total:
+            return True
+        growth = 4.0
+        if error is not None and allowed:
+            growth = 1.1 * (error / allowed) ** 2  # the error of a mean falls with the square root of the terms
+        self.goal = min(self.total, int(self.goal * max(1.5, min(growth, 64.0))) + 1)
+        return False
+
+    def _allowed(self, value: float | None) -> float | None:
+        limits = self.spec.limits
+        found = [] if limits.abs_tol is None else [limits.abs_tol]
+        if limits.rel_tol is not None and value is not None:
+            found.append(limits.rel_tol * abs(value))
+        return max(found, default=None)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -366,7 +405,7 @@ class Ledger:
             return tasks
         if self._source is None and self.spec.limits.chunk == 1:
             return tasks + self._cut_singles(free)
-        while free > 0 and (self.total is None or self.next < self.total):
+        while free > 0 and (self.goal is None or self.next < self.goal):
             fresh = self._cut()
             if fresh is None:
                 break
@@ -376,7 +415,7 @@ class Ledger:
 
     def _cut_singles(self, free: int) -> list[Task]:
         job = self.spec.job
-        hi = self.next + free if self.total is None else min(self.next + free, self.total)
+        hi = self.next + free if self.goal is None else min(self.next + free, self.goal)
         fresh = {lo: Task(job, lo, lo + 1) for lo in range(self.next, hi)}
         self.out.update(fresh)
         self.next = hi
@@ -384,15 +423,15 @@ class Ledger:
 
     def _cut(self) -> Task | None:
         lo = self.next
-        size = self.pace.size(None if self.total is None else self.total - lo)
+        size = self.pace.size(None if self.goal is None else self.goal - lo)
         body = b""
         if self._source is not None:
             body, got = self._source(size)
             if got < size:
-                self.total = lo + got
+                self.total = self.goal = lo + got
             size = got
-        elif self.total is not None:
-            size = min(size, self.total - lo)
+        elif self.goal is not None:
+            size = min(size, self.goal - lo)
         if size == 0:
             return None
         task = task_of(self.spec.job, Span(lo, lo + size), 0, body)

@@ -113,6 +113,7 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     parts: list[tuple[int, int, bytes]]  # (lo, hi, encoded partial); lo = hi = 0 for one accumulator of everything
     next: int  # terms below it have been cut into tasks
     total: int | None
+    goal: int | None  # where the tolerance is asked next
     tasks: int  # answers counted
     skipped: list[tuple[int, Failure]]
     elapsed: float  # seconds of work so far, over all masters

@@ -18,7 +18,7 @@ def digest_of(total: bytes) -> str:
 
 
 def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, workers: int, now: float) -> dict[str, Any]:
-    """The record of a job that ends with a value. ``ended``: all | deadline | tolerance."""
+    """The record of a job that ends with a value. ``ended``: why it did."""
     terms, total = ledger.tally.prefix()
     skipped = [
         {"term": term, "kind": failure.kind, "message": failure.message, "where": failure.where}

@@ -50,6 +50,9 @@ INLINE_SPEC_TASKS = 32
 """The first tasks of a job carry its spec, where it is small, and save new workers a round trip."""
 
 
+ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
+"""A record's ``ended``, by what became of the tolerance; ``deadline`` besides."""
+
 Report = dict[str, Any]
 """How a job goes: what stands in its ``progress`` field."""
 
@@ -302,7 +305,7 @@ class Master:
             except Exception as error:
                 return self._fail(Span(0, self.ledger.counted), _failure_of(error))
             if outcome is not None:
-                return self._finish(outcome, "all")
+                return self._finish(outcome, ENDED[self.ledger.met])
             return self._perform(self.ledger.receive(Resumed(), self._now))
         if commands:
             self._commit(tasks=tasks, checkpoint=self._checkpoint_due())
