@@ -13,6 +13,9 @@ class Clock:
         """Monotonic seconds."""
         return time.monotonic()
 
+    nanoseconds = staticmethod(time.perf_counter_ns)  # the builtin itself: a worker asks three times a task
+    """Monotonic nanoseconds, to measure short work with."""
+
     def wall(self) -> float:
         """Unix seconds."""
         return time.time()

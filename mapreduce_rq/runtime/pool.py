@@ -23,7 +23,6 @@ import select
 import signal
 import socket
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -183,7 +182,7 @@ class Pool:
     # -- children --------------------------------------------------------------------------------------------------
 
     def _spawn_missing(self) -> None:
-        if time.monotonic() < self._respawn_at:
+        if self.clock.now() < self._respawn_at:
             return
         while sum(not child.told for child in self._children.values()) < self.size:
             self._spawn()
@@ -196,7 +195,7 @@ class Pool:
         if pid == 0:
             self._be_worker(slate, secret, supervisor)
         wid = f"{self._host}:{pid}:{secret}"
-        self._children[pid] = Child(wid, pid, slate, time.monotonic())
+        self._children[pid] = Child(wid, pid, slate, self.clock.now())
         self._beat_at = 0.0  # it is announced at once
 
     def _be_worker(self, slate: Slate, secret: str, supervisor: int) -> NoReturn:
@@ -283,9 +282,9 @@ class Pool:
                     self._tell(other)
         why = child.why or how
         self._buried.append((child, why, not child.why.startswith("its supervisor")))
-        if time.monotonic() - child.born < QUICK_DEATH_SECONDS and not child.slate.read().begun:
+        if self.clock.now() - child.born < QUICK_DEATH_SECONDS and not child.slate.read().begun:
             self._quick_deaths += 1
-            self._respawn_at = time.monotonic() + min(MAX_RESPAWN_SECONDS, 0.1 * 2**self._quick_deaths)
+            self._respawn_at = self.clock.now() + min(MAX_RESPAWN_SECONDS, 0.1 * 2**self._quick_deaths)
         else:
             self._quick_deaths = 0
             self._respawn_at = 0.0
@@ -312,7 +311,7 @@ class Pool:
 
     def _report(self) -> None:
         """Tell Redis: who died, who lives; and hear which jobs are to be dropped at once."""
-        now = time.monotonic()
+        now = self.clock.now()
         if not (self._buried or now >= self._beat_at or now >= self._watch_at):
             return
         try:
@@ -345,7 +344,7 @@ class Pool:
         self._jobs.reap(child.wid, obituary, moves)
 
     def _beat(self) -> None:
-        now = time.monotonic()
+        now = self.clock.now()
         beats = {}
         for child in self._children.values():
             if child.stopped:

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable
@@ -93,6 +92,7 @@ class Worker:
         self.slate = slate
         self.stopping = False  # finish the task in hand, then leave
         self.interruptible = False  # waiting: Stop may be raised at once
+        self._nanoseconds = clock.nanoseconds
         self._prepare = prepare
         self._burst = burst
         self._tasks_left = max_tasks
@@ -214,7 +214,7 @@ class Worker:
         answers: dict[str, list[Answer]] = {}
         open_ = self.tasks.codecs.task.open
         done = size = total_ns = longest = worked = 0
-        deadline = time.perf_counter_ns() + int(self._prefetch.batch_seconds * 1e9)
+        deadline = self._nanoseconds() + int(self._prefetch.batch_seconds * 1e9)
         for raw in self._hand:
             done += 1
             try:
@@ -234,7 +234,7 @@ class Worker:
             total_ns += answer.ns
             if answer.ns > longest:
                 longest = answer.ns
-            if self.stopping or size > REPLY_BYTES or time.perf_counter_ns() > deadline:
+            if self.stopping or size > REPLY_BYTES or self._nanoseconds() > deadline:
                 break
         if worked:
             self._prefetch.worked(worked, total_ns / 1e9, longest / 1e9)
@@ -256,7 +256,7 @@ class Worker:
             return Answer(lo, hi, task.attempt, task.op, DIED, encode_failure(failure), 0)
         computation = ready.computation
         self.slate.begin(lo, hi)
-        started = time.perf_counter_ns()
+        started = self._nanoseconds()
         try:
             if task.op == MERGE:
                 body = self._merge(computation, task)
@@ -268,7 +268,7 @@ class Worker:
         except (Exception, SystemExit, KeyboardInterrupt) as error:
             self.slate.end()
             return Answer(lo, hi, task.attempt, task.op, ERROR, encode_failure(self._failure(task, error)), 0)
-        ns = time.perf_counter_ns() - started
+        ns = self._nanoseconds() - started
         self.slate.end()
         return Answer(lo, hi, task.attempt, task.op, OK, body, ns)
 
