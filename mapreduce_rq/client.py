@@ -39,6 +39,7 @@ from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import (
     BadFunction,
     BadParameter,
+    BrokerDown,
     JobCancelled,
     JobError,
     JobFailed,
@@ -52,7 +53,7 @@ from mapreduce_rq.runtime.launch import LocalPool
 from mapreduce_rq.runtime.master import Ended, Master, Observer, Report, Silent
 from mapreduce_rq.runtime.pool import PoolSettings
 from mapreduce_rq.runtime.server import EmbeddedServer
-from mapreduce_rq.runtime.standby import Standby
+from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
 
 
 def usable_cores() -> int:
@@ -237,6 +238,55 @@ class Client:
                 return master.run()
             except Superseded:
                 continue
+
+    def stand_by(self, observer: Observer, stop: threading.Event) -> None:
+        """Lead every job of the queue whose master dies or lets go, until ``stop`` is set. Goes on through outages."""
+        steward = Steward(self.verbs)
+        led: dict[str, threading.Thread] = {}
+        masters: dict[str, Master] = {}
+        connected = True
+        while not stop.is_set():
+            led = {job: thread for job, thread in led.items() if thread.is_alive()}
+            try:
+                if not connected:
+                    self._wire.connect()
+                    connected, steward = True, Steward(self.verbs)
+                for job in steward.orphans():
+                    if job not in led:
+                        led[job] = threading.Thread(target=self._adopt, args=(job, observer, masters), name=f"mrq {job}")
+                        led[job].start()
+            except BrokerDown as error:
+                if connected:
+                    observer.noticed(f"{error}; trying again")
+                connected = False
+            stop.wait(POLL_SECONDS)
+        for master in list(masters.values()):
+            master.stop = True
+        for thread in led.values():
+            thread.join()
+
+    def _adopt(self, job: str, observer: Observer, masters: dict[str, Master]) -> None:
+        """Lead one orphan, over a connection of its own."""
+        wire = RedisWire(self.endpoint)
+        verbs = Jobs(wire, self.keys, self.codecs)
+        try:
+            wire.connect()
+            state = verbs.load(job)
+            if state is None or state.state != "running" or state.spec.lazy:
+                return
+            computation = load(state.spec.computation).create(state.spec.params)
+            master = self.master(state.spec, computation, observer, verbs=verbs)
+            masters[job] = master
+            master.take_over(state)
+            observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+            ended = master.run()
+            if ended is not None:
+                observer.noticed(f"{job} is {ended.state}")
+        except MrqError as error:
+            observer.noticed(f"{job}: {error}")
+        finally:
+            masters.pop(job, None)
+            wire.close()
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""

@@ -94,6 +94,18 @@ class Jobs:
         token, state = self.wire.call("HMGET", self.keys.job(job), "tok", "state")
         return Lost((token or b"").decode(), (state or b"").decode())
 
+    def leases(self) -> dict[str, tuple[str, str]]:
+        """``job -> (token, master)`` of every running job that the listing knows."""
+        jobs = [job.decode() for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
+        if not jobs:
+            return {}
+        rows = self.wire.pipeline([("HMGET", self.keys.job(job), "state", "tok", "master") for job in jobs])
+        return {
+            job: (token.decode(), (master or b"").decode())
+            for job, (state, token, master) in zip(jobs, rows, strict=True)
+            if state == b"running"
+        }
+
     def load(self, job: str) -> JobState | None:
         """The whole job, or None. Raises BadMessage for one that is not signed as ours."""
         raw = self.wire.call("HGETALL", self.keys.job(job))

@@ -15,6 +15,21 @@ from mapreduce_rq.runtime.master import Observer, Report
 POLL_SECONDS = 2.0
 
 
+class Steward:
+    """Watches all jobs of a queue: the orphans among them, look by look."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+        self._watch = Watch()
+
+    def orphans(self) -> list[str]:
+        """Running jobs whose master is gone or has let go. Call it every POLL_SECONDS. Raises BrokerError."""
+        leases = self.jobs.leases()
+        self._watch.look({job: token.encode() for job, (token, _) in leases.items()})
+        dead = set(self._watch.dead())
+        return [job for job, (_, master) in leases.items() if job in dead or not master]
+
+
 class Standby:
     """Watches one job. ``stop`` may be set from another thread."""
 
