@@ -15,6 +15,8 @@ from mapreduce_rq.core.rounding import nearest_double
 from mapreduce_rq.core.sums import array_kind, batches, describe_integer, describe_rounded, is_array, reals
 
 _HEADER = struct.Struct("<Bq")  # flags, exponent of two
+_FARTHEST = 1 << 50  # exponent of 2^40 of the smallest doubles
+_BEYOND = 1200  # powers of two from one that no double reaches
 
 
 class Factors:
@@ -104,7 +106,7 @@ class Product(Reducer[Factors]):
             raise ValueError(f"{len(data)} bytes are too few for a product")
         flags, exponent = _HEADER.unpack_from(data)
         odd = from_bytes(data[_HEADER.size :])
-        if flags > 31 or (exponent if odd == 0 else not odd & 1):
+        if flags > 31 or abs(exponent) > _FARTHEST or (exponent if odd == 0 else not odd & 1):
             raise ValueError("not a product in its shortest form")
         return Factors((odd,), exponent, flags)
 
@@ -151,4 +153,8 @@ class Product(Reducer[Factors]):
 
 
 def _fraction(odd: int, exponent: int) -> tuple[int, int]:
+    """The product as a fraction; for one far beyond all doubles stands one that is just beyond them."""
+    size = odd.bit_length() + exponent
+    if odd and not -_BEYOND < size < _BEYOND:
+        odd, exponent = 1 if odd > 0 else -1, _BEYOND if size > 0 else -_BEYOND
     return (int(odd) << exponent, 1) if exponent >= 0 else (int(odd), 1 << -exponent)

@@ -16,8 +16,8 @@ MAX_LENGTH = 1000
 MAX_EXPONENT = 3000
 """Of ten. With MAX_LENGTH digits every number stays below the 4300 digits that Python turns into text."""
 MAX_BINARY_EXPONENT = 9000
-MAX_BITS = 13_000
-"""Of the numerator and of the denominator of a number given through the API."""
+MAX_BITS = 3_400
+"""Of the numerator and of the denominator of a number given through the API: more would be longer than MAX_LENGTH."""
 
 _DECIMAL = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
 _FRACTION = re.compile(r"([+-]?\d+)\s*/\s*([+-]?\d+)", re.ASCII)

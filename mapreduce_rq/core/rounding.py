@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import decimal
 import math
 
 
@@ -67,10 +68,8 @@ def _scientific(scaled: int, exponent: int, digits: int) -> str:
 
 def _upper_text_far(num: int, den: int, digits: int) -> str:
     """As :func:`upper_text`, where ten to the exponent would be a large integer: by 64 leading bits and decimal."""
-    import decimal  # 5 ms, and only tiny bounds need it
-
     drop_num, drop_den = max(num.bit_length() - 64, 0), max(den.bit_length() - 64, 0)
-    most, least = int(num >> drop_num) + 1, int(den >> drop_den)
+    most, least = int(num >> drop_num) + (drop_num > 0), int(den >> drop_den)
     wide = decimal.Context(prec=40, rounding=decimal.ROUND_CEILING, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
     value = wide.divide(
         wide.multiply(most, wide.power(2, drop_num)),

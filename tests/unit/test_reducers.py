@@ -149,7 +149,7 @@ def test_histogram_edges() -> None:
 
 def test_counter_takes_keys_and_collections_of_keys() -> None:
     assert result("counter", ["a", "b", "a"]) == Counter(a=2, b=1)
-    assert result("counter", ["x y x".split(), {"y": 3}, ("pair", 1), {"z"}]) == Counter(
+    assert result("counter", [["x", "y", "x"], {"y": 3}, ("pair", 1), {"z"}]) == Counter(
         {"x": 2, "y": 4, ("pair", 1): 1, "z": 1}
     )
     made = reducer("counter")
@@ -167,7 +167,7 @@ def test_list_gives_values_back_with_their_types() -> None:
     values = [1, 2**100, -(2**63), 0.5, "é", b"\x00", True, (1, [2]), {"a": (1,)}, {1, 2}, frozenset("ab"), 1j, [None]]
     found = result("list", values)
     assert found == values
-    assert [type(value) for value in found] == [type(value) for value in values]  # type: ignore[attr-defined]
+    assert [type(value) for value in found] == [type(value) for value in values]
 
 
 def test_concat_joins_text_or_bytes() -> None:
