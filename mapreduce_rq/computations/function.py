@@ -106,6 +106,14 @@ class FunctionComputation(Computation[Any]):
         start, step = self._start, self._step
         return self._map_items(lo, range(start + lo * step, start + hi * step, step))
 
+    def map_encoded(self, lo: int, hi: int) -> bytes:
+        if hi - lo > 1 or self._kernel:
+            return self.reducer.encode(self.map(lo, hi))
+        try:
+            return self.reducer.lift_encoded(lo, self._function(self._start + lo * self._step))
+        except Exception as error:
+            raise self._failed(lo, error) from error
+
     def map_body(self, lo: int, hi: int, body: bytes) -> Any:
         if self._kernel:
             raise BadFunction(f"{self.label} is a kernel of spans: it takes a range, not items")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -21,6 +22,11 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 T = TypeVar("T", bound=Params)
 
 
+@cache
+def _required(kind: type[Params]) -> list[str]:
+    return [field.name for field in msgspec.structs.fields(kind) if field.required]
+
+
 def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
     """``raw`` as a ``kind``; texts are read as the field's type. Raises BadParameter, naming the parameter."""
     known = kind.__struct_fields__
@@ -30,9 +36,9 @@ def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
             raise BadParameter(f"{computation} has no parameter {name}: {hint}")
     given = {name: value for name, value in raw.items() if value is not None}
-    for field in msgspec.structs.fields(kind):
-        if field.required and field.name not in given:
-            raise BadParameter(f"{computation} needs {field.name}")
+    for name in _required(kind):
+        if name not in given:
+            raise BadParameter(f"{computation} needs {name}")
     try:
         return msgspec.convert(given, kind, strict=False)
     except msgspec.ValidationError as error:

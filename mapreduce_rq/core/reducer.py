@@ -92,6 +92,10 @@ class Reducer(ABC, Generic[P]):
         """The partial of one value. Raises BadValue."""
         return self.fold(term, (value,))
 
+    def lift_encoded(self, term: int, value: Any) -> bytes:
+        """``encode(lift(term, value))``: a worker's hot path where every term is a task of its own. Raises BadValue."""
+        return self.encode(self.lift(term, value))
+
     def finish_native(self, partial: P) -> Any:
         """The result as a Python object: a float, an int, a Counter, a list."""
         return partial

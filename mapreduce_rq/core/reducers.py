@@ -8,6 +8,7 @@ approximate             distinct quantiles
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -39,6 +40,11 @@ REDUCERS: dict[str, tuple[str, str]] = {
 }
 
 
+@cache
+def _options_of(kind: type[Reducer[Any]]) -> tuple[str, ...]:
+    return tuple(signature(kind).parameters)
+
+
 def reducer(name: str, **options: Any) -> Reducer[Any]:
     """The reducer of that name. Raises BadParameter for an unknown name or option, or a value out of range."""
     if name not in REDUCERS:
@@ -47,7 +53,7 @@ def reducer(name: str, **options: Any) -> Reducer[Any]:
         raise BadParameter(f"no reducer is called {name!r}: {hint}")
     module, _, attribute = REDUCERS[name][0].partition(":")
     kind = getattr(import_module(f"{__package__}.{module}"), attribute)
-    takes = signature(kind).parameters
+    takes = _options_of(kind)
     for option in options:
         if option not in takes:
             raise BadParameter(f"the reducer {name} takes {', '.join(takes) or 'no options'}, not {option}")

@@ -9,7 +9,16 @@ from itertools import islice
 from operator import index
 from typing import Any, ClassVar
 
-from mapreduce_rq.core.exact import INT, UNIT_BITS, Total, special, total_of_array, total_of_floats
+from mapreduce_rq.core.exact import (
+    FLOAT,
+    INT,
+    UNIT_BITS,
+    Total,
+    special,
+    total_by_fsum,
+    total_of_array,
+    total_of_floats,
+)
 from mapreduce_rq.core.integers import digits, from_bytes, to_bytes
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import BadValue, Reducer
@@ -19,6 +28,10 @@ BATCH = 1 << 16
 """Values taken from an iterator at a time: memory stays flat however long the span."""
 
 _HEADER = struct.Struct("<BB")  # flags; zero bytes left out at the low end of the units
+_DOUBLE = struct.Struct("<Bd")  # a sum of floats that is a double itself, as that of one float is
+_DOUBLE_TAG = 32  # beyond all flags
+_MANTISSA_BITS = 53
+_LARGEST_BITS = 1024 + UNIT_BITS
 
 
 class IntSum(Reducer[int]):
@@ -41,6 +54,9 @@ class IntSum(Reducer[int]):
     def merge_encoded(self, accumulator: int, bodies: list[bytes]) -> int:
         return sum(map(from_bytes, bodies), accumulator)
 
+    def lift_encoded(self, term: int, value: Any) -> bytes:
+        return to_bytes(value if type(value) is int else self.lift(term, value))
+
     def fold(self, lo: int, values: Iterable[Any]) -> int:
         if is_array(values):
             return _array_sum(lo, values)
@@ -58,6 +74,9 @@ class Count(IntSum):
     """How many values there were."""
 
     name: ClassVar[str] = "count"
+
+    def lift_encoded(self, term: int, value: Any) -> bytes:
+        return to_bytes(self.lift(term, value))
 
     def fold(self, lo: int, values: Iterable[Any]) -> int:
         if is_array(values):
@@ -86,12 +105,17 @@ class ExactSum(Reducer[Total]):
         units, flags = partial
         if not units:
             return _HEADER.pack(flags, 0)
-        zeros = min(((units & -units).bit_length() - 1) >> 3, 255)
+        zero_bits = (units & -units).bit_length() - 1
+        if flags == FLOAT and (bits := units.bit_length()) <= _LARGEST_BITS and bits - zero_bits <= _MANTISSA_BITS:
+            return _DOUBLE.pack(_DOUBLE_TAG, math.ldexp(units >> zero_bits, zero_bits - UNIT_BITS))
+        zeros = min(zero_bits >> 3, 255)
         return _HEADER.pack(flags, zeros) + to_bytes(units >> (zeros << 3))
 
     def decode(self, data: bytes) -> Total:
         if len(data) < _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for a sum")
+        if data[0] == _DOUBLE_TAG:
+            return total_by_fsum(_doubles([data]))
         flags, zeros = _HEADER.unpack_from(data)
         if flags > 31:
             raise ValueError(f"unknown flags {flags} of a sum")
@@ -101,15 +125,26 @@ class ExactSum(Reducer[Total]):
             return Total(0, flags)
         if zeros < 255 and data[_HEADER.size] == 0:
             raise ValueError("a zero byte of a sum that should have been left out")
-        return Total(from_bytes(data[_HEADER.size :]) << (zeros << 3), flags)
+        total = Total(from_bytes(data[_HEADER.size :]) << (zeros << 3), flags)
+        if flags == FLOAT and self.encode(total) != data:
+            raise ValueError("a sum that is a double has a shorter form")
+        return total
 
     def merge_encoded(self, accumulator: Total, bodies: list[bytes]) -> Total:
-        units, flags = accumulator
-        for body in bodies:
-            part, seen = self.decode(body)
-            units += part
-            flags |= seen
-        return Total(units, flags)
+        doubles = [body for body in bodies if body[:1] == _TAG_BYTE]
+        units, flags = total_of_floats(_doubles(doubles))
+        if len(doubles) < len(bodies):
+            for body in bodies:
+                if body[:1] != _TAG_BYTE:
+                    part, seen = self.decode(body)
+                    units += part
+                    flags |= seen
+        return Total(accumulator[0] + units, accumulator[1] | flags)
+
+    def lift_encoded(self, term: int, value: Any) -> bytes:
+        if type(value) is float and value and math.isfinite(value):
+            return _DOUBLE.pack(_DOUBLE_TAG, value)
+        return self.encode(self.lift(term, value))
 
     def fold(self, lo: int, values: Iterable[Any]) -> Total:
         if is_array(values):
@@ -142,6 +177,20 @@ class ExactSum(Reducer[Total]):
         if (value := special(partial.flags)) is not None:
             return Outcome(value=repr(value), number=value, native=value, details={"overflow": False})
         return describe_rounded(self.finish_native(partial), partial.units, 1 << UNIT_BITS)
+
+
+_TAG_BYTE = bytes([_DOUBLE_TAG])
+
+
+def _doubles(bodies: list[bytes]) -> list[float]:
+    """The doubles of sums sent as such. Raises ValueError for one that is malformed, zero or not finite."""
+    size = _DOUBLE.size
+    if any(len(body) != size for body in bodies):
+        raise ValueError("a double of another size")
+    found = [value for _, value in _DOUBLE.iter_unpack(b"".join(bodies))]
+    if not all(found) or not all(map(math.isfinite, found)):
+        raise ValueError("a sum sent as a double that is zero or not finite")
+    return found
 
 
 _FLOATS = {float}

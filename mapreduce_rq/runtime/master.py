@@ -168,7 +168,7 @@ class Master:
                 ("master", self._name),
                 ("progress", self._progress()),
             ],
-            tasks=[self.jobs.codecs.task.seal(task) for task in tasks],
+            tasks=self.jobs.codecs.task.seal_all(tasks),
         )
         if isinstance(answer, Lost):
             raise _LostError(answer)
@@ -434,10 +434,8 @@ class Master:
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("progress", self._progress()))
         token = self._next_token()
-        seal = self.jobs.codecs.task.seal
-        answer = self.jobs.commit(
-            self._job, self._token, token, what=what, fields=row, tasks=[seal(task) for task in tasks]
-        )
+        sealed = self.jobs.codecs.task.seal_all(tasks)
+        answer = self.jobs.commit(self._job, self._token, token, what=what, fields=row, tasks=sealed)
         if isinstance(answer, Lost):
             raise _LostError(answer)
         self._token = token

@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 SIZE = 512
-_BEGUN, _DONE, _LO, _HI, _SINCE, _BUSY, _TIMEOUT_MS, _JOB_SIZE = range(8)
+_BEGUN, _DONE, _LO, _HI, _SINCE, _TIMEOUT_MS, _JOB_SIZE = range(7)
 _JOB = 64  # offset of the job id
 
 
@@ -35,21 +35,20 @@ class Slate:
     def __init__(self) -> None:
         self._bytes = mmap.mmap(-1, SIZE)
         self._words = memoryview(self._bytes).cast("q")
+        self._begun = 0  # the writer's own count
 
-    def begin(self, lo: int, hi: int) -> None:
-        """A task is in hand."""
+    def begin(self, lo: int, hi: int, now: int) -> None:
+        """A task is in hand since ``now`` (monotonic nanoseconds)."""
         words = self._words
         words[_LO] = lo
         words[_HI] = hi
-        words[_SINCE] = time.monotonic_ns()
-        words[_BEGUN] += 1
-        words[_BUSY] = 1
+        words[_SINCE] = now
+        self._begun += 1
+        words[_BEGUN] = self._begun
 
     def end(self) -> None:
         """It is computed."""
-        words = self._words
-        words[_DONE] += 1
-        words[_BUSY] = 0
+        self._words[_DONE] = self._begun
 
     def job(self, job: str, timeout: float | None) -> None:
         """The tasks to come are of this job."""
@@ -62,11 +61,12 @@ class Slate:
         """What the worker is doing, as seen from another process."""
         words = self._words
         job = bytes(self._bytes[_JOB : _JOB + words[_JOB_SIZE]]).decode(errors="replace")
-        seconds = (time.monotonic_ns() - words[_SINCE]) / 1e9 if words[_BUSY] else 0.0
+        busy = words[_BEGUN] != words[_DONE]
+        seconds = (time.monotonic_ns() - words[_SINCE]) / 1e9 if busy else 0.0
         return Doing(
             words[_BEGUN],
             words[_DONE],
-            bool(words[_BUSY]),
+            busy,
             job,
             words[_LO],
             words[_HI],
