@@ -87,23 +87,23 @@ class Jobs:
         answer = self.wire.script(COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments)
         if answer[0] == b"ok":
             return Committed(waiting=int(answer[1]))
-        return Lost(answer[1].decode(), answer[2].decode())
+        return Lost(_text(answer[1]), _text(answer[2]))
 
     def token(self, job: str) -> Lost:
         """The job's token and state as they are; '' for a job that is not there."""
         token, state = self.wire.call("HMGET", self.keys.job(job), "tok", "state")
-        return Lost((token or b"").decode(), (state or b"").decode())
+        return Lost(_text(token), _text(state))
 
     def leases(self) -> dict[str, tuple[str, str]]:
         """``job -> (token, master)`` of every running job that the listing knows."""
-        jobs = [job.decode() for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
+        jobs = [_text(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
         if not jobs:
             return {}
         rows = self.wire.pipeline([("HMGET", self.keys.job(job), "state", "tok", "master") for job in jobs])
         return {
-            job: (token.decode(), (master or b"").decode())
+            job: (_text(token), _text(master))
             for job, (state, token, master) in zip(jobs, rows, strict=True)
-            if state == b"running"
+            if state == b"running" and token is not None
         }
 
     def load(self, job: str) -> JobState | None:
@@ -125,11 +125,11 @@ class Jobs:
         progress = found.get(b"progress")
         return JobState(
             job=job,
-            token=found[b"tok"].decode(),
-            state=found.get(b"state", b"").decode(),  # type: ignore[arg-type]
+            token=_text(found[b"tok"]),
+            state=_text(found.get(b"state")),  # type: ignore[arg-type]
             spec=spec,
             checkpoint=self.codecs.checkpoint.open(found[b"ck"]) if found.get(b"ck") else None,
-            master=found.get(b"master", b"").decode(),
+            master=_text(found.get(b"master")),
             record=self.codecs.record.open(record) if record else None,
             progress=self.codecs.record.open(progress) if progress else {},
         )
@@ -170,7 +170,7 @@ class Jobs:
                 *(("LRANGE", self.keys.in_flight(wid), 0, -1) for wid in wids),
             ]
             _, raw, waiting, *held = self.wire.transaction(look)
-            beats = {wid.decode(): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
+            beats = {_text(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
             if beats.keys() <= known:
                 return Survey(beats, waiting, dict(zip(wids, held, strict=True)))
             known = set(beats)
@@ -210,3 +210,8 @@ class Jobs:
                     f"key {key} holds a {answer.decode()} where mrq keeps a {kind}: "
                     "another program uses it; choose another --queue"
                 )
+
+
+def _text(raw: bytes | None) -> str:
+    """What should be text of ours. Somebody else's bytes must not stop a master."""
+    return (raw or b"").decode(errors="replace")
