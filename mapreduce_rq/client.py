@@ -340,14 +340,14 @@ class Client:
         try:
             ended = self.lead(master)
         except BaseException as error:
-            self._abandon(master, error)
+            self.abandon(master, error)
             raise
         if ended is None:
             raise JobError(f"{spec.job} was let go of before its end: resume it")
         return self.result_of(ended).native
 
-    def _abandon(self, master: Master, error: BaseException) -> None:
-        """The caller's thread was torn out of a job (Ctrl-C, a failing iterator): nobody else can go on with it."""
+    def abandon(self, master: Master, error: BaseException) -> None:
+        """Cancel a job that its master was torn out of (Ctrl-C, a failing iterator): it may have half changed it."""
         with contextlib.suppress(MrqError):
             master.jobs.wire.connect()
             cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
@@ -453,6 +453,8 @@ class Job:
             self._ended = self._master.run()
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
+            if not isinstance(error, Superseded):
+                self._client.abandon(self._master, error)
         finally:
             self._master.jobs.wire.close()
             self._over.set()

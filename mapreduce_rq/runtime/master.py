@@ -196,24 +196,25 @@ class Master:
     def run(self) -> Ended | None:
         """Lead the job to its end; None if told to ``stop`` first. Raises Superseded, NoWorkers."""
         down_since: float | None = None
+        found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
         backoff = Backoff()
         while True:
             try:
-                try:
-                    if down_since is not None:
-                        self._pause(backoff.next())
-                        self.jobs.wire.connect()
-                        ended = self._resolve(self.jobs.token(self._job))
-                        if not self.stop:
-                            self.observer.noticed(f"Redis is back after {self.clock.now() - down_since:.1f} s")
-                        down_since, backoff = None, Backoff()
-                        if ended is not None:
-                            return ended
-                    return self._lead()
-                except _LostError as lost:
-                    ended = self._resolve(lost.found)
+                if down_since is not None:
+                    self._pause(backoff.next())
+                    self.jobs.wire.connect()
+                    found = self.jobs.token(self._job)
+                    if not self.stop:
+                        self.observer.noticed(f"Redis is back after {self.clock.now() - down_since:.1f} s")
+                    down_since, backoff = None, Backoff()
+                if found is not None:
+                    seen, found = found, None
+                    ended = self._resolve(seen)
                     if ended is not None:
                         return ended
+                return self._lead()
+            except _LostError as lost:
+                found = lost.found
             except (BrokerDown, BrokerFull) as error:
                 if self.stop:
                     return None  # what is counted since the checkpoint is still in the stream

@@ -21,6 +21,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
+
 from mapreduce_rq import __version__
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.computations import load
@@ -356,9 +358,20 @@ class Preparer:
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
+        self._made: dict[bytes, Computation[Any]] = {}  # the latest, by what they were made of: many jobs are alike
 
     def __call__(self, spec: Spec) -> Computation[Any]:
         """The computation of a spec. Raises MrqError where this worker must not or cannot run it."""
+        recipe = msgspec.msgpack.encode((spec.version, spec.computation, spec.params))
+        made = self._made.get(recipe)
+        if made is None:
+            made = self._make(spec)
+            if len(self._made) >= JOBS_KEPT:
+                self._made.clear()
+            self._made[recipe] = made
+        return made
+
+    def _make(self, spec: Spec) -> Computation[Any]:
         if spec.version != __version__:
             raise VersionSkew(
                 f"{spec.job} was submitted by mrq {spec.version} and this worker is {__version__}: deploy one version"
