@@ -129,6 +129,7 @@ class Client:
                 self.info = inspect(self._wire)
                 self.verbs.check_types()
                 self._wire.close()  # nothing of ours may be open while we fork
+            self._local = size
             if size:
                 self._pool = LocalPool(PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust))
             if self._server is not None:
@@ -195,7 +196,14 @@ class Client:
     ) -> Master:
         """A master for a job, to be submitted and run by the caller."""
         return Master(
-            verbs or self.verbs, self.clock, spec, computation, observer, source=source, wait_workers=wait_workers
+            verbs or self.verbs,
+            self.clock,
+            spec,
+            computation,
+            observer,
+            source=source,
+            wait_workers=wait_workers,
+            workers=self._local,
         )
 
     def lead(self, master: Master) -> Ended | None:
@@ -253,7 +261,9 @@ class Client:
                     connected, steward = True, Steward(self.verbs)
                 for job in steward.orphans():
                     if job not in led:
-                        led[job] = threading.Thread(target=self._adopt, args=(job, observer, masters), name=f"mrq {job}")
+                        led[job] = threading.Thread(
+                            target=self._adopt, args=(job, observer, masters), name=f"mrq {job}"
+                        )
                         led[job].start()
             except BrokerDown as error:
                 if connected:

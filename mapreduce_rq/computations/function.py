@@ -5,6 +5,7 @@ Cost per term: that of the function. What the value is worth is the reducer's wo
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -175,8 +176,6 @@ def encode_items(items: Sequence[Any], *, pickles: bool) -> bytes:
             raise BadFunction(
                 f"an item cannot travel as plain data ({error}): make it text, numbers or lists"
             ) from None
-    import pickle
-
     try:
         return _PICKLED + pickle.dumps(list(items))
     except Exception as error:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import platform
+import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -80,7 +80,7 @@ def source_hash(name: str) -> str:
     if path and path.endswith(".py"):
         with open(path, "rb") as file:
             return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
-    facts = f"{module.__name__} {getattr(module, '__version__', '')} {platform.python_version()}"
+    facts = f"{module.__name__} {getattr(module, '__version__', '')} {sys.version}"
     return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 
@@ -111,8 +111,6 @@ def pickled(thing: Any, what: str) -> bytes:
 
 def unpickled(data: bytes) -> Any:
     """What :func:`pickled` made. Only for bytes that Trust.pickles lets in. Raises BadFunction."""
-    import pickle
-
     try:
         return pickle.loads(data)  # noqa: S301
     except Exception as error:

@@ -27,6 +27,7 @@ from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
     MAP,
+    MERGE,
     OK,
     REFUSED,
     Answer,
@@ -99,6 +100,7 @@ class Ledger:
         *,
         checkpoint: Checkpoint | None = None,
         source: Source | None = None,
+        workers: int = 1,
     ) -> None:
         self.spec = spec
         self.computation = computation
@@ -111,8 +113,12 @@ class Ledger:
         self.skipped: list[tuple[int, Failure]] = []
         self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
         self.pace = Pace(spec.limits.chunk, computation.seconds_per_term)
+        self.pace.workers = max(1, workers)
         self._source = source
+        self.merges: dict[int, Task] = {}  # merges of heavy neighbours that workers were asked for, by lo
         self._again: list[Task] = []  # to be pushed before anything new is cut
+        self._middles: dict[int, int] = {}  # where the two of a merge meet
+        self._new_merges: list[Task] = []
         self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
         self._held_since: dict[int, float] = {}
         self._backed: set[int] = set()
@@ -143,7 +149,7 @@ class Ledger:
 
     def settled(self) -> bool:
         """Whether every term up to the goal is counted."""
-        return self.counted == self.goal
+        return self.counted == self.goal and not self.merges
 
     @property
     def _tolerant(self) -> bool:
@@ -256,7 +262,9 @@ class Ledger:
         good = []
         terms = nanoseconds = largest = 0
         for answer in event.answers:
-            if answer.status == OK and answer.op == MAP:
+            if answer.op == MERGE:
+                self._merged(answer)
+            elif answer.status == OK:
                 size = answer.hi - answer.lo
                 if size <= 0 or answer.lo < 0 or answer.hi > self.next:
                     self.ignored += 1  # terms that were never cut: not an answer to any task of ours
@@ -272,6 +280,7 @@ class Ledger:
             return
         counted = self.tally.count(good)
         self._forget(good, counted)
+        self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now)
 
     def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]]) -> None:
@@ -300,6 +309,36 @@ class Ledger:
                 self._again.extend(
                     task_of(self.spec.job, gap, task.attempt) for gap in self.tally.runs.gaps(lo, task.hi)
                 )
+
+    def _delegate(self) -> None:
+        """Have workers merge what is heavy, as long as there is other work; the last merges are quicker done here."""
+        while self.tally.wishes:
+            lo, middle, hi = self.tally.wishes.pop()
+            if self.pace.workers > 1 and (self.out or self.merges or self.counted != self.goal):
+                task = Task(self.spec.job, lo, hi, 0, MERGE, self.tally.pair(lo, middle))
+                self.merges[lo] = task
+                self._middles[lo] = middle
+                self._new_merges.append(task)
+            else:
+                self.tally.join(lo, middle, hi, None)
+
+    def _merged(self, answer: Answer) -> None:
+        task = self.merges.get(answer.lo)
+        if task is None or task.hi != answer.hi:
+            self.ignored += 1
+            return
+        self._join(task, answer.body if answer.status == OK else None)
+        self._delegate()
+
+    def _join(self, task: Task, merged: bytes | None) -> None:
+        """End a merge task: with its answer, or, whatever happened to it, by merging here."""
+        del self.merges[task.lo]
+        middle = self._middles.pop(task.lo)
+        try:
+            self.tally.join(task.lo, middle, task.hi, merged)
+        except ValueError:
+            self.tally.malformed += 1
+            self.tally.join(task.lo, middle, task.hi, None)
 
     def _bad(self, wid: str, answer: Answer) -> None:
         task = self.out.get(answer.lo)
@@ -358,6 +397,14 @@ class Ledger:
 
     def _surveyed(self, event: Surveyed, now: float) -> None:
         self.pace.workers = max(1, event.workers)
+        merging = {task.lo for task in [*event.waiting, *event.held] if task.op == MERGE}
+        event = event._replace(
+            waiting=[task for task in event.waiting if task.op == MAP],
+            held=[task for task in event.held if task.op == MAP],
+        )
+        for task in [task for task in self.merges.values() if task.lo not in merging and task not in self._new_merges]:
+            self._join(task, None)
+        self._delegate()
         if self._look_around:
             self._adopt(event)
         seen = {task.lo for task in event.waiting}
@@ -398,6 +445,7 @@ class Ledger:
         tasks, self._again = self._again, []
         for task in tasks:
             self.out[task.lo] = task
+        tasks, self._new_merges = self._new_merges + tasks, []
         window = self.pace.window()
         free = window - len(self.out)
         # A push costs a round trip: wait until a quarter of the window is free, unless the workers may run dry.

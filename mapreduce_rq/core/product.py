@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.exact import FLOAT, INT, NAN, PLUS_INFINITY, flag_of
-from mapreduce_rq.core.integers import BIG_BITS, big_type, from_bytes, to_bytes
+from mapreduce_rq.core.integers import big_type, from_bytes, is_big, to_bytes
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import Reducer
 from mapreduce_rq.core.rounding import nearest_double
@@ -73,7 +73,7 @@ class Factors:
 
 def times(left: int, right: int) -> int:
     """The product, by gmpy2 where that pays."""
-    if left.bit_length() + right.bit_length() > 2 * BIG_BITS:
+    if is_big(left.bit_length() + right.bit_length()):
         left = big_type()(left)
     return left * right
 

@@ -67,6 +67,10 @@ class Reducer(ABC, Generic[P]):
     def decode(self, data: bytes) -> P:
         """The partial of these bytes. Raises ValueError for bytes that ``encode`` cannot have made."""
 
+    def weight(self, partial: P) -> int:
+        """About how many bytes the partial encodes to, if merging such is work worth sending to a worker; else 0."""
+        return 0
+
     def gap(self, lo: int, hi: int) -> P:
         """What stands for skipped terms under the ordered law. Raises ValueError where nothing can."""
         return self.zero()

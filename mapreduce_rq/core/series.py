@@ -21,14 +21,14 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-from mapreduce_rq.core.integers import BIG_BITS, big_type, from_bytes
+from mapreduce_rq.core.integers import big_type, from_bytes, is_big
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.span import Span
 
 Term = Callable[[int], tuple[int, int, int, int]]
 """The integers ``(p(n), q(n), b(n), a(n))`` of term n; q and b are never 0."""
 
-LEAF = 24
+LEAF = 32
 """Terms that a plain loop takes before splitting pays: flat between 12 and 48 for exp(2) with a million digits."""
 
 _HEADER = struct.Struct("<qqIIII")  # lo, hi, then the byte lengths of P, Q, B, T
@@ -55,7 +55,7 @@ def join(left: Piece, right: Piece) -> Piece:
     start, hi, p2, q2, b2, t2 = right
     if middle != start:
         raise ValueError(f"{Span(lo, middle)} and {Span(start, hi)} are not neighbours in this order")
-    if q1.bit_length() + t2.bit_length() > BIG_BITS:
+    if is_big(q1.bit_length() + t2.bit_length()):
         mpz = big_type()
         p1, q1, t1, q2, t2 = mpz(p1), mpz(q1), mpz(t1), mpz(q2), mpz(t2)
     if b1 == 1 == b2:
@@ -106,6 +106,9 @@ class SeriesReducer(Reducer[Piece]):
         if left[0] == left[1]:
             return right
         return join(left, right) if right[0] != right[1] else left
+
+    def weight(self, partial: Piece) -> int:
+        return sum(number.bit_length() for number in partial[2:]) >> 3
 
     def encode(self, partial: Piece) -> bytes:
         # written out, as decode is: these run once for every term of the finest cut

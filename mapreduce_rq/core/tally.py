@@ -17,6 +17,9 @@ from typing import Any
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.span import Runs
 
+HEAVY_BYTES = 256 * 1024
+"""Partials from this size on are merged by workers as long as there is other work: below, sending costs more."""
+
 Part = tuple[int, int, bytes]
 """(lo, hi, encoded partial); lo = hi = 0 marks the one accumulator of a commutative law."""
 
@@ -30,6 +33,8 @@ class Tally:
         self.malformed = 0  # answers dropped because their partial could not be decoded
         self._ordered = reducer.law is Law.ORDERED
         self._accumulator = reducer.zero()
+        self.wishes: list[tuple[int, int, int]] = []  # (lo, middle, hi): two segments too heavy to merge in passing
+        self._locked: set[int] = set()  # segments (by lo) of such a pair
         self._partials: dict[int, tuple[int, Any]] = {}  # segment's lo -> (hi, partial)
         self._ends: dict[int, int] = {}  # segment's hi -> lo
 
@@ -88,13 +93,19 @@ class Tally:
         partials, ends, merge = self._partials, self._ends, self.reducer.merge
         while True:
             left = ends.get(lo)
-            if left is not None and lo - left < 2 * (hi - lo):
+            if left is not None and lo - left < 2 * (hi - lo) and left not in self._locked:
+                if self._heavy(partials[left][1], partial):
+                    self._wish(left, lo, hi)
+                    break
                 del ends[lo]
                 partial = merge(partials.pop(left)[1], partial)
                 lo = left
                 continue
             right = partials.get(hi)
-            if right is not None and right[0] - hi < 2 * (hi - lo):
+            if right is not None and right[0] - hi < 2 * (hi - lo) and hi not in self._locked:
+                if self._heavy(partial, right[1]):
+                    self._wish(lo, hi, right[0])
+                    break
                 del partials[hi], ends[right[0]]
                 partial = merge(partial, right[1])
                 hi = right[0]
@@ -102,6 +113,29 @@ class Tally:
             break
         partials[lo] = (hi, partial)
         ends[hi] = lo
+
+    def _heavy(self, left: Any, right: Any) -> bool:
+        weight = self.reducer.weight
+        return min(weight(left), weight(right)) >= HEAVY_BYTES
+
+    def _wish(self, lo: int, middle: int, hi: int) -> None:
+        self._locked |= {lo, middle}
+        self.wishes.append((lo, middle, hi))
+
+    def pair(self, lo: int, middle: int) -> bytes:
+        """The body of a merge task for two neighbouring segments: the left one's length, both encoded."""
+        left = self.reducer.encode(self._partials[lo][1])
+        right = self.reducer.encode(self._partials[middle][1])
+        return len(left).to_bytes(8, "big") + left + right
+
+    def join(self, lo: int, middle: int, hi: int, merged: bytes | None) -> None:
+        """Put the merge of a wished pair in their place; None: merge them here. ValueError: nothing was changed."""
+        left, right = self._partials[lo][1], self._partials[middle][1]
+        partial = self.reducer.merge(left, right) if merged is None else self.reducer.decode(merged)
+        for segment in (lo, middle):
+            self._locked.discard(segment)
+            del self._ends[self._partials.pop(segment)[0]]
+        self._insert(lo, hi, partial)
 
     def prefix(self) -> tuple[int, Any]:
         """``(n, partial)`` of terms ``[0, n)`` for as far as they are counted without a gap.

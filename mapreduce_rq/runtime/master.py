@@ -36,6 +36,7 @@ from mapreduce_rq.runtime.clock import Backoff, Clock
 LEASE_SECONDS = 1.0
 """A commit at least this often, whether there is something to say or not."""
 SWEEP_SECONDS = 3.0
+FIRST_LOOK_SECONDS = 0.05
 FIRST_SWEEP_SECONDS = 0.5
 """As long as no worker is known: look around more often, so that people hear of it within two seconds."""
 STALE_SECONDS = 15.0
@@ -103,6 +104,7 @@ class Master:
         *,
         source: Source | None = None,
         wait_workers: float | None = None,
+        workers: int = 0,
     ) -> None:
         self.jobs = jobs
         self.clock = clock
@@ -111,7 +113,7 @@ class Master:
         self.observer = observer
         self.stop = False
         self.wait_workers = wait_workers
-        self.workers = 0
+        self.workers = workers
         self.dropped = 0  # replies that were forged or malformed
         self._source = source
         self._job = spec.job
@@ -134,7 +136,7 @@ class Master:
         self._said_no_workers = False
         self._waiting = False  # for Redis or the clock: nothing is half changed
         self._outcome: Outcome | None = None
-        self.ledger = Ledger(spec, computation, self._now, source=source)
+        self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
 
     # -- the ways in -----------------------------------------------------------------------------------------------
 
@@ -179,7 +181,12 @@ class Master:
         """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
         self._epoch = int(state.token.partition(":")[0] or 0) + 1
         self.ledger = Ledger(
-            self.spec, self.computation, self.clock.now(), checkpoint=state.checkpoint, source=self._source
+            self.spec,
+            self.computation,
+            self.clock.now(),
+            checkpoint=state.checkpoint,
+            source=self._source,
+            workers=self.workers,
         )
         self._token = state.token
         try:
@@ -269,7 +276,9 @@ class Master:
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
         wait = min(LEASE_SECONDS - (self._now - self._last_commit), self._remaining())
-        if self.workers == 0:
+        if self._sweeps == 0:
+            wait = min(wait, FIRST_LOOK_SECONDS)
+        elif self.workers == 0:
             wait = min(wait, FIRST_SWEEP_SECONDS)
         return self._hear(max(0.001, wait))
 
@@ -316,6 +325,8 @@ class Master:
 
     def _sweep_due(self) -> bool:
         since = self._now - self._last_sweep
+        if self._sweeps == 0:
+            return since >= FIRST_LOOK_SECONDS  # how many workers there are decides how large to cut
         return since >= SWEEP_SECONDS or (since >= FIRST_SWEEP_SECONDS and self.workers == 0)
 
     def _sweep(self) -> list[Command]:

@@ -249,7 +249,7 @@ class Worker:
                     if task.op == MAP and not task.body:
                         body = ready.computation.map_encoded(lo, hi)
                     else:
-                        body = _compute_body(ready.computation, task)
+                        body = compute_body(ready.computation, task)
                     if len(body) > cap:
                         raise ValueError(f"a partial of {len(body)} bytes is over the cap of {cap}")
                 except (Exception, SystemExit, KeyboardInterrupt) as error:
@@ -343,7 +343,7 @@ def hostname() -> str:
     return socket.gethostname().replace(":", "_")[:64] or "localhost"
 
 
-def _compute_body(computation: Computation[Any], task: Task) -> bytes:
+def compute_body(computation: Computation[Any], task: Task) -> bytes:
     """The answer to a task that carries items, or the two partials to merge (the left one's length first)."""
     reducer = computation.reducer
     if task.op == MERGE:
