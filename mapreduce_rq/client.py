@@ -52,6 +52,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.launch import LocalPool
 from mapreduce_rq.runtime.master import Ended, Master, Observer, Report, Silent
 from mapreduce_rq.runtime.pool import PoolSettings
+from mapreduce_rq.runtime.probe import numerics
 from mapreduce_rq.runtime.server import EmbeddedServer
 from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
 
@@ -180,6 +181,7 @@ class Client:
             limits=limits or Limits(),
             created=self.clock.wall(),
             version=__version__,
+            numerics=numerics() if computation.libm else "",
             lazy=lazy,
         )
         return spec, computation

@@ -25,22 +25,26 @@ BLOCK = 8192
 
 F = TypeVar("F", bound=Callable[..., Any])
 KERNEL = "__mrq_kernel__"
+LIBM = "__mrq_libm__"
 
 
 @overload
 def kernel(function: F, /) -> F: ...
 @overload
-def kernel(*, whole: bool = ...) -> Callable[[F], F]: ...
-def kernel(function: Any = None, /, *, whole: bool = False) -> Any:
+def kernel(*, whole: bool = ..., libm: bool = ...) -> Callable[[F], F]: ...
+def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False) -> Any:
     """Declare a function of a span, ``f(lo, hi)``, instead of one of a single item.
 
     It gives the values of the terms ``lo <= k < hi`` as an array or a list of that length, and the reducer
     folds them. With ``whole=True`` it gives one value that stands for the whole span; that the result then does not
     depend on how spans are cut is the user's promise (true of integers, not of float sums).
+    ``libm=True`` says that it uses functions such as exp or sin, whose last bit differs between machines: workers with
+    other bits than the submitter then refuse.
     """
 
     def declare(declared: Any) -> Any:
         setattr(declared, KERNEL, "whole" if whole else "values")
+        setattr(declared, LIBM, libm)
         return declared
 
     return declare if function is None else declare(function)
@@ -94,6 +98,7 @@ class FunctionComputation(Computation[Any]):
         if not callable(self._function):
             raise BadFunction(f"{self.label} is a {type(self._function).__name__}, not a function")
         self._kernel = getattr(self._function, KERNEL, None)
+        self.libm = getattr(self._function, LIBM, False)
         self.reducer: Reducer[Any] = (
             unpickled(params.reduce_pickle)
             if params.reduce_pickle

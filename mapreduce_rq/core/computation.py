@@ -47,6 +47,9 @@ class Computation(ABC, Generic[P]):
     first_stage: ClassVar[int] = 4096
     """Terms after which a tolerance is asked for the first time."""
 
+    libm: bool = False
+    """Whether the kernel uses functions whose last bit differs between machines (see runtime/probe.py)."""
+
     reducer: Reducer[P]
     total: int | None
     """How many terms, known from the parameters alone; None: the master learns it from an iterable's end."""

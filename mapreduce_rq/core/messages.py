@@ -135,7 +135,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
     rate: float  # tasks a second since the last beat
     rss: int  # bytes
     version: str
-    probe: str  # interpreter, numpy and a hash of the libm-dependent functions
+    probe: str  # interpreter, numpy, machine
     kid: int  # which key it signs with; 0: none
     at: float  # unix seconds, for people
 

@@ -12,7 +12,7 @@ import time
 from typing import NamedTuple
 
 SIZE = 512
-_BEGUN, _DONE, _LO, _HI, _SINCE, _TIMEOUT_MS, _JOB_SIZE = range(7)
+_BEGUN, _DONE, _LO, _HI, _SINCE, _TIMEOUT_MS, _JOB_SIZE, _NUMERICS = range(8)
 _JOB = 64  # offset of the job id
 
 
@@ -27,6 +27,7 @@ class Doing(NamedTuple):
     hi: int
     seconds: float  # in the task in hand
     timeout: float  # allowed for it; 0: no limit
+    numerics: str  # probe of its numeric functions; '' if no job asked for it
 
 
 class Slate:
@@ -57,6 +58,10 @@ class Slate:
         self._words[_JOB_SIZE] = len(data)
         self._words[_TIMEOUT_MS] = int((timeout or 0) * 1000)
 
+    def numerics(self, probe: str) -> None:
+        """The worker has probed its numeric functions: 16 hex digits."""
+        self._words[_NUMERICS] = int.from_bytes(bytes.fromhex(probe), "big", signed=True)
+
     def read(self) -> Doing:
         """What the worker is doing, as seen from another process."""
         words = self._words
@@ -72,4 +77,5 @@ class Slate:
             words[_HI],
             seconds,
             words[_TIMEOUT_MS] / 1000,
+            words[_NUMERICS].to_bytes(8, "big", signed=True).hex() if words[_NUMERICS] else "",
         )

@@ -47,6 +47,7 @@ from mapreduce_rq.core.parameters import validate
 from mapreduce_rq.core.prefetch import Prefetch
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError, VersionSkew
 from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.probe import identity, numerics
 from mapreduce_rq.runtime.slate import Slate
 
 log = logging.getLogger("mapreduce_rq.worker")
@@ -326,7 +327,10 @@ class Worker:
             self._warn("spec", f"dropped a task of {task.job}: {error}")
             return None
         try:
-            return Ready(self._prepare(spec), spec)
+            ready = Ready(self._prepare(spec), spec)
+            if spec.numerics:
+                self.slate.numerics(numerics())
+            return ready
         except Exception as error:
             self._warn(task.job, f"refuses {task.job}: {error}")
             return Failure(None, type(error).__name__, str(error)[:2000], "", self.wid.rpartition(":")[0])
@@ -379,4 +383,10 @@ class Preparer:
         kind = load(spec.computation)
         if issubclass(kind, FunctionComputation):
             check_trust(validate(kind.name, FunctionParams, spec.params), self._trust)
-        return kind.create(spec.params)
+        made = kind.create(spec.params)
+        if spec.numerics and spec.numerics != numerics():
+            skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
+            if not spec.limits.allow_mixed:
+                raise VersionSkew(f"{skew}: run it on like machines, or with --allow-mixed")
+            log.warning("%s", skew)
+        return made
