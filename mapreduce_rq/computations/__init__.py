@@ -16,7 +16,8 @@ from mapreduce_rq.errors import UnknownComputation
 
 CATALOGUE: dict[str, tuple[str, str]] = {
     # name: (module:class, the line that `mrq compute --help` shows)
-    "exp": ("mapreduce_rq.computations.exp:Exp", "e^x by its power series, correct to the last bit"),
+    "exp": ("mapreduce_rq.computations.exp:Exp", "e^x by its power series, correct to the last bit or digit"),
+    "const": ("mapreduce_rq.computations.const:Const", "pi, e, ln2, zeta3 or catalan to any number of digits"),
 }
 
 UNLISTED = {"function": "mapreduce_rq.computations.function:FunctionComputation"}

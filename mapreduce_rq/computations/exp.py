@@ -15,9 +15,10 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from mapreduce_rq.computations.exp_plan import Decided, Planned, plan
+from mapreduce_rq.computations.exp_plan import Decided, Planned, log2_exp, plan, plan_digits
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
-from mapreduce_rq.core.outcome import More, Outcome, Progress
+from mapreduce_rq.core.decimals import MAX_DIGITS, fraction_fixed, round_enclosed, round_fraction
+from mapreduce_rq.core.outcome import BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.rational import Rational, number_text, parse_rational
 from mapreduce_rq.core.rounding import decided_double, nearest_double, scaled_ratio, upper_text
@@ -26,7 +27,7 @@ from mapreduce_rq.errors import BadParameter
 
 
 class ExpParams(Params, frozen=True, kw_only=True):
-    """x, and how many terms."""
+    """x, how many terms, how many digits."""
 
     x: Annotated[
         str,
@@ -38,18 +39,28 @@ class ExpParams(Params, frozen=True, kw_only=True):
         ]
         | None
     ) = None
+    digits: (
+        Annotated[
+            int,
+            msgspec.Meta(description="how many significant digits; absent: a double", ge=1, le=MAX_DIGITS),
+        ]
+        | None
+    ) = None
 
 
 class Exp(Computation[Piece]):
-    """e^x by its power series x^n/n!, correct to the last bit.
+    """e^x by its power series x^n/n!, correct to the last bit, or to as many digits as you ask for.
 
     Without ``terms``: the double nearest to e^x. With ``terms``: the double nearest to the exact sum of that many
     terms. Either way the bound is the proven distance from that exact sum to e^x; with so few terms that they are not
     yet shrinking there is no bound, and none is printed. A term costs about a microsecond.
+
+    With ``digits``: that many significant digits, correctly rounded (ties to even), and the bound is half a unit of
+    the last one. A million digits of e^2 take 205 000 terms and about half a second.
     """
 
     name: ClassVar[str] = "exp"
-    summary: ClassVar[str] = "e^x by its power series, correct to the last bit"
+    summary: ClassVar[str] = "e^x by its power series, correct to the last bit or digit"
     Params = ExpParams
     seconds_per_term: ClassVar[float | None] = 2e-6
 
@@ -60,7 +71,13 @@ class Exp(Computation[Piece]):
         except ValueError as error:
             raise BadParameter(f"exp: x: {error}") from None
         self.reducer = SeriesReducer()
-        self.plan: Planned = plan(self.x, params.terms)
+        if params.digits is None:
+            self.plan: Planned = plan(self.x, params.terms)
+        else:
+            try:
+                self.plan = plan_digits(self.x, params.terms, params.digits)
+            except ValueError as error:
+                raise BadParameter(f"exp: digits: {error}") from None
         self.total: int | None = self.plan.total
 
     @classmethod
@@ -83,6 +100,8 @@ class Exp(Computation[Piece]):
             return self._outcome(math.nan, None, 0)
         asked = self.params.terms
         ended_early = terms < self.plan.total
+        if self.params.digits is not None:
+            return self._finish_digits(partial, terms, self.params.digits, ended_early=ended_early)
         tail = tail_bound(self.x, partial)
         if terms == asked or ended_early:
             return self._outcome(nearest_double(partial.t, partial.q), tail, terms, ended_early=ended_early)
@@ -95,6 +114,25 @@ class Exp(Computation[Piece]):
             more = terms + max(8, terms // 8)
             return More(more if asked is None else min(more, asked))
         return self._outcome(value, tail, terms)
+
+    def _finish_digits(self, partial: Piece, terms: int, wanted: int, *, ended_early: bool) -> Outcome | More:
+        """As :meth:`finish`, for digits."""
+        asked = self.params.terms
+        tail = tail_bound(self.x, partial)
+        notes = self._notes(tail, terms, ended_early=ended_early)
+        if terms == asked or ended_early or self.x.num == 0:
+            bound = None if tail is None else upper_text(*tail)
+            kind: BoundKind = "none" if bound is None else "exact" if bound == "0" else "proven"
+            return round_fraction(partial.t, partial.q, wanted).outcome(bound, kind, self._details(), notes)
+        rounded = None
+        if tail is not None:
+            ratio, power = scaled_ratio(*tail)
+            fixed = fraction_fixed(partial.t, partial.q, math.log2(ratio) + power + 1e-9)
+            rounded = round_enclosed(fixed, math.floor(log2_exp(self.x) * math.log10(2)), wanted)
+        if rounded is None:
+            more = terms + max(16, terms // 16)
+            return More(more if asked is None else min(more, asked))
+        return rounded.outcome(rounded.half_unit(), "proven", self._details(), notes)
 
     def peek(self, partial: Piece, terms: int) -> Progress | None:
         if partial.lo != 0:
@@ -114,17 +152,7 @@ class Exp(Computation[Piece]):
         )
 
     def _outcome(self, value: float, tail: Rational | None, terms: int, *, ended_early: bool = False) -> Outcome:
-        asked = self.params.terms
         overflow = math.isinf(value)
-        notes = []
-        if ended_early:
-            notes.append(f"ended after {terms} of {self.plan.total} terms")
-        elif asked is None:
-            notes.append("the double nearest to e^x")
-        elif terms < asked:
-            notes.append(f"{asked} asked, {terms} used: the others cannot change the double")
-        if tail is None and not ended_early:
-            notes.append(f"no bound: {terms} terms are too few for x = {_short(self.x)}, they are not yet shrinking")
         bound: str | None
         if overflow or tail is None:
             bound, kind = None, "none"
@@ -139,8 +167,22 @@ class Exp(Computation[Piece]):
             bound_kind=kind,  # type: ignore[arg-type]  # one of the literals, by the branches above
             native=value,
             details=self._details(overflow=overflow, underflow=value == 0),
-            notes=tuple(notes),
+            notes=self._notes(tail, terms, ended_early=ended_early),
         )
+
+    def _notes(self, tail: Rational | None, terms: int, *, ended_early: bool = False) -> tuple[str, ...]:
+        asked = self.params.terms
+        what = "double" if self.params.digits is None else "digits"
+        notes = []
+        if ended_early:
+            notes.append(f"ended after {terms} of {self.plan.total} terms")
+        elif asked is None:
+            notes.append("the double nearest to e^x" if self.params.digits is None else "e^x, correctly rounded")
+        elif terms < asked:
+            notes.append(f"{asked} asked, {terms} used: the others cannot change the {what}")
+        if tail is None and not ended_early:
+            notes.append(f"no bound: {terms} terms are too few for x = {_short(self.x)}, they are not yet shrinking")
+        return tuple(notes)
 
     def _outcome_decided(self, decided: Decided) -> Outcome:
         underflow = decided.value == 0
@@ -157,7 +199,7 @@ class Exp(Computation[Piece]):
             notes=tuple(notes),
         )
 
-    def _details(self, *, overflow: bool, underflow: bool) -> dict[str, Any]:
+    def _details(self, *, overflow: bool = False, underflow: bool = False) -> dict[str, Any]:
         exact = str(self.x)
         if len(exact) > max(100, len(self.params.x)):
             exact = self.params.x  # just as exact, and 1e-3000 is easier to read

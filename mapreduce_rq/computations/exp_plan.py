@@ -18,6 +18,12 @@ DECISIVE_BITS = 53 + 12
 ALWAYS = 1000
 """Terms that were asked for are all used up to here: they cost a millisecond, and the bound gets what was paid for."""
 
+GUARD_BITS = 48
+"""What digits need beyond their own: 12 guard digits, and a little."""
+
+MAX_BITS = 1 << 34
+"""Of the integers of a sum: 2 GB, with all that multiplying them takes some 10 GB."""
+
 OVERFLOWS = Rational(70979, 100)  # > 1024 ln 2 = 709.782712...: beyond every double
 UNDERFLOWS = Rational(-74514, 100)  # < -1075 ln 2 = -745.133219...: below half of the smallest double
 SLACK = 2.0
@@ -38,8 +44,24 @@ class Planned(NamedTuple):
     decided: Decided | None = None
 
 
+def plan_digits(x: Rational, asked: int | None, digits: int) -> Planned:
+    """The terms to compute for ``digits`` digits of e^x, or of the sum of ``asked`` terms.
+
+    Raises ValueError where the sum would be an integer of more than MAX_BITS bits.
+    """
+    if x.num == 0:
+        return Planned(1)
+    total = enough(x, bits=digits * math.log2(10) + GUARD_BITS, least=-math.inf)
+    if asked is not None:
+        total = min(asked, max(total, ALWAYS))
+    bits = total * (math.log2(abs(x.num) * x.den) + math.log2(total + 1))
+    if bits > MAX_BITS:
+        raise ValueError(f"too large: {total} terms in integers of {bits / 8e9:.1f} GB (at most {MAX_BITS / 8e9:.1f})")
+    return Planned(total)
+
+
 def plan(x: Rational, asked: int | None) -> Planned:
-    """The terms to compute for e^x, or for the sum of ``asked`` terms of its series."""
+    """The terms to compute for the double of e^x, or of the sum of ``asked`` terms of its series."""
     if x.num == 0:
         return Planned(1)
     if asked is None:
@@ -57,10 +79,10 @@ def plan(x: Rational, asked: int | None) -> Planned:
     return Planned(min(asked, max(ALWAYS, enough(x))))
 
 
-def enough(x: Rational, bits: int = DECISIVE_BITS) -> int:
-    """About how many terms leave a tail ``bits`` bits below e^x (or below 2^-1022, if that is more)."""
+def enough(x: Rational, bits: float = DECISIVE_BITS, least: float = -1022.0) -> int:
+    """About how many terms leave a tail ``bits`` bits below e^x, or below 2^least if that is more."""
     size = log2_abs(x)
-    result = max(x.num / x.den * math.log2(math.e), -1022.0)
+    result = max(log2_exp(x), least)
     low, high = 0, 1
     while _log2_tail(size, high) > result - bits:
         low, high = high, high * 2
@@ -71,6 +93,14 @@ def enough(x: Rational, bits: int = DECISIVE_BITS) -> int:
         else:
             high = middle
     return high
+
+
+def log2_exp(x: Rational) -> float:
+    """About log2 of e^x; infinite where x is beyond doubles."""
+    try:
+        return x.num / x.den * math.log2(math.e)
+    except OverflowError:
+        return math.inf if x.num > 0 else -math.inf
 
 
 def log2_abs(x: Rational) -> float:

@@ -1,0 +1,161 @@
+"""Correctly rounded decimal digits, as many as are asked for, from numbers known to lie in an interval.
+
+A value is given as ``fixed(places) -> (f, d)``: integers with |value 10^places - f| <= d. If both ends of that
+interval round to the same digits, those are the digits of the value; otherwise more guard digits or more terms are
+needed. Ziv's strategy: "Fast evaluation of elementary mathematical functions with correctly rounded last bit" (1991).
+"""
+
+from __future__ import annotations
+
+import decimal
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from mapreduce_rq.core.integers import big_type, digits, is_big
+from mapreduce_rq.core.outcome import BoundKind, Outcome
+
+Fixed = Callable[[int], tuple[int, int]]
+
+GUARDS = (12, 40)
+"""Guard digits to try: the floors of ``fixed`` alone fail the first one in 10^11, the second one never happens."""
+
+MAX_DIGITS = 100_000_000
+
+
+class Rounded(NamedTuple):
+    """``mantissa`` 10^(``exponent`` - digits + 1): a value rounded to ``digits`` significant digits."""
+
+    mantissa: int
+    exponent: int
+    digits: int
+
+    def half_unit(self) -> str:
+        """Half a unit of the last digit: how far a correctly rounded value can be off."""
+        return f"5e{self.exponent - self.digits:+03d}"
+
+    def outcome(
+        self, bound: str | None, bound_kind: BoundKind, details: dict[str, Any], notes: tuple[str, ...]
+    ) -> Outcome:
+        """As an outcome, with a Decimal for Python."""
+        text = self.text()
+        return Outcome(
+            value=text,
+            number=self.number(),
+            bound=bound,
+            bound_kind=bound_kind,
+            native=decimal.Decimal(text),
+            details=details,
+            notes=notes,
+        )
+
+    def number(self) -> float:
+        """The nearest double (of a very long value, that of its first thousand digits)."""
+        dropped = max(self.digits - 1000, 0)
+        return float(f"{digits(self.mantissa // power_of_ten(dropped))}e{self.exponent - self.digits + 1 + dropped}")
+
+    def text(self) -> str:
+        """Positional where that needs no padding zeros, else scientific; always with all digits."""
+        sign = "-" if self.mantissa < 0 else ""
+        figures = digits(abs(self.mantissa)).rjust(self.digits, "0")
+        if 0 <= self.exponent < self.digits:
+            point = self.exponent + 1
+            return f"{sign}{figures[:point]}.{figures[point:]}" if point < self.digits else f"{sign}{figures}"
+        if -5 <= self.exponent < 0:
+            return f"{sign}0.{'0' * (-self.exponent - 1)}{figures}"
+        fraction = f".{figures[1:]}" if self.digits > 1 else ""
+        return f"{sign}{figures[0]}{fraction}e{self.exponent:+03d}"
+
+
+def round_enclosed(fixed: Fixed, exponent: int, wanted: int) -> Rounded | None:
+    """The value, which is not 0, to ``wanted`` significant digits; None if undecided.
+
+    ``exponent`` is about that of ten in its first digit.
+    """
+    for guard in GUARDS:
+        while True:
+            centre, error = fixed(wanted - 1 - exponent + guard)
+            size = _figures(centre, wanted + guard)
+            if size == wanted + guard:
+                break
+            exponent += size - wanted - guard
+        unit = 10**guard
+        low, high = _half_up(centre - error, unit), _half_up(centre + error, unit)
+        if low == high:
+            return _carried(low, exponent, wanted)
+    return None
+
+
+def round_fraction(num: int, den: int, wanted: int) -> Rounded:
+    """num/den (den > 0), which is exact, to ``wanted`` significant digits, ties to even."""
+    if not num:
+        return Rounded(0, 0, wanted)
+    exponent = math.floor((num.bit_length() - den.bit_length()) * math.log10(2))
+    while True:
+        places = wanted - 1 - exponent
+        top, bottom = (num * power_of_ten(places), den) if places >= 0 else (num, den * power_of_ten(-places))
+        mantissa, rest = divmod(abs(top), bottom)
+        size = _figures(mantissa, wanted)
+        if size == wanted:
+            break
+        exponent += size - wanted
+    if 2 * rest > bottom or (2 * rest == bottom and mantissa & 1):
+        mantissa += 1
+    return _carried(mantissa if num > 0 else -mantissa, exponent, wanted)
+
+
+def fraction_fixed(num: int, den: int, log2_error: float) -> Fixed:
+    """num/den (den > 0) as a function of the places, known up to an error of 2^log2_error."""
+
+    def fixed(places: int) -> tuple[int, int]:
+        if places >= 0:
+            return num * power_of_ten(places) // den, error_units(log2_error, places)
+        return num // (den * power_of_ten(-places)), error_units(log2_error, places)
+
+    return fixed
+
+
+def error_units(log2_error: float, places: int) -> int:
+    """A bound on 2^log2_error in units of 10^-places, and one more unit for a floor."""
+    bits = log2_error + places * math.log2(10)
+    return 2 if bits < 0 else 1 + (1 << math.ceil(bits + 1))
+
+
+def power_of_ten(exponent: int) -> int:
+    """Ten to the exponent, an ``mpz`` if it is big."""
+    power: int = (big_type()(10) if is_big(int(exponent * 3.33)) else 10) ** exponent
+    return power
+
+
+def square_root(number: int) -> int:
+    """The integer square root."""
+    if not is_big(number.bit_length()):
+        return math.isqrt(number)
+    from gmpy2 import isqrt, mpz  # heavy, hence here
+
+    root: int = isqrt(mpz(number))
+    return root
+
+
+def _half_up(value: int, unit: int) -> int:
+    return (2 * value + unit) // (2 * unit)
+
+
+def _carried(mantissa: int, exponent: int, wanted: int) -> Rounded:
+    """The rounded value; where rounding up made one digit more, 9.99 to 10.0, that digit is a zero too many."""
+    if abs(mantissa) == power_of_ten(wanted):
+        return Rounded(mantissa // 10, exponent + 1, wanted)
+    return Rounded(mantissa, exponent, wanted)
+
+
+def _figures(number: int, wanted: int) -> int:
+    """How many digits a number has; only whether they are fewer than, exactly or more than wanted is exact."""
+    number = abs(number)
+    size = math.floor((number.bit_length() - 1) * math.log10(2)) + 1  # at most the number of digits
+    if size > wanted:
+        return size
+    if number >= power_of_ten(wanted):
+        return wanted + 1
+    if number < power_of_ten(wanted - 1):
+        return min(math.ceil(number.bit_length() * math.log10(2)), wanted - 1)
+    return wanted
