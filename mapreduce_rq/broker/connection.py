@@ -62,7 +62,7 @@ def parse_url(url: str) -> Endpoint:
     named by MRQ_PASSWORD_FILE instead, which keeps it out of the process list.
     """
     scheme, separator, rest = url.strip().partition("://")
-    if not separator:
+    if not separator or not scheme.replace("+", "").isalnum():
         raise BadURL(
             "a URL looks like redis://host:6379/0, rediss://…, unix:///path, redis+sentinel://host:26379/service"
         )

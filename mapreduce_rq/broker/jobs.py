@@ -145,8 +145,6 @@ class Jobs:
         open_ = self.codecs.reply.open
         for entry, fields in answer[0][1] if answer else ():
             after = entry.decode()
-            if fields[0] != b"a":
-                continue
             try:
                 reply = open_(fields[1])
             except BadMessage:

@@ -8,11 +8,13 @@ ours: BrokerDown (try again), BrokerFull (Redis is out of memory), BrokerRefused
 from __future__ import annotations
 
 import hashlib
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import redis
+from hiredis import pack_command  # redis-py's own packing looks at every argument again
 from redis.connection import AbstractConnection
 
 from mapreduce_rq.broker.connection import Endpoint, connection
@@ -21,8 +23,10 @@ from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefus
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
 
-TRANSIENT = ("LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY")
-"""Refusals that pass: the server starts, was demoted, or is busy."""
+TRANSIENT = (
+    *("LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY", "MISCONF"),
+)
+"""Refusals that pass: the server starts, was demoted, is busy, or cannot write its disk just now."""
 _TRANSIENT_TYPES = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.ReadOnlyError,
@@ -96,7 +100,7 @@ class RedisWire:
         """One command's answer."""
         open_ = self._opened()
         try:
-            open_.send_command(*command)
+            open_.send_packed_command((pack_command(command),), check_health=False)
             return open_.read_response()
         except redis.ResponseError as error:
             raise self._refused(error) from None
@@ -111,7 +115,7 @@ class RedisWire:
         open_ = self._opened()
         answers: list[Any] = []
         try:
-            open_.send_packed_command(open_.pack_commands(commands))
+            open_.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
             for _ in commands:
                 try:
                     answers.append(open_.read_response())
@@ -141,7 +145,8 @@ class RedisWire:
         """A script's answer; the script is sent whole where the server does not know it yet."""
         open_ = self._opened()
         try:
-            open_.send_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            packed = pack_command(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+            open_.send_packed_command((packed,), check_health=False)
             return open_.read_response()
         except redis.exceptions.NoScriptError:
             return self.call("EVAL", script.source, len(keys), *keys, *arguments)
@@ -182,5 +187,11 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
         return BrokerDown(f"{endpoint} does not answer in time")
     if isinstance(error, redis.ResponseError):
         return BrokerError(f"{endpoint} refused a command: {text}")
-    reason = error.strerror if isinstance(error, OSError) and error.strerror else text.rstrip(".")
+    cause = error.__context__ if isinstance(error, redis.ConnectionError) else error  # it words the system's own word
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return BrokerRefused(
+            f"{endpoint} shows a certificate that we do not trust: {cause.verify_message} "
+            "(?ssl_ca_certs=FILE in the URL names the authority)"
+        )
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else text.rstrip(".")
     return BrokerDown(f"cannot reach {endpoint}: {reason}")

@@ -26,7 +26,7 @@ elseif what ~= '' then
   redis.call('XTRIM', KEYS[2], 'MINID', '=', what)
 end
 if what ~= 'over' and redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('XADD', KEYS[2], '*', 'open', '')  -- also when it was lost: without it workers take the job for over
+  redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, '*', 'open', '')  -- it exists, and there is nothing to read  -- also when it was lost: without it workers take the job for over
 end
 local last = 6 + 2 * tonumber(ARGV[6])
 redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 7, last))

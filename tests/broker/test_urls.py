@@ -1,0 +1,147 @@
+"""Reading URLs: every scheme, passwords from every place, and none of them ever shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce_rq.broker.connection import Endpoint, parse_url
+from mapreduce_rq.errors import BadURL
+
+SECRET = "hunter2"
+
+
+@pytest.fixture(autouse=True)
+def no_password_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MRQ_PASSWORD", "MRQ_PASSWORD_FILE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "endpoint"),
+    [
+        ("redis://", Endpoint()),
+        ("redis://host", Endpoint("host")),
+        (" redis://host:7000/3 ", Endpoint("host", 7000, db=3)),
+        ("redis://host?db=4", Endpoint("host", db=4)),
+        ("valkey://:p@host/0", Endpoint("host", password="p")),
+        ("redis://user:p%40%3A%2F@host:1", Endpoint("host", 1, username="user", password="p@:/")),
+        ("redis://user:p@ss@host", Endpoint("host", username="user", password="p@ss")),
+        ("redis://user@host", Endpoint("host", username="user")),
+        ("rediss://host", Endpoint("host", tls=True)),
+        ("valkeys://[::1]:7000", Endpoint("::1", 7000, tls=True)),
+        (
+            "rediss://host?ssl_ca_certs=/ca.pem&ssl_check_hostname=false",
+            Endpoint("host", tls=True, tls_options=(("ssl_ca_certs", "/ca.pem"), ("ssl_check_hostname", "false"))),
+        ),
+        ("unix:///run/s", Endpoint(path="/run/s")),
+        ("unix://:p@/run/a%20b?db=2", Endpoint(path="/run/a b", password="p", db=2)),
+        (
+            "redis+sentinel://:p@a,b:7,[::1]:8/main/5?sentinel_password=q",
+            Endpoint(
+                password="p",
+                sentinels=(("a", 26379), ("b", 7), ("::1", 8)),
+                service="main",
+                db=5,
+                sentinel_password="q",
+            ),
+        ),
+    ],
+)
+def test_every_scheme(url: str, endpoint: Endpoint) -> None:
+    assert parse_url(url) == endpoint
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("", "looks like redis://host:6379/0"),
+        ("host:6379", "looks like"),
+        (f":{SECRET}@host\n://", "looks like"),
+        ("http://host", "unknown URL scheme http://: use redis, valkey, rediss"),
+        (f"redis://:{SECRET}@host:notaport", "cannot read the redis:// URL"),
+        (f"redis://:{SECRET}@host:0", "cannot read"),
+        (f"redis://:{SECRET}@host:65536", "cannot read"),
+        (f"redis://:{SECRET}@host/name", "cannot read"),
+        (f"redis://:{SECRET}@host?db=x", "cannot read"),
+        (f"redis://:{SECRET}@host?colour=red", "unknown option colour in the URL: there are db"),
+        (f"redis://:{SECRET}@host?novalue", "cannot read"),
+        (f"unix://:{SECRET}@", "three slashes"),
+        (f"unix://:{SECRET}@host/path", "three slashes"),
+        (f"redis+sentinel://:{SECRET}@host:26379", "names the service"),
+        (f"redis+sentinel://:{SECRET}@host:99999/main", "cannot read"),
+    ],
+)
+def test_what_cannot_be_read_is_one_line_without_the_password(url: str, word: str) -> None:
+    with pytest.raises(BadURL) as caught:
+        parse_url(url)
+    text = str(caught.value)
+    assert word in text
+    assert "\n" not in text
+    assert SECRET not in text + repr(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_password_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MRQ_PASSWORD", SECRET)
+    assert parse_url("redis://user@host").password == SECRET
+    assert parse_url("redis://:other@host").password == "other"
+    monkeypatch.setenv("MRQ_PASSWORD", "")
+    assert parse_url("redis://host").password is None
+
+
+def test_a_password_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text(f"{SECRET}\n")
+    monkeypatch.setenv("MRQ_PASSWORD_FILE", str(secret))
+    monkeypatch.setenv("MRQ_PASSWORD", "of the environment")
+    assert parse_url("redis://host").password == SECRET
+    secret.unlink()
+    with pytest.raises(BadURL, match="cannot read MRQ_PASSWORD_FILE: No such file or directory"):
+        parse_url("redis://host")
+
+
+def shown(password: str, sentinel_password: str) -> str:
+    """All that is ever shown of endpoints with these passwords."""
+    endpoints = (
+        Endpoint(path="/run/s", db=1, password=password),
+        Endpoint("host", username="user", tls=True, password=password),
+        Endpoint(sentinels=(("a", 1),), service="main", password=password, sentinel_password=sentinel_password),
+    )
+    return "".join(str(endpoint) + repr(endpoint) for endpoint in endpoints)
+
+
+@given(st.text(min_size=1), st.text(min_size=1))
+def test_what_is_shown_is_the_same_for_every_password(password: str, sentinel_password: str) -> None:
+    assert shown(password, sentinel_password) == shown("x", "x")
+
+
+def read(url: str) -> str:
+    """What is said of a URL: its endpoint, or what is wrong with it."""
+    try:
+        return str(parse_url(url))
+    except BadURL as error:
+        return str(error)
+
+
+@given(st.text(st.characters(exclude_characters="\r\n"), max_size=60))
+def test_any_text_is_an_endpoint_or_a_bad_url(text: str) -> None:
+    for url in (text, f"redis://{text}", f"unix://{text}", f"redis+sentinel://{text}"):
+        assert "\n" not in read(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:p@host:7000/3", "redis://:***@host:7000/3"),
+        ("rediss://user:p@host", "rediss://user:***@host:6379"),
+        ("unix://:p@/run/s?db=1", "unix://:***@/run/s?db=1"),
+        ("redis+sentinel://:p@a,b/main/2", "redis+sentinel://:***@a:26379,b:26379/main/2"),
+        ("redis://host", "redis://host:6379"),
+    ],
+)
+def test_what_is_shown_instead(url: str, shown: str) -> None:
+    assert str(parse_url(url)) == shown
