@@ -153,7 +153,12 @@ class Master:
         if len(sealed) <= INLINE_SPEC_BYTES:
             first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
             pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
-        self._create(pushed)
+        try:
+            self._create(pushed)
+        except _LostError as lost:
+            if not self._is_mine(lost.found.token):
+                raise Superseded(f"{self._job} is there already, led by another master") from None
+            self._token = lost.found.token  # an earlier try was done after all, and its answer lost
 
     def _create(self, tasks: list[Task]) -> None:
         token = self._next_token()
@@ -193,6 +198,9 @@ class Master:
             self._commit(fields=[("master", self._name)])
         except _LostError as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
+
+    def _is_mine(self, token: str) -> bool:
+        return token.split(":")[1:2] == [self._nonce]
 
     @property
     def _name(self) -> str:
@@ -466,7 +474,7 @@ class Master:
             self._create([])
         elif found.state != "running":
             return self._ended()
-        elif found.token.split(":")[1:2] == [self._nonce]:
+        elif self._is_mine(found.token):
             self._token = found.token
             self._cursor = FIRST_REPLY
         else:
