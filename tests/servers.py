@@ -84,16 +84,18 @@ class RealServer:
     """One server of a flavour, with its own directory, socket and password; started and ready when made.
 
     ``aof`` keeps an append-only file, so that :meth:`restart` finds the data again. ``tcp`` listens on a loopback
-    port too (``port``, ``tcp_url``). ``config`` are further directives, underscores for hyphens.
+    port too (``port``, ``tcp_url``). ``password``: none given, one is made. ``config`` are further directives, underscores for hyphens.
     """
 
-    def __init__(self, flavour: str = "valkey", *, aof: bool = False, tcp: bool = False, **config: str) -> None:
+    def __init__(
+        self, flavour: str = "valkey", *, aof: bool = False, tcp: bool = False, password: str = "", **config: str
+    ) -> None:
         binary = find_server(flavour)
         assert binary, f"there is no {flavour} server on this machine"
         self.flavour = flavour
         self.directory = Path(tempfile.mkdtemp(prefix="mrq-test-"))
         self.socket = self.directory / "s"
-        self.password = secrets.token_hex(8)
+        self.password = password or secrets.token_hex(8)
         self.port = free_port() if tcp else 0
         directives = {
             "port": str(self.port),
