@@ -279,24 +279,23 @@ class Ledger:
         if not good:
             return
         counted = self.tally.count(good)
-        self._forget(good, counted)
+        self._forget(good, counted, terms)
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now)
 
-    def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]]) -> None:
-        """Strike counted spans off what is out."""
+    def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int) -> None:
+        """Strike counted spans off what is out. The answers have ``terms`` terms in all."""
         fresh = sum(hi - lo for lo, hi in counted)
-        struck = 0
         touches = self.tally.runs.touches
+        out = self.out
+        all_fresh = fresh == terms  # nearly always: no need to ask for each
+        struck = 0
         for lo, hi, _ in answers:
-            task = self.out.get(lo)
-            if task is not None and task.hi == hi and touches(lo, hi):
-                del self.out[lo]
+            task = out.get(lo)
+            if task is not None and task.hi == hi and (all_fresh or touches(lo, hi)):
+                del out[lo]
                 struck += hi - lo
                 self.tasks += 1
-                self._missing.discard(lo)
-                self._held_since.pop(lo, None)
-                self._backed.discard(lo)
             else:
                 self.ignored += 1
         if struck == fresh:
@@ -414,6 +413,7 @@ class Ledger:
         for lo in lost:
             self._again.append(self._recall(self.out[lo]))
         self._missing = missing - lost
+        self._backed &= self.out.keys()
         self._held_since = {lo: self._held_since.get(lo, now) for lo in held if lo in self.out}
         if event.slack:
             patience = self.pace.patience()
