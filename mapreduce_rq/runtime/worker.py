@@ -293,9 +293,10 @@ class Worker:
         """Make the task's job the current one, getting to know it if it is new; None when it is over."""
         job = task.job
         if job not in self._jobs or self.clock.now() - self._void_since.get(job, self.clock.now()) > VOID_SECONDS:
+            met = self._meet(task)  # may raise: then all stays as it is, and the next task asks again
             self._void_since.pop(job, None)
-            self._jobs[job] = self._meet(task)
-            if self._jobs[job] is None:
+            self._jobs[job] = met
+            if met is None:
                 self._void(job)
             while len(self._jobs) > JOBS_KEPT:
                 self._void_since.pop(self._jobs.popitem(last=False)[0], None)
