@@ -41,6 +41,11 @@ _REFUSED_TYPES = (
 )
 
 
+def _pack(command: Command) -> bytes:
+    packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of any length
+    return packed
+
+
 class Script:
     """A Lua script of this package, by the name of its file."""
 
@@ -100,7 +105,7 @@ class RedisWire:
         """One command's answer."""
         open_ = self._opened()
         try:
-            open_.send_packed_command((pack_command(command),), check_health=False)
+            open_.send_packed_command((_pack(command),), check_health=False)
             return open_.read_response()
         except redis.ResponseError as error:
             raise self._refused(error) from None
@@ -115,7 +120,7 @@ class RedisWire:
         open_ = self._opened()
         answers: list[Any] = []
         try:
-            open_.send_packed_command([b"".join(map(pack_command, commands))], check_health=False)
+            open_.send_packed_command([b"".join(map(_pack, commands))], check_health=False)
             for _ in commands:
                 try:
                     answers.append(open_.read_response())
@@ -145,7 +150,7 @@ class RedisWire:
         """A script's answer; the script is sent whole where the server does not know it yet."""
         open_ = self._opened()
         try:
-            packed = pack_command(("EVALSHA", script.sha, len(keys), *keys, *arguments))
+            packed = _pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
             open_.send_packed_command((packed,), check_health=False)
             return open_.read_response()
         except redis.exceptions.NoScriptError:
