@@ -37,6 +37,8 @@ LEASE_SECONDS = 1.0
 """A commit at least this often, whether there is something to say or not."""
 SWEEP_SECONDS = 3.0
 FIRST_LOOK_SECONDS = 0.05
+NO_WORKERS_SECONDS = 1.0
+"""Without a worker for so long, say so: local ones may still be starting."""
 FIRST_SWEEP_SECONDS = 0.5
 """As long as no worker is known: look around more often, so that people hear of it within two seconds."""
 STALE_SECONDS = 15.0
@@ -113,7 +115,7 @@ class Master:
         self.observer = observer
         self.stop = False
         self.wait_workers = wait_workers
-        self.workers = workers
+        self.workers = self._expected = workers  # local ones that may not have beaten yet
         self.dropped = 0  # replies that were forged or malformed
         self._source = source
         self._job = spec.job
@@ -131,7 +133,7 @@ class Master:
         self._checkpoint_cost = 0.0
         self._uncommitted = 0  # tasks counted since the last checkpoint
         self._sweeps = 0
-        self._started = self._now
+        self._started = self._without_since = self._now
         self._answered: set[str] = set()  # workers heard of
         self._said_no_workers = False
         self._waiting = False  # for Redis or the clock: nothing is half changed
@@ -365,8 +367,9 @@ class Master:
             else:
                 held += self._mine(raws)
         alive = [wid for wid in survey.beats if wid not in dead and not self._stale(survey.beats[wid])]
-        self._count_workers(len(alive))
-        event = Surveyed(waiting, held, len(alive), slack=not survey.waiting)
+        starting = self._expected if self._now - self._started < NO_WORKERS_SECONDS else 0
+        self._count_workers(max(len(alive), starting))
+        event = Surveyed(waiting, held, self.workers, slack=not survey.waiting)
         return commands + self.ledger.receive(event, self._now)
 
     def _mine(self, raws: list[bytes]) -> list[Task]:
@@ -411,12 +414,12 @@ class Master:
             self.observer.noticed(f"{alive} worker{'s' * (alive > 1)} appeared")
             self._said_no_workers = False
         self.workers = alive
-        since = self._now - self._started
+        since = self._now - self._without_since
         if alive:
-            self._started = self._now
+            self._without_since = self._now
         elif self.wait_workers is not None and since >= self.wait_workers:
             raise NoWorkers(f"no worker came to queue {self.jobs.keys.name} within {self.wait_workers:g} s")
-        elif not self._said_no_workers:
+        elif not self._said_no_workers and since >= NO_WORKERS_SECONDS:
             self._said_no_workers = True
             self.observer.noticed(
                 f"0 workers on queue {self.jobs.keys.name}: "
@@ -460,6 +463,8 @@ class Master:
             raise _LostError(answer)
         self._token = token
         self._last_commit = self._now
+        if answer.reopened:
+            self._cursor = FIRST_REPLY
         if checkpoint:
             self._uncommitted = 0
             self._last_checkpoint = self.clock.now()
