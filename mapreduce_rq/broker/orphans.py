@@ -1,0 +1,56 @@
+"""Keys of a queue that nobody answers for: tasks in unknown workers' hands, replies to jobs that are over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import Wire
+
+SCAN_COUNT = 1000
+
+
+@dataclass(frozen=True)
+class Orphans:
+    """What was found."""
+
+    hands: dict[str, int]  # worker id -> tasks in a list of a worker that is not registered
+    streams: tuple[str, ...]  # job ids whose replies exist though the job does not run
+
+
+def find_orphans(wire: Wire, keys: Keys) -> Orphans:
+    """Look through all keys of the queue. Goes over the whole key space in steps: for a check, not for a loop.
+
+    Raises BrokerError.
+    """
+    hands = sorted(_suffixes(wire, keys.in_flight("")))
+    jobs = sorted(_suffixes(wire, keys.replies("")))
+    registered = {raw.decode(errors="replace") for raw in wire.call("HKEYS", keys.workers)}
+    unknown = [wid for wid in hands if wid not in registered]
+    lengths = wire.pipeline([("LLEN", keys.in_flight(wid)) for wid in unknown]) if unknown else []
+    states = wire.pipeline([("HGET", keys.job(job), "state") for job in jobs]) if jobs else []
+    return Orphans(
+        hands={wid: length for wid, length in zip(unknown, lengths, strict=True) if length},
+        streams=tuple(job for job, state in zip(jobs, states, strict=True) if state != b"running"),
+    )
+
+
+def _suffixes(wire: Wire, prefix: str) -> Iterator[str]:
+    """What follows the prefix in the names of all keys that begin with it."""
+    cursor = b"0"
+    seen: set[str] = set()
+    while True:
+        cursor, names = wire.call("SCAN", cursor, "MATCH", f"{_literal(prefix)}*", "COUNT", SCAN_COUNT)
+        for name in names:
+            suffix = name.decode(errors="replace").removeprefix(prefix)
+            if suffix not in seen:
+                seen.add(suffix)
+                yield suffix
+        if cursor == b"0":
+            return
+
+
+def _literal(text: str) -> str:
+    """Text as a glob pattern that matches it alone."""
+    return "".join(f"\\{character}" if character in "*?[]^\\" else character for character in text)

@@ -1,0 +1,121 @@
+"""Commands that cost nothing until they are called: known by a line of help, imported by name.
+
+Typer reads functions' signatures as always. Two things differ, both for start-up time: a group imports only the
+command that was called, and the options' texts are left as they are (see :class:`PlainCommand`), because each
+command reads its values itself: integers as 1e9, times as 5m.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from mapreduce_rq.errors import BadParameter, UsageError
+
+TRUE = {"1", "true", "yes", "on", "y", "t"}
+FALSE = {"", "0", "false", "no", "off", "n", "f"}
+
+
+class Listed(NamedTuple):
+    """A command as the help lists it."""
+
+    summary: str
+    panel: str = "Commands"
+
+
+class PlainCommand(TyperCommand):
+    """A command whose options and arguments arrive as the texts given, flags as booleans.
+
+    Typer would convert them with pydantic, whose import alone takes 60 ms, and accept less than we do.
+    """
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options and arguments, to be parsed and to be shown."""
+        return plain(super().get_params(ctx))
+
+
+def plain(params: list[Any]) -> list[Any]:
+    """The same options and arguments, with a plain way to read them."""
+    for param in params:
+        param.process_value = _reader_of(param)
+        if getattr(param, "is_flag", False):
+            param.metavar = ""  # that a flag is a <bool> helps nobody
+    return params
+
+
+def _reader_of(param: Any) -> Callable[[Any, Any], Any]:
+    def read(context: Any, value: Any) -> Any:
+        shown = param.opts[-1] if param.param_type_name == "option" else param.display_name_raw
+        if value is None and param.required and not context.resilient_parsing:
+            raise BadParameter(f"{shown} is missing: see `{context.command_path} --help`")
+        if getattr(param, "is_flag", False) and isinstance(value, str):  # from the environment
+            if value.lower() not in TRUE | FALSE:
+                raise BadParameter(f"{param.envvar or shown} is {value!r}: say 1 or 0")
+            value = value.lower() in TRUE
+        if param.callback is not None:
+            value = param.callback(context, param, value)
+        return value
+
+    return read
+
+
+def command(function: Callable[..., Any], *, name: str | None = None, help_text: str | None = None) -> TyperCommand:
+    """The command of a function: its parameters are the options, its docstring the help."""
+    app = typer.Typer(add_completion=False)
+    app.command(name, cls=PlainCommand, help=help_text)(function)
+    made = typer.main.get_command(app)
+    assert isinstance(made, TyperCommand)
+    return made
+
+
+class LazyGroup(TyperGroup):
+    """A group that asks its subclass which commands there are, and for the one that was called."""
+
+    what = "command"
+    """What its commands are called in errors."""
+
+    def listed(self) -> Mapping[str, Listed]:
+        """Every command with its line of help; imports nothing."""
+        raise NotImplementedError
+
+    def load(self, name: str) -> TyperCommand:
+        """The command of this name, which is listed or not. Raises UsageError."""
+        raise NotImplementedError
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its options, to be parsed and to be shown."""
+        return plain(super().get_params(ctx))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """For the help and the completion."""
+        return list(self.listed())
+
+    def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
+        """A stand-in with the line of help: the help and the completion ask for each of them."""
+        found = self.listed().get(cmd_name)
+        if found is None:
+            return None
+        return TyperCommand(cmd_name, help=escape(found.summary), rich_help_panel=found.panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The command that was called."""
+        name = args[0]
+        if name.startswith("-"):
+            raise UsageError(f"no such option: {name} (see `{ctx.command_path} --help`)")
+        return name, self.load(name), args[1:]
+
+    def unknown(self, name: str) -> UsageError:
+        """The error for a name that is not listed, with the nearest one."""
+        known = list(self.listed())
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        return UsageError(f"no such {self.what}: {name!r}; {hint}")
+
+
+def escape(text: str) -> str:
+    """Text as Rich's markup, brackets and all."""
+    return text.replace("[", "\\[")

@@ -1,0 +1,100 @@
+"""Options that several commands share: one spelling, one environment variable, one help text each.
+
+A flag goes before its MRQ_* variable, and that before the default. Values arrive as texts (see lazy.py).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from mapreduce_rq.cli.values import integer
+from mapreduce_rq.errors import UsageError
+
+DEFAULT_QUEUE = "default"
+
+WHERE = "Where it runs"
+HOW = "How it runs"
+OUTPUT = "What you see"
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "-u",
+        "--url",
+        envvar=["MRQ_URL", "REDIS_URL"],
+        metavar="URL",
+        help="The Redis or Valkey: redis://host:6379/0, rediss://, unix:///path, redis+sentinel://host/service. "
+        "Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead.",
+        rich_help_panel=WHERE,
+    ),
+]
+Queue = Annotated[
+    str,
+    typer.Option(
+        "--queue",
+        envvar="MRQ_QUEUE",
+        metavar="NAME",
+        help="The queue: jobs and workers meet on it.",
+        rich_help_panel=WHERE,
+    ),
+]
+KeyFile = Annotated[
+    str | None,
+    typer.Option(
+        "--key-file",
+        envvar="MRQ_KEY_FILE",
+        metavar="FILE",
+        help="Signing keys, one a line, made by `mrq key`: the first signs, all verify. Or put them into MRQ_KEY.",
+        rich_help_panel=WHERE,
+    ),
+]
+Local = Annotated[
+    str | None,
+    typer.Option(
+        "--local",
+        envvar="MRQ_LOCAL",
+        metavar="N",
+        help="Workers on this host, for this job. Without a URL: one a core; with one: none.",
+        rich_help_panel=WHERE,
+    ),
+]
+Output = Annotated[
+    str,
+    typer.Option(
+        "-o",
+        "--output",
+        envvar="MRQ_OUTPUT",
+        metavar="text|value|json",
+        help="The whole result, its value alone, or one JSON object.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="The same as -o json.", rich_help_panel=OUTPUT)]
+PlainJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.", rich_help_panel=OUTPUT)]
+Quiet = Annotated[
+    bool,
+    typer.Option(
+        "-q", "--quiet", envvar="MRQ_QUIET", help="No progress and no notices, errors only.", rich_help_panel=OUTPUT
+    ),
+]
+JobId = Annotated[
+    str,
+    typer.Argument(metavar="JOB", help="The job's id, or as much of its beginning as is unique.", show_default=False),
+]
+
+
+MAX_LOCAL = 1024
+
+
+def local_workers(text: str | None, url: str | None) -> int | None:
+    """The number in --local; a private server needs one at least. Raises BadParameter."""
+    return None if text is None else integer("--local", text, 0 if url else 1, MAX_LOCAL)
+
+
+def required(url: str | None, command: str) -> str:
+    """The URL, for a command that cannot do without. Raises UsageError."""
+    if url is None:
+        raise UsageError(f"`mrq {command}` needs a Redis: give -u redis://host or set MRQ_URL")
+    return url

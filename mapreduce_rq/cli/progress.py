@@ -1,0 +1,81 @@
+"""What a person sees while a job runs: a bar on a terminal, a plain line now and then elsewhere, or nothing."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from mapreduce_rq.cli.output import progress_line
+from mapreduce_rq.cli.streams import interactive, say
+
+if TYPE_CHECKING:
+    from mapreduce_rq.cli.bar import Bar
+
+Report = dict[str, Any]
+
+BAR_AFTER_SECONDS = 0.3
+"""A job that is over sooner needs no bar, nor the import of Rich for it."""
+DRAW_SECONDS = 0.1
+LINE_SECONDS = 10.0
+LINE_SHARE = 0.05
+LINE_PAUSE_SECONDS = 1.0
+"""Plain lines come after ten seconds or five percent, and never closer than this."""
+
+
+class Watcher:
+    """An observer of a master, a standby or anybody else who reports. Close it before anything else is printed."""
+
+    def __init__(self, label: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
+        self._label = label
+        self._quiet = quiet
+        self._clock = clock
+        self._bar: Bar | None = None
+        self._draws = interactive(sys.stderr)
+        self._began = clock()
+        self._drawn = self._began  # or printed
+        self._share = 0.0  # at the last line
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """Draw or print, if it is time."""
+        if self._quiet:
+            return
+        now = self._clock()
+        if self._draws:
+            if now - self._began >= BAR_AFTER_SECONDS and now - self._drawn >= DRAW_SECONDS:
+                self._drawn = now
+                self._draw(report())
+        elif now - self._drawn >= LINE_PAUSE_SECONDS:
+            self._line(report(), now)
+
+    def noticed(self, text: str) -> None:
+        """Print it, above the bar if there is one."""
+        if self._quiet:
+            return
+        if self._bar is not None:
+            self._bar.say(text)
+        else:
+            say(text)
+
+    def close(self) -> None:
+        """Take the bar away. Again: nothing."""
+        self._quiet = True
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.stop()
+
+    def _draw(self, report: Report) -> None:
+        if self._bar is None:
+            from mapreduce_rq.cli.bar import Bar  # Rich takes 50 ms: only for jobs that last
+
+            self._bar = Bar(self._label)
+        self._bar.draw(report)
+
+    def _line(self, report: Report, now: float) -> None:
+        total = report.get("total")
+        share = report.get("counted", 0) / total if total else 0.0
+        if now - self._drawn < LINE_SECONDS and share - self._share < LINE_SHARE:
+            return
+        self._drawn, self._share = now, share
+        say(progress_line(report))

@@ -1,0 +1,153 @@
+"""One job led by this process, from its plan to its printed result and exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from mapreduce_rq.cli.interrupts import Interrupts, Signalled
+from mapreduce_rq.cli.keyring import signing_keys
+from mapreduce_rq.cli.options import DEFAULT_QUEUE
+from mapreduce_rq.cli.output import as_json, rendered
+from mapreduce_rq.cli.progress import Watcher
+from mapreduce_rq.cli.streams import say, write
+from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.errors import JobCancelled, JobError, JobFailed
+from mapreduce_rq.runtime.server import EmbeddedServer
+
+if TYPE_CHECKING:
+    from mapreduce_rq.broker.jobs import Jobs
+    from mapreduce_rq.client import Client
+    from mapreduce_rq.runtime.master import Ended, Master
+    from mapreduce_rq.runtime.standby import Standby
+
+PARTIAL = 3
+DEADLINE = 124
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where a job runs. No URL: a private server and local workers."""
+
+    url: str | None = None
+    queue: str = DEFAULT_QUEUE
+    local: int | None = None
+    key_file: str | None = None
+    wait_workers: float | None = None
+
+
+@dataclass(frozen=True)
+class Show:
+    """What is printed."""
+
+    form: str = "text"
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Session:
+    """A command's way with jobs."""
+
+    where: Where = field(default_factory=Where)
+    show: Show = field(default_factory=Show)
+
+    def compute(self, name: str, params: Mapping[str, Any], limits: Limits) -> int:
+        """Run a computation to its end; the exit code. Raises MrqError, Signalled."""
+        with Interrupts() as interrupts, self.client() as client:
+            spec, computation = client.plan(name, params, limits)
+            watcher = Watcher(name, quiet=self.show.quiet)
+            try:
+                self._warn(client, watcher)
+                master = client.master(spec, computation, watcher, wait_workers=self.where.wait_workers)
+                if not client.embedded:
+                    interrupts.leader = master
+                ended = client.lead(master)
+            finally:
+                watcher.close()
+            return self._end(client, interrupts, spec.job, ended)
+
+    def resume(self, find: Callable[[Jobs], str]) -> int:
+        """Lead the job that ``find`` names as soon as nobody does, to its end; the exit code."""
+        with Interrupts() as interrupts, self.client() as client:
+            job = find(client.verbs)
+            watcher = Watcher(job.rpartition("-")[0], quiet=self.show.quiet)
+
+            def take(leader: Standby | Master) -> None:
+                interrupts.leader = leader if hasattr(leader, "interrupt") else None
+
+            try:
+                self._warn(client, watcher)
+                ended = client.follow(job, watcher, take)
+            except Signalled:
+                watcher.close()
+                say(f"{job} goes on as before: mrq attach {job} | mrq cancel {job}")
+                raise
+            finally:
+                watcher.close()
+            return self._end(client, interrupts, job, ended)
+
+    def client(self) -> Client:
+        """A client of the place. Raises UsageError, BrokerError."""
+        where = self.where
+        server = None
+        keys = signing_keys(where.key_file)
+        if where.url is None:
+            server = EmbeddedServer.start()
+        try:
+            from mapreduce_rq.client import Client  # takes 0.2 s, most of it redis: a private server boots meanwhile
+        except BaseException:
+            if server is not None:
+                server.stop()
+            raise
+        return Client(where.url, local=where.local, queue=where.queue, keys=keys, server=server)
+
+    @staticmethod
+    def _warn(client: Client, watcher: Watcher) -> None:
+        if client.info is not None and client.info.warning:
+            watcher.noticed(f"warning: {client.info.warning}")
+
+    def _end(self, client: Client, interrupts: Interrupts, job: str, ended: Ended | None) -> int:
+        if ended is None:
+            say(detached(job))
+            if interrupts.pressed_again():
+                client.cancel(job)
+                say(f"cancelled: {job}")
+            raise Signalled(interrupts.number)
+        interrupts.leader = None
+        return self.report(ended.state, ended.record)
+
+    def report(self, state: str, record: Mapping[str, Any]) -> int:
+        """Print how a job ended; the exit code. Raises JobFailed, JobCancelled."""
+        if state != "done":
+            if self.show.form == "json":
+                write(as_json({**record, "state": state.partition("-")[0]}))
+            if record.get("kind") == "Deadline":
+                say(str(record.get("message")))
+                return DEADLINE
+            if record.get("traceback") and not self.show.quiet:
+                say(f"the worker's traceback:\n{str(record['traceback']).rstrip()}")
+            raise ended_badly(state, record)
+        write(rendered(record, self.show.form))
+        return exit_code(record)
+
+
+def ended_badly(state: str, record: Mapping[str, Any]) -> JobError:
+    """The error of a job that ended without a value."""
+    from mapreduce_rq.client import failure_text  # takes 50 ms, which nobody else needs
+
+    if state.startswith("cancelled"):
+        return JobCancelled(f"{record.get('job', 'the job')} was cancelled: {record.get('message', '')}")
+    return JobFailed(failure_text(record))
+
+
+def exit_code(record: Mapping[str, Any]) -> int:
+    """Of a job that ended with a value."""
+    if record.get("ended") == "deadline":
+        return DEADLINE
+    return PARTIAL if record.get("skipped") else 0
+
+
+def detached(job: str) -> str:
+    """What to do with a job that was let go of."""
+    return f"detached: {job} keeps what is counted: mrq resume {job} | mrq cancel {job} (or Ctrl-C again, now)"

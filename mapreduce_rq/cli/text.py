@@ -1,0 +1,71 @@
+"""Numbers as people like to read them."""
+
+from __future__ import annotations
+
+import math
+
+_SI = ("", "k", "M", "G", "T", "P", "E")
+
+
+def count(number: float) -> str:
+    """``999``, ``12.3k``, ``1.00M``: three digits, whatever the size."""
+    if abs(number) < 1000:
+        return f"{number:.0f}" if number == int(number) or abs(number) >= 100 else f"{number:.3g}"
+    power = min(len(_SI) - 1, int(math.log10(abs(number)) // 3))
+    shown = f"{number / 1000**power:.3g}"
+    if float(shown) >= 1000 and power < len(_SI) - 1:  # 999 999 rounds up to 1 000 k
+        power, shown = power + 1, f"{number / 1000 ** (power + 1):.3g}"
+    if "e" in shown:
+        shown = f"{number / 1000**power:.0f}"
+    return f"{shown}{_SI[power]}"
+
+
+def grouped(number: int) -> str:
+    """All digits, in groups of three."""
+    return f"{number:,}"
+
+
+def rate(per_second: float) -> str:
+    """``310/s``."""
+    return f"{count(per_second)}/s"
+
+
+def duration(seconds: float) -> str:
+    """``0.12 ms``, ``12 ms``, ``3.4 s``, ``2:05``, ``1:02:05``, ``3 d 4 h``."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.2g} ms"
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60}:{whole % 60:02}"
+    if whole < 86_400:
+        return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
+    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+
+
+def size(number: float) -> str:
+    """``512 B``, ``1.4 MB``: powers of 1024."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.0f} {unit}" if unit == "B" or number >= 99.5 else f"{number:.2g} {unit}"
+        number /= 1024
+    return f"{number:.3g} TB"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """``1 worker``, ``2 workers``."""
+    return f"{number} {one if number == 1 else many or one + 's'}"
+
+
+def short(text: str, width: int) -> str:
+    """At most so many characters; a cut is marked."""
+    return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
+
+
+def job_label(job: str) -> str:
+    """A job's id cut to what is unique in practice: commands take it for the whole."""
+    name, dash, word = job.rpartition("-")
+    return f"{name}{dash}{word[:6]}"
