@@ -49,6 +49,7 @@ class Committed:
     """The compare-and-set succeeded."""
 
     waiting: int  # tasks in the queue after it
+    reopened: bool = False  # the stream had been lost: its ids may begin below those already read
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Jobs:
         arguments.extend(tasks)
         answer = self.wire.script(COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments)
         if answer[0] == b"ok":
-            return Committed(waiting=int(answer[1]))
+            return Committed(waiting=int(answer[1]), reopened=bool(answer[2]) and what != "create")
         return Lost(_text(answer[1]), _text(answer[2]))
 
     def token(self, job: str) -> Lost:

@@ -12,7 +12,7 @@
 --       5 job         its id
 --       6 n           number of fields
 --       7 ...         n pairs field value, then the sealed tasks to push
--- Gives {'ok', waiting tasks} or {'lost', token found, state found}
+-- Gives {'ok', waiting tasks, 1 if the stream is new} or {'lost', token found, state found}
 local found = redis.call('HGET', KEYS[1], 'tok') or ''
 if found ~= ARGV[1] then
   return {'lost', found, redis.call('HGET', KEYS[1], 'state') or ''}
@@ -25,8 +25,11 @@ elseif what == 'create' then
 elseif what ~= '' then
   redis.call('XTRIM', KEYS[2], 'MINID', '=', what)
 end
+local opened = 0
 if what ~= 'over' and redis.call('EXISTS', KEYS[2]) == 0 then
-  redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, '*', 'open', '')  -- it exists, and there is nothing to read  -- also when it was lost: without it workers take the job for over
+  -- New, or lost: without it workers take the job for over. It exists then, and there is nothing to read.
+  redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, '*', 'open', '')
+  opened = 1
 end
 local last = 6 + 2 * tonumber(ARGV[6])
 redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 7, last))
@@ -36,4 +39,4 @@ end
 for i = last + 1, #ARGV, 4000 do
   redis.call('LPUSH', KEYS[3], unpack(ARGV, i, math.min(i + 3999, #ARGV)))
 end
-return {'ok', redis.call('LLEN', KEYS[3])}
+return {'ok', redis.call('LLEN', KEYS[3]), opened}
