@@ -42,6 +42,7 @@ class Survey:
     beats: dict[str, bytes]
     waiting: list[bytes]
     held: dict[str, list[bytes]]
+    replies: int  # in the job's stream, read or not
 
 
 @dataclass(frozen=True)
@@ -165,13 +166,14 @@ class Jobs:
             look: list[Command] = [
                 ("HSET", self.keys.masters, job, sign_of_life),
                 ("HGETALL", self.keys.workers),
+                ("XLEN", self.keys.replies(job)),
                 ("LRANGE", self.keys.queue, 0, -1),
                 *(("LRANGE", self.keys.in_flight(wid), 0, -1) for wid in wids),
             ]
-            _, raw, waiting, *held = self.wire.transaction(look)
+            _, raw, replies, waiting, *held = self.wire.transaction(look)
             beats = {_text(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
             if beats.keys() <= known:
-                return Survey(beats, waiting, dict(zip(wids, held, strict=True)))
+                return Survey(beats, waiting, dict(zip(wids, held, strict=True)), replies)
             known = set(beats)
 
     def reap(self, wid: str, obituary: str, moves: Iterable[tuple[bytes, bytes]]) -> int:

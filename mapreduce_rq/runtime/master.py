@@ -8,8 +8,6 @@
 Every commit is a compare-and-set on the job's token, and every error of the connection leads to the same place:
 connect, look at the token. Still ours: go on with what is in memory and read all uncommitted replies again (twice
 is ignored). Gone: submit again from memory. Another's: stop, change nothing.
-
-A token is ``epoch:nonce:counter``: a new epoch and nonce for each master, a new counter for each commit.
 """
 
 from __future__ import annotations
@@ -21,28 +19,20 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, STRIKE_OFF, Jobs, JobState, Lost
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs, JobState, Lost
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome
-from mapreduce_rq.core.ledger import Broken, Command, Ledger, Push, Replied, Resumed, Settled, Source, Surveyed
-from mapreduce_rq.core.liveness import OBITUARY, Watch
-from mapreduce_rq.core.messages import Beat, Failure, Spec, Task
-from mapreduce_rq.core.reaping import given_back
+from mapreduce_rq.core.ledger import Broken, Command, Ledger, Push, Replied, Resumed, Settled, Source
+from mapreduce_rq.core.messages import Failure, Spec, Task
 from mapreduce_rq.core.record import SCHEMA, record_of
 from mapreduce_rq.core.span import Span
-from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, NoSuchJob, NoWorkers, Superseded
+from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.lease import Lease, LeaseLost
+from mapreduce_rq.runtime.sweep import Sweeper
 
 LEASE_SECONDS = 1.0
 """A commit at least this often, whether there is something to say or not."""
-SWEEP_SECONDS = 3.0
-FIRST_LOOK_SECONDS = 0.05
-NO_WORKERS_SECONDS = 1.0
-"""Without a worker for so long, say so: local ones may still be starting."""
-FIRST_SWEEP_SECONDS = 0.5
-"""As long as no worker is known: look around more often, so that people hear of it within two seconds."""
-STALE_SECONDS = 15.0
-"""A beat this old by the clocks is not counted as a worker one can hope for."""
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_SHARE = 20
 """A checkpoint waits for this many times what the last one cost: five percent of the time at most."""
@@ -114,28 +104,18 @@ class Master:
         self.computation = computation
         self.observer = observer
         self.stop = False
-        self.wait_workers = wait_workers
-        self.workers = self._expected = workers  # local ones that may not have beaten yet
         self.dropped = 0  # replies that were forged or malformed
         self._source = source
         self._job = spec.job
-        self._nonce = clock.random(8).hex()
-        self._epoch = 1
-        self._counter = 0
-        self._token = ""
+        self._lease = Lease(jobs, spec.job, clock.random(8).hex())
+        self._sweeper = Sweeper(jobs, clock, spec.job, observer.noticed, expected=workers, wait=wait_workers)
         self._cursor = FIRST_REPLY
-        self._watch = Watch()
         self._now = clock.now()
         self._last_commit = self._now
         self._last_checkpoint = self._now
-        self._last_sweep = self._now
-        self._last_look = float("-inf")
         self._checkpoint_cost = 0.0
         self._uncommitted = 0  # tasks counted since the last checkpoint
-        self._sweeps = 0
-        self._started = self._without_since = self._now
         self._answered: set[str] = set()  # workers heard of
-        self._said_no_workers = False
         self._waiting = False  # for Redis or the clock: nothing is half changed
         self._outcome: Outcome | None = None
         self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
@@ -157,36 +137,30 @@ class Master:
             pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
         try:
             self._create(pushed)
-        except _LostError as lost:
-            if not self._is_mine(lost.found.token):
+        except LeaseLost as lost:
+            if not self._lease.owns(lost.found.token):
                 raise Superseded(f"{self._job} is there already, led by another master") from None
-            self._token = lost.found.token  # an earlier try was done after all, and its answer lost
+            self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
 
     def _create(self, tasks: list[Task]) -> None:
-        token = self._next_token()
-        answer = self.jobs.commit(
-            self._job,
-            "",
-            token,
+        self._lease.commit(
+            expect="",
             what="create",
             number=int(self.spec.created),
             fields=[
                 ("state", "running"),
                 ("spec", self.jobs.codecs.spec.seal(self.spec)),
                 ("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))),
-                ("master", self._name),
+                ("master", self._lease.holder),
                 ("progress", self._progress()),
             ],
             tasks=self.jobs.codecs.task.seal_all(tasks),
         )
-        if isinstance(answer, Lost):
-            raise _LostError(answer)
-        self._token = token
         self._last_commit = self._last_checkpoint = self._now
 
     def take_over(self, state: JobState) -> None:
         """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
-        self._epoch = int(state.token.partition(":")[0] or 0) + 1
+        self._lease.succeed(state.token)
         self.ledger = Ledger(
             self.spec,
             self.computation,
@@ -195,18 +169,15 @@ class Master:
             source=self._source,
             workers=self.workers,
         )
-        self._token = state.token
         try:
-            self._commit(fields=[("master", self._name)])
-        except _LostError as lost:
+            self._commit(fields=[("master", self._lease.holder)])
+        except LeaseLost as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
 
-    def _is_mine(self, token: str) -> bool:
-        return token.split(":")[1:2] == [self._nonce]
-
     @property
-    def _name(self) -> str:
-        return f"master:{self._nonce}"
+    def workers(self) -> int:
+        """How many workers are alive, as far as is known."""
+        return self._sweeper.workers
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -230,7 +201,7 @@ class Master:
                     if ended is not None:
                         return ended
                 return self._lead()
-            except _LostError as lost:
+            except LeaseLost as lost:
                 found = lost.found
             except (BrokerDown, BrokerFull) as error:
                 if self.stop:
@@ -261,7 +232,7 @@ class Master:
         while not self.stop:
             self._now = self.clock.now()
             ended = self._perform(self._read())
-            if ended is None and self._sweep_due():
+            if ended is None and self._sweeper.due(self._now):
                 ended = self._perform(self._sweep())
             if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
                 ended = self._perform([Push([])])
@@ -286,13 +257,10 @@ class Master:
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
         wait = min(LEASE_SECONDS - (self._now - self._last_commit), self._remaining())
-        if self._sweeps == 0:
-            wait = min(wait, FIRST_LOOK_SECONDS)
-        elif self.workers == 0:
-            wait = min(wait, FIRST_SWEEP_SECONDS)
-        return self._hear(max(0.001, wait))
+        return self._hear(max(0.001, min(wait, self._sweeper.interval)))[0]
 
-    def _hear(self, wait: float) -> list[Command]:
+    def _hear(self, wait: float) -> tuple[list[Command], int]:
+        """What follows from the next replies, and how many there were."""
         self._waiting = True
         try:
             self._cursor, replies, bad = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
@@ -307,9 +275,24 @@ class Master:
             commands += self.ledger.receive(Replied(reply.wid, reply.answers), self._now)
         self._uncommitted += self.ledger.tasks - before
         if replies:
-            self.workers = max(self.workers, 1)
+            self._sweeper.workers = max(self.workers, 1)
             self.observer.progressed(self.report)
-        return commands
+        return commands, len(replies) + bad
+
+    def _sweep(self) -> list[Command]:
+        """Look around; what follows from that, and from the replies that came before."""
+        commands: list[Command] = []
+
+        def hear(count: int) -> None:
+            while count > 0:
+                more, heard = self._hear(0)
+                commands.extend(more)
+                count -= heard
+                if not heard:
+                    break
+
+        survey = self._sweeper.sweep(self._now, hear)
+        return commands if survey is None else commands + self.ledger.receive(survey, self._now)
 
     def _perform(self, commands: list[Command]) -> Ended | None:
         """Do what the ledger says: all pushes in one commit, or the job's end."""
@@ -331,106 +314,7 @@ class Master:
             self._commit(tasks=tasks, checkpoint=self._checkpoint_due())
         return None
 
-    # -- looking around --------------------------------------------------------------------------------------------
-
-    def _sweep_due(self) -> bool:
-        since = self._now - self._last_sweep
-        if self._sweeps == 0:
-            return since >= FIRST_LOOK_SECONDS  # how many workers there are decides how large to cut
-        return since >= SWEEP_SECONDS or (since >= FIRST_SWEEP_SECONDS and self.workers == 0)
-
-    def _sweep(self) -> list[Command]:
-        """Who is alive, who is to be reaped, what is lost; what follows."""
-        self._last_sweep = self._now
-        self._sweeps += 1
-        try:
-            survey = self.jobs.survey(self._job, self._sweeps)
-        except BrokerFull:
-            return []  # nobody can beat either: this look does not count
-        commands: list[Command] = []
-        before = None
-        while before != self._cursor:  # every reply of before the look, so that what is gone is lost and not answered
-            before = self._cursor
-            commands += self._hear(0)
-        if self._now - self._last_look >= SWEEP_SECONDS * 0.9:  # the hurried looks of the start prove nobody's death
-            self._last_look = self._now
-            self._watch.look(survey.beats)
-        waiting = self._mine(survey.waiting)
-        held: list[Task] = []
-        dead = set(self._watch.dead())
-        forgotten = set(self._watch.forgotten())
-        for wid, raws in survey.held.items():
-            if wid in dead:
-                if raws or wid in forgotten:
-                    self._reap(wid, survey.beats[wid], raws, strike_off=wid in forgotten)
-                waiting += self._mine(raws)
-            else:
-                held += self._mine(raws)
-        alive = [wid for wid in survey.beats if wid not in dead and not self._stale(survey.beats[wid])]
-        starting = self._expected if self._now - self._started < NO_WORKERS_SECONDS else 0
-        self._count_workers(max(len(alive), starting))
-        event = Surveyed(waiting, held, self.workers, slack=not survey.waiting)
-        return commands + self.ledger.receive(event, self._now)
-
-    def _mine(self, raws: list[bytes]) -> list[Task]:
-        found = []
-        for raw in raws:
-            try:
-                task = self.jobs.codecs.task.open(raw)
-            except BadMessage:
-                continue
-            if task.job == self._job:
-                found.append(task)
-        return found
-
-    def _reap(self, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> None:
-        obituary = beat.startswith(OBITUARY)
-        in_hand = None
-        why = "its host or supervisor was lost"
-        if obituary:
-            why = beat.removeprefix(OBITUARY).decode(errors="replace")
-        else:
-            try:
-                last = self.jobs.codecs.beat.open(beat)
-                in_hand = (last.job, last.lo, last.hi) if last.state != "idle" else None
-            except BadMessage:
-                pass
-        # A supervisor that wrote an obituary has already given back and blamed what was in hand.
-        moves = given_back(self.jobs.codecs, raws, in_hand, why, guess=not obituary)
-        given = self.jobs.reap(wid, STRIKE_OFF if strike_off else "", moves)
-        if given:
-            self.observer.noticed(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
-
-    def _stale(self, beat: bytes) -> bool:
-        """Whether a beat is so old by the clocks that its worker should not be counted on. Decides nothing else."""
-        try:
-            found: Beat = self.jobs.codecs.beat.open(beat)
-        except BadMessage:
-            return True
-        return abs(self.clock.wall() - found.at) > STALE_SECONDS
-
-    def _count_workers(self, alive: int) -> None:
-        if alive and not self.workers and self._said_no_workers:
-            self.observer.noticed(f"{alive} worker{'s' * (alive > 1)} appeared")
-            self._said_no_workers = False
-        self.workers = alive
-        since = self._now - self._without_since
-        if alive:
-            self._without_since = self._now
-        elif self.wait_workers is not None and since >= self.wait_workers:
-            raise NoWorkers(f"no worker came to queue {self.jobs.keys.name} within {self.wait_workers:g} s")
-        elif not self._said_no_workers and since >= NO_WORKERS_SECONDS:
-            self._said_no_workers = True
-            self.observer.noticed(
-                f"0 workers on queue {self.jobs.keys.name}: "
-                "start `mrq worker` with the same URL, or add --local 4; waiting"
-            )
-
     # -- commits ---------------------------------------------------------------------------------------------------
-
-    def _next_token(self) -> str:
-        self._counter += 1
-        return f"{self._epoch}:{self._nonce}:{self._counter}"
 
     def _checkpoint_due(self) -> bool:
         if not self._uncommitted:
@@ -456,12 +340,7 @@ class Master:
             what = _behind(self._cursor)
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("progress", self._progress()))
-        token = self._next_token()
-        sealed = self.jobs.codecs.task.seal_all(tasks)
-        answer = self.jobs.commit(self._job, self._token, token, what=what, fields=row, tasks=sealed)
-        if isinstance(answer, Lost):
-            raise _LostError(answer)
-        self._token = token
+        answer = self._lease.commit(what=what, fields=row, tasks=self.jobs.codecs.task.seal_all(tasks))
         self._last_commit = self._now
         if answer.reopened:
             self._cursor = FIRST_REPLY
@@ -479,14 +358,13 @@ class Master:
             self._create([])
         elif found.state != "running":
             return self._ended()
-        elif self._is_mine(found.token):
-            self._token = found.token
+        elif self._lease.owns(found.token):
+            self._lease.token = found.token
             self._cursor = FIRST_REPLY
         else:
             raise Superseded(f"{self._job} is led by another master now; this one changed nothing more")
         self._now = self.clock.now()
-        self._last_sweep = float("-inf")
-        self._last_look = float("-inf")
+        self._sweeper.hurry()
         return self._perform(self.ledger.receive(Resumed(), self._now))
 
     def _ended(self) -> Ended:
@@ -564,23 +442,11 @@ class Master:
         return Ended("failed", record, None)
 
     def _end(self, state: str, fields: list[tuple[str, Argument]]) -> None:
-        token = self._next_token()
         row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", self._progress()), *fields]
-        answer = self.jobs.commit(self._job, self._token, token, what="over", number=self.spec.limits.keep, fields=row)
-        if isinstance(answer, Lost):
-            raise _LostError(answer)
-        self._token = token
-        if self.ledger.out or self._sweeps:
+        self._lease.commit(what="over", number=self.spec.limits.keep, fields=row)
+        if self.ledger.out or self._sweeper.sweeps:
             self.jobs.withdraw(self._job)
             self.jobs.forget_master(self._job)
-
-
-class _LostError(Exception):
-    """A commit found another token than ours."""
-
-    def __init__(self, found: Lost) -> None:
-        super().__init__(found)
-        self.found = found
 
 
 def _behind(entry: str) -> str:

@@ -1,0 +1,66 @@
+"""A master's hold on its job: the token that every commit compares and replaces.
+
+A token is ``epoch:nonce:counter``: a new epoch and nonce for each master, a new counter for each commit. It is fencing
+token, sign of life and version in one: whoever does not know it changes nothing, and whoever sees it unchanged for long
+knows that its master is gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mapreduce_rq.broker.jobs import Committed, Jobs, Lost
+from mapreduce_rq.broker.wire import Argument
+
+
+class LeaseLost(Exception):
+    """A commit found another token than ours; ``found`` is the job as it was seen."""
+
+    def __init__(self, found: Lost) -> None:
+        super().__init__(found)
+        self.found = found
+
+
+class Lease:
+    """The hold of one master on one job."""
+
+    def __init__(self, jobs: Jobs, job: str, nonce: str) -> None:
+        self._jobs = jobs
+        self._job = job
+        self._nonce = nonce
+        self._epoch = 1
+        self._counter = 0
+        self.token = ""  # what must be there for the next commit; '' = no job yet
+
+    @property
+    def holder(self) -> str:
+        """What stands in the job as its master."""
+        return f"master:{self._nonce}"
+
+    def owns(self, token: str) -> bool:
+        """Whether a token is one of ours."""
+        return token.split(":")[1:2] == [self._nonce]
+
+    def succeed(self, token: str) -> None:
+        """Be the next after the master whose token this is."""
+        self._epoch = int(token.partition(":")[0] or 0) + 1
+        self.token = token
+
+    def commit(
+        self,
+        *,
+        what: str = "",
+        number: int = 0,
+        fields: Sequence[tuple[str, Argument]] = (),
+        tasks: Sequence[bytes] = (),
+        expect: str | None = None,
+    ) -> Committed:
+        """Compare and set; see commit.lua for ``what`` and ``number``. Raises LeaseLost, BrokerError."""
+        self._counter += 1
+        token = f"{self._epoch}:{self._nonce}:{self._counter}"
+        expected = self.token if expect is None else expect
+        answer = self._jobs.commit(self._job, expected, token, what=what, number=number, fields=fields, tasks=tasks)
+        if isinstance(answer, Lost):
+            raise LeaseLost(answer)
+        self.token = token
+        return answer
