@@ -526,7 +526,8 @@ def failure_text(record: Mapping[str, Any]) -> str:
     where = f" on {record['where']}" if record.get("where") else ""
     term = record.get("term")
     at = f"term {term}" if term is not None else f"terms {record.get('span')}"
-    return f"{record.get('job')} failed at {at}{where}: {record.get('kind')}: {record.get('message')}"
+    label = (record.get("params") or {}).get("label") or record.get("computation")
+    return f"{label} failed at {at}{where}: {record.get('kind')}: {record.get('message')} (job {record.get('job')})"
 
 
 __all__ = ["Client", "Job", "Result", "failure_text"]

@@ -31,6 +31,7 @@ COMPUTE, WATCH, STEER, SET_UP = "Compute", "Watch", "Steer", "Set up"
 
 COMMANDS = {
     "compute": Behind("compute", "Run a computation and print its result.", COMPUTE),
+    "run": Behind("run", "Run a function of your own over a range, or over lines.", COMPUTE),
     "worker": Behind("worker", "Run workers until told to stop.", COMPUTE),
     "dashboard": Behind("live", "Watch jobs and workers, live.", WATCH),
     "status": Behind("status", "Say how the queue is, or one job.", WATCH),
@@ -38,9 +39,15 @@ COMMANDS = {
     "workers": Behind("status", "List the workers.", WATCH),
     "result": Behind("status", "Print the result of a job that has ended, as `mrq compute` would have.", WATCH),
     "attach": Behind("control", "Watch a job to its end and print its result.", STEER),
-    "resume": Behind("control", "Go on with a job whose master is gone.", STEER),
+    "resume": Behind(
+        "control", "Go on with a job whose master is gone, from what is counted, and print its result.", STEER
+    ),
     "cancel": Behind("control", "Cancel a job, whether or not anybody leads it.", STEER),
-    "standby": Behind("control", "Stand by for every job of the queue.", STEER),
+    "standby": Behind(
+        "control",
+        "Stand by for every job of the queue: lead those whose master dies or lets go, until told to stop.",
+        STEER,
+    ),
     "doctor": Behind("doctor", "Look for what is wrong, and say what helps.", SET_UP),
     "key": Behind("keyring", "Print a fresh signing key.", SET_UP),
 }

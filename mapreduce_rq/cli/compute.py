@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
@@ -17,6 +17,7 @@ from mapreduce_rq.cli.lazy import LazyGroup, Listed, command, escape
 from mapreduce_rq.cli.options import (
     DEFAULT_QUEUE,
     HOW,
+    OUTPUT,
     WHERE,
     Json,
     KeyFile,
@@ -28,8 +29,8 @@ from mapreduce_rq.cli.options import (
     local_workers,
 )
 from mapreduce_rq.cli.output import FORMATS
-from mapreduce_rq.cli.session import Session, Show, Where
-from mapreduce_rq.cli.values import choice, integer, seconds
+from mapreduce_rq.cli.session import Plan, Session, Show, Where
+from mapreduce_rq.cli.values import choice, integer, seconds, tolerance
 from mapreduce_rq.computations import CATALOGUE, ENTRY_POINTS, load
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
 from mapreduce_rq.core.messages import Limits
@@ -77,9 +78,9 @@ def group() -> TyperCommand | ComputeGroup:
     return made
 
 
-def run(
-    name: str,
-    params: Mapping[str, Any],
+def lead(
+    label: str,
+    plan: Plan,
     *,
     url: Url = None,
     local: Local = None,
@@ -135,6 +136,35 @@ def run(
             rich_help_panel=HOW,
         ),
     ] = None,
+    rel_tol: Annotated[
+        str | None,
+        typer.Option(
+            "--rel-tol",
+            envvar="MRQ_REL_TOL",
+            metavar="TOL",
+            help="Stop as soon as the error is at most this share of the value, for computations that can tell.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    abs_tol: Annotated[
+        str | None,
+        typer.Option(
+            "--abs-tol",
+            envvar="MRQ_ABS_TOL",
+            metavar="TOL",
+            help="Stop as soon as the error is at most this much.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option(
+            "--allow-mixed",
+            envvar="MRQ_ALLOW_MIXED",
+            help="Let workers whose exp, log and the like differ in the last bit take part.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     keep: Annotated[
         str,
         typer.Option(
@@ -147,9 +177,19 @@ def run(
     ] = "1d",
     output: Output = "text",
     json: Json = False,
+    out: Annotated[
+        str | None,
+        typer.Option(
+            "--out",
+            envvar="MRQ_OUT",
+            metavar="FILE",
+            help="Write the value, of any size, to this file; the rest is printed as always.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> int:
-    """Everything that is the same for all computations."""
+    """Everything that is the same for all jobs that a command leads."""
     where = Where(
         url=url,
         queue=queue,
@@ -162,11 +202,13 @@ def run(
         deadline=None if deadline is None else seconds("--deadline", deadline),
         on_error=choice("--on-error", on_error, ("fail", "skip")),  # type: ignore[arg-type]  # one of the two
         task_timeout=None if task_timeout is None else seconds("--task-timeout", task_timeout),
+        rel_tol=None if rel_tol is None else tolerance("--rel-tol", rel_tol),
+        abs_tol=None if abs_tol is None else tolerance("--abs-tol", abs_tol),
+        allow_mixed=allow_mixed,
         keep=max(1, round(seconds("--keep", keep))),
     )
-    show = Show("json" if json else choice("--output", output, FORMATS), quiet)
-    load(name).create(dict(params))  # a mistake in them is said before anything is started
-    return Session(where, show).compute(name, params, limits)
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet, out)
+    return Session(where, show).lead(label, plan, limits)
 
 
 def command_of(name: str) -> TyperCommand:
@@ -176,13 +218,20 @@ def command_of(name: str) -> TyperCommand:
 
     def compute(**given: Any) -> int:
         params = {field: _value(field, fields[field].type, given.pop(field)) for field in fields}
-        return run(name, {field: value for field, value in params.items() if value is not None}, **given)
+        params = {field: value for field, value in params.items() if value is not None}
+        kind.create(params)  # a mistake in them is said before anything is started
+        return lead(name, lambda client, limits: (*client.plan(name, params, limits), None), **given)
 
     own = [_option(field) for field in fields.values()]
-    common = list(inspect.signature(run, eval_str=True).parameters.values())[2:]
-    compute.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]  # what Typer reads
-    compute.__annotations__ = {}
-    return command(compute, name=name, help_text=help_of(kind))
+    return command(with_common(compute, own), name=name, help_text=help_of(kind))
+
+
+def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
+    """The function with the signature that Typer reads: its own options, then those of every job."""
+    common = list(inspect.signature(lead, eval_str=True).parameters.values())[2:]
+    function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+    function.__annotations__ = {}
+    return function
 
 
 def help_of(kind: type[Computation[Any]]) -> str:

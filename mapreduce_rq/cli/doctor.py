@@ -50,7 +50,12 @@ def doctor(
     key_file: KeyFile = None,
     watch: Annotated[
         str,
-        typer.Option("--watch", metavar="SEC", help="How long to watch running jobs for a sign of their masters."),
+        typer.Option(
+            "--watch",
+            envvar="MRQ_WATCH",
+            metavar="SEC",
+            help="How long to watch running jobs for a sign of their masters.",
+        ),
     ] = f"{WATCH_SECONDS:g}",
     json: PlainJson = False,
 ) -> int:

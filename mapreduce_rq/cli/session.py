@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
@@ -13,14 +13,20 @@ from mapreduce_rq.cli.output import as_json, rendered
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.streams import say, write
 from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.errors import JobCancelled, JobError, JobFailed
+from mapreduce_rq.errors import JobCancelled, JobError, JobFailed, UsageError
 from mapreduce_rq.runtime.server import EmbeddedServer
 
 if TYPE_CHECKING:
     from mapreduce_rq.broker.jobs import Jobs
     from mapreduce_rq.client import Client
+    from mapreduce_rq.core.computation import Computation
+    from mapreduce_rq.core.ledger import Source
+    from mapreduce_rq.core.messages import Spec
     from mapreduce_rq.runtime.master import Ended, Master
     from mapreduce_rq.runtime.standby import Standby
+
+Plan = Callable[["Client", Limits], "tuple[Spec, Computation[Any], Source | None]"]
+"""What a command makes of a client and its limits: a job to lead."""
 
 PARTIAL = 3
 DEADLINE = 124
@@ -43,6 +49,7 @@ class Show:
 
     form: str = "text"
     quiet: bool = False
+    out: str | None = None  # a file for the value
 
 
 @dataclass(frozen=True)
@@ -52,14 +59,14 @@ class Session:
     where: Where = field(default_factory=Where)
     show: Show = field(default_factory=Show)
 
-    def compute(self, name: str, params: Mapping[str, Any], limits: Limits) -> int:
-        """Run a computation to its end; the exit code. Raises MrqError, Signalled."""
+    def lead(self, label: str, plan: Plan, limits: Limits) -> int:
+        """Run a job to its end; the exit code. Raises MrqError, Signalled."""
         with Interrupts() as interrupts, self.client() as client:
-            spec, computation = client.plan(name, params, limits)
-            watcher = Watcher(name, quiet=self.show.quiet)
+            spec, computation, source = plan(client, limits)
+            watcher = Watcher(label, quiet=self.show.quiet)
             try:
                 self._warn(client, watcher)
-                master = client.master(spec, computation, watcher, wait_workers=self.where.wait_workers)
+                master = client.master(spec, computation, watcher, wait_workers=self.where.wait_workers, source=source)
                 if not client.embedded:
                     interrupts.leader = master
                 ended = client.lead(master)
@@ -115,6 +122,9 @@ class Session:
                 say(f"cancelled: {job}")
             raise Signalled(interrupts.number)
         interrupts.leader = None
+        if self.show.out is not None and ended.state == "done":
+            size = save(self.show.out, ended.record["value"], client.result_of(ended).native)
+            ended = replace(ended, record={**ended.record, "value": f"{size} bytes written to {self.show.out}"})
         return self.report(ended.state, ended.record)
 
     def report(self, state: str, record: Mapping[str, Any]) -> int:
@@ -132,6 +142,19 @@ class Session:
         return exit_code(record)
 
 
+def save(path: str, value: str, native: Any) -> int:
+    """Write a result to a file: bytes as they are, anything else as its text and a newline; how many bytes.
+
+    Raises UsageError if the file cannot be written: the job and its record are there all the same.
+    """
+    data = native if isinstance(native, bytes) else f"{value}\n".encode()
+    try:
+        with open(path, "wb") as file:
+            return file.write(data)
+    except OSError as error:
+        raise UsageError(f"--out: cannot write {path}: {error.strerror}") from None
+
+
 def ended_badly(state: str, record: Mapping[str, Any]) -> JobError:
     """The error of a job that ended without a value."""
     from mapreduce_rq.client import failure_text  # takes 50 ms, which nobody else needs
@@ -145,7 +168,7 @@ def exit_code(record: Mapping[str, Any]) -> int:
     """Of a job that ended with a value."""
     if record.get("ended") == "deadline":
         return DEADLINE
-    return PARTIAL if record.get("skipped") else 0
+    return PARTIAL if record.get("skipped") or record.get("ended") == "tolerance not met" else 0
 
 
 def detached(job: str) -> str:

@@ -43,7 +43,9 @@ def duration(seconds: float) -> str:
         return f"{whole // 60}:{whole % 60:02}"
     if whole < 86_400:
         return f"{whole // 3600}:{whole % 3600 // 60:02}:{whole % 60:02}"
-    return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+    if whole < 100 * 86_400:
+        return f"{whole // 86_400} d {whole % 86_400 // 3600} h"
+    return f"{whole // 86_400} d"
 
 
 def size(number: float) -> str:

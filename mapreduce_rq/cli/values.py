@@ -35,6 +35,17 @@ def seconds(option: str, text: str, *, zero: bool = False) -> float:
     return found
 
 
+def tolerance(option: str, text: str) -> float:
+    """The positive number a text writes. Raises BadParameter, naming the option."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 < found < math.inf:
+        raise BadParameter(f"{option}: {text!r} is not a positive number such as 1e-6")
+    return found
+
+
 def choice(option: str, text: str, choices: tuple[str, ...]) -> str:
     """The text, which is one of these. Raises BadParameter, naming the option."""
     if text not in choices:

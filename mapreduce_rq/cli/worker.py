@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mapreduce_rq.cli.keyring import signing_keys
+from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.options import DEFAULT_QUEUE, HOW, OUTPUT, KeyFile, Queue, Quiet, Url, required
 from mapreduce_rq.cli.place import connect
 from mapreduce_rq.cli.streams import say
@@ -93,6 +94,7 @@ def worker(
     most = None if max_tasks is None else integer("--max-tasks", max_tasks, 1)
     if allow_pickle and not signing_keys(key_file):
         raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")
+    look_here()
     start_log(verbose=verbose, quiet=quiet)
     place = connect(required(url, "worker"), queue, key_file)
     place.wire.close()  # nothing of ours may be open while workers are forked

@@ -17,6 +17,11 @@ def digest_of(total: bytes) -> str:
     return hashlib.blake2b(total, digest_size=16, person=b"mrq digest").hexdigest()
 
 
+def shown_params(spec: Spec) -> dict[str, Any]:
+    """The parameters, less what only workers read."""
+    return {name: value for name, value in spec.params.items() if not isinstance(value, bytes)}
+
+
 def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, workers: int, now: float) -> dict[str, Any]:
     """The record of a job that ends with a value. ``ended``: why it did."""
     terms, total = ledger.tally.prefix()
@@ -28,7 +33,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         "schema": SCHEMA,
         "job": spec.job,
         "computation": spec.computation,
-        "params": spec.params,
+        "params": shown_params(spec),
         "value": outcome.value,
         "float": outcome.number,
         "bound": outcome.bound,

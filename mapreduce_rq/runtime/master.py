@@ -22,9 +22,9 @@ import msgspec
 from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs, JobState, Lost
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome
-from mapreduce_rq.core.ledger import Broken, Command, Ledger, Push, Replied, Resumed, Settled, Source
+from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.messages import Failure, Spec, Task
-from mapreduce_rq.core.record import SCHEMA, record_of
+from mapreduce_rq.core.record import SCHEMA, record_of, shown_params
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
@@ -257,10 +257,20 @@ class Master:
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
         wait = min(LEASE_SECONDS - (self._now - self._last_commit), self._remaining())
-        return self._hear(max(0.001, min(wait, self._sweeper.interval)))[0]
+        heard, _ = self._hear(max(0.001, min(wait, self._sweeper.interval)))
+        commands: list[Command] = []
+        for replied in heard:
+            commands += self._receive(replied)
+        return commands
 
-    def _hear(self, wait: float) -> tuple[list[Command], int]:
-        """What follows from the next replies, and how many there were."""
+    def _receive(self, event: Event) -> list[Command]:
+        before = self.ledger.tasks
+        commands = self.ledger.receive(event, self._now)
+        self._uncommitted += self.ledger.tasks - before
+        return commands
+
+    def _hear(self, wait: float) -> tuple[list[Replied], int]:
+        """The next replies, and how many there were with the forged ones. They must go to the ledger."""
         self._waiting = True
         try:
             self._cursor, replies, bad = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
@@ -268,31 +278,26 @@ class Master:
             self._waiting = False
         self._now = self.clock.now()
         self.dropped += bad
-        commands: list[Command] = []
-        before = self.ledger.tasks
-        for reply in replies:
-            self._answered.add(reply.wid)
-            commands += self.ledger.receive(Replied(reply.wid, reply.answers), self._now)
-        self._uncommitted += self.ledger.tasks - before
+        self._answered.update(reply.wid for reply in replies)
         if replies:
             self._sweeper.workers = max(self.workers, 1)
             self.observer.progressed(self.report)
-        return commands, len(replies) + bad
+        return [Replied(reply.wid, reply.answers) for reply in replies], len(replies) + bad
 
     def _sweep(self) -> list[Command]:
         """Look around; what follows from that, and from the replies that came before."""
-        commands: list[Command] = []
+        answered: list[Replied] = []
 
         def hear(count: int) -> None:
             while count > 0:
-                more, heard = self._hear(0)
-                commands.extend(more)
+                replied, heard = self._hear(0)
+                answered.extend(replied)
                 count -= heard
                 if not heard:
                     break
 
         survey = self._sweeper.sweep(self._now, hear)
-        return commands if survey is None else commands + self.ledger.receive(survey, self._now)
+        return [] if survey is None else self._receive(survey._replace(answered=answered))
 
     def _perform(self, commands: list[Command]) -> Ended | None:
         """Do what the ledger says: all pushes in one commit, or the job's end."""
@@ -430,7 +435,7 @@ class Master:
             "schema": SCHEMA,
             "job": self._job,
             "computation": self.spec.computation,
-            "params": self.spec.params,
+            "params": shown_params(self.spec),
             "term": span.lo if span.size == 1 else None,
             "span": [span.lo, span.hi],
             "kind": failure.kind,
