@@ -57,6 +57,10 @@ from mapreduce_rq.runtime.server import EmbeddedServer
 from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
 
 
+PRUNE_EVERY = 64
+"""Jobs led between two looks for records beyond what a queue remembers."""
+
+
 def usable_cores() -> int:
     """Cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -109,6 +113,7 @@ class Client:
         self._server: EmbeddedServer | None = None
         self._pool: LocalPool | None = None
         self._followers: list[Job] = []
+        self._led = 0  # jobs
         self.clock = Clock()
         self.keys = Keys(queue)
         self.info: ServerInfo | None = None
@@ -212,7 +217,11 @@ class Client:
         """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled)."""
         try:
             master.submit()
-            return master.run()
+            ended = master.run()
+            self._led += 1
+            if self._led % PRUNE_EVERY == 1:
+                master.jobs.prune()
+            return ended
         except NoWorkers:
             cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
             raise

@@ -19,6 +19,8 @@ FIRST_REPLY = "0-0"
 STRIKE_OFF = "X"
 """In place of an obituary: strike the worker off if it holds nothing."""
 REPLIES_AT_ONCE = 512
+MAX_RECORDS = 1000
+"""Finished jobs that a queue remembers, each for as long as its ``keep`` says."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,19 @@ class Jobs:
             return bool(self.codecs.task.open(raw).job == job)
         except BadMessage:
             return False
+
+    def prune(self, keep: int = MAX_RECORDS) -> int:
+        """Delete the oldest finished jobs beyond ``keep`` listed ones, and what expired from the list; how many."""
+        listed = [job.decode() for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)]
+        if not listed:
+            return 0
+        states = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in listed])
+        over = [job for job, state in zip(listed, states, strict=True) if state != b"running"]
+        if over:
+            self.wire.transaction(
+                [("DEL", *(self.keys.job(job) for job in over)), ("ZREM", self.keys.jobs, *over)],
+            )
+        return len(over)
 
     def check_types(self) -> None:
         """Raises ForeignKey if a key of ours holds something that we never write."""
