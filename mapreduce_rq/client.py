@@ -40,6 +40,7 @@ from mapreduce_rq.errors import (
     BadFunction,
     BadParameter,
     BrokerDown,
+    BrokerError,
     JobCancelled,
     JobError,
     JobFailed,
@@ -55,7 +56,6 @@ from mapreduce_rq.runtime.pool import PoolSettings
 from mapreduce_rq.runtime.probe import numerics
 from mapreduce_rq.runtime.server import EmbeddedServer
 from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
-
 
 PRUNE_EVERY = 64
 """Jobs led between two looks for records beyond what a queue remembers."""
@@ -218,15 +218,20 @@ class Client:
         try:
             master.submit()
             ended = master.run()
-            self._led += 1
-            if self._led % PRUNE_EVERY == 1:
-                master.jobs.prune()
+            self.tidy(master.jobs)
             return ended
         except NoWorkers:
             cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
             raise
         except Superseded:
             return self.follow(master.spec.job, master.observer)
+
+    def tidy(self, verbs: Jobs) -> None:
+        """A job has been led to its end: now and then, take away the oldest records beyond what a queue remembers."""
+        self._led += 1
+        if self._led % PRUNE_EVERY == 1:
+            with contextlib.suppress(BrokerError):  # the job has ended well all the same
+                verbs.prune()
 
     def follow(
         self, job: str, observer: Observer, standby: Callable[[Standby | Master], None] | None = None
@@ -472,6 +477,7 @@ class Job:
     def _run(self) -> None:
         try:
             self._ended = self._master.run()
+            self._client.tidy(self._master.jobs)
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
             if not isinstance(error, Superseded):
