@@ -19,7 +19,7 @@ alone. Everything else here is about not waiting in vain.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
@@ -54,12 +54,16 @@ class Replied(NamedTuple):
 
 
 class Surveyed(NamedTuple):
-    """A consistent look at the queue and all hands, with every reply of before that look already received."""
+    """A consistent look at the queue and all hands, and what was answered before it and not yet received.
+
+    The two come together: what follows from an answer is pushed after the look, and would be missing in it.
+    """
 
     waiting: list[Task]  # of this job
     held: list[Task]  # of this job
     workers: int  # alive
     slack: bool  # the queue is empty for everybody
+    answered: Sequence[Replied] = ()
 
 
 class Resumed(NamedTuple):
@@ -395,6 +399,8 @@ class Ledger:
     # -- surveys ---------------------------------------------------------------------------------------------------
 
     def _surveyed(self, event: Surveyed, now: float) -> None:
+        for replied in event.answered:
+            self._replied(replied, now)
         self.pace.workers = max(1, event.workers)
         merging = {task.lo for task in [*event.waiting, *event.held] if task.op == MERGE}
         event = event._replace(

@@ -261,6 +261,8 @@ class Master:
         commands: list[Command] = []
         for replied in heard:
             commands += self._receive(replied)
+        if heard:
+            self.observer.progressed(self.report)
         return commands
 
     def _receive(self, event: Event) -> list[Command]:
@@ -281,7 +283,6 @@ class Master:
         self._answered.update(reply.wid for reply in replies)
         if replies:
             self._sweeper.workers = max(self.workers, 1)
-            self.observer.progressed(self.report)
         return [Replied(reply.wid, reply.answers) for reply in replies], len(replies) + bad
 
     def _sweep(self) -> list[Command]:
