@@ -84,7 +84,8 @@ class RealServer:
     """One server of a flavour, with its own directory, socket and password; started and ready when made.
 
     ``aof`` keeps an append-only file, so that :meth:`restart` finds the data again. ``tcp`` listens on a loopback
-    port too (``port``, ``tcp_url``). ``password``: none given, one is made. ``config`` are further directives, underscores for hyphens.
+    port too (``port``, ``tcp_url``). ``password``: one is made if none is given. ``config`` are further directives,
+    underscores for hyphens.
     """
 
     def __init__(

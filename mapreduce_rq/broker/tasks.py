@@ -55,6 +55,16 @@ class Tasks:
             tasks.reverse()  # LRANGE gives the newest first
         return SettleAnswer(as_expected, [int(index) - 1 for index in over], tasks)
 
+    def enter(self, wid: str, beat: bytes) -> list[bytes]:
+        """Say that this worker is there, and ask what it holds, as :meth:`in_hand`.
+
+        In one step and before the first take: tasks in hands that nobody has heard of pass for lost.
+        """
+        look: list[Command] = [("HSET", self.keys.workers, wid, beat), ("LRANGE", self.keys.in_flight(wid), 0, -1)]
+        found: list[bytes] = self.wire.transaction(look)[1]
+        found.reverse()
+        return found
+
     def in_hand(self, wid: str) -> list[bytes]:
         """What Redis says this worker holds, oldest first. Redis is right, memory is not."""
         found: list[bytes] = self.wire.call("LRANGE", self.keys.in_flight(wid), 0, -1)

@@ -213,6 +213,7 @@ class Pool:
                 self.clock,
                 slate,
                 prepare=Preparer(settings.trust),
+                name=settings.name,
                 burst=settings.burst,
                 max_tasks=settings.max_tasks,
             )

@@ -2,7 +2,8 @@
 
 Its duties, in order:
 
-1. After a start and after any error, ask Redis what it holds (``in_hand``): Redis is right, memory is not.
+1. After a start and after any error, say that it is there and ask Redis what it holds (``enter``): Redis is right,
+   memory is not.
 2. Idle: wait for one task. It is filed under this worker in the same step.
 3. Compute what is in hand, oldest first, for about a batch's time.
 4. Settle: answers out, done tasks struck off, next tasks in, in one round trip.
@@ -37,6 +38,7 @@ from mapreduce_rq.core.messages import (
     OK,
     REFUSED,
     Answer,
+    Beat,
     Failure,
     Reply,
     Spec,
@@ -87,10 +89,12 @@ class Worker:
         slate: Slate,
         *,
         prepare: Callable[[Spec], Computation[Any]],
+        name: str = "",
         burst: bool = False,
         max_tasks: int | None = None,
     ) -> None:
         self.wid = wid
+        self.name = name
         self.tasks = tasks
         self.clock = clock
         self.slate = slate
@@ -127,7 +131,7 @@ class Worker:
                     while self._step():
                         pass
                     break
-                except BrokerDown as error:
+                except (BrokerDown, BrokerFull) as error:
                     if down_since is None:
                         down_since = self.clock.now()
                     if not warned and self.clock.now() - down_since >= quiet:
@@ -159,7 +163,32 @@ class Worker:
             answers, done = self._unsent
             self._send(answers, done, length=-1, want=0)  # the length cannot be known: strike the tasks off one by one
             self._unsent = None
-        self._hand = self.tasks.in_hand(self.wid)
+        self._enter_queue()
+
+    def _enter_queue(self) -> None:
+        self._hand = self.tasks.enter(self.wid, self.tasks.codecs.beat.seal(self._first_beat()))
+
+    def _first_beat(self) -> Beat:
+        """A sign of life until the supervisor's next one."""
+        host, pid, _ = self.wid.rsplit(":", 2)
+        return Beat(
+            count=0,
+            host=host,
+            pid=int(pid),
+            name=self.name or f"{host}:{pid}",
+            state="idle",
+            job="",
+            lo=0,
+            hi=0,
+            seconds=0.0,
+            done=self.slate.read().done,
+            rate=0.0,
+            rss=0,
+            version=__version__,
+            probe="",
+            kid=self.tasks.codecs.keyring.kid,
+            at=self.clock.wall(),
+        )
 
     def _pause(self, seconds: float) -> None:
         self.interruptible = True
@@ -201,6 +230,8 @@ class Worker:
                 got = self.tasks.settle(self.wid, replies, length, len(done), want)
                 break
             except BrokerFull as error:
+                if self.stopping:
+                    raise  # nobody waits for room in order to leave
                 self._warn("full", str(error))
                 self._pause(FULL_SECONDS)
         for index in got.over:
@@ -209,7 +240,7 @@ class Worker:
             self._hand = self._hand[len(done) :] + got.tasks
         else:
             self.tasks.drop(self.wid, done)
-            self._hand = self.tasks.in_hand(self.wid)
+            self._enter_queue()  # who took from the hand may have struck the worker off as well
 
     # -- computing -------------------------------------------------------------------------------------------------
 
