@@ -1,0 +1,78 @@
+#!/usr/bin/env python3
+"""Measures how fast mrq is, and how fast others are, on this machine, in one run. Linux.
+
+    scripts/bench.py                         everything: some forty minutes with all peers (pip install .[bench])
+    scripts/bench.py --quick                 a glance at every figure, within a minute
+    scripts/bench.py --only messages lone    some figures; --list says which there are
+    scripts/bench.py --json F --markdown F --picture F.svg
+
+The table goes to standard output, what is going on to standard error. Needs a machine that does nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # the package of this checkout, installed or not
+
+from benchmarks import chunks, crowd, faults, floor, machine, peers, starts
+from benchmarks.picture import picture
+from benchmarks.report import document, heading, markdown
+from benchmarks.sampling import Row, Settings, say
+
+GROUPS = (peers.GROUP, *chunks.GROUPS, starts.GROUP, *crowd.GROUPS, faults.GROUP, floor.GROUP)
+FIGURES = {figure.name: figure for group in GROUPS for figure in group.figures}
+
+
+def main() -> int:
+    """Run the command line."""
+    options = _options()
+    if options.list:
+        for name, figure in FIGURES.items():
+            print(f"{name:14} {figure.title}, {figure.unit}")
+        return 0
+    wanted = frozenset(options.only or FIGURES)
+    rounds = options.rounds or (1 if options.quick else 5)
+    settings = Settings(quick=options.quick, rounds=rounds, peers=not options.no_peers, wanted=wanted)
+    about = machine.describe()
+    began, before = time.perf_counter(), machine.times()
+    rows: list[Row] = []
+    for group in GROUPS:
+        names = [figure.name for figure in group.figures if settings.wants(figure.name)]
+        if names:
+            say(f"{', '.join(names)}  ({time.perf_counter() - began:.0f} s)")
+            rows += group.measure(settings)
+    about["stolen"] = round(machine.stolen_share(before, machine.times()), 4)
+    about["seconds"] = round(time.perf_counter() - began, 1)
+    figures = [figure for figure in FIGURES.values() if settings.wants(figure.name)]
+    table = markdown(about, figures, rows)
+    print(table, end="")
+    for path, text in (
+        (options.json, json.dumps(document(about, figures, rows), indent=1) + "\n"),
+        (options.markdown, table),
+        (options.picture, picture(heading(about).partition(";")[0], figures, rows)),
+    ):
+        if path:
+            Path(path).write_text(text, encoding="utf-8")
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one short round, and no peers that are slow to start")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(FIGURES), help="these figures")
+    parser.add_argument("--list", action="store_true", help="the names of the figures")
+    parser.add_argument("--rounds", type=int, metavar="N", help="how often each figure is sampled (5; quick: 1)")
+    parser.add_argument("--no-peers", action="store_true", help="mrq alone")
+    parser.add_argument("--json", metavar="FILE", help="every sample, for machines")
+    parser.add_argument("--markdown", metavar="FILE", help="the table")
+    parser.add_argument("--picture", metavar="FILE", help="bars on a logarithmic scale, as SVG")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

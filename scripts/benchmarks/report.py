@@ -1,0 +1,96 @@
+"""What was found, for people (a Markdown table) and for machines (JSON)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from benchmarks.sampling import Figure, Row
+
+SCHEMA = "mrq-bench/1"
+
+
+def number(value: float) -> str:
+    """Three significant digits, thousands apart."""
+    if abs(value) >= 1000:
+        digits = len(str(int(abs(value))))
+        return f"{round(value, 3 - digits):,.0f}".replace(",", " ")
+    return f"{value:.3g}" if abs(value) >= 1e-3 or not value else f"{value:.1e}"
+
+
+def verdict(figure: Figure, row: Row) -> str:
+    """Whether our row reaches the target."""
+    if figure.target is None or not row.ours:
+        return ""
+    reached = row.median >= figure.target if figure.more_is_better else row.median <= figure.target
+    return "yes" if reached else "no"
+
+
+def target(figure: Figure) -> str:
+    """The target in words."""
+    if figure.target is None:
+        return ""
+    return f"{'≥' if figure.more_is_better else '≤'} {number(figure.target)}"
+
+
+def heading(machine: Mapping[str, Any]) -> str:
+    """One paragraph: when, on what, with which versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"Measured {machine['date']} UTC on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}, {machine['python']}, {machine['server']}, mapreduce-rq {machine['mapreduce-rq']} "
+        f"({machine['commit']}); {versions}. Load before: {machine['load']}, stolen by the hypervisor: "
+        f"{machine.get('stolen', 0):.1%}. Medians; in brackets the lowest and the highest."
+    )
+
+
+def markdown(machine: Mapping[str, Any], figures: Iterable[Figure], rows: Iterable[Row]) -> str:
+    """The table for the README."""
+    lines = [
+        heading(machine),
+        "",
+        "| figure | who | median | unit | target | reached | |",
+        "|---|---|---:|---|---|---|---|",
+    ]
+    found = list(rows)
+    for figure in figures:
+        title = figure.title
+        for row in (row for row in found if row.figure == figure.name):
+            spread = f" ({number(min(row.samples))} – {number(max(row.samples))})" if len(row.samples) > 1 else ""
+            who = f"**{row.subject}**" if row.ours else row.subject
+            goal = target(figure) if row.ours else ""
+            cells = (title, who, number(row.median) + spread, figure.unit, goal, verdict(figure, row), row.note)
+            lines.append(f"| {' | '.join(cells)} |")
+            title = ""
+    return "\n".join(lines) + "\n"
+
+
+def document(machine: Mapping[str, Any], figures: Iterable[Figure], rows: Iterable[Row]) -> dict[str, Any]:
+    """The same for machines, with every sample."""
+    found = list(rows)
+    return {
+        "schema": SCHEMA,
+        "machine": dict(machine),
+        "figures": [
+            {
+                "name": figure.name,
+                "title": figure.title,
+                "unit": figure.unit,
+                "target": figure.target,
+                "more_is_better": figure.more_is_better,
+                "rows": [
+                    {
+                        "subject": row.subject,
+                        "ours": row.ours,
+                        "median": row.median,
+                        "samples": row.samples,
+                        "note": row.note,
+                        "reached": verdict(figure, row) == "yes" if verdict(figure, row) else None,
+                    }
+                    for row in found
+                    if row.figure == figure.name
+                ],
+            }
+            for figure in figures
+        ],
+    }
