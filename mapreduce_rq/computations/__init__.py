@@ -18,6 +18,18 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     # name: (module:class, the line that `mrq compute --help` shows)
     "exp": ("mapreduce_rq.computations.exp:Exp", "e^x by its power series, correct to the last bit or digit"),
     "const": ("mapreduce_rq.computations.const:Const", "pi, e, ln2, zeta3 or catalan to any number of digits"),
+    "sum": ("mapreduce_rq.computations.sum:Sum", "partial sums of 1/n^2, 1/n or Leibniz' series, correctly rounded"),
+    "primes": ("mapreduce_rq.computations.primes:Primes", "how many primes there are up to a number"),
+    "montecarlo": (
+        "mapreduce_rq.computations.montecarlo:MonteCarlo",
+        "pi and other integrals from random samples, with a confidence interval",
+    ),
+    "nqueens": ("mapreduce_rq.computations.nqueens:NQueens", "in how many ways n queens stand on a board"),
+    "wordcount": ("mapreduce_rq.computations.wordcount:WordCount", "how often each word occurs in files"),
+    "mandelbrot": (
+        "mapreduce_rq.computations.mandelbrot:Mandelbrot",
+        "a picture of the Mandelbrot set, and its escape times",
+    ),
 }
 
 UNLISTED = {"function": "mapreduce_rq.computations.function:FunctionComputation"}

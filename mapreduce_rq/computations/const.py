@@ -163,7 +163,7 @@ class Const(Computation[Piece]):
         return More(terms + self._step())
 
     def peek(self, partial: Piece, terms: int) -> Progress | None:
-        if partial.lo != 0:
+        if partial.lo != 0 or not terms:
             return None
         ratio, power = scaled_ratio(partial.t, partial.q)
         value = self.formula.value(math.ldexp(ratio, power))

@@ -135,7 +135,7 @@ class Exp(Computation[Piece]):
         return rounded.outcome(rounded.half_unit(), "proven", self._details(), notes)
 
     def peek(self, partial: Piece, terms: int) -> Progress | None:
-        if partial.lo != 0:
+        if partial.lo != 0 or not terms:
             return None
         try:
             ratio, power = scaled_ratio(partial.t, partial.q)

@@ -252,3 +252,15 @@ def test_laws() -> None:
 def test_bad_reducers(name: str, options: dict[str, object], message: str) -> None:
     with pytest.raises(BadParameter, match=message):
         reducer(name, **options)
+
+
+@pytest.mark.parametrize("spread", [0, 30, 120, 900])
+def test_long_arrays_of_any_spread_are_summed_exactly(spread: int) -> None:
+    rng = np.random.default_rng(spread)
+    values = np.ldexp(rng.normal(size=70_000), rng.integers(-spread, spread + 1, 70_000))
+    made = reducer("sum")
+    numerators = [value.as_integer_ratio() for value in values.tolist()]
+    exact = sum(num * ((1 << 1074) // den) for num, den in numerators)
+    found = made.fold(0, values)
+    assert found.units == exact
+    assert made.fold(0, values.tolist()) == found

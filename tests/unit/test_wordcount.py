@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from mapreduce_rq.computations import wordcount
+from mapreduce_rq.computations.wordcount import WordCount
+from mapreduce_rq.core.computation import TermError
+from mapreduce_rq.errors import BadParameter
+from tests.folding import fold
+
+WORDS = ["alpha", "the", "The", "é", "naïve", "日本", "a", "\N{NO-BREAK SPACE}"] + [str(k) for k in range(300)]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[Path]:
+    """Lines of all lengths and ends, one longer than many blocks, an empty file, bytes that are no text."""
+    rng = random.Random(5)
+    lines = [" ".join(rng.choices(WORDS, k=rng.randint(0, 20))) for _ in range(2000)]
+    first, second, third = (tmp_path / name for name in ("first.txt", "empty.txt", "odd.txt"))
+    first.write_text("".join(line + rng.choice(["\n", "\n\n", "\r\n", "\t\n"]) for line in lines) + "no newline")
+    second.write_bytes(b"")
+    third.write_bytes(b"\xff\xfe odd \n\n" + b"long " * 60_000 + b"\nlast\n")
+    return [first, second, third]
+
+
+def job_of(files: list[Path], **params: object) -> WordCount:
+    made = WordCount.create({"files": os.pathsep.join(map(str, files)), **params})
+    assert isinstance(made, WordCount)
+    return made
+
+
+def by_sort_and_uniq(files: list[Path]) -> dict[bytes, int]:
+    found: Counter[bytes] = Counter()
+    for file in files:
+        text = subprocess.run(
+            "tr -s '[:space:]' '\\n' | sort | uniq -c",
+            shell=True,
+            check=True,
+            capture_output=True,
+            input=file.read_bytes(),
+            env={**os.environ, "LC_ALL": "C"},
+        ).stdout
+        for line in text.splitlines():
+            count, _, word = line.strip().partition(b" ")
+            if word:
+                found[word] += int(count)
+    return found
+
+
+@pytest.mark.parametrize("block", [1, 7, 100, 4096, 65_536])
+def test_words_are_those_of_sort_and_uniq(files: list[Path], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wordcount, "BLOCK", block)
+    monkeypatch.setattr(wordcount, "PIECE", 3 * block + 1)
+    job = job_of(files if block > 7 else [files[0]])
+    _, whole, _ = fold(job, max(1, job.sizes[0] // block // 50), seed=1)
+    assert job.reducer.decode(whole) == {"b": by_sort_and_uniq(files if block > 7 else [files[0]])}
+
+
+def test_the_outcome(files: list[Path]) -> None:
+    outcome, _, _ = fold(job_of(files, top=2), 3)
+    expected = by_sort_and_uniq(files)
+    assert outcome.details == {"words": sum(expected.values()), "distinct": len(expected), "files": 3}
+    assert outcome.value.splitlines()[0] == "60000\tlong"
+    assert len(outcome.value.splitlines()) == 2
+    assert outcome.native["naïve"] == expected["naïve".encode()]
+    assert outcome.native["\\xff\\xfe"] == 1
+
+
+def test_lower_case(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("The the THE\n")
+    assert fold(job_of([path], lower=True))[0].native == Counter(the=3)
+
+
+def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "text"
+    path.write_text("one two\n")
+    job = job_of([path])
+    assert job.params.sizes == "8"
+    path.write_text("one two three\n")
+    with pytest.raises(TermError, match="has 14 bytes, not 8"):
+        job.map(0, 1)
+    again = WordCount.create({"files": str(path), "sizes": job.params.sizes})
+    with pytest.raises(TermError, match="has 14 bytes, not 8"):
+        again.map(0, 1)
+    path.unlink()
+    with pytest.raises(TermError, match="No such file"):
+        again.map(0, 1)
+
+
+@pytest.mark.parametrize("files", ["", "/nowhere/at/all"])
+def test_bad_parameters(files: str) -> None:
+    with pytest.raises(BadParameter, match="wordcount: files: "):
+        WordCount.create({"files": files})
