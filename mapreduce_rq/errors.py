@@ -10,7 +10,7 @@
     │   ├── BrokerDown           no answer, refused, cut: worth another try            exit 69
     │   ├── BrokerFull           out of memory; refused as a whole, worth another try      exit 69
     │   ├── BrokerRefused        wrong password, not a Redis, too old, no permission   exit 69
-    │   ├── ForeignKey           a key under our prefix is not ours
+    │   ├── ForeignKey           a key under our prefix is not ours                    exit 69
     │   └── ServerFailed         the embedded server did not start                     exit 69
     ├── JobError                 the job's own end
     │   ├── JobFailed            a term raised, killed its workers, or gave no number
@@ -81,6 +81,8 @@ class BrokerRefused(BrokerError):
 
 class ForeignKey(BrokerError):
     """A key under our prefix holds a type that we never write."""
+
+    exit_code = 69
 
 
 class ServerFailed(BrokerError):

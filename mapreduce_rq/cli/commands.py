@@ -31,7 +31,11 @@ COMPUTE, WATCH, STEER, SET_UP = "Compute", "Watch", "Steer", "Set up"
 
 COMMANDS = {
     "compute": Behind("compute", "Run a computation and print its result.", COMPUTE),
-    "run": Behind("run", "Run a function of your own over a range, or over lines.", COMPUTE),
+    "run": Behind(
+        "run",
+        "Run a function of your own over a range, or over the lines of a file, and print the folded result.",
+        COMPUTE,
+    ),
     "worker": Behind("worker", "Run workers until told to stop.", COMPUTE),
     "dashboard": Behind("live", "Watch jobs and workers, live.", WATCH),
     "status": Behind("status", "Say how the queue is, or one job.", WATCH),

@@ -32,8 +32,10 @@ def rate(per_second: float) -> str:
 
 def duration(seconds: float) -> str:
     """``0.12 ms``, ``12 ms``, ``3.4 s``, ``2:05``, ``1:02:05``, ``3 d 4 h``."""
+    if seconds < 0.5e-6:
+        return "0 ms"
     if seconds < 0.0995:
-        return f"{seconds * 1000:.2g} ms"
+        return f"{seconds * 1000:.2g} ms" if seconds >= 0.1e-3 else f"{seconds * 1000:.3f} ms"
     if seconds < 9.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
