@@ -41,7 +41,7 @@ from mapreduce_rq.errors import BrokerError, MrqError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.probe import identity
 from mapreduce_rq.runtime.slate import Doing, Slate
-from mapreduce_rq.runtime.worker import Preparer, Stop, Worker, hostname
+from mapreduce_rq.runtime.worker import Preparer, Worker, hostname
 
 log = logging.getLogger("mapreduce_rq.pool")
 
@@ -218,17 +218,11 @@ class Pool:
                 max_tasks=settings.max_tasks,
             )
 
-            def stop(*_: object) -> None:
-                if worker.interruptible or worker.stopping:
-                    worker.stopping = True
-                    raise Stop
-                worker.stopping = True
-
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the supervisor decides
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, stop)
+            signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
             signal.set_wakeup_fd(-1)
             self._wire.close()
             worker.run()

@@ -100,6 +100,7 @@ class Worker:
         self.slate = slate
         self.stopping = False  # finish the task in hand, then leave
         self.interruptible = False  # waiting: Stop may be raised at once
+        self._leaving = False  # giving back what is in hand: to be hurried would only leave it there
         self._nanoseconds = clock.nanoseconds
         self._prepare = prepare
         self._burst = burst
@@ -111,6 +112,13 @@ class Worker:
         self._void_since: dict[str, float] = {}
         self._current = ""  # job written on the slate
         self._warned: set[str] = set()
+
+    def told_to_stop(self) -> None:
+        """A signal handler's word, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
+        at_once = (self.interruptible or self.stopping) and not self._leaving
+        self.stopping = True
+        if at_once:
+            raise Stop
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -198,7 +206,7 @@ class Worker:
 
     def _leave(self) -> None:
         """Give back what is in hand; no attempt is counted. On a dead connection the reaper does it."""
-        self.interruptible = False
+        self._leaving, self.interruptible = True, False
         with contextlib.suppress(MrqError):
             self._recover()
             self.tasks.give_back(self.wid, self._hand)
