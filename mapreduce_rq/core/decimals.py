@@ -38,10 +38,11 @@ class Rounded(NamedTuple):
         self, bound: str | None, bound_kind: BoundKind, details: dict[str, Any], notes: tuple[str, ...]
     ) -> Outcome:
         """As an outcome, with a Decimal for Python."""
-        text = self.text()
+        figures = digits(abs(self.mantissa))  # for a million digits a tenth of a second: once
+        text = self.text(figures)
         return Outcome(
             value=text,
-            number=self.number(),
+            number=self.number(figures),
             bound=bound,
             bound_kind=bound_kind,
             native=decimal.Decimal(text),
@@ -49,15 +50,16 @@ class Rounded(NamedTuple):
             notes=notes,
         )
 
-    def number(self) -> float:
+    def number(self, figures: str | None = None) -> float:
         """The nearest double (of a very long value, that of its first thousand digits)."""
-        dropped = max(self.digits - 1000, 0)
-        return float(f"{digits(self.mantissa // power_of_ten(dropped))}e{self.exponent - self.digits + 1 + dropped}")
+        figures = digits(abs(self.mantissa)) if figures is None else figures
+        size = float(f"{figures[:1000]}e{self.exponent - self.digits + 1 + max(len(figures) - 1000, 0)}")
+        return -size if self.mantissa < 0 else size
 
-    def text(self) -> str:
+    def text(self, figures: str | None = None) -> str:
         """Positional where that needs no padding zeros, else scientific; always with all digits."""
+        figures = (digits(abs(self.mantissa)) if figures is None else figures).rjust(self.digits, "0")
         sign = "-" if self.mantissa < 0 else ""
-        figures = digits(abs(self.mantissa)).rjust(self.digits, "0")
         if 0 <= self.exponent < self.digits:
             point = self.exponent + 1
             return f"{sign}{figures[:point]}.{figures[point:]}" if point < self.digits else f"{sign}{figures}"
@@ -75,7 +77,7 @@ def round_enclosed(fixed: Fixed, exponent: int, wanted: int) -> Rounded | None:
     for guard in GUARDS:
         while True:
             centre, error = fixed(wanted - 1 - exponent + guard)
-            size = _figures(centre, wanted + guard)
+            size = _figures(centre)
             if size == wanted + guard:
                 break
             exponent += size - wanted - guard
@@ -95,7 +97,7 @@ def round_fraction(num: int, den: int, wanted: int) -> Rounded:
         places = wanted - 1 - exponent
         top, bottom = (num * power_of_ten(places), den) if places >= 0 else (num, den * power_of_ten(-places))
         mantissa, rest = divmod(abs(top), bottom)
-        size = _figures(mantissa, wanted)
+        size = _figures(mantissa)
         if size == wanted:
             break
         exponent += size - wanted
@@ -148,14 +150,12 @@ def _carried(mantissa: int, exponent: int, wanted: int) -> Rounded:
     return Rounded(mantissa, exponent, wanted)
 
 
-def _figures(number: int, wanted: int) -> int:
-    """How many digits a number has; only whether they are fewer than, exactly or more than wanted is exact."""
+def _figures(number: int) -> int:
+    """How many digits a number has, 1 if it is zero."""
     number = abs(number)
-    size = math.floor((number.bit_length() - 1) * math.log10(2)) + 1  # at most the number of digits
-    if size > wanted:
-        return size
-    if number >= power_of_ten(wanted):
-        return wanted + 1
-    if number < power_of_ten(wanted - 1):
-        return min(math.ceil(number.bit_length() * math.log10(2)), wanted - 1)
-    return wanted
+    dropped = max(number.bit_length() - 64, 0)
+    size = (math.log10(int(number >> dropped)) if number else 0.0) + dropped * math.log10(2)
+    if abs(size - round(size)) > 1e-6:  # not near a power of ten, so the logarithm tells
+        return math.floor(size) + 1
+    near = round(size)
+    return near + (number >= power_of_ten(near))
