@@ -10,6 +10,8 @@ from __future__ import annotations
 ROUND_TRIPS = 20
 BATCH_SECONDS = 0.005
 """Work per batch at least: on a near server twenty round trips are nothing and the answers would trickle."""
+MAX_BATCH_SECONDS = 2.0
+"""Work per batch at most: one slow round trip, in an outage, must not make a worker hoard minutes of work."""
 MAX_TASKS = 512
 GROWTH = 8
 MEMORY = 0.5
@@ -35,7 +37,7 @@ class Prefetch:
     @property
     def batch_seconds(self) -> float:
         """Work after which to settle what is done."""
-        return max(BATCH_SECONDS, ROUND_TRIPS * self._trip)
+        return min(MAX_BATCH_SECONDS, max(BATCH_SECONDS, ROUND_TRIPS * self._trip))
 
     def want(self, in_hand: int) -> int:
         """How many more to take with so many left in hand."""

@@ -1,0 +1,80 @@
+"""How many tasks a worker takes: enough to hide the way to Redis, no more."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce_rq.core.prefetch import MAX_BATCH_SECONDS, MAX_TASKS, Prefetch
+
+
+def measured(task: float, trip: float, batches: int = 30) -> Prefetch:
+    """A worker that has settled often enough to know both."""
+    prefetch = Prefetch()
+    for _ in range(batches):
+        prefetch.worked(1, task, task)
+        prefetch.settled(trip)
+        prefetch.want(0)
+    return prefetch
+
+
+def test_a_first_task_is_taken_alone() -> None:
+    assert Prefetch().want(0) == 1
+    assert Prefetch().want(1) == 0
+
+
+@pytest.mark.parametrize(
+    ("task", "trip", "want"),
+    [
+        (1.0, 0.0002, 1),  # a long task: nothing is hoarded
+        (0.010, 0.0002, 1),
+        (0.001, 0.0002, 5),  # five milliseconds' worth near by
+        (0.001, 0.020, 400),  # twenty round trips far away
+        (1e-6, 0.0002, MAX_TASKS),
+        (0.010, 5.0, 200),  # two seconds' worth, however slow the way
+    ],
+)
+def test_a_batch_lasts_twenty_round_trips_within_bounds(task: float, trip: float, want: int) -> None:
+    assert measured(task, trip).want(0) == pytest.approx(want, abs=1)
+
+
+def test_what_is_in_hand_is_not_taken_again() -> None:
+    prefetch = measured(0.001, 0.020)
+    assert prefetch.want(0) - prefetch.want(100) == 100
+    assert prefetch.want(1000) == 0
+
+
+def test_it_grows_step_by_step() -> None:
+    prefetch = Prefetch()
+    prefetch.worked(1, 1e-6, 1e-6)
+    prefetch.settled(0.001)
+    assert [prefetch.want(0) for _ in range(4)] == [8, 64, 512, 512]
+
+
+def test_one_outage_does_not_make_it_hoard() -> None:
+    prefetch = measured(0.1, 0.0002)
+    prefetch.settled(30.0)
+    assert prefetch.want(0) * 0.1 <= MAX_BATCH_SECONDS
+
+
+def test_uneven_tasks_count_by_their_longest() -> None:
+    even, uneven = Prefetch(), Prefetch()
+    even.worked(100, 0.1, 0.001)
+    uneven.worked(100, 0.1, 0.08)
+    for prefetch in (even, uneven):
+        prefetch.settled(0.020)
+        for _ in range(4):
+            prefetch.want(0)
+    assert even.want(0) == pytest.approx(400, abs=1)
+    assert uneven.want(0) == pytest.approx(20, abs=1)
+
+
+@given(st.lists(st.tuples(st.floats(1e-9, 100), st.integers(1, 512), st.floats(0, 100)), max_size=20))
+def test_it_never_wants_more_than_the_most_nor_less_than_one(batches: list[tuple[float, int, float]]) -> None:
+    prefetch = Prefetch()
+    for seconds, tasks, trip in batches:
+        prefetch.worked(tasks, seconds, seconds)
+        prefetch.settled(trip)
+        assert 1 <= prefetch.want(0) <= MAX_TASKS
+        assert 0 < prefetch.batch_seconds <= MAX_BATCH_SECONDS
