@@ -1,0 +1,329 @@
+"""The processes of a world: supervisors with their workers, and clients that lead a job or stand by.
+
+The decisions are the real code's: Worker, Pool, Master, Standby. What is made here is only what the kernel does for
+them: forking, telling of deaths, delivering signals, ending.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.ledger import Source
+from mapreduce_rq.core.messages import Codecs, Spec
+from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob, Superseded
+from mapreduce_rq.runtime.master import Ended, Interrupted, Master, Report
+from mapreduce_rq.runtime.pool import TICK_SECONDS, Child, Pool, PoolSettings
+from mapreduce_rq.runtime.slate import Doing, Slate
+from mapreduce_rq.runtime.standby import Standby
+from mapreduce_rq.runtime.worker import Stop, Worker
+from tests.sim.network import Server, SimClock, SimWire
+from tests.sim.scheduler import Actor, Scheduler
+
+FIRST_PID = 1 << 23
+"""Above any pid that Linux gives out: nothing about a real process is found under it."""
+
+
+class SimSlate(Slate):
+    """A slate whose reader lives in virtual time."""
+
+    def __init__(self, clock: SimClock) -> None:
+        super().__init__()
+        self._clock = clock
+        self._since = 0
+
+    def begin(self, lo: int, hi: int, now: int) -> None:
+        super().begin(lo, hi, now)
+        self._since = now
+
+    def read(self) -> Doing:
+        doing = super().read()
+        return doing._replace(seconds=(self._clock.nanoseconds() - self._since) / 1e9 if doing.busy else 0.0)
+
+
+@dataclass
+class Site:
+    """What all processes of a world share."""
+
+    scheduler: Scheduler
+    server: Server
+    keys: Keys
+    codecs: Codecs
+
+
+class SimWorker:
+    """One worker process."""
+
+    def __init__(self, host: Host, pid: int, wid: str, slate: SimSlate, prepare: Callable[[Spec], Any]) -> None:
+        site = host.site
+        self.wire = SimWire(site.server)
+        self.slate = slate
+        self.worker = Worker(wid, Tasks(self.wire, site.keys, site.codecs), host.clock, slate, prepare=prepare)
+        self.actor = Actor(host.scheduler, f"{host.name}.{pid - FIRST_PID}", self.worker.run)
+        self.actor.on_end = lambda _: host.ended(pid)
+
+    def signalled(self) -> None:
+        """As the handler that the pool installs."""
+        if self.actor.dead:
+            return
+        try:
+            self.worker.told_to_stop()
+        except Stop as stop:
+            self.actor.interrupt(stop)
+
+
+class Host(Pool):
+    """A supervisor and its workers on one host."""
+
+    def __init__(
+        self,
+        name: str,
+        site: Site,
+        settings: PoolSettings,
+        clock: SimClock,
+        prepare: Callable[[Spec], Any],
+    ) -> None:
+        super().__init__(settings, clock)
+        self.name = name
+        self.site = site
+        self.scheduler = site.scheduler
+        self.clock: SimClock = clock
+        self.workers: dict[int, SimWorker] = {}
+        self.crashed: list[Actor] = []
+        self.wire = SimWire(site.server)
+        self._host = name
+        self._wire = self.wire  # type: ignore[assignment]
+        self._tasks = Tasks(self.wire, site.keys, site.codecs)
+        self._jobs = Jobs(self.wire, site.keys, site.codecs)
+        self._prepare = prepare
+        self._pids = 0
+        self._news: list[tuple[int, int]] = []  # (pid, status) as waitpid would say
+        self.actor = Actor(self.scheduler, name, self._supervise)
+
+    # -- the supervisor's process ----------------------------------------------------------------------------------
+
+    def _supervise(self) -> None:
+        """As Pool.run, without its signals."""
+        self._spawn_missing()
+        while self._children or self._buried or not self._over():
+            if not self._news:
+                self.scheduler.actor().sleep(TICK_SECONDS)
+            self._bury()
+            self._enforce()
+            self._report()
+            if not self._over():
+                self._spawn_missing()
+            if self._over() and not self._children and not self._connected:
+                break
+        self.wire.close()
+
+    def _spawn(self) -> None:
+        self._pids += 1
+        pid = FIRST_PID + self._pids
+        slate = SimSlate(self.clock)
+        wid = f"{self._host}:{pid}:{self.clock.random(8).hex()}"
+        self._children[pid] = Child(wid, pid, slate, self.clock.now())
+        self._beat_at = 0.0
+        self.workers[pid] = SimWorker(self, pid, wid, slate, self._prepare)
+
+    def _bury(self) -> None:
+        news, self._news = self._news, []
+        for pid, status in news:
+            child = self._children.pop(pid, None)
+            if child is not None:
+                self._died(child, status)
+
+    def _kill(self, child: Child, why: str) -> None:
+        child.why = child.why or why
+        self.kill_worker(child.pid)
+
+    def _tell(self, child: Child) -> None:
+        child.told += 1
+        worker = self.workers.get(child.pid)
+        if worker is None:
+            return  # dead, and not yet waited for
+        if child.stopped:
+            child.stopped = False
+            worker.actor.resume()
+        self.scheduler.at(0, worker.signalled)
+
+    # -- the kernel ------------------------------------------------------------------------------------------------
+
+    def ended(self, pid: int) -> None:
+        """A worker's own end."""
+        worker = self.workers.pop(pid)
+        if worker.actor.error is not None:
+            self.crashed.append(worker.actor)
+        self._heard(pid, 0 if worker.actor.error is None else 70 << 8)
+
+    def _heard(self, pid: int, status: int) -> None:
+        """SIGCHLD wakes the supervisor."""
+        self._news.append((pid, status))
+        self.scheduler.at(0.001, self._woken)
+
+    def _woken(self) -> None:
+        # A select is cut short by the signal; a request that is under way is not.
+        if self.wire.connection is None or self.wire.connection.asked is None:
+            self.actor.wake(self.actor.ticket())
+
+    def kill_worker(self, pid: int, *, power: bool = False) -> None:
+        """SIGKILL, or the end of its host."""
+        worker = self.workers.pop(pid, None)
+        if worker is None:
+            return
+        worker.actor.kill()
+        if power:
+            worker.wire.lose_power()
+        else:
+            worker.wire.close()
+            self._heard(pid, signal.SIGKILL)
+
+    def stop_worker(self, pid: int, *, resume: bool) -> None:
+        """SIGSTOP or SIGCONT, of which the supervisor hears."""
+        worker, child = self.workers.get(pid), self._children.get(pid)
+        if worker is None or child is None:
+            return
+        child.stopped = not resume
+        if resume:
+            worker.actor.resume()
+        else:
+            worker.actor.pause()
+
+    def tell(self, pid: int) -> None:
+        """TERM to one worker, by its supervisor."""
+        if pid in self._children:
+            self._tell(self._children[pid])
+
+    def drain(self) -> None:
+        """TERM to the supervisor."""
+        self._stopping += 1
+        for child in list(self._children.values()):
+            self._tell(child)
+
+    @property
+    def stays(self) -> bool:
+        """Whether it has not been told to stop."""
+        return self.size > 0 and not self._over()
+
+    def actors(self) -> list[Actor]:
+        """The supervisor and its workers."""
+        return [self.actor, *(worker.actor for worker in self.workers.values())]
+
+    def lose(self) -> None:
+        """The host is gone: power, or the network for ever."""
+        for pid in list(self.workers):
+            self.kill_worker(pid, power=True)
+        self.actor.kill()
+        self.wire.lose_power()
+
+
+class ClientProcess:
+    """`mrq compute` or `mrq resume`: leads one job, or stands by until its master is gone."""
+
+    def __init__(
+        self,
+        name: str,
+        site: Site,
+        spec: Spec,
+        *,
+        clock: SimClock,
+        make: Callable[[], Computation[Any]],
+        on_end: Callable[[ClientProcess, Ended | None], None],
+        source: Source | None = None,
+        submits: bool,
+    ) -> None:
+        self.name = name
+        self.scheduler = site.scheduler
+        self.spec = spec
+        self.clock = clock
+        self.wire = SimWire(site.server)
+        self.jobs = Jobs(self.wire, site.keys, site.codecs)
+        self.master: Master | None = None
+        self.submitted = not submits
+        self._make = make
+        self._source = source
+        self._on_end = on_end
+        self.actor = Actor(self.scheduler, name, self._lead if submits else self._follow)
+        self.actor.on_end = lambda _: self.wire.close()
+
+    # -- what an observer hears ------------------------------------------------------------------------------------
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """Make the report, as a progress bar would."""
+        report()
+
+    def noticed(self, text: str) -> None:
+        """Into the trace."""
+        if self.scheduler.listen:
+            self.scheduler.say(f"{self.name:>8} notices: {text}")
+
+    # -- its life --------------------------------------------------------------------------------------------------
+
+    def _new_master(self) -> Master:
+        self.master = Master(self.jobs, self.clock, self.spec, self._make(), self, source=self._source)
+        return self.master
+
+    def _lead(self) -> None:
+        master = self._new_master()
+        while True:
+            try:
+                self.wire.connect()
+                master.submit()
+                break
+            except (BrokerDown, BrokerFull):
+                self.clock.sleep(0.5)
+        self.submitted = True
+        self._go_on(master)
+
+    def _go_on(self, master: Master) -> None:
+        try:
+            self._on_end(self, master.run())
+        except Superseded:
+            self._follow()
+
+    def _follow(self) -> None:
+        while True:
+            self.master = None
+            try:
+                state = Standby(self.jobs, self.clock, self.spec.job, self).wait()
+            except NoSuchJob:
+                self._on_end(self, None)
+                return
+            assert state is not None
+            if state.state != "running":
+                self._on_end(self, Ended(state.state, state.record or {}, None))
+                return
+            master = self._new_master()
+            try:
+                master.take_over(state)
+            except Superseded:
+                continue
+            except (BrokerDown, BrokerFull):
+                self.clock.sleep(0.5)
+                continue
+            self._go_on(master)
+            return
+
+    def interrupt(self) -> None:
+        """Ctrl-C or TERM: let go of the job."""
+        if self.master is None:
+            self.kill()
+            return
+        try:
+            self.master.interrupt()
+        except Interrupted as error:
+            self.actor.interrupt(error)
+
+    def kill(self, *, power: bool = False) -> None:
+        """SIGKILL, or the end of its host."""
+        self.actor.kill()
+        if power:
+            self.wire.lose_power()
+        else:
+            self.wire.close()

@@ -1,0 +1,174 @@
+"""Computations whose value shows every lost, doubled or misplaced term, and the oracle that knows the right one.
+
+A partial is three numbers: how many terms, the sum of a hash of each, and a fingerprint. Under the commutative law the
+fingerprint is the sum of powers ``B**k``; under the ordered law it is the polynomial whose digits are the terms in
+their order, which only the right order gives.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from mapreduce_rq.core.computation import Computation, More, Outcome, TermError
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducer import Law, Reducer
+
+P = (1 << 61) - 1
+BASE = 1_000_003
+MASK = (1 << 64) - 1
+
+Partial = tuple[int, int, int]
+ZERO: Partial = (0, 0, 0)
+
+
+def hashed(k: int) -> int:
+    """Sixty-four bits that look random (the finaliser of splitmix64)."""
+    z = (k + 0x9E3779B97F4A7C15) & MASK
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK
+    return z ^ (z >> 31)
+
+
+class SumOfTerms(Reducer[Partial]):
+    """Commutative: count, sum of hashes, sum of powers."""
+
+    name: ClassVar[str] = "sim-sum"
+    law: ClassVar[Law] = Law.COMMUTATIVE
+
+    def zero(self) -> Partial:
+        return ZERO
+
+    def merge(self, left: Partial, right: Partial) -> Partial:
+        return left[0] + right[0], (left[1] + right[1]) & MASK, (left[2] + right[2]) % P
+
+    def encode(self, partial: Partial) -> bytes:
+        return struct.pack("<QQQ", *partial)
+
+    def decode(self, data: bytes) -> Partial:
+        if len(data) != 24:
+            raise ValueError(f"{len(data)} bytes are not a partial")
+        count, total, power = struct.unpack("<QQQ", data)
+        return count, total, power
+
+
+class RowOfTerms(SumOfTerms):
+    """Ordered: count, sum of hashes, and the terms' hashes as digits of a number to the base ``BASE``."""
+
+    name: ClassVar[str] = "sim-row"
+    law: ClassVar[Law] = Law.ORDERED
+
+    def merge(self, left: Partial, right: Partial) -> Partial:
+        row = (left[2] * pow(BASE, right[0], P) + right[2]) % P
+        return left[0] + right[0], (left[1] + right[1]) & MASK, row
+
+
+class TestParams(Params, frozen=True, kw_only=True):
+    """Parameters of the computation."""
+
+    __test__ = False
+    terms: int
+    ordered: bool = False
+    first: int | None = None  # terms asked for at first; ``finish`` then wants the rest
+    lazy: bool = False  # terms come as items, from a source
+    raising: list[int] = []  # noqa: RUF012  # msgspec copies it
+
+
+Spend = Callable[[int, int], None]
+
+
+class SimComputation(Computation[Partial]):
+    """Terms that cost virtual time (``spend``), and some of which raise."""
+
+    name: ClassVar[str] = "sim"
+    summary: ClassVar[str] = "counts its terms in three ways"
+    Params: ClassVar[type[Params]] = TestParams
+
+    def __init__(self, params: TestParams, spend: Spend | None = None) -> None:
+        super().__init__(params)
+        self.terms = params.terms
+        self.raising = frozenset(params.raising)
+        self.reducer = RowOfTerms() if params.ordered else SumOfTerms()
+        self.total = None if params.lazy else params.first or params.terms
+        self._spend = spend
+
+    def map(self, lo: int, hi: int) -> Partial:
+        if not 0 <= lo < hi <= self.terms:
+            raise AssertionError(f"asked for [{lo}, {hi}) of {self.terms}")
+        bad = min((k for k in self.raising if lo <= k < hi), default=None)
+        if self._spend is not None:
+            self._spend(lo, hi if bad is None else bad + 1)
+        if bad is not None:
+            raise TermError(bad, "it had to") from ValueError(f"term {bad} will not")
+        return fold(range(lo, hi), ordered=self.params.ordered)
+
+    def map_body(self, lo: int, hi: int, body: bytes) -> Partial:
+        if body != items(lo, hi):
+            raise AssertionError(f"wrong items for [{lo}, {hi})")
+        return self.map(lo, hi)
+
+    def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
+        return body[8 * (lo - at) : 8 * (hi - at)]
+
+    def finish(self, partial: Partial, terms: int) -> Outcome | More:
+        if self.params.first and terms < self.terms:
+            return More(self.terms)
+        return Outcome(value=text_of(partial), native=partial)
+
+
+def items(lo: int, hi: int) -> bytes:
+    """What a source gives for these terms."""
+    return b"".join(struct.pack("<Q", hashed(k)) for k in range(lo, hi))
+
+
+def fold(terms: Iterable[int], *, ordered: bool) -> Partial:
+    """The partial of some terms, the slow and obvious way."""
+    count = total = power = 0
+    for k in terms:
+        count += 1
+        total += hashed(k)
+        power = (power * BASE + hashed(k)) % P if ordered else (power + pow(BASE, k, P)) % P
+    return count, total & MASK, power
+
+
+def text_of(partial: Partial) -> str:
+    """The value as text."""
+    return ":".join(map(str, partial))
+
+
+class Oracle:
+    """Knows the fold of any set of terms, by prefix sums."""
+
+    def __init__(self, terms: int, *, ordered: bool) -> None:
+        self.terms = terms
+        self.ordered = ordered
+        self._sums = [0]
+        self._powers = [0]
+        for k in range(terms):
+            self._sums.append(self._sums[-1] + hashed(k))
+            if ordered:
+                self._powers.append((self._powers[-1] * BASE + hashed(k)) % P)
+            else:
+                self._powers.append((self._powers[-1] + pow(BASE, k, P)) % P)
+
+    def span(self, lo: int, hi: int) -> Partial:
+        """The fold of ``[lo, hi)``."""
+        if self.ordered:
+            power = (self._powers[hi] - self._powers[lo] * pow(BASE, hi - lo, P)) % P
+        else:
+            power = (self._powers[hi] - self._powers[lo]) % P
+        return hi - lo, (self._sums[hi] - self._sums[lo]) & MASK, power
+
+    def runs(self, runs: Iterable[tuple[int, int]], without: Iterable[int] = ()) -> Partial:
+        """The fold of these spans in order, but for some terms."""
+        left_out = set(without)
+        reducer: Reducer[Any] = RowOfTerms() if self.ordered else SumOfTerms()
+        whole = ZERO
+        for lo, hi in runs:
+            at = lo
+            for k in sorted(k for k in left_out if lo <= k < hi):
+                whole = reducer.merge(whole, self.span(at, k))
+                at = k + 1
+            whole = reducer.merge(whole, self.span(at, hi))
+        return whole

@@ -1,0 +1,320 @@
+"""What can go wrong, by name. Each happens to a world at one moment; what it picks is up to the world's own chance."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.core.messages import Codecs, Task
+from mapreduce_rq.errors import BrokerError, NoSuchJob
+from mapreduce_rq.runtime.cancel import cancel as cancel_job
+from tests.sim.actors import ClientProcess, Host
+from tests.sim.model import Stream
+from tests.sim.network import SimClock, SimWire
+from tests.sim.scheduler import Actor
+
+if TYPE_CHECKING:
+    from tests.sim.world import World  # it imports us
+
+T = TypeVar("T")
+Fault = Callable[["World"], None]
+FAULTS: dict[str, Fault] = {}
+
+COMMON = (
+    *("kill_worker", "kill_worker", "lose_host", "pause_worker", "pause_supervisor", "pause_host", "term_worker"),
+    *("start_host", "drain_host", "kill_master", "kill_master", "pause_master", "stop_master", "start_client"),
+    *("restart", "failover", "failover", "rewind", "stall", "full", "cut", "cut", "lose_queue", "lose_hand"),
+    *("lose_workers", "lose_masters", "lose_jobs", "lose_replies", "flush", "junk", "double_task", "replay_reply"),
+    *("replay_task", "clock"),
+)
+"""What a world may have by chance; twice means more often."""
+OF_MASTERS = {"kill_master", "stop_master", "pause_master", "start_client"}
+
+
+def fault(happen: Fault) -> Fault:
+    """List a fault under its function's name."""
+    FAULTS[happen.__name__] = happen
+    return happen
+
+
+def pick(world: World, row: list[T]) -> T | None:
+    """One of them, if there is any."""
+    return world.rng.choice(row) if row else None
+
+
+# -- workers and hosts ---------------------------------------------------------------------------------------------
+
+
+def a_host(world: World) -> Host | None:
+    """A host that runs."""
+    return pick(world, world.live_hosts())
+
+
+def a_worker(world: World) -> tuple[Host, int] | None:
+    """A worker that runs: its host and pid."""
+    return pick(world, [(host, pid) for host in world.live_hosts() for pid in host.workers])
+
+
+def pause_actor(world: World, actor: Actor, seconds: float) -> None:
+    """SIGSTOP, of which nobody hears, and SIGCONT."""
+    world.say(f"!! pause {actor.name} {seconds:.1f} s")
+    actor.pause()
+    world.paused.append(actor)
+    world.scheduler.at(seconds, actor.resume)
+
+
+@fault
+def kill_worker(world: World) -> None:
+    if found := a_worker(world):
+        host, pid = found
+        world.say(f"!! kill {host.workers[pid].actor.name}")
+        host.kill_worker(pid)
+
+
+@fault
+def lose_host(world: World) -> None:
+    """Its power, or its network for ever: nobody writes an obituary."""
+    if host := a_host(world):
+        world.say(f"!! lose {host.name}")
+        size = host.size
+        host.lose()
+        if world.rng.random() < 0.7:
+            world.scheduler.at(world.rng.uniform(1, 30), world.start_host, max(1, size))
+
+
+@fault
+def pause_worker(world: World) -> None:
+    if found := a_worker(world):
+        host, pid = found
+        seconds = world.rng.choice([1, 8, 25, 60]) * world.rng.random()
+        world.say(f"!! stop {host.workers[pid].actor.name} {seconds:.1f} s")
+        host.stop_worker(pid, resume=False)
+        world.scheduler.at(seconds, lambda: host.stop_worker(pid, resume=True))
+
+
+@fault
+def pause_supervisor(world: World) -> None:
+    if host := a_host(world):
+        pause_actor(world, host.actor, world.rng.choice([5, 25, 60]) * world.rng.random())
+
+
+@fault
+def pause_host(world: World) -> None:
+    if host := a_host(world):
+        seconds = world.rng.choice([5, 25, 60]) * world.rng.random()
+        for actor in host.actors():
+            pause_actor(world, actor, seconds)
+
+
+@fault
+def term_worker(world: World) -> None:
+    if found := a_worker(world):
+        host, pid = found
+        world.say(f"!! term {host.workers[pid].actor.name}")
+        host.tell(pid)
+
+
+@fault
+def start_host(world: World) -> None:
+    if len(world.live_hosts()) < 4:
+        world.say("!! start a host")
+        world.start_host(world.rng.randint(1, 3))
+
+
+@fault
+def drain_host(world: World) -> None:
+    if host := a_host(world):
+        world.say(f"!! drain {host.name}")
+        host.drain()
+
+
+@fault
+def clock(world: World) -> None:
+    if host := a_host(world):
+        host.clock.skew += world.rng.choice([-1, 1]) * 10 ** world.rng.uniform(-1, 5)
+        world.say(f"!! the wall clock of {host.name} jumps")
+
+
+# -- masters and standbys ------------------------------------------------------------------------------------------
+
+
+def a_client(world: World) -> ClientProcess | None:
+    """A client that may die: a job must not be lost before it was there."""
+    return pick(world, [client for client in world.clients if not client.actor.dead and client.submitted])
+
+
+@fault
+def kill_master(world: World) -> None:
+    if client := a_client(world):
+        world.say(f"!! kill {client.name}")
+        client.kill(power=world.rng.random() < 0.3)
+
+
+@fault
+def pause_master(world: World) -> None:
+    if client := a_client(world):
+        pause_actor(world, client.actor, world.rng.choice([2, 15, 60]) * world.rng.random())
+
+
+@fault
+def stop_master(world: World) -> None:
+    if client := a_client(world):
+        world.say(f"!! interrupt {client.name}")
+        client.interrupt()
+
+
+@fault
+def start_client(world: World) -> None:
+    spec = pick(world, [spec for spec in world.specs if not spec.lazy and world.state(spec.job)])
+    if spec and sum(not client.actor.dead for client in world.clients) < 4:
+        world.say(f"!! somebody resumes {spec.job}")
+        world.start_client(spec)
+
+
+@fault
+def cancel(world: World) -> None:
+    job = world.rng.choice(world.jobs)
+    job.may_be_cancelled = True
+    world.say(f"!! cancel {job.name}")
+    wire = SimWire(world.server)
+    clock = SimClock(world.scheduler)
+
+    def body() -> None:
+        with contextlib.suppress(BrokerError, NoSuchJob):
+            wire.connect()
+            cancel_job(Jobs(wire, world.keys, world.codecs), clock, job.name, now=world.rng.random() < 0.5)
+        wire.close()
+
+    Actor(world.scheduler, "cancel", body)
+
+
+# -- the server ----------------------------------------------------------------------------------------------------
+
+
+@fault
+def restart(world: World) -> None:
+    world.server.restart(world.rng.choice([0.05, 1, 8]) * world.rng.random())
+
+
+@fault
+def failover(world: World) -> None:
+    """To a replica that lags behind and whose clock is another."""
+    size = len(world.server.model.history)
+    back = min(size - 1, int(world.rng.choice([2, 10, 60, 300]) * world.rng.random()))
+    skew = int(world.rng.choice([0, 5, -5, -3000, 100_000, -100_000]) * world.rng.random())
+    world.server.restart(world.rng.choice([0.05, 1, 8]) * world.rng.random(), index=size - 1 - back, skew_ms=skew)
+
+
+@fault
+def rewind(world: World) -> None:
+    """To any state that ever was."""
+    size = len(world.server.model.history)
+    skew = int(world.rng.choice([0, -100_000, -10_000_000]) * world.rng.random())
+    world.server.restart(world.rng.random(), index=world.rng.randrange(size), skew_ms=skew)
+
+
+@fault
+def stall(world: World) -> None:
+    world.server.stall(world.rng.choice([1, 6, 25]) * world.rng.random())
+
+
+@fault
+def full(world: World) -> None:
+    seconds = world.rng.choice([1, 6, 40]) * world.rng.random()
+    world.say(f"!! full for {seconds:.1f} s")
+    world.server.model.full = True
+    world.scheduler.at(seconds, world.server.have_room)
+
+
+@fault
+def cut(world: World) -> None:
+    if connection := pick(world, world.server.connections()):
+        world.server.cut(connection)
+
+
+# -- the data ------------------------------------------------------------------------------------------------------
+
+
+@fault
+def lose_queue(world: World) -> None:
+    world.server.fault("lose the queue", ("DEL", world.keys.queue))
+
+
+@fault
+def lose_hand(world: World) -> None:
+    prefix = world.keys.in_flight("").encode()
+    if key := pick(world, sorted(key for key in world.server.model.now.keys if key.startswith(prefix))):
+        world.server.fault(f"lose {key.decode()}", ("DEL", key))
+
+
+@fault
+def lose_workers(world: World) -> None:
+    world.server.fault("lose the workers", ("DEL", world.keys.workers))
+
+
+@fault
+def lose_masters(world: World) -> None:
+    world.server.fault("lose the masters", ("DEL", world.keys.masters))
+
+
+@fault
+def lose_jobs(world: World) -> None:
+    world.server.fault("lose the list of jobs", ("DEL", world.keys.jobs))
+
+
+@fault
+def lose_replies(world: World) -> None:
+    job = world.rng.choice(world.jobs)
+    world.server.fault(f"lose the replies of {job.name}", ("DEL", world.keys.replies(job.name)))
+
+
+@fault
+def flush(world: World) -> None:
+    world.server.fault("FLUSHALL", ("FLUSHALL",))
+
+
+@fault
+def junk(world: World) -> None:
+    """Somebody who has no key writes where only we should."""
+    rng, keys = world.rng, world.keys
+    short = rng.randbytes(rng.choice([0, 1, 2, 30]))
+    unsigned = Codecs("sim").task.seal(Task("sim-0", 0, 1))
+    item = rng.choice([short, unsigned, b"\0\0", b"\xff" * 40])
+    end = rng.choice(["LPUSH", "RPUSH"])
+    place = rng.choice(["queue", "hand", "replies", "odd replies", "workers"])
+    if place == "queue":
+        world.server.fault("junk in the queue", (end, keys.queue, item))
+    elif place == "hand":
+        if found := a_worker(world):
+            host, pid = found
+            world.server.fault("junk in a hand", (end, keys.in_flight(host.workers[pid].worker.wid), item))
+    elif place == "workers":
+        world.server.fault("junk among the workers", ("HSET", keys.workers, item or b"x", short))
+    else:
+        stream = keys.replies(rng.choice(world.jobs).name)
+        name = b"a" if place == "replies" else b"?"
+        world.server.fault("junk among the replies", ("XADD", stream, "NOMKSTREAM", "*", name, item))
+
+
+@fault
+def double_task(world: World) -> None:
+    waiting = world.server.model.now.keys.get(world.keys.queue.encode(), ())
+    if isinstance(waiting, tuple) and not isinstance(waiting, Stream) and waiting:
+        world.server.fault("double a task", ("LPUSH", world.keys.queue, world.rng.choice(waiting)))
+
+
+@fault
+def replay_task(world: World) -> None:
+    """One that was pushed once, in whatever history."""
+    if item := pick(world, world.sealed["task"]):
+        world.server.fault("replay a task", ("LPUSH", world.keys.queue, item))
+
+
+@fault
+def replay_reply(world: World) -> None:
+    """One that was given once, perhaps to another job."""
+    if item := pick(world, world.sealed["reply"]):
+        stream = world.keys.replies(world.rng.choice(world.jobs).name)
+        world.server.fault("replay a reply", ("XADD", stream, "NOMKSTREAM", "*", "a", item))

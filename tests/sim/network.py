@@ -1,0 +1,485 @@
+"""The server that holds the model, the ways to it, and all that can go wrong between.
+
+A request travels, is done in one atomic step or several, and its answer travels back. On the way the request or the
+answer can be lost, or the request can arrive after its sender has given up. The server can be down, stall, restart,
+fail over to an earlier state with another clock, run out of memory; a dead client's blocking pop may go on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import redis
+
+from mapreduce_rq.broker.connection import ANSWER_SECONDS, Endpoint
+from mapreduce_rq.broker.wire import Argument, Command, Script, translate
+from mapreduce_rq.errors import BrokerDown
+from mapreduce_rq.runtime.clock import Clock
+from tests.sim.model import OOM, Model, Refusal, Snapshot, encoded
+from tests.sim.scheduler import Actor, Scheduler
+
+ENDPOINT = Endpoint(host="sim")
+EPOCH = 1_750_000_000.0
+"""Unix time of the start of every world."""
+
+
+class Request(NamedTuple):
+    """What a wire asks for."""
+
+    how: str  # call | pipeline | transaction | script
+    commands: tuple[Command, ...]  # of a script: one, of its keys and its arguments
+    name: str = ""  # of a script
+
+    def __str__(self) -> str:
+        if self.how == "script":
+            keys, arguments = self.commands
+            return f"{self.name} {shown(keys[:1])} {shown(arguments[:4])} +{max(0, len(arguments) - 4)}"
+        return f"{self.how if self.how != 'call' else ''} {' ; '.join(shown(command) for command in self.commands[:4])}"
+
+
+def shown(words: Sequence[Argument]) -> str:
+    """Words for the trace, each cut short."""
+    texts = (word if isinstance(word, str) else repr(word) if isinstance(word, bytes) else str(word) for word in words)
+    return " ".join(text if len(text) < 40 else text[:24] + "…" + text[-8:] for text in texts)
+
+
+@dataclass(eq=False)
+class Connection:
+    """Both ends of one."""
+
+    actor: Actor
+    number: int
+    client: bool = True  # its client listens
+    server: bool = True  # its server listens
+    reset: bool = False  # the server it led to is no more
+    asked: Reply | None = None  # the question under way
+
+
+@dataclass(eq=False)
+class Reply:
+    """Where an answer goes."""
+
+    connection: Connection
+    ticket: int
+    sent: float
+    lost: bool = False
+
+
+@dataclass(eq=False)
+class Parked:
+    """A client that waits at the server."""
+
+    connection: Connection
+    reply: Reply | None
+    command: Command
+    key: bytes
+    gone: bool = False
+
+
+@dataclass
+class Weather:
+    """How bad the ways are now."""
+
+    latency: float = 0.0005
+    spread: float = 0.0  # share of messages that take up to a hundred times as long
+    lost: float = 0.0  # share of requests
+    answer_lost: float = 0.0
+    late: float = 0.0  # share of requests that arrive after their sender gave up
+    ghost: float = 0.0  # share of dead clients' pops that go on
+
+
+OnStep = Callable[[Snapshot, Snapshot, Request | str], None]
+
+
+class Server:
+    """The model behind a network."""
+
+    def __init__(self, scheduler: Scheduler, on_step: OnStep, *, refuses_parked_pops_when_full: bool) -> None:
+        self.scheduler = scheduler
+        self.model = Model()
+        self.weather = Weather()
+        self.on_step = on_step
+        self.skew_ms = 0
+        self.steps = 0
+        self.late = 0  # requests under way whose senders have given up
+        self._refuses_parked = refuses_parked_pops_when_full
+        self._up = True
+        self._stalled_until = 0.0
+        self._backlog: list[tuple[Connection, Request, Reply | None]] = []
+        self._parked: dict[bytes, list[Parked]] = {}
+        self._connections: list[Connection] = []
+        self._count = 0
+
+    # -- the clients' side -----------------------------------------------------------------------------------------
+
+    def connect(self) -> Connection:
+        """A new connection, from an actor. Raises BrokerDown."""
+        actor = self.scheduler.actor()
+        actor.sleep(self._latency())
+        if self._up and self.scheduler.now < self._stalled_until and self._loses(0.5):
+            actor.sleep(3.0)
+            raise BrokerDown("sim: no answer to a connect")
+        if not self._up or self._loses(self.weather.lost):
+            raise BrokerDown("sim: connection refused")
+        self._count += 1
+        made = Connection(actor, self._count)
+        self._connections.append(made)
+        return made
+
+    def ask(self, connection: Connection, request: Request) -> Any:
+        """The answer to a request, from an actor; a Refusal is an answer. Raises BrokerDown."""
+        scheduler, weather, actor = self.scheduler, self.weather, connection.actor
+        reply = Reply(connection, actor.ticket(), scheduler.now)
+        connection.asked = reply
+        if not connection.server:
+            scheduler.at(self._latency(), self._fail, reply)
+        elif self._loses(weather.lost):
+            self._say(connection, f"LOST {request}")
+            connection.server = False
+            scheduler.at(self._patience(), self._fail, reply)
+        elif self._loses(weather.late):
+            patience = self._patience()
+            self._say(connection, f"LATE {request}")
+            scheduler.at(patience, self._fail, reply)
+            scheduler.at(patience + 20 * scheduler.rng.random() ** 2, self._arrive_late, connection, request)
+            self.late += 1
+        else:
+            reply.lost = self._loses(weather.answer_lost)
+            scheduler.at(self._latency(), self._arrive, connection, request, reply)
+        try:
+            return actor.wait()
+        finally:
+            connection.asked = None
+
+    def hang_up(self, connection: Connection, *, silently: bool = False) -> None:
+        """The client is gone; ``silently``: nobody tells the server, as when a host loses its power."""
+        connection.client = False
+        connection.asked = None
+        if not silently and not self._loses(self.weather.ghost):
+            self.scheduler.at(self._latency(), self._unpark, connection)
+
+    def _fail(self, reply: Reply) -> None:
+        reply.connection.server = False
+        reply.connection.actor.wake(reply.ticket, None, BrokerDown("sim: connection lost"))
+
+    def _latency(self) -> float:
+        rng, weather = self.scheduler.rng, self.weather
+        base = weather.latency * (0.5 + rng.random())
+        return base * 100 * rng.random() if weather.spread and rng.random() < weather.spread else base
+
+    def _patience(self) -> float:
+        """How long a client takes to see that nothing comes: at once by a reset, or at its time limit."""
+        return self._latency() if self.scheduler.rng.random() < 0.6 else ANSWER_SECONDS
+
+    def _loses(self, share: float) -> bool:
+        return share > 0 and self.scheduler.rng.random() < share
+
+    # -- the server's side -----------------------------------------------------------------------------------------
+
+    @property
+    def now_ms(self) -> int:
+        """The server's clock."""
+        return int((EPOCH + self.scheduler.now) * 1000) + self.skew_ms
+
+    def _arrive(self, connection: Connection, request: Request, reply: Reply | None) -> None:
+        if connection.reset or (reply is not None and not connection.server):
+            return
+        if self.scheduler.now < self._stalled_until:
+            self._backlog.append((connection, request, reply))
+            if reply is not None:
+                self.scheduler.at(max(0.0, reply.sent + ANSWER_SECONDS - self.scheduler.now), self._give_up, reply)
+            return
+        self._execute(connection, request, reply)
+
+    def _arrive_late(self, connection: Connection, request: Request) -> None:
+        self.late -= 1
+        self._arrive(connection, request, None)
+
+    def _give_up(self, reply: Reply) -> None:
+        if reply.connection.asked is reply:
+            self._fail(reply)
+
+    def _execute(self, connection: Connection, request: Request, reply: Reply | None) -> None:
+        model, now_ms = self.model, self.now_ms
+        answer: Any
+        try:
+            if request.how == "call":
+                command = request.commands[0]
+                answer = self._step(request, partial(model.call, command, now_ms))
+                if answer is None and _blocks(command):
+                    self._park(connection, command, reply)
+                    return
+            elif request.how == "script":
+                keys, arguments = request.commands
+                answer = self._step(request, partial(model.script, request.name, keys, arguments, now_ms))
+            elif request.how == "transaction":
+                answer = self._step(request, partial(model.transaction, request.commands, now_ms))
+                answer = next((item for item in answer if isinstance(item, Refusal)), answer)
+            else:
+                answer = self._pipeline(connection, request, reply)
+                if answer is None:
+                    return
+        except Refusal as error:
+            answer = error
+        if self.scheduler.listen:
+            self._say(connection, f"{request} -> {_brief(answer)}{' (answer lost)' if reply and reply.lost else ''}")
+        self._answer(reply, answer)
+        self._serve()
+
+    def _pipeline(self, connection: Connection, request: Request, reply: Reply | None) -> Any:
+        """Each command is a step of its own; the connection can break between two."""
+        answers: list[Any] = []
+        for command in request.commands:
+            if answers and self._loses(self.weather.lost):
+                self._say(connection, f"CUT {request}")
+                self._cut(connection)
+                return None
+            try:
+                answers.append(self._step(request, partial(self.model.call, command, self.now_ms)))
+            except Refusal as error:
+                answers.append(error)
+        return next((item for item in answers if isinstance(item, Refusal)), answers)
+
+    def _step(self, request: Request | str, act: Callable[[], Any]) -> Any:
+        before = self.model.now
+        try:
+            return act()
+        finally:
+            self.steps += 1
+            if self.model.now is not before:
+                self.on_step(before, self.model.now, request)
+
+    def _answer(self, reply: Reply | None, answer: Any) -> None:
+        if reply is None or not reply.connection.client:
+            return
+        if reply.lost:
+            reply.connection.server = False
+            self.scheduler.at(self._patience(), self._fail, reply)
+        else:
+            self.scheduler.at(self._latency(), reply.connection.actor.wake, reply.ticket, answer)
+
+    # -- who waits at the server -----------------------------------------------------------------------------------
+
+    def _park(self, connection: Connection, command: Command, reply: Reply | None) -> None:
+        if command[0] == "BLMOVE":
+            key, seconds = encoded(command[1]), float(command[5])
+        else:
+            key, seconds = encoded(command[-2]), float(command[command.index("BLOCK") + 1]) / 1000
+        parked = Parked(connection, reply, command, key)
+        self._parked.setdefault(key, []).append(parked)
+        if not connection.client:  # it hung up before its request came in: the server reads the end of it next
+            self.scheduler.at(self._latency(), self._unpark, connection)
+        self.scheduler.at(seconds, self._time_out, parked)
+
+    def _time_out(self, parked: Parked) -> None:
+        if self.scheduler.now < self._stalled_until:
+            self.scheduler.at(self._stalled_until - self.scheduler.now, self._time_out, parked)
+        elif not parked.gone:
+            self._drop(parked)
+            self._answer(parked.reply, None)
+
+    def _unpark(self, connection: Connection) -> None:
+        for row in list(self._parked.values()):
+            for parked in list(row):
+                if parked.connection is connection:
+                    self._drop(parked)
+
+    def _drop(self, parked: Parked) -> None:
+        parked.gone = True
+        row = self._parked[parked.key]
+        row.remove(parked)
+        if not row:
+            del self._parked[parked.key]
+
+    def _serve(self) -> None:
+        """Give those who wait what has come, in the order they came; each in a step of its own."""
+        for key in list(self._parked):
+            for parked in list(self._parked.get(key, ())):
+                if key not in self.model.now.keys:
+                    break
+                request = Request("call", (parked.command,))
+                answer: Any
+                was_full = self.model.full
+                if was_full and parked.command[0] == "BLMOVE":
+                    if self._refuses_parked:
+                        self._drop(parked)
+                        self._answer(parked.reply, Refusal(OOM))
+                        continue
+                    self.model.full = False
+                try:
+                    answer = self._step(request, partial(self.model.call, parked.command, self.now_ms))
+                except Refusal as error:
+                    answer = error
+                finally:
+                    self.model.full = was_full
+                if answer is None:
+                    continue
+                ghost = parked.reply is None or not parked.connection.client
+                if self.scheduler.listen:
+                    word = "GHOST " if ghost else ""
+                    self._say(parked.connection, f"{word}served {request} -> {_brief(answer)}")
+                self._drop(parked)
+                self._answer(parked.reply, answer)
+
+    # -- what happens to it ----------------------------------------------------------------------------------------
+
+    def fault(self, text: str, *commands: Command) -> None:
+        """Somebody else changes the data, or nothing but the trace."""
+        self.scheduler.say(f"!! {text}")
+        full, self.model.full = self.model.full, False
+        for command in commands:
+            self._step(text, partial(self.model.call, command, self.now_ms))
+        self.model.full = full
+        self._serve()
+
+    def cut(self, connection: Connection) -> None:
+        """CLIENT KILL."""
+        self.scheduler.say(f"!! cut connection {connection.number} of {connection.actor.name}")
+        self._cut(connection)
+
+    def _cut(self, connection: Connection) -> None:
+        connection.server = False
+        self._unpark(connection)
+        if connection.asked is not None:
+            self.scheduler.at(self._latency(), self._fail, connection.asked)
+
+    def connections(self) -> list[Connection]:
+        """Those that are open on both sides."""
+        return [one for one in self._connections if one.client and one.server]
+
+    def have_room(self) -> None:
+        """The memory limit is far away again."""
+        self.model.full = False
+
+    def stall(self, seconds: float) -> None:
+        """Do nothing for a while, then all that has come meanwhile, in any order."""
+        self.scheduler.say(f"!! stall {seconds:.1f} s")
+        self._stalled_until = max(self._stalled_until, self.scheduler.now + seconds)
+        for connection in self.connections():
+            if connection.asked is not None:
+                left = connection.asked.sent + ANSWER_SECONDS - self.scheduler.now
+                self.scheduler.at(max(0.0, left), self._give_up, connection.asked)
+        self.scheduler.at(self._stalled_until - self.scheduler.now, self._go_on)
+
+    def _go_on(self) -> None:
+        if self.scheduler.now >= self._stalled_until:
+            backlog, self._backlog = self._backlog, []
+            self.scheduler.rng.shuffle(backlog)
+            for item in backlog:
+                self._execute(*item)
+
+    def restart(self, seconds: float, *, index: int | None = None, skew_ms: int = 0) -> None:
+        """Go down, and come back after a while as it was, or as after the step ``index`` and with another clock."""
+        size = len(self.model.history)
+        word = "restart" if index is None else f"failover {size - 1 - index} steps back, clock {skew_ms:+} ms"
+        self.scheduler.say(f"!! {word}, down {seconds:.1f} s")
+        self._up = False
+        self._stalled_until = 0.0
+        self._backlog.clear()
+        for connection in self._connections:
+            connection.reset = True
+            if connection.server:
+                self._cut(connection)
+        for row in self._parked.values():
+            for parked in row:
+                parked.gone = True
+        self._parked.clear()
+        self._connections.clear()
+        self.skew_ms += skew_ms
+        if index is not None:
+            before = self.model.now
+            self.model.go_back(index)
+            self.on_step(before, self.model.now, "failover")
+        self.scheduler.at(seconds, self._come_up)
+
+    def _come_up(self) -> None:
+        self._up = True
+
+    def _say(self, connection: Connection, text: str) -> None:
+        if self.scheduler.listen:
+            self.scheduler.say(f"{connection.actor.name:>8} {text}")
+
+
+def _blocks(command: Command) -> bool:
+    return command[0] == "BLMOVE" or (command[0] == "XREAD" and "BLOCK" in command)
+
+
+def _brief(answer: Any) -> str:
+    if isinstance(answer, Refusal):
+        return f"({answer})"
+    text = repr(answer)
+    return text if len(text) < 90 else text[:60] + "…" + text[-20:]
+
+
+class SimWire:
+    """A wire to the simulated server, of one actor."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.connection: Connection | None = None
+
+    def connect(self) -> None:
+        self.close()
+        self.connection = self._server.connect()
+
+    def close(self) -> None:
+        broken, self.connection = self.connection, None
+        if broken is not None:
+            self._server.hang_up(broken)
+
+    def lose_power(self) -> None:
+        """The host is gone; the server hears nothing of it."""
+        broken, self.connection = self.connection, None
+        if broken is not None:
+            self._server.hang_up(broken, silently=True)
+
+    def call(self, *command: Argument) -> Any:
+        return self._ask(Request("call", (command,)))
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        return list(self._ask(Request("pipeline", tuple(commands))))
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        return list(self._ask(Request("transaction", tuple(commands))))
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        return self._ask(Request("script", (tuple(keys), tuple(arguments)), script.name))
+
+    def _ask(self, request: Request) -> Any:
+        if self.connection is None:
+            raise BrokerDown("sim: not connected")
+        try:
+            answer = self._server.ask(self.connection, request)
+        except BaseException:  # a signal's too: the answer may still be on its way
+            self.close()
+            raise
+        if isinstance(answer, Refusal):
+            raise translate(redis.ResponseError(str(answer)), ENDPOINT)
+        return answer
+
+
+class SimClock(Clock):
+    """Virtual time as one host sees it."""
+
+    def __init__(self, scheduler: Scheduler, *, started: float = 0.0, skew: float = 0.0) -> None:
+        self._scheduler = scheduler
+        self._started = started
+        self.skew = skew  # of the wall clock
+
+    def now(self) -> float:
+        return self._scheduler.now + self._started
+
+    def nanoseconds(self) -> int:
+        return int(self.now() * 1e9)
+
+    def wall(self) -> float:
+        return EPOCH + self._scheduler.now + self.skew
+
+    def sleep(self, seconds: float) -> None:
+        self._scheduler.actor().sleep(seconds)
+
+    def random(self, size: int) -> bytes:
+        return self._scheduler.rng.randbytes(size)

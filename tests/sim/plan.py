@@ -1,0 +1,145 @@
+"""What a seed decides before its world begins: the jobs, the hosts, the weather, what goes wrong and when.
+
+Which kinds of faults a world has at all is drawn too: some bugs show only where a kind is missing that would hide them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from random import Random
+from typing import Any
+
+from mapreduce_rq.core.messages import Limits, Spec
+from tests.sim.computation import SimComputation, TestParams
+from tests.sim.faults import COMMON, OF_MASTERS
+from tests.sim.network import EPOCH, Weather
+
+
+@dataclass
+class JobPlan:
+    """One job of a world."""
+
+    terms: int
+    seconds: float  # of work in a term, on average
+    ordered: bool = False
+    lazy: bool = False
+    more: bool = False  # asks for half of its terms first
+    raising: tuple[int, ...] = ()
+    on_error: str = "fail"
+    chunk: int | None = None
+    attempts: int = 1000  # so many that chance alone cannot fail a job
+    starts: float = 0.0
+    standbys: int = 0
+    even: bool = False  # every term costs the same
+
+    def costs(self, seed: int, name: str) -> list[float]:
+        """Seconds of work in all terms before each, and in all of them."""
+        chance = Random(f"costs {seed} {name}")
+        shares = (1.0 if self.even else 0.2 + 0.8 * chance.expovariate(1) for _ in range(self.terms))
+        return [0.0, *accumulate(self.seconds * share for share in shares)]
+
+    def spec(self, name: str) -> Spec:
+        """The job as it is submitted."""
+        params: dict[str, Any] = {
+            "terms": self.terms,
+            "ordered": self.ordered,
+            "first": (self.terms + 1) // 2 if self.more else None,
+            "lazy": self.lazy,
+            "raising": list(self.raising),
+        }
+        return Spec(
+            job=name,
+            computation="sim",
+            params=params,
+            total=SimComputation(TestParams(**params)).total,
+            limits=Limits(
+                chunk=self.chunk,
+                attempts=self.attempts,
+                on_error="skip" if self.on_error == "skip" else "fail",
+                keep=3600,
+            ),
+            created=EPOCH,
+            version="sim",
+            lazy=self.lazy,
+        )
+
+
+@dataclass
+class Plan:
+    """A whole world."""
+
+    seed: int
+    jobs: list[JobPlan]
+    hosts: list[int]  # workers on each
+    horizon: float  # end of the safety phase
+    patience: float  # of the healing phase
+    faults: list[tuple[float, str]] = field(default_factory=list)
+    weather: Weather = field(default_factory=Weather)
+    stays: bool = False  # on until the horizon, though the jobs are over
+    parked_pops_refused: bool = False
+
+
+def plan_of(seed: int) -> Plan:
+    """The plan that a seed stands for."""
+    rng = Random(f"plan {seed}")
+    workers = rng.choice([1, 1, 2, 2, 3, 4, 6])
+    jobs = [_job(rng, workers) for _ in range(rng.choice([1, 1, 1, 2]))]
+    hosts: list[int] = []
+    while sum(hosts) < workers:
+        hosts.append(rng.randint(1, workers - sum(hosts)))
+    work = sum(job.terms * job.seconds for job in jobs)
+    busy = work / workers
+    horizon = 1.5 * busy + rng.uniform(3, 40)
+    kinds = [kind for kind in COMMON if rng.random() < rng.choice([0.1, 0.3, 0.6])]
+    if any(job.lazy for job in jobs):  # what a lazy job's master knows is nowhere else
+        kinds = [kind for kind in kinds if kind not in OF_MASTERS]
+    if rng.random() < 0.08:
+        kinds.append("cancel")
+    faults = []
+    for _ in range(rng.choice([0, 1, 2, 4, 8, 16, 30]) if kinds else 0):
+        at = rng.uniform(0, 1.3 * busy + 0.5) if rng.random() < 0.7 else rng.uniform(0, horizon)
+        faults.append((at, rng.choice(kinds)))
+    rate = rng.choice([0.0, 0.0, 0.002, 0.01, 0.05])
+    return Plan(
+        seed=seed,
+        jobs=jobs,
+        hosts=hosts,
+        horizon=horizon,
+        patience=60 + 3 * work,
+        faults=sorted(faults),
+        weather=Weather(
+            latency=rng.choice([0.0002, 0.0005, 0.005, 0.05]),
+            spread=rng.choice([0.0, 0.02, 0.2]),
+            lost=rate * rng.random(),
+            answer_lost=rate * rng.random(),
+            late=rate * rng.random(),
+            ghost=rng.choice([0.0, 0.2, 1.0]),
+        ),
+        stays=rng.random() < 0.3,
+        parked_pops_refused=rng.random() < 0.5,
+    )
+
+
+def _job(rng: Random, workers: int) -> JobPlan:
+    fast = rng.random() < 0.3
+    terms = rng.randint(50, 600) if fast else rng.randint(1, 120)
+    duration = rng.uniform(0.2, 3) if fast else min(rng.uniform(2, 40), 4.0 * terms)
+    lazy = rng.random() < 0.1
+    raising: tuple[int, ...] = ()
+    on_error = "fail"
+    if rng.random() < 0.2:
+        raising = tuple(sorted(rng.sample(range(terms), min(terms, rng.randint(1, 3)))))
+        on_error = rng.choice(["fail", "skip", "skip"])
+    return JobPlan(
+        terms=terms,
+        seconds=duration * workers / terms,
+        ordered=rng.random() < 0.5,
+        lazy=lazy,
+        more=not lazy and not raising and terms > 1 and rng.random() < 0.1,
+        raising=raising,
+        on_error=on_error,
+        chunk=rng.choice([None, None, 1, 1, rng.randint(2, 20)]),
+        starts=rng.choice([0.0, 0.0, rng.uniform(0, 5)]),
+        standbys=0 if lazy else rng.choice([0, 1, 1, 2]),
+    )

@@ -1,0 +1,369 @@
+"""One world: a plan comes true. A safety phase in which things go wrong, a healing phase in which they do not, a calm.
+
+While things go wrong nothing may be lost or counted twice; when they have stopped going wrong every job must come to
+its right end within a bounded time, and leave nothing behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.core.ledger import Broken as LedgerBroken
+from mapreduce_rq.core.ledger import Command, Event, Ledger
+from mapreduce_rq.core.messages import Codecs, Keyring, Spec
+from mapreduce_rq.errors import BadMessage
+from mapreduce_rq.runtime.master import Ended
+from mapreduce_rq.runtime.pool import PoolSettings
+from tests.sim.actors import ClientProcess, Host, Site
+from tests.sim.computation import Oracle, SimComputation, TestParams, items
+from tests.sim.faults import FAULTS
+from tests.sim.invariants import Bounds, Broken, Invariants, Job, require
+from tests.sim.model import Snapshot, is_hash
+from tests.sim.network import ENDPOINT, Request, Server, SimClock, Weather
+from tests.sim.plan import JobPlan, Plan, plan_of
+from tests.sim.scheduler import Actor, Scheduler
+
+KEYRING = Keyring([b"sixteen bytes of the simulation"])
+CALM_SECONDS = 30.0
+"""After the last job's end: what is left over must have gone by then."""
+
+
+@dataclass
+class Verdict:
+    """How a world went."""
+
+    seed: int
+    failure: str = ""
+    ends: list[str] = field(default_factory=list)  # of each job
+    seconds: float = 0.0  # virtual, until the last job's end
+    healed: float = 0.0  # virtual, from the end of the faults to it
+    steps: int = 0
+    executions: int = 0  # spans computed
+    trace: list[str] = field(default_factory=list)
+
+
+class World:
+    """Everything there is in one run."""
+
+    def __init__(self, plan: Plan, *, listen: bool = False) -> None:
+        self.plan = plan
+        self.scheduler = Scheduler(plan.seed, listen=listen)
+        self.rng = self.scheduler.rng
+        self.keys = Keys("sim")
+        self.codecs = Codecs("sim", KEYRING)
+        self.server = Server(self.scheduler, self._stepped, refuses_parked_pops_when_full=plan.parked_pops_refused)
+        self.server.weather = plan.weather
+        self.site = Site(self.scheduler, self.server, self.keys, self.codecs)
+        bounds = Bounds(queue=600 * len(plan.jobs), hand=600, stream=3000, keys=400)
+        self.invariants = Invariants(self.keys, self.codecs, bounds)
+        self.failure = ""
+        self.hosts: list[Host] = []
+        self.clients: list[ClientProcess] = []
+        self.jobs: list[Job] = []
+        self.specs: list[Spec] = []
+        self.ends: dict[str, str] = {}  # as a client heard of it first
+        self.executions: list[tuple[str, int, int]] = []
+        self.paused: list[Actor] = []
+        self.sealed: dict[str, list[bytes]] = {"task": [], "reply": []}  # everything ever sent, to be replayed
+        self.healing_since: float | None = None
+        self._costs: dict[str, list[float]] = {}
+        self._names = 0
+        self._submitted = 0
+        self._wiped = False  # a job may be gone: flushed, or lost in a failover
+        for size in plan.hosts:
+            self.start_host(size)
+        for number, job in enumerate(plan.jobs):
+            self._expect(f"sim-{number}", job)
+        for at, kind in plan.faults:
+            self.scheduler.at(at, self.inject, kind)
+
+    # -- who is there ----------------------------------------------------------------------------------------------
+
+    def _expect(self, name: str, plan: JobPlan) -> None:
+        spec = plan.spec(name)
+        job = Job(name, Oracle(plan.terms, ordered=plan.ordered), frozenset(plan.raising), plan.on_error)
+        self._costs[name] = plan.costs(self.plan.seed, name)
+        self.jobs.append(job)
+        self.specs.append(spec)
+        self.invariants.add(job)
+        self.scheduler.at(plan.starts, self._submit, spec)
+        for _ in range(plan.standbys):
+            self.scheduler.at(plan.starts + 1 + 4 * self.rng.random(), self.start_client, spec)
+
+    def _submit(self, spec: Spec) -> None:
+        self._submitted += 1
+        self.start_client(spec, submits=True)
+
+    def computation(self, spec: Spec) -> SimComputation:
+        """The computation of a spec; its terms cost the time of whoever maps them."""
+        costs = self._costs[spec.job]
+
+        def spend(lo: int, hi: int) -> None:
+            self.executions.append((spec.job, lo, hi))
+            self.scheduler.actor().sleep(costs[hi] - costs[lo])
+
+        return SimComputation(TestParams(**spec.params), spend)
+
+    def start_host(self, size: int) -> Host:
+        """A supervisor with so many workers."""
+        skew = self.rng.choice([0.0, 0.0, -7.0, 3600.0])
+        clock = SimClock(self.scheduler, started=1000 * self.rng.random(), skew=skew)
+        settings = PoolSettings(ENDPOINT, "sim", KEYRING, size)
+        name = self._name("host")
+        host = Host(name, self.site, settings, clock, self.computation)
+        self.hosts.append(host)
+        return host
+
+    def start_client(self, spec: Spec, *, submits: bool = False) -> ClientProcess:
+        """`mrq compute` (submits) or `mrq resume`."""
+        client = ClientProcess(
+            self._name("client"),
+            self.site,
+            spec,
+            clock=SimClock(self.scheduler, started=1000 * self.rng.random()),
+            make=lambda: self.computation(spec),
+            on_end=self._client_ended,
+            source=source_of(spec.params["terms"]) if spec.lazy else None,
+            submits=submits,
+        )
+        self.clients.append(client)
+        return client
+
+    def _name(self, kind: str) -> str:
+        self._names += 1
+        return f"{kind}{self._names}"
+
+    def live_hosts(self) -> list[Host]:
+        """Hosts whose supervisor runs."""
+        return [host for host in self.hosts if not host.actor.dead]
+
+    def state(self, job: str) -> str:
+        """A job's state as it stands in Redis; '' if it is not there."""
+        found = self.server.model.now.keys.get(self.keys.job(job).encode())
+        return str(found[b"state"], "ascii") if is_hash(found) else ""
+
+    def say(self, text: str) -> None:
+        """A line of the trace."""
+        self.scheduler.say(text)
+
+    # -- how it goes on --------------------------------------------------------------------------------------------
+
+    def run(self) -> Verdict:
+        """All three phases."""
+        scheduler, plan = self.scheduler, self.plan
+        try:
+            scheduler.run(plan.horizon, lambda: bool(self.failure) or (not plan.stays and self._over()))
+            self._heal()
+            scheduler.run(scheduler.now + plan.patience, lambda: bool(self.failure) or self._over())
+            over = scheduler.now
+            if not self.failure:
+                require(self._over(), f"no end {plan.patience:.0f} s after the last fault")
+                scheduler.run(over + CALM_SECONDS, lambda: bool(self.failure))
+                self._calm()
+        except Broken as error:
+            self.fail(str(error))
+        except Exception:
+            self.fail(f"the simulation itself failed: {traceback.format_exc()}")
+        finally:
+            self._end()
+        return Verdict(
+            seed=plan.seed,
+            failure=self.failure,
+            ends=[self.ends.get(job.name, "?") for job in self.jobs],
+            seconds=over,
+            healed=over - (self.healing_since or over),
+            steps=self.server.steps,
+            executions=len(self.executions),
+            trace=scheduler.trace,
+        )
+
+    def inject(self, kind: str) -> None:
+        """Let something go wrong, unless the time for that is over."""
+        if self.healing_since is None and not self.failure:
+            self._look_for_crashes()
+            FAULTS[kind](self)
+
+    def fail(self, text: str) -> None:
+        """The first word is the one that counts."""
+        if not self.failure:
+            self.failure = text
+            self.say(f"## {text}")
+
+    def _stepped(self, before: Snapshot, after: Snapshot, what: Request | str) -> None:
+        if self.failure:
+            return
+        try:
+            self.invariants.stepped(before, after, what)
+        except Broken as error:
+            self.fail(str(error))
+        if isinstance(what, Request):
+            self._remember(what)
+        elif any(key.encode() in before.keys and key.encode() not in after.keys for key in self._job_keys()):
+            self._wiped = True
+
+    def _job_keys(self) -> list[str]:
+        return [self.keys.job(job.name) for job in self.jobs]
+
+    def _remember(self, what: Request) -> None:
+        if what.name == "settle":
+            self.sealed["reply"] += [item for item in what.commands[1][3:] if isinstance(item, bytes)]
+        elif what.name == "commit":
+            self.sealed["task"] += [item for item in what.commands[1][-3:] if isinstance(item, bytes)]
+
+    def _client_ended(self, client: ClientProcess, ended: Ended | None) -> None:
+        self.say(f"{client.name:>8} ends: {ended.state if ended else 'without the job'}")
+        if ended is None:
+            return
+        job = next(job for job in self.jobs if job.name == client.spec.job)
+        self.ends.setdefault(job.name, ended.state)
+        try:
+            if ended.state == "done":
+                require(ended.record["value"] == job.value, f"a client announced {ended.record['value']}")
+                if ended.outcome is not None:
+                    require(ended.outcome.value == job.value, f"a master holds {ended.outcome.value}")
+            elif ended.state == "failed":
+                require(job.may_fail, f"a client announced {ended.record}")
+            else:
+                require(job.may_be_cancelled, f"a client announced {ended.state}")
+        except Broken as error:
+            self.fail(str(error))
+
+    def _look_for_crashes(self) -> None:
+        for host in self.hosts:
+            for actor in [host.actor, *host.crashed]:
+                if actor.error is not None:
+                    self.fail(f"{actor.name} crashed: {actor.error!r}")
+        for client in self.clients:
+            if client.actor.error is not None:
+                self.fail(f"{client.name} crashed: {client.actor.error!r}")
+
+    # -- how it ends -----------------------------------------------------------------------------------------------
+
+    def _over(self) -> bool:
+        """Whether every job has come to its end and every client knows."""
+        if self._submitted < len(self.jobs):
+            return False
+        if self.server.late or any(not client.actor.dead for client in self.clients):
+            return False
+        # A lazy job whose end was rolled back stays without a master: its items are gone.
+        return all(
+            self.state(job.name) != "running" or (plan.lazy and job.name in self.ends)
+            for job, plan in zip(self.jobs, self.plan.jobs, strict=True)
+        )
+
+    def _heal(self) -> None:
+        """No fault from here on; what is down comes up, and somebody leads what nobody leads."""
+        if self.failure:
+            return
+        self.say("== healing")
+        self.healing_since = self.scheduler.now
+        self.server.weather = Weather(latency=min(0.005, self.plan.weather.latency))
+        self.server.have_room()
+        for actor in self.paused:
+            actor.resume()
+        for host in self.hosts:
+            for pid in list(host.workers):
+                host.stop_worker(pid, resume=True)
+        if not any(host.stays for host in self.live_hosts()):
+            self.start_host(max(1, sum(self.plan.hosts) // 2))
+        self.scheduler.at(1.0, self._look_after)
+
+    def _look_after(self) -> None:
+        """A person sees that a job has no master and resumes it."""
+        for spec in self.specs:
+            alone = all(client.actor.dead for client in self.clients if client.spec.job == spec.job)
+            if alone and self.state(spec.job) == "running" and not spec.lazy:
+                self.start_client(spec)
+        self.scheduler.at(5.0, self._look_after)
+
+    def _calm(self) -> None:
+        """What must be true when all is over."""
+        found = self.server.model.now.keys
+        for job, plan in zip(self.jobs, self.plan.jobs, strict=True):
+            state = self.state(job.name)
+            end = self.ends.setdefault(job.name, state or "gone")
+            rolled_back = plan.lazy and end != state
+            require(bool(state) or self._wiped, f"{job.name} is gone")
+            if state and end != state:
+                allowed = self._wiped or job.may_be_cancelled or rolled_back
+                require(allowed, f"{job.name} ended {end} and is {state}")
+            if state and not job.may_be_cancelled and not rolled_back:
+                require(state == ("failed" if job.may_fail else "done"), f"{job.name} is {state}")
+            if state != "running":
+                require(self.keys.replies(job.name).encode() not in found, f"{job.name} left its stream behind")
+        waiting = found.get(self.keys.queue.encode(), ())
+        require(not waiting, f"{len(waiting)} tasks are left in the queue")
+        for host in self.live_hosts():
+            for worker in host.workers.values():
+                if worker.slate.read().busy:
+                    continue  # with a long term of a job that a backup copy has ended
+                hand = found.get(self.keys.in_flight(worker.worker.wid).encode(), ())
+                held = [item for item in hand if isinstance(item, bytes) and self._is_task(item)]
+                require(not held, f"{worker.actor.name} still holds {len(held)} tasks")
+
+    def _is_task(self, item: bytes) -> bool:
+        try:
+            self.codecs.task.open(item)
+        except BadMessage:
+            return False
+        return True
+
+    def _end(self) -> None:
+        """Unwind every greenlet, so that nothing of this world is left for another."""
+        self._look_for_crashes()
+        for host in self.hosts:
+            for actor in host.actors():
+                actor.kill()
+        for client in self.clients:
+            client.actor.kill()
+        self.scheduler.drain()
+
+
+def source_of(terms: int) -> Callable[[int], tuple[bytes, int]]:
+    """The items of a lazy job."""
+    at = 0
+
+    def give(size: int) -> tuple[bytes, int]:
+        nonlocal at
+        lo, at = at, min(terms, at + size)
+        return items(lo, at), at - lo
+
+    return give
+
+
+@contextlib.contextmanager
+def checked() -> Iterator[None]:
+    """Ledgers check themselves after every event, and nobody logs."""
+    receive = Ledger.receive
+
+    def receive_and_check(self: Ledger, event: Event, now: float) -> list[Command]:
+        commands = receive(self, event, now)
+        if not any(isinstance(command, LedgerBroken) for command in commands):
+            self.validate()
+        return commands
+
+    log = logging.getLogger("mapreduce_rq")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    Ledger.receive = receive_and_check  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Ledger.receive = receive  # type: ignore[method-assign]
+        log.setLevel(level)
+
+
+def run_seed(seed: int, *, listen: bool = False) -> Verdict:
+    """The world of a seed, from beginning to end."""
+    return run_plan(plan_of(seed), listen=listen)
+
+
+def run_plan(plan: Plan, *, listen: bool = False) -> Verdict:
+    """The world of a plan, from beginning to end."""
+    with checked():
+        return World(plan, listen=listen).run()
