@@ -24,6 +24,9 @@ GUARD_BITS = 48
 MAX_BITS = 1 << 34
 """Of the integers of a sum: 2 GB, with all that multiplying them takes some 10 GB."""
 
+FOREVER = 10**18
+"""More terms than there will ever be: they only begin to shrink at n = |x|."""
+
 OVERFLOWS = Rational(70979, 100)  # > 1024 ln 2 = 709.782712...: beyond every double
 UNDERFLOWS = Rational(-74514, 100)  # < -1075 ln 2 = -745.133219...: below half of the smallest double
 SLACK = 2.0
@@ -82,6 +85,8 @@ def plan(x: Rational, asked: int | None) -> Planned:
 def enough(x: Rational, bits: float = DECISIVE_BITS, least: float = -1022.0) -> int:
     """About how many terms leave a tail ``bits`` bits below e^x, or below 2^least if that is more."""
     size = log2_abs(x)
+    if size > 60:
+        return FOREVER
     result = max(log2_exp(x), least)
     low, high = 0, 1
     while _log2_tail(size, high) > result - bits:
@@ -96,11 +101,8 @@ def enough(x: Rational, bits: float = DECISIVE_BITS, least: float = -1022.0) -> 
 
 
 def log2_exp(x: Rational) -> float:
-    """About log2 of e^x; infinite where x is beyond doubles."""
-    try:
-        return x.num / x.den * math.log2(math.e)
-    except OverflowError:
-        return math.inf if x.num > 0 else -math.inf
+    """About log2 of e^x, for x within doubles."""
+    return x.num / x.den * math.log2(math.e)
 
 
 def log2_abs(x: Rational) -> float:

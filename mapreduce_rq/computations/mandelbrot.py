@@ -7,7 +7,6 @@ point's fate.
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -37,7 +36,7 @@ class MandelbrotParams(Params, frozen=True, kw_only=True):
     re: Annotated[float, msgspec.Meta(description="real part of the centre", ge=-4, le=4)] = -0.75
     im: Annotated[float, msgspec.Meta(description="imaginary part of the centre", ge=-4, le=4)] = 0.0
     wide: Annotated[float, msgspec.Meta(description="width of the part shown", gt=0, le=16)] = 3.0
-    png: Annotated[str, msgspec.Meta(description="write the picture to this file")] = ""
+    png: Annotated[str, msgspec.Meta(description="write the picture to this file (where the master runs)")] = ""
 
 
 class Mandelbrot(Computation[Stretch]):
@@ -57,8 +56,6 @@ class Mandelbrot(Computation[Stretch]):
         super().__init__(params)
         if params.width * params.height > MAX_PIXELS:
             raise BadParameter(f"mandelbrot: {params.width} x {params.height} are more than {MAX_PIXELS} pixels")
-        if params.png and not Path(params.png).absolute().parent.is_dir():
-            raise BadParameter(f"mandelbrot: png: there is no directory {Path(params.png).parent}")
         self.reducer = Concat()
         self.total: int | None = params.height
 
@@ -116,7 +113,8 @@ class Mandelbrot(Computation[Stretch]):
         elif params.png:
             picture = png.encode(params.width, params.height, shades(steps), PALETTE)
             try:
-                Path(params.png).write_bytes(picture)
+                with open(params.png, "wb") as file:
+                    file.write(picture)
             except OSError as error:
                 raise JobFailed(f"mandelbrot: {params.png} cannot be written: {error.strerror}") from None
             notes.append(f"picture: {params.png}, {len(picture)} bytes")

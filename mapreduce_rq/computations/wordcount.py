@@ -6,7 +6,6 @@ byte, as ``sort | uniq -c`` does. Bytes become text only at the very end.
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_right
 from collections import Counter
 from itertools import accumulate
@@ -20,6 +19,9 @@ from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.errors import BadParameter
 
+SEPARATOR = ":"
+"""Between two paths."""
+
 BLOCK = 1 << 16
 """Bytes of one term."""
 
@@ -30,7 +32,7 @@ PIECE = 1 << 22
 class WordCountParams(Params, frozen=True, kw_only=True):
     """Which files."""
 
-    files: Annotated[str, msgspec.Meta(description=f"paths, separated by {os.pathsep!r}; every worker reads them")]
+    files: Annotated[str, msgspec.Meta(description="paths, with colons between them; every worker reads them")]
     lower: Annotated[bool, msgspec.Meta(description="count The and the as one word")] = False
     top: Annotated[int, msgspec.Meta(description="show only so many of the most frequent words", ge=1)] | None = None
     sizes: Annotated[str, msgspec.Meta(description="of the files in bytes, as they were when the job began")] = ""
@@ -51,7 +53,7 @@ class WordCount(Computation[Counts]):
     def __init__(self, params: WordCountParams) -> None:
         super().__init__(params)
         self.reducer = CounterReducer()
-        self.paths = [path for path in params.files.split(os.pathsep) if path]
+        self.paths = [path for path in params.files.split(SEPARATOR) if path]
         sizes = [int(size) for size in params.sizes.split() if size.isdecimal()] or _sizes(self.paths)
         if len(sizes) != len(self.paths) or not self.paths:
             raise BadParameter(f"wordcount: files: {len(self.paths)} paths and {len(sizes)} sizes")
@@ -76,7 +78,7 @@ class WordCount(Computation[Counts]):
             stop = min(hi, self.ends[file])
             try:
                 with open(self.paths[file], "rb") as opened:
-                    size = opened.seek(0, os.SEEK_END)
+                    size = opened.seek(0, _END)
                     if size != self.sizes[file]:
                         raise TermError(lo, f"{self.paths[file]} has {size} bytes, not {self.sizes[file]} as at first")
                     end = min((stop - first) * BLOCK, size)
@@ -110,11 +112,18 @@ class WordCount(Computation[Counts]):
         return Progress(value=f"{len(counts)} different words, {_text(word)} {count} times", number=float(len(counts)))
 
 
+_END = 2  # what seek calls the end of a file
+
+
 def _sizes(paths: list[str]) -> list[int]:
-    try:
-        return [os.stat(path).st_size for path in paths]
-    except OSError as error:
-        raise BadParameter(f"wordcount: files: {error.filename}: {error.strerror}") from None
+    sizes = []
+    for path in paths:
+        try:
+            with open(path, "rb") as file:
+                sizes.append(file.seek(0, _END))
+        except OSError as error:
+            raise BadParameter(f"wordcount: files: {path}: {error.strerror or error}") from None
+    return sizes
 
 
 def _count(found: Counter[bytes], file: BinaryIO, start: int, end: int, *, lower: bool) -> None:

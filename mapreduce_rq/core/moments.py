@@ -132,7 +132,7 @@ class Statistics(Reducer[Moments]):
             values = values.ravel().tolist()  # type: ignore[attr-defined]  # an array has it
         found = self.zero()
         for start, batch in batches(lo, values):
-            if set(map(type, batch)) == {float}:
+            if all(issubclass(kind, float) for kind in set(map(type, batch))):  # numpy's doubles, too
                 part = moments_of_floats(batch)
             else:
                 numbers = list(reals(start, batch))

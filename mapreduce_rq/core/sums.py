@@ -152,7 +152,7 @@ class ExactSum(Reducer[Total]):
         total = Total(0, 0)
         for start, batch in batches(lo, values):
             kinds = set(map(type, batch))
-            if kinds == _FLOATS:
+            if all(issubclass(kind, float) for kind in kinds):  # numpy's doubles, too
                 part = total_of_floats(batch)
             elif kinds <= _INTS:
                 part = Total(sum(batch) << UNIT_BITS, INT)
@@ -193,7 +193,6 @@ def _doubles(bodies: list[bytes]) -> list[float]:
     return found
 
 
-_FLOATS = {float}
 _INTS = {int, bool}
 
 

@@ -230,3 +230,24 @@ def test_the_main_job_imports_neither_numpy_nor_gmpy2() -> None:
 
 def test_it_is_in_the_catalogue() -> None:
     assert load("exp") is Exp
+
+
+@pytest.mark.parametrize("x", ["1e400", "-1e400", "1e12", "-1e12", "-12345678901234567890"])
+def test_digits_that_would_take_forever_are_refused(x: str) -> None:
+    with pytest.raises(BadParameter, match=r"exp: digits: too large: \d+ terms in integers of"):
+        Exp.create({"x": x, "digits": 5})
+
+
+def test_digits_of_a_finite_sum_far_from_one() -> None:
+    outcome, used = _digits("1e400", 3, 10)
+    assert (outcome.value, used) == ("5.000000000e+799", 3)
+    outcome, used = _digits("-1e400", 2, 4)
+    assert (outcome.value, used) == ("-1.000e+400", 2)
+
+
+def _digits(x: str, terms: int, digits: int) -> tuple[Outcome, int]:
+    job = Exp.create({"x": x, "terms": terms, "digits": digits})
+    assert job.total is not None
+    found = job.finish(job.map(0, job.total), job.total)
+    assert isinstance(found, Outcome)
+    return found, job.total

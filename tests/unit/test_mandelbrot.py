@@ -92,8 +92,6 @@ def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:
     job = Mandelbrot.create({"width": 4, "height": 2, "png": str(tmp_path)})
     with pytest.raises(JobFailed, match="cannot be written"):
         fold(job)
-    with pytest.raises(BadParameter, match="no directory"):
-        Mandelbrot.create({"png": str(tmp_path / "none" / "x.png")})
 
 
 @pytest.mark.parametrize("raw", [{"width": 0}, {"steps": 70_000}, {"wide": 0}, {"width": 65_535, "height": 65_535}])
