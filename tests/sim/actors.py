@@ -23,8 +23,9 @@ from mapreduce_rq.runtime.pool import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.slate import Doing, Slate
 from mapreduce_rq.runtime.standby import Standby
 from mapreduce_rq.runtime.worker import Stop, Worker
-from tests.sim.network import Server, SimClock, SimWire
+from tests.sim.network import Server
 from tests.sim.scheduler import Actor, Scheduler
+from tests.sim.wire import SimClock, SimWire
 
 FIRST_PID = 1 << 23
 """Above any pid that Linux gives out: nothing about a real process is found under it."""

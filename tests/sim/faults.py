@@ -11,9 +11,9 @@ from mapreduce_rq.core.messages import Codecs, Task
 from mapreduce_rq.errors import BrokerError, NoSuchJob
 from mapreduce_rq.runtime.cancel import cancel as cancel_job
 from tests.sim.actors import ClientProcess, Host
-from tests.sim.model import Stream
-from tests.sim.network import SimClock, SimWire
 from tests.sim.scheduler import Actor
+from tests.sim.store import Stream
+from tests.sim.wire import SimClock, SimWire
 
 if TYPE_CHECKING:
     from tests.sim.world import World  # it imports us

@@ -19,8 +19,8 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Codecs, Reply
 from mapreduce_rq.errors import BadMessage
 from tests.sim.computation import Oracle, text_of
-from tests.sim.model import Hash, Snapshot, Stream, Value, encoded, is_hash
 from tests.sim.network import Request
+from tests.sim.store import Hash, Snapshot, Stream, Value, encoded, is_hash
 
 
 class Broken(AssertionError):

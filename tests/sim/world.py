@@ -23,10 +23,11 @@ from tests.sim.actors import ClientProcess, Host, Site
 from tests.sim.computation import Oracle, SimComputation, TestParams, items
 from tests.sim.faults import FAULTS
 from tests.sim.invariants import Bounds, Broken, Invariants, Job, require
-from tests.sim.model import Snapshot, is_hash
-from tests.sim.network import ENDPOINT, Request, Server, SimClock, Weather
+from tests.sim.network import ENDPOINT, Request, Server, Weather
 from tests.sim.plan import JobPlan, Plan, plan_of
 from tests.sim.scheduler import Actor, Scheduler
+from tests.sim.store import Snapshot, is_hash
+from tests.sim.wire import SimClock
 
 KEYRING = Keyring([b"sixteen bytes of the simulation"])
 CALM_SECONDS = 30.0

@@ -1,0 +1,342 @@
+"""The commands and the three scripts that the broker uses, on the model's data.
+
+Each command takes the database and its arguments without the name, and gives what a raw RESP2 connection reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from math import ceil
+from typing import Any
+
+from tests.sim.store import Database, List, Refusal, SortedSet, Stream, id_of, id_text, kind
+
+Arguments = Sequence[bytes]
+
+DENY_OOM = {"LPUSH", "RPUSH", "LMOVE", "BLMOVE", "HSET", "XADD", "ZADD"}
+"""Commands that Redis refuses at its memory limit (flag ``denyoom`` of COMMAND INFO)."""
+
+
+def _lpush(db: Database, args: Arguments) -> int:
+    found = (*reversed(args[1:]), *db.list(args[0]))
+    db.put(args[0], found)
+    return len(found)
+
+
+def _rpush(db: Database, args: Arguments) -> int:
+    found = (*db.list(args[0]), *args[1:])
+    db.put(args[0], found)
+    return len(found)
+
+
+def _rpop(db: Database, args: Arguments) -> Any:
+    found = db.list(args[0])
+    if not found:
+        return None
+    if len(args) == 1:
+        db.put(args[0], found[:-1])
+        return found[-1]
+    count = int(args[1])
+    if count == 0:
+        return []
+    db.put(args[0], found[:-count])
+    return list(found[: -count - 1 : -1])
+
+
+def _range(found: List, start: bytes, stop: bytes) -> List:
+    first, last = int(start), int(stop)
+    size = len(found)
+    first = max(0, first + size if first < 0 else first)
+    last = last + size if last < 0 else last
+    return found[first : last + 1] if last >= first else ()
+
+
+def _lrange(db: Database, args: Arguments) -> list[bytes]:
+    return list(_range(db.list(args[0]), args[1], args[2]))
+
+
+def _ltrim(db: Database, args: Arguments) -> bytes:
+    found = db.list(args[0])
+    if found:
+        db.put(args[0], _range(found, args[1], args[2]))
+    return b"OK"
+
+
+def _llen(db: Database, args: Arguments) -> int:
+    return len(db.list(args[0]))
+
+
+def _lrem(db: Database, args: Arguments) -> int:
+    found, count, element = db.list(args[0]), int(args[1]), args[2]
+    if element not in found:
+        return 0
+    left = abs(count) or len(found)
+    kept = []
+    for item in reversed(found) if count < 0 else found:
+        if item == element and left:
+            left -= 1
+        else:
+            kept.append(item)
+    if count < 0:
+        kept.reverse()
+    db.put(args[0], tuple(kept))
+    return len(found) - len(kept)
+
+
+def _lmove(db: Database, args: Arguments) -> bytes | None:
+    source, target = args[0], args[1]
+    found = db.list(source)
+    db.list(target)
+    if not found:
+        return None
+    moved, rest = (found[0], found[1:]) if args[2] == b"LEFT" else (found[-1], found[:-1])
+    db.put(source, rest)
+    there = db.list(target)
+    db.put(target, (moved, *there) if args[3] == b"LEFT" else (*there, moved))
+    return moved
+
+
+def _hset(db: Database, args: Arguments) -> int:
+    found = db.hash(args[0])
+    fresh = dict(zip(args[1::2], args[2::2], strict=True))
+    after = {**found, **fresh}
+    db.put(args[0], after)
+    return len(after) - len(found)
+
+
+def _hget(db: Database, args: Arguments) -> bytes | None:
+    return db.hash(args[0]).get(args[1])
+
+
+def _hmget(db: Database, args: Arguments) -> list[bytes | None]:
+    found = db.hash(args[0])
+    return [found.get(name) for name in args[1:]]
+
+
+def _hgetall(db: Database, args: Arguments) -> list[bytes]:
+    return [item for pair in db.hash(args[0]).items() for item in pair]
+
+
+def _hdel(db: Database, args: Arguments) -> int:
+    found = db.hash(args[0])
+    kept = {name: value for name, value in found.items() if name not in args[1:]}
+    if len(kept) < len(found):
+        db.put(args[0], kept)
+    return len(found) - len(kept)
+
+
+def _hlen(db: Database, args: Arguments) -> int:
+    return len(db.hash(args[0]))
+
+
+def _zadd(db: Database, args: Arguments) -> int:
+    found = db.sorted_set(args[0])
+    after = SortedSet(found)
+    for score, member in zip(args[1::2], args[2::2], strict=True):
+        after[member] = float(score)
+    db.put(args[0], after)
+    return len(after) - len(found)
+
+
+def _zrange(db: Database, args: Arguments) -> list[bytes]:
+    members = sorted(db.sorted_set(args[0]).items(), key=lambda item: (item[1], item[0]))
+    return list(_range(tuple(member for member, _ in members), args[1], args[2]))
+
+
+def _zrem(db: Database, args: Arguments) -> int:
+    found = db.sorted_set(args[0])
+    kept = SortedSet({member: score for member, score in found.items() if member not in args[1:]})
+    if len(kept) < len(found):
+        db.put(args[0], kept)
+    return len(found) - len(kept)
+
+
+def _del(db: Database, args: Arguments) -> int:
+    return sum(db.delete(key) for key in args)
+
+
+def _exists(db: Database, args: Arguments) -> int:
+    return sum(key in db.keys for key in args)
+
+
+def _type(db: Database, args: Arguments) -> bytes:
+    found = db.keys.get(args[0])
+    return b"none" if found is None else kind(found)
+
+
+def _expire(db: Database, args: Arguments) -> int:
+    if args[0] not in db.keys:
+        return 0
+    if int(args[1]) <= 0:
+        db.delete(args[0])
+    else:
+        db.expire(args[0], db.now_ms + 1000 * int(args[1]))
+    return 1
+
+
+def _ttl(db: Database, args: Arguments) -> int:
+    if args[0] not in db.keys:
+        return -2
+    at = db.expires.get(args[0])
+    return -1 if at is None else round((at - db.now_ms) / 1000)
+
+
+def _xadd(db: Database, args: Arguments) -> bytes | None:
+    key, rest = args[0], list(args[1:])
+    found = db.stream(key)
+    if rest[0] == b"NOMKSTREAM":
+        if found is None:
+            return None
+        del rest[0]
+    entries, last = found or Stream((), (0, 0))
+    kept = len(entries) + 1
+    if rest[:2] == [b"MAXLEN", b"="]:
+        kept = int(rest[2])
+        del rest[:3]
+    if rest[0] != b"*":
+        raise Refusal("ERR the model gives out ids itself")
+    fresh = (db.now_ms, 0) if db.now_ms > last[0] else (last[0], last[1] + 1)
+    entries = (*entries, (fresh, tuple(rest[1:])))
+    db.put(key, Stream(entries[len(entries) - min(kept, len(entries)) :], fresh))
+    return id_text(fresh)
+
+
+def _xlen(db: Database, args: Arguments) -> int:
+    found = db.stream(args[0])
+    return len(found.entries) if found else 0
+
+
+def _xtrim(db: Database, args: Arguments) -> int:
+    if args[1:3] != [b"MINID", b"="]:
+        raise Refusal("ERR the model trims by an exact smallest id only")
+    found = db.stream(args[0])
+    if found is None:
+        return 0
+    least = id_of(args[3])
+    kept = tuple(entry for entry in found.entries if entry[0] >= least)
+    if len(kept) < len(found.entries):
+        db.put(args[0], Stream(kept, found.last))
+    return len(found.entries) - len(kept)
+
+
+def _xread(db: Database, args: Arguments) -> Any:
+    at, count = 0, None
+    while args[at] != b"STREAMS":
+        if args[at] == b"COUNT":
+            count = int(args[at + 1])
+        at += 2
+    key, after = args[at + 1], id_of(args[at + 2])
+    found = db.stream(key)
+    if found is None or not found.entries or found.entries[-1][0] <= after:
+        return None
+    entries = [[id_text(name), list(fields)] for name, fields in found.entries if name > after]
+    return [[key, entries[:count]]]
+
+
+def _flushall(db: Database, _: Arguments) -> bytes:
+    for key in list(db.keys):
+        db.delete(key)
+    return b"OK"
+
+
+COMMANDS: dict[str, Callable[[Database, Arguments], Any]] = {
+    "LPUSH": _lpush,
+    "RPUSH": _rpush,
+    "RPOP": _rpop,
+    "LRANGE": _lrange,
+    "LTRIM": _ltrim,
+    "LLEN": _llen,
+    "LREM": _lrem,
+    "LMOVE": _lmove,
+    "BLMOVE": lambda db, args: _lmove(db, args[:4]),
+    "HSET": _hset,
+    "HGET": _hget,
+    "HMGET": _hmget,
+    "HGETALL": _hgetall,
+    "HDEL": _hdel,
+    "HLEN": _hlen,
+    "ZADD": _zadd,
+    "ZRANGE": _zrange,
+    "ZREM": _zrem,
+    "DEL": _del,
+    "EXISTS": _exists,
+    "TYPE": _type,
+    "EXPIRE": _expire,
+    "TTL": _ttl,
+    "XADD": _xadd,
+    "XLEN": _xlen,
+    "XTRIM": _xtrim,
+    "XREAD": _xread,
+    "FLUSHALL": _flushall,
+}
+
+
+# -- the three scripts, line by line as in broker/lua --------------------------------------------------------------
+
+
+def commit(db: Database, keys: Arguments, argv: Arguments) -> Any:
+    """commit.lua."""
+    job, replies, queue, jobs = keys
+    found = _hget(db, [job, b"tok"]) or b""
+    if found != argv[0]:
+        return [b"lost", found, _hget(db, [job, b"state"]) or b""]
+    what = argv[2]
+    if what == b"over":
+        _del(db, [replies])
+    elif what == b"create":
+        _zadd(db, [jobs, argv[3], argv[4]])
+    elif what:
+        _xtrim(db, [replies, b"MINID", b"=", what])
+    opened = 0
+    if what != b"over" and not _exists(db, [replies]):
+        _xadd(db, [replies, b"MAXLEN", b"=", b"0", b"*", b"open", b""])
+        opened = 1
+    last = 6 + 2 * int(argv[5])
+    _hset(db, [job, b"tok", argv[1], *argv[6:last]])
+    if what == b"over":
+        _expire(db, [job, argv[3]])
+    if argv[last:]:
+        _lpush(db, [queue, *argv[last:]])
+    return [b"ok", _llen(db, [queue]), opened]
+
+
+def settle(db: Database, keys: Arguments, argv: Arguments) -> Any:
+    """settle.lua."""
+    hand, queue, workers = keys[:3]
+    over = [
+        index + 1
+        for index, (stream, sealed) in enumerate(zip(keys[3:], argv[3:], strict=True))
+        if _xadd(db, [stream, b"NOMKSTREAM", b"*", b"a", sealed]) is None
+    ]
+    if _llen(db, [hand]) != int(argv[0]):
+        return [b"differs", over, _lrange(db, [hand, b"0", b"-1"])]
+    settled, want = int(argv[1]), int(argv[2])
+    if settled:
+        _ltrim(db, [hand, b"0", b"%d" % (-1 - settled)])
+    if want:
+        want = min(want, ceil(_llen(db, [queue]) / max(1, _hlen(db, [workers]))))
+    if not want:
+        return [b"ok", over, []]
+    taken = _rpop(db, [queue, b"%d" % want])
+    _lpush(db, [hand, *taken])
+    return [b"ok", over, taken]
+
+
+def reap(db: Database, keys: Arguments, argv: Arguments) -> int:
+    """reap.lua."""
+    hand, queue, workers = keys
+    given = 0
+    for old, new in zip(argv[2::2], argv[3::2], strict=True):
+        if _lrem(db, [hand, b"-1", old]):
+            _rpush(db, [queue, new])
+            given += 1
+    if argv[1] == b"X":
+        if not _llen(db, [hand]):
+            _hdel(db, [workers, argv[0]])
+    elif argv[1]:
+        _hset(db, [workers, argv[0], argv[1]])
+    return given
+
+
+SCRIPTS: dict[str, Callable[[Database, Arguments, Arguments], Any]] = {"commit": commit, "settle": settle, "reap": reap}
+ALLOW_OOM = {"commit"}

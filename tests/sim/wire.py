@@ -1,0 +1,86 @@
+"""What the real code is handed in place of a connection and of the machine's clocks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import redis
+
+from mapreduce_rq.broker.wire import Argument, Command, Script, translate
+from mapreduce_rq.errors import BrokerDown
+from mapreduce_rq.runtime.clock import Clock
+from tests.sim.network import ENDPOINT, EPOCH, Connection, Request, Server
+from tests.sim.scheduler import Scheduler
+from tests.sim.store import Refusal
+
+
+class SimWire:
+    """A wire to the simulated server, of one actor."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.connection: Connection | None = None
+
+    def connect(self) -> None:
+        self.close()
+        self.connection = self._server.connect()
+
+    def close(self) -> None:
+        broken, self.connection = self.connection, None
+        if broken is not None:
+            self._server.hang_up(broken)
+
+    def lose_power(self) -> None:
+        """The host is gone; the server hears nothing of it."""
+        broken, self.connection = self.connection, None
+        if broken is not None:
+            self._server.hang_up(broken, silently=True)
+
+    def call(self, *command: Argument) -> Any:
+        return self._ask(Request("call", (command,)))
+
+    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        return list(self._ask(Request("pipeline", tuple(commands))))
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        return list(self._ask(Request("transaction", tuple(commands))))
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        return self._ask(Request("script", (tuple(keys), tuple(arguments)), script.name))
+
+    def _ask(self, request: Request) -> Any:
+        if self.connection is None:
+            raise BrokerDown("sim: not connected")
+        try:
+            answer = self._server.ask(self.connection, request)
+        except BaseException:  # a signal's too: the answer may still be on its way
+            self.close()
+            raise
+        if isinstance(answer, Refusal):
+            raise translate(redis.ResponseError(str(answer)), ENDPOINT)
+        return answer
+
+
+class SimClock(Clock):
+    """Virtual time as one host sees it."""
+
+    def __init__(self, scheduler: Scheduler, *, started: float = 0.0, skew: float = 0.0) -> None:
+        self._scheduler = scheduler
+        self._started = started
+        self.skew = skew  # of the wall clock
+
+    def now(self) -> float:
+        return self._scheduler.now + self._started
+
+    def nanoseconds(self) -> int:
+        return int(self.now() * 1e9)
+
+    def wall(self) -> float:
+        return EPOCH + self._scheduler.now + self.skew
+
+    def sleep(self, seconds: float) -> None:
+        self._scheduler.actor().sleep(seconds)
+
+    def random(self, size: int) -> bytes:
+        return self._scheduler.rng.randbytes(size)
