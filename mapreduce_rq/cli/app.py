@@ -14,6 +14,8 @@ from collections.abc import Sequence
 
 from mapreduce_rq import __version__
 
+CTRL_C = 130
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
@@ -22,6 +24,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(f"mrq {__version__}\n")
         return 0
     gc.set_threshold(100_000)  # imports make many objects and no garbage: looking for it takes 10 % of a start
-    from mapreduce_rq.cli.commands import invoke  # with Typer, which takes 50 ms
+    try:
+        from mapreduce_rq.cli.commands import invoke  # with Typer, which takes 50 ms
 
-    return invoke(words)
+        return invoke(words)
+    except KeyboardInterrupt:  # before anything was begun that would know what to do about it
+        return CTRL_C

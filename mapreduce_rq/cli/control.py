@@ -54,6 +54,7 @@ def attach(
     name = find_job(place.jobs, job)
     watcher = Watcher(name.rpartition("-")[0], quiet=quiet)
     with Interrupts():
+        watcher.noticed(f"watching {name}")
         try:
             state = _await_end(place, name, watcher)
         except Signalled:

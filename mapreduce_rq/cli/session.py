@@ -85,6 +85,7 @@ class Session:
 
             try:
                 self._warn(client, watcher)
+                watcher.noticed(f"watching {job}, to lead it when nobody does")
                 ended = client.follow(job, watcher, take)
             except Signalled:
                 watcher.close()

@@ -1,0 +1,296 @@
+"""Signals, and jobs that run already: let go of, watched, resumed, cancelled, looked up."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mapreduce_rq.broker.connection import parse_url
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
+from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.core.messages import Codecs, Keyring
+from tests.commands import KEY, Running, User
+from tests.servers import RealServer
+from tests.stage import until
+from tests.terms import total
+
+TERMS = 40
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RealServer]:
+    """One flavour is enough here: the verbs behind all this are tested on each."""
+    with RealServer("valkey") as running:
+        yield running
+
+
+@pytest.fixture
+def at(server: RealServer, queue: str, tmp_path: Path) -> Iterator[User]:
+    """A user whose environment names a server, a queue and a key."""
+    with User(tmp_path, MRQ_URL=server.url, MRQ_QUEUE=queue, MRQ_KEY=KEY) as made:
+        yield made
+
+
+def look(at: User) -> Snapshot:
+    """What is on the queue, without a process for it."""
+    codecs = Codecs(at.env["MRQ_QUEUE"], Keyring([bytes.fromhex(KEY)]))
+    wire = RedisWire(parse_url(at.env["MRQ_URL"]))
+    wire.connect()
+    try:
+        return read_snapshot(wire, Keys(at.env["MRQ_QUEUE"]), codecs)
+    finally:
+        wire.close()
+
+
+def begin(at: User) -> tuple[Running, str]:
+    """A job over TERMS terms, one of which waits for the stage to open; and its id."""
+    at.stage.write("gated", "5")
+    at.start("worker", "-c", "2")
+    master = at.start("compute", "staged", "--terms", str(TERMS), "--function", "gated", "--chunk", "1", "--json")
+    at.stage.begun(5)
+
+    def running() -> str:
+        # all other terms are counted: nothing the master does from now on is a matter of luck
+        return next((job.job for job in look(at).jobs if job.report.counted == TERMS - 1), "")
+
+    return master, until(running, 10, "the others counted")
+
+
+def check(record: dict[str, object]) -> None:
+    assert record["value"] == hex(total(TERMS))
+    assert record["skipped"] == []
+
+
+# -- signals -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_lets_go_and_resume_goes_on_with_the_same_digest(at: User, number: int, code: int) -> None:
+    master, job = begin(at)
+    master.signal(number)
+    said = master.hear("detached: ")
+    assert f"mrq resume {job}" in said
+    assert f"mrq cancel {job}" in said
+    assert master.wait() == code
+    assert master.out == []
+    assert at.run("status", job, "--json").json["state"] == "waiting"
+    at.stage.open()
+    resumed = at.run("resume", job[:12], "--json")
+    assert resumed.code == 0
+    assert f"leading {job} from its checkpoint: {TERMS - 1} terms counted" in resumed.err
+    check(resumed.json)
+    uninterrupted = at.run("compute", "staged", "--terms", str(TERMS), "--json").json
+    assert resumed.json["digest"] == uninterrupted["digest"]
+    assert at.run("result", job, "-o", "value").out == f"{hex(total(TERMS))}\n"
+
+
+def test_a_second_ctrl_c_cancels(at: User) -> None:
+    master, job = begin(at)
+    master.signal(signal.SIGINT)
+    master.hear("detached: ")
+    master.signal(signal.SIGINT)
+    assert master.wait() == 130
+    master.hear(f"cancelled: {job}")
+    assert at.run("status", job, "--json").json["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_private_server_and_all_its_workers(tmp_path: Path, number: int, code: int) -> None:
+    with User(tmp_path, TMPDIR=str(tmp_path)) as user:
+        user.stage.write("gated", "5")
+        master = user.start("compute", "staged", "--terms", str(TERMS), "--function", "gated", "--chunk", "1")
+        worker = user.stage.begun(5)
+        master.signal(number)
+        assert master.wait(5) == code
+        until(lambda: not Path(f"/proc/{worker}").exists(), 5, "the worker gone")
+        assert not list(tmp_path.glob("mrq-*"))
+
+
+# -- jobs that run -----------------------------------------------------------------------------------------------------
+
+
+def test_attach_watches_to_the_end_and_ctrl_c_ends_the_watching(at: User) -> None:
+    master, job = begin(at)
+    staying, leaving = at.start("attach", job, "--json"), at.start("attach", job[:15])
+    for watcher in (staying, leaving):
+        watcher.hear(f"watching {job}")
+    leaving.signal(signal.SIGINT)
+    assert leaving.wait() == 130
+    at.stage.open()
+    assert master.wait() == 0
+    assert staying.wait() == 0
+    check(json.loads(staying.out[0]))
+    assert json.loads(staying.out[0]) == json.loads(master.out[0])
+
+
+def test_resume_stands_by_and_takes_over_from_a_killed_master(at: User) -> None:
+    master, job = begin(at)
+    standby = at.start("resume", job, "--json")
+    standby.hear(f"watching {job}")
+    master.signal(signal.SIGKILL)
+    assert master.wait() == -signal.SIGKILL
+    standby.hear(f"leading {job}", seconds=16.0)
+    at.stage.open()
+    assert standby.wait() == 0
+    check(json.loads(standby.out[0]))
+
+
+def test_a_standby_takes_over_any_job(at: User) -> None:
+    standby = at.start("standby")
+    standby.hear("standing by")
+    master, job = begin(at)
+    master.signal(signal.SIGTERM)
+    assert master.wait() == 143
+    standby.hear(f"leading {job}", seconds=8.0)
+    at.stage.open()
+    standby.hear(f"{job} is done")
+    standby.signal(signal.SIGTERM)
+    assert standby.wait() == 0
+    check(at.run("result", job, "--json").json)
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_cancel_with_a_master_alive(at: User, now: bool) -> None:
+    master, job = begin(at)
+    ran = at.run("cancel", job, *["--now"] * now)
+    assert (ran.code, ran.out, ran.err) == (0, "", f"mrq: cancelled: {job}\n")
+    if now:
+        until(lambda: not look(at).in_flight, 5, "hands empty")
+    else:
+        at.stage.open()
+    assert master.wait() == 1
+    assert "was cancelled" in master.err[-1]
+    assert at.run("cancel", job).err == f"mrq: {job} has ended already: cancelled\n"
+    assert at.run("result", job).code == 1
+
+
+def test_cancel_with_no_master_alive(at: User) -> None:
+    master, job = begin(at)
+    master.signal(signal.SIGKILL)
+    master.wait()
+    assert at.run("cancel", job, "--now").code == 0
+    assert at.run("status", job, "--json").json["state"] == "cancelled"
+
+
+def test_the_result_of_a_running_job(at: User) -> None:
+    master, job = begin(at)
+    ran = at.run("result", job)
+    assert (ran.code, ran.out) == (1, "")
+    assert f"{job} is still running: wait for it with `mrq attach {job}`" in ran.err
+    at.stage.open()
+    master.wait()
+    again = at.run("result", job, "--json")
+    assert again.code == 0
+    assert again.json == json.loads(master.out[0])
+
+
+@pytest.mark.parametrize("command", ["result", "resume", "attach", "cancel", "status"])
+def test_no_such_job(at: User, command: str) -> None:
+    ran = at.run(command, "exp-nowhere")
+    assert (ran.code, ran.out) == (4, "")
+    assert "there is no job exp-nowhere on queue" in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_a_beginning_that_is_not_unique(at: User) -> None:
+    for x in "12":
+        assert at.run("compute", "exp", "--x", x, "--local", "1").code == 0
+    ran = at.run("result", "exp-")
+    assert ran.code == 2
+    assert "2 jobs begin with exp-" in ran.err
+    first, second = at.run("jobs", "--json").json
+    assert at.run("result", first["job"][:9], "-o", "value").out.strip() == first["record"]["value"]
+    assert second["params"] == {"x": "1"}
+
+
+# -- one look ----------------------------------------------------------------------------------------------------------
+
+
+def test_status_jobs_and_workers_in_words(at: User) -> None:
+    master, job = begin(at)
+    status = at.run("status").out
+    assert "0 tasks waiting, 1 in hand" in status
+    assert "1 running" in status
+    assert job in at.run("jobs").out
+    assert len(at.run("workers").out.splitlines()) == 3
+    details = at.run("status", job).out
+    assert f"{TERMS - 1} of {TERMS} terms (97 %)" in details
+    at.stage.open()
+    assert master.wait() == 0
+    assert "done" in at.run("jobs").out
+
+
+def test_a_worker_in_a_burst_leaves_when_the_queue_is_empty(at: User) -> None:
+    master = at.start("compute", "exp", "--x", "2", "--terms", "200", "--chunk", "1", "-o", "value")
+    master.hear("0 workers")
+    worker = at.start("worker", "-c", "1", "--burst", "--max-tasks", "1000", "--name", "quick")
+    assert worker.wait() == 0
+    assert master.wait() == 0
+    assert master.out == ["7.38905609893065\n"]
+
+
+def test_a_quiet_worker_says_nothing(at: User) -> None:
+    worker = at.start("worker", "-c", "1", "-q")
+    until(lambda: look(at).workers, 10, "it is there")
+    worker.signal(signal.SIGINT)
+    assert worker.wait() == 0
+    assert (worker.out, worker.err) == ([], [])
+
+
+def test_entries_of_somebody_without_the_key_are_left_out(at: User, server: RealServer, queue: str) -> None:
+    with server.client() as client:
+        client.hset(f"mrq1:{{{queue}}}:w", "evil:1:ab", b"\0\0garbage")
+        client.hset(f"mrq1:{{{queue}}}:j:exp-forged", mapping={"tok": "1", "state": "running", "spec": b"\0\0x"})
+        client.zadd(f"mrq1:{{{queue}}}:J", {"exp-forged": 1})
+    ran = at.run("status", "--json")
+    assert (ran.json["jobs"], ran.json["workers"], ran.json["dropped"]) == ([], [], 2)
+    assert "2 entries cannot be read" in ran.err
+    assert "exp-forged" not in at.run("jobs").out
+
+
+# -- the doctor --------------------------------------------------------------------------------------------------------
+
+
+def findings(at: User) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for finding in at.run("doctor", "--json").json:
+        found.setdefault(finding["what"], []).append(finding)
+    return found
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_job_that_runs(at: User) -> None:
+    master, _ = begin(at)
+    found = findings(at)
+    assert {finding["level"] for what in found if what != "persistence" for finding in found[what]} == {"ok"}
+    assert found["workers"][0]["text"] == "2 workers, 1 busy"
+    at.stage.open()
+    assert master.wait() == 0
+
+
+def test_the_doctor_finds_what_is_wrong_and_says_what_helps(at: User, server: RealServer, queue: str) -> None:
+    master, job = begin(at)
+    master.signal(signal.SIGTERM)
+    assert master.wait() == 143
+    with server.client() as client:
+        client.lpush(f"mrq1:{{{queue}}}:f:gone:1:ab", b"a task")
+        client.xadd(f"mrq1:{{{queue}}}:r:exp-over", {"a": b"late"})
+    found = findings(at)
+    assert found["jobs"][0]["remedy"] == f"mrq resume {job}"
+    assert {finding["level"] for finding in found["jobs"] + found["orphans"]} == {"warn"}
+    assert any("gone:1" in finding["text"] for finding in found["orphans"])
+    assert any("exp-over" in finding["text"] for finding in found["orphans"])
+
+
+def test_the_doctors_exit_code(at: User, server: RealServer, queue: str) -> None:
+    assert at.run("doctor").code == 0
+    with server.client() as client:
+        client.set(f"mrq1:{{{queue}}}:q", "mine")
+        ran = at.run("doctor")
+        client.delete(f"mrq1:{{{queue}}}:q")
+    assert ran.code == 1
+    assert "fail  keys" in ran.out

@@ -1,0 +1,93 @@
+"""What a command imports: nothing beyond what it needs, because people and scripts wait for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import User, environment
+from tests.servers import ROOT, RealServer
+
+HEAVY = {"numpy", "gmpy2", "rq", "rich", "pydantic", "cloudpickle", "multiprocessing"}
+"""None of these is needed to compute e^2. (asyncio is not either; redis imports it for its own sake.)"""
+
+
+PROBE = """
+import sys
+from mapreduce_rq.cli.app import main
+code = main(sys.argv[2:])
+with open(sys.argv[1], "w") as file:
+    file.write("\\n".join(sys.modules))
+sys.exit(code)
+"""
+
+
+def imported(folder: Path, *arguments: str, env: dict[str, str] | None = None, code: int = 0) -> set[str]:
+    """The modules that a command has imported by its end."""
+    listing = folder / "modules"
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, str(listing), *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        env=env or environment(),
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return set(listing.read_text().split())
+
+
+def tops(modules: set[str]) -> set[str]:
+    return {module.partition(".")[0] for module in modules}
+
+
+@pytest.fixture
+def at(tmp_path: Path) -> Iterator[User]:
+    with RealServer("valkey") as server, User(tmp_path, MRQ_URL=server.url) as made:
+        yield made
+
+
+def test_the_version_needs_next_to_nothing(tmp_path: Path) -> None:
+    modules = imported(tmp_path, "--version")
+    assert {module for module in modules if module.startswith("mapreduce_rq")} == {
+        "mapreduce_rq",
+        "mapreduce_rq.cli",
+        "mapreduce_rq.cli.app",
+    }
+    assert not tops(modules) & (HEAVY | {"typer", "redis", "asyncio", "dataclasses", "inspect", "importlib.metadata"})
+
+
+def test_the_main_job_needs_no_numbers_no_rq_and_no_rich(tmp_path: Path) -> None:
+    assert not tops(imported(tmp_path, "compute", "exp", "--x", "2", "--terms", "50")) & HEAVY
+
+
+def test_a_mistake_needs_no_redis(tmp_path: Path) -> None:
+    modules = imported(tmp_path, "compute", "exp", "--x", "nan", code=2)
+    assert "mapreduce_rq.computations.exp" in modules
+    assert not tops(modules) & (HEAVY | {"redis"})
+
+
+def test_the_list_of_computations_imports_none_of_them(tmp_path: Path) -> None:
+    modules = imported(tmp_path, "compute", "--help")
+    listed = {module for module in modules if module.startswith("mapreduce_rq.computations.")}
+    assert not listed
+    assert not tops(modules) & {"numpy", "gmpy2", "redis", "rq"}
+
+
+def test_the_help_of_one_computation_imports_no_other(tmp_path: Path) -> None:
+    modules = imported(tmp_path, "compute", "exp", "--help")
+    assert "mapreduce_rq.computations.exp" in modules
+    assert "mapreduce_rq.computations.const" not in modules
+    assert not tops(modules) & {"numpy", "gmpy2", "redis", "rq"}
+
+
+def test_a_look_needs_no_more_than_the_wire(at: User, tmp_path: Path) -> None:
+    modules = imported(tmp_path, "status", env=at.env)
+    assert not tops(modules) & HEAVY
+    assert not {"mapreduce_rq.client", "mapreduce_rq.runtime.worker"} & modules
