@@ -20,6 +20,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
+
 from mapreduce_rq import __version__
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect
@@ -34,6 +36,7 @@ from mapreduce_rq.core.callable import CallableReducer
 from mapreduce_rq.core.computation import Computation, More
 from mapreduce_rq.core.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
+from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import (
@@ -181,7 +184,7 @@ class Client:
         spec = Spec(
             job=f"{name}-{word}",
             computation=name,
-            params=dict(params),
+            params=settled(computation.params),
             total=computation.total,
             limits=limits or Limits(),
             created=self.clock.wall(),
@@ -534,6 +537,11 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.status}>"
+
+
+def settled(params: Params) -> dict[str, Any]:
+    """The parameters as the plan has them, with what it filled in, for every other process to plan the same."""
+    return {name: value for name, value in msgspec.structs.asdict(params).items() if value is not None}
 
 
 def failure_text(record: Mapping[str, Any]) -> str:

@@ -217,12 +217,12 @@ def command_of(name: str) -> TyperCommand:
     fields = {field.name: field for field in msgspec.structs.fields(kind.Params)}
 
     def compute(**given: Any) -> int:
-        params = {field: _value(field, fields[field].type, given.pop(field)) for field in fields}
+        params = {field: _value(field, fields[field].type, given.pop(field, None)) for field in fields}
         params = {field: value for field, value in params.items() if value is not None}
         kind.create(params)  # a mistake in them is said before anything is started
         return lead(name, lambda client, limits: (*client.plan(name, params, limits), None), **given)
 
-    own = [_option(field) for field in fields.values()]
+    own = [_option(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
     return command(with_common(compute, own), name=name, help_text=help_of(kind))
 
 
@@ -266,14 +266,29 @@ def shape_of(annotation: Any) -> Shape:
             return Shape(annotation, description, least, most)
 
 
-def _option(field: Any) -> inspect.Parameter:
-    """The option of one parameter. Typer shows its type and range; :func:`_value` reads it."""
+def shown(field: Any) -> bool:
+    """Whether a parameter is for people: lists but the positional one are filled in by the plan."""
+    return typing.get_origin(shape_of(field.type).base) is not list or field.required
+
+
+def _option(field: Any, *, positional: bool) -> inspect.Parameter:
+    """The option or argument of one parameter. Typer shows its type and range; :func:`_value` reads it."""
     shape = shape_of(field.type)
     flag = "--" + field.name.replace("_", "-")
     metavar = None
     base: Any = shape.base
     if typing.get_origin(base) is Literal:
         base, metavar = str, "|".join(typing.get_args(base))
+    default = inspect.Parameter.empty if field.required else field.default
+    if positional:
+        how: Any = typer.Argument(
+            metavar=metavar or field.name.upper(),
+            help=escape(shape.description),
+            show_default=not field.required,
+        )
+        return inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[base, how]
+        )
     how = typer.Option(
         f"{flag}/--no-{flag[2:]}" if base is bool else flag,
         min=shape.least,
@@ -283,7 +298,6 @@ def _option(field: Any) -> inspect.Parameter:
         show_default=field.default not in {msgspec.NODEFAULT, None},
         rich_help_panel=PARAMETERS,
     )
-    default = inspect.Parameter.empty if field.required else field.default
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[base, how]
     )

@@ -123,6 +123,7 @@ class Const(Computation[Piece]):
     name: ClassVar[str] = "const"
     summary: ClassVar[str] = "pi, e, ln2, zeta3 or catalan to any number of digits"
     Params = ConstParams
+    positional: ClassVar[str] = "name"
     seconds_per_term: ClassVar[float | None] = 3e-6
 
     def __init__(self, params: ConstParams) -> None:

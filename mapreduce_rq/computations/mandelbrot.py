@@ -16,7 +16,7 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.sequence import BYTES, Concat, Stretch
-from mapreduce_rq.errors import BadParameter, JobFailed
+from mapreduce_rq.errors import BadParameter
 
 MAX_PIXELS = 400_000_000
 
@@ -36,7 +36,6 @@ class MandelbrotParams(Params, frozen=True, kw_only=True):
     re: Annotated[float, msgspec.Meta(description="real part of the centre", ge=-4, le=4)] = -0.75
     im: Annotated[float, msgspec.Meta(description="imaginary part of the centre", ge=-4, le=4)] = 0.0
     wide: Annotated[float, msgspec.Meta(description="width of the part shown", gt=0, le=16)] = 3.0
-    png: Annotated[str, msgspec.Meta(description="write the picture to this file (where the master runs)")] = ""
 
 
 class Mandelbrot(Computation[Stretch]):
@@ -44,7 +43,8 @@ class Mandelbrot(Computation[Stretch]):
 
     A term is a row of pixels; rows inside the set cost a hundred times those outside. The value is the table of steps
     (from, to, points; the last line is the points that did not escape), exact for the points of the grid; there is no
-    bound to speak of. With ``png`` the picture is written to that file.
+    bound to speak of. The picture is a PNG: ``--out FILE`` writes
+    it, and it is the native result of the API.
     """
 
     name: ClassVar[str] = "mandelbrot"
@@ -110,20 +110,12 @@ class Mandelbrot(Computation[Stretch]):
         notes = []
         if terms < params.height:
             notes.append(f"ended early: {terms} of {params.height} rows")
-        elif params.png:
-            picture = png.encode(params.width, params.height, shades(steps), PALETTE)
-            try:
-                with open(params.png, "wb") as file:
-                    file.write(picture)
-            except OSError as error:
-                raise JobFailed(f"mandelbrot: {params.png} cannot be written: {error.strerror}") from None
-            notes.append(f"picture: {params.png}, {len(picture)} bytes")
         return Outcome(
             value="\n".join(lines),
             number=None,
             bound="0",
             bound_kind="exact",
-            native=steps.reshape(-1, params.width),
+            native=png.encode(params.width, terms, shades(steps), PALETTE) if terms else b"",
             details={
                 "inside": counts[0],
                 "area": counts[0] * (params.wide / params.width) ** 2,

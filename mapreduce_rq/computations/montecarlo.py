@@ -90,6 +90,7 @@ class MonteCarlo(Computation[Moments]):
     name: ClassVar[str] = "montecarlo"
     summary: ClassVar[str] = "pi and other integrals from random samples, with a confidence interval"
     Params = MonteCarloParams
+    positional: ClassVar[str] = "of"
     seconds_per_term: ClassVar[float | None] = 5e-8
     first_stage: ClassVar[int] = 65_536
 

@@ -49,6 +49,7 @@ class Sum(Computation[Total]):
     name: ClassVar[str] = "sum"
     summary: ClassVar[str] = "partial sums of 1/n^2, 1/n or Leibniz' series, correctly rounded"
     Params = SumParams
+    positional: ClassVar[str] = "series"
     seconds_per_term: ClassVar[float | None] = 3e-8
 
     def __init__(self, params: SumParams) -> None:

@@ -19,7 +19,6 @@ from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.errors import BadParameter
 
-SEPARATOR = ":"
 """Between two paths."""
 
 BLOCK = 1 << 16
@@ -32,10 +31,10 @@ PIECE = 1 << 22
 class WordCountParams(Params, frozen=True, kw_only=True):
     """Which files."""
 
-    files: Annotated[str, msgspec.Meta(description="paths, with colons between them; every worker reads them")]
+    files: Annotated[list[str], msgspec.Meta(description="paths; every worker reads them", min_length=1)]
     lower: Annotated[bool, msgspec.Meta(description="count The and the as one word")] = False
     top: Annotated[int, msgspec.Meta(description="show only so many of the most frequent words", ge=1)] | None = None
-    sizes: Annotated[str, msgspec.Meta(description="of the files in bytes, as they were when the job began")] = ""
+    sizes: Annotated[list[int], msgspec.Meta(description="of the files in bytes, measured when absent")] | None = None
 
 
 class WordCount(Computation[Counts]):
@@ -48,14 +47,15 @@ class WordCount(Computation[Counts]):
     name: ClassVar[str] = "wordcount"
     summary: ClassVar[str] = "how often each word occurs in files"
     Params = WordCountParams
+    positional: ClassVar[str] = "files"
     seconds_per_term: ClassVar[float | None] = 3e-3
 
     def __init__(self, params: WordCountParams) -> None:
         super().__init__(params)
         self.reducer = CounterReducer()
-        self.paths = [path for path in params.files.split(SEPARATOR) if path]
-        sizes = [int(size) for size in params.sizes.split() if size.isdecimal()] or _sizes(self.paths)
-        if len(sizes) != len(self.paths) or not self.paths:
+        self.paths = params.files
+        sizes = params.sizes or _sizes(self.paths)
+        if len(sizes) != len(self.paths):
             raise BadParameter(f"wordcount: files: {len(self.paths)} paths and {len(sizes)} sizes")
         self.sizes = sizes
         self.ends = list(accumulate(-(-size // BLOCK) for size in sizes))  # terms up to the end of each file
@@ -67,7 +67,7 @@ class WordCount(Computation[Counts]):
         made = super().create(raw)
         assert isinstance(made, WordCount)
         if not made.params.sizes:
-            made.params = msgspec.structs.replace(made.params, sizes=" ".join(map(str, made.sizes)))
+            made.params = msgspec.structs.replace(made.params, sizes=made.sizes)
         return made
 
     def map(self, lo: int, hi: int) -> Counts:

@@ -41,6 +41,8 @@ class Computation(ABC, Generic[P]):
     summary: ClassVar[str]
     """One line for the list of computations."""
     Params: ClassVar[type[Params]]
+    positional: ClassVar[str] = ""
+    """The parameter that the command line takes without its name; a list of texts may be several words there."""
     seconds_per_term: ClassVar[float | None] = None
     """A first guess of a term's cost for the first cut (the master measures the rest); None: no idea."""
 

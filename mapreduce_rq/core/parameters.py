@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 from functools import cache
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -44,4 +45,16 @@ def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
     except msgspec.ValidationError as error:
         # msgspec words it "Expected `int` >= 1 - at `$.terms`"
         what, _, where = str(error).partition(" - at `$.")
-        raise BadParameter(f"{computation}: {where.rstrip('`') or 'parameters'}: {what[0].lower()}{what[1:]}") from None
+        name = where.rstrip("`")
+        choices = _choices(kind, name)
+        if choices:
+            raise BadParameter(f"{computation}: {name}: {given[name]!r} is not one of {', '.join(choices)}") from None
+        raise BadParameter(f"{computation}: {name or 'parameters'}: {what[0].lower()}{what[1:]}") from None
+
+
+def _choices(kind: type[Params], name: str) -> tuple[str, ...]:
+    """The texts that a parameter may be, if it is one of a few."""
+    found = get_type_hints(kind).get(name)
+    while get_origin(found) is Annotated or get_origin(found) in {Union, UnionType}:
+        found = get_args(found)[0]
+    return get_args(found) if get_origin(found) is Literal else ()

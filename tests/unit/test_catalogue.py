@@ -17,7 +17,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "primes": {"to": 20_000_000},
     "montecarlo": {"of": "distance", "samples": 50_000},
     "nqueens": {"n": 9},
-    "wordcount": {"files": __file__},
+    "wordcount": {"files": [__file__]},
     "mandelbrot": {"width": 60, "height": 40, "steps": 100},
 }
 

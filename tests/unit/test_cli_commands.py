@@ -76,14 +76,17 @@ def test_the_list_of_computations_says_what_the_computation_says(name: str) -> N
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_a_computations_parameters_are_its_options(name: str) -> None:
+def test_a_computations_parameters_are_its_options_and_its_argument(name: str) -> None:
     kind = load(name)
+    params = compute.command_of(name).params
     own = {
         param.name: param
-        for param in compute.command_of(name).params
-        if isinstance(param, TyperOption) and param.rich_help_panel == compute.PARAMETERS
+        for param in params
+        if not isinstance(param, TyperOption) or param.rich_help_panel == compute.PARAMETERS
     }
-    fields = {field.name: field for field in msgspec.structs.fields(kind.Params)}
+    arguments = [param.name for param in params if not isinstance(param, TyperOption)]
+    assert arguments == ([kind.positional] if kind.positional else [])
+    fields = {field.name: field for field in msgspec.structs.fields(kind.Params) if compute.shown(field)}
     assert list(own) == list(fields)
     for field in fields.values():
         assert own[field.name].required == field.required

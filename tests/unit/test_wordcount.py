@@ -30,7 +30,7 @@ def files(tmp_path: Path) -> list[Path]:
 
 
 def job_of(files: list[Path], **params: object) -> WordCount:
-    made = WordCount.create({"files": os.pathsep.join(map(str, files)), **params})
+    made = WordCount.create({"files": [str(file) for file in files], **params})
     assert isinstance(made, WordCount)
     return made
 
@@ -82,11 +82,11 @@ def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("one two\n")
     job = job_of([path])
-    assert job.params.sizes == "8"
+    assert job.params.sizes == [8]
     path.write_text("one two three\n")
     with pytest.raises(TermError, match="has 14 bytes, not 8"):
         job.map(0, 1)
-    again = WordCount.create({"files": str(path), "sizes": job.params.sizes})
+    again = WordCount.create({"files": [str(path)], "sizes": job.params.sizes})
     with pytest.raises(TermError, match="has 14 bytes, not 8"):
         again.map(0, 1)
     path.unlink()
