@@ -30,6 +30,7 @@ class Actor:
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             text=True,
             preexec_fn=die_with_parent,
         )

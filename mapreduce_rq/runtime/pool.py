@@ -192,9 +192,12 @@ class Pool:
         slate = Slate()
         supervisor = os.getpid()
         secret = self.clock.random(8).hex()
+        # The wake-up pipe is shared: a signal to a child that has no handlers yet would be taken for one to us.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid == 0:
             self._be_worker(slate, secret, supervisor)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         wid = f"{self._host}:{pid}:{secret}"
         self._children[pid] = Child(wid, pid, slate, self.clock.now())
         self._beat_at = 0.0  # it is announced at once
@@ -224,6 +227,7 @@ class Pool:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
             signal.set_wakeup_fd(-1)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._wire.close()
             worker.run()
             code = 0
