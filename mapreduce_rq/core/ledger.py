@@ -129,6 +129,7 @@ class Ledger:
         self._refusals: dict[str, Failure] = {}
         self._broken: Broken | None = None
         self._look_around = True  # the next survey decides alone what is lost
+        self._restored = checkpoint is not None  # an earlier master may have cut on: how far, the next survey tells
         self._started = now
         self._elapsed_before = 0.0
         if checkpoint is None:
@@ -270,7 +271,7 @@ class Ledger:
                 self._merged(answer)
             elif answer.status == OK:
                 size = answer.hi - answer.lo
-                if size <= 0 or answer.lo < 0 or answer.hi > self.next:
+                if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
                     self.ignored += 1  # terms that were never cut: not an answer to any task of ours
                     continue
                 good.append((answer.lo, answer.hi, answer.body))
@@ -286,6 +287,15 @@ class Ledger:
         self._forget(good, counted, terms)
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now)
+
+    def _was_cut(self, hi: int) -> bool:
+        """Whether terms up to ``hi`` have been made into tasks; what an earlier master cut is learned here."""
+        if hi <= self.next:
+            return True
+        if not self._restored or self.goal is None or hi > self.goal:
+            return False
+        self.next = hi
+        return True
 
     def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int) -> None:
         """Strike counted spans off what is out. The answers have ``terms`` terms in all."""
@@ -427,12 +437,12 @@ class Ledger:
                 if now - since > patience and lo not in self._backed:
                     self._backed.add(lo)
                     self._again.append(self.out[lo])
-        self._look_around = False
+        self._look_around = self._restored = False
 
     def _adopt(self, event: Surveyed) -> None:
         """After a restore: take over what an earlier master left in queue and hands, cut the other gaps anew."""
         for task in [*event.held, *event.waiting]:
-            fits = 0 <= task.lo < task.hi <= self.next and not self.tally.runs.touches(task.lo, task.hi)
+            fits = 0 <= task.lo < task.hi and self._was_cut(task.hi) and not self.tally.runs.touches(task.lo, task.hi)
             if fits and not any(task.lo < other.hi and other.lo < task.hi for other in self.out.values()):
                 self.out[task.lo] = task
         at = 0
@@ -454,6 +464,8 @@ class Ledger:
         tasks, self._new_merges = self._new_merges + tasks, []
         window = self.pace.window()
         free = window - len(self.out)
+        if self._restored:
+            return tasks
         # A push costs a round trip: wait until a quarter of the window is free, unless the workers may run dry.
         if free <= 0 or (free < window // 4 and len(self.out) > 2 * self.pace.workers):
             return tasks
