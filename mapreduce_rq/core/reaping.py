@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import msgspec
+from msgspec.structs import replace
 
 from mapreduce_rq.core.messages import Codecs, Task
 from mapreduce_rq.errors import BadMessage
@@ -16,8 +16,9 @@ def given_back(
     """Pairs (task as held, task as it goes back), newest first, so that the oldest ends up to be taken next.
 
     ``held`` is newest first, as Redis keeps it. Only the task ``in_hand`` (job, lo, hi) is blamed, with one more
-    attempt and the reason ``why``; where nobody saw what was in hand and ``guess`` is set, the oldest is. What
-    cannot be read goes back as it is.
+    attempt and the reason ``why``; where nobody saw what was in hand and ``guess`` is set, the oldest is. The spec
+    that a job's first tasks carry stays behind: who takes them next is to ask whether the job still runs. What cannot
+    be read goes back as it is.
     """
     opened: list[Task | None] = []
     for raw in held:
@@ -28,9 +29,12 @@ def given_back(
     blamed = next((task for task in opened if task and (task.job, task.lo, task.hi) == in_hand), None)
     if blamed is None and guess:
         blamed = next((task for task in reversed(opened) if task), None)
-    return [
-        (raw, codecs.task.seal(msgspec.structs.replace(task, attempt=task.attempt + 1, why=why)))
-        if task is not None and task is blamed
-        else (raw, raw)
-        for raw, task in zip(held, opened, strict=True)
-    ]
+    moves = []
+    for raw, task in zip(held, opened, strict=True):
+        if task is not None and task is blamed:
+            moves.append((raw, codecs.task.seal(replace(task, attempt=task.attempt + 1, why=why, spec=b""))))
+        elif task is not None and task.spec:
+            moves.append((raw, codecs.task.seal(replace(task, spec=b""))))
+        else:
+            moves.append((raw, raw))
+    return moves

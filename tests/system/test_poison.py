@@ -1,0 +1,116 @@
+"""Terms that kill their worker, hang it or raise: named, blamed fairly, and skipped where that is asked for."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from mapreduce_rq.core.messages import Task
+from tests.scene import Scene
+from tests.stage import until
+from tests.terms import total_without
+
+TERMS = 64
+
+
+def test_a_raising_term_ends_the_job_with_its_name_traceback_and_host(scene: Scene) -> None:
+    scene.stage.write("poison", "37:raise")
+    scene.fleet(2)
+    record = scene.leader("poisoned", TERMS, chunk=16).record()
+    assert record["state"] == "failed"
+    assert (record["term"], record["kind"], record["message"]) == (37, "ValueError", "a poisoned term")
+    assert 'raise ValueError("a poisoned term")' in record["traceback"]
+    assert scene.stage.count()[37] == 1
+    pid = next(pid for pid, term in scene.stage.runs() if term == 37)
+    assert record["where"].endswith(f":{pid}")
+
+
+def test_a_killing_term_in_a_large_task_is_named_by_halving(scene: Scene) -> None:
+    scene.stage.write("poison", "37:kill")
+    scene.fleet(2)
+    record = scene.leader("poisoned", TERMS, chunk=TERMS, attempts=3).record()
+    assert record["state"] == "failed"
+    assert (record["term"], record["kind"]) == (37, "WorkerDied")
+    killer = [pid for pid, term in scene.stage.runs() if term == 37][-1]
+    assert record["message"].startswith("killed by SIGKILL (")
+    assert record["message"].endswith(f":{killer})")
+    # Three workers for the whole task, then one for each of the halves it is in: 32, 16, 8, 4, 2 and 1.
+    assert scene.stage.count()[37] == 3 + 6
+
+
+@pytest.mark.parametrize("how", ["kill", "segfault", "exit"])
+def test_killing_terms_are_skipped_and_their_neighbours_are_not_blamed(scene: Scene, how: str) -> None:
+    poison = (5, 6, 40)
+    scene.stage.write("poison", " ".join(f"{term}:{how}" for term in poison))
+    scene.fleet(2)
+    # With one attempt a single wrong blame would cost a neighbour its value.
+    leader = scene.leader("poisoned", TERMS, chunk=1, attempts=1, on_error="skip")
+    record = leader.record()
+    assert {entry["term"] for entry in record["skipped"]} == set(poison)
+    assert int(record["value"]) == total_without(TERMS, *poison)
+    assert all(entry["kind"] == "WorkerDied" for entry in record["skipped"])
+    assert all(scene.stage.count()[term] == 1 for term in poison)
+
+
+def test_raising_terms_are_skipped_out_of_a_large_task(scene: Scene) -> None:
+    poison = (0, 17, 18, 63)
+    scene.stage.write("poison", " ".join(f"{term}:raise" for term in poison))
+    scene.fleet(2)
+    record = scene.leader("poisoned", TERMS, chunk=TERMS, on_error="skip").record()
+    assert record["state"] == "done"
+    assert int(record["value"]) == total_without(TERMS, *poison)
+    skipped = sorted(record["skipped"], key=lambda entry: int(entry["term"]))
+    assert [(entry["term"], entry["kind"], entry["message"]) for entry in skipped] == [
+        (term, "ValueError", "a poisoned term") for term in poison
+    ]
+
+
+def test_a_hanging_term_is_skipped_after_its_time(scene: Scene) -> None:
+    scene.stage.write("poison", "9:hang")
+    scene.fleet(2)
+    leader = scene.leader("poisoned", TERMS, chunk=1, attempts=1, on_error="skip", task_timeout=0.5)
+    record = leader.record()
+    assert [entry["term"] for entry in record["skipped"]] == [9]
+    assert record["skipped"][0]["message"].startswith("over the task timeout of 0.5 s (")
+    assert int(record["value"]) == total_without(TERMS, 9)
+
+
+def test_a_planned_stop_is_not_an_attempt(scene: Scene) -> None:
+    scene.stage.write("gated", "20")
+    leader = scene.leader("gated", TERMS, chunk=1, attempts=1)
+    for _ in range(2):
+        fleet = scene.fleet(1)
+        scene.stage.begun(20)
+        fleet.signal(signal.SIGTERM)
+        fleet.hear("log stopping")
+        fleet.signal(signal.SIGTERM)
+        assert fleet.wait() == 0
+        scene.stage.forget()
+    with scene.server.client() as client:
+        waiting: list[Task] = [
+            scene.codecs.task.open(raw) for raw in client.execute_command("LRANGE", scene.keys.queue, 0, -1)
+        ]
+    assert 20 in {task.lo for task in waiting}
+    assert {task.attempt for task in waiting} == {0}
+    scene.stage.open()
+    scene.fleet(1)
+    scene.check(leader, TERMS)
+
+
+def test_one_attempt_is_counted_for_each_death(scene: Scene) -> None:
+    scene.stage.write("poison", "9:kill")
+    scene.fleet(2)
+    record = scene.leader("poisoned", TERMS, chunk=1, attempts=5).record()
+    assert (record["state"], record["term"]) == ("failed", 9)
+    assert scene.stage.count()[9] == 5
+
+
+def test_workers_go_on_with_other_jobs(scene: Scene) -> None:
+    scene.stage.write("poison", "9:kill")
+    fleet = scene.fleet(2)
+    assert scene.leader("poisoned", TERMS, chunk=1).record()["state"] == "failed"
+    scene.stage.forget()
+    scene.stage.write("poison", "")
+    scene.check(scene.leader("poisoned", TERMS, chunk=1), TERMS)
+    until(lambda: len(fleet.workers()) == 2, 10, "both workers replaced")
