@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 from mapreduce_rq.core.computation import Computation, More, Outcome, TermError
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
+from mapreduce_rq.core.tally import HEAVY_BYTES
 
 P = (1 << 61) - 1
 BASE = 1_000_003
@@ -58,6 +59,10 @@ class RowOfTerms(SumOfTerms):
 
     name: ClassVar[str] = "sim-row"
     law: ClassVar[Law] = Law.ORDERED
+
+    def weight(self, partial: Partial) -> int:
+        """Eight terms are too heavy for a master: workers merge them."""
+        return HEAVY_BYTES if partial[0] >= 8 else 0
 
     def merge(self, left: Partial, right: Partial) -> Partial:
         row = (left[2] * pow(BASE, right[0], P) + right[2]) % P

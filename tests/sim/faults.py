@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.core.messages import Codecs, Task
+from mapreduce_rq.core.messages import MAP, OK, Answer, Codecs, Keyring, Reply, Task
 from mapreduce_rq.errors import BrokerError, NoSuchJob
 from mapreduce_rq.runtime.cancel import cancel as cancel_job
 from tests.sim.actors import ClientProcess, Host
@@ -27,7 +27,7 @@ COMMON = (
     *("start_host", "drain_host", "kill_master", "kill_master", "pause_master", "stop_master", "start_client"),
     *("restart", "failover", "failover", "rewind", "stall", "full", "cut", "cut", "lose_queue", "lose_hand"),
     *("lose_workers", "lose_masters", "lose_jobs", "lose_replies", "flush", "junk", "double_task", "replay_reply"),
-    *("replay_task", "clock"),
+    *("replay_task", "forge", "clock"),
 )
 """What a world may have by chance; twice means more often."""
 OF_MASTERS = {"kill_master", "stop_master", "pause_master", "start_client"}
@@ -280,8 +280,9 @@ def junk(world: World) -> None:
     """Somebody who has no key writes where only we should."""
     rng, keys = world.rng, world.keys
     short = rng.randbytes(rng.choice([0, 1, 2, 30]))
-    unsigned = Codecs("sim").task.seal(Task("sim-0", 0, 1))
-    item = rng.choice([short, unsigned, b"\0\0", b"\xff" * 40])
+    job = rng.choice(world.jobs)
+    forged = a_stranger(world).task.seal(Task(job.name, 0, 1))
+    item = rng.choice([short, forged, b"\0\0", b"\xff" * 40])
     end = rng.choice(["LPUSH", "RPUSH"])
     place = rng.choice(["queue", "hand", "replies", "odd replies", "workers"])
     if place == "queue":
@@ -293,9 +294,25 @@ def junk(world: World) -> None:
     elif place == "workers":
         world.server.fault("junk among the workers", ("HSET", keys.workers, item or b"x", short))
     else:
-        stream = keys.replies(rng.choice(world.jobs).name)
+        stream = keys.replies(job.name)
         name = b"a" if place == "replies" else b"?"
         world.server.fault("junk among the replies", ("XADD", stream, "NOMKSTREAM", "*", name, item))
+
+
+def a_stranger(world: World) -> Codecs:
+    """Somebody without a key, or with another."""
+    return Codecs("sim", world.rng.choice([None, Keyring([b"a key of somebody else's"])]))
+
+
+@fault
+def forge(world: World) -> None:
+    """Answers that look like ours and say nothing true."""
+    job = world.rng.choice(world.jobs)
+    terms = world.rng.sample(range(job.oracle.terms), min(5, job.oracle.terms))
+    lies = [Answer(k, k + 1, 0, MAP, OK, bytes(24), 1) for k in terms]
+    sealed = a_stranger(world).reply.seal(Reply(job.name, "w", lies))
+    stream = world.keys.replies(job.name)
+    world.server.fault("forge answers", ("XADD", stream, "NOMKSTREAM", "*", "a", sealed))
 
 
 @fault

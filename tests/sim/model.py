@@ -9,7 +9,7 @@ answers None, and who waits for how long is up to the caller.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mapreduce_rq.broker.wire import Argument, Command
@@ -20,7 +20,8 @@ from tests.sim.store import EMPTY, OOM, Database, Refusal, Snapshot, encoded
 class Model:
     """The server's data. Each method is one atomic step; ``history`` holds the state after each that changed it."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_step: Callable[[Snapshot, Snapshot], None] | None = None) -> None:
+        self.on_step = on_step
         self.now = EMPTY
         self.history: list[Snapshot] = [EMPTY]
         self.full = False  # at its memory limit
@@ -62,8 +63,10 @@ class Model:
 
     def go_back(self, index: int) -> None:
         """Be as after the step of this index in the history, as a failover to a replica that lags behind."""
-        self.now = self.history[index]
+        before, self.now = self.now, self.history[index]
         self.history.append(self.now)
+        if self.on_step is not None:
+            self.on_step(before, self.now)
 
     def _begin(self, now_ms: int) -> Database:
         db = Database(self.now, now_ms)
@@ -74,8 +77,10 @@ class Model:
 
     def _end(self, db: Database) -> None:
         if db.dirty:
-            self.now = Snapshot(db.keys, db.expires)
+            before, self.now = self.now, Snapshot(db.keys, db.expires)
             self.history.append(self.now)
+            if self.on_step is not None:
+                self.on_step(before, self.now)
 
 
 def _split(command: Command) -> tuple[str, list[bytes]]:

@@ -87,6 +87,7 @@ class Weather:
     answer_lost: float = 0.0
     late: float = 0.0  # share of requests that arrive after their sender gave up
     ghost: float = 0.0  # share of dead clients' pops that go on
+    resets: float = 0.6  # share of losses that a client sees at once; else it waits for its time limit
 
 
 OnStep = Callable[[Snapshot, Snapshot, Request | str], None]
@@ -97,9 +98,10 @@ class Server:
 
     def __init__(self, scheduler: Scheduler, on_step: OnStep, *, refuses_parked_pops_when_full: bool) -> None:
         self.scheduler = scheduler
-        self.model = Model()
+        self.model = Model(self._stepped)
         self.weather = Weather()
-        self.on_step = on_step
+        self._on_step = on_step
+        self._doing: Request | str = ""
         self.skew_ms = 0
         self.steps = 0
         self.late = 0  # requests under way whose senders have given up
@@ -170,7 +172,7 @@ class Server:
 
     def _patience(self) -> float:
         """How long a client takes to see that nothing comes: at once by a reset, or at its time limit."""
-        return self._latency() if self.scheduler.rng.random() < 0.6 else ANSWER_SECONDS
+        return self._latency() if self.scheduler.rng.random() < self.weather.resets else ANSWER_SECONDS
 
     def _loses(self, share: float) -> bool:
         return share > 0 and self.scheduler.rng.random() < share
@@ -241,14 +243,13 @@ class Server:
                 answers.append(error)
         return next((item for item in answers if isinstance(item, Refusal)), answers)
 
-    def _step(self, request: Request | str, act: Callable[[], Any]) -> Any:
-        before = self.model.now
-        try:
-            return act()
-        finally:
-            self.steps += 1
-            if self.model.now is not before:
-                self.on_step(before, self.model.now, request)
+    def _step(self, what: Request | str, act: Callable[[], Any]) -> Any:
+        self.steps += 1
+        self._doing = what
+        return act()
+
+    def _stepped(self, before: Snapshot, after: Snapshot) -> None:
+        self._on_step(before, after, self._doing)
 
     def _answer(self, reply: Reply | None, answer: Any) -> None:
         if reply is None or not reply.connection.client:
@@ -388,9 +389,7 @@ class Server:
         self._connections.clear()
         self.skew_ms += skew_ms
         if index is not None:
-            before = self.model.now
-            self.model.go_back(index)
-            self.on_step(before, self.model.now, "failover")
+            self._step("failover", partial(self.model.go_back, index))
         self.scheduler.at(seconds, self._come_up)
 
     def _come_up(self) -> None:

@@ -26,9 +26,12 @@ class JobPlan:
     lazy: bool = False
     more: bool = False  # asks for half of its terms first
     raising: tuple[int, ...] = ()
+    deadly: tuple[int, ...] = ()  # whoever computes one of these dies
+    slow: dict[int, float] = field(default_factory=dict)  # seconds more for whoever computes this term first
     on_error: str = "fail"
     chunk: int | None = None
     attempts: int = 1000  # so many that chance alone cannot fail a job
+    task_timeout: float | None = None
     starts: float = 0.0
     standbys: int = 0
     even: bool = False  # every term costs the same
@@ -56,6 +59,7 @@ class JobPlan:
             limits=Limits(
                 chunk=self.chunk,
                 attempts=self.attempts,
+                task_timeout=self.task_timeout,
                 on_error="skip" if self.on_error == "skip" else "fail",
                 keep=3600,
             ),
@@ -78,6 +82,7 @@ class Plan:
     weather: Weather = field(default_factory=Weather)
     stays: bool = False  # on until the horizon, though the jobs are over
     parked_pops_refused: bool = False
+    unattended: bool = False  # nobody resumes a job that has lost its master
 
 
 def plan_of(seed: int) -> Plan:
@@ -119,6 +124,24 @@ def plan_of(seed: int) -> Plan:
         stays=rng.random() < 0.3,
         parked_pops_refused=rng.random() < 0.5,
     )
+
+
+def storm_of(seed: int) -> Plan:
+    """A plan in which all goes wrong at once, with two jobs and others ready to lead them: bugs show within a few."""
+    plan = plan_of(seed)
+    rng = Random(f"storm {seed}")
+    plan.jobs = [_job(rng, sum(plan.hosts)) for _ in range(2)]
+    for job in plan.jobs:
+        job.terms = max(job.terms, 10)
+        job.lazy = job.more = False
+        job.standbys = 2
+    plan.jobs[0].raising, plan.jobs[0].on_error = tuple(sorted(rng.sample(range(10), 2))), "skip"
+    plan.jobs[1].ordered = True
+    work = sum(job.terms * job.seconds for job in plan.jobs)
+    plan.horizon, plan.patience = 30 + work / sum(plan.hosts), 60 + 4 * work
+    plan.faults = sorted((rng.uniform(0, plan.horizon), rng.choice(COMMON)) for _ in range(60))
+    plan.weather = Weather(latency=0.002, spread=0.05, lost=0.02, answer_lost=0.02, late=0.02, ghost=0.5)
+    return plan
 
 
 def _job(rng: Random, workers: int) -> JobPlan:

@@ -96,5 +96,5 @@ def test_without_faults_every_term_is_computed_once(seed: int) -> None:
         verdict = world.run()
     assert not verdict.failure
     assert verdict.ends == ["done"]
-    computed = Counter(k for _, lo, hi in world.executions for k in range(lo, hi))
+    computed = Counter(k for done in world.executions for k in range(done.lo, done.hi))
     assert computed == Counter(range(job.terms))

@@ -11,6 +11,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.ledger import Broken as LedgerBroken
@@ -48,6 +49,16 @@ class Verdict:
     trace: list[str] = field(default_factory=list)
 
 
+class Execution(NamedTuple):
+    """Somebody began to compute a span."""
+
+    job: str
+    lo: int
+    hi: int
+    at: float
+    by: str
+
+
 class World:
     """Everything there is in one run."""
 
@@ -68,7 +79,8 @@ class World:
         self.jobs: list[Job] = []
         self.specs: list[Spec] = []
         self.ends: dict[str, str] = {}  # as a client heard of it first
-        self.executions: list[tuple[str, int, int]] = []
+        self.executions: list[Execution] = []
+        self.on_step: list[Callable[[], None]] = []  # called after each step
         self.paused: list[Actor] = []
         self.sealed: dict[str, list[bytes]] = {"task": [], "reply": []}  # everything ever sent, to be replayed
         self.healing_since: float | None = None
@@ -87,7 +99,8 @@ class World:
 
     def _expect(self, name: str, plan: JobPlan) -> None:
         spec = plan.spec(name)
-        job = Job(name, Oracle(plan.terms, ordered=plan.ordered), frozenset(plan.raising), plan.on_error)
+        bad = frozenset(plan.raising + plan.deadly)
+        job = Job(name, Oracle(plan.terms, ordered=plan.ordered), bad, plan.on_error)
         self._costs[name] = plan.costs(self.plan.seed, name)
         self.jobs.append(job)
         self.specs.append(spec)
@@ -103,12 +116,26 @@ class World:
     def computation(self, spec: Spec) -> SimComputation:
         """The computation of a spec; its terms cost the time of whoever maps them."""
         costs = self._costs[spec.job]
+        plan = self.plan.jobs[self.specs.index(spec)]
 
         def spend(lo: int, hi: int) -> None:
-            self.executions.append((spec.job, lo, hi))
-            self.scheduler.actor().sleep(costs[hi] - costs[lo])
+            actor = self.scheduler.actor()
+            self.executions.append(Execution(spec.job, lo, hi, self.scheduler.now, actor.name))
+            seconds = costs[hi] - costs[lo] + sum(plan.slow.pop(k, 0.0) for k in range(lo, hi))
+            dies_at = min((k for k in plan.deadly if lo <= k < hi), default=None)
+            if dies_at is not None:
+                actor.sleep(costs[dies_at] - costs[lo])
+                self._segfault(actor)
+            actor.sleep(seconds)
 
         return SimComputation(TestParams(**spec.params), spend)
+
+    def _segfault(self, actor: Actor) -> None:
+        for host in self.hosts:
+            for pid, worker in list(host.workers.items()):
+                if worker.actor is actor:
+                    self.say(f"{actor.name:>8} dies of its term")
+                    host.kill_worker(pid)
 
     def start_host(self, size: int) -> Host:
         """A supervisor with so many workers."""
@@ -157,6 +184,7 @@ class World:
     def run(self) -> Verdict:
         """All three phases."""
         scheduler, plan = self.scheduler, self.plan
+        over = 0.0
         try:
             scheduler.run(plan.horizon, lambda: bool(self.failure) or (not plan.stays and self._over()))
             self._heal()
@@ -202,6 +230,8 @@ class World:
             self.invariants.stepped(before, after, what)
         except Broken as error:
             self.fail(str(error))
+        for look in self.on_step:
+            look()
         if isinstance(what, Request):
             self._remember(what)
         elif any(key.encode() in before.keys and key.encode() not in after.keys for key in self._job_keys()):
@@ -276,7 +306,7 @@ class World:
 
     def _look_after(self) -> None:
         """A person sees that a job has no master and resumes it."""
-        for spec in self.specs:
+        for spec in () if self.plan.unattended else self.specs:
             alone = all(client.actor.dead for client in self.clients if client.spec.job == spec.job)
             if alone and self.state(spec.job) == "running" and not spec.lazy:
                 self.start_client(spec)

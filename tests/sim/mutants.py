@@ -1,0 +1,248 @@
+"""Each rule of the protocol, switched off: what must be caught, or the proof proves nothing.
+
+SAFETY: without the rule a value could be wrong, or counted work be lost. Any storm must show it within ten seeds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs
+from mapreduce_rq.core.ledger import Ledger
+from mapreduce_rq.core.messages import Checkpoint, Codec, Reply
+from mapreduce_rq.core.tally import Tally
+from mapreduce_rq.errors import BadMessage
+from mapreduce_rq.runtime import master
+from mapreduce_rq.runtime.lease import Lease
+from mapreduce_rq.runtime.master import Master
+from tests.sim import commands
+from tests.sim.model import Model
+from tests.sim.store import Database, encoded
+
+Mutant = Callable[[], AbstractContextManager[Any]]
+SAFETY: dict[str, Mutant] = {}
+
+
+def safety(mutant: Mutant) -> Mutant:
+    """List a mutant under its function's name."""
+    SAFETY[mutant.__name__] = mutant
+    return mutant
+
+
+@safety
+def count_twice() -> AbstractContextManager[Any]:
+    """An answer is folded whether or not its terms are counted."""
+
+    def count_row(self: Tally, row: list[tuple[int, int, bytes]], counted: list[tuple[int, int]]) -> None:
+        for lo, hi, body in row:
+            self._accumulator = self.reducer.merge(self._accumulator, self.reducer.decode(body))
+            if not self.runs.touches(lo, hi):
+                self.runs.add(lo, hi)
+                counted.append((lo, hi))
+                if self._ordered:
+                    self._insert(lo, hi, self.reducer.decode(body))
+
+    return patch.object(Tally, "_count_row", count_row)
+
+
+@safety
+def do_not_compare() -> AbstractContextManager[Any]:
+    """The commit script sets without comparing."""
+    commit = commands.SCRIPTS["commit"]
+
+    def commit_anyhow(db: Database, keys: commands.Arguments, argv: commands.Arguments) -> Any:
+        found = db.hash(keys[0]).get(b"tok", b"")
+        return commit(db, keys, [found, *argv[1:]])
+
+    return patch.dict(commands.SCRIPTS, {"commit": commit_anyhow})
+
+
+@safety
+def ignore_the_fence() -> AbstractContextManager[Any]:
+    """A master that finds another's token goes on with it."""
+    return patch.object(Lease, "owns", return_value=True)
+
+
+def _stale(name: str) -> AbstractContextManager[Any]:
+    """A checkpoint with one field of the checkpoint before it."""
+    checkpoint = Ledger.checkpoint
+    last: dict[int, Any] = {}
+
+    def stale_checkpoint(self: Ledger, now: float) -> Checkpoint:
+        right = checkpoint(self, now)
+        stale = last.get(id(self), getattr(right, name))
+        last[id(self)] = getattr(right, name)
+        return msgspec.structs.replace(right, **{name: stale})
+
+    return patch.object(Ledger, "checkpoint", stale_checkpoint)
+
+
+@safety
+def store_older_runs() -> AbstractContextManager[Any]:
+    """The runs are not stored together with the accumulator: theirs are those of the checkpoint before."""
+    return _stale("runs")
+
+
+@safety
+def store_an_older_accumulator() -> AbstractContextManager[Any]:
+    """As above, the other way round."""
+    return _stale("parts")
+
+
+@safety
+def forget_the_runs() -> AbstractContextManager[Any]:
+    """A new master takes over the accumulator and not what it is the fold of."""
+    restore = Tally.restore.__func__  # type: ignore[attr-defined]
+
+    def restore_parts(cls: type[Tally], reducer: Any, runs: Any, parts: Any) -> Tally:
+        tally: Tally = restore(cls, reducer, runs, parts)
+        tally.runs = type(tally.runs)()
+        return tally
+
+    return patch.object(Tally, "restore", classmethod(restore_parts))
+
+
+@safety
+def trim_without_checkpoint() -> AbstractContextManager[Any]:
+    """Every commit trims what was read, with or without a checkpoint."""
+    commit = Lease.commit
+
+    def trimming(self: Lease, **arguments: Any) -> Any:
+        if not arguments.get("what") and arguments.get("expect") is None:
+            arguments["what"] = master._behind(READ_SO_FAR.get(id(self), FIRST_REPLY))
+        return commit(self, **arguments)
+
+    hear = Master._hear
+
+    def hear_and_note(self: Master, wait: float) -> Any:
+        answer = hear(self, wait)
+        READ_SO_FAR[id(self._lease)] = self._cursor
+        return answer
+
+    READ_SO_FAR.clear()
+    return _both(patch.object(Lease, "commit", trimming), patch.object(Master, "_hear", hear_and_note))
+
+
+READ_SO_FAR: dict[int, str] = {}
+
+
+@safety
+def trim_too_far() -> AbstractContextManager[Any]:
+    """A checkpoint trims the whole second of the last reply that was read."""
+
+    def behind(entry: str) -> str:
+        return "" if entry == FIRST_REPLY else f"{int(entry.partition('-')[0]) + 1000}-0"
+
+    return patch.object(master, "_behind", behind)
+
+
+@safety
+def trim_before_the_checkpoint() -> AbstractContextManager[Any]:
+    """Trim and checkpoint in two steps: a failover can come between."""
+    script = Model.script
+
+    def in_two_steps(self: Model, name: str, keys: Any, arguments: Any, now_ms: int) -> Any:
+        if name == "commit" and arguments[2] not in ("", "create", "over"):
+            found = self.call(("HGET", keys[0], "tok"), now_ms)
+            if found == encoded(arguments[0]):
+                self.call(("XTRIM", keys[1], "MINID", "=", arguments[2]), now_ms)
+        return script(self, name, keys, arguments, now_ms)
+
+    return patch.object(Model, "script", in_two_steps)
+
+
+@safety
+def read_on_after_a_reconnect() -> AbstractContextManager[Any]:
+    """After a reconnect the stream is read from where it was left, though it may be another stream."""
+    resolve = Master._resolve
+
+    def keep_cursor(self: Master, found: Any) -> Any:
+        cursor = self._cursor
+        answer = resolve(self, found)
+        self._cursor = cursor
+        return answer
+
+    return patch.object(Master, "_resolve", keep_cursor)
+
+
+@safety
+def merge_in_order_of_arrival() -> AbstractContextManager[Any]:
+    """A reducer that needs order is treated as one that does not."""
+    return patch.object(Tally, "_insert", _insert_as_it_comes)
+
+
+def _insert_as_it_comes(self: Tally, lo: int, hi: int, partial: Any) -> None:
+    for other in list(self._partials):
+        end, found = self._partials.pop(other)
+        del self._ends[end]
+        partial = self.reducer.merge(found, partial)
+        lo, hi = min(lo, other), max(hi, end)
+    self._partials[lo] = (hi, partial)
+    self._ends[hi] = lo
+
+
+@safety
+def settle_too_early() -> AbstractContextManager[Any]:
+    """A job is done when nothing is out, not when everything is counted."""
+    return patch.object(Ledger, "settled", lambda self: self.tasks > 0 and not self.out)
+
+
+@safety
+def believe_anybody() -> AbstractContextManager[Any]:
+    """A message's MAC is not looked at."""
+
+    def open_anything(self: Codec, data: bytes) -> Any:
+        try:
+            return self._decode(data[2:] if data[:2] == b"\0\0" else data[18:])
+        except msgspec.DecodeError as error:
+            raise BadMessage(str(error)) from None
+
+    return patch.object(Codec, "open", open_anything)
+
+
+@safety
+def take_any_jobs_answers() -> AbstractContextManager[Any]:
+    """An answer counts for the job whose stream it is found in, whichever it was given to."""
+    replies = Jobs.replies
+    open_ = Codec.open
+
+    def mistaken(self: Jobs, job: str, after: str, block_seconds: float) -> Any:
+        def renamed(codec: Codec, data: bytes) -> Any:
+            found = open_(codec, data)
+            return msgspec.structs.replace(found, job=job) if isinstance(found, Reply) else found
+
+        command = self.wire.call
+
+        def call(*words: Any) -> Any:  # only what comes after the wait is done in our name
+            with patch.object(Codec, "open", open_):
+                return command(*words)
+
+        with patch.object(Codec, "open", renamed), patch.object(self.wire, "call", call):
+            return replies(self, job, after, block_seconds)
+
+    return patch.object(Jobs, "replies", mistaken)
+
+
+@safety
+def forget_what_was_skipped() -> AbstractContextManager[Any]:
+    """A skipped term is counted, and not stored as skipped."""
+    checkpoint = Ledger.checkpoint
+
+    def without(self: Ledger, now: float) -> Checkpoint:
+        return msgspec.structs.replace(checkpoint(self, now), skipped=[])
+
+    return patch.object(Ledger, "checkpoint", without)
+
+
+@contextlib.contextmanager
+def _both(*patches: AbstractContextManager[Any]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield
