@@ -19,8 +19,6 @@ from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.errors import BadParameter
 
-"""Between two paths."""
-
 BLOCK = 1 << 16
 """Bytes of one term."""
 
