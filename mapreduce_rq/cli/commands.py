@@ -107,8 +107,10 @@ def invoke(arguments: Sequence[str]) -> int:
     except Signalled as signalled:
         return signalled.exit_code
     except typer.TyperException as error:
-        if text := error.format_message():
-            say(" ".join(text.split()))
+        if text := " ".join(error.format_message().split()):
+            context = getattr(error, "ctx", None)
+            hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+            say(f"{text[0].lower()}{text[1:]}{hint}")
         return error.exit_code
     except MrqError as error:
         say(" ".join(str(error).split()))

@@ -49,7 +49,7 @@ def plain(params: list[Any]) -> list[Any]:
 
 def _reader_of(param: Any) -> Callable[[Any, Any], Any]:
     def read(context: Any, value: Any) -> Any:
-        shown = param.opts[-1] if param.param_type_name == "option" else param.display_name_raw
+        shown = param.opts[-1] if param.param_type_name == "option" else param.metavar or param.name.upper()
         if value is None and param.required and not context.resilient_parsing:
             raise BadParameter(f"{shown} is missing: see `{context.command_path} --help`")
         if getattr(param, "is_flag", False) and isinstance(value, str):  # from the environment

@@ -12,6 +12,7 @@ from mapreduce_rq.cli.options import DEFAULT_QUEUE
 from mapreduce_rq.cli.output import as_json, rendered
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.streams import say, write
+from mapreduce_rq.cli.text import job_label
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.errors import JobCancelled, JobError, JobFailed, UsageError
 from mapreduce_rq.runtime.server import EmbeddedServer
@@ -174,4 +175,5 @@ def exit_code(record: Mapping[str, Any]) -> int:
 
 def detached(job: str) -> str:
     """What to do with a job that was let go of."""
-    return f"detached: {job} keeps what is counted: mrq resume {job} | mrq cancel {job} (or Ctrl-C again, now)"
+    short = job_label(job)
+    return f"detached: {job} keeps what is counted: mrq resume {short} | mrq cancel {short} (or Ctrl-C again, now)"

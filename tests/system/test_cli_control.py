@@ -13,6 +13,7 @@ from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.cli.text import job_label
 from mapreduce_rq.core.messages import Codecs, Keyring
 from tests.commands import KEY, Running, User
 from tests.servers import RealServer
@@ -74,8 +75,8 @@ def test_a_signal_lets_go_and_resume_goes_on_with_the_same_digest(at: User, numb
     master, job = begin(at)
     master.signal(number)
     said = master.hear("detached: ")
-    assert f"mrq resume {job}" in said
-    assert f"mrq cancel {job}" in said
+    assert f"mrq resume {job_label(job)} " in said
+    assert f"mrq cancel {job_label(job)} " in said
     assert master.wait() == code
     assert master.out == []
     assert at.run("status", job, "--json").json["state"] == "waiting"
