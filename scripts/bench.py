@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Measures how fast mrq is, and how fast others are, on this machine, in one run. Linux.
 
-    scripts/bench.py                         everything: some forty minutes with all peers (pip install .[bench])
+    scripts/bench.py                         everything: some thirty minutes with all peers (pip install .[bench])
     scripts/bench.py --quick                 a glance at every figure, within a minute
     scripts/bench.py --only messages lone    some figures; --list says which there are
     scripts/bench.py --json F --markdown F --picture F.svg

@@ -15,9 +15,13 @@ from benchmarks.pools import Contender, Peer, pools
 from benchmarks.queues import queues
 from benchmarks.sampling import Figure, Group, Row, Settings, Table, rate, say, timed, typical
 
-MESSAGES = Figure("messages", "every term its own message, a function that costs nothing", "tasks/s", 250_000)
-LONE = Figure("lone", "a lone task, submit to result, p50", "ms", 0.35, more_is_better=False)
-EXP = Figure("exp", "e^2 with 50 terms, one message a term, workers warm, p50", "ms", 2.0, more_is_better=False)
+MESSAGES = Figure(
+    "messages", "every term its own message, a function that costs nothing", "tasks/s", 250_000, drawn=True
+)
+LONE = Figure("lone", "a lone task, submit to result, p50", "ms", 0.35, more_is_better=False, drawn=True)
+EXP = Figure(
+    "exp", "e^2 with 50 terms, one message a term, workers warm, p50", "ms", 2.0, more_is_better=False, drawn=True
+)
 EFFICIENCY = Figure("efficiency", "tasks of 10 ms: share of the time that workers work", "%", 98)
 COST = Figure("cost", "processor time a task, one message each", "us", more_is_better=False)
 PROBE_SECONDS = 0.010

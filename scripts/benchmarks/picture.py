@@ -16,13 +16,13 @@ OURS, THEIRS, GOAL, INK, LINES = "#c0392b", "#8c9aa6", "#2c7a3f", "#222222", "#d
 
 
 def picture(caption: str, figures: Iterable[Figure], rows: Iterable[Row]) -> str:
-    """The bars of every figure that has more than one contender."""
+    """The bars of every figure that is to be drawn."""
     found = list(rows)
     parts: list[str] = []
     top = 10
     for figure in figures:
         mine = [row for row in found if row.figure == figure.name and row.median > 0]
-        if len(mine) > 1:
+        if figure.drawn and mine:
             panel, height = _panel(figure, mine, top)
             parts += panel
             top += height

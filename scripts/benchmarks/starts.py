@@ -15,7 +15,7 @@ from mapreduce_rq.client import Client
 from mapreduce_rq.runtime.server import EmbeddedServer
 
 VERSION = Figure("version", "`mrq --version`, above bare Python", "s", 0.10, more_is_better=False)
-COLD = Figure("cold", "the main job, cold, nothing running, whole process", "s", 0.50, more_is_better=False)
+COLD = Figure("cold", "the main job, cold, nothing running, whole process", "s", 0.50, more_is_better=False, drawn=True)
 ATTACHED = Figure("attached", "the main job, cold, workers running, whole process", "s", 0.25, more_is_better=False)
 
 BARE = [sys.executable, "-c", "pass"]
