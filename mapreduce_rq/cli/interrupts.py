@@ -1,4 +1,4 @@
-"""Ctrl-C and TERM while this process leads a job.
+"""Ctrl-C, TERM and a closed terminal while this process leads a job.
 
 On a shared server the first one lets go of the job: what is counted is checkpointed, and anybody can go on with it.
 A second Ctrl-C, until LINGER_SECONDS after that, cancels it. A third ends the process as it is.
@@ -40,8 +40,9 @@ class Interrupts:
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> Self:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._signalled)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup, or a shell's background
+                self._before[number] = signal.signal(number, self._signalled)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
