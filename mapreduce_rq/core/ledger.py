@@ -38,7 +38,7 @@ from mapreduce_rq.core.messages import (
     decode_failure,
 )
 from mapreduce_rq.core.pace import Pace
-from mapreduce_rq.core.span import Span
+from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import BadMessage
 
@@ -300,13 +300,13 @@ class Ledger:
     def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int) -> None:
         """Strike counted spans off what is out. The answers have ``terms`` terms in all."""
         fresh = sum(hi - lo for lo, hi in counted)
-        touches = self.tally.runs.touches
+        covers = self.tally.runs.covers
         out = self.out
         all_fresh = fresh == terms  # nearly always: no need to ask for each
         struck = 0
         for lo, hi, _ in answers:
             task = out.get(lo)
-            if task is not None and task.hi == hi and (all_fresh or touches(lo, hi)):
+            if task is not None and task.hi == hi and (all_fresh or covers(lo, hi)):
                 del out[lo]
                 struck += hi - lo
                 self.tasks += 1
@@ -317,11 +317,16 @@ class Ledger:
         # Somebody else's cut was counted (another master's, or one from before a halving): what is out and was cut
         # differently loses the counted part, and the rest of it goes out anew.
         for lo, task in list(self.out.items()):
-            if touches(lo, task.hi):
+            if self.tally.runs.touches(lo, task.hi):
                 del self.out[lo]
-                self._again.extend(
-                    task_of(self.spec.job, gap, task.attempt) for gap in self.tally.runs.gaps(lo, task.hi)
-                )
+                self._again.append(task)
+
+    def _uncounted(self, task: Task) -> list[Task]:
+        """What of a task is still to be computed: all of it, or what others have left."""
+        if not self.tally.runs.touches(task.lo, task.hi):
+            return [task]
+        gaps = self.tally.runs.gaps(task.lo, task.hi)
+        return [task_of(self.spec.job, gap, task.attempt, self._part(task, gap)) for gap in gaps]
 
     def _delegate(self) -> None:
         """Have workers merge what is heavy, as long as there is other work; the last merges are quicker done here."""
@@ -441,15 +446,15 @@ class Ledger:
 
     def _adopt(self, event: Surveyed) -> None:
         """After a restore: take over what an earlier master left in queue and hands, cut the other gaps anew."""
+        self._again = [rest for task in self._again for rest in self._uncounted(task)]
+        taken = Runs((task.lo, task.hi) for task in [*self.out.values(), *self._again])
         for task in [*event.held, *event.waiting]:
             fits = 0 <= task.lo < task.hi and self._was_cut(task.hi) and not self.tally.runs.touches(task.lo, task.hi)
-            if fits and not any(task.lo < other.hi and other.lo < task.hi for other in self.out.values()):
+            if fits and taken.add(task.lo, task.hi):
                 self.out[task.lo] = task
-        at = 0
-        for lo in [*sorted(self.out), self.next]:
-            for gap in self.tally.runs.gaps(at, lo) if at < lo else ():
-                self._again.extend(self._cut_gap(gap))
-            at = self.out[lo].hi if lo in self.out else lo
+        for gap in list(self.tally.runs.gaps(0, self.next)):
+            for rest in taken.gaps(gap.lo, gap.hi):
+                self._again.extend(self._cut_gap(rest))
 
     def _cut_gap(self, gap: Span) -> list[Task]:
         size = max(1, self.pace.size(gap.size), -(-gap.size // self.pace.window()))
@@ -458,7 +463,7 @@ class Ledger:
     # -- pushing ---------------------------------------------------------------------------------------------------
 
     def _refill(self) -> list[Task]:
-        tasks, self._again = self._again, []
+        tasks, self._again = [rest for task in self._again for rest in self._uncounted(task)], []
         for task in tasks:
             self.out[task.lo] = task
         tasks, self._new_merges = self._new_merges + tasks, []

@@ -93,7 +93,8 @@ class Runs:
 
     def covers(self, lo: int, hi: int) -> bool:
         """Whether every term of ``[lo, hi)`` is in a run."""
-        return next(self.gaps(lo, hi), None) is None
+        i = bisect_right(self._los, lo)
+        return bool(i) and self._his[i - 1] >= hi
 
     def __iter__(self) -> Iterator[Span]:
         return (Span(lo, hi) for lo, hi in zip(self._los, self._his, strict=True))

@@ -1,104 +1,380 @@
-"""The ledger told by hand what happens: what it asks for, event by event."""
+"""The ledger, event by event: what goes out, what is counted, what goes out again."""
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from typing import Any, Literal
 
-from mapreduce_rq.computations import load
-from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
-from mapreduce_rq.core.messages import MAP, OK, Answer, Checkpoint, Limits, Spec, Task
-from tests.terms import total
+import pytest
 
-TERMS = 300
+from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source, Surveyed
+from mapreduce_rq.core.messages import (
+    DIED,
+    ERROR,
+    MAP,
+    OK,
+    REFUSED,
+    Answer,
+    Failure,
+    Limits,
+    Spec,
+    Task,
+    encode_failure,
+)
+from mapreduce_rq.core.span import Span
+from mapreduce_rq.errors import BadMessage
+from tests.sim.computation import SimComputation, TestParams, fold, items
 
-
-def parts() -> tuple[Spec, Computation[Any]]:
-    params = {"function": "tests.terms:fingerprint", "reduce": "int_sum", "terms": TERMS}
-    computation = load("function").create(params)
-    spec = Spec(
-        job="job",
-        computation="function",
-        params=params,
-        total=TERMS,
-        limits=Limits(chunk=1),
-        created=0.0,
-        version="",
-    )
-    return spec, computation
-
-
-def ledger(checkpoint: Checkpoint | None = None) -> Ledger:
-    spec, computation = parts()
-    return Ledger(spec, computation, 0.0, checkpoint=checkpoint)
+ENCODE = SimComputation(TestParams(terms=1)).reducer.encode
 
 
-def pushed(commands: list[Any]) -> list[Task]:
-    return [task for command in commands if isinstance(command, Push) for task in command.tasks]
+def ledger(
+    terms: int = 100,
+    *,
+    chunk: int | None = 10,
+    attempts: int = 3,
+    on_error: Literal["fail", "skip"] = "fail",
+    source: Source | None = None,
+    **params: Any,
+) -> Ledger:
+    computation = SimComputation(TestParams(terms=terms, lazy=source is not None, **params))
+    limits = Limits(chunk=chunk, attempts=attempts, on_error=on_error)
+    spec = Spec(job="j", computation="sim", params={}, total=computation.total, limits=limits, created=0, version="0")
+    return Ledger(spec, computation, 0.0, source=source)
 
 
-def replied(*terms: int) -> Replied:
-    computation = parts()[1]
-    encode = computation.reducer.encode
-    return Replied("w", [Answer(lo, lo + 1, 0, MAP, OK, encode(computation.map(lo, lo + 1)), 1000) for lo in terms])
+def ok(lo: int, hi: int) -> Answer:
+    return Answer(lo, hi, 0, MAP, OK, ENCODE(fold(range(lo, hi), ordered=False)), 1000)
 
 
-def test_a_new_master_counts_and_adopts_what_was_cut_after_the_checkpoint() -> None:
-    old = ledger()
-    first = pushed(old.receive(Resumed(), 0.0))
-    checkpoint = old.checkpoint(0.0)  # of before all that follows
-    done = [task.lo for task in first]
-    second = pushed(old.receive(replied(*done), 0.1))
-    assert second
-    assert second[0].lo == checkpoint.next
-    answered, held, waiting, lost = second[:5], second[5:6], second[6:-1], second[-1]
-
-    new = ledger(checkpoint)
-    assert pushed(new.receive(replied(*done), 1.0)) == []  # it does not cut before it has looked
-    replies = replied(*[task.lo for task in answered])
-    more = pushed(new.receive(Surveyed(waiting, held, 1, False, [replies]), 1.1))
-    new.validate()
-    assert new.counted == len(done) + len(answered)
-    assert more == [] or more[0].lo == waiting[-1].hi
-    assert not {task.lo for task in more} & {task.lo for task in (*first, *answered, *held, *waiting)}
-    assert new.out.keys() >= {task.lo for task in (*held, *waiting)}
-    assert lost.lo in new.out  # nobody has it: it is cut again with what follows it
+def bad(lo: int, hi: int, status: int, term: int | None = None) -> Answer:
+    return Answer(lo, hi, 0, MAP, status, encode_failure(Failure(term, "ValueError", "no", "", "w")), 0)
 
 
-def test_answers_beyond_the_cut_count_only_for_a_master_that_has_just_come() -> None:
-    fresh = ledger()
-    fresh.receive(Resumed(), 0.0)
-    beyond = fresh.next + 1
-    fresh.receive(replied(beyond), 0.1)
-    assert fresh.counted == 0
-    restored = ledger(fresh.checkpoint(0.0))
-    restored.receive(Surveyed([], [], 1, True), 0.1)
-    beyond = restored.next + 1
-    restored.receive(replied(beyond), 0.2)
-    assert restored.counted == 0
-    restored = ledger(fresh.checkpoint(0.0))
-    restored.receive(replied(TERMS), 0.1)  # beyond the end
-    assert restored.counted == 0
-    restored.receive(replied(TERMS - 1), 0.1)
-    assert restored.counted == 1
-    restored.validate()
+def replied(*answers: Answer, wid: str = "w") -> Replied:
+    return Replied(wid, list(answers))
 
 
-def test_a_gap_below_what_was_cut_later_is_filled() -> None:
-    old = ledger()
-    old.receive(Resumed(), 0.0)
-    new = ledger(old.checkpoint(0.0))
-    new.receive(replied(200), 0.1)
-    new.receive(Surveyed([], [], 1, True), 0.2)
-    new.validate()
-    now = 0.3
-    while not new.settled():
-        tasks = list(new.out.values())
-        assert tasks
-        now += 0.1
-        commands = new.receive(replied(*[lo for task in tasks for lo in range(task.lo, task.hi)]), now)
-        new.validate()
-    assert commands == [Settled()]
-    outcome = new.outcome()
+def feed(one: Ledger, event: Event, now: float = 0.0) -> list[Command]:
+    commands = one.receive(event, now)
+    one.validate()
+    return commands
+
+
+def pushed(commands: list[Command]) -> list[tuple[int, int]]:
+    return [(task.lo, task.hi) for command in commands if isinstance(command, Push) for task in command.tasks]
+
+
+def begun(**how: Any) -> Ledger:
+    """A ledger whose first tasks are out and have been seen in the queue."""
+    one = ledger(**how)
+    feed(one, Resumed())
+    feed(one, seen(one))
+    return one
+
+
+def seen(
+    one: Ledger, *, without: tuple[int, ...] = (), held: tuple[int, ...] = (), answered: tuple[Replied, ...] = ()
+) -> Surveyed:
+    """A look that finds all that is out, but for some; some of it in hands."""
+    there = [task for task in one.out.values() if task.lo not in without]
+    waiting = [task for task in there if task.lo not in held]
+    return Surveyed(waiting, [task for task in there if task.lo in held], 2, slack=not waiting, answered=answered)
+
+
+# -- cutting and counting ------------------------------------------------------------------------------------------
+
+
+def test_all_terms_go_out_once_and_in_order() -> None:
+    assert pushed(feed(ledger(25), Resumed())) == [(0, 10), (10, 20), (20, 25)]
+
+
+def test_a_window_of_tasks_is_out_at_most_and_refills_in_large_steps() -> None:
+    one = ledger(1000, chunk=1)
+    assert len(pushed(feed(one, Resumed()))) == 64
+    assert pushed(feed(one, replied(ok(0, 1)))) == []
+    assert len(pushed(feed(one, replied(*(ok(k, k + 1) for k in range(1, 20)))))) == 20
+
+
+def test_every_answer_counts_once_in_any_order() -> None:
+    one = begun(terms=25)
+    assert feed(one, replied(ok(20, 25))) == []
+    assert feed(one, replied(ok(0, 10), ok(0, 10))) == []
+    assert feed(one, replied(ok(20, 25))) == []
+    assert feed(one, replied(ok(10, 20), wid="v")) == [Settled()]
+    assert one.tasks == 3
+    assert one.ignored == 2
+    outcome = one.outcome()
     assert outcome is not None
-    assert outcome.native == total(TERMS)
+    assert outcome.native == fold(range(25), ordered=False)
+
+
+def test_what_was_never_cut_is_no_answer() -> None:
+    one = begun(terms=1000, chunk=1)
+    for lo, hi in [(64, 65), (0, 65), (-1, 1), (5, 5), (7, 3)]:
+        assert feed(one, replied(Answer(lo, hi, 0, MAP, OK, b"", 1))) == []
+    assert one.counted == 0
+    assert one.ignored == 5
+
+
+def test_a_body_that_cannot_be_read_is_not_counted() -> None:
+    one = begun(terms=20)
+    assert feed(one, replied(Answer(0, 10, 0, MAP, OK, b"?", 1), ok(10, 20))) == []
+    assert one.counted == 10
+    assert 0 in one.out
+    assert one.tally.malformed == 1
+
+
+def test_more_terms_can_be_asked_for_at_the_end() -> None:
+    one = begun(terms=30, first=20)
+    assert feed(one, replied(ok(0, 10), ok(10, 20))) == [Settled()]
+    assert one.outcome() is None
+    assert pushed(feed(one, Resumed())) == [(20, 30)]
+    assert feed(one, replied(ok(20, 30))) == [Settled()]
+    assert one.outcome() is not None
+
+
+# -- other cuts ----------------------------------------------------------------------------------------------------
+
+
+def test_of_a_task_that_another_cut_has_counted_in_part_the_rest_goes_out() -> None:
+    one = begun(terms=20)
+    assert pushed(feed(one, replied(ok(3, 5)))) == [(0, 3), (5, 10)]
+    assert feed(one, replied(ok(0, 3), ok(5, 10), ok(10, 20))) == [Settled()]
+
+
+def test_the_rest_goes_out_also_where_the_whole_is_answered_in_the_same_breath() -> None:
+    one = begun(terms=20)
+    assert pushed(feed(one, replied(ok(0, 5), ok(0, 10)))) == [(5, 10)]
+
+
+def test_a_wider_cut_strikes_off_all_that_it_covers() -> None:
+    one = begun(terms=30)
+    assert pushed(feed(one, replied(ok(5, 25)))) == [(0, 5), (25, 30)]
+    assert sorted(one.out) == [0, 25]
+
+
+def test_the_rest_of_a_task_with_items_keeps_its_own() -> None:
+    def source(_: int) -> tuple[bytes, int]:
+        return items(0, 10), 10
+
+    one = ledger(10, source=source)
+    feed(one, Resumed())
+    commands = feed(one, replied(ok(3, 5)))
+    bodies = [task.body for command in commands if isinstance(command, Push) for task in command.tasks]
+    assert bodies[:2] == [items(0, 3), items(5, 10)]
+
+
+# -- what is lost --------------------------------------------------------------------------------------------------
+
+
+def test_what_two_looks_miss_goes_out_again() -> None:
+    one = begun(terms=30)
+    assert pushed(feed(one, seen(one, without=(10,)))) == []
+    assert pushed(feed(one, seen(one, without=(10,)))) == [(10, 20)]
+    assert pushed(feed(one, seen(one))) == []
+
+
+def test_what_one_look_misses_and_the_next_finds_is_not_lost() -> None:
+    one = begun(terms=30)
+    for without in [(10,), (), (10,), (20,), (10,)]:
+        assert pushed(feed(one, seen(one, without=without))) == []
+
+
+def test_after_a_reconnect_one_look_is_enough() -> None:
+    one = begun(terms=30)
+    feed(one, Resumed())
+    assert pushed(feed(one, seen(one, without=(0, 20), held=(10,)))) == [(0, 10), (20, 30)]
+
+
+def test_what_is_pushed_after_a_look_is_not_missing_in_it() -> None:
+    one = ledger(200, chunk=1)
+    feed(one, Resumed())
+    look = Surveyed(
+        list(one.out.values())[30:], [], 2, slack=False, answered=[replied(*(ok(k, k + 1) for k in range(30)))]
+    )
+    fresh = pushed(feed(one, look))
+    assert fresh == [(k, k + 1) for k in range(64, 94)]
+
+
+def test_what_an_answer_in_a_look_sends_out_again_is_not_cut_anew() -> None:
+    one = ledger(40, on_error="skip")
+    feed(one, Resumed())
+    look = seen(one, without=(0,), answered=(replied(bad(0, 10, ERROR, term=4)),))
+    assert sorted(pushed(feed(one, look))) == [(0, 4), (5, 10)]
+
+
+def test_what_a_later_answer_counts_of_it_does_not_go_out_again() -> None:
+    one = ledger(40, on_error="skip")
+    feed(one, Resumed())
+    answered = (replied(bad(0, 10, ERROR, term=4)), replied(ok(5, 10)))
+    assert pushed(feed(one, seen(one, without=(0,), answered=answered))) == [(0, 4)]
+
+
+# -- stragglers ----------------------------------------------------------------------------------------------------
+
+
+def test_a_straggler_has_one_backup_when_nothing_else_waits() -> None:
+    one = begun(terms=30)
+    everything = (0, 10, 20)
+    assert pushed(feed(one, seen(one, held=everything), now=10)) == []
+    assert pushed(feed(one, seen(one, held=everything), now=14.9)) == []
+    assert pushed(feed(one, seen(one, held=everything), now=15.1)) == [(0, 10), (10, 20), (20, 30)]
+    assert pushed(feed(one, seen(one, held=everything), now=30)) == []
+
+
+def test_no_backup_as_long_as_tasks_wait() -> None:
+    one = begun(terms=30)
+    for now in (10, 20, 30):
+        assert pushed(feed(one, seen(one, held=(0,)), now=now)) == []
+
+
+def test_who_takes_it_anew_has_its_time_anew() -> None:
+    one = begun(terms=10)
+    feed(one, seen(one, held=(0,)), now=10)
+    feed(one, seen(one), now=13)  # back in the queue
+    feed(one, seen(one, held=(0,)), now=16)
+    assert pushed(feed(one, seen(one, held=(0,)), now=20)) == []
+    assert pushed(feed(one, seen(one, held=(0,)), now=22)) == [(0, 10)]
+
+
+# -- failures ------------------------------------------------------------------------------------------------------
+
+
+def test_a_term_that_raises_fails_the_job_by_name() -> None:
+    one = begun(terms=30)
+    (command,) = one.receive(replied(bad(10, 20, ERROR, term=13)), 0)
+    assert isinstance(command, Broken)
+    assert command.span == Span(13, 14)
+    assert one.receive(replied(ok(0, 10)), 0) == [command]  # and nothing else happens any more
+
+
+def test_a_term_that_raises_is_skipped_where_that_is_wanted() -> None:
+    one = begun(terms=30, on_error="skip")
+    assert pushed(feed(one, replied(bad(10, 20, ERROR, term=13)))) == [(10, 13), (14, 20)]
+    assert feed(one, replied(ok(0, 10), ok(20, 30), ok(10, 13), ok(14, 20))) == [Settled()]
+    assert [term for term, _ in one.skipped] == [13]
+    outcome = one.outcome()
+    assert outcome is not None
+    assert outcome.native == fold([k for k in range(30) if k != 13], ordered=False)
+
+
+@pytest.mark.parametrize("status", [ERROR, DIED])
+def test_a_failure_that_names_no_term_is_found_by_halving(status: int) -> None:
+    one = begun(terms=8, chunk=8, on_error="skip")
+    lo, hi = 0, 8
+    while hi - lo > 1:
+        commands = feed(one, replied(bad(lo, hi, status)))
+        middle = (lo + hi + 1) // 2
+        assert pushed(commands) == [(lo, middle), (middle, hi)]
+        tries = {task.attempt for command in commands if isinstance(command, Push) for task in command.tasks}
+        assert tries == ({2} if status == DIED else {0})  # who has died of a whole has one more try for each half
+        lo, hi = (lo, middle) if lo <= 5 < middle else (middle, hi)
+    feed(one, replied(bad(5, 6, status)))
+    assert [term for term, _ in one.skipped] == [5]
+
+
+def test_a_failure_of_what_is_counted_is_ignored() -> None:
+    one = begun(terms=20)
+    feed(one, replied(ok(0, 10)))
+    assert feed(one, replied(bad(0, 10, ERROR, term=3))) == []
+    assert feed(one, replied(bad(0, 5, ERROR, term=3))) == []
+
+
+def test_a_term_outside_its_span_is_a_failure_of_the_kernel() -> None:
+    one = begun(terms=20, on_error="skip")
+    (command,) = one.receive(replied(bad(0, 10, ERROR, term=15)), 0)
+    assert isinstance(command, Broken)
+
+
+def test_a_job_is_refused_when_every_worker_refuses_it() -> None:
+    one = begun(terms=20)  # two workers
+    assert pushed(feed(one, replied(bad(0, 10, REFUSED), wid="a"))) == [(0, 10)]
+    assert pushed(feed(one, replied(bad(10, 20, REFUSED), wid="a"))) == [(10, 20)]
+    (command,) = one.receive(replied(bad(0, 10, REFUSED), wid="b"), 0)
+    assert isinstance(command, Broken)
+
+
+# -- masters -------------------------------------------------------------------------------------------------------
+
+
+def restored(one: Ledger) -> Ledger:
+    return Ledger(one.spec, one.computation, 0.0, checkpoint=one.checkpoint(0.0))
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_checkpoint_restores_exactly_what_is_counted(ordered: bool) -> None:
+    one = begun(terms=30, ordered=ordered)
+    partial = ENCODE(fold(range(10, 20), ordered=ordered))
+    feed(one, replied(Answer(10, 20, 0, MAP, OK, partial, 1)))
+    again = restored(one)
+    assert again.counted == 10
+    assert again.tally.runs == one.tally.runs
+    assert again.tally.parts() == one.tally.parts()
+    assert feed(again, replied(Answer(10, 20, 0, MAP, OK, partial, 1))) == []
+    assert again.counted == 10
+
+
+def test_a_new_master_adopts_what_lies_around_and_cuts_the_gaps() -> None:
+    one = begun(terms=60)
+    feed(one, replied(ok(10, 20)))
+    again = restored(one)
+    found = Surveyed([Task("j", 30, 40), Task("j", 35, 45)], [Task("j", 0, 10), Task("j", 15, 25)], 1, slack=False)
+    assert sorted(pushed(feed(again, found))) == [(20, 30), (40, 50), (50, 60)]
+    assert sorted(again.out) == [0, 20, 30, 40, 50]
+
+
+def test_a_new_master_cuts_nothing_before_it_has_looked() -> None:
+    again = restored(begun(terms=1000, chunk=1))
+    assert feed(again, Resumed()) == []
+    assert pushed(feed(again, replied(ok(0, 1)))) == []
+    assert pushed(feed(again, Surveyed([], [], 1, slack=True)))[0] == (1, 2)
+
+
+def test_a_new_master_counts_what_was_cut_after_the_checkpoint() -> None:
+    one = begun(terms=1000, chunk=1)
+    again = restored(one)  # of 64 terms cut
+    feed(again, replied(ok(70, 71)))
+    assert again.counted == 1
+    feed(again, Surveyed([], [], 1, slack=True))
+    assert feed(again, replied(ok(900, 901))) == []
+    assert again.counted == 1
+
+
+def test_looking_around_in_a_full_window_is_quick() -> None:
+    one = ledger(40_000, chunk=1)
+    tasks = [Task("j", k, k + 1) for k in range(16_384)]
+    one.next = 16_384
+    began = time.perf_counter()
+    one.receive(Surveyed(tasks[::2], tasks[1::2], 2, slack=False), 0)
+    assert time.perf_counter() - began < 1.0  # one look at each task; a look at each pair would take a minute
+    assert len(one.out) == 16_384
+
+
+def test_a_checkpoint_of_another_job_is_refused() -> None:
+    one = begun()
+    other = Spec(job="k", computation="sim", params={}, total=100, limits=Limits(), created=0, version="0")
+    with pytest.raises(BadMessage, match="belongs to j"):
+        Ledger(other, one.computation, 0.0, checkpoint=one.checkpoint(0.0))
+
+
+def test_elapsed_time_adds_up_over_masters() -> None:
+    one = ledger()
+    again = Ledger(one.spec, one.computation, 100.0, checkpoint=one.checkpoint(7.0))
+    assert again.elapsed(103.0) == pytest.approx(10.0)
+
+
+# -- items from an iterator ----------------------------------------------------------------------------------------
+
+
+def test_an_iterators_end_is_the_jobs_total() -> None:
+    row = iter([(items(0, 10), 10), (items(10, 13), 3)])
+    one = ledger(13, source=lambda _: next(row))
+    assert pushed(feed(one, Resumed())) == [(0, 10), (10, 13)]
+    assert one.total == 13
+    assert feed(one, replied(ok(0, 10), ok(10, 13))) == [Settled()]
+
+
+def test_an_empty_iterator_settles_at_once() -> None:
+    one = ledger(0, source=lambda _: (b"", 0))
+    assert one.receive(Resumed(), 0) == [Settled()]
