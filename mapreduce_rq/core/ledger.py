@@ -436,7 +436,7 @@ class Ledger:
         self._missing = missing - lost
         self._backed &= self.out.keys()
         self._held_since = {lo: self._held_since.get(lo, now) for lo in held if lo in self.out}
-        if event.slack:
+        if event.slack and event.workers > 1:  # a lone worker would only do it twice itself
             patience = self.pace.patience()
             for lo, since in self._held_since.items():
                 if now - since > patience and lo not in self._backed:

@@ -21,9 +21,15 @@ class Watch:
 
     def __init__(self) -> None:
         self._seen: dict[str, tuple[bytes, int]] = {}
+        self._moved: set[str] = set()
 
     def look(self, found: Mapping[str, bytes]) -> None:
         """Take in one look at everybody's bytes."""
+        self._moved = {
+            name
+            for name, value in found.items()
+            if name in self._moved or (name in self._seen and self._seen[name][0] != value)
+        }
         self._seen = {
             name: (value, self._seen[name][1] + 1 if name in self._seen and self._seen[name][0] == value else 0)
             for name, value in found.items()
@@ -32,6 +38,10 @@ class Watch:
     def unchanged(self, name: str) -> int:
         """Looks since the bytes of ``name`` changed."""
         return self._seen[name][1]
+
+    def moved(self, name: str) -> bool:
+        """Whether the bytes of ``name`` have ever changed from one look to the next."""
+        return name in self._moved
 
     def dead(self) -> list[str]:
         """Names given up: unchanged for long, or with an obituary."""

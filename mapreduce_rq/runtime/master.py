@@ -232,7 +232,7 @@ class Master:
         while not self.stop:
             self._now = self.clock.now()
             ended = self._perform(self._read())
-            if ended is None and self._sweeper.due(self._now):
+            if ended is None and self._sweeper.due_in(self._now) <= 0:
                 ended = self._perform(self._sweep())
             if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
                 ended = self._perform([Push([])])
@@ -256,8 +256,8 @@ class Master:
 
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
-        wait = min(LEASE_SECONDS - (self._now - self._last_commit), self._remaining())
-        heard, _ = self._hear(max(0.001, min(wait, self._sweeper.interval)))
+        lease = LEASE_SECONDS - (self._now - self._last_commit)
+        heard, _ = self._hear(max(0.001, min(lease, self._remaining(), self._sweeper.due_in(self._now))))
         commands: list[Command] = []
         for replied in heard:
             commands += self._receive(replied)

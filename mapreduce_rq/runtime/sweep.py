@@ -24,7 +24,7 @@ LONELY_SWEEP_SECONDS = 0.5
 NO_WORKERS_SECONDS = 1.0
 """Without a worker for so long, say so: local ones may still be starting."""
 STALE_SECONDS = 15.0
-"""A beat this old by the clocks is not counted as a worker one can hope for."""
+"""A beat this old by the clocks, and never seen to change, is not counted as a worker one can hope for."""
 
 
 class Sweeper:
@@ -53,14 +53,15 @@ class Sweeper:
             return FIRST_LOOK_SECONDS
         return SWEEP_SECONDS if self.workers else LONELY_SWEEP_SECONDS
 
-    def due(self, now: float) -> bool:
-        """Whether it is time."""
-        return now - self._last_sweep >= self.interval
+    def due_in(self, now: float) -> float:
+        """Seconds until it is time; not above 0: it is."""
+        return self._last_sweep + self.interval - now
 
     def hurry(self) -> None:
         """After a new connection: look at once, and start counting looks anew."""
         self._last_sweep = self._last_look = float("-inf")
         self._watch = Watch()
+        self._without_since = self._clock.now()  # nobody could be seen meanwhile
 
     def sweep(self, now: float, hear: Callable[[int], None]) -> Surveyed | None:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
@@ -73,6 +74,7 @@ class Sweeper:
         try:
             survey = self._jobs.survey(self._job, self.sweeps)
         except BrokerFull:
+            self._without_since = now
             return None
         hear(survey.replies)
         if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the hurried looks of the start prove nobody's death
@@ -88,7 +90,9 @@ class Sweeper:
                 waiting += self._mine(raws)
             else:
                 held += self._mine(raws)
-        alive = sum(wid not in dead and not self._stale(beat) for wid, beat in survey.beats.items())
+        alive = sum(
+            wid not in dead and (self._watch.moved(wid) or not self._stale(beat)) for wid, beat in survey.beats.items()
+        )
         starting = self._expected if now - self._began < NO_WORKERS_SECONDS else 0
         self._count(max(alive, starting), now)
         return Surveyed(waiting, held, self.workers, slack=not survey.waiting)
