@@ -237,6 +237,7 @@ class ClientProcess:
         make: Callable[[], Computation[Any]],
         on_end: Callable[[ClientProcess, Ended | None], None],
         source: Source | None = None,
+        wait_workers: float | None = None,
         submits: bool,
     ) -> None:
         self.name = name
@@ -249,7 +250,9 @@ class ClientProcess:
         self.submitted = not submits
         self._make = make
         self._source = source
+        self._wait_workers = wait_workers
         self._on_end = on_end
+        self.ended = ""  # what it was told or found at the end
         self.actor = Actor(self.scheduler, name, self._lead if submits else self._follow)
         self.actor.on_end = lambda _: self.wire.close()
 
@@ -267,7 +270,15 @@ class ClientProcess:
     # -- its life --------------------------------------------------------------------------------------------------
 
     def _new_master(self) -> Master:
-        self.master = Master(self.jobs, self.clock, self.spec, self._make(), self, source=self._source)
+        self.master = Master(
+            self.jobs,
+            self.clock,
+            self.spec,
+            self._make(),
+            self,
+            source=self._source,
+            wait_workers=self._wait_workers,
+        )
         return self.master
 
     def _lead(self) -> None:
@@ -284,7 +295,7 @@ class ClientProcess:
 
     def _go_on(self, master: Master) -> None:
         try:
-            self._on_end(self, master.run())
+            self._end(master.run())
         except Superseded:
             self._follow()
 
@@ -294,11 +305,11 @@ class ClientProcess:
             try:
                 state = Standby(self.jobs, self.clock, self.spec.job, self).wait()
             except NoSuchJob:
-                self._on_end(self, None)
+                self._end(None)
                 return
             assert state is not None
             if state.state != "running":
-                self._on_end(self, Ended(state.state, state.record or {}, None))
+                self._end(Ended(state.state, state.record or {}, None))
                 return
             master = self._new_master()
             try:
@@ -310,6 +321,10 @@ class ClientProcess:
                 continue
             self._go_on(master)
             return
+
+    def _end(self, ended: Ended | None) -> None:
+        self.ended = ended.state if ended else "let go"
+        self._on_end(self, ended)
 
     def interrupt(self) -> None:
         """Ctrl-C or TERM: let go of the job."""

@@ -11,6 +11,7 @@ from mapreduce_rq.core.messages import MAP, OK, Answer, Codecs, Keyring, Reply, 
 from mapreduce_rq.errors import BrokerError, NoSuchJob
 from mapreduce_rq.runtime.cancel import cancel as cancel_job
 from tests.sim.actors import ClientProcess, Host
+from tests.sim.invariants import Job
 from tests.sim.scheduler import Actor
 from tests.sim.store import Stream
 from tests.sim.wire import SimClock, SimWire
@@ -175,16 +176,20 @@ def start_client(world: World) -> None:
 
 @fault
 def cancel(world: World) -> None:
-    job = world.rng.choice(world.jobs)
+    start_cancel(world, world.rng.choice(world.jobs), now=world.rng.random() < 0.5)
+
+
+def start_cancel(world: World, job: Job, *, now: bool) -> None:
+    """`mrq cancel`, from a process of its own."""
     job.may_be_cancelled = True
-    world.say(f"!! cancel {job.name}")
+    world.say(f"!! cancel {job.name}{' --now' if now else ''}")
     wire = SimWire(world.server)
     clock = SimClock(world.scheduler)
 
     def body() -> None:
         with contextlib.suppress(BrokerError, NoSuchJob):
             wire.connect()
-            cancel_job(Jobs(wire, world.keys, world.codecs), clock, job.name, now=world.rng.random() < 0.5)
+            cancel_job(Jobs(wire, world.keys, world.codecs), clock, job.name, now=now)
         wire.close()
 
     Actor(world.scheduler, "cancel", body)

@@ -84,6 +84,7 @@ class World:
         self.paused: list[Actor] = []
         self.sealed: dict[str, list[bytes]] = {"task": [], "reply": []}  # everything ever sent, to be replayed
         self.healing_since: float | None = None
+        self.wait_workers: float | None = None
         self._costs: dict[str, list[float]] = {}
         self._names = 0
         self._submitted = 0
@@ -124,7 +125,7 @@ class World:
             seconds = costs[hi] - costs[lo] + sum(plan.slow.pop(k, 0.0) for k in range(lo, hi))
             dies_at = min((k for k in plan.deadly if lo <= k < hi), default=None)
             if dies_at is not None:
-                actor.sleep(costs[dies_at] - costs[lo])
+                actor.sleep(costs[dies_at + 1] - costs[lo])
                 self._segfault(actor)
             actor.sleep(seconds)
 
@@ -156,6 +157,7 @@ class World:
             clock=SimClock(self.scheduler, started=1000 * self.rng.random()),
             make=lambda: self.computation(spec),
             on_end=self._client_ended,
+            wait_workers=self.wait_workers,
             source=source_of(spec.params["terms"]) if spec.lazy else None,
             submits=submits,
         )

@@ -1,0 +1,529 @@
+"""Each mechanism that keeps a job moving, in a small world made for it; and what happens without it.
+
+A scenario says what must happen and by when. It holds for the protocol as it is, and fails when its mechanism is
+switched off: so the mechanism works, and it is this mechanism that does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+import msgspec
+import pytest
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.core import liveness
+from mapreduce_rq.core.ledger import Ledger, Surveyed
+from mapreduce_rq.core.messages import Task
+from mapreduce_rq.core.pace import Pace
+from mapreduce_rq.core.reaping import given_back
+from mapreduce_rq.errors import BadMessage, NoSuchJob
+from mapreduce_rq.runtime import master, pool, standby, sweep
+from mapreduce_rq.runtime.lease import Lease
+from mapreduce_rq.runtime.master import Master
+from mapreduce_rq.runtime.pool import Pool
+from mapreduce_rq.runtime.sweep import Sweeper
+from mapreduce_rq.runtime.worker import Stop, Worker
+from tests.sim import commands
+from tests.sim.actors import ClientProcess
+from tests.sim.faults import start_cancel
+from tests.sim.network import Weather
+from tests.sim.plan import JobPlan, Plan
+from tests.sim.store import Database, Stream
+from tests.sim.world import Execution, Verdict, World, checked
+
+NEVER = 10.0**9
+
+
+class Stage:
+    """A world without chance faults, and what a scenario asks of it."""
+
+    def __init__(
+        self, *jobs: JobPlan, hosts: list[int], weather: Weather | None = None, seed: int = 1, until: float = 300
+    ) -> None:
+        for job in jobs:
+            job.even = True
+        self.plan = Plan(
+            seed, list(jobs), hosts, horizon=until, patience=1, weather=weather or Weather(resets=1.0), unattended=True
+        )
+        self.world = World(self.plan)
+        self.verdict: Verdict | None = None
+
+    def at(self, time: float, act: Callable[[], object]) -> None:
+        """Have something happen."""
+        self.world.scheduler.at(time, act)
+
+    def fault(self, time: float, kind: str) -> None:
+        """Have one of the common faults happen."""
+        self.at(time, lambda: self.world.inject(kind))
+
+    def run(self) -> None:
+        """To the end of it. Fails if the world fails."""
+        with checked():
+            self.verdict = self.world.run()
+        assert not self.verdict.failure, self.verdict.failure
+
+    @property
+    def ended(self) -> float:
+        """When every client knew the end."""
+        assert self.verdict is not None
+        return self.verdict.seconds
+
+    def computed(self, k: int, job: str = "sim-0") -> list[Execution]:
+        """Who computed a term, in order of time."""
+        return [one for one in self.world.executions if one.job == job and one.lo <= k < one.hi]
+
+    def kill_the_computer_of(self, k: int) -> None:
+        """Kill who has begun to compute a term last."""
+        by = self.computed(k)[-1].by
+        for host in self.world.hosts:
+            for pid in [pid for pid, worker in host.workers.items() if worker.actor.name == by]:
+                host.kill_worker(pid)
+
+    def histories(self, key: str) -> Iterator[Any]:
+        """All values that a key ever had."""
+        for snapshot in self.world.server.model.history:
+            if key.encode() in snapshot.keys:
+                yield snapshot.keys[key.encode()]
+
+    def attempts(self) -> int:
+        """The most attempts that any task ever had."""
+        most = 0
+        hands = self.world.keys.in_flight("").encode()
+        seen: set[bytes] = set()
+        for snapshot in self.world.server.model.history:
+            for key, value in snapshot.keys.items():
+                if isinstance(value, tuple) and (key.startswith(hands) or key == self.world.keys.queue.encode()):
+                    seen.update(item for item in value if isinstance(item, bytes))
+        for item in seen:
+            with contextlib.suppress(BadMessage):
+                task: Task = self.world.codecs.task.open(item)
+                most = max(most, task.attempt)
+        return most
+
+    @property
+    def master(self) -> ClientProcess:
+        """Who has submitted the first job."""
+        return self.world.clients[0]
+
+    def interrupt_master(self) -> None:
+        """TERM."""
+        self.master.interrupt()
+
+    def pause_master(self) -> None:
+        """SIGSTOP."""
+        self.master.actor.pause()
+
+    def resume_master(self) -> None:
+        """SIGCONT."""
+        self.master.actor.resume()
+
+    def masters(self) -> list[str]:
+        """Everybody who ever led the first job."""
+        found = [state[b"tok"].decode().split(":")[1] for state in self.histories(self.world.keys.job("sim-0"))]
+        return list(dict.fromkeys(found))
+
+
+# -- workers -------------------------------------------------------------------------------------------------------
+
+
+def a_killed_workers_task_runs_elsewhere_within_a_second() -> None:
+    stage = Stage(JobPlan(1, 4.0, chunk=1), hosts=[2])
+    stage.at(2, lambda: stage.kill_the_computer_of(0))
+    stage.run()
+    first, second = stage.computed(0)
+    assert second.at - 2 <= 1
+    assert second.by != first.by
+
+
+def a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds() -> None:
+    # As long as tasks wait there are no backups: it is the reaper that finds it.
+    stage = Stage(JobPlan(60, 0.5, chunk=1), hosts=[1, 1])
+    stage.at(3, stage.world.hosts[0].lose)
+    stage.run()
+    (lost,) = [k for k in range(60) if len(stage.computed(k)) > 1]
+    assert 12 < stage.computed(lost)[1].at - 3 <= 18 + 0.5
+
+
+def a_task_that_is_nowhere_goes_out_again() -> None:
+    stage = Stage(JobPlan(6, 1.0, chunk=1), hosts=[1])
+    stage.fault(2.5, "lose_queue")
+    stage.run()
+    assert stage.ended <= 2.5 + 3 * 3 + 6
+
+
+def a_straggler_has_a_backup() -> None:
+    stage = Stage(JobPlan(8, 0.5, chunk=1, slow={5: 250.0}), hosts=[1, 1])
+    stage.run()
+    assert len(stage.computed(5)) == 2
+    assert stage.ended <= 20
+
+
+def a_full_redis_is_no_proof_of_death() -> None:
+    stage = Stage(JobPlan(1, 60.0, chunk=1), hosts=[1])
+    stage.world.wait_workers = 5.0
+    stage.at(4, lambda: setattr(stage.world.server.model, "full", True))
+    stage.at(40, stage.world.server.have_room)
+    stage.run()
+    assert len(stage.computed(0)) == 1
+    assert stage.attempts() == 0
+
+
+def a_deadly_term_is_named_after_three_deaths() -> None:
+    stage = Stage(JobPlan(8, 0.5, chunk=1, deadly=(3,), attempts=3), hosts=[2])
+    stage.run()
+    assert len(stage.computed(3)) == 3
+    assert stage.verdict is not None
+    assert stage.verdict.ends == ["failed"]
+
+
+def a_deadly_term_in_a_span_is_found_by_halving() -> None:
+    stage = Stage(JobPlan(8, 0.1, chunk=8, deadly=(5,), on_error="skip", attempts=3), hosts=[2])
+    stage.run()  # exact but for term 5 alone, or the world fails
+    assert stage.attempts() <= 3
+
+
+def only_the_task_in_hand_is_blamed() -> None:
+    stage = Stage(JobPlan(400, 0.001, chunk=1, deadly=(200,), on_error="skip", attempts=2), hosts=[1])
+    stage.run()  # exact but for term 200 alone, or the world fails
+    assert len(stage.computed(200)) == 2
+
+
+def a_hung_term_is_killed_at_its_time_limit() -> None:
+    stage = Stage(JobPlan(4, 0.5, chunk=1, slow={2: NEVER}, task_timeout=2.0), hosts=[1])
+    stage.run()
+    first, second = stage.computed(2)
+    assert second.at - first.at <= 3.5
+    assert stage.attempts() == 1
+
+
+def what_an_error_hid_in_the_hand_is_found_at_once() -> None:
+    # The pop that is asked for after five seconds finds a task at six, and its answer is lost.
+    stage = Stage(JobPlan(1, 1.0, chunk=1, starts=6.0), hosts=[1])
+    stage.at(4.9, lambda: setattr(stage.world.server.weather, "answer_lost", 1.0))
+    stage.at(5.1, lambda: setattr(stage.world.server.weather, "answer_lost", 0.0))
+    stage.run()
+    assert stage.ended <= 8
+
+
+def answers_that_may_not_have_arrived_are_sent_again() -> None:
+    stage = Stage(JobPlan(5, 2.0, chunk=1), hosts=[1])
+    stage.at(4.0, lambda: setattr(stage.world.server.weather, "lost", 1.0))
+    stage.at(5.0, lambda: setattr(stage.world.server.weather, "lost", 0.0))
+    stage.run()
+    assert [len(stage.computed(k)) for k in range(5)] == [1] * 5
+
+
+def a_worker_told_to_leave_finishes_its_task_and_gives_the_rest_back() -> None:
+    stage = Stage(JobPlan(12, 0.8, chunk=1), hosts=[1, 1], weather=Weather(latency=0.03, resets=1.0))
+    stage.at(4.0, stage.world.hosts[0].drain)
+    stage.run()
+    assert [len(stage.computed(k)) for k in range(12)] == [1] * 12
+    assert stage.attempts() == 0
+    assert stage.world.hosts[0].actor.dead
+
+
+def nobody_hoards_what_others_could_do() -> None:
+    stage = Stage(JobPlan(64, 0.05, chunk=1), hosts=[1, 1, 1, 1], weather=Weather(latency=0.05, resets=1.0))
+    stage.run()
+    shares = [sum(one.by.startswith(host.name) for one in stage.world.executions) for host in stage.world.hosts]
+    assert max(shares) <= 32
+
+
+def a_late_pop_of_a_dead_worker_is_found() -> None:
+    # Two wait, the first gets the first job's only task; the second dies, and its pop takes the second job's.
+    stage = Stage(
+        JobPlan(1, 10.0, chunk=1, starts=1.0),
+        JobPlan(1, 1.0, chunk=1, starts=4.5),
+        hosts=[2],
+        weather=Weather(ghost=1.0, resets=1.0),
+    )
+    stage.at(2.0, lambda: _kill_an_idle_worker(stage))
+    stage.run()
+    assert stage.computed(0, "sim-1")[0].at - 4.5 <= 1
+    assert not [key for key in stage.world.server.model.now.keys if b":f:" in key]
+
+
+def _kill_an_idle_worker(stage: Stage) -> None:
+    host = stage.world.hosts[0]
+    host.kill_worker(next(pid for pid, worker in host.workers.items() if not worker.slate.read().busy))
+
+
+def a_live_worker_with_a_wrong_clock_is_left_alone() -> None:
+    # Its beats look old, so the master looks around more often: such looks must not count. And it is late once.
+    stage = Stage(JobPlan(1, 20.0, chunk=1), hosts=[1])
+    stage.world.hosts[0].clock.skew = 3600
+    stage.at(0.2, stage.world.hosts[0].actor.pause)
+    stage.at(9.0, stage.world.hosts[0].actor.resume)
+    stage.run()
+    assert stage.attempts() == 0
+
+
+def cancel_now_ends_a_long_term_within_two_seconds() -> None:
+    stage = Stage(JobPlan(1, 200.0, chunk=1), hosts=[1])
+    stage.at(3.0, lambda: start_cancel(stage.world, stage.world.jobs[0], now=True))
+    busy: list[bool] = []
+    stage.at(5.0, lambda: busy.extend(worker.slate.read().busy for worker in stage.world.hosts[0].workers.values()))
+    stage.run()
+    assert busy == [False]
+    assert len(stage.computed(0)) == 1
+
+
+# -- masters -------------------------------------------------------------------------------------------------------
+
+
+def a_standby_takes_over_within_twelve_seconds() -> None:
+    stage = Stage(JobPlan(20, 1.5, chunk=1, standbys=1), hosts=[1])
+    stage.at(8.0, lambda: stage.master.kill(power=True))
+    taken: list[float] = []
+    stage.world.on_step.append(
+        lambda: taken.append(stage.world.scheduler.now) if len(stage.masters()) > 1 and not taken else None
+    )
+    stage.run()
+    assert 8 < taken[0] <= 8 + 12
+    assert [len(stage.computed(k)) for k in range(20)] == [1] * 20
+
+
+def a_master_that_lets_go_is_followed_at_once() -> None:
+    stage = Stage(JobPlan(20, 1.0, chunk=1, standbys=1), hosts=[1])
+    stage.at(8.0, stage.interrupt_master)
+    taken: list[float] = []
+    stage.world.on_step.append(
+        lambda: taken.append(stage.world.scheduler.now) if len(stage.masters()) > 1 and not taken else None
+    )
+    stage.run()
+    assert 8 < taken[0] <= 8 + 3
+
+
+def a_master_with_nothing_to_say_keeps_its_job() -> None:
+    stage = Stage(JobPlan(1, 60.0, chunk=1, standbys=2), hosts=[1])
+    stage.run()
+    assert len(stage.masters()) == 1
+
+
+def a_paused_master_comes_back_as_a_standby() -> None:
+    stage = Stage(JobPlan(40, 1.0, chunk=1, standbys=1), hosts=[1])
+    stage.at(5.0, stage.pause_master)
+    stage.at(25.0, stage.resume_master)
+    stage.run()
+    assert len(stage.masters()) == 2
+    assert [client.ended for client in stage.world.clients] == ["done", "done"]
+
+
+def a_flushed_job_is_submitted_again() -> None:
+    stage = Stage(JobPlan(10, 1.0, chunk=1), hosts=[1])
+    stage.fault(5.5, "flush")
+    stage.run()
+    assert stage.ended <= 5.5 + 3 + 10
+    assert all(len(stage.computed(k)) == 1 for k in range(3))
+
+
+def a_lost_stream_comes_back() -> None:
+    stage = Stage(JobPlan(10, 1.0, chunk=1), hosts=[1])
+    stage.fault(5.5, "lose_replies")
+    stage.run()
+    assert stage.ended <= 30
+
+
+# -- bounds --------------------------------------------------------------------------------------------------------
+
+
+def the_stream_is_trimmed_behind_the_checkpoint() -> None:
+    stage = Stage(JobPlan(600, 0.02, chunk=1), hosts=[2])
+    stage.run()
+    streams = [value for value in stage.histories(stage.world.keys.replies("sim-0")) if isinstance(value, Stream)]
+    assert 0 < max(len(value.entries) for value in streams) <= 128
+
+
+def the_queue_holds_a_window_at_most() -> None:
+    stage = Stage(JobPlan(600, 0.05, chunk=1), hosts=[1])
+    stage.run()
+    assert max(len(value) for value in stage.histories(stage.world.keys.queue)) <= 64
+
+
+def late_answers_to_a_job_that_is_over_are_dropped() -> None:
+    stage = Stage(JobPlan(8, 0.5, chunk=1, slow={5: 30.0}), hosts=[1, 1])
+    stage.run()  # in the calm after the end the straggler answers; a stream left behind fails the world
+    assert stage.ended <= 20
+
+
+# -- mechanisms switched off ---------------------------------------------------------------------------------------
+
+Mutant = Callable[[], AbstractContextManager[Any]]
+
+
+def _blame(whom: str) -> AbstractContextManager[Any]:
+    def blaming(codecs: Any, held: Any, in_hand: Any, why: str, *, guess: bool) -> list[tuple[bytes, bytes]]:
+        moves = []
+        for raw, fair in given_back(codecs, held, in_hand, why, guess=guess):
+            try:
+                task = codecs.task.open(raw)
+            except BadMessage:
+                moves.append((raw, fair))
+                continue
+            attempt = task.attempt + 1 if whom == "everybody" else task.attempt
+            moves.append((raw, codecs.task.seal(msgspec.structs.replace(task, attempt=attempt, spec=b""))))
+        return moves
+
+    return _all(patch.object(pool, "given_back", blaming), patch.object(sweep, "given_back", blaming))
+
+
+@contextlib.contextmanager
+def _all(*patches: AbstractContextManager[Any]) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        for one in patches:
+            stack.enter_context(one)
+        yield
+
+
+def _nothing_is_lost() -> AbstractContextManager[Any]:
+    surveyed = Ledger._surveyed
+
+    def all_is_there(self: Ledger, event: Surveyed, now: float) -> None:
+        surveyed(self, event._replace(waiting=[*event.waiting, *self.out.values()]), now)
+
+    return patch.object(Ledger, "_surveyed", all_is_there)
+
+
+def _look_without_writing() -> AbstractContextManager[Any]:
+    survey = Jobs.survey
+
+    def looking(self: Jobs, job: str, sign: int) -> Any:
+        transaction = self.wire.transaction
+
+        def without_canary(look: Any) -> Any:
+            return [0, *transaction(look[1:])]
+
+        with patch.object(self.wire, "transaction", without_canary):
+            return survey(self, job, sign)
+
+    return patch.object(Jobs, "survey", looking)
+
+
+def _memory_is_right() -> AbstractContextManager[Any]:
+    enter = Worker._enter_queue
+
+    def forgetting(self: Worker) -> None:
+        hand = self._hand
+        enter(self)
+        self._hand = hand
+
+    return patch.object(Worker, "_enter_queue", forgetting)
+
+
+def _send_once() -> AbstractContextManager[Any]:
+    recover = Worker._recover
+
+    def forgetting(self: Worker) -> None:
+        self._unsent = None
+        recover(self)
+
+    return patch.object(Worker, "_recover", forgetting)
+
+
+def _leave_at_once() -> AbstractContextManager[Any]:
+    def stop(self: Worker) -> None:
+        self.stopping = True
+        raise Stop
+
+    return patch.object(Worker, "told_to_stop", stop)
+
+
+def _script(name: str, change: Callable[[Any, Database, Any, Any], Any]) -> AbstractContextManager[Any]:
+    script = commands.SCRIPTS[name]
+    changed = lambda db, keys, argv: change(script, db, keys, argv)  # noqa: E731
+    return patch.dict(commands.SCRIPTS, {name: changed})
+
+
+def _without_share(script: Any, db: Database, keys: Any, argv: Any) -> Any:
+    with patch.object(commands, "ceil", lambda _: int(argv[2])):
+        return script(db, keys, argv) if db.list(keys[1]) else script(db, keys, [*argv[:2], b"0", *argv[3:]])
+
+
+def _making_streams(script: Any, db: Database, keys: Any, argv: Any) -> Any:
+    for stream, sealed in zip(keys[3:], argv[3:], strict=True):
+        if db.stream(stream) is None:
+            commands.COMMANDS["XADD"](db, [stream, b"*", b"a", sealed])
+    return script(db, keys, argv)
+
+
+def _not_reopening(script: Any, db: Database, keys: Any, argv: Any) -> Any:
+    there = keys[1] in db.keys
+    answer = script(db, keys, argv)
+    if not there and argv[2] not in (b"create", b"over"):
+        db.delete(keys[1])
+    return answer
+
+
+def _give_up_flushed_jobs() -> AbstractContextManager[Any]:
+    resolve = Master._resolve
+
+    def giving_up(self: Master, found: Any) -> Any:
+        if not found.token:
+            raise NoSuchJob("gone")
+        return resolve(self, found)
+
+    return patch.object(Master, "_resolve", giving_up)
+
+
+def _strike_off_at_once() -> AbstractContextManager[Any]:
+    return patch.object(liveness.Watch, "forgotten", liveness.Watch.dead)
+
+
+def _hold_on_for_ever() -> AbstractContextManager[Any]:
+    def leave(self: Master) -> None:
+        self.stop = True
+
+    return patch.object(Master, "_release", leave)
+
+
+class _Blind(liveness.Watch):
+    def dead(self) -> list[str]:
+        return []
+
+
+MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
+    (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
+    (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
+    (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
+    (a_straggler_has_a_backup, lambda: patch.object(Pace, "patience", return_value=NEVER)),
+    (a_full_redis_is_no_proof_of_death, _look_without_writing),
+    (a_deadly_term_is_named_after_three_deaths, lambda: _blame("nobody")),
+    (a_deadly_term_in_a_span_is_found_by_halving, lambda: patch.object(Ledger, "_bad")),
+    (only_the_task_in_hand_is_blamed, lambda: _blame("everybody")),
+    (a_hung_term_is_killed_at_its_time_limit, lambda: patch.object(Pool, "_enforce")),
+    (what_an_error_hid_in_the_hand_is_found_at_once, _memory_is_right),
+    (answers_that_may_not_have_arrived_are_sent_again, _send_once),
+    (a_worker_told_to_leave_finishes_its_task_and_gives_the_rest_back, _leave_at_once),
+    (nobody_hoards_what_others_could_do, lambda: _script("settle", _without_share)),
+    (a_late_pop_of_a_dead_worker_is_found, _strike_off_at_once),
+    (
+        a_live_worker_with_a_wrong_clock_is_left_alone,
+        lambda: patch.object(Sweeper, "_last_look", property(lambda _: -NEVER, lambda *_: None), create=True),
+    ),
+    (cancel_now_ends_a_long_term_within_two_seconds, lambda: patch.object(Pool, "_drop_cancelled")),
+    (a_standby_takes_over_within_twelve_seconds, lambda: patch.object(standby, "Watch", _Blind)),
+    (a_master_that_lets_go_is_followed_at_once, _hold_on_for_ever),
+    (a_master_with_nothing_to_say_keeps_its_job, lambda: patch.object(master, "LEASE_SECONDS", NEVER)),
+    (a_paused_master_comes_back_as_a_standby, lambda: patch.object(Lease, "owns", return_value=True)),
+    (a_flushed_job_is_submitted_again, _give_up_flushed_jobs),
+    (a_lost_stream_comes_back, lambda: _script("commit", _not_reopening)),
+    (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(master, "_behind", return_value="")),
+    (the_queue_holds_a_window_at_most, lambda: patch.object(Pace, "window", return_value=10**6)),
+    (late_answers_to_a_job_that_is_over_are_dropped, lambda: _script("settle", _making_streams)),
+]
+
+
+@pytest.mark.parametrize("scenario", [scenario for scenario, _ in MECHANISMS], ids=lambda one: one.__name__)
+def test_what_must_happen(scenario: Callable[[], None]) -> None:
+    scenario()
+
+
+@pytest.mark.parametrize(("scenario", "mutant"), MECHANISMS, ids=[scenario.__name__ for scenario, _ in MECHANISMS])
+def test_it_does_not_happen_without_its_mechanism(scenario: Callable[[], None], mutant: Mutant) -> None:
+    with mutant(), pytest.raises(AssertionError):
+        scenario()
