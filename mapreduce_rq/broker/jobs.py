@@ -18,7 +18,8 @@ State = Literal["running", "done", "failed", "cancelled"]
 FIRST_REPLY = "0-0"
 STRIKE_OFF = "X"
 """In place of an obituary: strike the worker off if it holds nothing."""
-REPLIES_AT_ONCE = 512
+REPLIES_AT_ONCE = 16
+"""Stream entries a read: a master that reads for long lets the queue run dry."""
 MAX_RECORDS = 1000
 """Finished jobs that a queue remembers, each for as long as its ``keep`` says."""
 

@@ -42,6 +42,9 @@ from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import BadMessage
 
+PUSH_TASKS = 2048
+"""Tasks in one push at most: while the server takes in a large one it answers nobody."""
+
 Source = Callable[[int], tuple[bytes, int]]
 """Gives the next items: asked for n, returns their encoding and how many it holds; fewer than n means the end."""
 
@@ -471,9 +474,10 @@ class Ledger:
         free = window - len(self.out)
         if self._restored:
             return tasks
-        # A push costs a round trip: wait until a quarter of the window is free, unless the workers may run dry.
-        if free <= 0 or (free < window // 4 and len(self.out) > 2 * self.pace.workers):
+        # A push costs a round trip: wait until some of the window is free, unless the workers may run dry.
+        if free <= 0 or (free < min(window // 4, PUSH_TASKS // 2) and len(self.out) > 2 * self.pace.workers):
             return tasks
+        free = min(free, PUSH_TASKS)
         if self._source is None and self.spec.limits.chunk == 1:
             return tasks + self._cut_singles(free)
         while free > 0 and (self.goal is None or self.next < self.goal):

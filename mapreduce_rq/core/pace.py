@@ -19,7 +19,13 @@ WINDOW_SECONDS = 0.25
 """Work, in time, that the tasks out should last: several round trips of the master."""
 MAX_WINDOW = 16_384
 """Tasks out at most: some 2 MB in Redis."""
-MIN_WINDOW = 64
+FIRST_WINDOW = 1024
+"""Tasks out at least where the user fixed their size: nobody knows yet how quick they are, and waiting costs more."""
+MIN_WINDOW = 8
+"""Tasks out at least where sizes are chosen here: what is cut before anything is known is cut badly."""
+LEAST_TASK_SECONDS = 0.002
+"""No task below so much work: a vectorised kernel costs about a millisecond a call, whatever its span."""
+REPLIES_REMEMBERED = 5
 MEMORY = 0.8
 """Weight of the past in the running averages."""
 
@@ -30,7 +36,11 @@ class Pace:
     def __init__(self, chunk: int | None, seconds_per_term: float | None) -> None:
         self._chunk = chunk
         self._guess = seconds_per_term
+        self._least_window = MIN_WINDOW if chunk is None else FIRST_WINDOW
         self._cost: float | None = None  # seconds per term, measured
+        self._spent = 0.0  # seconds, and the terms they went into, of about the last five large replies:
+        self._done = 0.0  # weighted by terms, so that small tasks with their fixed costs do not speak for large ones
+        self._most = 0
         self._largest = 0  # terms of the largest task that came back
         self._rate = 0.0  # tasks counted a second
         self._since: float | None = None
@@ -42,8 +52,13 @@ class Pace:
 
     def observe(self, terms: int, tasks: int, nanoseconds: int, largest: int, now: float) -> None:
         """Learn from one reply: ``tasks`` tasks of ``terms`` terms in all that took so long together."""
-        cost = nanoseconds / 1e9 / terms
-        self._cost = cost if self._cost is None else MEMORY * self._cost + (1 - MEMORY) * cost
+        self._most = max(self._most, terms)
+        self._spent += nanoseconds / 1e9
+        self._done += terms
+        if self._done > REPLIES_REMEMBERED * self._most:
+            self._spent *= REPLIES_REMEMBERED * self._most / self._done
+            self._done = REPLIES_REMEMBERED * self._most
+        self._cost = self._spent / self._done
         self._largest = max(self._largest, largest)
         self._longest.append(nanoseconds / 1e9 / tasks)
         if len(self._longest) > 200:
@@ -72,12 +87,15 @@ class Pace:
         else:
             size = 1
         if left is not None:
-            size = min(size, left // (SHARES * self.workers))
+            share = left // (SHARES * self.workers)
+            if self._cost is not None:
+                share = max(share, min(left, int(LEAST_TASK_SECONDS / max(self._cost, 1e-12))))
+            size = min(size, share)
         return max(1, size)
 
     def window(self) -> int:
         """How many tasks may be out."""
-        return min(MAX_WINDOW, max(MIN_WINDOW, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))
+        return min(MAX_WINDOW, max(self._least_window, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))
 
     def patience(self) -> float:
         """Seconds after which a task in hand is a straggler: three times what 95 of 100 take, at least five."""

@@ -15,6 +15,8 @@ MAX_BATCH_SECONDS = 2.0
 MAX_TASKS = 512
 GROWTH = 8
 MEMORY = 0.5
+FORGETTING = 0.02
+"""How quickly a distance that has grown is believed."""
 
 
 class Prefetch:
@@ -31,8 +33,11 @@ class Prefetch:
         self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
 
     def settled(self, seconds: float) -> None:
-        """Learn from a round trip."""
-        self._trip = seconds if not self._trip else MEMORY * self._trip + (1 - MEMORY) * seconds
+        """Learn from a round trip: the distance is the least of them, what comes on top is queueing and passes."""
+        if not self._trip or seconds < self._trip:
+            self._trip = seconds
+        else:
+            self._trip += FORGETTING * (seconds - self._trip)
 
     @property
     def batch_seconds(self) -> float:

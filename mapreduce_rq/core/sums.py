@@ -30,6 +30,9 @@ BATCH = 1 << 16
 _HEADER = struct.Struct("<BB")  # flags; zero bytes left out at the low end of the units
 _DOUBLE = struct.Struct("<Bd")  # a sum of floats that is a double itself, as that of one float is
 _DOUBLE_TAG = 32  # beyond all flags
+_INTEGER = struct.Struct("<Bq")  # a sum of integers that fits a word
+_INTEGER_TAG = 33
+_WORD = 1 << 63
 _MANTISSA_BITS = 53
 _LARGEST_BITS = 1024 + UNIT_BITS
 
@@ -108,6 +111,8 @@ class ExactSum(Reducer[Total]):
         zero_bits = (units & -units).bit_length() - 1
         if flags == FLOAT and (bits := units.bit_length()) <= _LARGEST_BITS and bits - zero_bits <= _MANTISSA_BITS:
             return _DOUBLE.pack(_DOUBLE_TAG, math.ldexp(units >> zero_bits, zero_bits - UNIT_BITS))
+        if flags == INT and -_WORD <= (whole := units >> UNIT_BITS) < _WORD:
+            return _INTEGER.pack(_INTEGER_TAG, whole)
         zeros = min(zero_bits >> 3, 255)
         return _HEADER.pack(flags, zeros) + to_bytes(units >> (zeros << 3))
 
@@ -116,6 +121,8 @@ class ExactSum(Reducer[Total]):
             raise ValueError(f"{len(data)} bytes are too few for a sum")
         if data[0] == _DOUBLE_TAG:
             return total_by_fsum(_doubles([data]))
+        if data[0] == _INTEGER_TAG:
+            return Total(_integer_sum([data]) << UNIT_BITS, INT)
         flags, zeros = _HEADER.unpack_from(data)
         if flags > 31:
             raise ValueError(f"unknown flags {flags} of a sum")
@@ -126,16 +133,20 @@ class ExactSum(Reducer[Total]):
         if zeros < 255 and data[_HEADER.size] == 0:
             raise ValueError("a zero byte of a sum that should have been left out")
         total = Total(from_bytes(data[_HEADER.size :]) << (zeros << 3), flags)
-        if flags == FLOAT and self.encode(total) != data:
-            raise ValueError("a sum that is a double has a shorter form")
+        if flags in {FLOAT, INT} and self.encode(total) != data:
+            raise ValueError("a sum that is a double or a word has a shorter form")
         return total
 
     def merge_encoded(self, accumulator: Total, bodies: list[bytes]) -> Total:
         doubles = [body for body in bodies if body[:1] == _TAG_BYTE]
+        integers = [body for body in bodies if body[:1] == _INTEGER_BYTE]
         units, flags = total_of_floats(_doubles(doubles))
-        if len(doubles) < len(bodies):
+        if integers:
+            units += _integer_sum(integers) << UNIT_BITS
+            flags |= INT
+        if len(doubles) + len(integers) < len(bodies):
             for body in bodies:
-                if body[:1] != _TAG_BYTE:
+                if body[:1] not in {_TAG_BYTE, _INTEGER_BYTE}:
                     part, seen = self.decode(body)
                     units += part
                     flags |= seen
@@ -144,6 +155,8 @@ class ExactSum(Reducer[Total]):
     def lift_encoded(self, term: int, value: Any) -> bytes:
         if type(value) is float and value and math.isfinite(value):
             return _DOUBLE.pack(_DOUBLE_TAG, value)
+        if type(value) is int and value and -_WORD <= value < _WORD:
+            return _INTEGER.pack(_INTEGER_TAG, value)
         return self.encode(self.lift(term, value))
 
     def fold(self, lo: int, values: Iterable[Any]) -> Total:
@@ -180,6 +193,18 @@ class ExactSum(Reducer[Total]):
 
 
 _TAG_BYTE = bytes([_DOUBLE_TAG])
+_INTEGER_BYTE = bytes([_INTEGER_TAG])
+
+
+def _integer_sum(bodies: list[bytes]) -> int:
+    """The sum of integers sent as words. Raises ValueError for one that is malformed or zero."""
+    size = _INTEGER.size
+    if any(len(body) != size for body in bodies):
+        raise ValueError("a word of another size")
+    found = [value for _, value in _INTEGER.iter_unpack(b"".join(bodies))]
+    if not all(found):
+        raise ValueError("a sum sent as a word that is zero")
+    return sum(found)
 
 
 def _doubles(bodies: list[bytes]) -> list[float]:

@@ -21,6 +21,7 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
+from mapreduce_rq.core.pace import FIRST_WINDOW
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BadMessage
 from tests.sim.computation import SimComputation, TestParams, fold, items
@@ -90,10 +91,11 @@ def test_all_terms_go_out_once_and_in_order() -> None:
 
 
 def test_a_window_of_tasks_is_out_at_most_and_refills_in_large_steps() -> None:
-    one = ledger(1000, chunk=1)
-    assert len(pushed(feed(one, Resumed()))) == 64
+    one = ledger(10_000, chunk=1)
+    assert len(pushed(feed(one, Resumed()))) == FIRST_WINDOW
     assert pushed(feed(one, replied(ok(0, 1)))) == []
-    assert len(pushed(feed(one, replied(*(ok(k, k + 1) for k in range(1, 20)))))) == 20
+    quarter = FIRST_WINDOW // 4
+    assert len(pushed(feed(one, replied(*(ok(k, k + 1) for k in range(1, quarter)))))) == quarter
 
 
 def test_every_answer_counts_once_in_any_order() -> None:
@@ -110,8 +112,10 @@ def test_every_answer_counts_once_in_any_order() -> None:
 
 
 def test_what_was_never_cut_is_no_answer() -> None:
-    one = begun(terms=1000, chunk=1)
-    for lo, hi in [(64, 65), (0, 65), (-1, 1), (5, 5), (7, 3)]:
+    one = begun(terms=4000, chunk=1)
+    cut = one.next
+    assert cut < 4000
+    for lo, hi in [(cut, cut + 1), (0, cut + 1), (-1, 1), (5, 5), (7, 3)]:
         assert feed(one, replied(Answer(lo, hi, 0, MAP, OK, b"", 1))) == []
     assert one.counted == 0
     assert one.ignored == 5
@@ -188,13 +192,14 @@ def test_after_a_reconnect_one_look_is_enough() -> None:
 
 
 def test_what_is_pushed_after_a_look_is_not_missing_in_it() -> None:
-    one = ledger(200, chunk=1)
+    one = ledger(4000, chunk=1)
     feed(one, Resumed())
+    many = FIRST_WINDOW // 2
     look = Surveyed(
-        list(one.out.values())[30:], [], 2, slack=False, answered=[replied(*(ok(k, k + 1) for k in range(30)))]
+        list(one.out.values())[many:], [], 2, slack=False, answered=[replied(*(ok(k, k + 1) for k in range(many)))]
     )
     fresh = pushed(feed(one, look))
-    assert fresh == [(k, k + 1) for k in range(64, 94)]
+    assert fresh == [(k, k + 1) for k in range(FIRST_WINDOW, FIRST_WINDOW + many)]
 
 
 def test_what_an_answer_in_a_look_sends_out_again_is_not_cut_anew() -> None:
@@ -332,12 +337,13 @@ def test_a_new_master_cuts_nothing_before_it_has_looked() -> None:
 
 
 def test_a_new_master_counts_what_was_cut_after_the_checkpoint() -> None:
-    one = begun(terms=1000, chunk=1)
-    again = restored(one)  # of 64 terms cut
-    feed(again, replied(ok(70, 71)))
+    one = begun(terms=10_000, chunk=1)
+    after = one.next + 6
+    again = restored(one)
+    feed(again, replied(ok(after, after + 1)))
     assert again.counted == 1
     feed(again, Surveyed([], [], 1, slack=True))
-    assert feed(again, replied(ok(900, 901))) == []
+    assert feed(again, replied(ok(9000, 9001))) == []
     assert again.counted == 1
 
 
