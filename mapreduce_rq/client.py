@@ -12,7 +12,6 @@ each have a thread of their own.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import os
 import threading
@@ -53,6 +52,7 @@ from mapreduce_rq.errors import (
 )
 from mapreduce_rq.runtime.cancel import cancel
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.cores import usable_cores
 from mapreduce_rq.runtime.launch import LocalPool
 from mapreduce_rq.runtime.master import Ended, Master, Observer, Report, Silent
 from mapreduce_rq.runtime.pool import PoolSettings
@@ -62,13 +62,6 @@ from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
 
 PRUNE_EVERY = 64
 """Jobs led between two looks for records beyond what a queue remembers."""
-
-
-def usable_cores() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Result:
@@ -180,9 +173,8 @@ class Client:
     ) -> tuple[Spec, Computation[Any]]:
         """The spec and computation of a job not yet queued. Raises UsageError."""
         computation = load(name).create(dict(params))
-        word = base64.b32encode(self.clock.random(16)).decode().rstrip("=").lower()
         spec = Spec(
-            job=f"{name}-{word}",
+            job=f"{name}-{self.clock.random(16).hex()}",
             computation=name,
             params=settled(computation.params),
             total=computation.total,
@@ -219,7 +211,10 @@ class Client:
     def lead(self, master: Master) -> Ended | None:
         """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled)."""
         try:
-            master.submit()
+            try:
+                master.submit()
+            except BrokerDown as error:
+                master.observer.noticed(f"{error}; trying again")  # submitted or not: running it finds out
             ended = master.run()
             self.tidy(master.jobs)
             return ended
@@ -260,8 +255,11 @@ class Client:
             if standby is not None:
                 standby(master)
             try:
-                master.take_over(state)
-                observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+                try:
+                    master.take_over(state)
+                    observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+                except BrokerDown as error:
+                    observer.noticed(f"{error}; trying again")  # claimed or not: running it finds out
                 return master.run()
             except Superseded:
                 continue
