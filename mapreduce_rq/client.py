@@ -463,7 +463,7 @@ class Job:
     def __init__(self, client: Client, spec: Spec, computation: Computation[Any], source: Source | None = None) -> None:
         self.id = spec.job
         self._client = client
-        self._report: Report = {"counted": 0, "total": spec.total}
+        self._report: Report = {"counted": 0, "total": spec.total, "value": None, "error": None}
         self._ended: Ended | None = None
         self._error: BaseException | None = None
         self._over = threading.Event()

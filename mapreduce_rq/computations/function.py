@@ -13,7 +13,7 @@ import msgspec
 
 from mapreduce_rq.computations.reference import Trust, find, source_hash, unpickled
 from mapreduce_rq.core.computation import Computation, TermError
-from mapreduce_rq.core.outcome import More, Outcome
+from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import BadValue, Reducer
 from mapreduce_rq.core.reducers import reducer as reducer_named
@@ -164,6 +164,14 @@ class FunctionComputation(Computation[Any]):
 
     def finish(self, partial: Any, terms: int) -> Outcome | More:
         return self.reducer.describe(partial)
+
+    def peek(self, partial: Any, terms: int) -> Progress | None:
+        if not self.reducer.live:
+            return None
+        now = self.reducer.describe(partial)
+        # A confidence interval says how far the result may be; the rounding of what is summed so far does not.
+        error = float(now.bound) if now.bound is not None and now.bound_kind == "statistical" else None
+        return Progress(value=now.value, number=now.number, error=error, bound_kind="statistical" if error else "none")
 
 
 _PLAIN, _PICKLED = b"v", b"p"

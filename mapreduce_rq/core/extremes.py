@@ -36,6 +36,7 @@ _DOUBLE = struct.Struct("<d")
 class _Extremes(Reducer[Extreme | None]):
     """What the four have in common; None is the partial of no values."""
 
+    live: ClassVar[bool] = True
     largest: ClassVar[bool]
 
     def zero(self) -> Extreme | None:

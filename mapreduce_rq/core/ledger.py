@@ -145,8 +145,8 @@ class Ledger:
             self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)
             self._elapsed_before = checkpoint.elapsed
-        if checkpoint is None and self._tolerant and self.total is not None:
-            self.goal = min(self.total, computation.first_stage)
+        if checkpoint is None and self._tolerant:
+            self.goal = computation.first_stage if self.total is None else min(self.total, computation.first_stage)
 
     # -- what others may ask ---------------------------------------------------------------------------------------
 
@@ -242,7 +242,7 @@ class Ledger:
         Goals depend on values at earlier goals alone, so where a job stops, and with it every bit of its result, does
         not depend on the schedule.
         """
-        if not self._tolerant or self.goal is None or self.total is None:
+        if not self._tolerant or self.goal is None:
             return True
         terms, partial = self.tally.prefix()
         found = self.computation.peek(partial, terms)
@@ -254,7 +254,8 @@ class Ledger:
         growth = 4.0
         if error is not None and allowed:
             growth = 1.1 * (error / allowed) ** 2  # the error of a mean falls with the square root of the terms
-        self.goal = min(self.total, int(self.goal * max(1.5, min(growth, 64.0))) + 1)
+        further = int(self.goal * max(1.5, min(growth, 64.0))) + 1
+        self.goal = further if self.total is None else min(self.total, further)
         return False
 
     def _allowed(self, value: float | None) -> float | None:
@@ -499,14 +500,14 @@ class Ledger:
     def _cut(self) -> Task | None:
         lo = self.next
         size = self.pace.size(None if self.goal is None else self.goal - lo)
+        if self.goal is not None:
+            size = min(size, self.goal - lo)
         body = b""
         if self._source is not None:
             body, got = self._source(size)
             if got < size:
                 self.total = self.goal = lo + got
             size = got
-        elif self.goal is not None:
-            size = min(size, self.goal - lo)
         if size == 0:
             return None
         task = task_of(self.spec.job, Span(lo, lo + size), 0, body)

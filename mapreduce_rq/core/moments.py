@@ -92,6 +92,7 @@ class Statistics(Reducer[Moments]):
     theorem, so it is worth little for a handful of values.
     """
 
+    live: ClassVar[bool] = True
     name: ClassVar[str] = "mean"
 
     def __init__(self, confidence: float = 0.95) -> None:

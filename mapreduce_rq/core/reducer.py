@@ -50,6 +50,8 @@ class Reducer(ABC, Generic[P]):
 
     name: ClassVar[str]
     law: ClassVar[Law] = Law.COMMUTATIVE
+    live: ClassVar[bool] = False
+    """Whether ``describe`` is cheap enough for a running value, asked for once a second."""
 
     @abstractmethod
     def zero(self) -> P:

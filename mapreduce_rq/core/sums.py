@@ -40,6 +40,7 @@ _LARGEST_BITS = 1024 + UNIT_BITS
 class IntSum(Reducer[int]):
     """The sum of integers of any size."""
 
+    live: ClassVar[bool] = True
     name: ClassVar[str] = "int_sum"
 
     def zero(self) -> int:
@@ -96,6 +97,7 @@ class Count(IntSum):
 class ExactSum(Reducer[Total]):
     """The exact sum of floats and integers, rounded once at the end: an integer if all values were, else a float."""
 
+    live: ClassVar[bool] = True
     name: ClassVar[str] = "sum"
 
     def zero(self) -> Total:
