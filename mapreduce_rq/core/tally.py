@@ -147,15 +147,20 @@ class Tally:
         run = next(iter(self.runs), None)
         if run is None or run.lo:
             return 0, self.reducer.zero()
-        row = []
+        row, segments = [], []
         at = 0
         while at < run.hi:
+            segments.append(at)
             at, partial = self._partials[at]
             row.append(partial)
         while len(row) > 1:  # neighbours pairwise, so that sizes stay alike
             row = [
                 self.reducer.merge(row[i], row[i + 1]) if i + 1 < len(row) else row[i] for i in range(0, len(row), 2)
             ]
+        if len(segments) > 1 and self._locked.isdisjoint(segments):  # kept: the last merges are the dearest
+            for segment in segments:
+                del self._ends[self._partials.pop(segment)[0]]
+            self._partials[0], self._ends[run.hi] = (run.hi, row[0]), 0
         return run.hi, row[0]
 
     def first(self) -> tuple[int, Any]:
