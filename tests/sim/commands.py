@@ -86,12 +86,13 @@ def _lrem(db: Database, args: Arguments) -> int:
 def _lmove(db: Database, args: Arguments) -> bytes | None:
     source, target = args[0], args[1]
     found = db.list(source)
-    db.list(target)
     if not found:
         return None
+    db.list(target)
     moved, rest = (found[0], found[1:]) if args[2] == b"LEFT" else (found[-1], found[:-1])
-    db.put(source, rest)
-    there = db.list(target)
+    there = rest if source == target else db.list(target)
+    if source != target:
+        db.put(source, rest)
     db.put(target, (moved, *there) if args[3] == b"LEFT" else (*there, moved))
     return moved
 

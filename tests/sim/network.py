@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from mapreduce_rq.broker.connection import ANSWER_SECONDS, Endpoint
 from mapreduce_rq.broker.wire import Argument, Command
 from mapreduce_rq.errors import BrokerDown
-from tests.sim.model import Model
+from tests.sim.model import Flavour, Model
 from tests.sim.scheduler import Actor, Scheduler
 from tests.sim.store import OOM, Refusal, Snapshot, encoded
 
@@ -96,16 +96,15 @@ OnStep = Callable[[Snapshot, Snapshot, Request | str], None]
 class Server:
     """The model behind a network."""
 
-    def __init__(self, scheduler: Scheduler, on_step: OnStep, *, refuses_parked_pops_when_full: bool) -> None:
+    def __init__(self, scheduler: Scheduler, on_step: OnStep, flavour: Flavour) -> None:
         self.scheduler = scheduler
-        self.model = Model(self._stepped)
+        self.model = Model(flavour, self._stepped)
         self.weather = Weather()
         self._on_step = on_step
         self._doing: Request | str = ""
         self.skew_ms = 0
         self.steps = 0
         self.late = 0  # requests under way whose senders have given up
-        self._refuses_parked = refuses_parked_pops_when_full
         self._up = True
         self._stalled_until = 0.0
         self._backlog: list[tuple[Connection, Request, Reply | None]] = []
@@ -303,7 +302,7 @@ class Server:
                 answer: Any
                 was_full = self.model.full
                 if was_full and parked.command[0] == "BLMOVE":
-                    if self._refuses_parked:
+                    if self.model.flavour == "valkey":
                         self._drop(parked)
                         self._answer(parked.reply, Refusal(OOM))
                         continue

@@ -13,6 +13,7 @@ from typing import Any
 from mapreduce_rq.core.messages import Limits, Spec
 from tests.sim.computation import SimComputation, TestParams
 from tests.sim.faults import COMMON, OF_MASTERS
+from tests.sim.model import Flavour
 from tests.sim.network import EPOCH, Weather
 
 
@@ -81,7 +82,7 @@ class Plan:
     faults: list[tuple[float, str]] = field(default_factory=list)
     weather: Weather = field(default_factory=Weather)
     stays: bool = False  # on until the horizon, though the jobs are over
-    parked_pops_refused: bool = False
+    flavour: Flavour = "valkey"
     unattended: bool = False  # nobody resumes a job that has lost its master
 
 
@@ -122,7 +123,7 @@ def plan_of(seed: int) -> Plan:
             ghost=rng.choice([0.0, 0.2, 1.0]),
         ),
         stays=rng.random() < 0.3,
-        parked_pops_refused=rng.random() < 0.5,
+        flavour=rng.choice(["valkey", "redis"]),
     )
 
 

@@ -68,7 +68,7 @@ class World:
         self.rng = self.scheduler.rng
         self.keys = Keys("sim")
         self.codecs = Codecs("sim", KEYRING)
-        self.server = Server(self.scheduler, self._stepped, refuses_parked_pops_when_full=plan.parked_pops_refused)
+        self.server = Server(self.scheduler, self._stepped, plan.flavour)
         self.server.weather = plan.weather
         self.site = Site(self.scheduler, self.server, self.keys, self.codecs)
         bounds = Bounds(queue=600 * len(plan.jobs), hand=600, stream=3000, keys=400)
