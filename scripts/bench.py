@@ -39,14 +39,15 @@ def main() -> int:
     rounds = options.rounds or (1 if options.quick else 5)
     settings = Settings(quick=options.quick, rounds=rounds, peers=not options.no_peers, wanted=wanted)
     about = machine.describe()
-    began, before = time.perf_counter(), machine.times()
+    began = time.perf_counter()
+    about["step_ns"] = [machine.step_nanoseconds()]
     rows: list[Row] = []
     for group in GROUPS:
         names = [figure.name for figure in group.figures if settings.wants(figure.name)]
         if names:
             say(f"{', '.join(names)}  ({time.perf_counter() - began:.0f} s)")
             rows += group.measure(settings)
-    about["stolen"] = round(machine.stolen_share(before, machine.times()), 4)
+            about["step_ns"].append(machine.step_nanoseconds())
     about["seconds"] = round(time.perf_counter() - began, 1)
     figures = [figure for figure in FIGURES.values() if settings.wants(figure.name)]
     table = markdown(about, figures, rows)

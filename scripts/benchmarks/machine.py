@@ -46,6 +46,14 @@ def installed(distribution: str) -> bool:
     return True
 
 
+def step_nanoseconds() -> float:
+    """What a step of a plain loop takes just now: a virtual machine's speed changes with its neighbours."""
+    started = time.perf_counter_ns()
+    for k in range(300_000):
+        _ = k * k
+    return (time.perf_counter_ns() - started) / 300_000
+
+
 def cpu_seconds(pid: int) -> float:
     """Processor time of a process so far, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
@@ -58,17 +66,6 @@ def status_number(pid: int, name: str) -> int:
         if line.startswith(name + ":"):
             return int(line.split()[1])
     return 0
-
-
-def stolen_share(before: list[int], after: list[int]) -> float:
-    """The share of processor time between two readings of :func:`times` that the hypervisor gave to others."""
-    total = sum(after) - sum(before)
-    return (after[7] - before[7]) / total if total else 0.0
-
-
-def times() -> list[int]:
-    """The machine's processor times so far, in ticks (see proc(5): user, nice, system, idle, ..., steal)."""
-    return [int(word) for word in _lines("/proc/stat")[0].split()[1:9]]
 
 
 def _lines(path: str) -> list[str]:

@@ -26,6 +26,15 @@ def verdict(figure: Figure, row: Row) -> str:
     return "yes" if reached else "no"
 
 
+def advantage(figure: Figure, row: Row, rows: Iterable[Row]) -> str:
+    """How many times better ours is than this peer, where a figure compares."""
+    ours = next((other for other in rows if other.figure == figure.name and other.ours), None)
+    if row.ours or ours is None or not figure.drawn:
+        return ""
+    ratio = ours.median / row.median if figure.more_is_better else row.median / ours.median
+    return f"mrq: {number(ratio)} x"
+
+
 def target(figure: Figure) -> str:
     """The target in words."""
     if figure.target is None:
@@ -39,8 +48,9 @@ def heading(machine: Mapping[str, Any]) -> str:
     return (
         f"Measured {machine['date']} UTC on {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
         f"{machine['system']}, {machine['python']}, {machine['server']}, mapreduce-rq {machine['mapreduce-rq']} "
-        f"({machine['commit']}); {versions}. Load before: {machine['load']}, stolen by the hypervisor: "
-        f"{machine.get('stolen', 0):.1%}. Medians; in brackets the lowest and the highest."
+        f"({machine['commit']}); {versions}. Load before: {machine['load']}. A step of a plain Python loop took "
+        f"{min(machine['step_ns']):.0f} to {max(machine['step_ns']):.0f} ns in the course of the run: how fast the "
+        "machine was, and how steady. Medians; in brackets the lowest and the highest."
     )
 
 
@@ -59,7 +69,8 @@ def markdown(machine: Mapping[str, Any], figures: Iterable[Figure], rows: Iterab
             spread = f" ({number(min(row.samples))} – {number(max(row.samples))})" if len(row.samples) > 1 else ""
             who = f"**{row.subject}**" if row.ours else row.subject
             goal = target(figure) if row.ours else ""
-            cells = (title, who, number(row.median) + spread, figure.unit, goal, verdict(figure, row), row.note)
+            note = row.note or advantage(figure, row, found)
+            cells = (title, who, number(row.median) + spread, figure.unit, goal, verdict(figure, row), note)
             lines.append(f"| {' | '.join(cells)} |")
             title = ""
     return "\n".join(lines) + "\n"
