@@ -1,0 +1,378 @@
+"""One job with its master, standby, supervisor and workers as threads of this process, on a real server.
+
+The code is the real one: Client, Master, Standby, Pool, Worker. Made here is only what the kernel does for processes:
+starting, ending, telling the supervisor of a death. Clocks run SPEED times as fast, so that a takeover takes half a
+second. Threads can be killed and paused only where they talk to Redis or compute: at the places that ``hook`` hears of.
+"""
+
+from __future__ import annotations
+
+import queue as queues
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Self
+
+from mapreduce_rq.broker.connection import Endpoint, parse_url
+from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.client import Client
+from mapreduce_rq.computations.reference import Trust
+from mapreduce_rq.core import pace
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.messages import Limits, Spec
+from mapreduce_rq.errors import BrokerDown, MrqError
+from mapreduce_rq.runtime import master
+from mapreduce_rq.runtime.cancel import cancel
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master import Master, Report
+from mapreduce_rq.runtime.pool import TICK_SECONDS, Child, Pool, PoolSettings
+from mapreduce_rq.runtime.slate import Slate
+from mapreduce_rq.runtime.standby import Standby
+from mapreduce_rq.runtime.worker import Preparer, Worker
+from tests.chaos.wires import Killed, Watched
+from tests.servers import RealServer
+from tests.stage import until
+from tests.terms import total
+
+SPEED = 20.0
+TERMS = 100
+TERM_SECONDS = 0.002  # of real time, so that there is time for looks and leases
+INLINE_SPEC_TASKS, WINDOW = 2, 16
+"""Fewer than usual: messages of which every byte is a place should be short, and tasks be pushed more than once."""
+KEY = b"k" * 32
+FIRST_PID = 1 << 23  # above any pid that Linux gives out
+
+Hook = Callable[[str, str, str], None]
+"""Called with an actor, a verb's name and ``before`` or ``after``."""
+
+
+class FastClock(Clock):
+    """Clocks that run SPEED times as fast."""
+
+    def now(self) -> float:
+        return time.monotonic() * SPEED
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds / SPEED)
+
+
+class Quiet:
+    """An observer that remembers what was noticed."""
+
+    def __init__(self) -> None:
+        self.notices: list[str] = []
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """Not of interest."""
+
+    def noticed(self, text: str) -> None:
+        self.notices.append(text)
+
+
+class Crew(Pool):
+    """A supervisor and its workers as threads."""
+
+    def __init__(self, arena: Arena, name: str, size: int) -> None:
+        settings = PoolSettings(arena.endpoint, arena.client.keys.name, arena.client.keyring, size)
+        super().__init__(settings, arena.clock)
+        self.name = name
+        self._arena = arena
+        self._host = name
+        wire: Any = arena.wire(f"{name}")
+        self._wire = wire
+        self._tasks = Tasks(wire, arena.client.keys, arena.client.codecs)
+        self._jobs = Jobs(wire, arena.client.keys, arena.client.codecs)
+        self._workers: dict[int, Worker] = {}
+        self._news: queues.SimpleQueue[tuple[int, int]] = queues.SimpleQueue()
+        self._born = 0
+        self.lost = False  # the whole host is gone: nobody speaks for the workers any more
+        self.leaving = False
+        self.thread = arena.start(name, self.supervise)
+
+    def supervise(self) -> None:
+        """As Pool.run, without its signals."""
+        while (self._children or self._buried or not self._over()) and not self.lost:
+            if not self._over():
+                self._spawn_missing()
+            if self.leaving and not self._stopping:
+                self._signalled(signal.SIGTERM)
+            self._bury()
+            self._report()
+            time.sleep(TICK_SECONDS / SPEED)
+        self._wire.close()
+
+    def worker(self, number: int) -> Worker:
+        """The worker born as the ``number``-th, from 0."""
+        return self._workers[FIRST_PID + number]
+
+    def _spawn(self) -> None:
+        pid = FIRST_PID + self._born
+        actor = f"{self.name}.{self._born}"
+        self._born += 1
+        wid = f"{self._host}:{pid}:{self.clock.random(8).hex()}"
+        slate = Slate()
+        wire: Any = self._arena.wire(actor)
+        tasks = Tasks(wire, self._tasks.keys, self._tasks.codecs)
+        worker = Worker(wid, tasks, self.clock, slate, prepare=self._arena.preparer(actor))
+        self._workers[pid] = worker
+        self._children[pid] = Child(wid, pid, slate, self.clock.now())
+        self._beat_at = 0.0
+
+        def live() -> None:
+            status = signal.SIGKILL.value
+            try:
+                worker.run()
+                status = 0
+            finally:
+                self._news.put((pid, status))
+
+        self._arena.start(actor, live)
+
+    def _bury(self) -> None:
+        while not self._news.empty():
+            pid, status = self._news.get()
+            self._died(self._children.pop(pid), status)
+
+    def _tell(self, child: Child) -> None:
+        child.told += 1
+        self._workers[child.pid].stopping = True
+
+    def pause(self, number: int, *, paused: bool) -> None:
+        """Say of a worker what the kernel says when it is stopped, or goes on."""
+        child = self._children.get(FIRST_PID + number)
+        if child is not None:
+            child.stopped = paused
+
+
+class Arena:
+    """Everything there is of one job. ``routes``: for an actor another socket than the server's, such as a proxy's."""
+
+    def __init__(
+        self, server: RealServer, queue: str, hook: Hook, *, routes: dict[str, str] | None = None, terms: int = TERMS
+    ) -> None:
+        self.server = server
+        self.endpoint: Endpoint = parse_url(server.url)
+        self.clock = FastClock()
+        self.hook = hook
+        self.terms = terms
+        self.observer = Quiet()
+        self.errors: list[BaseException] = []  # that nobody is meant to see
+        self.queue = queue
+        self._routes = routes or {}
+        self._heirs = 0
+        self._dead: set[str] = set()
+        self._came: Counter[tuple[str, str]] = Counter()
+        self._master: Master | None = None
+        self._clients: list[Client] = []
+        self._threads: list[threading.Thread] = []
+        self._watchers: list[Standby] = []
+        self.crews: list[Crew] = []
+        self._raw = server.client()
+        self.client = self._client("master")
+        self.spec, self.computation, _ = self.client.plan_function(
+            "tests.terms:fingerprint", range(terms), reduce="int_sum", limits=Limits(chunk=1, keep=3600)
+        )
+        self.job = self.spec.job
+
+    def wire(self, actor: str) -> Watched:
+        """A wire for an actor."""
+        socket = self._routes.get(actor, self.endpoint.path)
+        endpoint = Endpoint(path=socket, password=self.endpoint.password)
+        return Watched(RedisWire(endpoint), lambda name, when: self._met(actor, name, when), SPEED)
+
+    def _met(self, actor: str, verb: str, when: str) -> None:
+        if when == "before":
+            self._came[actor, verb] += 1
+        self.hook(actor, verb, when)
+
+    def preparer(self, actor: str) -> Callable[[Spec], Computation[Any]]:
+        """What makes computations for a worker: their ``map`` is a place as well, called ``compute``."""
+        prepare = Preparer(Trust(signed=True))
+
+        def prepared(spec: Spec) -> Computation[Any]:
+            made = prepare(spec)
+            encoded = made.map_encoded
+
+            def map_encoded(lo: int, hi: int) -> bytes:
+                self._met(actor, "compute", "before")
+                time.sleep(TERM_SECONDS * (hi - lo))
+                body = encoded(lo, hi)
+                self._met(actor, "compute", "after")
+                return body
+
+            made.map_encoded = map_encoded  # type: ignore[method-assign]
+            return made
+
+        return prepared
+
+    def start(self, name: str, body: Callable[[], object]) -> threading.Thread:
+        """A thread that may be killed."""
+
+        def run() -> None:
+            try:
+                body()
+            except Killed:
+                self._dead.add(name)
+            except BaseException as error:
+                self.errors.append(error)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+        return thread
+
+    def crew(self, name: str, size: int) -> Crew:
+        """A supervisor with workers."""
+        self.crews.append(Crew(self, name, size))
+        return self.crews[-1]
+
+    def lead(self, *, heirs: bool = True) -> None:
+        """Submit the job and lead it. An heir stands by for it when that is killed."""
+        self._master = self.client.master(self.spec, self.computation, self.observer)
+
+        def live() -> None:
+            self._connect(self.client)
+            assert self._master is not None
+            self.client.lead(self._master)
+
+        self.start("master", lambda: self._or_stand_by(live) if heirs else live())
+
+    def let_go(self) -> None:
+        """Have the master let go of the job."""
+        assert self._master is not None
+        self._master.stop = True
+
+    def died(self, actor: str) -> bool:
+        """Whether somebody has been killed."""
+        return actor in self._dead
+
+    def met(self, actor: str, verb: str) -> int:
+        """How often somebody has come to a verb."""
+        return self._came[actor, verb]
+
+    def stand_by(self, name: str = "standby") -> None:
+        """Follow the job until it is over, leading it if need be. An heir does when that is killed."""
+        client = self._client(name)
+
+        def watch(whom: object) -> None:
+            if isinstance(whom, Standby):
+                self._watchers.append(whom)
+
+        def live() -> None:
+            until(self._raw_state, 20, "the job is there")
+            self._connect(client)
+            client.follow(self.job, self.observer, watch)
+
+        self.start(name, lambda: self._or_stand_by(live))
+
+    def cancel(self) -> None:
+        """Cancel the job, from an actor of its own; killed or cut, once more."""
+        client = self._client("canceller")
+
+        def live() -> None:
+            while True:
+                try:
+                    client._wire.connect()
+                    cancel(client.verbs, self.clock, self.job)
+                    break
+                except (MrqError, Killed):
+                    pass
+
+        self.start("canceller", live)
+
+    def state(self) -> JobState | None:
+        """The job as it stands."""
+        wire = RedisWire(self.endpoint)
+        wire.connect()
+        try:
+            return Jobs(wire, self.client.keys, self.client.codecs).load(self.job)
+        finally:
+            wire.close()
+
+    def names(self) -> set[str]:
+        """What there is of the queue's keys, without their prefix and without the job's id."""
+        keys = self.client.keys
+        found: list[bytes] = self._raw.execute_command("KEYS", keys.prefix.replace("{", "\\{") + "*")
+        return {name.decode().removeprefix(keys.prefix).replace(self.job, "JOB") for name in found}
+
+    def finish(self, seconds: float = 30.0, *, state: str = "done") -> None:
+        """Wait for the job's end and for the workers to have nothing left, and check that all is as it should be."""
+        until(
+            lambda: self._raw_state() not in {"", "running"}, seconds, f"the job over; noticed: {self.observer.notices}"
+        )
+        until(lambda: not self._in_hands(), seconds, "nothing in any hand")
+        self.close()
+        assert self.errors == [], self.errors
+        found = self.state()
+        assert found is not None
+        assert found.state == state
+        if state == "done":
+            assert found.record is not None
+            assert int(found.record["value"]) == total(self.terms)
+            assert found.record["skipped"] == []
+        # An obituary stays until some later master strikes it off; the sign of life of a killed master stays, too.
+        left = {name for name in self.names() if name[:2] != "f:"}
+        assert left <= {"J", "j:JOB", "w", "m"}, left
+        assert not self._in_hands()
+        for wid, beat in self._raw.execute_command("HGETALL", self.client.keys.workers).items():
+            assert beat.startswith(b"X:") or any(
+                crew.lost and wid.startswith(crew.name.encode()) for crew in self.crews
+            )
+
+    def close(self) -> None:
+        """Let everybody go."""
+        for crew in self.crews:
+            crew.leaving = True
+        for watcher in self._watchers:
+            watcher.stop = True
+        deadline = time.monotonic() + 20
+        for thread in list(self._threads):
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), f"{thread.name} does not end"
+
+    def __enter__(self) -> Self:
+        self._usual = master.INLINE_SPEC_TASKS, pace.FIRST_WINDOW
+        master.INLINE_SPEC_TASKS, pace.FIRST_WINDOW = INLINE_SPEC_TASKS, WINDOW
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        master.INLINE_SPEC_TASKS, pace.FIRST_WINDOW = self._usual
+        for client in self._clients:
+            client.close()
+        self._raw.close()
+
+    def _in_hands(self) -> set[str]:
+        """The queue and the hands that are not empty; those of lost hosts are for a later master."""
+        gone = tuple(f"f:{crew.name}:" for crew in self.crews if crew.lost)
+        return {name for name in self.names() if name == "q" or (name[:2] == "f:" and not name.startswith(gone))}
+
+    def _raw_state(self) -> str:
+        found: bytes | None = self._raw.execute_command("HGET", self.client.keys.job(self.job), "state")
+        return (found or b"").decode()
+
+    def _connect(self, client: Client) -> None:
+        while True:
+            try:
+                client._wire.connect()
+                return
+            except BrokerDown:
+                pass
+
+    def _or_stand_by(self, live: Callable[[], object]) -> None:
+        try:
+            live()
+        except Killed:
+            self._heirs += 1
+            self.stand_by(f"heir {self._heirs}")
+
+    def _client(self, actor: str) -> Client:
+        made = Client(self.server.url, queue=self.queue, keys=[KEY])
+        made.close()
+        wire: Any = self.wire(actor)
+        made.clock, made._wire, made.verbs = self.clock, wire, Jobs(wire, made.keys, made.codecs)
+        self._clients.append(made)
+        return made
