@@ -17,7 +17,7 @@ from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Spec
-from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob, Superseded
+from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
 from mapreduce_rq.runtime.master import Ended, Interrupted, Master, Report
 from mapreduce_rq.runtime.pool import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.slate import Doing, Slate
@@ -247,7 +247,6 @@ class ClientProcess:
         self.wire = SimWire(site.server)
         self.jobs = Jobs(self.wire, site.keys, site.codecs)
         self.master: Master | None = None
-        self.submitted = not submits
         self._make = make
         self._source = source
         self._wait_workers = wait_workers
@@ -282,24 +281,29 @@ class ClientProcess:
         return self.master
 
     def _lead(self) -> None:
+        """As Client.lead."""
         master = self._new_master()
-        while True:
-            try:
-                self.wire.connect()
-                master.submit()
-                break
-            except (BrokerDown, BrokerFull):
-                self.clock.sleep(0.5)
-        self.submitted = True
-        self._go_on(master)
-
-    def _go_on(self, master: Master) -> None:
+        self._connect()
+        try:
+            master.submit()
+        except BrokerDown as error:
+            self.noticed(f"{error}; trying again")
         try:
             self._end(master.run())
         except Superseded:
             self._follow()
 
+    def _connect(self) -> None:
+        """As a person who tries the command again."""
+        while True:
+            try:
+                self.wire.connect()
+                return
+            except BrokerDown:
+                self.clock.sleep(0.5)
+
     def _follow(self) -> None:
+        """As Client.follow."""
         while True:
             self.master = None
             try:
@@ -313,14 +317,14 @@ class ClientProcess:
                 return
             master = self._new_master()
             try:
-                master.take_over(state)
+                try:
+                    master.take_over(state)
+                except BrokerDown as error:
+                    self.noticed(f"{error}; trying again")
+                self._end(master.run())
+                return
             except Superseded:
                 continue
-            except (BrokerDown, BrokerFull):
-                self.clock.sleep(0.5)
-                continue
-            self._go_on(master)
-            return
 
     def _end(self, ended: Ended | None) -> None:
         self.ended = ended.state if ended else "let go"

@@ -143,7 +143,8 @@ def clock(world: World) -> None:
 
 def a_client(world: World) -> ClientProcess | None:
     """A client that may die: a job must not be lost before it was there."""
-    return pick(world, [client for client in world.clients if not client.actor.dead and client.submitted])
+    there = {job.name for job in world.jobs if job.tokens}
+    return pick(world, [client for client in world.clients if not client.actor.dead and client.spec.job in there])
 
 
 @fault

@@ -19,7 +19,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.core import liveness
 from mapreduce_rq.core.ledger import Ledger, Surveyed
 from mapreduce_rq.core.messages import Task
-from mapreduce_rq.core.pace import Pace
+from mapreduce_rq.core.pace import FIRST_WINDOW, Pace
 from mapreduce_rq.core.reaping import given_back
 from mapreduce_rq.errors import BadMessage, NoSuchJob
 from mapreduce_rq.runtime import master, pool, standby, sweep
@@ -340,9 +340,9 @@ def the_stream_is_trimmed_behind_the_checkpoint() -> None:
 
 
 def the_queue_holds_a_window_at_most() -> None:
-    stage = Stage(JobPlan(600, 0.05, chunk=1), hosts=[1])
+    stage = Stage(JobPlan(FIRST_WINDOW + 500, 0.01, chunk=1), hosts=[2])
     stage.run()
-    assert max(len(value) for value in stage.histories(stage.world.keys.queue)) <= 64
+    assert max(len(value) for value in stage.histories(stage.world.keys.queue)) <= FIRST_WINDOW
 
 
 def late_answers_to_a_job_that_is_over_are_dropped() -> None:

@@ -17,6 +17,8 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.ledger import Broken as LedgerBroken
 from mapreduce_rq.core.ledger import Command, Event, Ledger
 from mapreduce_rq.core.messages import Codecs, Keyring, Spec
+from mapreduce_rq.core.pace import FIRST_WINDOW
+from mapreduce_rq.core.prefetch import MAX_TASKS
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.master import Ended
 from mapreduce_rq.runtime.pool import PoolSettings
@@ -71,7 +73,7 @@ class World:
         self.server = Server(self.scheduler, self._stepped, plan.flavour)
         self.server.weather = plan.weather
         self.site = Site(self.scheduler, self.server, self.keys, self.codecs)
-        bounds = Bounds(queue=600 * len(plan.jobs), hand=600, stream=3000, keys=400)
+        bounds = Bounds(queue=2 * FIRST_WINDOW * len(plan.jobs), hand=2 * MAX_TASKS, stream=3000, keys=400)
         self.invariants = Invariants(self.keys, self.codecs, bounds)
         self.failure = ""
         self.hosts: list[Host] = []
