@@ -100,10 +100,12 @@ def _round_trip(server: EmbeddedServer, seconds: float) -> float:
             _ask(link, [_commit("", "create", [b"x" * 73])])
             _ask(link, [read])
             _ask(link, [_commit("t", "over", [])])
-            _ask(link, [_packed("DEL", KEYS.job(JOB))])
 
+        times = []
         try:
-            times = [timed(once) for _ in range(int(seconds * 1000))]
+            for _ in range(int(seconds * 1000)):
+                times.append(timed(once))
+                _ask(link, [_packed("DEL", KEYS.job(JOB))])
         finally:
             os.kill(worker, signal.SIGKILL)
             os.waitpid(worker, 0)
