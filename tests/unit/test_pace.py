@@ -1,0 +1,117 @@
+"""How large the next task is, how many are out, and when one is late."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mapreduce_rq.core.pace import (
+    FIRST_TASK_SECONDS,
+    FIRST_WINDOW,
+    GROWTH,
+    LEAST_TASK_SECONDS,
+    MAX_WINDOW,
+    MIN_WINDOW,
+    SHARES,
+    TARGET_TASK_SECONDS,
+    Pace,
+)
+
+PLENTY = 10**12
+
+
+def measured(cost: float, *, largest: int = 10**9, workers: int = 1) -> Pace:
+    """The pace of terms that cost so many seconds each."""
+    pace = Pace(None, None)
+    pace.workers = workers
+    for number in range(20):
+        pace.observe(largest, 1, int(cost * largest * 1e9), largest, float(number))
+    return pace
+
+
+def test_a_fixed_size_is_the_size() -> None:
+    pace = Pace(7, 1.0)
+    assert [pace.size(left) for left in (PLENTY, 3, None)] == [7, 7, 7]
+
+
+def test_with_no_idea_of_the_cost_the_first_task_is_one_term() -> None:
+    assert Pace(None, None).size(PLENTY) == 1
+
+
+def test_a_guess_sizes_the_first_tasks() -> None:
+    assert Pace(None, 1e-6).size(PLENTY) == pytest.approx(FIRST_TASK_SECONDS / 1e-6, abs=1)
+    assert Pace(None, 10.0).size(PLENTY) == 1
+
+
+@pytest.mark.parametrize("cost", [1e-9, 1e-6, 1e-3, 0.5, 100.0])
+def test_in_plenty_a_task_takes_the_target_time(cost: float) -> None:
+    assert measured(cost).size(PLENTY) == pytest.approx(max(1, TARGET_TASK_SECONDS / cost), rel=0.01)
+
+
+def test_sizes_grow_step_by_step_from_what_has_come_back() -> None:
+    pace = Pace(None, None)
+    sizes = []
+    for now in range(5):
+        sizes.append(pace.size(PLENTY))
+        pace.observe(sizes[-1], 1, sizes[-1], sizes[-1], float(now))  # a nanosecond a term
+    assert sizes == [GROWTH**step for step in range(5)]
+
+
+@given(st.integers(1, 10**6), st.integers(1, 64))
+def test_near_the_end_nobody_has_more_than_a_fair_share(left: int, workers: int) -> None:
+    pace = measured(LEAST_TASK_SECONDS, workers=workers)  # of which a term is as small as a task may be
+    assert pace.size(left) == max(1, min(left // (SHARES * workers), int(TARGET_TASK_SECONDS / LEAST_TASK_SECONDS)))
+
+
+@given(st.integers(1, 10**9), st.integers(1, 64), st.floats(1e-9, 10))
+def test_a_size_is_at_least_one_and_never_more_than_is_left(left: int, workers: int, cost: float) -> None:
+    assert 1 <= measured(cost, workers=workers).size(left) <= left
+
+
+def test_the_latest_costs_count_most() -> None:
+    pace = measured(1e-3, largest=100)
+    for now in range(20, 40):
+        pace.observe(100, 1, int(100 * 1e-2 * 1e9), 100, float(now))
+    assert pace.size(PLENTY) == pytest.approx(TARGET_TASK_SECONDS / 1e-2, rel=0.2)
+
+
+def test_small_tasks_with_their_fixed_costs_do_not_speak_for_large_ones() -> None:
+    pace = measured(1e-6, largest=100_000)
+    for now in range(20, 25):
+        pace.observe(10, 1, 1_000_000, 10, float(now))  # a millisecond for ten terms
+    assert pace.size(PLENTY) == pytest.approx(TARGET_TASK_SECONDS / 1e-6, rel=0.2)
+
+
+@given(st.sampled_from([None, 1, 50]), st.integers(1, 10**5), st.lists(st.integers(1, 10**6), max_size=10))
+def test_the_window_has_bounds(chunk: int | None, workers: int, counts: list[int]) -> None:
+    pace = Pace(chunk, None)
+    pace.workers = workers
+    for now, tasks in enumerate(counts):
+        pace.observe(tasks, tasks, 1000 * tasks, 1, 0.1 * now)
+        assert (MIN_WINDOW if chunk is None else FIRST_WINDOW) <= pace.window() <= MAX_WINDOW
+        assert pace.window() >= min(MAX_WINDOW, 4 * workers)
+
+
+def test_the_window_follows_the_rate() -> None:
+    pace = Pace(None, None)
+    for step in range(100):
+        pace.observe(1000, 1000, 10**6, 1, 0.1 * step)  # ten thousand a second
+    assert 1000 < pace.window() < 5000
+
+
+def test_patience_is_five_seconds_or_three_times_the_usual() -> None:
+    assert Pace(None, None).patience() == 5.0
+    quick, slow = Pace(None, None), Pace(None, None)
+    for step in range(100):
+        quick.observe(1, 1, 10**6, 1, float(step))
+        slow.observe(1, 1, 10 * 10**9, 1, float(step))
+    assert quick.patience() == 5.0
+    assert slow.patience() == pytest.approx(30.0)
+
+
+def test_a_few_that_take_long_do_not_make_the_rest_wait() -> None:
+    pace = Pace(None, None)
+    for step in range(100):
+        pace.observe(1, 1, (100 if step % 25 == 0 else 2) * 10**9, 1, float(step))
+    assert pace.patience() == pytest.approx(6.0)
