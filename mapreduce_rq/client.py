@@ -27,7 +27,7 @@ from mapreduce_rq.broker.inspect import ServerInfo, inspect
 from mapreduce_rq.broker.jobs import Jobs, JobState
 from mapreduce_rq.broker.keys import DEFAULT_QUEUE, Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
-from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.computations import load
 from mapreduce_rq.computations.function import source_of
 from mapreduce_rq.computations.reference import Trust, find, name_of, pickled, source_hash
@@ -60,6 +60,7 @@ from mapreduce_rq.runtime.probe import numerics
 from mapreduce_rq.runtime.server import EmbeddedServer
 from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
 
+IDLE_WIRES = 8
 PRUNE_EVERY = 64
 """Jobs led between two looks for records beyond what a queue remembers."""
 
@@ -110,6 +111,8 @@ class Client:
         self._pool: LocalPool | None = None
         self._followers: list[Job] = []
         self._led = 0  # jobs
+        self._idle: list[Wire] = []  # connected, of jobs that have ended
+        self._closed = False
         self.clock = Clock()
         self.keys = Keys(queue)
         self.info: ServerInfo | None = None
@@ -157,6 +160,9 @@ class Client:
             else:
                 self._pool.drain()
         self._wire.close()
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
         if self._server is not None:
             self._server.stop()
 
@@ -223,6 +229,21 @@ class Client:
             raise
         except Superseded:
             return self.follow(master.spec.job, master.observer)
+
+    def borrow(self) -> Wire:
+        """A connected wire, one that an ended job has left where there is one."""
+        if self._idle:
+            return self._idle.pop()
+        wire = RedisWire(self.endpoint)
+        wire.connect()
+        return wire
+
+    def give_back(self, wire: Wire, *, sound: bool) -> None:
+        """Keep a wire for the next job, if its last one ended well and there are not enough already."""
+        if sound and len(self._idle) < IDLE_WIRES and not self._closed:
+            self._idle.append(wire)
+        else:
+            wire.close()
 
     def tidy(self, verbs: Jobs) -> None:
         """A job has been led to its end: now and then, take away the oldest records beyond what a queue remembers."""
@@ -467,9 +488,7 @@ class Job:
         self._ended: Ended | None = None
         self._error: BaseException | None = None
         self._over = threading.Event()
-        wire = RedisWire(client.endpoint)
-        wire.connect()
-        verbs = Jobs(wire, client.keys, client.codecs)
+        verbs = Jobs(client.borrow(), client.keys, client.codecs)
         self._master = client.master(spec, computation, self, source=source, verbs=verbs)
         self._master.submit()
         self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
@@ -484,7 +503,7 @@ class Job:
             if not isinstance(error, Superseded):
                 self._client.abandon(self._master, error)
         finally:
-            self._master.jobs.wire.close()
+            self._client.give_back(self._master.jobs.wire, sound=self._ended is not None)
             self._over.set()
 
     def progressed(self, report: Callable[[], Report]) -> None:

@@ -37,9 +37,11 @@ class Tasks:
         return found
 
     def settle(
-        self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int
+        self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
     ) -> SettleAnswer:
         """Answer jobs, strike the ``settled`` oldest of ``length`` tasks in hand, take up to ``want``. One step.
+
+        No more than a fair share of the queue is taken, or ``least`` where that is more.
 
         Raises BrokerFull with nothing done when Redis is out of memory.
         """
@@ -49,6 +51,7 @@ class Tasks:
         for job, sealed in replies:
             names.append(keys.replies(job))
             arguments.append(sealed)
+        arguments.append(least)
         word, over, tasks = self.wire.script(SETTLE, names, arguments)
         as_expected = word == b"ok"
         if not as_expected:

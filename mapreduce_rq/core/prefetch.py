@@ -13,6 +13,9 @@ BATCH_SECONDS = 0.005
 MAX_BATCH_SECONDS = 2.0
 """Work per batch at most: one slow round trip, in an outage, must not make a worker hoard minutes of work."""
 MAX_TASKS = 512
+MAX_LEAST = 32
+SLICE_SECONDS = 0.004
+"""An interruption of the process: among tasks of a microsecond one of them must not pass for a long task."""
 GROWTH = 8
 MEMORY = 0.5
 FORGETTING = 0.02
@@ -29,7 +32,7 @@ class Prefetch:
 
     def worked(self, tasks: int, seconds: float, longest: float) -> None:
         """Learn from a batch. The longest counts: among uneven tasks the next may be like it."""
-        task = max(seconds / tasks, longest / 4)
+        task = max(seconds / tasks, (longest - SLICE_SECONDS) / 4)
         self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
 
     def settled(self, seconds: float) -> None:
@@ -43,6 +46,11 @@ class Prefetch:
     def batch_seconds(self) -> float:
         """Work after which to settle what is done."""
         return min(MAX_BATCH_SECONDS, max(BATCH_SECONDS, ROUND_TRIPS * self._trip))
+
+    @property
+    def least(self) -> int:
+        """Tasks that last no longer than a round trip together: taking fewer would not be worth the trip."""
+        return 0 if not self._task else min(MAX_LEAST, int(self._trip / self._task))
 
     def want(self, in_hand: int) -> int:
         """How many more to take with so many left in hand."""

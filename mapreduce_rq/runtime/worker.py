@@ -235,7 +235,7 @@ class Worker:
         replies = [(job, seal(Reply(job, self.wid, items))) for job, items in answers]
         while True:
             try:
-                got = self.tasks.settle(self.wid, replies, length, len(done), want)
+                got = self.tasks.settle(self.wid, replies, length, len(done), want, least=self._prefetch.least)
                 break
             except BrokerFull as error:
                 if self.stopping:

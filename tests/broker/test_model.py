@@ -218,6 +218,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(
         length=st.integers(-1, 4),
         settled=st.integers(0, 3),
+        least=st.integers(0, 4),
         want=st.integers(0, 4),
         replies=st.lists(st.tuples(a_key(STREAMS), word), max_size=3),
         keys=st.tuples(a_list, a_list, a_hash),
@@ -228,6 +229,7 @@ class Comparison(RuleBasedStateMachine):
         *,
         length: int,
         settled: int,
+        least: int,
         want: int,
         replies: list[tuple[str, bytes]],
         keys: tuple[str, str, str],
@@ -238,7 +240,7 @@ class Comparison(RuleBasedStateMachine):
             length = len(held)
         streams = [key for key, _ in replies]
         sealed = [item for _, item in replies]
-        self.both(lambda wire: wire.script(SETTLE, [*keys, *streams], [length, settled, want, *sealed]))
+        self.both(lambda wire: wire.script(SETTLE, [*keys, *streams], [length, settled, want, *sealed, least]))
 
     @rule(
         moves=st.lists(st.tuples(word, word), max_size=3),

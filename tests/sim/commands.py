@@ -306,7 +306,7 @@ def settle(db: Database, keys: Arguments, argv: Arguments) -> Any:
     hand, queue, workers = keys[:3]
     over = [
         index + 1
-        for index, (stream, sealed) in enumerate(zip(keys[3:], argv[3:], strict=True))
+        for index, (stream, sealed) in enumerate(zip(keys[3:], argv[3 : len(keys)], strict=True))
         if _xadd(db, [stream, b"NOMKSTREAM", b"*", b"a", sealed]) is None
     ]
     if _llen(db, [hand]) != int(argv[0]):
@@ -315,7 +315,9 @@ def settle(db: Database, keys: Arguments, argv: Arguments) -> Any:
     if settled:
         _ltrim(db, [hand, b"0", b"%d" % (-1 - settled)])
     if want:
-        want = min(want, ceil(_llen(db, [queue]) / max(1, _hlen(db, [workers]))))
+        least = int(argv[len(keys)]) if len(argv) > len(keys) else 0
+        waiting = _llen(db, [queue])
+        want = min(want, waiting, max(least, ceil(waiting / max(1, _hlen(db, [workers])))))
     if not want:
         return [b"ok", over, []]
     taken = _rpop(db, [queue, b"%d" % want])

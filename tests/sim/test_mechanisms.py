@@ -445,7 +445,7 @@ def _without_share(script: Any, db: Database, keys: Any, argv: Any) -> Any:
 
 
 def _making_streams(script: Any, db: Database, keys: Any, argv: Any) -> Any:
-    for stream, sealed in zip(keys[3:], argv[3:], strict=True):
+    for stream, sealed in zip(keys[3:], argv[3 : len(keys)], strict=True):
         if db.stream(stream) is None:
             commands.COMMANDS["XADD"](db, [stream, b"*", b"a", sealed])
     return script(db, keys, argv)

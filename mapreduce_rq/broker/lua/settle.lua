@@ -8,6 +8,8 @@
 --       2 settled      how many of the oldest are done
 --       3 want         how many more to take at most
 --       4 ...          one sealed reply for each stream
+--       last           least: so many more may be taken whatever the fair share ('' = 0): they last no longer than
+--                      a round trip, and a share that halves every time would cost one each
 -- Gives {'ok', indices (from 1) of the jobs that are over, tasks taken}
 --    or {'differs', the same, all of f}: f is not what the worker thought. Replies stand; nothing settled or taken.
 local over = {}
@@ -27,8 +29,9 @@ end
 local want = tonumber(ARGV[3])
 if want > 0 then
   -- no more than a fair share: what one worker hoards the others miss at the end
-  local share = math.ceil(redis.call('LLEN', KEYS[2]) / math.max(1, redis.call('HLEN', KEYS[3])))
-  want = math.min(want, share)
+  local waiting = redis.call('LLEN', KEYS[2])
+  local share = math.ceil(waiting / math.max(1, redis.call('HLEN', KEYS[3])))
+  want = math.min(want, waiting, math.max(share, tonumber(ARGV[#KEYS + 1]) or 0))
 end
 if want == 0 then
   return {'ok', over, {}}
