@@ -159,7 +159,9 @@ class Worker:
             task = self.tasks.take(self.wid, 0.1 if self._burst else IDLE_SECONDS)
             self.interruptible = False
             if task is None:
-                return not self._burst
+                # A pop that was lost on the way may have been done later, when nobody waited for it any more.
+                self._hand = self.tasks.in_hand(self.wid)
+                return bool(self._hand) or not self._burst
             self._hand.append(task)
         answers, done = self._compute()
         self._settle(answers, done)
