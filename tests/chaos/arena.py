@@ -91,7 +91,16 @@ class Crew(Pool):
         self._born = 0
         self.lost = False  # the whole host is gone: nobody speaks for the workers any more
         self.leaving = False
-        self.thread = arena.start(name, self.supervise)
+        self.thread = arena.start(name, self.live)
+
+    def live(self) -> None:
+        """Supervise; killed, it is a lost host, and another takes its place."""
+        try:
+            self.supervise()
+        except Killed:
+            self.lose()
+            self._arena.crew(f"{self.name}-next", self.size)
+            raise
 
     def supervise(self) -> None:
         """As Pool.run, without its signals."""
@@ -141,11 +150,15 @@ class Crew(Pool):
         child.told += 1
         self._workers[child.pid].stopping = True
 
-    def pause(self, number: int, *, paused: bool) -> None:
-        """Say of a worker what the kernel says when it is stopped, or goes on."""
+    def stopped(self, number: int, *, stopped: bool) -> None:
+        """Learn of a worker what the kernel says when it is stopped, or goes on."""
         child = self._children.get(FIRST_PID + number)
         if child is not None:
-            child.stopped = paused
+            child.stopped = stopped
+
+    def lose(self) -> None:
+        """The whole host is gone: nobody speaks for the workers, and they come no further than their next place."""
+        self.lost = True
 
 
 class Arena:
@@ -188,6 +201,13 @@ class Arena:
         if when == "before":
             self._came[actor, verb] += 1
         self.hook(actor, verb, when)
+        crew = self._crew_of(actor)
+        if crew is not None and crew.lost:
+            raise Killed
+
+    def _crew_of(self, actor: str) -> Crew | None:
+        name = actor.partition(".")[0]
+        return next((crew for crew in self.crews if crew.name == name), None)
 
     def preparer(self, actor: str) -> Callable[[Spec], Computation[Any]]:
         """What makes computations for a worker: their ``map`` is a place as well, called ``compute``."""
@@ -246,6 +266,16 @@ class Arena:
         assert self._master is not None
         self._master.stop = True
 
+    def stopped(self, actor: str, *, stopped: bool) -> None:
+        """Somebody was stopped, or goes on; a worker's supervisor is told."""
+        crew = self._crew_of(actor)
+        if crew is not None and crew.name != actor:
+            crew.stopped(int(actor.partition(".")[2]), stopped=stopped)
+
+    def over(self) -> bool:
+        """Whether the job has ended."""
+        return self._raw_state() not in {"", "running"}
+
     def died(self, actor: str) -> bool:
         """Whether somebody has been killed."""
         return actor in self._dead
@@ -299,18 +329,19 @@ class Arena:
         found: list[bytes] = self._raw.execute_command("KEYS", keys.prefix.replace("{", "\\{") + "*")
         return {name.decode().removeprefix(keys.prefix).replace(self.job, "JOB") for name in found}
 
-    def finish(self, seconds: float = 30.0, *, state: str = "done") -> None:
-        """Wait for the job's end and for the workers to have nothing left, and check that all is as it should be."""
-        until(
-            lambda: self._raw_state() not in {"", "running"}, seconds, f"the job over; noticed: {self.observer.notices}"
-        )
+    def finish(self, seconds: float = 30.0, *, state: str = "done", too_late: bool = False) -> None:
+        """Wait for the job's end and for the workers to have nothing left, and check that all is as it should be.
+
+        ``too_late``: a cancel may have come too late, and the job be done.
+        """
+        until(self.over, seconds, f"the job over; noticed: {self.observer.notices}")
         until(lambda: not self._in_hands(), seconds, "nothing in any hand")
         self.close()
         assert self.errors == [], self.errors
         found = self.state()
         assert found is not None
-        assert found.state == state
-        if state == "done":
+        assert found.state == state or (too_late and found.state == "done")
+        if found.state == "done":
             assert found.record is not None
             assert int(found.record["value"]) == total(self.terms)
             assert found.record["skipped"] == []
@@ -353,6 +384,10 @@ class Arena:
     def _raw_state(self) -> str:
         found: bytes | None = self._raw.execute_command("HGET", self.client.keys.job(self.job), "state")
         return (found or b"").decode()
+
+    def computed(self) -> int:
+        """How many terms have been begun, by anybody."""
+        return sum(count for (_, verb), count in list(self._came.items()) if verb == "compute")
 
     def _connect(self, client: Client) -> None:
         while True:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mapreduce_rq.errors import BrokerDown
+from tests.chaos.wires import Killed
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,11 @@ class Faults:
                 self.done.add(place)
         if act is not None:
             act()
+
+
+def kill() -> None:
+    """The actor dies here, as by SIGKILL."""
+    raise Killed
 
 
 def cut() -> None:

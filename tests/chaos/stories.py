@@ -7,14 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.chaos.arena import INLINE_SPEC_TASKS, SPEED, TERMS, Arena
-from tests.chaos.faults import Place, cut
-from tests.chaos.wires import Killed
+from tests.chaos.faults import Place, cut, kill
 from tests.stage import until
-
-
-def kill() -> None:
-    """The actor dies here, as by SIGKILL."""
-    raise Killed
 
 
 def stall() -> None:
@@ -32,6 +26,10 @@ class Story:
     terms: int = TERMS
 
 
+def _under_way(arena: Arena, terms: int = 2) -> None:
+    until(lambda: arena.computed() >= terms, 10, "the job under way")
+
+
 def _plain(arena: Arena) -> None:
     arena.crew("host", 2)
     arena.lead()
@@ -40,7 +38,7 @@ def _plain(arena: Arena) -> None:
 def _leave(arena: Arena) -> None:
     crew = arena.crew("host", 2)
     arena.lead()
-    until(lambda: arena.met("host.0", "compute") >= 2, 10, "the first worker in the midst of a batch")
+    until(lambda: arena.met("host.0", "compute") >= 2 or arena.over(), 10, "the first worker in the midst of a batch")
     crew.worker(0).stopping = True
 
 
@@ -48,7 +46,7 @@ def _late(arena: Arena) -> None:
     """Tasks that carry no spec any more, so that workers ask for it."""
     arena.crew("host", 1)
     arena.lead()
-    until(lambda: arena.met("host.0", "compute") >= INLINE_SPEC_TASKS + 2, 10, "the first tasks done")
+    _under_way(arena, INLINE_SPEC_TASKS + 2)
     arena.crew("late", 1)
 
 
@@ -57,7 +55,7 @@ def _lost(arena: Arena) -> None:
     lost = arena.crew("lost", 1)
     arena.lead()
     until(lambda: arena.died("lost.0"), 10, "its worker dead")
-    lost.lost = True
+    lost.lose()
     arena.crew("host", 1)
 
 
@@ -71,14 +69,14 @@ def _released(arena: Arena) -> None:
     arena.crew("host", 2)
     arena.lead()
     arena.stand_by()
-    until(lambda: arena.met("host.0", "compute") >= 2, 10, "the job under way")
+    _under_way(arena)
     arena.let_go()
 
 
 def _cancelled(arena: Arena) -> None:
     arena.crew("host", 2)
     arena.lead()
-    until(lambda: arena.met("host.0", "compute") >= 2, 10, "the job under way")
+    _under_way(arena)
     arena.cancel()
 
 
