@@ -56,6 +56,7 @@ from mapreduce_rq.runtime.cores import usable_cores
 from mapreduce_rq.runtime.launch import LocalPool
 from mapreduce_rq.runtime.master import Ended, Master, Observer, Report, Silent
 from mapreduce_rq.runtime.pool import PoolSettings
+from mapreduce_rq.runtime.private import PrivateWire
 from mapreduce_rq.runtime.probe import numerics
 from mapreduce_rq.runtime.server import EmbeddedServer
 from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
@@ -125,7 +126,7 @@ class Client:
             self.keyring = Keyring(keys)
         self.codecs = Codecs(queue, self.keyring)
         self.trust = Trust(private=url is None, signed=self.keyring.kid != 0, allow_pickle=allow_pickle)
-        self._wire = RedisWire(self.endpoint)
+        self._wire = self._new_wire()
         self.verbs = Jobs(self._wire, self.keys, self.codecs)
         try:
             size = local if local is not None else (usable_cores() if url is None else 0)
@@ -234,9 +235,14 @@ class Client:
         """A connected wire, one that an ended job has left where there is one."""
         if self._idle:
             return self._idle.pop()
-        wire = RedisWire(self.endpoint)
+        wire = self._new_wire()
         wire.connect()
         return wire
+
+    def _new_wire(self) -> Wire:
+        if self._server is not None:
+            return PrivateWire(self.endpoint, self._server)
+        return RedisWire(self.endpoint)
 
     def give_back(self, wire: Wire, *, sound: bool) -> None:
         """Keep a wire for the next job, if its last one ended well and there are not enough already."""
@@ -315,7 +321,7 @@ class Client:
 
     def _adopt(self, job: str, observer: Observer, masters: dict[str, Master]) -> None:
         """Lead one orphan, over a connection of its own."""
-        wire = RedisWire(self.endpoint)
+        wire = self._new_wire()
         verbs = Jobs(wire, self.keys, self.codecs)
         try:
             wire.connect()
