@@ -140,7 +140,10 @@ class Ledger:
         else:
             if checkpoint.job != spec.job:
                 raise BadMessage(f"the checkpoint of {spec.job} belongs to {checkpoint.job}")
-            self.tally = Tally.restore(computation.reducer, checkpoint.runs, checkpoint.parts)
+            try:
+                self.tally = Tally.restore(computation.reducer, checkpoint.runs, checkpoint.parts)
+            except ValueError as error:
+                raise BadMessage(f"the checkpoint of {spec.job} does not hold together: {error}") from None
             self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
             self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)

@@ -142,6 +142,9 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
 
 T = TypeVar("T")
 
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises for bytes that hold no message; for text that is not UTF-8 no error of its own."""
+
 _encode = msgspec.msgpack.Encoder().encode
 
 
@@ -234,7 +237,7 @@ class Codec:
                 raise BadMessage(f"a {self._kind} fails its MAC")
         try:
             return self._decode(payload)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except _UNREADABLE as error:
             raise BadMessage(f"a {self._kind} is malformed: {error}") from None
 
 
@@ -260,5 +263,5 @@ def decode_failure(body: bytes) -> Failure:
     """The Failure in an answer's body. Raises BadMessage."""
     try:
         return msgspec.msgpack.decode(body, type=Failure)
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         raise BadMessage(f"a failure is malformed: {error}") from None
