@@ -384,19 +384,3 @@ def test_an_iterators_end_is_the_jobs_total() -> None:
 def test_an_empty_iterator_settles_at_once() -> None:
     one = ledger(0, source=lambda _: (b"", 0))
     assert one.receive(Resumed(), 0) == [Settled()]
-
-
-@pytest.mark.parametrize(
-    "broken",
-    [
-        {"runs": [(0, 5), (3, 9)]},
-        {"runs": [(5, 5)]},
-        {"parts": [(0, 0, b"\x00\x00")]},
-        {"job": "another"},
-    ],
-    ids=str,
-)
-def test_a_checkpoint_that_does_not_hold_together_is_refused(broken: dict[str, Any]) -> None:
-    good = ledger().checkpoint(0.0)
-    with pytest.raises(BadMessage, match="the checkpoint of job"):
-        ledger(msgspec.structs.replace(good, **broken))
