@@ -26,12 +26,22 @@ FAULTS: dict[str, Fault] = {}
 COMMON = (
     *("kill_worker", "kill_worker", "lose_host", "pause_worker", "pause_supervisor", "pause_host", "term_worker"),
     *("start_host", "drain_host", "kill_master", "kill_master", "pause_master", "stop_master", "start_client"),
-    *("restart", "failover", "failover", "rewind", "stall", "full", "cut", "cut", "lose_queue", "lose_hand"),
+    *("restart", "failover", "fail_behind", "rewind", "stall", "full", "cut", "cut", "lose_queue", "lose_hand"),
     *("lose_workers", "lose_masters", "lose_jobs", "lose_replies", "flush", "junk", "double_task", "replay_reply"),
-    *("replay_task", "forge", "clock"),
+    *("replay_task", "forge", "clock", "freeze_master"),
 )
 """What a world may have by chance; twice means more often."""
-OF_MASTERS = {"kill_master", "stop_master", "pause_master", "start_client"}
+_ALWAYS = ("start_client", "start_client", "start_host", "kill_worker", "pause_worker", "lose_queue", "lose_hand")
+STORMS = (
+    # masters that freeze, are replaced, and come back
+    (*("freeze_master",) * 8, "pause_master", "stop_master", "pause_supervisor", *_ALWAYS),
+    # histories that split, under clocks that jump
+    (*("failover",) * 2, *("fail_behind",) * 5, "restart", "kill_master", "lose_replies", "term_worker", *_ALWAYS),
+    # answers that come twice, late, or from strangers
+    (*("replay_reply",) * 4, *("forge",) * 4, *("double_task",) * 3, "replay_task", "junk", "kill_master", *_ALWAYS),
+)
+"""Storms are of three kinds, since each would hide what another shows."""
+OF_MASTERS = {"kill_master", "stop_master", "pause_master", "freeze_master", "start_client"}
 
 
 def fault(happen: Fault) -> Fault:
@@ -161,6 +171,14 @@ def pause_master(world: World) -> None:
 
 
 @fault
+def freeze_master(world: World) -> None:
+    """For so long that another takes over, and then it comes back."""
+    leading = [client for client in world.clients if client.master is not None and not client.actor.dead]
+    if client := pick(world, [client for client in leading if not client.actor.paused]):
+        pause_actor(world, client.actor, world.rng.uniform(12, 20))
+
+
+@fault
 def stop_master(world: World) -> None:
     if client := a_client(world):
         world.say(f"!! interrupt {client.name}")
@@ -207,10 +225,21 @@ def restart(world: World) -> None:
 @fault
 def failover(world: World) -> None:
     """To a replica that lags behind and whose clock is another."""
+    fail_over(world, int(world.rng.choice([0, 5, -5, -3000, 100_000, -100_000]) * world.rng.random()))
+
+
+@fault
+def fail_behind(world: World) -> None:
+    """To a replica whose clock is behind by so much that ids given out before come again."""
+    fail_over(world, -world.rng.randint(3_000, 60_000))
+
+
+def fail_over(world: World, skew_ms: int) -> None:
+    """To a state some steps back, with another clock."""
     size = len(world.server.model.history)
     back = min(size - 1, int(world.rng.choice([2, 10, 60, 300]) * world.rng.random()))
-    skew = int(world.rng.choice([0, 5, -5, -3000, 100_000, -100_000]) * world.rng.random())
-    world.server.restart(world.rng.choice([0.05, 1, 8]) * world.rng.random(), index=size - 1 - back, skew_ms=skew)
+    seconds = world.rng.choice([0.05, 1, 8]) * world.rng.random()
+    world.server.restart(seconds, index=size - 1 - back, skew_ms=skew_ms)
 
 
 @fault

@@ -104,7 +104,7 @@ class Server:
         self._doing: Request | str = ""
         self.skew_ms = 0
         self.steps = 0
-        self.late = 0  # requests under way whose senders have given up
+        self._under_way = 0  # requests that have been sent and have not arrived
         self._up = True
         self._stalled_until = 0.0
         self._backlog: list[tuple[Connection, Request, Reply | None]] = []
@@ -143,11 +143,12 @@ class Server:
             patience = self._patience()
             self._say(connection, f"LATE {request}")
             scheduler.at(patience, self._fail, reply)
-            scheduler.at(patience + 20 * scheduler.rng.random() ** 2, self._arrive_late, connection, request)
-            self.late += 1
+            scheduler.at(patience + 20 * scheduler.rng.random() ** 2, self._arrive, connection, request, None)
+            self._under_way += 1
         else:
             reply.lost = self._loses(weather.answer_lost)
             scheduler.at(self._latency(), self._arrive, connection, request, reply)
+            self._under_way += 1
         try:
             return actor.wait()
         finally:
@@ -179,11 +180,17 @@ class Server:
     # -- the server's side -----------------------------------------------------------------------------------------
 
     @property
+    def quiet(self) -> bool:
+        """Whether nothing is on its way, not even from the dead."""
+        return not self._under_way and not self._backlog
+
+    @property
     def now_ms(self) -> int:
         """The server's clock."""
         return int((EPOCH + self.scheduler.now) * 1000) + self.skew_ms
 
     def _arrive(self, connection: Connection, request: Request, reply: Reply | None) -> None:
+        self._under_way -= 1
         if connection.reset or (reply is not None and not connection.server):
             return
         if self.scheduler.now < self._stalled_until:
@@ -192,10 +199,6 @@ class Server:
                 self.scheduler.at(max(0.0, reply.sent + ANSWER_SECONDS - self.scheduler.now), self._give_up, reply)
             return
         self._execute(connection, request, reply)
-
-    def _arrive_late(self, connection: Connection, request: Request) -> None:
-        self.late -= 1
-        self._arrive(connection, request, None)
 
     def _give_up(self, reply: Reply) -> None:
         if reply.connection.asked is reply:

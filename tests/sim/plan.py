@@ -12,7 +12,7 @@ from typing import Any
 
 from mapreduce_rq.core.messages import Limits, Spec
 from tests.sim.computation import SimComputation, TestParams
-from tests.sim.faults import COMMON, OF_MASTERS
+from tests.sim.faults import COMMON, OF_MASTERS, STORMS
 from tests.sim.model import Flavour
 from tests.sim.network import EPOCH, Weather
 
@@ -128,21 +128,37 @@ def plan_of(seed: int) -> Plan:
 
 
 def storm_of(seed: int) -> Plan:
-    """A plan in which all goes wrong at once, with two jobs and others ready to lead them: bugs show within a few."""
-    plan = plan_of(seed)
+    """A plan of one of three storms, with two jobs and others ready to lead them: bugs show within a few."""
     rng = Random(f"storm {seed}")
-    plan.jobs = [_job(rng, sum(plan.hosts)) for _ in range(2)]
-    for job in plan.jobs:
-        job.terms = max(job.terms, 10)
-        job.lazy = job.more = False
-        job.standbys = 2
-    plan.jobs[0].raising, plan.jobs[0].on_error = tuple(sorted(rng.sample(range(10), 2))), "skip"
-    plan.jobs[1].ordered = True
-    work = sum(job.terms * job.seconds for job in plan.jobs)
-    plan.horizon, plan.patience = 30 + work / sum(plan.hosts), 60 + 4 * work
-    plan.faults = sorted((rng.uniform(0, plan.horizon), rng.choice(COMMON)) for _ in range(60))
-    plan.weather = Weather(latency=0.002, spread=0.05, lost=0.02, answer_lost=0.02, late=0.02, ghost=0.5)
-    return plan
+    workers = rng.randint(2, 5)
+    seconds = rng.uniform(20, 30)
+    jobs = []
+    for number in range(2):
+        terms = rng.randint(60, 200)
+        jobs.append(
+            JobPlan(
+                terms=terms,
+                seconds=seconds * workers / terms / 2,
+                ordered=number == 1,
+                raising=tuple(sorted(rng.sample(range(terms), 2))) if number == 0 else (),
+                on_error="skip",
+                chunk=rng.choice([1, 1, 3]),
+                standbys=2,
+            )
+        )
+    horizon = 2 * seconds
+    kinds = STORMS[seed % len(STORMS)]
+    lossy = 0.02 if seed % len(STORMS) else 0.0
+    return Plan(
+        seed=seed,
+        jobs=jobs,
+        hosts=[1] * workers,
+        horizon=horizon,
+        patience=60 + 4 * workers * seconds,
+        faults=sorted((rng.uniform(0, horizon), rng.choice(kinds)) for _ in range(60)),
+        weather=Weather(latency=0.002, spread=0.05, lost=lossy / 2, answer_lost=lossy, late=lossy, ghost=0.5),
+        flavour=rng.choice(["valkey", "redis"]),
+    )
 
 
 def _job(rng: Random, workers: int) -> JobPlan:

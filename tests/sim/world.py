@@ -283,7 +283,7 @@ class World:
         """Whether every job has come to its end and every client knows."""
         if self._submitted < len(self.jobs):
             return False
-        if self.server.late or any(not client.actor.dead for client in self.clients):
+        if not self.server.quiet or any(not client.actor.dead for client in self.clients):
             return False
         # A lazy job whose end was rolled back stays without a master: its items are gone.
         return all(
