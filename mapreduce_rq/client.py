@@ -105,6 +105,7 @@ class Client:
         keys: Iterable[bytes] = (),
         server: EmbeddedServer | None = None,
         allow_pickle: bool = False,
+        allow: Iterable[str] = (),
     ) -> None:
         if local is not None and local < (0 if url else 1):
             raise BadParameter(f"{local} local workers: a private server needs at least one")
@@ -125,7 +126,9 @@ class Client:
             self.endpoint = parse_url(url)
             self.keyring = Keyring(keys)
         self.codecs = Codecs(queue, self.keyring)
-        self.trust = Trust(private=url is None, signed=self.keyring.kid != 0, allow_pickle=allow_pickle)
+        self.trust = Trust(
+            private=url is None, signed=self.keyring.kid != 0, allow=tuple(allow), allow_pickle=allow_pickle
+        )
         self._wire = self._new_wire()
         self.verbs = Jobs(self._wire, self.keys, self.codecs)
         try:

@@ -6,7 +6,7 @@
     │   ├── UnknownComputation   no computation of that name
     │   ├── BadURL               the connection URL cannot be read
     │   └── BadFunction          a user's function cannot be found, hashed or shipped
-    ├── BrokerError              Redis' fault or the network's
+    ├── BrokerError              Redis' fault or the network's                         exit 69
     │   ├── BrokerDown           no answer, refused, cut: worth another try            exit 69
     │   ├── BrokerFull           out of memory; refused as a whole, worth another try      exit 69
     │   ├── BrokerRefused        wrong password, not a Redis, too old, no permission   exit 69
@@ -60,35 +60,27 @@ class BadFunction(UsageError):
 class BrokerError(MrqError):
     """Redis, or the way to it, is at fault."""
 
+    exit_code = 69
+
 
 class BrokerDown(BrokerError):
     """No answer, refused, cut, loading, demoted: the same call may succeed later."""
-
-    exit_code = 69
 
 
 class BrokerFull(BrokerError):
     """Redis is at its memory limit and refused the whole step; it may succeed later."""
 
-    exit_code = 69
-
 
 class BrokerRefused(BrokerError):
     """The server answered, and will never do what we need: wrong password, not a Redis, too old."""
-
-    exit_code = 69
 
 
 class ForeignKey(BrokerError):
     """A key under our prefix holds a type that we never write."""
 
-    exit_code = 69
-
 
 class ServerFailed(BrokerError):
     """The embedded server could not be found or did not start."""
-
-    exit_code = 69
 
 
 class JobError(MrqError):

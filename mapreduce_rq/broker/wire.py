@@ -189,7 +189,8 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
     if isinstance(error, redis.exceptions.InvalidResponse) or "Protocol error" in text:
         return BrokerRefused(f"{endpoint} answers, but not as a Redis does")
     if isinstance(error, redis.TimeoutError | TimeoutError):
-        return BrokerDown(f"{endpoint} does not answer in time")
+        hint = ": does this port speak TLS?" if endpoint.tls else ""
+        return BrokerDown(f"{endpoint} does not answer in time{hint}")
     if isinstance(error, redis.ResponseError):
         return BrokerError(f"{endpoint} refused a command: {text}")
     cause = error.__context__ if isinstance(error, redis.ConnectionError) else error  # it words the system's own word

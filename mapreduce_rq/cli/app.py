@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words == ["--version"]:
-        sys.stdout.write(f"mrq {__version__}\n")
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.write(f"mrq {__version__}\n")
         return 0
     gc.set_threshold(100_000)  # imports make many objects and no garbage: looking for it takes a tenth of a start
     try:

@@ -81,6 +81,7 @@ def group() -> TyperCommand | ComputeGroup:
 def lead(
     label: str,
     plan: Plan,
+    allow: tuple[str, ...] = (),
     *,
     url: Url = None,
     local: Local = None,
@@ -196,6 +197,7 @@ def lead(
         local=local_workers(local, url),
         key_file=key_file,
         wait_workers=None if wait_workers is None else seconds("--wait-workers", wait_workers, zero=True),
+        allow=allow,
     )
     limits = Limits(
         chunk=None if chunk == "auto" else integer("--chunk", chunk, 1, MAX_TERMS),
@@ -228,7 +230,7 @@ def command_of(name: str) -> TyperCommand:
 
 def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
     """The function with the signature that Typer reads: its own options, then those of every job."""
-    common = list(inspect.signature(lead, eval_str=True).parameters.values())[2:]
+    common = list(inspect.signature(lead, eval_str=True).parameters.values())[3:]
     function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     function.__annotations__ = {}
     return function

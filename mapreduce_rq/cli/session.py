@@ -42,6 +42,7 @@ class Where:
     local: int | None = None
     key_file: str | None = None
     wait_workers: float | None = None
+    allow: tuple[str, ...] = ()  # modules whose functions local workers may run
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ class Session:
             if server is not None:
                 server.stop()
             raise
-        return Client(where.url, local=where.local, queue=where.queue, keys=keys, server=server)
+        return Client(where.url, local=where.local, queue=where.queue, keys=keys, server=server, allow=where.allow)
 
     @staticmethod
     def _warn(client: Client, watcher: Watcher) -> None:

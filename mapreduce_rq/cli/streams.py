@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import signal
@@ -9,25 +10,34 @@ import sys
 from typing import TextIO
 
 from mapreduce_rq.cli.interrupts import Signalled
+from mapreduce_rq.errors import UsageError
 
 
 def say(text: str) -> None:
     """One line for people, on standard error."""
-    sys.stderr.write(f"mrq: {text}\n")
-    sys.stderr.flush()
+    if sys.stderr is None:
+        return  # closed by whoever started us: nobody wants to hear
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"mrq: {text}\n")
+        sys.stderr.flush()
 
 
 def write(text: str) -> None:
     """The result, on standard output, with its newline.
 
-    Raises Signalled, as SIGPIPE would, if nobody reads it.
+    Raises Signalled, as SIGPIPE would, if nobody reads it, and UsageError if it cannot be written.
     """
+    if sys.stdout is None:
+        raise UsageError("cannot write the result: standard output is closed")
     try:
         sys.stdout.write(text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
         raise Signalled(signal.SIGPIPE) from None
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise UsageError(f"cannot write the result: {error.strerror}") from None
 
 
 def forgive() -> None:
@@ -37,11 +47,11 @@ def forgive() -> None:
             stream.reconfigure(errors="replace")
 
 
-def interactive(stream: TextIO) -> bool:
+def interactive(stream: TextIO | None) -> bool:
     """Whether a person watches it on a terminal that can move its cursor."""
     if os.environ.get("TERM") in {"dumb", "unknown"} or os.environ.get("TTY_INTERACTIVE") == "0":
         return False
-    return stream.isatty()
+    return stream is not None and stream.isatty()
 
 
 def shows_unicode(encoding: str) -> bool:

@@ -87,6 +87,8 @@ def source_hash(name: str) -> str:
 def name_of(function: Callable[..., Any]) -> str | None:
     """The name under which a fresh interpreter finds exactly this function; None if there is none."""
     module, attribute = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
+    if module is None and hasattr(function, "__objclass__"):  # a method of a built-in type, such as str.split
+        module = function.__objclass__.__module__
     if not module or module == "__main__" or not attribute or "<" in attribute:
         return None
     try:

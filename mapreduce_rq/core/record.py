@@ -43,7 +43,8 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         "tasks": ledger.tasks,
         "workers": workers,
         "elapsed_s": round(ledger.elapsed(now), 6),
-        "digest": digest_of(ledger.computation.reducer.encode(total)),
+        # What was decided without a term has no total to tell answers apart.
+        "digest": digest_of(ledger.computation.reducer.encode(total) if terms else outcome.value.encode()),
         "ended": ended,
         "skipped": skipped,
         "details": outcome.details,

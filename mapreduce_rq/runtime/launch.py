@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -50,13 +51,15 @@ class LocalPool:
 
 def _fork(settings: PoolSettings) -> int:
     parent = os.getpid()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started us
+            stream.flush()
     pid = os.fork()
     if pid:
         return pid
     code = 70
     try:
+        logging.basicConfig(stream=sys.stderr, format="mrq: %(message)s")
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, who knows what to do with us
         die_with_parent(parent)
         code = Pool(settings).run()

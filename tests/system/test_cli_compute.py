@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -293,3 +294,17 @@ def test_a_variable_for_a_flag() -> None:
     assert mrq("compute", "exp", "--x", "0", "-o", "value", env=environment({"MRQ_QUIET": "yes"})).code == 0
     wrong = mrq("compute", "exp", "--x", "0", env=environment({"MRQ_QUIET": "perhaps"}))
     assert (wrong.code, wrong.err) == (2, "mrq: MRQ_QUIET is 'perhaps': say 1 or 0\n")
+
+
+@pytest.mark.parametrize(
+    ("redirect", "code", "out", "err"),
+    [
+        ("2>&-", 0, "7.38905609893065\n", ""),
+        (">&-", 2, "", "mrq: cannot write the result: standard output is closed\n"),
+        (">/dev/full", 2, "", "mrq: cannot write the result: No space left on device\n"),
+    ],
+)
+def test_closed_and_full_streams_are_said_in_a_line(redirect: str, code: int, out: str, err: str) -> None:
+    line = f"{sys.executable} -m mapreduce_rq compute exp --x 2 -o value {redirect}"
+    found = subprocess.run(["bash", "-c", line], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (code, out, err)
