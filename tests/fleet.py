@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,11 +21,17 @@ KEY = "6b" * 32
 
 
 class Actor:
-    """One process, and all it has said so far with the time of each line."""
+    """One process, and all it has said so far with the time of each line. ``prefix``: a program that executes it."""
 
-    def __init__(self, role: str, settings: Mapping[str, Any], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        role: str,
+        settings: Mapping[str, Any],
+        environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
+    ) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.actors", role, json.dumps(dict(settings))],
+            [*prefix, sys.executable, "-m", "tests.actors", role, json.dumps(dict(settings))],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.DEVNULL,
@@ -116,9 +122,10 @@ class Fleet(Actor):
         *,
         environment: Mapping[str, str] | None = None,
         keys: tuple[str, ...] = (KEY,),
+        prefix: Sequence[str] = (),
         **more: Any,
     ) -> None:
-        super().__init__("pool", {"url": url, "queue": queue, "size": size, "keys": keys} | more, environment)
+        super().__init__("pool", {"url": url, "queue": queue, "size": size, "keys": keys} | more, environment, prefix)
         self.hear("ready")
 
     def workers(self) -> list[int]:

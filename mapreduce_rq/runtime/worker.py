@@ -63,7 +63,8 @@ REFUSAL_SECONDS = 0.5
 """Wait after refusing a task: a worker that can do it should get it."""
 FIRST_QUIET_SECONDS = 1.0
 """A private server may still be starting when its workers are there."""
-VOID_SECONDS = 1.0
+VOID_SECONDS = 0.2
+"""A job that seems over is asked about again after so long: its master may have submitted it anew."""
 JOBS_KEPT = 64
 
 

@@ -1,0 +1,179 @@
+"""What is done to masters, supervisors and workers."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+
+from tests.chaos.ground import TERMS, Ground
+from tests.chaos.scenarios import scenario
+from tests.fleet import kill9
+from tests.servers import wait_gone
+from tests.stage import until
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+@scenario("worker-kill", short=True)
+def worker_kill() -> dict[str, float]:
+    """A worker is killed every 0.3 s; its task runs elsewhere within a second."""
+    with Ground() as ground:
+        ground.begin()
+        while ground.running():
+            workers = set(ground.workers())
+            busy = {pid: term for pid, term in ground.stage.runs() if pid in workers}
+            if not busy:
+                continue
+            victim = random.choice(list(busy))
+            kill9(victim)
+            killed = time.monotonic()
+            term = [at for pid, at in ground.stage.runs() if pid == victim][-1]
+
+            def again(victim: int = victim, term: int = term) -> bool:
+                return any(at == term and pid != victim for pid, at in ground.stage.runs()) or not ground.running()
+
+            # Killed between two tasks it was not in the midst of one: then nothing has to run again.
+            with contextlib.suppress(AssertionError):
+                until(again, 1.0, "elsewhere")
+                ground.figure("task elsewhere after", time.monotonic() - killed, 1.0)
+            time.sleep(0.3)
+        ground.end()
+        return ground.figures
+
+
+@scenario("worker-stop")
+def worker_stop() -> dict[str, float]:
+    """A worker is stopped for 20 s, given up, and goes on."""
+    with Ground() as ground:
+        ground.begin(5 * TERMS)
+        victim = ground.workers()[0]
+        _signal(victim, signal.SIGSTOP)
+        time.sleep(20)
+        _signal(victim, signal.SIGCONT)
+        ground.end()
+        return ground.figures
+
+
+@scenario("worker-leave")
+def worker_leave() -> dict[str, float]:
+    """Workers are told to leave and replaced, all the time; nothing is computed twice."""
+    with Ground() as ground:
+        ground.begin()
+        with ground.meanwhile(lambda: ground.fleets[0].signal(signal.SIGHUP), 0.5):
+            ground.end()
+        assert set(ground.stage.count().values()) == {1}
+        return ground.figures
+
+
+@scenario("segfault", short=True)
+def segfault() -> dict[str, float]:
+    """Some terms kill their first worker by SIGSEGV, SIGKILL or exit."""
+    with Ground() as ground:
+        ground.stage.write("poison", "20:once-segfault 21:once-kill 200:once-exit")
+        ground.begin(function="poisoned")
+        ground.end()
+        return ground.figures
+
+
+@scenario("loop-in-c", short=True)
+def loop_in_c() -> dict[str, float]:
+    """A term loops in C for ever the first time, and is killed when its time is up."""
+    with Ground() as ground:
+        ground.stage.write("poison", "20:once-hang")
+        leader = ground.begin(function="poisoned", task_timeout=1.0)
+        ground.end(leader)
+        return ground.figures
+
+
+@scenario("host-kill")
+def host_kill() -> dict[str, float]:
+    """A whole host is lost, while there is plenty to do; its tasks run elsewhere within 18 s."""
+    with Ground() as ground:
+        ground.begin(6 * TERMS)
+        ground.scene.wait_beats(4)
+        lost = ground.fleets[0]
+        workers = lost.workers()
+        lost.kill9()
+        killed = time.monotonic()
+        assert all(wait_gone(worker) for worker in workers)
+        last = {pid: term for pid, term in ground.stage.runs() if pid in workers}
+        for pid, term in last.items():
+            ground.stage.begun(term, 30, but=pid)
+        ground.figure("lost host's tasks elsewhere after", time.monotonic() - killed, 18.0)
+        ground.end()
+        return ground.figures
+
+
+@scenario("master-kill", short=True)
+def master_kill() -> dict[str, float]:
+    """The master is killed; a standby leads within 12 s, and no work is lost."""
+    with Ground() as ground:
+        leader = ground.begin()
+        follower = ground.follower()
+        leader.kill9()
+        killed = time.monotonic()
+        at, _ = follower.heard_at(f"notice leading {ground.job}", 20)
+        ground.figure("takeover after", at - killed, 12.0)
+        ground.end(follower)
+        assert set(ground.stage.count().values()) == {1}
+        return ground.figures
+
+
+@scenario("masters-kill")
+def masters_kill() -> dict[str, float]:
+    """Masters are killed again and again, each shortly after it has taken over."""
+    with Ground() as ground:
+        leader = ground.begin(3 * TERMS)
+        for _ in range(4):
+            follower = ground.follower()
+            leader.kill9()
+            killed = time.monotonic()
+            at, _ = follower.heard_at(f"notice leading {ground.job}", 20)
+            ground.figure("takeover after", at - killed, 12.0)
+            leader = follower
+            time.sleep(random.uniform(0, 1.5))
+        found = ground.end(leader)
+        assert found is not None
+        assert found.takeovers == 4
+        return ground.figures
+
+
+@scenario("master-stop")
+def master_stop() -> dict[str, float]:
+    """The master is stopped for 15 s, succeeded meanwhile, and goes on: it changes nothing any more."""
+    with Ground() as ground:
+        leader = ground.begin(2 * TERMS)
+        follower = ground.follower()
+        leader.stop()
+        stopped = time.monotonic()
+        at, _ = follower.heard_at(f"notice leading {ground.job}", 20)
+        ground.figure("takeover after", at - stopped, 12.0)
+        time.sleep(max(0.0, 15 - (time.monotonic() - stopped)))
+        leader.go_on()
+        found = ground.end(leader, follower)
+        assert found is not None
+        assert found.takeovers == 1
+        return ground.figures
+
+
+@scenario("master-blink")
+def master_blink() -> dict[str, float]:
+    """The master is stopped for 4 s, less than its lease; nobody takes over."""
+    with Ground() as ground:
+        leader = ground.begin(2 * TERMS)
+        follower = ground.follower()
+        for _ in range(2):
+            leader.stop()
+            time.sleep(4)
+            leader.go_on()
+            time.sleep(1)
+        found = ground.end(leader, follower)
+        assert found is not None
+        assert found.takeovers == 0
+        return ground.figures
