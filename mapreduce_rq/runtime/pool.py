@@ -57,7 +57,10 @@ CANCELLED_NOW = "cancelled-now"
 
 SIGNALS = {
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP,
+    signal.SIGUSR1,
 }  # fmt: skip
+HURRY = signal.SIGUSR1
+"""Tells a worker to give back everything at once: of two TERMs on each other's heels a process may see only one."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ class Pool:
 
     def _tell(self, child: Child) -> None:
         child.told += 1
-        os.kill(child.pid, signal.SIGTERM)
+        os.kill(child.pid, signal.SIGTERM if child.told == 1 else HURRY)
         if child.stopped:
             os.kill(child.pid, signal.SIGCONT)
 
@@ -226,6 +229,7 @@ class Pool:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the supervisor decides
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
+            signal.signal(HURRY, lambda *_: worker.told_to_stop(at_once=True))
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._wire.close()

@@ -114,11 +114,11 @@ class Worker:
         self._current = ""  # job written on the slate
         self._warned: set[str] = set()
 
-    def told_to_stop(self) -> None:
+    def told_to_stop(self, *, at_once: bool = False) -> None:
         """A signal handler's word, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
-        at_once = (self.interruptible or self.stopping) and not self._leaving
+        now = (at_once or self.interruptible or self.stopping) and not self._leaving
         self.stopping = True
-        if at_once:
+        if now:
             raise Stop
 
     # -- the loop --------------------------------------------------------------------------------------------------
