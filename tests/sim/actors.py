@@ -292,6 +292,8 @@ class ClientProcess:
             self._end(master.run())
         except Superseded:
             self._follow()
+        except NoSuchJob:  # it ended, and its record went before we could read it
+            self._end(None)
 
     def _connect(self) -> None:
         """As a person who tries the command again."""
@@ -325,6 +327,9 @@ class ClientProcess:
                 return
             except Superseded:
                 continue
+            except NoSuchJob:
+                self._end(None)
+                return
 
     def _end(self, ended: Ended | None) -> None:
         self.ended = ended.state if ended else "let go"
