@@ -319,6 +319,7 @@ def a_flushed_job_is_submitted_again() -> None:
     stage.fault(5.5, "flush")
     stage.run()
     assert stage.ended <= 5.5 + 3 + 10
+    assert stage.master.ended == "done"
     assert all(len(stage.computed(k)) == 1 for k in range(3))
 
 
