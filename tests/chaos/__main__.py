@@ -49,7 +49,7 @@ def play_scenarios(chosen: Iterable[Scenario], times: int) -> int:
                     worst[name] = max(value, worst.get(name, 0.0))
             seconds += time.monotonic() - began
         failures += times - exact
-        told = "; ".join(f"{name} {value:.2f} s" for name, value in worst.items())
+        told = "; ".join(f"{name} {value:.2f}" for name, value in worst.items())
         say(f"{scenario.name:18} {exact}/{times} exact, {seconds / times:5.1f} s each; {told}")
     return failures
 

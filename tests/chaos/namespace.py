@@ -4,7 +4,22 @@ from __future__ import annotations
 
 import secrets
 import subprocess
+import sys
 from typing import Self
+
+from tests.servers import die_with_parent
+
+RATE = "200kbit"
+CROWD = """
+import socket, sys, time
+sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+while True:
+    try:
+        sender.sendto(bytes(500), (sys.argv[1], 9))
+    except OSError:
+        pass
+    time.sleep(0.018)
+"""
 
 
 def _run(*words: str) -> None:
@@ -15,6 +30,7 @@ class Namespace:
     """``here`` and ``there`` are the addresses of the wire's two ends; ``prefix`` starts a program there."""
 
     def __init__(self) -> None:
+        self._crowd: list[subprocess.Popen[bytes]] = []
         self.name = f"mrq{secrets.token_hex(3)}"
         net = 1 + secrets.randbelow(250)
         self.here, self.there = f"10.213.{net}.1", f"10.213.{net}.2"
@@ -32,14 +48,30 @@ class Namespace:
             self.close()
             raise
 
-    def squeeze(self, rate: str) -> None:
-        """Let so much through each way and drop what does not fit into two packets' queue: slow, and losing packets."""
-        limit = ("tbf", "rate", rate, "burst", "3kb", "limit", "4kb")
+    def crowd(self) -> None:
+        """Let RATE through each way, and send more than that, both ways: slow, and a part of all packets is dropped."""
+        limit = ("tbf", "rate", RATE, "burst", "2kb", "limit", "4kb")
         _run("tc", "qdisc", "replace", "dev", self._link, "root", *limit)
         _run(*self.prefix, "tc", "qdisc", "replace", "dev", "wire", "root", *limit)
+        for prefix, aim in (((), self.there), (self.prefix, self.here)):
+            words = [*prefix, sys.executable, "-c", CROWD, aim]
+            self._crowd.append(subprocess.Popen(words, preexec_fn=die_with_parent))
 
-    def dropped(self) -> int:
-        """Packets dropped on the way there."""
+    def calm(self) -> int:
+        """End that; how many packets were dropped on the way there."""
+        self._end_crowd()
+        dropped = self._dropped()
+        _run("tc", "qdisc", "del", "dev", self._link, "root")
+        _run(*self.prefix, "tc", "qdisc", "del", "dev", "wire", "root")
+        return dropped
+
+    def _end_crowd(self) -> None:
+        for each in self._crowd:
+            each.kill()
+            each.wait()
+        self._crowd.clear()
+
+    def _dropped(self) -> int:
         text = subprocess.run(
             ["tc", "-s", "qdisc", "show", "dev", self._link], check=True, capture_output=True, text=True
         ).stdout
@@ -55,6 +87,7 @@ class Namespace:
 
     def close(self) -> None:
         """Take it all away."""
+        self._end_crowd()
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
         subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)
 

@@ -256,14 +256,15 @@ def _failover(*, lose: bool) -> dict[str, float]:
 
 @scenario("demotion")
 def demotion() -> dict[str, float]:
-    """Sentinel is told to change master and replica; the old master lives on as a replica."""
+    """Sentinel is told to change master and replica; the old one takes writes for seconds more: in vain."""
     with Group() as group:
         first = group.master()
-        with Ground(server=first, url=group.url) as ground:
-            leader = ground.begin(2 * TERMS)
+        with Ground(server=first, url=group.url) as ground, first.client() as client:
+            leader = ground.begin(8 * TERMS)
             with redis.Redis(port=group.sentinel_ports[0], protocol=2) as sentinel:
                 sentinel.execute_command("SENTINEL", "FAILOVER", group.service)
             ground.scene.server = ground.server = group.wait_failover(first.port)
+            until(lambda: client.info("replication")["role"] == "slave", 30, "the old master demoted")
             _back_to_work(ground)
             ground.end(leader)
             return ground.figures
