@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from tests.chaos.conftest import HISTORY
 from tests.chaos.faults import Faults
 from tests.chaos.history import Bounds, History
 from tests.chaos.stories import STORIES
-from tests.servers import FLAVOURS, RealServer, need_server
+from tests.servers import FLAVOURS, ROOT, RealServer, need_server
 
 QUEUE = "history"
 CODECS = Codecs(QUEUE, Keyring([KEY]))
@@ -193,3 +195,30 @@ def test_a_snapshot_is_not_a_history(tmp_path: Path) -> None:
         list(commands_of(b"REDIS0011"))
     with pytest.raises(BadHistory, match="no append-only directory"):
         list(steps_of(tmp_path))
+
+
+def test_the_program_says_what_it_found(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*words: object) -> tuple[int, str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.chaos.check_aof", *map(str, words)],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    monkeypatch.setenv("MRQ_KEY", KEY.hex())
+    code, said = run(path)
+    assert code == 0
+    assert said.startswith("all holds: steps ")
+    steps = list(steps_of(path))
+    after_the_end(steps)
+    code, said = run(write(tmp_path / "changed", steps))
+    assert code == 1
+    assert "changed after its end" in said
+    code, said = run(tmp_path)
+    assert code == 1
+    assert "there is no manifest" in said
+    monkeypatch.setenv("MRQ_KEY", "nonsense")
+    assert run(path)[0] == 2
