@@ -179,6 +179,16 @@ class Jobs:
                 return Survey(beats, waiting, dict(zip(wids, held, strict=True)), replies)
             known = set(beats)
 
+    def registry(self) -> dict[str, bytes]:
+        """Every worker's entry: its beat or obituary."""
+        raw = self.wire.call("HGETALL", self.keys.workers)
+        return {_text(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
+
+    def hand(self, wid: str) -> list[bytes]:
+        """What one worker holds, newest first."""
+        found: list[bytes] = self.wire.call("LRANGE", self.keys.in_flight(wid), 0, -1)
+        return found
+
     def reap(self, wid: str, obituary: str, moves: Iterable[tuple[bytes, bytes]]) -> int:
         """Give a dead worker's tasks back, and leave, write or strike off its entry. See reap.lua."""
         arguments: list[Argument] = [wid, obituary]

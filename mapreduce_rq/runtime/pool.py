@@ -7,6 +7,7 @@ Its duties, in order, about twice a second and whenever a signal or a death wake
 2. Kill children whose task is over its time, or whose job was cancelled with ``--now``.
 3. Fork until there are as many as wanted.
 4. Every BEAT_SECONDS write a sign of life for each child that runs. A child stuck in C code could not do so itself.
+5. Now and then look after what lost hosts have left (see caretaker.py).
 
 Signals: TERM or INT once: children finish their task in hand, give the rest back and leave; twice: they give everything
 back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one
@@ -38,6 +39,7 @@ from mapreduce_rq.core.liveness import OBITUARY
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring
 from mapreduce_rq.core.reaping import given_back
 from mapreduce_rq.errors import BrokerError, MrqError
+from mapreduce_rq.runtime.caretaker import Caretaker
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.probe import identity
 from mapreduce_rq.runtime.slate import Doing, Slate
@@ -115,6 +117,7 @@ class Pool:
         self._quick_deaths = 0
         self._beat_at = 0.0
         self._watch_at = 0.0
+        self._caretaker = Caretaker(self._jobs)
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Supervise; the exit code: 0, or 78 if workers could not begin. Installs signal handlers: main thread only."""
@@ -331,6 +334,7 @@ class Pool:
             if now >= self._watch_at:
                 self._watch_at = now + WATCH_SECONDS
                 self._drop_cancelled()
+            self._caretaker.look(now)
         except BrokerError as error:
             log.debug("%s", error)
             self._connected = False

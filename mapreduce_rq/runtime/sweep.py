@@ -109,20 +109,7 @@ class Sweeper:
         return found
 
     def _reap(self, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> None:
-        obituary = beat.startswith(OBITUARY)
-        in_hand = None
-        why = "its host or supervisor was lost"
-        if obituary:
-            why = beat.removeprefix(OBITUARY).decode(errors="replace")
-        else:
-            try:
-                last = self._jobs.codecs.beat.open(beat)
-                in_hand = (last.job, last.lo, last.hi) if last.state != "idle" else None
-            except BadMessage:
-                pass
-        # A supervisor that wrote an obituary has already given back and blamed what was in hand.
-        moves = given_back(self._jobs.codecs, raws, in_hand, why, guess=not obituary)
-        given = self._jobs.reap(wid, STRIKE_OFF if strike_off else "", moves)
+        given, why = reap_dead(self._jobs, wid, beat, raws, strike_off=strike_off)
         if given:
             self._notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
 
@@ -147,3 +134,21 @@ class Sweeper:
         elif not self._said and now - self._without_since >= NO_WORKERS_SECONDS:
             self._said = True
             self._notice(f"0 workers on queue {queue}: start `mrq worker` with the same URL, or add --local 4; waiting")
+
+
+def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> tuple[int, str]:
+    """Give back what a dead worker holds, and perhaps strike it off: (how many tasks went back, why it is dead)."""
+    obituary = beat.startswith(OBITUARY)
+    in_hand = None
+    why = "its host or supervisor was lost"
+    if obituary:
+        why = beat.removeprefix(OBITUARY).decode(errors="replace")
+    else:
+        try:
+            last = jobs.codecs.beat.open(beat)
+            in_hand = (last.job, last.lo, last.hi) if last.state != "idle" else None
+        except BadMessage:
+            pass
+    # A supervisor that wrote an obituary has already given back and blamed what was in hand.
+    moves = given_back(jobs.codecs, raws, in_hand, why, guess=not obituary)
+    return jobs.reap(wid, STRIKE_OFF if strike_off else "", moves), why
