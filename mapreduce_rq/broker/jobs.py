@@ -216,7 +216,7 @@ class Jobs:
 
     def prune(self, keep: int = MAX_RECORDS) -> int:
         """Delete the oldest finished jobs beyond ``keep`` listed ones, and what expired from the list; how many."""
-        listed = [job.decode() for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)]
+        listed = [_text(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)]
         if not listed:
             return 0
         states = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in listed])

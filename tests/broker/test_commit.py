@@ -126,3 +126,28 @@ def test_token_and_leases_say_what_stands_there(jobs: Jobs, keys: Keys, raw: red
     raw.zadd(keys.jobs, {"expired": 5})
     assert jobs.token("job") == Lost("1:a:2", "running")
     assert jobs.leases() == {"job": ("1:a:2", "master:a")}
+
+
+def test_a_stream_that_was_lost_is_opened_again(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
+    create(jobs)
+    raw.delete(keys.replies("job"))
+    assert jobs.commit("job", "1:a:1", "1:a:2", what="9999999999999-0") == Committed(waiting=0, reopened=True)
+    assert raw.exists(keys.replies("job"))
+    assert raw.xlen(keys.replies("job")) == 0
+    assert jobs.commit("job", "1:a:2", "1:a:3") == Committed(waiting=0, reopened=False)
+    raw.delete(keys.replies("job"))
+    assert jobs.commit("job", "1:a:3", "1:a:4", what="over", number=9) == Committed(waiting=0)
+    assert not raw.exists(keys.replies("job"))
+
+
+def test_the_oldest_ended_jobs_are_forgotten_and_running_ones_never(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
+    for n in range(10):
+        jobs.commit(f"job{n}", "", f"1:{n}:1", what="create", number=n, fields=[("state", "running")])
+        if n != 1:
+            jobs.commit(f"job{n}", f"1:{n}:1", f"1:{n}:2", what="over", number=600, fields=[("state", "done")])
+    raw.zadd(keys.jobs, {b"\xff expired": -1})
+    assert jobs.prune(keep=6) == 4
+    assert [n for n in range(10) if raw.exists(keys.job(f"job{n}"))] == [1, 4, 5, 6, 7, 8, 9]
+    assert jobs.prune(keep=8) == 0
+    assert jobs.token("job1").state == "running"
+    assert jobs.leases() == {"job1": ("1:1:1", "")}
