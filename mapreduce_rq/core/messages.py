@@ -18,6 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from mapreduce_rq.core.liveness import OBITUARY
 from mapreduce_rq.errors import BadMessage, UsageError
 
 WIRE_VERSION = 1
@@ -148,6 +149,10 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 
 
+_RESERVED = {b"\0\0", OBITUARY}
+"""Short ids that no key has: that of no key, and the one with which a beat would begin like an obituary."""
+
+
 class Keyring:
     """Signing keys: the first signs, all of them verify, so that keys can be rotated. Empty: unsigned."""
 
@@ -156,7 +161,8 @@ class Keyring:
         for key in keys:
             if not 16 <= len(key) <= 64:
                 raise UsageError("a signing key has 16 to 64 bytes: make one with `mrq key`")
-            kid = int.from_bytes(hashlib.blake2b(key, digest_size=2, person=b"mrq key id").digest(), "big") or 1
+            short = hashlib.blake2b(key, digest_size=2, person=b"mrq key id").digest()
+            kid = int.from_bytes(b"\0\1" if short in _RESERVED else short, "big")
             if self._keys.setdefault(kid, key) != key:
                 raise UsageError("two signing keys have the same short id: replace one of them")
 

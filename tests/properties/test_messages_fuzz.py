@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -9,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mapreduce_rq.core.liveness import OBITUARY
 from mapreduce_rq.core.messages import (
     MAP,
     OK,
@@ -134,6 +137,20 @@ def test_keys_are_rotated_by_having_both() -> None:
         both = Codecs("queue", Keyring([KEY, OTHER]))
         assert codec(both, kind).open(old) == MESSAGES[kind]
         assert codec(SIGNED, kind).open(codec(both, kind).seal(MESSAGES[kind])) == MESSAGES[kind]
+
+
+@pytest.mark.parametrize("taken", [b"\0\0", OBITUARY])
+def test_no_keys_beats_look_like_an_obituary_or_like_no_key(taken: bytes) -> None:
+    def short(number: int) -> bytes:
+        return blake2b(number.to_bytes(32, "big"), digest_size=2, person=b"mrq key id").digest()
+
+    key = next(number for number in count() if short(number) == taken).to_bytes(32, "big")
+    codecs = Codecs("queue", Keyring([key]))
+    sealed = codecs.beat.seal(MESSAGES["beat"])
+    assert not sealed.startswith(taken)
+    assert codecs.keyring.kid != 0
+    assert codecs.beat.open(sealed) == MESSAGES["beat"]
+    assert refused(PLAIN, "beat", sealed)
 
 
 BOMBS = {
