@@ -38,6 +38,7 @@ from mapreduce_rq.core.messages import (
     decode_failure,
 )
 from mapreduce_rq.core.pace import Pace
+from mapreduce_rq.core.patience import LEAST_SECONDS, Patience
 from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import BadMessage
@@ -443,13 +444,19 @@ class Ledger:
         self._missing = missing - lost
         self._backed &= self.out.keys()
         self._held_since = {lo: self._held_since.get(lo, now) for lo in held if lo in self.out}
+        if self._restored and self.tasks:  # all that is known of what an earlier master has seen finish
+            each = self._elapsed_before * event.workers / self.tasks
+            self.pace.patience.learn(each, self.counted / self.tasks)
         if event.slack and event.workers > 1:  # a lone worker would only do it twice itself
-            patience = self.pace.patience()
             for lo, since in self._held_since.items():
-                if now - since > patience and lo not in self._backed:
+                if lo not in self._backed and self._late(self.pace.patience, now - since, self.out[lo].hi - lo):
                     self._backed.add(lo)
                     self._again.append(self.out[lo])
         self._look_around = self._restored = False
+
+    @staticmethod
+    def _late(patience: Patience, seconds: float, size: int) -> bool:
+        return seconds > LEAST_SECONDS and seconds > patience.seconds(size)
 
     def _adopt(self, event: Surveyed) -> None:
         """After a restore: take over what an earlier master left in queue and hands, cut the other gaps anew."""

@@ -7,6 +7,8 @@ step by step while the cost of a term is still unknown.
 
 from __future__ import annotations
 
+from mapreduce_rq.core.patience import Patience
+
 TARGET_TASK_SECONDS = 0.2
 """Work per task when there is plenty: a thousand times the cost of a message, and progress five times a second."""
 FIRST_TASK_SECONDS = 0.01
@@ -45,7 +47,7 @@ class Pace:
         self._rate = 0.0  # tasks counted a second
         self._since: float | None = None
         self._tasks = 0
-        self._longest: list[float] = []  # seconds of the last hundred tasks
+        self.patience = Patience()
         self.workers = 1
         self.terms_rate = 0.0  # terms counted a second
         self._terms = 0
@@ -60,9 +62,7 @@ class Pace:
             self._done = REPLIES_REMEMBERED * self._most
         self._cost = self._spent / self._done
         self._largest = max(self._largest, largest)
-        self._longest.append(nanoseconds / 1e9 / tasks)
-        if len(self._longest) > 200:
-            del self._longest[:100]
+        self.patience.learn(nanoseconds / 1e9 / tasks, terms / tasks)
         self._tasks += tasks
         self._terms += terms
         if self._since is None:
@@ -96,8 +96,3 @@ class Pace:
     def window(self) -> int:
         """How many tasks may be out."""
         return min(MAX_WINDOW, max(self._least_window, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))
-
-    def patience(self) -> float:
-        """Seconds after which a task in hand is a straggler: three times what 95 of 100 take, at least five."""
-        row = sorted(self._longest[-100:])
-        return max(5.0, 3 * row[int(0.95 * (len(row) - 1))]) if row else 5.0

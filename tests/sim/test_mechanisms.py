@@ -7,6 +7,7 @@ switched off: so the mechanism works, and it is this mechanism that does.
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,6 +21,7 @@ from mapreduce_rq.core import liveness
 from mapreduce_rq.core.ledger import Ledger, Surveyed
 from mapreduce_rq.core.messages import Task
 from mapreduce_rq.core.pace import FIRST_WINDOW, Pace
+from mapreduce_rq.core.patience import Patience
 from mapreduce_rq.core.reaping import given_back
 from mapreduce_rq.errors import BadMessage, NoSuchJob
 from mapreduce_rq.runtime import master, pool, standby, sweep
@@ -161,6 +163,20 @@ def a_straggler_has_a_backup() -> None:
     stage.run()
     assert len(stage.computed(5)) == 2
     assert stage.ended <= 20
+
+
+def long_tasks_of_which_none_has_finished_run_once() -> None:
+    stage = Stage(JobPlan(6, 30.0, chunk=1), hosts=[4, 4])
+    stage.run()
+    assert [len(stage.computed(k)) for k in range(6)] == [1] * 6
+
+
+def a_straggler_has_a_backup_from_a_new_master_too() -> None:
+    stage = Stage(JobPlan(8, 0.5, chunk=1, slow={7: NEVER}, standbys=1), hosts=[1, 1])
+    stage.at(5.0, lambda: stage.master.kill(power=True))
+    stage.run()
+    assert len(stage.computed(7)) == 2
+    assert stage.ended <= 5 + 12 + 3 * 5
 
 
 def a_full_redis_is_no_proof_of_death() -> None:
@@ -405,6 +421,16 @@ def _look_without_writing() -> AbstractContextManager[Any]:
     return patch.object(Jobs, "survey", looking)
 
 
+def _start_without_experience() -> AbstractContextManager[Any]:
+    learn = Patience.learn
+
+    def learn_by_itself(self: Patience, seconds: float, size: float) -> None:
+        if sys._getframe(1).f_code.co_name == "observe":
+            learn(self, seconds, size)
+
+    return patch.object(Patience, "learn", learn_by_itself)
+
+
 def _memory_is_right() -> AbstractContextManager[Any]:
     enter = Worker._enter_queue
 
@@ -491,7 +517,9 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
     (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
-    (a_straggler_has_a_backup, lambda: patch.object(Pace, "patience", return_value=NEVER)),
+    (a_straggler_has_a_backup, lambda: patch.object(Patience, "seconds", return_value=NEVER)),
+    (long_tasks_of_which_none_has_finished_run_once, lambda: patch.object(Patience, "seconds", return_value=5.0)),
+    (a_straggler_has_a_backup_from_a_new_master_too, _start_without_experience),
     (a_full_redis_is_no_proof_of_death, _look_without_writing),
     (a_deadly_term_is_named_after_three_deaths, lambda: _blame("nobody")),
     (a_deadly_term_in_a_span_is_found_by_halving, lambda: patch.object(Ledger, "_bad")),

@@ -220,22 +220,43 @@ def test_what_a_later_answer_counts_of_it_does_not_go_out_again() -> None:
 
 
 def test_a_straggler_has_one_backup_when_nothing_else_waits() -> None:
+    one = begun(terms=40)
+    feed(one, replied(ok(0, 10)))
+    rest = (10, 20, 30)
+    assert pushed(feed(one, seen(one, held=rest), now=10)) == []
+    assert pushed(feed(one, seen(one, held=rest), now=14.9)) == []
+    assert pushed(feed(one, seen(one, held=rest), now=15.1)) == [(10, 20), (20, 30), (30, 40)]
+    assert pushed(feed(one, seen(one, held=rest), now=30)) == []
+
+
+def test_no_backup_of_what_nothing_finished_can_be_compared_with() -> None:
     one = begun(terms=30)
     everything = (0, 10, 20)
-    assert pushed(feed(one, seen(one, held=everything), now=10)) == []
-    assert pushed(feed(one, seen(one, held=everything), now=14.9)) == []
-    assert pushed(feed(one, seen(one, held=everything), now=15.1)) == [(0, 10), (10, 20), (20, 30)]
-    assert pushed(feed(one, seen(one, held=everything), now=30)) == []
+    for now in (10, 20, 1000):
+        assert pushed(feed(one, seen(one, held=everything), now=now)) == []
+
+
+def test_a_new_master_compares_with_what_the_old_one_has_seen() -> None:
+    old = begun(terms=30)
+    feed(old, replied(ok(0, 10)), now=10)
+    one = Ledger(old.spec, old.computation, 100.0, checkpoint=old.checkpoint(10))
+    out = [Task("j", 10, 20), Task("j", 20, 30)]
+    look = Surveyed([], out, 2, slack=True)
+    assert pushed(feed(one, look, now=100)) == []
+    assert pushed(feed(one, look, now=159)) == []  # ten seconds of two workers for one task, three times
+    assert pushed(feed(one, look, now=161)) == [(10, 20), (20, 30)]
 
 
 def test_no_backup_as_long_as_tasks_wait() -> None:
     one = begun(terms=30)
+    feed(one, replied(ok(0, 10)))
     for now in (10, 20, 30):
-        assert pushed(feed(one, seen(one, held=(0,)), now=now)) == []
+        assert pushed(feed(one, seen(one, held=(10,)), now=now)) == []
 
 
 def test_who_takes_it_anew_has_its_time_anew() -> None:
-    one = begun(terms=10)
+    one = begun(terms=20)
+    feed(one, replied(ok(10, 20)))
     feed(one, seen(one, held=(0,)), now=10)
     feed(one, seen(one), now=13)  # back in the queue
     feed(one, seen(one, held=(0,)), now=16)

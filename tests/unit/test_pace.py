@@ -98,20 +98,3 @@ def test_the_window_follows_the_rate() -> None:
     for step in range(100):
         pace.observe(1000, 1000, 10**6, 1, 0.1 * step)  # ten thousand a second
     assert 1000 < pace.window() < 5000
-
-
-def test_patience_is_five_seconds_or_three_times_the_usual() -> None:
-    assert Pace(None, None).patience() == 5.0
-    quick, slow = Pace(None, None), Pace(None, None)
-    for step in range(100):
-        quick.observe(1, 1, 10**6, 1, float(step))
-        slow.observe(1, 1, 10 * 10**9, 1, float(step))
-    assert quick.patience() == 5.0
-    assert slow.patience() == pytest.approx(30.0)
-
-
-def test_a_few_that_take_long_do_not_make_the_rest_wait() -> None:
-    pace = Pace(None, None)
-    for step in range(100):
-        pace.observe(1, 1, (100 if step % 25 == 0 else 2) * 10**9, 1, float(step))
-    assert pace.patience() == pytest.approx(6.0)

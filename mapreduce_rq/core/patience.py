@@ -1,0 +1,34 @@
+"""How long is too long: told by what finished work of a like size took, never by a guess.
+
+Work of which nothing comparable has finished may take any time: it is not hung for all anybody knows, and a second
+copy of it would be work done twice with nothing wrong.
+"""
+
+from __future__ import annotations
+
+LEAST_SECONDS = 5.0
+"""Nothing is called late before."""
+TIMES = 3
+"""So many times what 95 of 100 take is late."""
+REMEMBERED = 100
+
+
+class Patience:
+    """What the last hundred pieces of work took, each with its size (terms, or bytes)."""
+
+    def __init__(self) -> None:
+        self._took: list[tuple[float, float]] = []
+
+    def learn(self, seconds: float, size: float) -> None:
+        """A piece of work of this size took so long."""
+        self._took.append((seconds, size))
+        if len(self._took) > 2 * REMEMBERED:
+            del self._took[:-REMEMBERED]
+
+    def seconds(self, size: float) -> float:
+        """After so long, work of this size is late; infinite as long as there is nothing to compare it with.
+
+        Smaller work than that speaks for it in proportion, larger work as it is.
+        """
+        row = sorted(took * max(1.0, size / other) for took, other in self._took[-REMEMBERED:])
+        return max(LEAST_SECONDS, TIMES * row[int(0.95 * (len(row) - 1))]) if row else float("inf")
