@@ -7,7 +7,10 @@ import logging
 import os
 import sys
 import time
+import traceback
+from collections import defaultdict
 from collections.abc import Callable, Iterable
+from statistics import median
 
 from tests.chaos import network_scenarios, process_scenarios, server_scenarios
 from tests.chaos.arena import KEY
@@ -28,28 +31,34 @@ def say(text: str) -> None:
     print(text, flush=True)  # noqa: T201  this is a program
 
 
+def place_of(error: Exception) -> str:
+    """The lines of the tests that led to it: an assertion here says nothing itself."""
+    frames = traceback.extract_tb(error.__traceback__)[1:]
+    return " > ".join(f"{os.path.basename(frame.filename)}:{frame.lineno}" for frame in frames)
+
+
 def play_scenarios(chosen: Iterable[Scenario], times: int) -> int:
-    """A line for each scenario: how often it was exact, how long it took, the worst of each figure."""
+    """A line for each scenario: how often it was exact, how long it took, the median and the worst of each figure."""
     failures = 0
     for scenario in chosen:
         if scenario.root and os.geteuid() != 0:
             say(f"{scenario.name:18} not played: it wants to be root")
             continue
         exact, seconds = 0, 0.0
-        worst: dict[str, float] = {}
+        measured: defaultdict[str, list[float]] = defaultdict(list)
         for _ in range(times):
             began = time.monotonic()
             try:
                 figures = scenario.play()
             except Exception as error:
-                say(f"{scenario.name:18} FAILED: {type(error).__name__}: {error}")
+                say(f"{scenario.name:18} FAILED: {type(error).__name__}: {error} ({place_of(error)})")
             else:
                 exact += 1
                 for name, value in figures.items():
-                    worst[name] = max(value, worst.get(name, 0.0))
+                    measured[name].append(value)
             seconds += time.monotonic() - began
         failures += times - exact
-        told = "; ".join(f"{name} {value:.2f}" for name, value in worst.items())
+        told = "; ".join(f"{name} {median(values):.2f} (worst {max(values):.2f})" for name, values in measured.items())
         say(f"{scenario.name:18} {exact}/{times} exact, {seconds / times:5.1f} s each; {told}")
     return failures
 
