@@ -95,7 +95,7 @@ def run_master(settings: dict[str, Any], role: str) -> int:
                 spec, computation, _ = client.plan_function(
                     settings["function"],
                     range(settings["terms"]),
-                    reduce=settings.get("reduce", "int_sum"),
+                    reduce=settings["reduce"],
                     limits=Limits(**settings.get("limits", {})),
                 )
                 master = client.master(spec, computation, Herald())

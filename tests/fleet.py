@@ -151,9 +151,10 @@ class Leader(Actor):
         *,
         environment: Mapping[str, str] | None = None,
         keys: tuple[str, ...] = (KEY,),
+        reduce: str = "int_sum",
         **limits: Any,
     ) -> None:
-        settings = {"function": f"tests.terms:{function}", "terms": terms, "limits": limits}
+        settings = {"function": f"tests.terms:{function}", "terms": terms, "reduce": reduce, "limits": limits}
         super().__init__("lead", {"url": url, "queue": queue, "keys": keys} | settings, environment)
 
     @property

@@ -74,14 +74,14 @@ class Scene:
             found = client.execute_command("HGETALL", self.keys.workers)
         return {wid.decode(): beat for wid, beat in found.items()}
 
+    def vouched(self) -> int:
+        """How many workers are registered by their supervisors."""
+        beats = [beat for beat in self.beats().values() if not beat.startswith(b"X:")]
+        return sum(bool(self.codecs.beat.open(beat).count) for beat in beats)
+
     def wait_beats(self, count: int) -> None:
-        """Wait until so many workers are registered by their supervisors."""
-
-        def vouched() -> bool:
-            beats = [beat for beat in self.beats().values() if not beat.startswith(b"X:")]
-            return sum(bool(self.codecs.beat.open(beat).count) for beat in beats) >= count
-
-        until(vouched, 10, f"{count} workers vouched for")
+        """Wait until so many are."""
+        until(lambda: self.vouched() >= count, 10, f"{count} workers vouched for")
 
     def names(self) -> list[str]:
         """All keys of the queue, without the prefix."""

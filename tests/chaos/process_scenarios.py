@@ -8,7 +8,7 @@ import random
 import signal
 import time
 
-from tests.chaos.ground import TERMS, Ground
+from tests.chaos.ground import TERMS, WORKERS, Ground
 from tests.chaos.scenarios import scenario
 from tests.fleet import kill9
 from tests.servers import wait_gone
@@ -56,6 +56,23 @@ def worker_stop() -> dict[str, float]:
         _signal(victim, signal.SIGSTOP)
         time.sleep(20)
         _signal(victim, signal.SIGCONT)
+        ground.end()
+        return ground.figures
+
+
+@scenario("supervisor-stop")
+def supervisor_stop() -> dict[str, float]:
+    """A supervisor is stopped while its workers work on: they are given up and come back by themselves."""
+    with Ground() as ground:
+        ground.begin(10 * TERMS)
+        ground.scene.wait_beats(2 * WORKERS)
+        ground.fleets[0].stop()
+        stopped = time.monotonic()
+        until(lambda: ground.scene.vouched() <= WORKERS, 30, "its workers given up")
+        ground.figure("given up after", time.monotonic() - stopped, 24.0)  # at two looks of the master's
+        ground.wait_progress(100)
+        ground.fleets[0].go_on()
+        ground.scene.wait_beats(2 * WORKERS)
         ground.end()
         return ground.figures
 

@@ -270,6 +270,41 @@ def demotion() -> dict[str, float]:
             return ground.figures
 
 
+@scenario("ordered")
+def ordered() -> dict[str, float]:
+    """A list in the order of its terms, while workers, the master and the server are killed."""
+    with Ground() as ground:
+        leader = ground.begin(3 * TERMS, reduce="list")
+        follower = ground.follower()
+        for _ in range(3):
+            ground.wait_progress(100)
+            os.kill(random.choice(ground.workers()), signal.SIGKILL)
+            ground.wait_progress(50)
+            ground.server.restart()
+        leader.kill9()
+        ground.end(follower)
+        return ground.figures
+
+
+@scenario("three-jobs")
+def three_jobs() -> dict[str, float]:
+    """Three jobs at a time on one queue; one is cancelled, everything is cut and restarted, the other two are exact."""
+    with Ground() as ground:
+        first = ground.begin(2 * TERMS)
+        second, third = ground.another(), ground.another(function="noted")
+        until(lambda: ground.scene.state(second.job) is not None, 20, "the second job there")
+        for number in range(4):
+            ground.wait_progress(100)
+            with ground.server.client() as client:
+                client.client_kill_filter(_type="normal", skipme=True)
+            ground.server.restart()
+            if number == 1:
+                assert ground.scene.cancel(second.job, now=True) == "cancelled"
+        assert second.record()["state"] == "cancelled-now"
+        ground.end(first, third)
+        return ground.figures
+
+
 @scenario("everything")
 def everything() -> dict[str, float]:
     """Half a minute of kills, stops, cuts, restarts and losses, one after another at random."""
