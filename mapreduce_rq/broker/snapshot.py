@@ -183,16 +183,16 @@ class _Reader:
                 created=opened.created,
                 token=token.decode(errors="replace"),
                 master=(master or b"").decode(errors="replace"),
-                report=self._report(progress),
+                report=self._report(progress, opened.total),
                 record=self.codecs.record.open(record) if record else None,
             )
         except BadMessage as error:
             self._drop(error)
             return None
 
-    def _report(self, progress: bytes | None) -> Report:
+    def _report(self, progress: bytes | None, total: int | None) -> Report:
         if progress is None:
-            return Report()
+            return Report(total=total)  # in its first second
         try:
             return msgspec.convert(self.codecs.record.open(progress), Report)
         except msgspec.ValidationError as error:

@@ -7,6 +7,7 @@ Other distributions add theirs under the entry point group ``mapreduce_rq.comput
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -38,6 +39,7 @@ UNLISTED = {"function": "mapreduce_rq.computations.function:FunctionComputation"
 ENTRY_POINTS = "mapreduce_rq.computations"
 
 
+@cache
 def load(name: str) -> type[Computation[Any]]:
     """The computation class of this name. Raises UnknownComputation with the nearest name."""
     if name in CATALOGUE or name in UNLISTED:

@@ -21,7 +21,7 @@ import msgspec
 
 from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs, JobState, Lost
 from mapreduce_rq.broker.wire import Argument
-from mapreduce_rq.core.computation import Computation, More, Outcome
+from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.messages import Failure, Spec, Task
 from mapreduce_rq.core.record import SCHEMA, record_of, shown_params
@@ -136,23 +136,22 @@ class Master:
             first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
             pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
         try:
-            self._create(pushed)
+            self._create(pushed, sealed)
         except LeaseLost as lost:
             if not self._lease.owns(lost.found.token):
                 raise Superseded(f"{self._job} is there already, led by another master") from None
             self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
 
-    def _create(self, tasks: list[Task]) -> None:
+    def _create(self, tasks: list[Task], sealed: bytes) -> None:
         self._lease.commit(
             expect="",
             what="create",
             number=int(self.spec.created),
             fields=[
                 ("state", "running"),
-                ("spec", self.jobs.codecs.spec.seal(self.spec)),
+                ("spec", sealed),
                 ("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))),
                 ("master", self._lease.holder),
-                ("progress", self._progress()),
             ],
             tasks=self.jobs.codecs.task.seal_all(tasks),
         )
@@ -345,7 +344,7 @@ class Master:
             row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(started))))
             what = _behind(self._cursor)
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
-            row.append(("progress", self._progress()))
+            row.append(("progress", self.jobs.codecs.record.seal(self.report())))
         answer = self._lease.commit(what=what, fields=row, tasks=self.jobs.codecs.task.seal_all(tasks))
         self._last_commit = self._now
         if answer.reopened:
@@ -361,7 +360,7 @@ class Master:
             # Wiped, with us alive: what we hold is exact. Submit again; what is out goes out anew after a look.
             self.observer.noticed(f"{self._job} is gone from Redis: submitting it again with what is counted")
             self._cursor = FIRST_REPLY
-            self._create([])
+            self._create([], self.jobs.codecs.spec.seal(self.spec))
         elif found.state != "running":
             return self._ended()
         elif self._lease.owns(found.token):
@@ -382,12 +381,15 @@ class Master:
 
     def report(self) -> Report:
         """What people see of a running job; also stored with it, so that nobody needs to ask its master."""
-        ledger = self.ledger
         peek = None
         try:
-            peek = ledger.progress()
+            peek = self.ledger.progress()
         except Exception as error:  # a running value is a courtesy: the job goes on without it
             self.observer.noticed(f"no running value: {error}")
+        return self._reported(peek)
+
+    def _reported(self, peek: Progress | None) -> Report:
+        ledger = self.ledger
         return {
             "counted": ledger.counted,
             "total": ledger.total,
@@ -404,9 +406,6 @@ class Master:
             "error": peek.error if peek else None,
             "bound_kind": peek.bound_kind if peek else None,
         }
-
-    def _progress(self) -> bytes:
-        return self.jobs.codecs.record.seal(self.report())
 
     # -- the ways out ----------------------------------------------------------------------------------------------
 
@@ -448,7 +447,8 @@ class Master:
         return Ended("failed", record, None)
 
     def _end(self, state: str, fields: list[tuple[str, Argument]]) -> None:
-        row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", self._progress()), *fields]
+        progress = self.jobs.codecs.record.seal(self._reported(None))  # the value stands in the record
+        row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
         self._lease.commit(what="over", number=self.spec.limits.keep, fields=row)
         if self.ledger.out or self._sweeper.sweeps:
             self.jobs.withdraw(self._job)
