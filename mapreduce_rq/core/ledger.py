@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
+from mapreduce_rq.core.merges import Merges
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
@@ -38,7 +39,6 @@ from mapreduce_rq.core.messages import (
     decode_failure,
 )
 from mapreduce_rq.core.pace import Pace
-from mapreduce_rq.core.patience import LEAST_SECONDS, Patience
 from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import BadMessage
@@ -123,10 +123,7 @@ class Ledger:
         self.pace = Pace(spec.limits.chunk, computation.seconds_per_term)
         self.pace.workers = max(1, workers)
         self._source = source
-        self.merges: dict[int, Task] = {}  # merges of heavy neighbours that workers were asked for, by lo
         self._again: list[Task] = []  # to be pushed before anything new is cut
-        self._middles: dict[int, int] = {}  # where the two of a merge meet
-        self._new_merges: list[Task] = []
         self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
         self._held_since: dict[int, float] = {}
         self._backed: set[int] = set()
@@ -149,6 +146,7 @@ class Ledger:
             self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)
             self._elapsed_before = checkpoint.elapsed
+        self.merges = Merges(spec.job, self.tally)
         if checkpoint is None and self._tolerant:
             self.goal = computation.first_stage if self.total is None else min(self.total, computation.first_stage)
 
@@ -276,7 +274,10 @@ class Ledger:
         terms = nanoseconds = largest = 0
         for answer in event.answers:
             if answer.op == MERGE:
-                self._merged(answer)
+                if self.merges.answered(answer):
+                    self._delegate()
+                else:
+                    self.ignored += 1
             elif answer.status == OK:
                 size = answer.hi - answer.lo
                 if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
@@ -337,34 +338,10 @@ class Ledger:
         return [task_of(self.spec.job, gap, task.attempt, self._part(task, gap)) for gap in gaps]
 
     def _delegate(self) -> None:
-        """Have workers merge what is heavy, as long as there is other work; the last merges are quicker done here."""
-        while self.tally.wishes:
-            lo, middle, hi = self.tally.wishes.pop()
-            if self.pace.workers > 1 and (self.out or self.merges or self.counted != self.goal):
-                task = Task(self.spec.job, lo, hi, 0, MERGE, self.tally.pair(lo, middle))
-                self.merges[lo] = task
-                self._middles[lo] = middle
-                self._new_merges.append(task)
-            else:
-                self.tally.join(lo, middle, hi, None)
-
-    def _merged(self, answer: Answer) -> None:
-        task = self.merges.get(answer.lo)
-        if task is None or task.hi != answer.hi:
-            self.ignored += 1
-            return
-        self._join(task, answer.body if answer.status == OK else None)
-        self._delegate()
-
-    def _join(self, task: Task, merged: bytes | None) -> None:
-        """End a merge task: with its answer, or, whatever happened to it, by merging here."""
-        del self.merges[task.lo]
-        middle = self._middles.pop(task.lo)
-        try:
-            self.tally.join(task.lo, middle, task.hi, merged)
-        except ValueError:
-            self.tally.malformed += 1
-            self.tally.join(task.lo, middle, task.hi, None)
+        """Have workers merge what is heavy, as long as there is other work."""
+        if self.tally.wishes:
+            more = bool(self.out) or self.counted != self.goal
+            self.merges.delegate(others=self.pace.workers > 1, more=more)
 
     def _bad(self, wid: str, answer: Answer) -> None:
         task = self.out.get(answer.lo)
@@ -425,14 +402,12 @@ class Ledger:
         for replied in event.answered:
             self._replied(replied, now)
         self.pace.workers = max(1, event.workers)
-        merging = {task.lo for task in [*event.waiting, *event.held] if task.op == MERGE}
+        self.merges.look_after(event.waiting, event.held, now, idle=self.counted == self.goal)
+        self._delegate()
         event = event._replace(
             waiting=[task for task in event.waiting if task.op == MAP],
             held=[task for task in event.held if task.op == MAP],
         )
-        for task in [task for task in self.merges.values() if task.lo not in merging and task not in self._new_merges]:
-            self._join(task, None)
-        self._delegate()
         if self._look_around:
             self._adopt(event)
         seen = {task.lo for task in event.waiting}
@@ -449,14 +424,10 @@ class Ledger:
             self.pace.patience.learn(each, self.counted / self.tasks)
         if event.slack and event.workers > 1:  # a lone worker would only do it twice itself
             for lo, since in self._held_since.items():
-                if lo not in self._backed and self._late(self.pace.patience, now - since, self.out[lo].hi - lo):
+                if lo not in self._backed and self.pace.patience.is_over(now - since, self.out[lo].hi - lo):
                     self._backed.add(lo)
                     self._again.append(self.out[lo])
         self._look_around = self._restored = False
-
-    @staticmethod
-    def _late(patience: Patience, seconds: float, size: int) -> bool:
-        return seconds > LEAST_SECONDS and seconds > patience.seconds(size)
 
     def _adopt(self, event: Surveyed) -> None:
         """After a restore: take over what an earlier master left in queue and hands, cut the other gaps anew."""
@@ -480,7 +451,7 @@ class Ledger:
         tasks, self._again = [rest for task in self._again for rest in self._uncounted(task)], []
         for task in tasks:
             self.out[task.lo] = task
-        tasks, self._new_merges = self._new_merges + tasks, []
+        tasks, self.merges.fresh = self.merges.fresh + tasks, []
         window = self.pace.window()
         free = window - len(self.out)
         if self._restored:

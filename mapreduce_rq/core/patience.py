@@ -14,9 +14,13 @@ REMEMBERED = 100
 
 
 class Patience:
-    """What the last hundred pieces of work took, each with its size (terms, or bytes)."""
+    """What the last hundred pieces of work took, each with its size (terms, or bytes).
 
-    def __init__(self) -> None:
+    ``unmeasured``: patience in seconds as long as nothing has finished.
+    """
+
+    def __init__(self, unmeasured: float = float("inf")) -> None:
+        self._unmeasured = unmeasured
         self._took: list[tuple[float, float]] = []
 
     def learn(self, seconds: float, size: float) -> None:
@@ -25,10 +29,13 @@ class Patience:
         if len(self._took) > 2 * REMEMBERED:
             del self._took[:-REMEMBERED]
 
-    def seconds(self, size: float) -> float:
-        """After so long, work of this size is late; infinite as long as there is nothing to compare it with.
+    def is_over(self, seconds: float, size: float) -> bool:
+        """Whether work of this size that has taken so long is late.
 
-        Smaller work than that speaks for it in proportion, larger work as it is.
+        Smaller work than it speaks for it in proportion, larger work as it is.
         """
+        return seconds > LEAST_SECONDS and seconds > self._allowed(size)
+
+    def _allowed(self, size: float) -> float:
         row = sorted(took * max(1.0, size / other) for took, other in self._took[-REMEMBERED:])
-        return max(LEAST_SECONDS, TIMES * row[int(0.95 * (len(row) - 1))]) if row else float("inf")
+        return TIMES * row[int(0.95 * (len(row) - 1))] if row else self._unmeasured

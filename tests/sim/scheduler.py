@@ -42,6 +42,11 @@ class Actor:
         if self.on_end is not None and not killed:
             self.on_end(self)
 
+    @property
+    def runs(self) -> bool:
+        """Whether it is this actor that asks."""
+        return getcurrent() is self._greenlet
+
     # -- from the inside -------------------------------------------------------------------------------------------
 
     def ticket(self) -> int:

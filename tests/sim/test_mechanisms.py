@@ -32,9 +32,11 @@ from mapreduce_rq.runtime.sweep import Sweeper
 from mapreduce_rq.runtime.worker import Stop, Worker
 from tests.sim import commands
 from tests.sim.actors import ClientProcess
+from tests.sim.computation import Partial, RowOfTerms
 from tests.sim.faults import start_cancel
 from tests.sim.network import Weather
 from tests.sim.plan import JobPlan, Plan
+from tests.sim.scheduler import Actor
 from tests.sim.store import Database, Stream
 from tests.sim.world import Execution, Verdict, World, checked
 
@@ -177,6 +179,24 @@ def a_straggler_has_a_backup_from_a_new_master_too() -> None:
     stage.run()
     assert len(stage.computed(7)) == 2
     assert stage.ended <= 5 + 12 + 3 * 5
+
+
+def a_merge_that_hangs_is_done_by_the_master() -> None:
+    stage = Stage(JobPlan(32, 0.1, chunk=8, ordered=True), hosts=[2])
+    merge = RowOfTerms.merge
+    hung: list[Actor] = []
+
+    def hang_once(self: RowOfTerms, left: Partial, right: Partial) -> Partial:
+        actor = stage.world.scheduler.actor()
+        if actor.runs and "." in actor.name and not hung:  # a worker's, not one that checks it
+            hung.append(actor)
+            actor.sleep(NEVER)
+        return merge(self, left, right)
+
+    with patch.object(RowOfTerms, "merge", hang_once):
+        stage.run()
+    assert hung
+    assert stage.ended <= 80
 
 
 def a_full_redis_is_no_proof_of_death() -> None:
@@ -517,8 +537,12 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
     (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
-    (a_straggler_has_a_backup, lambda: patch.object(Patience, "seconds", return_value=NEVER)),
-    (long_tasks_of_which_none_has_finished_run_once, lambda: patch.object(Patience, "seconds", return_value=5.0)),
+    (a_straggler_has_a_backup, lambda: patch.object(Patience, "is_over", return_value=False)),
+    (a_merge_that_hangs_is_done_by_the_master, lambda: patch.object(Patience, "is_over", return_value=False)),
+    (
+        long_tasks_of_which_none_has_finished_run_once,
+        lambda: patch.object(Patience, "is_over", lambda _, seconds, __: seconds > 5),
+    ),
     (a_straggler_has_a_backup_from_a_new_master_too, _start_without_experience),
     (a_full_redis_is_no_proof_of_death, _look_without_writing),
     (a_deadly_term_is_named_after_three_deaths, lambda: _blame("nobody")),

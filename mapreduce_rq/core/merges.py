@@ -1,0 +1,78 @@
+"""Merges of heavy neighbours: asked of workers as long as there is other work, done here where that is quicker.
+
+A merge that a worker was asked for ends in one of two ways: by its answer, or, whatever happened to it, by merging
+here. Until then the tally keeps both partials, so nothing depends on the answer but time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from mapreduce_rq.core.messages import MERGE, OK, Answer, Task
+from mapreduce_rq.core.patience import Patience
+from mapreduce_rq.core.tally import Tally
+
+UNMEASURED_SECONDS = 60.0
+"""Patience with a merge as long as none has come back: nothing is known then, and the master has nothing else to do."""
+
+
+class Merges:
+    """The merges of one job's tally that are out."""
+
+    def __init__(self, job: str, tally: Tally) -> None:
+        self.fresh: list[Task] = []  # to be pushed
+        self._job = job
+        self._tally = tally
+        self._out: dict[int, tuple[Task, int]] = {}  # by lo: the task, and where its two meet
+        self._held_since: dict[int, float] = {}
+        self._patience = Patience(UNMEASURED_SECONDS)
+
+    def __len__(self) -> int:
+        return len(self._out)
+
+    def delegate(self, *, others: bool, more: bool) -> None:
+        """Do what the tally wishes. ``others``: there are several workers; ``more``: and terms to wait for.
+
+        The last merges are quicker done here.
+        """
+        wishes = self._tally.wishes
+        while wishes:
+            lo, middle, hi = wishes.pop()
+            if others and (more or self._out):
+                task = Task(self._job, lo, hi, 0, MERGE, self._tally.pair(lo, middle))
+                self._out[lo] = task, middle
+                self.fresh.append(task)
+            else:
+                self._tally.join(lo, middle, hi, None)
+
+    def answered(self, answer: Answer) -> bool:
+        """Take in an answer; whether it was one to a merge that is out."""
+        task, _ = self._out.get(answer.lo, (None, 0))
+        if task is None or task.hi != answer.hi:
+            return False
+        if answer.status == OK:
+            self._patience.learn(answer.ns / 1e9, len(task.body))
+        self._end(task, answer.body if answer.status == OK else None)
+        return True
+
+    def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float, *, idle: bool) -> None:
+        """Merge here what nobody has any more, and, with nothing else to do (``idle``), what is late in a hand.
+
+        Before that nobody waits for a merge, and a master that merges does not listen.
+        """
+        in_hands = {task.lo for task in held if task.op == MERGE}
+        there = in_hands.union(task.lo for task in waiting if task.op == MERGE)
+        there.update(task.lo for task in self.fresh)
+        self._held_since = {lo: self._held_since.get(lo, now) for lo in in_hands if lo in self._out}
+        for lo, (task, _) in list(self._out.items()):
+            since = self._held_since.get(lo, now)
+            if lo not in there or (idle and self._patience.is_over(now - since, len(task.body))):
+                self._end(task, None)
+
+    def _end(self, task: Task, merged: bytes | None) -> None:
+        _, middle = self._out.pop(task.lo)
+        try:
+            self._tally.join(task.lo, middle, task.hi, merged)
+        except ValueError:
+            self._tally.malformed += 1
+            self._tally.join(task.lo, middle, task.hi, None)

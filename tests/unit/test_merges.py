@@ -1,0 +1,93 @@
+"""Merges of heavy neighbours: who does them, and when the master no longer waits for an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from mapreduce_rq.core.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.merges import UNMEASURED_SECONDS
+from mapreduce_rq.core.messages import ERROR, MAP, MERGE, OK, Answer, Failure, Limits, Spec, Task, encode_failure
+from mapreduce_rq.runtime.worker import compute_body
+from tests.sim.computation import SimComputation, TestParams, fold
+
+COMPUTATION = SimComputation(TestParams(terms=32, ordered=True))  # eight terms of it are heavy
+
+
+def mapped(lo: int, hi: int) -> Answer:
+    return Answer(lo, hi, 0, MAP, OK, COMPUTATION.map_encoded(lo, hi), 10**6)
+
+
+def merged(task: Task, seconds: float = 0.001) -> Answer:
+    return Answer(task.lo, task.hi, 0, MERGE, OK, compute_body(COMPUTATION, task), int(seconds * 1e9))
+
+
+def asked(workers: int = 2) -> tuple[Ledger, Task]:
+    """A ledger that has asked for the merge of its first two quarters."""
+    spec = Spec(job="j", computation="sim", params={}, total=32, limits=Limits(chunk=8), created=0, version="0")
+    one = Ledger(spec, COMPUTATION, 0.0, workers=workers)
+    one.receive(Resumed(), 0.0)
+    (push,) = one.receive(Replied("w", [mapped(0, 8), mapped(8, 16)]), 0.0)
+    assert isinstance(push, Push)
+    (task,) = push.tasks
+    assert (task.op, task.lo, task.hi) == (MERGE, 0, 16)
+    return one, task
+
+
+def finish(one: Ledger) -> None:
+    """Answer all the terms."""
+    (push,) = one.receive(Replied("w", [mapped(16, 24), mapped(24, 32)]), 0.0)
+    assert isinstance(push, Push)
+    (task,) = push.tasks
+    assert one.receive(Replied("w", [merged(task)]), 0.0) == []
+
+
+def test_a_merge_is_waited_for_as_long_as_it_takes_when_there_is_other_work() -> None:
+    one, task = asked()
+    for now in range(1000):
+        one.receive(Surveyed(list(one.out.values()), [task], 2, slack=False), float(now))
+    assert len(one.merges) == 1
+
+
+def test_a_merge_that_takes_longer_than_its_like_is_done_here() -> None:
+    one, task = asked()
+    finish(one)  # with another merge that took a millisecond
+    look = Surveyed([], [task], 2, slack=True)
+    assert one.receive(look, 10.0) == []
+    assert one.receive(look, 14.9) == []
+    assert one.receive(look, 15.1) == [Settled()]
+    assert one.tally.prefix() == (32, fold(range(32), ordered=True))
+
+
+def test_without_its_like_it_has_a_minute() -> None:
+    one, task = asked()
+    one.receive(Replied("w", [mapped(16, 32)]), 0.0)
+    look = Surveyed([], [task], 2, slack=True)
+    assert one.receive(look, 10.0) == []
+    assert one.receive(look, 9.9 + UNMEASURED_SECONDS) == []
+    assert one.receive(look, 10.1 + UNMEASURED_SECONDS) == [Settled()]
+
+
+def test_the_late_answer_to_a_merge_done_here_is_ignored() -> None:
+    one, task = asked()
+    one.receive(Surveyed(list(one.out.values()), [], 2, slack=False), 1.0)  # in the queue or in a hand it is not
+    assert len(one.merges) == 0
+    before = one.tally.parts()
+    one.receive(Replied("w", [merged(task)]), 2.0)
+    assert (one.ignored, one.tally.parts()) == (1, before)
+
+
+@pytest.mark.parametrize("status", [OK, ERROR])
+def test_a_merge_that_fails_is_done_here(status: int) -> None:
+    one, task = asked()
+    body = b"garbled" if status == OK else encode_failure(Failure(None, "MemoryError", "", "", "w"))
+    one.receive(Replied("w", [Answer(task.lo, task.hi, 0, MERGE, status, body, 0)]), 1.0)
+    assert len(one.merges) == 0
+    assert one.tally.prefix() == (16, fold(range(16), ordered=True))
+
+
+def test_a_lone_worker_is_asked_for_none() -> None:
+    spec = Spec(job="j", computation="sim", params={}, total=32, limits=Limits(chunk=8), created=0, version="0")
+    one = Ledger(spec, COMPUTATION, 0.0, workers=1)
+    one.receive(Resumed(), 0.0)
+    assert one.receive(Replied("w", [mapped(0, 8), mapped(8, 16)]), 0.0) == []
+    assert [part[:2] for part in one.tally.parts()] == [(0, 16)]
