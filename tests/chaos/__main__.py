@@ -83,6 +83,14 @@ def play_many(what: str, plays: Iterable[tuple[str, Callable[[RealServer], objec
     return failures
 
 
+def share(text: str) -> slice:
+    """What ``I/N`` takes of a list: every N-th, from the I-th on."""
+    number, _, count = text.partition("/")
+    if not 1 <= int(number) <= int(count):
+        raise ValueError(text)
+    return slice(int(number) - 1, None, int(count))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/chaos", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios to play (all of them if none is named)")
@@ -93,6 +101,7 @@ def main() -> int:
     parser.add_argument("--failpoints", action="store_true", help="instead: every failpoint alone")
     parser.add_argument("--pairs", type=int, metavar="N", help="instead: N pairs of failpoints")
     parser.add_argument("--seed", type=int, default=0, help="of the pairs")
+    parser.add_argument("--share", type=share, default="1/1", metavar="I/N", help="play only every N-th, from I on")
     parser.add_argument("--flavour", choices=FLAVOURS, default="valkey", help="server for points and pairs")
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
@@ -103,7 +112,7 @@ def main() -> int:
     if asked.cut_points:
         step = 1 if asked.cut_points == "all" else int(asked.cut_points)
         with RealServer(asked.flavour) as server:
-            points = list(all_cut_points(server))[::step]
+            points = list(all_cut_points(server))[::step][asked.share]
         plays = [(str(point), lambda server, point=point: play_cut_point(server, point)) for point in points]
         return bool(play_many("cut points", plays, asked.flavour))
     if asked.failpoints or asked.pairs:
@@ -111,7 +120,7 @@ def main() -> int:
         what = "pairs of failpoints" if asked.pairs else "failpoints"
         named = [
             (" and ".join(map(str, group)), lambda server, group=group: play_failpoints(server, *group))
-            for group in groups
+            for group in groups[asked.share]
         ]
         return bool(play_many(what, named, asked.flavour))
     unknown = [name for name in asked.names if name not in SCENARIOS]
