@@ -340,12 +340,15 @@ class Master:
         started = self.clock.now()
         what = ""
         row = list(fields)
+        listed_since = 0
         if checkpoint:
             row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(started))))
             what = _behind(self._cursor)
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("progress", self.jobs.codecs.record.seal(self.report())))
-        answer = self._lease.commit(what=what, fields=row, tasks=self.jobs.codecs.task.seal_all(tasks))
+            listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
+        sealed = self.jobs.codecs.task.seal_all(tasks)
+        answer = self._lease.commit(what=what, number=listed_since, fields=row, tasks=sealed)
         self._last_commit = self._now
         if answer.reopened:
             self._cursor = FIRST_REPLY

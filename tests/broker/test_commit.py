@@ -128,6 +128,21 @@ def test_token_and_leases_say_what_stands_there(jobs: Jobs, keys: Keys, raw: red
     assert jobs.leases() == {"job": ("1:a:2", "master:a")}
 
 
+@pytest.mark.parametrize("what", ["", "9999999999999-0"])
+def test_a_running_job_whose_listing_was_lost_is_listed_again(
+    jobs: Jobs, keys: Keys, raw: redis.Redis, what: str
+) -> None:
+    create(jobs)
+    raw.delete(keys.jobs)
+    jobs.commit("job", "1:a:1", "1:a:2", what=what)
+    assert jobs.leases() == {}
+    jobs.commit("job", "1:a:2", "1:a:3", what=what, number=1000)
+    assert raw.zscore(keys.jobs, "job") == 1000
+    raw.delete(keys.jobs)
+    jobs.commit("job", "1:a:3", "1:a:4", what="over", number=9)
+    assert not raw.exists(keys.jobs)
+
+
 def test_a_stream_that_was_lost_is_opened_again(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
     create(jobs)
     raw.delete(keys.replies("job"))

@@ -191,6 +191,7 @@ class Comparison(RuleBasedStateMachine):
         token=st.sampled_from([b"a", b"b"]),
         what=st.sampled_from(["", "", "create", "over", "trim"]),
         position=st.integers(-1, 3),
+        number=st.sampled_from([0, 1000]),
         fields=st.lists(st.tuples(st.sampled_from(["state", "ck"]), word), max_size=2),
         tasks=st.lists(word, max_size=5),
         keys=st.tuples(a_hash, a_key(STREAMS), a_list, a_set),
@@ -202,16 +203,18 @@ class Comparison(RuleBasedStateMachine):
         token: bytes,
         what: str,
         position: int,
+        number: int,
         fields: list[tuple[str, bytes]],
         tasks: list[bytes],
         keys: tuple[str, str, str, str],
     ) -> None:
         ids = self.ids(keys[1], position)
+        seconds = number if what != "over" else 1000
 
         def run(wire: Any) -> Any:
             trimmed = ids[wire is self.model] if what == "trim" else what
             flat = [item for pair in fields for item in pair]
-            return wire.script(COMMIT, keys, [expect, token, trimmed, 1000, "job", len(fields), *flat, *tasks])
+            return wire.script(COMMIT, keys, [expect, token, trimmed, seconds, "job", len(fields), *flat, *tasks])
 
         self.both(run)
 

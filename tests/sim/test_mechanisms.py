@@ -366,6 +366,15 @@ def a_lost_stream_comes_back() -> None:
     assert stage.ended <= 30
 
 
+def a_lost_listing_comes_back() -> None:
+    stage = Stage(JobPlan(1, 20.0, chunk=1), hosts=[1])
+    listed: list[bool] = []
+    stage.fault(5.5, "lose_jobs")
+    stage.at(7.5, lambda: listed.append(stage.world.keys.jobs.encode() in stage.world.server.model.now.keys))
+    stage.run()
+    assert listed == [True]
+
+
 # -- bounds --------------------------------------------------------------------------------------------------------
 
 
@@ -506,6 +515,11 @@ def _not_reopening(script: Any, db: Database, keys: Any, argv: Any) -> Any:
     return answer
 
 
+def _list_once(script: Any, db: Database, keys: Any, argv: Any) -> Any:
+    over = argv[2] in (b"create", b"over")
+    return script(db, keys, argv if over else [*argv[:3], b"0", *argv[4:]])
+
+
 def _give_up_flushed_jobs() -> AbstractContextManager[Any]:
     resolve = Master._resolve
 
@@ -565,6 +579,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_paused_master_comes_back_as_a_standby, lambda: patch.object(Lease, "owns", return_value=True)),
     (a_flushed_job_is_submitted_again, _give_up_flushed_jobs),
     (a_lost_stream_comes_back, lambda: _script("commit", _not_reopening)),
+    (a_lost_listing_comes_back, lambda: _script("commit", _list_once)),
     (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(master, "_behind", return_value="")),
     (the_queue_holds_a_window_at_most, lambda: patch.object(Pace, "window", return_value=10**6)),
     (late_answers_to_a_job_that_is_over_are_dropped, lambda: _script("settle", _making_streams)),

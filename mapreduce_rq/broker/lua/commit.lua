@@ -8,7 +8,7 @@
 -- ARGV  1 expect      token that must be there; '' = the job must not exist
 --       2 token       its successor
 --       3 what        '' = go on | 'create' | 'over' | a stream id: replies below it are in the checkpoint
---       4 number      with create: unix seconds; with over: seconds to keep the record
+--       4 number      with over: seconds to keep the record; else unix seconds to list the job under, 0 = listed already
 --       5 job         its id
 --       6 n           number of fields
 --       7 ...         n pairs field value, then the sealed tasks to push
@@ -20,10 +20,11 @@ end
 local what = ARGV[3]
 if what == 'over' then
   redis.call('DEL', KEYS[2])
-elseif what == 'create' then
-  redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
-elseif what ~= '' then
+elseif what ~= '' and what ~= 'create' then
   redis.call('XTRIM', KEYS[2], 'MINID', '=', what)
+end
+if what == 'create' or (what ~= 'over' and ARGV[4] ~= '0') then
+  redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
 end
 local opened = 0
 if what ~= 'over' and redis.call('EXISTS', KEYS[2]) == 0 then
