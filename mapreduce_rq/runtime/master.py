@@ -117,7 +117,7 @@ class Master:
         self._uncommitted = 0  # tasks counted since the last checkpoint
         self._answered: set[str] = set()  # workers heard of
         self._waiting = False  # for Redis or the clock: nothing is half changed
-        self._outcome: Outcome | None = None
+        self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
         self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
 
     # -- the ways in -----------------------------------------------------------------------------------------------
@@ -365,7 +365,7 @@ class Master:
             self._cursor = FIRST_REPLY
             self._create([], self.jobs.codecs.spec.seal(self.spec))
         elif found.state != "running":
-            return self._ended()
+            return self._ended(found.state)
         elif self._lease.owns(found.token):
             self._lease.token = found.token
             self._cursor = FIRST_REPLY
@@ -375,12 +375,18 @@ class Master:
         self._sweeper.hurry()
         return self._perform(self.ledger.receive(Resumed(), self._now))
 
-    def _ended(self) -> Ended:
-        state = self.jobs.load(self._job)
-        if state is None:
-            raise NoSuchJob(f"{self._job} has ended and its record has expired")
+    def _ended(self, state: str) -> Ended:
+        """How the job ended: as its record says, or, where that has gone meanwhile, as this master ended it."""
+        found = self.jobs.load(self._job)
+        if found is not None and found.state == "running":
+            raise LeaseLost(Lost(found.token, found.state))  # the past came back between the two looks
         self.jobs.forget_master(self._job)
-        return Ended(state.state, state.record or {}, self._outcome if state.state == "done" else None)
+        mine = self._made if self._made is not None and self._made.state == (found.state if found else state) else None
+        if found is not None:
+            return Ended(found.state, found.record or {}, mine.outcome if mine else None)
+        if mine is None:
+            raise NoSuchJob(f"{self._job} has ended and its record has expired")
+        return mine
 
     def report(self) -> Report:
         """What people see of a running job; also stored with it, so that nobody needs to ask its master."""
@@ -416,10 +422,10 @@ class Master:
         record = record_of(
             self.spec, self.ledger, outcome, ended=ended, workers=max(1, len(self._answered)), now=self.clock.now()
         )
-        self._outcome = outcome
+        self._made = Ended("done", record, outcome)
         checkpoint = self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))
         self._end("done", [("record", self.jobs.codecs.record.seal(record)), ("ck", checkpoint)])
-        return Ended("done", record, outcome)
+        return self._made
 
     def _finish_early(self, ended: str) -> Ended:
         """End with what is counted."""
@@ -446,8 +452,9 @@ class Master:
             "traceback": failure.traceback,
             "where": failure.where,
         }
+        self._made = Ended("failed", record, None)
         self._end("failed", [("record", self.jobs.codecs.record.seal(record))])
-        return Ended("failed", record, None)
+        return self._made
 
     def _end(self, state: str, fields: list[tuple[str, Argument]]) -> None:
         progress = self.jobs.codecs.record.seal(self._reported(None))  # the value stands in the record

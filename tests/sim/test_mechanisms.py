@@ -23,7 +23,7 @@ from mapreduce_rq.core.messages import Task
 from mapreduce_rq.core.pace import FIRST_WINDOW, Pace
 from mapreduce_rq.core.patience import Patience
 from mapreduce_rq.core.reaping import given_back
-from mapreduce_rq.errors import BadMessage, NoSuchJob
+from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
 from mapreduce_rq.runtime import master, pool, standby, sweep
 from mapreduce_rq.runtime.lease import Lease
 from mapreduce_rq.runtime.master import Master
@@ -375,6 +375,29 @@ def a_lost_listing_comes_back() -> None:
     assert listed == [True]
 
 
+def an_end_whose_record_goes_at_once_is_known_to_who_made_it() -> None:
+    # The answer to the last commit is lost, and the record goes between two looks of the master that asks about it.
+    stage = Stage(JobPlan(4, 0.5, chunk=1), hosts=[1])
+    commit, token = Jobs.commit, Jobs.token
+
+    def commit_and_lose_the_answer(self: Jobs, *words: Any, **more: Any) -> Any:
+        answer = commit(self, *words, **more)
+        if more["what"] == "over":
+            self.wire.close()
+            raise BrokerDown("cut")
+        return answer
+
+    def look_and_lose_the_record(self: Jobs, job: str) -> Any:
+        found = token(self, job)
+        stage.world.inject("flush")
+        return found
+
+    with patch.multiple(Jobs, commit=commit_and_lose_the_answer, token=look_and_lose_the_record):
+        stage.run()
+    assert stage.master.ended == "done"
+    assert stage.world.state("sim-0") == ""
+
+
 # -- bounds --------------------------------------------------------------------------------------------------------
 
 
@@ -531,6 +554,10 @@ def _give_up_flushed_jobs() -> AbstractContextManager[Any]:
     return patch.object(Master, "_resolve", giving_up)
 
 
+def _forget_what_was_made() -> AbstractContextManager[Any]:
+    return patch.object(Master, "_made", property(lambda _: None, lambda *_: None), create=True)
+
+
 def _strike_off_at_once() -> AbstractContextManager[Any]:
     return patch.object(liveness.Watch, "forgotten", liveness.Watch.dead)
 
@@ -580,6 +607,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_flushed_job_is_submitted_again, _give_up_flushed_jobs),
     (a_lost_stream_comes_back, lambda: _script("commit", _not_reopening)),
     (a_lost_listing_comes_back, lambda: _script("commit", _list_once)),
+    (an_end_whose_record_goes_at_once_is_known_to_who_made_it, _forget_what_was_made),
     (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(master, "_behind", return_value="")),
     (the_queue_holds_a_window_at_most, lambda: patch.object(Pace, "window", return_value=10**6)),
     (late_answers_to_a_job_that_is_over_are_dropped, lambda: _script("settle", _making_streams)),
