@@ -46,7 +46,7 @@ Reduce = Annotated[
         "--reduce",
         metavar="NAME[:OPTION=VALUE,...]",
         help="How the values are folded: sum, int_sum, product, count, min, max, argmin, argmax, mean, variance, "
-        "stats, histogram, counter, topk, list, concat, distinct, quantiles; as in topk:k=5.",
+        "stats, histogram, counter, topk, list, concat, prefix_sums, distinct, quantiles; as in topk:k=5.",
         rich_help_panel=PARAMETERS,
     ),
 ]

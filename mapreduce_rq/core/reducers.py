@@ -1,7 +1,7 @@
 """The reducers, found by name. As with the computations, naming one imports only the module it is in.
 
 exact, in any order     sum int_sum product count min max argmin argmax mean variance stats histogram counter topk
-in the order of terms   list concat (and series, for kernels that return pieces of a rational series)
+in the order of terms   list concat prefix_sums (and series, for kernels that return pieces of a rational series)
 approximate             distinct quantiles
 """
 
@@ -34,6 +34,7 @@ REDUCERS: dict[str, tuple[str, str]] = {
     "topk": ("counter:TopK", "the k=10 most frequent keys"),
     "list": ("sequence:ListReducer", "all values in the order of their terms"),
     "concat": ("sequence:Concat", "texts or bytes joined in the order of their terms"),
+    "prefix_sums": ("prefixes:PrefixSums", "for each term the exact sum up to it, rounded once"),
     "series": ("series:SeriesReducer", "pieces of a rational series"),
     "distinct": ("sketches:Distinct", "about how many different values (k=4096)"),
     "quantiles": ("sketches:Quantiles", "approximate quantiles (q=[0.25, 0.5, 0.75, 0.9, 0.99])"),

@@ -224,6 +224,13 @@ def test_lists_come_back_as_they_went(values: list[Any]) -> None:
     assert repr(found) == repr(values)
 
 
+@given(st.lists(st.one_of(FLOATS, st.integers()), max_size=20))
+def test_prefix_sums_are_the_sums_of_prefixes(values: list[Any]) -> None:
+    made, sums = reducer("prefix_sums"), reducer("sum")
+    expected = [sums.finish_native(sums.fold(0, values[: k + 1])) for k in range(len(values))]
+    assert repr(made.finish_native(made.fold(0, values))) == repr(expected)
+
+
 def test_the_confidence_interval_covers_the_mean_as_often_as_it_says() -> None:
     made = reducer("mean")
     covered = 0

@@ -170,6 +170,17 @@ def test_list_gives_values_back_with_their_types() -> None:
     assert [type(value) for value in found] == [type(value) for value in values]
 
 
+def test_prefix_sums_are_exact_and_rounded_once() -> None:
+    assert result("prefix_sums", [1, 2**70, -(2**70)]) == [1, 1 + 2**70, 1]
+    assert result("prefix_sums", [1e16, 1.0, 1.0, -1e16]) == [1e16, 1e16, 1e16 + 2, 2.0]
+    assert result("prefix_sums", [0.1] * 10)[9] == 1.0  # type: ignore[index]
+    assert result("prefix_sums", [1, 0.5, math.inf, 1, -math.inf])[:4] == [1, 1.5, math.inf, math.inf]  # type: ignore[index]
+    assert result("prefix_sums", []) == []
+    made = reducer("prefix_sums")
+    assert made.describe(made.fold(0, [3, 4])).bound == "0"
+    assert made.describe(made.fold(0, [2**-53, 1.0])).bound_kind == "proven"
+
+
 def test_concat_joins_text_or_bytes() -> None:
     assert result("concat", ["ab", "", "é"]) == "abé"
     assert result("concat", [b"ab", b"\xff"]) == b"ab\xff"
@@ -205,7 +216,7 @@ def test_a_value_that_cannot_be_taken_is_named_with_its_term(name: str, bad: obj
     assert caught.value.term == 12
 
 
-@pytest.mark.parametrize("name", ["sum", "product", "min", "mean", "histogram", "quantiles"])
+@pytest.mark.parametrize("name", ["sum", "product", "min", "mean", "histogram", "quantiles", "prefix_sums"])
 @pytest.mark.parametrize("bad", ["1", 1j, [1.0], np.zeros(2)])
 def test_numbers_only(name: str, bad: object) -> None:
     with pytest.raises(BadValue):
@@ -230,7 +241,7 @@ def test_every_reducer_keeps_its_contract_on_nothing(name: str) -> None:
 
 def test_laws() -> None:
     laws = {name: reducer(name, **OPTIONS.get(name, {})).law for name in REDUCERS}
-    assert {name for name, law in laws.items() if law is Law.ORDERED} == {"list", "concat", "series"}
+    assert {name for name, law in laws.items() if law is Law.ORDERED} == {"list", "concat", "prefix_sums", "series"}
     assert {name for name, law in laws.items() if law is Law.APPROXIMATE} == {"distinct", "quantiles"}
 
 
