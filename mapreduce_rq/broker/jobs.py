@@ -99,9 +99,13 @@ class Jobs:
         token, state = self.wire.call("HMGET", self.keys.job(job), "tok", "state")
         return Lost(_text(token), _text(state))
 
+    def listed(self) -> list[str]:
+        """The jobs of the listing, oldest first: running, ended, and some whose records have expired."""
+        return [_text(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
+
     def leases(self) -> dict[str, tuple[str, str]]:
         """``job -> (token, master)`` of every running job that the listing knows."""
-        jobs = [_text(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
+        jobs = self.listed()
         if not jobs:
             return {}
         rows = self.wire.pipeline([("HMGET", self.keys.job(job), "state", "tok", "master") for job in jobs])

@@ -360,6 +360,8 @@ class Master:
     def _resolve(self, found: Lost) -> Ended | None:
         """The token is not the expected one, or the connection is new: whose job is it now? None: ours, go on."""
         if not found.token:
+            if self.clock.now() - self._last_commit > self.spec.limits.keep and self._job in self.jobs.listed():
+                return self._ended()  # while we were away it was ended, by another master, and its record has expired
             # Wiped, with us alive: what we hold is exact. Submit again; what is out goes out anew after a look.
             self.observer.noticed(f"{self._job} is gone from Redis: submitting it again with what is counted")
             self._cursor = FIRST_REPLY
@@ -375,15 +377,16 @@ class Master:
         self._sweeper.hurry()
         return self._perform(self.ledger.receive(Resumed(), self._now))
 
-    def _ended(self, state: str) -> Ended:
+    def _ended(self, state: str = "") -> Ended:
         """How the job ended: as its record says, or, where that has gone meanwhile, as this master ended it."""
         found = self.jobs.load(self._job)
         if found is not None and found.state == "running":
             raise LeaseLost(Lost(found.token, found.state))  # the past came back between the two looks
         self.jobs.forget_master(self._job)
-        mine = self._made if self._made is not None and self._made.state == (found.state if found else state) else None
+        state = found.state if found is not None else state
+        mine = self._made if self._made is not None and state in (self._made.state, "") else None
         if found is not None:
-            return Ended(found.state, found.record or {}, mine.outcome if mine else None)
+            return Ended(state, found.record or {}, mine.outcome if mine else None)
         if mine is None:
             raise NoSuchJob(f"{self._job} has ended and its record has expired")
         return mine

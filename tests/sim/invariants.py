@@ -80,7 +80,7 @@ class Invariants:
         """One atomic step was done. Raises Broken."""
         for key, job in self.jobs.items():
             old, new = before.keys.get(key), after.keys.get(key)
-            if old is not new:
+            if old is not new and not (new is None and key in before.expires):
                 self._changed(job, key, _hash(old), _hash(new), what)
         for stream, key in self._streams.items():
             old_stream, new_stream = before.keys.get(stream), after.keys.get(stream)

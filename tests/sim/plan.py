@@ -33,6 +33,7 @@ class JobPlan:
     chunk: int | None = None
     attempts: int = 1000  # so many that chance alone cannot fail a job
     task_timeout: float | None = None
+    keep: int = 3600  # seconds that the record stays
     starts: float = 0.0
     standbys: int = 0
     even: bool = False  # every term costs the same
@@ -62,7 +63,7 @@ class JobPlan:
                 attempts=self.attempts,
                 task_timeout=self.task_timeout,
                 on_error="skip" if self.on_error == "skip" else "fail",
-                keep=3600,
+                keep=self.keep,
             ),
             created=EPOCH,
             version="sim",

@@ -350,6 +350,16 @@ def a_paused_master_comes_back_as_a_standby() -> None:
     assert [client.ended for client in stage.world.clients] == ["done", "done"]
 
 
+def a_job_that_ended_and_expired_meanwhile_does_not_rise_again() -> None:
+    stage = Stage(JobPlan(20, 1.0, chunk=1, keep=10, standbys=1), hosts=[1])
+    stage.at(5.0, stage.pause_master)
+    stage.at(60.0, stage.resume_master)
+    stage.run()
+    assert [client.ended for client in stage.world.clients] == ["let go", "done"]
+    assert stage.world.state("sim-0") == ""
+    assert len(stage.masters()) == 2
+
+
 def a_flushed_job_is_submitted_again() -> None:
     stage = Stage(JobPlan(10, 1.0, chunk=1), hosts=[1])
     stage.fault(5.5, "flush")
@@ -604,6 +614,10 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_master_that_lets_go_is_followed_at_once, _hold_on_for_ever),
     (a_master_with_nothing_to_say_keeps_its_job, lambda: patch.object(master, "LEASE_SECONDS", NEVER)),
     (a_paused_master_comes_back_as_a_standby, lambda: patch.object(Lease, "owns", return_value=True)),
+    (
+        a_job_that_ended_and_expired_meanwhile_does_not_rise_again,
+        lambda: patch.object(Jobs, "listed", return_value=[]),
+    ),
     (a_flushed_job_is_submitted_again, _give_up_flushed_jobs),
     (a_lost_stream_comes_back, lambda: _script("commit", _not_reopening)),
     (a_lost_listing_comes_back, lambda: _script("commit", _list_once)),

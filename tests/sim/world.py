@@ -323,7 +323,7 @@ class World:
             state = self.state(job.name)
             end = self.ends.setdefault(job.name, state or "gone")
             rolled_back = plan.lazy and end != state
-            require(bool(state) or self._wiped, f"{job.name} is gone")
+            require(bool(state) or self._wiped or plan.keep <= CALM_SECONDS, f"{job.name} is gone")
             if state and end != state:
                 allowed = self._wiped or job.may_be_cancelled or rolled_back
                 require(allowed, f"{job.name} ended {end} and is {state}")
