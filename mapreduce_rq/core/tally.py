@@ -80,9 +80,19 @@ class Tally:
         if not self._ordered:
             self._accumulator = self.reducer.merge_encoded(self._accumulator, [item[2] for item in row])
             return
-        decoded = [(lo, hi, self.reducer.decode(body)) for lo, hi, body in row]
-        for lo, hi, partial in decoded:
+        partials = [self.reducer.decode(body) for _, _, body in row]
+        if sum(len(body) for _, _, body in row) < HEAVY_BYTES:  # none of them is worth a place of its own
+            self._insert(row[0][0], row[-1][1], self._joined(partials))
+            return
+        for (lo, hi, _), partial in zip(row, partials, strict=True):
             self._insert(lo, hi, partial)
+
+    def _joined(self, row: list[Any]) -> Any:
+        """Neighbours merged pairwise, so that sizes stay alike; at least one."""
+        merge = self.reducer.merge
+        while len(row) > 1:
+            row = [merge(row[i], row[i + 1]) if i + 1 < len(row) else row[i] for i in range(0, len(row), 2)]
+        return row[0]
 
     def skip(self, lo: int, hi: int) -> None:
         """Count a span without a value (the user asked to go on past failing terms)."""
@@ -153,15 +163,12 @@ class Tally:
             segments.append(at)
             at, partial = self._partials[at]
             row.append(partial)
-        while len(row) > 1:  # neighbours pairwise, so that sizes stay alike
-            row = [
-                self.reducer.merge(row[i], row[i + 1]) if i + 1 < len(row) else row[i] for i in range(0, len(row), 2)
-            ]
+        whole = self._joined(row)
         if len(segments) > 1 and self._locked.isdisjoint(segments):  # kept: the last merges are the dearest
             for segment in segments:
                 del self._ends[self._partials.pop(segment)[0]]
-            self._partials[0], self._ends[run.hi] = (run.hi, row[0]), 0
-        return run.hi, row[0]
+            self._partials[0], self._ends[run.hi] = (run.hi, whole), 0
+        return run.hi, whole
 
     def first(self) -> tuple[int, Any]:
         """As :meth:`prefix` but without merging anything: the segment at 0 alone. Cheap, for a running value."""
