@@ -2,18 +2,39 @@
 
 A merge that a worker was asked for ends in one of two ways: by its answer, or, whatever happened to it, by merging
 here. Until then the tally keeps both partials, so nothing depends on the answer but time.
+
+An answer begins with a digest of the two partials that were merged. Their span does not tell which they were: another
+master, or the same one in a history that a failover undid, may have skipped a term whose workers died, and counted it
+here. Its merge of the same span is another value.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
+from typing import Any
 
+from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.messages import MERGE, OK, Answer, Task
 from mapreduce_rq.core.patience import Patience
 from mapreduce_rq.core.tally import Tally
 
 UNMEASURED_SECONDS = 60.0
 """Patience with a merge as long as none has come back: nothing is known then, and the master has nothing else to do."""
+
+DIGEST_BYTES = 16
+
+
+def compute_merge(computation: Computation[Any], body: bytes) -> bytes:
+    """A worker's answer to the body of a merge task: the digest of the body, and the merged partial."""
+    reducer = computation.reducer
+    size = int.from_bytes(body[:8], "big")
+    left, right = body[8 : 8 + size], body[8 + size :]
+    return _digest(body) + reducer.encode(reducer.merge(reducer.decode(left), reducer.decode(right)))
+
+
+def _digest(body: bytes) -> bytes:
+    return hashlib.blake2b(body, digest_size=DIGEST_BYTES, person=b"mrq merge").digest()
 
 
 class Merges:
@@ -50,9 +71,13 @@ class Merges:
         task, _ = self._out.get(answer.lo, (None, 0))
         if task is None or task.hi != answer.hi:
             return False
-        if answer.status == OK:
+        if answer.status != OK:
+            self._end(task, None)
+        elif answer.body.startswith(_digest(task.body)):
             self._patience.learn(answer.ns / 1e9, len(task.body))
-        self._end(task, answer.body if answer.status == OK else None)
+            self._end(task, answer.body[DIGEST_BYTES:])
+        else:
+            return False  # to other partials of the same span; the answer to these is still to come
         return True
 
     def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float, *, idle: bool) -> None:

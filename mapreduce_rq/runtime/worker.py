@@ -30,6 +30,7 @@ from mapreduce_rq.computations import load
 from mapreduce_rq.computations.function import FunctionComputation, FunctionParams, check_trust
 from mapreduce_rq.computations.reference import Trust
 from mapreduce_rq.core.computation import Computation, TermError
+from mapreduce_rq.core.merges import compute_merge
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
@@ -392,12 +393,9 @@ def hostname() -> str:
 
 def compute_body(computation: Computation[Any], task: Task) -> bytes:
     """The answer to a task that carries items, or the two partials to merge (the left one's length first)."""
-    reducer = computation.reducer
     if task.op == MERGE:
-        size = int.from_bytes(task.body[:8], "big")
-        left, right = task.body[8 : 8 + size], task.body[8 + size :]
-        return reducer.encode(reducer.merge(reducer.decode(left), reducer.decode(right)))
-    return reducer.encode(computation.map_body(task.lo, task.hi, task.body))
+        return compute_merge(computation, task.body)
+    return computation.reducer.encode(computation.map_body(task.lo, task.hi, task.body))
 
 
 class Preparer:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.merges import compute_merge
 from mapreduce_rq.core.messages import DIED, ERROR, MAP, MERGE, OK, Answer, Failure, Limits, Spec, Task, encode_failure
 from tests.sim.computation import SimComputation, TestParams, fold
 
@@ -94,10 +95,7 @@ class Careless(RuleBasedStateMachine):
     def answered(self, task: Task) -> Answer:
         ns = 1_000_000 * (task.hi - task.lo)
         if task.op == MERGE:
-            size = int.from_bytes(task.body[:8], "big")
-            reducer = self.computation.reducer
-            left, right = (reducer.decode(body) for body in (task.body[8 : 8 + size], task.body[8 + size :]))
-            body = reducer.encode(reducer.merge(left, right))
+            body = compute_merge(self.computation, task.body)
             return Answer(task.lo, task.hi, task.attempt, MERGE, OK, body, ns)
         bad = sorted(k for k in self.raising if task.lo <= k < task.hi)
         if bad:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from mapreduce_rq.core.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
-from mapreduce_rq.core.merges import UNMEASURED_SECONDS
+from mapreduce_rq.core.merges import DIGEST_BYTES, UNMEASURED_SECONDS
 from mapreduce_rq.core.messages import ERROR, MAP, MERGE, OK, Answer, Failure, Limits, Spec, Task, encode_failure
 from mapreduce_rq.runtime.worker import compute_body
 from tests.sim.computation import SimComputation, TestParams, fold
@@ -76,10 +76,27 @@ def test_the_late_answer_to_a_merge_done_here_is_ignored() -> None:
     assert (one.ignored, one.tally.parts()) == (1, before)
 
 
+def test_the_merge_of_other_partials_of_the_same_span_is_not_the_answer() -> None:
+    """As by a master whose workers died of term 3, which it skipped, and whose history was undone."""
+    one, task = asked()
+    reducer = COMPUTATION.reducer
+    left = reducer.encode(fold([0, 1, 2, 4, 5, 6, 7], ordered=True))
+    right = COMPUTATION.map_encoded(8, 16)
+    other = Task("j", 0, 16, 0, MERGE, len(left).to_bytes(8, "big") + left + right)
+    one.receive(Replied("w", [merged(other)]), 1.0)
+    assert len(one.merges) == 1
+    one.receive(Replied("w", [merged(task)]), 1.0)
+    assert (len(one.merges), one.tally.prefix()) == (0, (16, fold(range(16), ordered=True)))
+
+
 @pytest.mark.parametrize("status", [OK, ERROR])
 def test_a_merge_that_fails_is_done_here(status: int) -> None:
     one, task = asked()
-    body = b"garbled" if status == OK else encode_failure(Failure(None, "MemoryError", "", "", "w"))
+    body = (
+        merged(task).body[:DIGEST_BYTES] + b"garbled"
+        if status == OK
+        else encode_failure(Failure(None, "MemoryError", "", "", "w"))
+    )
     one.receive(Replied("w", [Answer(task.lo, task.hi, 0, MERGE, status, body, 0)]), 1.0)
     assert len(one.merges) == 0
     assert one.tally.prefix() == (16, fold(range(16), ordered=True))
