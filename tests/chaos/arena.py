@@ -90,7 +90,6 @@ class Crew(Pool):
         self._news: queues.SimpleQueue[tuple[int, int]] = queues.SimpleQueue()
         self._born = 0
         self.lost = False  # the whole host is gone: nobody speaks for the workers any more
-        self.leaving = False
         self.thread = arena.start(name, self.live)
 
     def live(self) -> None:
@@ -107,7 +106,7 @@ class Crew(Pool):
         while (self._children or self._buried or not self._over()) and not self.lost:
             if not self._over():
                 self._spawn_missing()
-            if self.leaving and not self._stopping:
+            if self._arena.closing and not self._stopping:
                 self._signalled(signal.SIGTERM)
             self._bury()
             self._report()
@@ -183,6 +182,7 @@ class Arena:
         self._clients: list[Client] = []
         self._threads: list[threading.Thread] = []
         self._watchers: list[Standby] = []
+        self.closing = False
         self.crews: list[Crew] = []
         self._raw = server.client()
         self.client = self._client("master")
@@ -291,6 +291,8 @@ class Arena:
         def watch(whom: object) -> None:
             if isinstance(whom, Standby):
                 self._watchers.append(whom)
+                if self.closing:
+                    whom.stop = True
 
         def live() -> None:
             until(self._raw_state, 20, "the job is there")
@@ -355,13 +357,12 @@ class Arena:
             )
 
     def close(self) -> None:
-        """Let everybody go."""
-        for crew in self.crews:
-            crew.leaving = True
+        """Let everybody go, and whoever still comes in place of somebody killed on leaving."""
+        self.closing = True
         for watcher in self._watchers:
             watcher.stop = True
         deadline = time.monotonic() + 20
-        for thread in list(self._threads):
+        for thread in self._threads:  # which may become more
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), f"{thread.name} does not end"
 

@@ -292,7 +292,8 @@ def three_jobs() -> dict[str, float]:
     with Ground() as ground:
         first = ground.begin(2 * TERMS)
         second, third = ground.another(), ground.another(function="noted")
-        until(lambda: ground.scene.state(second.job) is not None, 20, "the second job there")
+        for each in (second, third):
+            until(lambda job=each.job: ground.scene.state(job) is not None, 20, "all three jobs there")  # type: ignore[misc]
         for number in range(4):
             ground.wait_progress(100)
             with ground.server.client() as client:
