@@ -45,6 +45,13 @@ class Tasks:
 
         Raises BrokerFull with nothing done when Redis is out of memory.
         """
+        self.ask_to_settle(wid, replies, length, settled, want, least=least)
+        return self.settled()
+
+    def ask_to_settle(
+        self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
+    ) -> None:
+        """The first half of :meth:`settle`: nothing else may be asked before :meth:`settled` has the answer."""
         keys = self.keys
         names = [keys.in_flight(wid), keys.queue, keys.workers]
         arguments: list[Argument] = [length, settled, want]
@@ -52,7 +59,11 @@ class Tasks:
             names.append(keys.replies(job))
             arguments.append(sealed)
         arguments.append(least)
-        word, over, tasks = self.wire.script(SETTLE, names, arguments)
+        self.wire.ask(SETTLE, names, arguments)
+
+    def settled(self) -> SettleAnswer:
+        """The second half of :meth:`settle`. Raises BrokerFull as that does."""
+        word, over, tasks = self.wire.answer()
         as_expected = word == b"ok"
         if not as_expected:
             tasks.reverse()  # LRANGE gives the newest first

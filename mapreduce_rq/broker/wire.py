@@ -76,6 +76,12 @@ class Wire(Protocol):
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """A script's answer."""
 
+    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        """Send a script; nothing else may be sent before its ``answer`` is read."""
+
+    def answer(self) -> Any:
+        """The answer to ``ask``."""
+
 
 class RedisWire:
     """A wire to a real server."""
@@ -83,6 +89,7 @@ class RedisWire:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._connection: AbstractConnection | None = None
+        self._asked: Command = ()  # in full, for a server that does not know the script
 
     def connect(self) -> None:
         """Connect anew. Raises BrokerDown or BrokerRefused."""
@@ -148,13 +155,29 @@ class RedisWire:
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """A script's answer; the script is sent whole where the server does not know it yet."""
+        self.ask(script, keys, arguments)
+        return self.answer()
+
+    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        """Send a script; nothing else may be sent before its ``answer`` is read."""
+        open_ = self._opened()
+        self._asked = ("EVAL", script.source, len(keys), *keys, *arguments)
+        try:
+            packed = _pack(("EVALSHA", script.sha, *self._asked[2:]))
+            open_.send_packed_command((packed,), check_health=False)
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (redis.RedisError, OSError)):
+                raise translate(error, self.endpoint) from None
+            raise
+
+    def answer(self) -> Any:
+        """The answer to ``ask``."""
         open_ = self._opened()
         try:
-            packed = _pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
-            open_.send_packed_command((packed,), check_health=False)
             return open_.read_response()
         except redis.exceptions.NoScriptError:
-            return self.call("EVAL", script.source, len(keys), *keys, *arguments)
+            return self.call(*self._asked)
         except redis.ResponseError as error:
             raise self._refused(error) from None
         except BaseException as error:

@@ -12,12 +12,16 @@ BATCH_SECONDS = 0.005
 """Work per batch at least: on a near server twenty round trips are nothing and the answers would trickle."""
 MAX_BATCH_SECONDS = 2.0
 """Work per batch at most: one slow round trip, in an outage, must not make a worker hoard minutes of work."""
-MAX_TASKS = 512
+MAX_TASKS = 1024
+"""In a hand at most."""
 MAX_LEAST = 32
 SLICE_SECONDS = 0.004
 """An interruption of the process: among tasks of a microsecond one of them must not pass for a long task."""
 GROWTH = 8
 MEMORY = 0.5
+AHEAD_SECONDS = 0.02
+"""Of tasks shorter than this a second one is taken, to go on with while the first one's answer travels."""
+WAITED_SECONDS = 0.001
 FORGETTING = 0.02
 """How quickly a distance that has grown is believed."""
 
@@ -35,11 +39,15 @@ class Prefetch:
         task = max(seconds / tasks, (longest - SLICE_SECONDS) / 4)
         self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
 
-    def settled(self, seconds: float) -> None:
-        """Learn from a round trip: the distance is the least of them, what comes on top is queueing and passes."""
+    def settled(self, seconds: float, waited: float) -> None:
+        """Learn from a settle that took so long in all, of which nothing else was done for ``waited``.
+
+        The distance is the least of them: what comes on top is queueing and passes. If the answer was there before
+        anybody asked for it, it may be less.
+        """
         if not self._trip or seconds < self._trip:
             self._trip = seconds
-        else:
+        elif waited > WAITED_SECONDS:
             self._trip += FORGETTING * (seconds - self._trip)
 
     @property
@@ -52,11 +60,17 @@ class Prefetch:
         """Tasks that last no longer than a round trip together: taking fewer would not be worth the trip."""
         return 0 if not self._task else min(MAX_LEAST, int(self._trip / self._task))
 
+    @property
+    def batch(self) -> int:
+        """Tasks after which to settle: half of a hand, to go on with the other half meanwhile."""
+        return (self._last + 1) // 2
+
     def want(self, in_hand: int) -> int:
         """How many more to take with so many left in hand."""
         if self._task is None:
             size = 1
         else:
-            size = min(MAX_TASKS, GROWTH * self._last, max(1, int(self.batch_seconds / max(self._task, 1e-9))))
+            least = 2 if self._task < AHEAD_SECONDS else 1
+            size = min(MAX_TASKS, GROWTH * self._last, max(least, int(self.batch_seconds / max(self._task, 1e-9))))
         self._last = size
         return max(0, size - in_hand)

@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mapreduce_rq import __version__
-from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.computations import load
 from mapreduce_rq.computations.function import FunctionComputation, FunctionParams, check_trust
 from mapreduce_rq.computations.reference import Trust
@@ -80,6 +80,23 @@ class Ready(NamedTuple):
     spec: Spec
 
 
+class Batch(NamedTuple):
+    """Computed tasks and what to answer, until it is known to have arrived."""
+
+    answers: list[tuple[str, list[Answer]]]  # by job
+    done: list[bytes]  # sealed, oldest first
+
+
+class Question(NamedTuple):
+    """A settle on its way."""
+
+    replies: list[tuple[str, bytes]]
+    length: int
+    settled: int
+    want: int
+    sent: float
+
+
 class Worker:
     """One worker on one queue. ``prepare`` makes a computation of a spec and raises MrqError to refuse it."""
 
@@ -107,8 +124,10 @@ class Worker:
         self._prepare = prepare
         self._burst = burst
         self._tasks_left = max_tasks
-        self._hand: list[bytes] = []  # sealed, oldest first
-        self._unsent: tuple[list[tuple[str, list[Answer]]], list[bytes]] | None = None
+        self._hand: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
+        self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
+        self._asked: Question | None = None
+        self._got: SettleAnswer | None = None  # the answer, if it was read before its turn
         self._prefetch = Prefetch()
         self._jobs: OrderedDict[str, Ready | Failure | None] = OrderedDict()
         self._void_since: dict[str, float] = {}
@@ -171,11 +190,18 @@ class Worker:
 
     def _recover(self) -> None:
         self.tasks.wire.connect()
-        if self._unsent is not None:
-            answers, done = self._unsent
-            self._send(answers, done, length=-1, want=0)  # the length cannot be known: strike the tasks off one by one
-            self._unsent = None
+        self._asked = self._got = None
+        self._settle_anew()
         self._enter_queue()
+
+    def _settle_anew(self) -> None:
+        """Settle what may not have been: how long the hand is nobody knows, so strike the tasks off one by one."""
+        while self._unsettled:
+            batch = self._unsettled[0]
+            self._ask(batch, length=-1, want=0)
+            self._take_in()
+            self.tasks.drop(self.wid, batch.done)
+            del self._unsettled[0]
 
     def _enter_queue(self) -> None:
         self._hand = self.tasks.enter(self.wid, self.tasks.codecs.beat.seal(self._first_beat()))
@@ -220,39 +246,71 @@ class Worker:
     # -- settling --------------------------------------------------------------------------------------------------
 
     def _settle(self, answers: dict[str, list[Answer]], done: int) -> None:
-        left = len(self._hand) - done
-        want = 0 if self.stopping else self._prefetch.want(left)
+        """Send a batch's answers. While they travel the rest of the hand is computed; without one, wait for more."""
+        batch = Batch(list(answers.items()), self._hand[:done])
+        self._unsettled.append(batch)
         if self._tasks_left is not None:
             self._tasks_left -= done
-            if self._tasks_left <= 0:
-                self.stopping = True
+            self.stopping = self.stopping or self._tasks_left <= 0
+        if not self._hear():
+            return
+        left = len(self._hand) - done
+        want = self._prefetch.want(left)
+        if self._tasks_left is not None:
             want = max(0, min(want, self._tasks_left - left))
-        settled = self._hand[:done]
-        self._unsent = (list(answers.items()), settled)
-        started = self.clock.now()
-        self._send(self._unsent[0], settled, length=len(self._hand), want=want)
-        self._unsent = None
-        self._prefetch.settled(self.clock.now() - started)
+        self._ask(batch, length=len(self._hand), want=0 if self.stopping else want)
+        self._hand = self._hand[done:]
+        if self.stopping or not self._hand:
+            self._hear()
 
-    def _send(self, answers: list[tuple[str, list[Answer]]], done: list[bytes], length: int, want: int) -> None:
+    def _ask(self, batch: Batch, length: int, want: int) -> None:
         seal = self.tasks.codecs.reply.seal
-        replies = [(job, seal(Reply(job, self.wid, items))) for job, items in answers]
-        while True:
+        replies = [(job, seal(Reply(job, self.wid, items))) for job, items in batch.answers]
+        self._asked = Question(replies, length, len(batch.done), want, self.clock.now())
+        self._send(self._asked)
+
+    def _send(self, asked: Question) -> None:
+        least = self._prefetch.least
+        self.tasks.ask_to_settle(self.wid, asked.replies, asked.length, asked.settled, asked.want, least=least)
+
+    def _read(self) -> None:
+        """Read the answer to the settle on its way, if there is one; what follows from it can wait."""
+        while self._asked is not None and self._got is None:
+            began = self.clock.now()
             try:
-                got = self.tasks.settle(self.wid, replies, length, len(done), want, least=self._prefetch.least)
-                break
+                self._got = self.tasks.settled()
             except BrokerFull as error:
                 if self.stopping:
                     raise  # nobody waits for room in order to leave
                 self._warn("full", str(error))
                 self._pause(FULL_SECONDS)
-        for index in got.over:
-            self._void(replies[index][0])
+                self._send(self._asked)
+            else:
+                now = self.clock.now()
+                self._prefetch.settled(now - self._asked.sent, now - began)
+
+    def _hear(self) -> bool:
+        """Hear of the settle on its way. False: the hand was not what it should be; all is sent and it is read anew."""
+        if self._asked is None:
+            return True
+        got = self._take_in()
         if got.as_expected:
-            self._hand = self._hand[len(done) :] + got.tasks
-        else:
-            self.tasks.drop(self.wid, done)
-            self._enter_queue()  # who took from the hand may have struck the worker off as well
+            del self._unsettled[0]
+            self._hand = [*self._hand, *got.tasks]
+            return True
+        self._settle_anew()
+        self._enter_queue()  # who took from the hand may have struck the worker off as well
+        return False
+
+    def _take_in(self) -> SettleAnswer:
+        self._read()
+        asked, got = self._asked, self._got
+        assert asked is not None
+        assert got is not None
+        self._asked = self._got = None
+        for index in got.over:
+            self._void(asked.replies[index][0])
+        return got
 
     # -- computing -------------------------------------------------------------------------------------------------
 
@@ -268,7 +326,7 @@ class Worker:
         done = size = longest = 0
         started = now = nanoseconds()
         deadline = started + int(self._prefetch.batch_seconds * 1e9)
-        for raw in self._hand:
+        for raw in self._hand[: self._prefetch.batch]:
             done += 1
             try:
                 task: Task = open_(raw)
@@ -362,6 +420,7 @@ class Worker:
             if task.spec:
                 spec: Spec | None = self.tasks.codecs.spec.open(task.spec)
             else:
+                self._read()
                 spec, state = self.tasks.spec(task.job)
                 if state != "running":
                     spec = None

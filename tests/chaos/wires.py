@@ -29,6 +29,7 @@ class Watched:
         self._wire = wire
         self._hook = hook
         self._speed = speed
+        self._asked = ""
 
     def connect(self) -> None:
         self._watch("connect", self._wire.connect)
@@ -50,6 +51,16 @@ class Watched:
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         return self._watch(name_of_script(script, arguments), lambda: self._wire.script(script, keys, arguments))
+
+    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        self._asked = name_of_script(script, arguments)
+        self._tell(self._asked, "before")
+        self._wire.ask(script, keys, arguments)
+
+    def answer(self) -> Any:
+        found = self._wire.answer()
+        self._tell(self._asked, "after")
+        return found
 
     def _watch(self, name: str, verb: Callable[[], Any]) -> Any:
         self._tell(name, "before")

@@ -6,7 +6,7 @@ Each command takes the database and its arguments without the name, and gives wh
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import ceil
+from math import ceil, floor
 from typing import Any
 
 from tests.sim.store import Database, List, Refusal, SortedSet, Stream, id_of, id_text, kind
@@ -317,7 +317,8 @@ def settle(db: Database, keys: Arguments, argv: Arguments) -> Any:
     if want:
         least = int(argv[len(keys)]) if len(argv) > len(keys) else 0
         waiting = _llen(db, [queue])
-        want = min(want, waiting, max(least, ceil(waiting / max(1, _hlen(db, [workers])))))
+        rounded = floor if int(argv[0]) > settled else ceil
+        want = min(want, waiting, max(least, rounded(waiting / max(1, _hlen(db, [workers])))))
     if not want:
         return [b"ok", over, []]
     taken = _rpop(db, [queue, b"%d" % want])

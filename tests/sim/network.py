@@ -64,6 +64,9 @@ class Reply:
     ticket: int
     sent: float
     lost: bool = False
+    come: bool = False  # before anybody waited for it
+    value: Any = None
+    error: BaseException | None = None
 
 
 @dataclass(eq=False)
@@ -130,8 +133,12 @@ class Server:
 
     def ask(self, connection: Connection, request: Request) -> Any:
         """The answer to a request, from an actor; a Refusal is an answer. Raises BrokerDown."""
-        scheduler, weather, actor = self.scheduler, self.weather, connection.actor
-        reply = Reply(connection, actor.ticket(), scheduler.now)
+        return self.receive(self.send(connection, request))
+
+    def send(self, connection: Connection, request: Request) -> Reply:
+        """Where the answer to a request will be, from an actor that goes on meanwhile."""
+        scheduler, weather = self.scheduler, self.weather
+        reply = Reply(connection, -1, scheduler.now)
         connection.asked = reply
         if not connection.server:
             scheduler.at(self._latency(), self._fail, reply)
@@ -149,10 +156,27 @@ class Server:
             reply.lost = self._loses(weather.answer_lost)
             scheduler.at(self._latency(), self._arrive, connection, request, reply)
             self._under_way += 1
+        return reply
+
+    def receive(self, reply: Reply) -> Any:
+        """The answer, from the actor that sent the request; a Refusal is an answer. Raises BrokerDown."""
+        connection = reply.connection
         try:
-            return actor.wait()
+            if not reply.come:
+                reply.ticket = connection.actor.ticket()
+                return connection.actor.wait()
+            if reply.error is not None:
+                raise reply.error
+            return reply.value
         finally:
             connection.asked = None
+
+    def _deliver(self, reply: Reply, value: Any, error: BaseException | None = None) -> None:
+        if reply.ticket < 0:
+            if not reply.come:
+                reply.come, reply.value, reply.error = True, value, error
+        else:
+            reply.connection.actor.wake(reply.ticket, value, error)
 
     def hang_up(self, connection: Connection, *, silently: bool = False) -> None:
         """The client is gone; ``silently``: nobody tells the server, as when a host loses its power."""
@@ -163,7 +187,7 @@ class Server:
 
     def _fail(self, reply: Reply) -> None:
         reply.connection.server = False
-        reply.connection.actor.wake(reply.ticket, None, BrokerDown("sim: connection lost"))
+        self._deliver(reply, None, BrokerDown("sim: connection lost"))
 
     def _latency(self) -> float:
         rng, weather = self.scheduler.rng, self.weather
@@ -260,7 +284,7 @@ class Server:
             reply.connection.server = False
             self.scheduler.at(self._patience(), self._fail, reply)
         else:
-            self.scheduler.at(self._latency(), reply.connection.actor.wake, reply.ticket, answer)
+            self.scheduler.at(self._latency(), self._deliver, reply, answer)
 
     # -- who waits at the server -----------------------------------------------------------------------------------
 

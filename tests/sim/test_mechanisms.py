@@ -508,7 +508,7 @@ def _send_once() -> AbstractContextManager[Any]:
     recover = Worker._recover
 
     def forgetting(self: Worker) -> None:
-        self._unsent = None
+        self._unsettled.clear()
         recover(self)
 
     return patch.object(Worker, "_recover", forgetting)
@@ -529,7 +529,8 @@ def _script(name: str, change: Callable[[Any, Database, Any, Any], Any]) -> Abst
 
 
 def _without_share(script: Any, db: Database, keys: Any, argv: Any) -> Any:
-    with patch.object(commands, "ceil", lambda _: int(argv[2])):
+    whole = lambda _: int(argv[2])  # noqa: E731
+    with patch.multiple(commands, ceil=whole, floor=whole):
         return script(db, keys, argv) if db.list(keys[1]) else script(db, keys, [*argv[:2], b"0", *argv[3:]])
 
 

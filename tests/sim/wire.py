@@ -10,7 +10,7 @@ import redis
 from mapreduce_rq.broker.wire import Argument, Command, Script, translate
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.runtime.clock import Clock
-from tests.sim.network import ENDPOINT, EPOCH, Connection, Request, Server
+from tests.sim.network import ENDPOINT, EPOCH, Connection, Reply, Request, Server
 from tests.sim.scheduler import Scheduler
 from tests.sim.store import Refusal
 
@@ -21,9 +21,11 @@ class SimWire:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.connection: Connection | None = None
+        self._asked: Reply | None = None
 
     def connect(self) -> None:
         self.close()
+        self._asked = None
         self.connection = self._server.connect()
 
     def close(self) -> None:
@@ -47,13 +49,31 @@ class SimWire:
         return list(self._ask(Request("transaction", tuple(commands))))
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        return self._ask(Request("script", (tuple(keys), tuple(arguments)), script.name))
+        self.ask(script, keys, arguments)
+        return self.answer()
+
+    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
+        if self.connection is None:
+            raise BrokerDown("sim: not connected")
+        self._asked = self._server.send(
+            self.connection, Request("script", (tuple(keys), tuple(arguments)), script.name)
+        )
+
+    def answer(self) -> Any:
+        asked, self._asked = self._asked, None
+        if self.connection is None or asked is None:
+            raise BrokerDown("sim: not connected")
+        return self._read(asked)
 
     def _ask(self, request: Request) -> Any:
         if self.connection is None:
             raise BrokerDown("sim: not connected")
+        assert self._asked is None, "another answer is on its way"
+        return self._read(self._server.send(self.connection, request))
+
+    def _read(self, asked: Reply) -> Any:
         try:
-            answer = self._server.ask(self.connection, request)
+            answer = self._server.receive(asked)
         except BaseException:  # a signal's too: the answer may still be on its way
             self.close()
             raise

@@ -14,7 +14,7 @@ def measured(task: float, trip: float, batches: int = 30) -> Prefetch:
     prefetch = Prefetch()
     for _ in range(batches):
         prefetch.worked(1, task, task)
-        prefetch.settled(trip)
+        prefetch.settled(trip, trip)
         prefetch.want(0)
     return prefetch
 
@@ -28,7 +28,8 @@ def test_a_first_task_is_taken_alone() -> None:
     ("task", "trip", "want"),
     [
         (1.0, 0.0002, 1),  # a long task: nothing is hoarded
-        (0.010, 0.0002, 1),
+        (0.030, 0.0002, 1),
+        (0.010, 0.0002, 2),  # one to go on with while the answer to the other travels
         (0.001, 0.0002, 5),  # five milliseconds' worth near by
         (0.001, 0.020, 400),  # twenty round trips far away
         (1e-6, 0.0002, MAX_TASKS),
@@ -48,13 +49,33 @@ def test_what_is_in_hand_is_not_taken_again() -> None:
 def test_it_grows_step_by_step() -> None:
     prefetch = Prefetch()
     prefetch.worked(1, 1e-6, 1e-6)
-    prefetch.settled(0.001)
-    assert [prefetch.want(0) for _ in range(4)] == [8, 64, 512, 512]
+    prefetch.settled(0.001, 0.001)
+    assert [prefetch.want(0) for _ in range(5)] == [8, 64, 512, 1024, 1024]
+
+
+def test_half_a_hand_is_settled_at_a_time() -> None:
+    prefetch = Prefetch()
+    assert prefetch.batch == 1
+    prefetch = measured(0.001, 0.0002)
+    assert prefetch.want(0) == 5
+    assert prefetch.batch == 3
+    assert measured(0.010, 0.0002).batch == 1
+
+
+def test_an_answer_that_was_there_already_says_nothing_of_the_distance() -> None:
+    near = measured(1e-5, 0.0002)
+    before = near.batch_seconds
+    for _ in range(1000):
+        near.settled(0.050, 0.00001)
+    assert near.batch_seconds == before
+    for _ in range(1000):
+        near.settled(0.050, 0.020)
+    assert near.batch_seconds == pytest.approx(1.0, rel=0.01)
 
 
 def test_one_outage_does_not_make_it_hoard() -> None:
     prefetch = measured(0.1, 0.0002)
-    prefetch.settled(30.0)
+    prefetch.settled(30.0, 30.0)
     assert prefetch.want(0) * 0.1 <= MAX_BATCH_SECONDS
 
 
@@ -63,7 +84,7 @@ def test_uneven_tasks_count_by_their_longest() -> None:
     even.worked(100, 0.1, 0.001)
     uneven.worked(100, 0.1, 0.08)
     for prefetch in (even, uneven):
-        prefetch.settled(0.020)
+        prefetch.settled(0.020, 0.020)
         for _ in range(4):
             prefetch.want(0)
     assert even.want(0) == pytest.approx(400, abs=1)
@@ -75,6 +96,6 @@ def test_it_never_wants_more_than_the_most_nor_less_than_one(batches: list[tuple
     prefetch = Prefetch()
     for seconds, tasks, trip in batches:
         prefetch.worked(tasks, seconds, seconds)
-        prefetch.settled(trip)
+        prefetch.settled(trip, trip)
         assert 1 <= prefetch.want(0) <= MAX_TASKS
         assert 0 < prefetch.batch_seconds <= MAX_BATCH_SECONDS

@@ -28,9 +28,11 @@ if settled > 0 then
 end
 local want = tonumber(ARGV[3])
 if want > 0 then
-  -- no more than a fair share: what one worker hoards the others miss at the end
+  -- No more than a fair share: what one worker hoards the others miss at the end. Who still has something to do
+  -- leaves the odd ones to those who have not.
   local waiting = redis.call('LLEN', KEYS[2])
-  local share = math.ceil(waiting / math.max(1, redis.call('HLEN', KEYS[3])))
+  local share = waiting / math.max(1, redis.call('HLEN', KEYS[3]))
+  share = length > settled and math.floor(share) or math.ceil(share)
   want = math.min(want, waiting, math.max(share, tonumber(ARGV[#KEYS + 1]) or 0))
 end
 if want == 0 then
