@@ -364,7 +364,7 @@ class Client:
         computation = load(state.spec.computation).create(state.spec.params)
         tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
         terms, partial = tally.prefix()
-        outcome = computation.finish(partial, terms)
+        outcome = computation.conclude(partial, terms)
         return None if isinstance(outcome, More) else outcome.native
 
     # -- your own functions ----------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ depend on nothing else: not on the clock, the host, or how the terms are cut.
     plan:    total          how many terms (a finish may ask for more)
     worker:  map(lo, hi)    the partial of terms lo <= k < hi
     master:  reducer        merges partials
-    master:  finish(...)    the Outcome, or More(total) when the terms so far do not decide it
+    master:  finish(...)    the Outcome; More(total) when the terms so far do not decide it; Ask(...) when much is left
+    worker:  work(body)     what ``finish`` asked for
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
-from mapreduce_rq.core.outcome import BoundKind, More, Outcome, Progress
+from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducer import Law, Reducer
 
-__all__ = ["MAX_TERMS", "BoundKind", "Computation", "More", "Outcome", "Progress", "TermError"]
+__all__ = ["MAX_TERMS", "Ask", "BoundKind", "Computation", "More", "Outcome", "Progress", "TermError"]
 
 P = TypeVar("P")
 
@@ -81,8 +82,19 @@ class Computation(ABC, Generic[P]):
         raise NotImplementedError(f"{self.name} does not take items")
 
     @abstractmethod
-    def finish(self, partial: P, terms: int) -> Outcome | More:
+    def finish(self, partial: P, terms: int) -> Outcome | More | Ask:
         """The outcome of ``terms`` merged terms (all of them unless the job was ended early)."""
+
+    def work(self, body: bytes) -> bytes:
+        """The answer to one request of ``finish``. Pure, like :meth:`map`, and like it done by workers."""
+        raise NotImplementedError(f"{self.name} asks for nothing")
+
+    def conclude(self, partial: P, terms: int) -> Outcome | More:
+        """As :meth:`finish`, with all that it asks for done here."""
+        found = self.finish(partial, terms)
+        while isinstance(found, Ask):
+            found = found.then([self.work(body) for body in found.bodies])
+        return found
 
     def peek(self, partial: P, terms: int) -> Progress | None:
         """The running value after ``terms`` terms in one run from 0 (ordered law) or any terms (commutative); cheap."""

@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
+from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
 from mapreduce_rq.core.merges import Merges
 from mapreduce_rq.core.messages import (
     DIED,
@@ -31,6 +31,7 @@ from mapreduce_rq.core.messages import (
     MERGE,
     OK,
     REFUSED,
+    REQUEST,
     Answer,
     Checkpoint,
     Failure,
@@ -39,6 +40,7 @@ from mapreduce_rq.core.messages import (
     decode_failure,
 )
 from mapreduce_rq.core.pace import Pace
+from mapreduce_rq.core.requests import Requests
 from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import BadMessage
@@ -147,6 +149,7 @@ class Ledger:
             self.skipped = list(checkpoint.skipped)
             self._elapsed_before = checkpoint.elapsed
         self.merges = Merges(spec.job, self.tally)
+        self.requests = Requests(spec.job, computation)
         if checkpoint is None and self._tolerant:
             self.goal = computation.first_stage if self.total is None else min(self.total, computation.first_stage)
 
@@ -159,7 +162,7 @@ class Ledger:
 
     def settled(self) -> bool:
         """Whether every term up to the goal is counted."""
-        return self.counted == self.goal and not self.merges
+        return self.counted == self.goal and not self.merges and not self.requests
 
     @property
     def _tolerant(self) -> bool:
@@ -190,9 +193,15 @@ class Ledger:
         )
 
     def outcome(self) -> Outcome | None:
-        """The outcome, or None if the computation wants more terms first (call ``receive`` again then)."""
-        terms, partial = self.tally.prefix()
-        found = self.computation.finish(partial, terms)
+        """The outcome, or None if the computation wants more terms or help first (call ``receive`` again then)."""
+        if self.requests.asked:
+            found = self.requests.go_on()
+        else:
+            terms, partial = self.tally.prefix()
+            found = self.computation.finish(partial, terms)
+        if isinstance(found, Ask):
+            self.requests.ask(found)
+            return None
         if isinstance(found, More):
             if self.total is None or found.total <= self.total:
                 raise ValueError(f"{self.computation.name} asked for {found.total} terms having {self.total}")
@@ -278,6 +287,8 @@ class Ledger:
                     self._delegate()
                 else:
                     self.ignored += 1
+            elif answer.op == REQUEST:
+                self.ignored += not self.requests.answered(answer, early=self._restored)
             elif answer.status == OK:
                 size = answer.hi - answer.lo
                 if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
@@ -404,6 +415,7 @@ class Ledger:
         self.pace.workers = max(1, event.workers)
         self.merges.look_after(event.waiting, event.held, now, idle=self.counted == self.goal)
         self._delegate()
+        self.requests.look_after(event.waiting, event.held, now)
         event = event._replace(
             waiting=[task for task in event.waiting if task.op == MAP],
             held=[task for task in event.held if task.op == MAP],
@@ -452,10 +464,11 @@ class Ledger:
         for task in tasks:
             self.out[task.lo] = task
         tasks, self.merges.fresh = self.merges.fresh + tasks, []
+        if self._restored:  # the next look shows what an earlier master has left
+            return tasks
+        tasks, self.requests.fresh = self.requests.fresh + tasks, []
         window = self.pace.window()
         free = window - len(self.out)
-        if self._restored:
-            return tasks
         # A push costs a round trip: wait until some of the window is free, unless the workers may run dry.
         if free <= 0 or (free < min(window // 4, PUSH_TASKS // 2) and len(self.out) > 2 * self.pace.workers):
             return tasks

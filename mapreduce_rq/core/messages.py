@@ -28,8 +28,9 @@ MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 OK, ERROR, REFUSED, DIED = 0, 1, 2, 3
 """A task's status in a reply: computed; the term raised; this worker will not run it; its attempts are used up."""
 
-MAP, MERGE = 0, 1
-"""What a task asks for: the partial of its span; or the merge of the two partials in its body."""
+MAP, MERGE, REQUEST = 0, 1, 2
+"""What a task asks for: the partial of its span; the merge of the two partials in its body; or what the job's
+computation makes of its body (a request of ``finish``)."""
 
 Kind = Literal["task", "reply", "spec", "check", "beat", "record"]
 
@@ -42,7 +43,7 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
     hi: int
     attempt: int = 0
     op: int = MAP
-    body: bytes = b""  # the items of the span, or the partials to merge
+    body: bytes = b""  # the items of the span, the partials to merge, or a request
     why: str = ""  # how the last attempt ended
     spec: bytes = b""  # the job's sealed spec where it is small: saves a new worker a round trip
 

@@ -1,8 +1,9 @@
-"""What a computation ends with: an outcome, the wish for more terms, or on the way a running value."""
+"""What a computation ends with: an outcome, the wish for more terms or for help, or on the way a running value."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 
@@ -32,6 +33,17 @@ class More(msgspec.Struct, frozen=True):
     """The terms so far do not decide the answer: go on to ``total`` terms (nothing is recomputed)."""
 
     total: int
+
+
+class Ask(NamedTuple):
+    """The rest is long, and work for others too: what to have done, and what follows from the answers.
+
+    Each of ``bodies`` goes to ``Computation.work``, on some worker or in the master; ``then`` is handed the answers in
+    their order, and raises ValueError for one that ``work`` cannot have given. The same total must ask the same.
+    """
+
+    bodies: Sequence[bytes]
+    then: Callable[[Sequence[bytes]], Outcome | More | Ask]
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):

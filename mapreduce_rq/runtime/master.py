@@ -433,7 +433,7 @@ class Master:
     def _finish_early(self, ended: str) -> Ended:
         """End with what is counted."""
         terms, partial = self.ledger.tally.prefix()
-        found = self.computation.finish(partial, terms) if terms else None
+        found = self.computation.conclude(partial, terms) if terms else None
         if found is None or isinstance(found, More):
             peek = self.computation.peek(partial, terms) if terms else None
             if peek is None:

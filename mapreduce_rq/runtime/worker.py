@@ -38,6 +38,7 @@ from mapreduce_rq.core.messages import (
     MERGE,
     OK,
     REFUSED,
+    REQUEST,
     Answer,
     Beat,
     Failure,
@@ -451,7 +452,9 @@ def hostname() -> str:
 
 
 def compute_body(computation: Computation[Any], task: Task) -> bytes:
-    """The answer to a task that carries items, or the two partials to merge (the left one's length first)."""
+    """The answer to a task that carries items, a request, or two partials to merge (the left one's length first)."""
+    if task.op == REQUEST:
+        return computation.work(task.body)
     if task.op == MERGE:
         return compute_merge(computation, task.body)
     return computation.reducer.encode(computation.map_body(task.lo, task.hi, task.body))

@@ -8,10 +8,10 @@ their order, which only the right order gives.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
-from mapreduce_rq.core.computation import Computation, More, Outcome, TermError
+from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, TermError
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.tally import HEAVY_BYTES
@@ -77,10 +77,12 @@ class TestParams(Params, frozen=True, kw_only=True):
     ordered: bool = False
     first: int | None = None  # terms asked for at first; ``finish`` then wants the rest
     lazy: bool = False  # terms come as items, from a source
+    asks: int = 0  # rounds of requests that ``finish`` has before its outcome
     raising: list[int] = []  # noqa: RUF012  # msgspec copies it
 
 
 Spend = Callable[[int, int], None]
+Rest = Callable[[], None]
 
 
 class SimComputation(Computation[Partial]):
@@ -90,13 +92,14 @@ class SimComputation(Computation[Partial]):
     summary: ClassVar[str] = "counts its terms in three ways"
     Params: ClassVar[type[Params]] = TestParams
 
-    def __init__(self, params: TestParams, spend: Spend | None = None) -> None:
+    def __init__(self, params: TestParams, spend: Spend | None = None, rest: Rest | None = None) -> None:
         super().__init__(params)
         self.terms = params.terms
         self.raising = frozenset(params.raising)
         self.reducer = RowOfTerms() if params.ordered else SumOfTerms()
         self.total = None if params.lazy else params.first or params.terms
         self._spend = spend
+        self._rest = rest  # spends the time of a request
 
     def map(self, lo: int, hi: int) -> Partial:
         if not 0 <= lo < hi <= self.terms:
@@ -116,10 +119,29 @@ class SimComputation(Computation[Partial]):
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
         return body[8 * (lo - at) : 8 * (hi - at)]
 
-    def finish(self, partial: Partial, terms: int) -> Outcome | More:
+    def finish(self, partial: Partial, terms: int) -> Outcome | More | Ask:
         if self.params.first and terms < self.terms:
             return More(self.terms)
-        return Outcome(value=text_of(partial), native=partial)
+        return self._ask(partial, text_of(partial), self.params.asks)
+
+    def _ask(self, partial: Partial, text: str, rounds: int) -> Outcome | Ask:
+        """Have the text turned round piece by piece, that many times; each round is made of the answers to the last."""
+        if rounds == 0:
+            turned = text[::-1] if self.params.asks % 2 else text
+            return Outcome(value=turned, native=partial)
+        requests = [b"%d:%s" % (rounds, piece.encode()) for piece in (text[:9], text[9:])]
+
+        def then(answers: Sequence[bytes]) -> Outcome | Ask:
+            if [answer[::-1] for answer in answers] != [request.partition(b":")[2] for request in requests]:
+                raise ValueError("not what was asked for")
+            return self._ask(partial, b"".join(reversed(answers)).decode(), rounds - 1)
+
+        return Ask(requests, then)
+
+    def work(self, body: bytes) -> bytes:
+        if self._rest is not None:
+            self._rest()
+        return body.partition(b":")[2][::-1]
 
 
 def items(lo: int, hi: int) -> bytes:

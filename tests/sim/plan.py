@@ -26,6 +26,7 @@ class JobPlan:
     ordered: bool = False
     lazy: bool = False
     more: bool = False  # asks for half of its terms first
+    asks: int = 0  # rounds of requests at its end
     raising: tuple[int, ...] = ()
     deadly: tuple[int, ...] = ()  # whoever computes one of these dies
     slow: dict[int, float] = field(default_factory=dict)  # seconds more for whoever computes this term first
@@ -37,6 +38,11 @@ class JobPlan:
     starts: float = 0.0
     standbys: int = 0
     even: bool = False  # every term costs the same
+
+    @property
+    def request_seconds(self) -> float:
+        """Of work in a request."""
+        return min(4 * self.seconds, 4.0)
 
     def costs(self, seed: int, name: str) -> list[float]:
         """Seconds of work in all terms before each, and in all of them."""
@@ -51,6 +57,7 @@ class JobPlan:
             "ordered": self.ordered,
             "first": (self.terms + 1) // 2 if self.more else None,
             "lazy": self.lazy,
+            "asks": self.asks,
             "raising": list(self.raising),
         }
         return Spec(
@@ -92,6 +99,9 @@ def plan_of(seed: int) -> Plan:
     rng = Random(f"plan {seed}")
     workers = rng.choice([1, 1, 2, 2, 3, 4, 6])
     jobs = [_job(rng, workers) for _ in range(rng.choice([1, 1, 1, 2]))]
+    asking = Random(f"asks {seed}")
+    for job in jobs:
+        job.asks = asking.choice([0, 0, 1, 2])
     hosts: list[int] = []
     while sum(hosts) < workers:
         hosts.append(rng.randint(1, workers - sum(hosts)))
@@ -113,7 +123,7 @@ def plan_of(seed: int) -> Plan:
         jobs=jobs,
         hosts=hosts,
         horizon=horizon,
-        patience=60 + 3 * work,
+        patience=60 + 3 * work + sum(12 * job.asks * job.request_seconds for job in jobs),
         faults=sorted(faults),
         weather=Weather(
             latency=rng.choice([0.0002, 0.0005, 0.005, 0.05]),

@@ -131,7 +131,10 @@ class World:
                 self._segfault(actor)
             actor.sleep(seconds)
 
-        return SimComputation(TestParams(**spec.params), spend)
+        def rest() -> None:
+            self.scheduler.actor().sleep(plan.request_seconds)
+
+        return SimComputation(TestParams(**spec.params), spend, rest)
 
     def _segfault(self, actor: Actor) -> None:
         for host in self.hosts:
