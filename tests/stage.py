@@ -50,6 +50,10 @@ class Stage:
         lines = (self.folder / "log").read_text().splitlines()
         return [(int(pid), int(term)) for pid, term in map(str.split, lines)]
 
+    def begun_terms(self) -> int:
+        """How many of them there are."""
+        return (self.folder / "log").read_bytes().count(b"\n")
+
     def count(self) -> Counter[int]:
         """How often each term was begun."""
         return Counter(term for _, term in self.runs())

@@ -64,7 +64,7 @@ class Ground:
             self.host()
         limits = {"chunk": 1, "attempts": 1000} | limits
         self.leader = self.scene.leader(function, terms, **limits)
-        until(lambda: len(self.stage.runs()) >= 10, 20, "the job under way")
+        until(lambda: self.count() >= 10, 20, "the job under way")
         return self.leader
 
     def another(self, function: str = "slow", **limits: Any) -> Leader:
@@ -102,7 +102,7 @@ class Ground:
 
     def count(self) -> int:
         """Terms begun so far."""
-        return len(self.stage.runs())
+        return self.stage.begun_terms()
 
     def wait_progress(self, terms: int = 20, seconds: float = 30.0) -> float:
         """Wait until so many more terms have been begun; how long that took."""
