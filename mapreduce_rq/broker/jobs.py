@@ -67,10 +67,11 @@ class Lost:
 class Jobs:
     """The verbs on jobs of one queue over one wire."""
 
-    def __init__(self, wire: Wire, keys: Keys, codecs: Codecs) -> None:
+    def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, *, at_once: int = REPLIES_AT_ONCE) -> None:
         self.wire = wire
         self.keys = keys
         self.codecs = codecs
+        self.at_once = at_once
 
     def commit(
         self,
@@ -84,12 +85,31 @@ class Jobs:
         tasks: Iterable[bytes] = (),
     ) -> Committed | Lost:
         """Change the job if its token is ``expect``; all in one step. See commit.lua for ``what`` and ``number``."""
+        self.ask_to_commit(job, expect, token, what=what, number=number, fields=fields, tasks=tasks)
+        return self.committed(what)
+
+    def ask_to_commit(
+        self,
+        job: str,
+        expect: str,
+        token: str,
+        *,
+        what: str = "",
+        number: int = 0,
+        fields: Sequence[tuple[str, Argument]] = (),
+        tasks: Iterable[bytes] = (),
+    ) -> None:
+        """The first half of :meth:`commit`: nothing else may be asked before :meth:`committed` has the answer."""
         keys = self.keys
         arguments: list[Argument] = [expect, token, what, number, job, len(fields)]
         for pair in fields:
             arguments.extend(pair)
         arguments.extend(tasks)
-        answer = self.wire.script(COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments)
+        self.wire.ask(COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments)
+
+    def committed(self, what: str = "") -> Committed | Lost:
+        """The second half of :meth:`commit`, of which it needs ``what``."""
+        answer = self.wire.answer()
         if answer[0] == b"ok":
             return Committed(waiting=int(answer[1]), reopened=bool(answer[2]) and what != "create")
         return Lost(_text(answer[1]), _text(answer[2]))
@@ -145,10 +165,20 @@ class Jobs:
 
     def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
         """``(last id read, replies, how many were dropped as forged or malformed)`` behind the id ``after``."""
-        command: list[Argument] = ["XREAD", "COUNT", REPLIES_AT_ONCE]
+        command: list[Argument] = ["XREAD", "COUNT", self.at_once]
         if block_seconds > 0:
             command += ["BLOCK", max(1, int(block_seconds * 1000))]
-        answer = self.wire.call(*command, "STREAMS", self.keys.replies(job), after)
+        return self._opened(job, after, self.wire.call(*command, "STREAMS", self.keys.replies(job), after))
+
+    def ask_for_replies(self, job: str, after: str) -> None:
+        """Ask for replies that are there: nothing else may be asked before :meth:`replies_asked` has the answer."""
+        self.wire.ask_call("XREAD", "COUNT", self.at_once, "STREAMS", self.keys.replies(job), after)
+
+    def replies_asked(self, job: str, after: str) -> tuple[str, list[Reply], int]:
+        """What :meth:`ask_for_replies` asked for, as :meth:`replies`."""
+        return self._opened(job, after, self.wire.answer())
+
+    def _opened(self, job: str, after: str, answer: Any) -> tuple[str, list[Reply], int]:
         found: list[Reply] = []
         bad = 0
         open_ = self.codecs.reply.open

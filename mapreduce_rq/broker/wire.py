@@ -79,8 +79,11 @@ class Wire(Protocol):
     def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
         """Send a script; nothing else may be sent before its ``answer`` is read."""
 
+    def ask_call(self, *command: Argument) -> None:
+        """As ``ask``, a command."""
+
     def answer(self) -> Any:
-        """The answer to ``ask``."""
+        """The answer to what was asked."""
 
 
 class RedisWire:
@@ -160,11 +163,14 @@ class RedisWire:
 
     def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
         """Send a script; nothing else may be sent before its ``answer`` is read."""
-        open_ = self._opened()
         self._asked = ("EVAL", script.source, len(keys), *keys, *arguments)
+        self.ask_call("EVALSHA", script.sha, *self._asked[2:])
+
+    def ask_call(self, *command: Argument) -> None:
+        """As ``ask``, a command."""
+        open_ = self._opened()
         try:
-            packed = _pack(("EVALSHA", script.sha, *self._asked[2:]))
-            open_.send_packed_command((packed,), check_health=False)
+            open_.send_packed_command((_pack(command),), check_health=False)
         except BaseException as error:
             self.close()
             if isinstance(error, (redis.RedisError, OSError)):
@@ -172,7 +178,7 @@ class RedisWire:
             raise
 
     def answer(self) -> Any:
-        """The answer to ``ask``."""
+        """The answer to what was asked."""
         open_ = self._opened()
         try:
             return open_.read_response()

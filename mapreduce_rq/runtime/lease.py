@@ -56,10 +56,27 @@ class Lease:
         expect: str | None = None,
     ) -> Committed:
         """Compare and set; see commit.lua for ``what`` and ``number``. Raises LeaseLost, BrokerError."""
-        self._counter += 1
-        token = f"{self._epoch}:{self._nonce}:{self._counter}"
+        token = self._next()
         expected = self.token if expect is None else expect
         answer = self._jobs.commit(self._job, expected, token, what=what, number=number, fields=fields, tasks=tasks)
+        return self._changed(answer, token)
+
+    def push(self, tasks: Sequence[bytes]) -> None:
+        """Ask for a commit of nothing but tasks; :meth:`pushed` hears of it. Raises BrokerError."""
+        self._jobs.ask_to_commit(self._job, self.token, self._next(), tasks=tasks)
+
+    def pushed(self) -> Committed:
+        """What became of the push. Raises LeaseLost, BrokerError."""
+        return self._changed(self._jobs.committed(), self._token())
+
+    def _next(self) -> str:
+        self._counter += 1
+        return self._token()
+
+    def _token(self) -> str:
+        return f"{self._epoch}:{self._nonce}:{self._counter}"
+
+    def _changed(self, answer: Committed | Lost, token: str) -> Committed:
         if isinstance(answer, Lost):
             raise LeaseLost(answer)
         self.token = token

@@ -23,7 +23,7 @@ from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs, JobState, Lost
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
-from mapreduce_rq.core.messages import Failure, Spec, Task
+from mapreduce_rq.core.messages import Failure, Reply, Spec, Task
 from mapreduce_rq.core.record import SCHEMA, record_of, shown_params
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob, Superseded
@@ -110,6 +110,9 @@ class Master:
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
         self._sweeper = Sweeper(jobs, clock, spec.job, observer.noticed, expected=workers, wait=wait_workers)
         self._cursor = FIRST_REPLY
+        self._crowded = False  # replies come quicker than they are read
+        self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
+        self._pushing = False  # a commit is on its way
         self._now = clock.now()
         self._last_commit = self._now
         self._last_checkpoint = self._now
@@ -190,6 +193,7 @@ class Master:
                 if down_since is not None:
                     self._pause(backoff.next())
                     self.jobs.wire.connect()
+                    self._ahead, self._pushing = None, False
                     found = self.jobs.token(self._job)
                     if not self.stop:
                         self.observer.noticed(f"Redis is back after {self.clock.now() - down_since:.1f} s")
@@ -272,11 +276,15 @@ class Master:
 
     def _hear(self, wait: float) -> tuple[list[Replied], int]:
         """The next replies, and how many there were with the forged ones. They must go to the ledger."""
-        self._waiting = True
-        try:
-            self._cursor, replies, bad = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
-        finally:
-            self._waiting = False
+        if self._ahead is None:
+            self._hear_of_push()
+            self._waiting = True
+            try:
+                self._ahead = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
+            finally:
+                self._waiting = False
+        (self._cursor, replies, bad), self._ahead = self._ahead, None
+        self._crowded = len(replies) + bad == self.jobs.at_once
         self._now = self.clock.now()
         self.dropped += bad
         self._answered.update(reply.wid for reply in replies)
@@ -296,6 +304,7 @@ class Master:
                 if not heard:
                     break
 
+        self._hear_of_push()
         survey = self._sweeper.sweep(self._now, hear)
         return [] if survey is None else self._receive(survey._replace(answered=answered))
 
@@ -336,7 +345,12 @@ class Master:
         tasks: Sequence[Task] = (),
         checkpoint: bool = False,
     ) -> None:
-        """Compare and set."""
+        """Compare and set.
+
+        Where replies are waiting the next of them are asked for while tasks are sealed, and what became of a push is
+        heard when those are in the ledger: the master and the server work at the same time.
+        """
+        self._hear_of_push()
         started = self.clock.now()
         what = ""
         row = list(fields)
@@ -347,15 +361,33 @@ class Master:
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("progress", self.jobs.codecs.record.seal(self.report())))
             listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
+        ahead = self._crowded and self._ahead is None
+        if ahead:
+            self.jobs.ask_for_replies(self._job, self._cursor)
         sealed = self.jobs.codecs.task.seal_all(tasks)
+        if ahead:
+            found = self.jobs.replies_asked(self._job, self._cursor)
+            self._ahead = found if found[1] or found[2] else None
+        if self._ahead is not None and not row:
+            self._lease.push(sealed)
+            self._pushing = True
+            self._last_commit = self._now
+            return
         answer = self._lease.commit(what=what, number=listed_since, fields=row, tasks=sealed)
         self._last_commit = self._now
         if answer.reopened:
-            self._cursor = FIRST_REPLY
+            self._cursor, self._ahead = FIRST_REPLY, None
         if checkpoint:
             self._uncommitted = 0
             self._last_checkpoint = self.clock.now()
             self._checkpoint_cost = self._last_checkpoint - started
+
+    def _hear_of_push(self) -> None:
+        """Hear of the commit on its way, before anything else is asked."""
+        if self._pushing:
+            self._pushing = False
+            if self._lease.pushed().reopened:
+                self._cursor, self._ahead = FIRST_REPLY, None
 
     def _resolve(self, found: Lost) -> Ended | None:
         """The token is not the expected one, or the connection is new: whose job is it now? None: ours, go on."""
@@ -364,13 +396,13 @@ class Master:
                 return self._ended()  # while we were away it was ended, by another master, and its record has expired
             # Wiped, with us alive: what we hold is exact. Submit again; what is out goes out anew after a look.
             self.observer.noticed(f"{self._job} is gone from Redis: submitting it again with what is counted")
-            self._cursor = FIRST_REPLY
+            self._cursor, self._ahead = FIRST_REPLY, None
             self._create([], self.jobs.codecs.spec.seal(self.spec))
         elif found.state != "running":
             return self._ended(found.state)
         elif self._lease.owns(found.token):
             self._lease.token = found.token
-            self._cursor = FIRST_REPLY
+            self._cursor, self._ahead = FIRST_REPLY, None
         else:
             raise Superseded(f"{self._job} is led by another master now; this one changed nothing more")
         self._now = self.clock.now()
@@ -462,6 +494,7 @@ class Master:
     def _end(self, state: str, fields: list[tuple[str, Argument]]) -> None:
         progress = self.jobs.codecs.record.seal(self._reported(None))  # the value stands in the record
         row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
+        self._hear_of_push()
         self._lease.commit(what="over", number=self.spec.limits.keep, fields=row)
         if self.ledger.out or self._sweeper.sweeps:
             self.jobs.withdraw(self._job)

@@ -57,6 +57,11 @@ class Watched:
         self._tell(self._asked, "before")
         self._wire.ask(script, keys, arguments)
 
+    def ask_call(self, *command: Argument) -> None:
+        self._asked = name_of_command(command)
+        self._tell(self._asked, "before")
+        self._wire.ask_call(*command)
+
     def answer(self) -> Any:
         found = self._wire.answer()
         self._tell(self._asked, "after")

@@ -245,7 +245,7 @@ class ClientProcess:
         self.spec = spec
         self.clock = clock
         self.wire = SimWire(site.server)
-        self.jobs = Jobs(self.wire, site.keys, site.codecs)
+        self.jobs = Jobs(self.wire, site.keys, site.codecs, at_once=2)  # so that there are often more
         self.master: Master | None = None
         self._make = make
         self._source = source

@@ -53,11 +53,10 @@ class SimWire:
         return self.answer()
 
     def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
-        if self.connection is None:
-            raise BrokerDown("sim: not connected")
-        self._asked = self._server.send(
-            self.connection, Request("script", (tuple(keys), tuple(arguments)), script.name)
-        )
+        self._send(Request("script", (tuple(keys), tuple(arguments)), script.name))
+
+    def ask_call(self, *command: Argument) -> None:
+        self._send(Request("call", (command,)))
 
     def answer(self) -> Any:
         asked, self._asked = self._asked, None
@@ -66,10 +65,14 @@ class SimWire:
         return self._read(asked)
 
     def _ask(self, request: Request) -> Any:
+        self._send(request)
+        return self.answer()
+
+    def _send(self, request: Request) -> None:
         if self.connection is None:
             raise BrokerDown("sim: not connected")
         assert self._asked is None, "another answer is on its way"
-        return self._read(self._server.send(self.connection, request))
+        self._asked = self._server.send(self.connection, request)
 
     def _read(self, asked: Reply) -> Any:
         try:
