@@ -58,6 +58,9 @@ class Script:
 class Wire(Protocol):
     """What the broker needs of a connection."""
 
+    def another(self) -> Wire:
+        """Another wire to the same server, not connected yet."""
+
     def connect(self) -> None:
         """Connect anew, whatever was before."""
 
@@ -93,6 +96,10 @@ class RedisWire:
         self.endpoint = endpoint
         self._connection: AbstractConnection | None = None
         self._asked: Command = ()  # in full, for a server that does not know the script
+
+    def another(self) -> RedisWire:
+        """Another wire to the same server, not connected yet."""
+        return RedisWire(self.endpoint)
 
     def connect(self) -> None:
         """Connect anew. Raises BrokerDown or BrokerRefused."""

@@ -30,6 +30,7 @@ class Lease:
         self._nonce = nonce
         self._epoch = 1
         self._counter = 0
+        self._pushing = ""  # the token of a push that is on its way
         self.token = ""  # what must be there for the next commit; '' = no job yet
 
     @property
@@ -56,6 +57,7 @@ class Lease:
         expect: str | None = None,
     ) -> Committed:
         """Compare and set; see commit.lua for ``what`` and ``number``. Raises LeaseLost, BrokerError."""
+        self._pushing = ""  # heard of, or lost with its connection
         token = self._next()
         expected = self.token if expect is None else expect
         answer = self._jobs.commit(self._job, expected, token, what=what, number=number, fields=fields, tasks=tasks)
@@ -63,17 +65,16 @@ class Lease:
 
     def push(self, tasks: Sequence[bytes]) -> None:
         """Ask for a commit of nothing but tasks; :meth:`pushed` hears of it. Raises BrokerError."""
-        self._jobs.ask_to_commit(self._job, self.token, self._next(), tasks=tasks)
+        self._pushing = self._next()
+        self._jobs.ask_to_commit(self._job, self.token, self._pushing, tasks=tasks)
 
     def pushed(self) -> Committed:
         """What became of the push. Raises LeaseLost, BrokerError."""
-        return self._changed(self._jobs.committed(), self._token())
+        token, self._pushing = self._pushing, ""
+        return self._changed(self._jobs.committed(), token)
 
     def _next(self) -> str:
         self._counter += 1
-        return self._token()
-
-    def _token(self) -> str:
         return f"{self._epoch}:{self._nonce}:{self._counter}"
 
     def _changed(self, answer: Committed | Lost, token: str) -> Committed:
@@ -81,3 +82,14 @@ class Lease:
             raise LeaseLost(answer)
         self.token = token
         return answer
+
+    def keep(self, jobs: Jobs) -> None:
+        """Replace the token and nothing else, over these verbs. Raises BrokerError; another's token it leaves alone.
+
+        While a push is on its way the token cannot be known, and is left alone too.
+        """
+        if self._pushing:
+            return
+        token = self._next()
+        if not isinstance(jobs.commit(self._job, self.token, token, what="keep"), Lost):
+            self.token = token

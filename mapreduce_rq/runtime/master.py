@@ -28,6 +28,7 @@ from mapreduce_rq.core.record import SCHEMA, record_of, shown_params
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.keeper import Keeper
 from mapreduce_rq.runtime.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.sweep import Sweeper
 
@@ -97,6 +98,7 @@ class Master:
         source: Source | None = None,
         wait_workers: float | None = None,
         workers: int = 0,
+        keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
     ) -> None:
         self.jobs = jobs
         self.clock = clock
@@ -108,6 +110,7 @@ class Master:
         self._source = source
         self._job = spec.job
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
+        self._keeper = keeper(self._lease, jobs)
         self._sweeper = Sweeper(jobs, clock, spec.job, observer.noticed, expected=workers, wait=wait_workers)
         self._cursor = FIRST_REPLY
         self._crowded = False  # replies come quicker than they are read
@@ -119,6 +122,7 @@ class Master:
         self._checkpoint_cost = 0.0
         self._uncommitted = 0  # tasks counted since the last checkpoint
         self._answered: set[str] = set()  # workers heard of
+        self._restored = False  # took the job over
         self._waiting = False  # for Redis or the clock: nothing is half changed
         self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
         self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
@@ -163,6 +167,7 @@ class Master:
     def take_over(self, state: JobState) -> None:
         """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
         self._lease.succeed(state.token)
+        self._restored = True  # all that is left may be the end, of which others have despaired
         self.ledger = Ledger(
             self.spec,
             self.computation,
@@ -185,6 +190,14 @@ class Master:
 
     def run(self) -> Ended | None:
         """Lead the job to its end; None if told to ``stop`` first. Raises Superseded, NoWorkers."""
+        if self._restored:
+            self._keeper.start()
+        try:
+            return self._run()
+        finally:
+            self._keeper.close()
+
+    def _run(self) -> Ended | None:
         down_since: float | None = None
         found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
         backoff = Backoff()
@@ -239,6 +252,7 @@ class Master:
                 ended = self._perform(self._sweep())
             if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
                 ended = self._perform([Push([])])
+                self._keeper.start()  # a job that has lasted so long may have work for it
                 self.observer.progressed(self.report)
             if ended is None and self._remaining() <= 0:
                 ended = self._finish_early("deadline")
@@ -270,7 +284,8 @@ class Master:
 
     def _receive(self, event: Event) -> list[Command]:
         before = self.ledger.tasks
-        commands = self.ledger.receive(event, self._now)
+        with self._keeper:
+            commands = self.ledger.receive(event, self._now)
         self._uncommitted += self.ledger.tasks - before
         return commands
 
@@ -317,8 +332,10 @@ class Master:
             if isinstance(command, Push):
                 tasks += command.tasks
         if commands and isinstance(commands[-1], Settled):
+            self._hear_of_push()
             try:
-                outcome = self.ledger.outcome()
+                with self._keeper:
+                    outcome = self.ledger.outcome()
             except Exception as error:
                 return self._fail(Span(0, self.ledger.counted), _failure_of(error))
             if outcome is not None:
@@ -454,9 +471,9 @@ class Master:
     # -- the ways out ----------------------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome, ended: str) -> Ended:
-        record = record_of(
-            self.spec, self.ledger, outcome, ended=ended, workers=max(1, len(self._answered)), now=self.clock.now()
-        )
+        workers = max(1, len(self._answered))
+        with self._keeper:
+            record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
         self._made = Ended("done", record, outcome)
         checkpoint = self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))
         self._end("done", [("record", self.jobs.codecs.record.seal(record)), ("ck", checkpoint)])
@@ -464,8 +481,10 @@ class Master:
 
     def _finish_early(self, ended: str) -> Ended:
         """End with what is counted."""
-        terms, partial = self.ledger.tally.prefix()
-        found = self.computation.conclude(partial, terms) if terms else None
+        self._hear_of_push()
+        with self._keeper:
+            terms, partial = self.ledger.tally.prefix()
+            found = self.computation.conclude(partial, terms) if terms else None
         if found is None or isinstance(found, More):
             peek = self.computation.peek(partial, terms) if terms else None
             if peek is None:

@@ -189,7 +189,7 @@ class Comparison(RuleBasedStateMachine):
     @rule(
         expect=st.sampled_from([b"", b"a", b"b"]),
         token=st.sampled_from([b"a", b"b"]),
-        what=st.sampled_from(["", "", "create", "over", "trim"]),
+        what=st.sampled_from(["", "", "create", "over", "keep", "trim"]),
         position=st.integers(-1, 3),
         number=st.sampled_from([0, 1000]),
         fields=st.lists(st.tuples(st.sampled_from(["state", "ck"]), word), max_size=2),

@@ -31,6 +31,9 @@ class Watched:
         self._speed = speed
         self._asked = ""
 
+    def another(self) -> RedisWire:
+        return self._wire.another()
+
     def connect(self) -> None:
         self._watch("connect", self._wire.connect)
 

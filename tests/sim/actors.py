@@ -18,6 +18,8 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
+from mapreduce_rq.runtime.keeper import TEND_SECONDS, Keeper
+from mapreduce_rq.runtime.lease import Lease
 from mapreduce_rq.runtime.master import Ended, Interrupted, Master, Report
 from mapreduce_rq.runtime.pool import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.slate import Doing, Slate
@@ -224,6 +226,52 @@ class Host(Pool):
         self.wire.lose_power()
 
 
+class SimLock:
+    """A lock between actors."""
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+        self._held = False
+
+    def __enter__(self) -> None:
+        while self._held:
+            self._scheduler.actor().sleep(0.001)
+        self._held = True
+
+    def __exit__(self, *_: object) -> None:
+        self._held = False
+
+
+class SimKeeper(Keeper):
+    """A keeper that is an actor besides its master's, and stops, goes on and dies with it."""
+
+    _wire: SimWire
+
+    def __init__(self, lease: Lease, jobs: Jobs, master: Actor) -> None:
+        super().__init__(lease, jobs, SimLock(master.scheduler))
+        self._master = master
+        self._actor: Actor | None = None
+
+    def _begin(self) -> None:
+        self._actor = Actor(self._master.scheduler, f"{self._master.name}+", self._run)
+
+    def _run(self) -> None:
+        while not self._over.is_set():
+            self._master.scheduler.actor().sleep(TEND_SECONDS)
+            if not self._over.is_set() and not self._master.paused:
+                self.tend()
+        self._wire.close()
+
+    def kill(self, *, power: bool) -> None:
+        """End it with its process."""
+        if self._actor is not None and not self._actor.dead:
+            self._actor.kill()
+            if power:
+                self._wire.lose_power()
+            else:
+                self._wire.close()
+
+
 class ClientProcess:
     """`mrq compute` or `mrq resume`: leads one job, or stands by until its master is gone."""
 
@@ -247,6 +295,7 @@ class ClientProcess:
         self.wire = SimWire(site.server)
         self.jobs = Jobs(self.wire, site.keys, site.codecs, at_once=2)  # so that there are often more
         self.master: Master | None = None
+        self._keeper: SimKeeper | None = None
         self._make = make
         self._source = source
         self._wait_workers = wait_workers
@@ -277,8 +326,13 @@ class ClientProcess:
             self,
             source=self._source,
             wait_workers=self._wait_workers,
+            keeper=self._new_keeper,
         )
         return self.master
+
+    def _new_keeper(self, lease: Lease, jobs: Jobs) -> Keeper:
+        self._keeper = SimKeeper(lease, jobs, self.actor)
+        return self._keeper
 
     def _lead(self) -> None:
         """As Client.lead."""
@@ -348,6 +402,8 @@ class ClientProcess:
     def kill(self, *, power: bool = False) -> None:
         """SIGKILL, or the end of its host."""
         self.actor.kill()
+        if self._keeper is not None:
+            self._keeper.kill(power=power)
         if power:
             self.wire.lose_power()
         else:

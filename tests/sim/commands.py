@@ -284,12 +284,12 @@ def commit(db: Database, keys: Arguments, argv: Arguments) -> Any:
     what = argv[2]
     if what == b"over":
         _del(db, [replies])
-    elif what and what != b"create":
+    elif what not in (b"", b"create", b"keep"):
         _xtrim(db, [replies, b"MINID", b"=", what])
     if what == b"create" or (what != b"over" and argv[3] != b"0"):
         _zadd(db, [jobs, argv[3], argv[4]])
     opened = 0
-    if what != b"over" and not _exists(db, [replies]):
+    if what not in (b"over", b"keep") and not _exists(db, [replies]):
         _xadd(db, [replies, b"MAXLEN", b"=", b"0", b"*", b"open", b""])
         opened = 1
     last = 6 + 2 * int(argv[5])

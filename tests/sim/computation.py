@@ -92,7 +92,13 @@ class SimComputation(Computation[Partial]):
     summary: ClassVar[str] = "counts its terms in three ways"
     Params: ClassVar[type[Params]] = TestParams
 
-    def __init__(self, params: TestParams, spend: Spend | None = None, rest: Rest | None = None) -> None:
+    def __init__(
+        self,
+        params: TestParams,
+        spend: Spend | None = None,
+        rest: Rest | None = None,
+        finishing: Callable[[], None] | None = None,
+    ) -> None:
         super().__init__(params)
         self.terms = params.terms
         self.raising = frozenset(params.raising)
@@ -100,6 +106,7 @@ class SimComputation(Computation[Partial]):
         self.total = None if params.lazy else params.first or params.terms
         self._spend = spend
         self._rest = rest  # spends the time of a request
+        self._finishing = finishing
 
     def map(self, lo: int, hi: int) -> Partial:
         if not 0 <= lo < hi <= self.terms:
@@ -122,6 +129,8 @@ class SimComputation(Computation[Partial]):
     def finish(self, partial: Partial, terms: int) -> Outcome | More | Ask:
         if self.params.first and terms < self.terms:
             return More(self.terms)
+        if self._finishing is not None:
+            self._finishing()
         return self._ask(partial, text_of(partial), self.params.asks)
 
     def _ask(self, partial: Partial, text: str, rounds: int) -> Outcome | Ask:

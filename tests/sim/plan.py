@@ -34,6 +34,7 @@ class JobPlan:
     chunk: int | None = None
     attempts: int = 1000  # so many that chance alone cannot fail a job
     task_timeout: float | None = None
+    finishing: float = 0.0  # seconds that a master takes to make the outcome of the total
     keep: int = 3600  # seconds that the record stays
     starts: float = 0.0
     standbys: int = 0
@@ -105,7 +106,7 @@ def plan_of(seed: int) -> Plan:
     hosts: list[int] = []
     while sum(hosts) < workers:
         hosts.append(rng.randint(1, workers - sum(hosts)))
-    work = sum(job.terms * job.seconds for job in jobs)
+    work = sum(job.terms * job.seconds + job.finishing for job in jobs)
     busy = work / workers
     horizon = 1.5 * busy + rng.uniform(3, 40)
     kinds = [kind for kind in COMMON if rng.random() < rng.choice([0.1, 0.3, 0.6])]
@@ -193,4 +194,5 @@ def _job(rng: Random, workers: int) -> JobPlan:
         chunk=rng.choice([None, None, 1, 1, rng.randint(2, 20)]),
         starts=rng.choice([0.0, 0.0, rng.uniform(0, 5)]),
         standbys=0 if lazy else rng.choice([0, 1, 1, 2]),
+        finishing=rng.choice([0.0] * 9 + [15.0]),
     )

@@ -341,6 +341,24 @@ def a_master_with_nothing_to_say_keeps_its_job() -> None:
     assert len(stage.masters()) == 1
 
 
+def a_master_that_computes_for_long_keeps_its_job() -> None:
+    stage = Stage(JobPlan(4, 1.0, chunk=1, finishing=40.0, standbys=1), hosts=[1])
+    stage.run()
+    assert len(stage.masters()) == 1
+
+
+def a_master_that_dies_while_it_computes_is_followed() -> None:
+    stage = Stage(JobPlan(4, 1.0, chunk=1, finishing=40.0, standbys=2), hosts=[1])
+    stage.at(20.0, lambda: stage.master.kill(power=True))
+    taken: list[float] = []
+    stage.world.on_step.append(
+        lambda: taken.append(stage.world.scheduler.now) if len(stage.masters()) > 1 and not taken else None
+    )
+    stage.run()
+    assert 20 < taken[0] <= 20 + 12
+    assert len(stage.masters()) == 2  # the second has nothing left to do but the end, which takes it long too
+
+
 def a_paused_master_comes_back_as_a_standby() -> None:
     stage = Stage(JobPlan(40, 1.0, chunk=1, standbys=1), hosts=[1])
     stage.at(5.0, stage.pause_master)
@@ -585,6 +603,8 @@ class _Blind(liveness.Watch):
         return []
 
 
+_never = property(lambda _: False, lambda *_: None)
+
 MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
@@ -614,6 +634,8 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_standby_takes_over_within_twelve_seconds, lambda: patch.object(standby, "Watch", _Blind)),
     (a_master_that_lets_go_is_followed_at_once, _hold_on_for_ever),
     (a_master_with_nothing_to_say_keeps_its_job, lambda: patch.object(master, "LEASE_SECONDS", NEVER)),
+    (a_master_that_computes_for_long_keeps_its_job, lambda: patch.object(Lease, "keep")),
+    (a_master_that_dies_while_it_computes_is_followed, lambda: patch.object(Master, "_restored", _never, create=True)),
     (a_paused_master_comes_back_as_a_standby, lambda: patch.object(Lease, "owns", return_value=True)),
     (
         a_job_that_ended_and_expired_meanwhile_does_not_rise_again,

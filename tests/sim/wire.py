@@ -23,6 +23,9 @@ class SimWire:
         self.connection: Connection | None = None
         self._asked: Reply | None = None
 
+    def another(self) -> SimWire:
+        return SimWire(self._server)
+
     def connect(self) -> None:
         self.close()
         self._asked = None

@@ -134,7 +134,11 @@ class World:
         def rest() -> None:
             self.scheduler.actor().sleep(plan.request_seconds)
 
-        return SimComputation(TestParams(**spec.params), spend, rest)
+        def finish() -> None:
+            if plan.finishing:
+                self.scheduler.actor().sleep(plan.finishing)
+
+        return SimComputation(TestParams(**spec.params), spend, rest, finish)
 
     def _segfault(self, actor: Actor) -> None:
         for host in self.hosts:
@@ -359,7 +363,7 @@ class World:
             for actor in host.actors():
                 actor.kill()
         for client in self.clients:
-            client.actor.kill()
+            client.kill()
         self.scheduler.drain()
 
 

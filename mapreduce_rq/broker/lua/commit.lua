@@ -7,7 +7,8 @@
 --       4 J   ZSET    job ids by time of creation
 -- ARGV  1 expect      token that must be there; '' = the job must not exist
 --       2 token       its successor
---       3 what        '' = go on | 'create' | 'over' | a stream id: replies below it are in the checkpoint
+--       3 what        '' = go on | 'create' | 'over' | 'keep' = the token alone: its sender does not hear of a new stream
+--                     | a stream id: replies below it are in the checkpoint
 --       4 number      with over: seconds to keep the record; else unix seconds to list the job under, 0 = listed already
 --       5 job         its id
 --       6 n           number of fields
@@ -20,14 +21,14 @@ end
 local what = ARGV[3]
 if what == 'over' then
   redis.call('DEL', KEYS[2])
-elseif what ~= '' and what ~= 'create' then
+elseif what ~= '' and what ~= 'create' and what ~= 'keep' then
   redis.call('XTRIM', KEYS[2], 'MINID', '=', what)
 end
 if what == 'create' or (what ~= 'over' and ARGV[4] ~= '0') then
   redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
 end
 local opened = 0
-if what ~= 'over' and redis.call('EXISTS', KEYS[2]) == 0 then
+if what ~= 'over' and what ~= 'keep' and redis.call('EXISTS', KEYS[2]) == 0 then
   -- New, or lost: without it workers take the job for over. It exists then, and there is nothing to read.
   redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, '*', 'open', '')
   opened = 1
