@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 
@@ -25,13 +25,15 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.decimals import (
     MAX_DIGITS,
     Fixed,
+    Written,
     error_units,
     fraction_fixed,
     power_of_ten,
     round_enclosed,
     square_root,
 )
-from mapreduce_rq.core.outcome import More, Outcome, Progress
+from mapreduce_rq.core.expansion import Expansion, Root, pays, work
+from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.rounding import scaled_ratio
 from mapreduce_rq.core.series import Piece, SeriesReducer, Term, geometric, split
@@ -53,6 +55,9 @@ class Formula(NamedTuple):
     tail: float  # the error in units of the first term left out
     value: Callable[[float], float]  # the constant of the series' sum
     fixed: Callable[[Piece, float], Fixed]  # the same, as integers: of the piece from 0 and log2 of the sum's error
+    scale: float = 1.0  # the constant's error is at most that of the sum, times this
+    ask: Callable[[Piece, Expansion], Ask | None] = lambda piece, expansion: expansion.of_fraction(piece.t, piece.q)
+    """The constant with the help of workers, or None if it is not where it is expected."""
 
 
 def _pi(n: int) -> tuple[int, int, int, int]:
@@ -85,19 +90,29 @@ def _plain(piece: Piece, log2_error: float) -> Fixed:
     return fraction_fixed(piece.t, piece.q, log2_error)
 
 
+PI_SCALE = 1.01 * math.pi / (13591409 - 1)
+
+
 def _pi_fixed(piece: Piece, log2_error: float) -> Fixed:
-    log2_relative = log2_error - math.log2(13591409 - 1) + math.log2(math.pi) + 0.01
+    log2_pi_error = log2_error + math.log2(PI_SCALE)
 
     def fixed(places: int) -> tuple[int, int]:
         root = square_root(10005 * power_of_ten(2 * places))
         # the root is less than one unit short; times 426880 / S, which is 0.0315, and with the floor: below two units
-        return 426880 * root * piece.q // piece.t, 1 + error_units(log2_relative, places)
+        return 426880 * root * piece.q // piece.t, 1 + error_units(log2_pi_error, places)
 
     return fixed
 
 
+def _ask_pi(piece: Piece, expansion: Expansion) -> Ask:
+    quotient = expansion.quotient(42688 * piece.q, piece.t)
+    return expansion.of_products(quotient, Root(expansion.bits, 10005))
+
+
 FORMULAS: dict[str, Formula] = {
-    "pi": Formula(_pi, math.log2(640320**3 / 1728), 1.0, lambda s: 426880 * math.sqrt(10005) / s, _pi_fixed),
+    "pi": Formula(
+        _pi, math.log2(640320**3 / 1728), 1.0, lambda s: 426880 * math.sqrt(10005) / s, _pi_fixed, PI_SCALE, _ask_pi
+    ),
     "e": Formula(_e, 0.0, 2.0, lambda s: s, _plain),
     "ln2": Formula(_ln2, 3.0, 1.0, lambda s: s, _plain),
     "zeta3": Formula(_zeta3, 10.0, 1.0, lambda s: s, _plain),
@@ -139,29 +154,48 @@ class Const(Computation[Piece]):
             return geometric(1, 1, lo, hi)
         return split(self.formula.term, lo, hi)
 
-    def finish(self, partial: Piece, terms: int) -> Outcome | More:
+    def finish(self, partial: Piece, terms: int) -> Outcome | More | Ask:
         name, wanted = self.params.name, self.params.digits
         if terms == 0:
             return Outcome(value="none", details={"name": name}, notes=("ended before the first term",))
         formula = self.formula
         log2_error = self._log2_tail(partial)
         exponent = 0 if name in {"pi", "e", "zeta3"} else -1
-        rounded = round_enclosed(formula.fixed(partial, log2_error), exponent, wanted)
         details = {"name": name, "digits": wanted}
-        if rounded is not None:
-            return rounded.outcome(rounded.half_unit(), "proven", details, (f"{name}, correctly rounded",))
-        if terms < self.first:  # ended early: the digits that these terms decide
-            known = math.floor(-log2_error * math.log10(2))
-            for fewer in range(min(known, wanted - 1), 0, -1):
-                rounded = round_enclosed(formula.fixed(partial, log2_error), exponent, fewer)
-                if rounded is not None:
-                    details["digits"] = fewer
+        if terms < self.first:
+            return self._ended_early(partial, terms, exponent, details)
+
+        def decided(written: Written | None) -> Outcome | More:
+            if written is None:
+                rounded = round_enclosed(formula.fixed(partial, log2_error), exponent, wanted)
+                if rounded is None and terms > self.first + ROUNDS * self._step():
+                    raise JobFailed(f"{name}: {terms} terms do not decide {wanted} digits; is it rational?")
+                if rounded is None:
+                    return More(terms + self._step())
+                written = rounded.written()
+            return written.outcome(written.half_unit(), "proven", details, (f"{name}, correctly rounded",))
+
+        expansion = Expansion(wanted, exponent, log2_error + math.log2(formula.scale), decided)
+        return (formula.ask(partial, expansion) if pays(wanted) else None) or decided(None)
+
+    def work(self, body: bytes) -> bytes:
+        return work(body)
+
+    def _ended_early(self, partial: Piece, terms: int, exponent: int, details: dict[str, Any]) -> Outcome:
+        """The digits that these terms decide."""
+        name, wanted = self.params.name, self.params.digits
+        log2_error = self._log2_tail(partial)
+        known = math.floor(-log2_error * math.log10(2))
+        for fewer in range(min(known + 1, wanted), 0, -1):
+            rounded = round_enclosed(self.formula.fixed(partial, log2_error), exponent, fewer)
+            if rounded is not None:
+                written = rounded.written()
+                if fewer == wanted:
+                    notes = (f"{name}, correctly rounded",)
+                else:
                     notes = (f"ended after {terms} terms, which decide {fewer} of {wanted} digits",)
-                    return rounded.outcome(rounded.half_unit(), "proven", details, notes)
-            return Outcome(value="none", details=details, notes=(f"{terms} terms decide no digit",))
-        if terms > self.first + ROUNDS * self._step():
-            raise JobFailed(f"{name}: {terms} terms do not decide {wanted} digits; is it rational?")
-        return More(terms + self._step())
+                return written.outcome(written.half_unit(), "proven", {**details, "digits": fewer}, notes)
+        return Outcome(value="none", details=details, notes=(f"{terms} terms decide no digit",))
 
     def peek(self, partial: Piece, terms: int) -> Progress | None:
         if partial.lo != 0 or not terms:

@@ -17,8 +17,9 @@ import msgspec
 
 from mapreduce_rq.computations.exp_plan import Decided, Planned, log2_exp, plan, plan_digits
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
-from mapreduce_rq.core.decimals import MAX_DIGITS, fraction_fixed, round_enclosed, round_fraction
-from mapreduce_rq.core.outcome import BoundKind, More, Outcome, Progress
+from mapreduce_rq.core.decimals import MAX_DIGITS, Written, fraction_fixed, round_enclosed, round_fraction
+from mapreduce_rq.core.expansion import Expansion, pays, work
+from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.rational import Rational, number_text, parse_rational
 from mapreduce_rq.core.rounding import decided_double, nearest_double, scaled_ratio, upper_text
@@ -93,7 +94,7 @@ class Exp(Computation[Piece]):
     def map(self, lo: int, hi: int) -> Piece:
         return geometric(self.x.num, self.x.den, lo, hi)
 
-    def finish(self, partial: Piece, terms: int) -> Outcome | More:
+    def finish(self, partial: Piece, terms: int) -> Outcome | More | Ask:
         if self.plan.decided is not None:
             return self._outcome_decided(self.plan.decided)
         if terms == 0:
@@ -115,7 +116,7 @@ class Exp(Computation[Piece]):
             return More(more if asked is None else min(more, asked))
         return self._outcome(value, tail, terms)
 
-    def _finish_digits(self, partial: Piece, terms: int, wanted: int, *, ended_early: bool) -> Outcome | More:
+    def _finish_digits(self, partial: Piece, terms: int, wanted: int, *, ended_early: bool) -> Outcome | More | Ask:
         """As :meth:`finish`, for digits."""
         asked = self.params.terms
         tail = tail_bound(self.x, partial)
@@ -123,16 +124,28 @@ class Exp(Computation[Piece]):
         if terms == asked or ended_early or self.x.num == 0:
             bound = None if tail is None else upper_text(*tail)
             kind: BoundKind = "none" if bound is None else "exact" if bound == "0" else "proven"
-            return round_fraction(partial.t, partial.q, wanted).outcome(bound, kind, self._details(), notes)
-        rounded = None
-        if tail is not None:
-            ratio, power = scaled_ratio(*tail)
-            fixed = fraction_fixed(partial.t, partial.q, math.log2(ratio) + power + 1e-9)
-            rounded = round_enclosed(fixed, math.floor(log2_exp(self.x) * math.log10(2)), wanted)
-        if rounded is None:
-            more = terms + max(16, terms // 16)
-            return More(more if asked is None else min(more, asked))
-        return rounded.outcome(rounded.half_unit(), "proven", self._details(), notes)
+            return round_fraction(partial.t, partial.q, wanted).written().outcome(bound, kind, self._details(), notes)
+        more = terms + max(16, terms // 16)
+        more = more if asked is None else min(more, asked)
+        if tail is None:
+            return More(more)
+        ratio, power = scaled_ratio(*tail)
+        log2_error = math.log2(ratio) + power + 1e-9
+        exponent = math.floor(log2_exp(self.x) * math.log10(2))
+
+        def decided(written: Written | None) -> Outcome | More:
+            if written is None:
+                rounded = round_enclosed(fraction_fixed(partial.t, partial.q, log2_error), exponent, wanted)
+                if rounded is None:
+                    return More(more)
+                written = rounded.written()
+            return written.outcome(written.half_unit(), "proven", self._details(), notes)
+
+        expansion = Expansion(wanted, exponent, log2_error, decided)
+        return (expansion.of_fraction(partial.t, partial.q) if pays(wanted) else None) or decided(None)
+
+    def work(self, body: bytes) -> bytes:
+        return work(body)
 
     def peek(self, partial: Piece, terms: int) -> Progress | None:
         if partial.lo != 0 or not terms:

@@ -23,26 +23,25 @@ GUARDS = (12, 40)
 MAX_DIGITS = 100_000_000
 
 
-class Rounded(NamedTuple):
-    """``mantissa`` 10^(``exponent`` - digits + 1): a value rounded to ``digits`` significant digits."""
+class Written(NamedTuple):
+    """0.``figures`` 10^(``exponent`` + 1): a value rounded to as many significant digits as there are figures."""
 
-    mantissa: int
+    figures: str
     exponent: int
-    digits: int
+    negative: bool = False
 
     def half_unit(self) -> str:
         """Half a unit of the last digit: how far a correctly rounded value can be off."""
-        return f"5e{self.exponent - self.digits:+03d}"
+        return f"5e{self.exponent - len(self.figures):+03d}"
 
     def outcome(
         self, bound: str | None, bound_kind: BoundKind, details: dict[str, Any], notes: tuple[str, ...]
     ) -> Outcome:
         """As an outcome, with a Decimal for Python."""
-        figures = digits(abs(self.mantissa))  # for a million digits a tenth of a second: once
-        text = self.text(figures)
+        text = self.text()
         return Outcome(
             value=text,
-            number=self.number(figures),
+            number=self.number(),
             bound=bound,
             bound_kind=bound_kind,
             native=decimal.Decimal(text),
@@ -50,23 +49,35 @@ class Rounded(NamedTuple):
             notes=notes,
         )
 
-    def number(self, figures: str | None = None) -> float:
+    def number(self) -> float:
         """The nearest double (of a very long value, that of its first thousand digits)."""
-        figures = digits(abs(self.mantissa)) if figures is None else figures
-        size = float(f"{figures[:1000]}e{self.exponent - self.digits + 1 + max(len(figures) - 1000, 0)}")
-        return -size if self.mantissa < 0 else size
+        leading = self.figures[:1000]
+        size = float(f"{leading}e{self.exponent - len(leading) + 1}")
+        return -size if self.negative else size
 
-    def text(self, figures: str | None = None) -> str:
+    def text(self) -> str:
         """Positional where that needs no padding zeros, else scientific; always with all digits."""
-        figures = (digits(abs(self.mantissa)) if figures is None else figures).rjust(self.digits, "0")
-        sign = "-" if self.mantissa < 0 else ""
-        if 0 <= self.exponent < self.digits:
-            point = self.exponent + 1
-            return f"{sign}{figures[:point]}.{figures[point:]}" if point < self.digits else f"{sign}{figures}"
-        if -5 <= self.exponent < 0:
-            return f"{sign}0.{'0' * (-self.exponent - 1)}{figures}"
-        fraction = f".{figures[1:]}" if self.digits > 1 else ""
-        return f"{sign}{figures[0]}{fraction}e{self.exponent:+03d}"
+        figures, exponent = self.figures, self.exponent
+        sign = "-" if self.negative else ""
+        if 0 <= exponent < len(figures):
+            point = exponent + 1
+            return f"{sign}{figures[:point]}.{figures[point:]}" if point < len(figures) else f"{sign}{figures}"
+        if -5 <= exponent < 0:
+            return f"{sign}0.{'0' * (-exponent - 1)}{figures}"
+        fraction = f".{figures[1:]}" if len(figures) > 1 else ""
+        return f"{sign}{figures[0]}{fraction}e{exponent:+03d}"
+
+
+class Rounded(NamedTuple):
+    """``mantissa`` 10^(``exponent`` - digits + 1): a value rounded to ``digits`` significant digits."""
+
+    mantissa: int
+    exponent: int
+    digits: int
+
+    def written(self) -> Written:
+        """In figures; for a million of them a tenth of a second."""
+        return Written(digits(abs(self.mantissa)).rjust(self.digits, "0"), self.exponent, self.mantissa < 0)
 
 
 def round_enclosed(fixed: Fixed, exponent: int, wanted: int) -> Rounded | None:

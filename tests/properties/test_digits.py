@@ -5,6 +5,7 @@ from __future__ import annotations
 import decimal
 from fractions import Fraction
 from itertools import pairwise
+from unittest.mock import patch
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +21,16 @@ from tests.oracles import arb, enclosure
     ),
     st.integers(1, 400),
     st.integers(1, 5),
+    st.none() | st.integers(1, 100),
 )
-def test_digits_are_flints_rounded(x: Fraction, digits: int, cuts: int) -> None:
+def test_digits_are_flints_rounded(x: Fraction, digits: int, cuts: int, part: int | None) -> None:
+    """In one go, or in parts of so many digits as workers do them."""
+    asked_from = patch("mapreduce_rq.core.expansion.ASKED_FROM", 10**9 if part is None else 1)
+    with asked_from, patch("mapreduce_rq.core.expansion.LARGEST_PART", part or 1):
+        compare_with_flint(x, digits, cuts)
+
+
+def compare_with_flint(x: Fraction, digits: int, cuts: int) -> None:
     job = Exp.create({"x": Fraction(x), "digits": digits})
     partial, counted, total = job.reducer.zero(), 0, job.total
     assert total is not None
@@ -30,7 +39,7 @@ def test_digits_are_flints_rounded(x: Fraction, digits: int, cuts: int) -> None:
         for lo, hi in pairwise(edges):
             partial = job.reducer.merge(partial, job.map(lo, hi))
         counted = total
-        found = job.finish(partial, counted)
+        found = job.conclude(partial, counted)
         if isinstance(found, Outcome):
             break
         assert isinstance(found, More)

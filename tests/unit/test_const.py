@@ -89,6 +89,7 @@ def test_too_few_terms_ask_for_more_and_nothing_is_recomputed(name: str) -> None
     while isinstance(found, More):
         partial = job.reducer.merge(partial, job.map(partial.hi, found.total))
         found = job.finish(partial, found.total)
+    assert isinstance(found, Outcome)
     assert found.value == wanted
     assert partial.hi > start
 

@@ -29,7 +29,7 @@ WIDE = st.builds(lambda value, power: value * Fraction(10) ** power, st.fraction
     ],
 )
 def test_rounding_to_digits(value: Fraction, digits: int, text: str) -> None:
-    assert round_fraction(value.numerator, value.denominator, digits).text() == text
+    assert round_fraction(value.numerator, value.denominator, digits).written().text() == text
 
 
 @given(WIDE, st.integers(1, 40))
@@ -37,9 +37,9 @@ def test_rounding_is_that_of_decimal(value: Fraction, digits: int) -> None:
     context = decimal.Context(prec=digits, rounding=decimal.ROUND_HALF_EVEN)
     expected = context.divide(decimal.Decimal(value.numerator), decimal.Decimal(value.denominator))
     rounded = round_fraction(value.numerator, value.denominator, digits)
-    assert decimal.Decimal(rounded.text()) == expected
-    assert rounded.number() == float(expected)
-    figures = rounded.text().lstrip("-").partition("e")[0].replace(".", "").lstrip("0")
+    assert decimal.Decimal(rounded.written().text()) == expected
+    assert rounded.written().number() == float(expected)
+    figures = rounded.written().text().lstrip("-").partition("e")[0].replace(".", "").lstrip("0")
     assert not value or len(figures) == digits
 
 
@@ -67,8 +67,8 @@ def test_error_units_are_enough(log2_error: float, places: int) -> None:
 
 
 def test_half_a_unit_of_the_last_place() -> None:
-    assert Rounded(7389, 0, 4).half_unit() == "5e-04"
-    assert Rounded(7389, 0, 4).text() == "7.389"
+    assert Rounded(7389, 0, 4).written().half_unit() == "5e-04"
+    assert Rounded(7389, 0, 4).written().text() == "7.389"
 
 
 def test_square_roots_of_any_size() -> None:
