@@ -1,17 +1,18 @@
 """How many tasks a worker takes at once: enough to hide the round trip, no more than that.
 
-A batch should last some twenty round trips, so that a far-away worker loses five percent waiting; for tasks that
-are longer than that the answer is one, and nothing is hoarded that another worker could be doing. The queue's
-side of it, a fair share of what waits, is in settle.lua.
+A hand should last some eight round trips. Half of it is settled at a time, and the other half computed while the
+answers travel, so that a far-away worker does not wait; for tasks that are longer than that the answer is one, and
+nothing is hoarded that another worker could be doing. The queue's side of it, a fair share of what waits, is in
+settle.lua.
 """
 
 from __future__ import annotations
 
-ROUND_TRIPS = 20
+ROUND_TRIPS = 8
 BATCH_SECONDS = 0.005
-"""Work per batch at least: on a near server twenty round trips are nothing and the answers would trickle."""
+"""Work per hand at least: on a near server eight round trips are nothing and the answers would trickle."""
 MAX_BATCH_SECONDS = 2.0
-"""Work per batch at most: one slow round trip, in an outage, must not make a worker hoard minutes of work."""
+"""Work per hand at most: one slow round trip, in an outage, must not make a worker hoard minutes of work."""
 MAX_TASKS = 1024
 """In a hand at most."""
 MAX_LEAST = 32

@@ -5,8 +5,8 @@ Its duties, in order:
 1. After a start and after any error, say that it is there and ask Redis what it holds (``enter``): Redis is right,
    memory is not.
 2. Idle: wait for one task. It is filed under this worker in the same step.
-3. Compute what is in hand, oldest first, for about a batch's time.
-4. Settle: answers out, done tasks struck off, next tasks in, in one round trip.
+3. Compute half of what is in hand, oldest first.
+4. Settle: answers out, done tasks struck off, next tasks in, in one round trip, while the other half is computed.
 5. Told to stop: finish the task in hand, give the rest back. Told twice: give everything back at once.
 
 Answers that may not have arrived are sent again: twice is ignored, never is not.

@@ -96,6 +96,32 @@ def test_no_more_than_a_fair_share(tasks: Tasks, keys: Keys, raw: redis.Redis, c
     assert tasks.in_hand(WID) == answer.tasks
 
 
+@pytest.mark.parametrize(("waiting", "got"), [(7, 3), (1, 0), (8, 4)])
+def test_who_has_something_left_leaves_the_odd_ones_to_others(
+    tasks: Tasks, keys: Keys, raw: redis.Redis, waiting: int, got: int
+) -> None:
+    hold(raw, keys, b"done", b"left")
+    wait(raw, keys, *(b"%d" % n for n in range(waiting)))
+    tasks.beat({"w0": b"beat", "w1": b"beat"})
+    assert tasks.settle(WID, [], 2, 1, 8).tasks == [b"%d" % n for n in range(got)]
+    assert len(tasks.settle(WID, [], 1 + got, 1 + got, 8).tasks) == -(-(waiting - got) // 2)
+
+
+def test_it_can_be_asked_first_and_heard_later(tasks: Tasks, keys: Keys, raw: redis.Redis, running: str) -> None:
+    hold(raw, keys, b"t0", b"t1")
+    wait(raw, keys, b"t2")
+    for flushed in (False, True):
+        if flushed:
+            raw.script_flush()
+        tasks.ask_to_settle(WID, [(running, b"r")], 2, 1, 1)
+        if not flushed:
+            while raw.lrange(keys.in_flight(WID), 0, -1) != [b"t2", b"t1"]:
+                pass
+            raw.lpush(keys.queue, b"t3")
+        assert tasks.settled() == SettleAnswer(True, [], [b"t3" if flushed else b"t2"])
+    assert tasks.in_hand(WID) == [b"t2", b"t3"]
+
+
 def test_a_full_server_refuses_all_of_it(tasks: Tasks, keys: Keys, raw: redis.Redis, running: str) -> None:
     hold(raw, keys, b"t0", b"t1")
     wait(raw, keys, b"t2")
