@@ -20,6 +20,7 @@ alone. Everything else here is about not waiting in vain.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
@@ -211,15 +212,12 @@ class Ledger:
 
     def validate(self) -> None:
         """Assert what must always hold; for tests, after every step."""
-        at = -1
-        for lo in sorted(self.out):
-            task = self.out[lo]
-            assert task.lo == lo < task.hi, task
-            assert at <= lo, f"tasks out overlap at {lo}"
-            assert not self.tally.runs.touches(lo, task.hi), f"{task} is out and counted"
-            assert task.hi <= self.next, f"{task} is out and uncut"
-            at = task.hi
-        held = sum(task.hi - task.lo for task in self.out.values())
+        for lo, task in self.out.items():
+            assert task.lo == lo < task.hi <= self.next, f"{task} is out at {lo} of {self.next} terms cut"
+        out = [(task.lo, task.hi) for task in self.out.values()]
+        for one, other in pairwise(sorted([*out, *self.tally.runs])):
+            assert one[1] <= other[0], f"{one} and {other} are both out, or one is counted"
+        held = sum(hi - lo for lo, hi in out)
         lost = self.next - held - sum(min(hi, self.next) - lo for lo, hi in self.tally.runs if lo < self.next)
         assert lost == 0 or self._look_around, f"{lost} terms are neither out nor counted nor uncut"
 

@@ -40,14 +40,30 @@ class SimSlate(Slate):
         super().__init__()
         self._clock = clock
         self._since = 0
+        self._known: Doing | None = None  # what was read since it was written last
 
     def begin(self, lo: int, hi: int, now: int) -> None:
         super().begin(lo, hi, now)
         self._since = now
+        self._known = None
+
+    def end(self) -> None:
+        super().end()
+        self._known = None
+
+    def job(self, job: str, timeout: float | None) -> None:
+        super().job(job, timeout)
+        self._known = None
+
+    def numerics(self, probe: str) -> None:
+        super().numerics(probe)
+        self._known = None
 
     def read(self) -> Doing:
-        doing = super().read()
-        return doing._replace(seconds=(self._clock.nanoseconds() - self._since) / 1e9 if doing.busy else 0.0)
+        doing = self._known
+        if doing is None:
+            doing = self._known = super().read()._replace(seconds=0.0)
+        return doing._replace(seconds=(self._clock.nanoseconds() - self._since) / 1e9) if doing.busy else doing
 
 
 @dataclass

@@ -5,8 +5,10 @@ Each command takes the database and its arguments without the name, and gives wh
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from math import ceil, floor
+from operator import itemgetter
 from typing import Any
 
 from tests.sim.store import Database, List, Refusal, SortedSet, Stream, id_of, id_text, kind
@@ -214,7 +216,7 @@ def _xtrim(db: Database, args: Arguments) -> int:
     if found is None:
         return 0
     least = id_of(args[3])
-    kept = tuple(entry for entry in found.entries if entry[0] >= least)
+    kept = found.entries[bisect_left(found.entries, least, key=itemgetter(0)) :]
     if len(kept) < len(found.entries):
         db.put(args[0], Stream(kept, found.last))
     return len(found.entries) - len(kept)
@@ -230,8 +232,9 @@ def _xread(db: Database, args: Arguments) -> Any:
     found = db.stream(key)
     if found is None or not found.entries or found.entries[-1][0] <= after:
         return None
-    entries = [[id_text(name), list(fields)] for name, fields in found.entries if name > after]
-    return [[key, entries[:count]]]
+    first = bisect_right(found.entries, after, key=itemgetter(0))
+    entries = found.entries[first:] if count is None else found.entries[first : first + count]
+    return [[key, [[id_text(name), list(fields)] for name, fields in entries]]]
 
 
 def _flushall(db: Database, _: Arguments) -> bytes:

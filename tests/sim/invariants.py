@@ -68,6 +68,8 @@ class Invariants:
         self.keys = keys
         self.codecs = codecs
         self.bounds = bounds
+        self._hands = keys.in_flight("").encode()
+        self._queue = keys.queue.encode()
         self.jobs: dict[bytes, Job] = {}
         self._streams: Hash = {}  # stream's key -> job's key
 
@@ -89,7 +91,7 @@ class Invariants:
             state = _hash(after.keys.get(key))
             if state.get(b"state") == b"running":
                 self._trimmed(self.jobs[key], old_stream, new_stream, _hash(before.keys.get(key)), state)
-        self._bounded(after)
+        self._bounded(before, after)
 
     # -- the job ---------------------------------------------------------------------------------------------------
 
@@ -196,10 +198,11 @@ class Invariants:
 
     # -- sizes -----------------------------------------------------------------------------------------------------
 
-    def _bounded(self, after: Snapshot) -> None:
-        hands = self.keys.in_flight("").encode()
-        queue = self.keys.queue.encode()
+    def _bounded(self, before: Snapshot, after: Snapshot) -> None:
+        hands, queue, earlier = self._hands, self._queue, before.keys
         for key, value in after.keys.items():
+            if earlier.get(key) is value:
+                continue
             if isinstance(value, Stream):
                 require(len(value.entries) <= self.bounds.stream, f"{len(value.entries)} replies in {key!r}")
             elif key == queue:

@@ -66,7 +66,7 @@ class Model:
             raise Refusal(OOM)
         db = self._begin(now_ms)
         try:
-            return SCRIPTS[name](db, [encoded(key) for key in keys], [encoded(item) for item in arguments])
+            return SCRIPTS[name](db, _encoded(keys), _encoded(arguments))
         finally:
             self._end(db)
 
@@ -93,4 +93,8 @@ class Model:
 
 
 def _split(command: Command) -> tuple[str, list[bytes]]:
-    return str(command[0]), [encoded(item) for item in command[1:]]
+    return str(command[0]), _encoded(command[1:])
+
+
+def _encoded(arguments: Sequence[Argument]) -> list[bytes]:
+    return [item if type(item) is bytes else encoded(item) for item in arguments]

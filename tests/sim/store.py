@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, TypeGuard
 
 from mapreduce_rq.broker.wire import Argument
@@ -41,7 +42,13 @@ def encoded(argument: Argument) -> bytes:
     """An argument as it goes over the wire."""
     if isinstance(argument, bytes):
         return argument
-    return str(argument).encode()
+    return encoded_word(argument) if isinstance(argument, str) else b"%d" % argument
+
+
+@lru_cache(4096)
+def encoded_word(word: str) -> bytes:
+    """The names of commands, keys and fields come again and again."""
+    return word.encode()
 
 
 def kind(value: Value) -> bytes:
