@@ -8,12 +8,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from tests.chaos.arena import Arena
 from tests.chaos.cutter import Cutter, Side
 from tests.chaos.faults import Faults, Place
 from tests.chaos.stories import STORIES, TRANSITIONS
 from tests.servers import RealServer
+
+TELLINGS = 5
 
 
 @dataclass(frozen=True)
@@ -47,23 +50,30 @@ def play(server: RealServer, point: CutPoint) -> bool:
     """Live through a cut: the job must end as its story says, with the exact value. Raises AssertionError.
 
     Whether the cut came: where a message is some bytes shorter this time than when it was measured, there is none.
+    A story that did not come to its place, as happens where time is short, is told again.
     """
-    with Cutter(server.socket) as cutter:
-        before = Place(point.actor, point.verb)
-        acts = {before: lambda: cutter.arm(point.side, point.after)}
-        faults = _play(server, point.story, point.actor, cutter, acts)
-        assert before in faults.done, f"{point}: never came there"
-        return cutter.cuts == 1
+    before = Place(point.actor, point.verb)
+    for _ in range(TELLINGS):
+        with Cutter(server.socket) as cutter:
+            acts = {before: partial(cutter.arm, point.side, point.after)}
+            if before in _play(server, point.story, point.actor, cutter, acts).done:
+                return cutter.cuts == 1
+    raise AssertionError(f"{point}: never came there")
 
 
 def _measure(server: RealServer, story: str, actor: str, verb: str) -> dict[Side, int]:
     sizes: list[dict[Side, int]] = []
     before, after = Place(actor, verb), Place(actor, verb, "after")
-    with Cutter(server.socket) as cutter:
-        acts = {before: cutter.measure, after: lambda: sizes.append(cutter.measured())}
-        faults = _play(server, story, actor, cutter, acts)
-    assert after in faults.done, f"{actor} never came through {verb} in the story {story!r}"
-    return sizes[0]
+    for _ in range(TELLINGS):
+        with Cutter(server.socket) as cutter:
+            acts: dict[Place, Callable[[], None]] = {before: cutter.measure, after: partial(_note, cutter, sizes)}
+            if after in _play(server, story, actor, cutter, acts).done:
+                return sizes[0]
+    raise AssertionError(f"{actor} never came through {verb} in the story {story!r}")
+
+
+def _note(cutter: Cutter, sizes: list[dict[Side, int]]) -> None:
+    sizes.append(cutter.measured())
 
 
 def _play(

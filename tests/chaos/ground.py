@@ -36,6 +36,14 @@ TERM_SECONDS = 0.02  # asleep: four workers take three seconds in all and hardly
 HOSTS, WORKERS = 2, 2
 
 
+class TooSlow(AssertionError):
+    """All was exact, but not in time: on a busy machine that says little about us."""
+
+    def __init__(self, text: str, figures: dict[str, float]) -> None:
+        super().__init__(text)
+        self.figures = figures
+
+
 class Ground:
     """One scenario's server, queue and processes. ``server``: one that is there already; ``url`` leads to it."""
 
@@ -51,6 +59,7 @@ class Ground:
         self.stage = self.scene.stage
         self.stage.write("seconds", str(TERM_SECONDS))
         self.figures: dict[str, float] = {}
+        self._late: list[str] = []
         self.fleets: list[Fleet] = []
         self.leader: Leader | None = None
         self._terms = 0
@@ -126,7 +135,8 @@ class Ground:
     def figure(self, name: str, value: float, most: float) -> None:
         """Note a figure that has a bound; the largest counts."""
         self.figures[name] = max(value, self.figures.get(name, 0.0))
-        assert value <= most, f"{name}: {value:.2f} s, and {most:g} s are allowed"
+        if value > most:
+            self._late.append(f"{name} {value:.2f} s, and {most:g} s are allowed")
 
     @contextmanager
     def meanwhile(self, act: Callable[[], None], every: float) -> Any:
@@ -187,8 +197,10 @@ class Ground:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stack.close()
+        if kind is None and self._late:
+            raise TooSlow("; ".join(self._late), self.figures)
 
 
 def _fingerprints(spec: Spec) -> Computation[Any]:
