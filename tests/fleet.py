@@ -126,7 +126,7 @@ class Fleet(Actor):
         **more: Any,
     ) -> None:
         super().__init__("pool", {"url": url, "queue": queue, "size": size, "keys": keys} | more, environment, prefix)
-        self.hear("ready")
+        self.hear("ready", 60)
 
     def workers(self) -> list[int]:
         """Its children."""
@@ -173,7 +173,7 @@ class Follower(Leader):
 
     def __init__(self, url: str, queue: str, job: str, *, keys: tuple[str, ...] = (KEY,)) -> None:
         Actor.__init__(self, "follow", {"url": url, "queue": queue, "keys": keys, "job": job})
-        self.hear("following")
+        self.hear("following", 60)
 
 
 def children_of(pid: int) -> list[int]:

@@ -83,6 +83,15 @@ class Scene:
         """Wait until so many are."""
         until(lambda: self.vouched() >= count, 10, f"{count} workers vouched for")
 
+    def hands(self) -> dict[int, list[int]]:
+        """The terms of the tasks in each worker's hand, by its process."""
+        found: dict[int, list[int]] = {}
+        with self.server.client() as client:
+            for wid in (name.removeprefix("f:") for name in self.names() if name.startswith("f:")):
+                tasks = map(self.codecs.task.open, client.lrange(self.keys.in_flight(wid), 0, -1))
+                found[int(wid.rsplit(":", 2)[1])] = [term for task in tasks for term in range(task.lo, task.hi)]
+        return found
+
     def names(self) -> list[str]:
         """All keys of the queue, without the prefix."""
         with self.server.client() as client:

@@ -12,7 +12,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from statistics import median
 
-from tests.chaos import network_scenarios, process_scenarios, server_scenarios
+from tests.chaos import (
+    failover_scenarios,
+    mixed_scenarios,
+    network_scenarios,
+    process_scenarios,
+    server_scenarios,
+)
 from tests.chaos.arena import KEY
 from tests.chaos.conftest import HISTORY
 from tests.chaos.cut_points import all_points as all_cut_points
@@ -25,7 +31,7 @@ from tests.chaos.history import History
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.servers import FLAVOURS, RealServer
 
-assert all((process_scenarios, server_scenarios, network_scenarios)), "they fill the catalogue"
+assert all((process_scenarios, server_scenarios, failover_scenarios, network_scenarios, mixed_scenarios)), "filled"
 
 
 def say(text: str) -> None:

@@ -34,6 +34,8 @@ from tests.terms import fingerprint, total
 TERMS = 600
 TERM_SECONDS = 0.02  # asleep: four workers take three seconds in all and hardly any of the processor
 HOSTS, WORKERS = 2, 2
+BACK_SECONDS = 3.0
+"""From the server being up again to more being counted."""
 
 
 class TooSlow(AssertionError):
@@ -109,6 +111,11 @@ class Ground:
             return True
         return state in {b"running", None}
 
+    def token(self) -> str:
+        """The job's token."""
+        state = self.scene.state(self.job)
+        return state.token if state is not None else ""
+
     def count(self) -> int:
         """Terms begun so far."""
         return self.stage.begun_terms()
@@ -129,6 +136,10 @@ class Ground:
 
         until(more, seconds, "something counted")
         return time.monotonic() - began
+
+    def back_to_work(self) -> None:
+        """Wait until more is counted; how long that took is a figure."""
+        self.figure("back to work after", self.wait_counted(), BACK_SECONDS)
 
     # -- figures and the end ---------------------------------------------------------------------------------------
 
@@ -161,7 +172,7 @@ class Ground:
         if errors:
             raise errors[0]
 
-    def end(self, *masters: Leader, seconds: float = 90.0) -> Found | None:
+    def end(self, *masters: Leader, seconds: float = 300.0) -> Found | None:
         """The job's end as every scenario must have it; what the server's history held."""
         for master in masters or (self.leader,):
             assert master is not None

@@ -124,9 +124,9 @@ def host_kill() -> dict[str, float]:
         lost.kill9()
         killed = time.monotonic()
         assert all(wait_gone(worker) for worker in workers)
-        last = {pid: term for pid, term in ground.stage.runs() if pid in workers}
-        for pid, term in last.items():
-            ground.stage.begun(term, 30, but=pid)
+        for worker, terms in ground.scene.hands().items():
+            for term in terms if worker in workers else []:
+                ground.stage.begun(term, 30, but=worker)
         ground.figure("lost host's tasks elsewhere after", time.monotonic() - killed, 18.0)
         ground.end()
         return ground.figures
@@ -186,15 +186,16 @@ def master_stop() -> dict[str, float]:
 
 @scenario("master-blink")
 def master_blink() -> dict[str, float]:
-    """The master is stopped for 4 s, less than its lease; nobody takes over."""
+    """The master is stopped for 4 s, less than its lease, again and again; nobody takes over."""
     with Ground() as ground:
-        leader = ground.begin(2 * TERMS)
+        leader = ground.begin(6 * TERMS)
         follower = ground.follower()
-        for _ in range(2):
+        for _ in range(3):
             leader.stop()
+            before = ground.token()
             time.sleep(4)
             leader.go_on()
-            time.sleep(1)
+            until(lambda token=before: ground.token() != token, 20, "a sign of life")  # type: ignore[misc]
         found = ground.end(leader, follower)
         assert found is not None
         assert found.takeovers == 0

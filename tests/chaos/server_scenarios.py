@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import random
 import signal
 import time
 
-import redis
-
 from tests.chaos.ground import TERMS, Ground
 from tests.chaos.scenarios import scenario
-from tests.sentinels import Group
 from tests.stage import until
-
-BACK_SECONDS = 3.0
-"""From the server being up again to more being counted."""
-
-
-def _back_to_work(ground: Ground) -> None:
-    ground.figure("back to work after", ground.wait_counted(), BACK_SECONDS)
 
 
 @scenario("redis-kill")
@@ -31,7 +20,7 @@ def redis_kill() -> dict[str, float]:
         for _ in range(3):
             ground.wait_progress(100)
             ground.server.restart()
-            _back_to_work(ground)
+            ground.back_to_work()
         ground.end()
         return ground.figures
 
@@ -45,7 +34,7 @@ def redis_down() -> dict[str, float]:
         ground.server.kill9()
         time.sleep(20)
         ground.server.start()
-        _back_to_work(ground)
+        ground.back_to_work()
         ground.end(leader, follower)
         return ground.figures
 
@@ -60,7 +49,7 @@ def redis_stop() -> dict[str, float]:
             os.kill(ground.server.pid, signal.SIGSTOP)
             time.sleep(seconds)
             os.kill(ground.server.pid, signal.SIGCONT)
-            _back_to_work(ground)
+            ground.back_to_work()
         ground.end(leader, follower)
         return ground.figures
 
@@ -77,7 +66,7 @@ def aof_cut() -> dict[str, float]:
             size = file.stat().st_size
             os.truncate(file, random.randrange(max(0, size - 50_000), size))
             ground.server.start()
-            _back_to_work(ground)
+            ground.back_to_work()
         ground.end()
         return ground.figures
 
@@ -86,7 +75,7 @@ def aof_cut() -> dict[str, float]:
 def aof_cut_standby() -> dict[str, float]:
     """As aof-cut, with the master killed at the same time."""
     with Ground() as ground:
-        leader = ground.begin(2 * TERMS)
+        leader = ground.begin(6 * TERMS)  # while nobody leads, workers do up to a thousand of them
         for _ in range(2):
             follower = ground.follower()
             ground.wait_progress(100)
@@ -131,7 +120,7 @@ def client_pause() -> dict[str, float]:
         for seconds in (2, 12):
             client.execute_command("CLIENT", "PAUSE", seconds * 1000, "ALL")
             time.sleep(seconds)
-            _back_to_work(ground)
+            ground.back_to_work()
         ground.end(leader, follower)
         return ground.figures
 
@@ -144,7 +133,7 @@ def oom() -> dict[str, float]:
         client.config_set("maxmemory", 1)
         time.sleep(3)
         client.config_set("maxmemory", 0)
-        _back_to_work(ground)
+        ground.back_to_work()
         ground.end()
         return ground.figures
 
@@ -158,7 +147,7 @@ def oom_long() -> dict[str, float]:
         client.config_set("maxmemory", 1)
         time.sleep(25)
         client.config_set("maxmemory", 0)
-        _back_to_work(ground)
+        ground.back_to_work()
         found = ground.end(leader, follower)
         assert found is not None
         assert found.takeovers == 0
@@ -202,7 +191,7 @@ def flushall() -> dict[str, float]:
         for _ in range(3):
             ground.wait_progress(100)
             client.flushall()
-            _back_to_work(ground)
+            ground.back_to_work()
         ground.end()
         return ground.figures
 
@@ -218,146 +207,4 @@ def flushall_orphan() -> dict[str, float]:
         assert follower.wait(20) == 4
         assert f"there is no job {ground.job}" in follower.hear("error NoSuchJob")
         until(lambda: ground.scene.names() in ([], ["w"]), 20, "nothing of the job left")
-        return ground.figures
-
-
-@scenario("failover")
-def failover() -> dict[str, float]:
-    """Sentinel promotes a replica after the server was killed."""
-    return _failover(lose=False)
-
-
-@scenario("failover-lossy")
-def failover_lossy() -> dict[str, float]:
-    """Sentinel promotes a replica that has missed the last second."""
-    return _failover(lose=True)
-
-
-def _failover(*, lose: bool) -> dict[str, float]:
-    with Group() as group:
-        first = group.master()
-        with Ground(server=first, url=group.url) as ground:
-            leader = ground.begin(2 * TERMS)
-            follower = ground.follower()
-            replica = group.replica()
-            if lose:
-                os.kill(replica.pid, signal.SIGSTOP)
-                ground.wait_progress(100)
-            first.kill9()
-            if lose:
-                os.kill(replica.pid, signal.SIGCONT)
-            killed = time.monotonic()
-            ground.scene.server = ground.server = group.wait_failover(first.port)
-            ground.figures["failover took"] = time.monotonic() - killed
-            _back_to_work(ground)
-            ground.end(leader, follower)
-            return ground.figures
-
-
-def _role(client: redis.Redis) -> str:
-    """Of its server; '' where that has just cut off its clients."""
-    try:
-        return str(client.info("replication")["role"])
-    except redis.ConnectionError:
-        return ""
-
-
-@scenario("demotion")
-def demotion() -> dict[str, float]:
-    """Sentinel is told to change master and replica; the old one takes writes for seconds more: in vain."""
-    with Group() as group:
-        first = group.master()
-        with Ground(server=first, url=group.url) as ground, first.client() as client:
-            leader = ground.begin(8 * TERMS)
-            with redis.Redis(port=group.sentinel_ports[0], protocol=2) as sentinel:
-                sentinel.execute_command("SENTINEL", "FAILOVER", group.service)
-            ground.scene.server = ground.server = group.wait_failover(first.port)
-            until(lambda: _role(client) == "slave", 30, "the old master demoted")
-            _back_to_work(ground)
-            ground.end(leader)
-            return ground.figures
-
-
-@scenario("ordered")
-def ordered() -> dict[str, float]:
-    """A list in the order of its terms, while workers, the master and the server are killed."""
-    with Ground() as ground:
-        leader = ground.begin(3 * TERMS, reduce="list")
-        follower = ground.follower()
-        for _ in range(3):
-            ground.wait_progress(100)
-            os.kill(random.choice(ground.workers()), signal.SIGKILL)
-            ground.wait_progress(50)
-            ground.server.restart()
-        leader.kill9()
-        ground.end(follower)
-        return ground.figures
-
-
-@scenario("three-jobs")
-def three_jobs() -> dict[str, float]:
-    """Three jobs at a time on one queue; one is cancelled, everything is cut and restarted, the other two are exact."""
-    with Ground() as ground:
-        first = ground.begin(2 * TERMS)
-        second, third = ground.another(), ground.another(function="noted")
-        for each in (second, third):
-            until(lambda job=each.job: ground.scene.state(job) is not None, 20, "all three jobs there")  # type: ignore[misc]
-        for number in range(4):
-            ground.wait_progress(100)
-            with ground.server.client() as client:
-                client.client_kill_filter(_type="normal", skipme=True)
-            ground.server.restart()
-            if number == 1:
-                assert ground.scene.cancel(second.job, now=True) == "cancelled"
-        assert second.record()["state"] == "cancelled-now"
-        ground.end(first, third)
-        return ground.figures
-
-
-@scenario("everything")
-def everything() -> dict[str, float]:
-    """Half a minute of kills, stops, cuts, restarts and losses, one after another at random."""
-    with Ground() as ground:
-        leader = ground.begin(8 * TERMS)
-        follower = ground.follower()
-        masters = [leader, follower]
-
-        def worker() -> None:
-            if workers := ground.workers():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(random.choice(workers), signal.SIGKILL)
-
-        def pause() -> None:
-            if workers := ground.workers():
-                victim = random.choice(workers)
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(victim, signal.SIGSTOP)
-                    time.sleep(1)
-                    os.kill(victim, signal.SIGCONT)
-
-        def master() -> None:
-            if masters[0].poll() is None:
-                masters[0].kill9()
-                masters.append(ground.follower())
-                del masters[0]
-
-        def cut() -> None:
-            with ground.server.client() as client:
-                client.client_kill_filter(_type="normal", skipme=True)
-
-        def flush() -> None:
-            with ground.server.client() as client:
-                client.script_flush()
-
-        def lose() -> None:
-            names = [name for name in ground.scene.names() if name[:2] != "j:"]
-            if names:
-                with ground.server.client() as client:
-                    client.delete(ground.scene.keys.prefix + random.choice(names))
-
-        until_ = time.monotonic() + 30
-        while time.monotonic() < until_ and ground.running():
-            random.choice([worker, worker, worker, pause, master, cut, flush, lose, ground.server.restart])()
-            time.sleep(random.uniform(0, 1))
-        ground.end(*masters)
         return ground.figures

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from tests.chaos import network_scenarios, process_scenarios, server_scenarios
+from tests.chaos import (
+    failover_scenarios,
+    mixed_scenarios,
+    network_scenarios,
+    process_scenarios,
+    server_scenarios,
+)
 from tests.chaos.scenarios import SCENARIOS
 
-assert all((network_scenarios, process_scenarios, server_scenarios)), "they fill the catalogue"
+assert all((process_scenarios, server_scenarios, failover_scenarios, network_scenarios, mixed_scenarios)), "filled"
 
 
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS.values() if scenario.short])
