@@ -58,7 +58,7 @@ def find(name: str) -> Any:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise BadFunction(f"{name}: there is no module {error.name} here (looked in {_looked()})") from None
         raise BadFunction(f"{name}: importing {module} failed: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadFunction(f"{name}: importing {module} failed: {type(error).__name__}: {error}") from error
     for part in attribute.split("."):
         try:

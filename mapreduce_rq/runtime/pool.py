@@ -269,7 +269,7 @@ class Pool:
 
     def _died(self, child: Child, status: int) -> None:
         self._retire_next()
-        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0:
+        if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0 and (child.told or not child.slate.read().busy):
             if self.settings.burst:
                 self.size -= 1
             self._quick_deaths = 0

@@ -49,6 +49,14 @@ class Slate:
         """It is computed."""
         self._words[_DONE] = self._begun
 
+    def meet(self, lo: int, hi: int, now: int) -> None:
+        """Its job is being met: a function's module imported. To die of that is to die with the task in hand."""
+        _BEGIN(self._bytes, 0, self._begun + 1, lo, hi, now)
+
+    def met(self) -> None:
+        """The job is known; the task is not begun."""
+        self._words[_BEGUN] = self._begun
+
     def job(self, job: str, timeout: float | None) -> None:
         """The tasks to come are of this job."""
         data = job.encode()[: SIZE - _JOB]

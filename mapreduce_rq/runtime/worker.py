@@ -344,7 +344,7 @@ class Worker:
                 continue
             before = now
             lo, hi = task.lo, task.hi
-            if isinstance(ready, Failure) or task.attempt >= attempts:
+            if not isinstance(ready, Ready) or task.attempt >= attempts:
                 answer = self._decline(task, ready)
             else:
                 begin(lo, hi, now)
@@ -371,7 +371,7 @@ class Worker:
             self._prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
         return {name: items for name, items in answers.items() if items}, done
 
-    def _decline(self, task: Task, ready: Ready | Failure) -> Answer:
+    def _decline(self, task: Task, ready: Ready | Failure | Spec) -> Answer:
         """The answer to a task that is not to be computed here, or not any more."""
         lo, hi = task.lo, task.hi
         if isinstance(ready, Failure):
@@ -391,11 +391,16 @@ class Worker:
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
-    def _enter(self, task: Task) -> Ready | Failure | None:
-        """Make the task's job the current one, getting to know it if it is new; None when it is over."""
+    def _enter(self, task: Task) -> Ready | Failure | Spec | None:
+        """Make the task's job the current one, getting to know it if it is new; None when it is over.
+
+        The spec alone for a task of a new job whose attempts are used up: it may be the meeting that is deadly.
+        """
         job = task.job
         if job not in self._jobs or self.clock.now() - self._void_since.get(job, self.clock.now()) > VOID_SECONDS:
             met = self._meet(task)  # may raise: then all stays as it is, and the next task asks again
+            if isinstance(met, Spec):
+                return met
             self._void_since.pop(job, None)
             self._jobs[job] = met
             if met is None:
@@ -416,7 +421,7 @@ class Worker:
         if self._current == job:
             self._current = ""
 
-    def _meet(self, task: Task) -> Ready | Failure | None:
+    def _meet(self, task: Task) -> Ready | Failure | Spec | None:
         try:
             if task.spec:
                 spec: Spec | None = self.tasks.codecs.spec.open(task.spec)
@@ -430,14 +435,21 @@ class Worker:
         except BadMessage as error:
             self._warn("spec", f"dropped a task of {task.job}: {error}")
             return None
+        if task.attempt >= spec.limits.attempts:
+            return spec
+        self._current = ""
+        self.slate.job(task.job, None)  # no limit: an import takes the time it takes
+        self.slate.meet(task.lo, task.hi, self._nanoseconds())
         try:
             ready = Ready(self._prepare(spec), spec)
             if spec.numerics:
                 self.slate.numerics(numerics())
             return ready
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._warn(task.job, f"refuses {task.job}: {error}")
             return Failure(None, type(error).__name__, str(error)[:2000], "", self.wid.rpartition(":")[0])
+        finally:
+            self.slate.met()
 
     def _warn(self, about: str, text: str) -> None:
         """Say it once."""
