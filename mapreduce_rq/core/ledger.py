@@ -349,8 +349,7 @@ class Ledger:
     def _delegate(self) -> None:
         """Have workers merge what is heavy, as long as there is other work."""
         if self.tally.wishes:
-            more = bool(self.out) or self.counted != self.goal
-            self.merges.delegate(others=self.pace.workers > 1, more=more)
+            self.merges.delegate(more=bool(self.out) or self.counted != self.goal)
 
     def _bad(self, wid: str, answer: Answer) -> None:
         task = self.out.get(answer.lo)

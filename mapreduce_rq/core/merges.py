@@ -51,15 +51,15 @@ class Merges:
     def __len__(self) -> int:
         return len(self._out)
 
-    def delegate(self, *, others: bool, more: bool) -> None:
-        """Do what the tally wishes. ``others``: there are several workers; ``more``: and terms to wait for.
+    def delegate(self, *, more: bool) -> None:
+        """Have workers do what the tally wishes, also a lone one: a master that merges does not listen.
 
-        The last merges are quicker done here.
+        ``more``: there are terms to wait for. The last merges are quicker done here.
         """
         wishes = self._tally.wishes
         while wishes:
             lo, middle, hi = wishes.pop()
-            if others and (more or self._out):
+            if more or self._out:
                 task = Task(self._job, lo, hi, 0, MERGE, self._tally.pair(lo, middle))
                 self._out[lo] = task, middle
                 self.fresh.append(task)

@@ -104,9 +104,10 @@ def test_a_merge_that_fails_is_done_here(status: int) -> None:
     assert one.tally.prefix() == (16, fold(range(16), ordered=True))
 
 
-def test_a_lone_worker_is_asked_for_none() -> None:
-    spec = Spec(job="j", computation="sim", params={}, total=32, limits=Limits(chunk=8), created=0, version="0")
-    one = Ledger(spec, COMPUTATION, 0.0, workers=1)
-    one.receive(Resumed(), 0.0)
-    assert one.receive(Replied("w", [mapped(0, 8), mapped(8, 16)]), 0.0) == []
-    assert [part[:2] for part in one.tally.parts()] == [(0, 16)]
+def test_a_lone_worker_is_asked_too_but_not_for_the_last_one() -> None:
+    one, task = asked(workers=1)
+    one.receive(Replied("w", [mapped(24, 32)]), 0.0)
+    (push,) = one.receive(Replied("w", [mapped(16, 24)]), 0.0)
+    assert isinstance(push, Push)
+    assert one.receive(Replied("w", [merged(push.tasks[0]), merged(task)]), 0.0) == [Settled()]
+    assert [part[:2] for part in one.tally.parts()] == [(0, 32)]
