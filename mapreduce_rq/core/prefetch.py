@@ -34,9 +34,11 @@ class Prefetch:
         self._task: float | None = None  # seconds
         self._trip = 0.0  # seconds
         self._last = 1
+        self.long = False  # the last batch was: waiting for its answer is nothing beside it, and the job may be over
 
     def worked(self, tasks: int, seconds: float, longest: float) -> None:
         """Learn from a batch. The longest counts: among uneven tasks the next may be like it."""
+        self.long = seconds > max(AHEAD_SECONDS, self.batch_seconds)
         task = max(seconds / tasks, (longest - SLICE_SECONDS) / 4)
         self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
 

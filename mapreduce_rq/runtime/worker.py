@@ -247,7 +247,10 @@ class Worker:
     # -- settling --------------------------------------------------------------------------------------------------
 
     def _settle(self, answers: dict[str, list[Answer]], done: int) -> None:
-        """Send a batch's answers. While they travel the rest of the hand is computed; without one, wait for more."""
+        """Send a batch's answers. While they travel the rest of the hand is computed.
+
+        Without a rest, or after a long batch, they are waited for.
+        """
         batch = Batch(list(answers.items()), self._hand[:done])
         self._unsettled.append(batch)
         if self._tasks_left is not None:
@@ -261,7 +264,7 @@ class Worker:
             want = max(0, min(want, self._tasks_left - left))
         self._ask(batch, length=len(self._hand), want=0 if self.stopping else want)
         self._hand = self._hand[done:]
-        if self.stopping or not self._hand:
+        if self.stopping or not self._hand or self._prefetch.long:
             self._hear()
 
     def _ask(self, batch: Batch, length: int, want: int) -> None:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from mapreduce_rq.core.prefetch import AHEAD_SECONDS
 from mapreduce_rq.errors import NoSuchJob
 from tests.scene import Scene
 from tests.servers import wait_gone
@@ -48,11 +49,13 @@ def test_with_no_master_alive_workers_stop_within_a_task(scene: Scene) -> None:
     scene.fleet(1)
     leader = scene.leader("gated", TERMS, chunk=1)
     worker = scene.stage.begun(30)
+    begun = time.monotonic()
     leader.kill9()
     assert scene.cancel(leader.job) == "cancelled"
     state = scene.state(leader.job)
     assert state is not None
     assert state.state == "cancelled"
+    until(lambda: time.monotonic() - begun > 2 * AHEAD_SECONDS, 1, "a task to be long")  # else some more are computed
     scene.stage.open()
     nothing_is_left(scene, leader.job)
     assert max(scene.stage.count()) == 30  # nothing of what it had in hand was begun

@@ -62,6 +62,16 @@ def test_half_a_hand_is_settled_at_a_time() -> None:
     assert measured(0.010, 0.0002).batch == 1
 
 
+@pytest.mark.parametrize(
+    ("seconds", "trip", "long"),
+    [(0.019, 0.0002, False), (0.021, 0.0002, True), (0.150, 0.020, False), (1, 0.020, True)],
+)
+def test_after_a_long_batch_the_answer_is_waited_for(seconds: float, trip: float, long: bool) -> None:
+    prefetch = measured(0.001, trip)
+    prefetch.worked(1, seconds, seconds)
+    assert prefetch.long is long
+
+
 def test_an_answer_that_was_there_already_says_nothing_of_the_distance() -> None:
     near = measured(1e-5, 0.0002)
     before = near.batch_seconds
