@@ -18,6 +18,7 @@ from mapreduce_rq.core.integers import from_bytes, to_bytes
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import BadValue, Reducer
 from mapreduce_rq.core.sums import batches, is_array
+from mapreduce_rq.core.values import written
 
 Key = Any
 Counts = dict[str, "Counter[Key]"]
@@ -120,7 +121,7 @@ class CounterReducer(Reducer[Counts]):
     def describe(self, partial: Counts) -> Outcome:
         rows = ranked(partial)
         return Outcome(
-            value="\n".join(f"{count}\t{key}" for key, count in rows),
+            value="\n".join(f"{count}\t{written(key)}" for key, count in rows),
             bound="0",
             bound_kind="exact",
             native=self.finish_native(partial),
@@ -144,7 +145,7 @@ class TopK(CounterReducer):
     def describe(self, partial: Counts) -> Outcome:
         rows = ranked(partial)
         return Outcome(
-            value="\n".join(f"{count}\t{key}" for key, count in rows[: self.k]),
+            value="\n".join(f"{count}\t{written(key)}" for key, count in rows[: self.k]),
             bound="0",
             bound_kind="exact",
             native=rows[: self.k],
@@ -195,7 +196,7 @@ def _pack(kind: str, key: Key) -> Any:
 
 def _unpack(kind: str, packed: Any) -> Key:
     """The key of :func:`_pack`. Raises ValueError for what it cannot have made."""
-    key = from_bytes(packed) if kind == "i" and isinstance(packed, bytes) else packed
+    key = int(from_bytes(packed)) if kind == "i" and isinstance(packed, bytes) else packed
     if kind == "t" and isinstance(key, list):
         key = tuple(key)
     try:

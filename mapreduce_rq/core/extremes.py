@@ -69,7 +69,7 @@ class _Extremes(Reducer[Extreme | None]):
         term, kind = _HEADER.unpack_from(data)
         body = data[_HEADER.size :]
         if kind == b"i" and term >= 0:
-            return Extreme(term, from_bytes(body))
+            return Extreme(term, int(from_bytes(body)))
         if kind == b"f" and term >= 0 and len(body) == _DOUBLE.size:
             return Extreme(term, _DOUBLE.unpack(body)[0])
         raise ValueError("neither an integer nor a double with its index")

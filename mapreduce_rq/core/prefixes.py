@@ -10,6 +10,7 @@ from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.rounding import upper_text
 from mapreduce_rq.core.sequence import ListReducer, Stretch
 from mapreduce_rq.core.sums import ExactSum, is_array, reals
+from mapreduce_rq.core.values import written
 
 
 class PrefixSums(ListReducer):
@@ -43,7 +44,7 @@ class PrefixSums(ListReducer):
         finite = all(map(math.isfinite, floats))
         width = math.ulp(max(map(abs, floats))) / 2 if floats and finite else 0.0
         return Outcome(
-            value="\n".join(map(repr, sums)),
+            value="\n".join(map(written, sums)),
             bound=upper_text(*width.as_integer_ratio()) if finite else None,
             bound_kind=("proven" if width else "exact") if finite else "none",
             native=sums,

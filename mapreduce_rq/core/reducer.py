@@ -20,6 +20,7 @@ from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.values import written
 
 P = TypeVar("P")
 
@@ -109,4 +110,4 @@ class Reducer(ABC, Generic[P]):
     def describe(self, partial: P) -> Outcome:
         """The result as an outcome."""
         native = self.finish_native(partial)
-        return Outcome(value=str(native), native=native)
+        return Outcome(value=written(native), native=native)

@@ -12,7 +12,7 @@ from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import BadValue, Law, Reducer
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.core.sums import is_array
-from mapreduce_rq.core.values import TAKES, pack, unpack_all
+from mapreduce_rq.core.values import TAKES, pack, unpack_all, written
 
 
 class Stretch(NamedTuple):
@@ -94,7 +94,7 @@ class ListReducer(_Stretches):
     def describe(self, partial: Stretch) -> Outcome:
         native = self.finish_native(partial)
         return Outcome(
-            value="\n".join(map(str, native)),
+            value="\n".join(map(written, native)),
             bound="0",
             bound_kind="exact",
             native=native,

@@ -185,7 +185,7 @@ class ExactSum(Reducer[Total]):
         if value is not None:
             return value
         if partial.flags == INT:
-            return partial.units >> UNIT_BITS
+            return int(partial.units >> UNIT_BITS)  # a big one is kept as an mpz
         return nearest_double(partial.units, 1 << UNIT_BITS)
 
     def describe(self, partial: Total) -> Outcome:

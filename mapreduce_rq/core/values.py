@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.core.integers import from_bytes, to_bytes
+from mapreduce_rq.core.integers import digits, from_bytes, to_bytes
 
 TAKES = "bool, int, float, complex, text, bytes, and lists, tuples, sets and dicts of these and None"
 
@@ -37,6 +37,34 @@ def unpack_all(count: int, body: bytes) -> list[Any]:
         raise ValueError(f"not {count} values: {error}") from None
     assert isinstance(values, list)
     return values
+
+
+_BRACKETS: dict[type, tuple[str, str]] = {
+    list: ("[", "]"),
+    tuple: ("(", ")"),
+    set: ("{", "}"),
+    frozenset: ("frozenset({", "})"),
+}
+
+
+def written(value: Any) -> str:
+    """As ``str``, with integers of any size in it, which Python refuses to write beyond 4300 digits."""
+    try:
+        return str(value)
+    except ValueError:
+        return _written(value)
+
+
+def _written(value: Any) -> str:
+    if type(value) is int:
+        return digits(value)
+    if type(value) is dict:
+        return "{" + ", ".join(f"{_written(key)}: {_written(each)}" for key, each in value.items()) + "}"
+    if type(value) in _BRACKETS:
+        comma = "," if type(value) is tuple and len(value) == 1 else ""
+        first, last = _BRACKETS[type(value)]
+        return f"{first}{', '.join(map(_written, value))}{comma}{last}"
+    return repr(value)
 
 
 def _plain(value: Any) -> Any:
@@ -69,7 +97,7 @@ def _plain(value: Any) -> Any:
 def _extension(code: int, data: memoryview) -> Any:
     body = bytes(data)
     if code == _BIG:
-        return from_bytes(body)
+        return int(from_bytes(body))  # a big one is an mpz, and what was sent was none
     if code == _COMPLEX:
         if len(body) != 16:
             raise ValueError("a complex number takes 16 bytes")
