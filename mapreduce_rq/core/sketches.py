@@ -13,7 +13,6 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
-from heapq import nsmallest
 from typing import Any, ClassVar
 
 import msgspec
@@ -49,8 +48,11 @@ class Distinct(Reducer[set[int]]):
         return set()
 
     def merge(self, left: set[int], right: set[int]) -> set[int]:
+        if len(left) >= self.k:
+            largest = max(left)
+            right = {each for each in right if each < largest}  # of few new values hardly any is among the smallest
         left |= right
-        return left if len(left) <= self.k else set(nsmallest(self.k, left))
+        return left if len(left) <= self.k else set(sorted(left)[: self.k])
 
     def encode(self, partial: set[int]) -> bytes:
         return struct.pack(f"<{len(partial)}Q", *sorted(partial))
