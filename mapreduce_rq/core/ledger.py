@@ -208,6 +208,9 @@ class Ledger:
                 raise ValueError(f"{self.computation.name} asked for {found.total} terms having {self.total}")
             self.total = self.goal = found.total
             return None
+        if self.met is False and found.bound is not None:  # known at the end, if not on the way
+            allowed = self._allowed(found.number)
+            self.met = allowed is not None and float(found.bound) <= allowed
         return found
 
     def validate(self) -> None:
