@@ -29,15 +29,16 @@ from mapreduce_rq.broker.keys import DEFAULT_QUEUE, Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.computations import load
-from mapreduce_rq.computations.function import source_of
+from mapreduce_rq.computations.function import FunctionComputation, source_of
 from mapreduce_rq.computations.reference import Trust, find, name_of, pickled, source_hash
 from mapreduce_rq.core.callable import CallableReducer
-from mapreduce_rq.core.computation import Computation, More
+from mapreduce_rq.core.computation import MAX_TERMS, Computation, More
 from mapreduce_rq.core.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.tally import Tally
+from mapreduce_rq.core.values import TAKES, pack
 from mapreduce_rq.errors import (
     BadFunction,
     BadParameter,
@@ -49,6 +50,7 @@ from mapreduce_rq.errors import (
     MrqError,
     NoWorkers,
     Superseded,
+    UsageError,
 )
 from mapreduce_rq.runtime.cancel import cancel
 from mapreduce_rq.runtime.clock import Clock
@@ -62,6 +64,9 @@ from mapreduce_rq.runtime.server import EmbeddedServer
 from mapreduce_rq.runtime.standby import POLL_SECONDS, Standby, Steward
 
 IDLE_WIRES = 8
+KEY_DIGITS = 64
+"""Hexadecimal digits of a key as `mrq key` prints it."""
+HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 PRUNE_EVERY = 64
 """Jobs led between two looks for records beyond what a queue remembers."""
 
@@ -92,8 +97,10 @@ class Client:
     """A client of one queue.
 
     ``url``: of a Redis or Valkey (None: a private server with local workers). ``local``: how many local workers
-    (None: one per core without a URL, none with one). ``keys``: signing keys, the first signs (a private server
-    makes its own). ``server``: a private server already started. Raises UsageError, BrokerError.
+    (None: one per core without a URL, none with one). ``keys``: signing keys, as bytes or as `mrq key` prints them, the
+    first signs (a private server makes its own). ``server``: a private server already started. ``allow``: modules
+    whose functions local workers run on a queue without a key. ``allow_pickle``: with a key, ship what has no
+    importable name as a pickle, and let local workers read such. Raises UsageError, BrokerError.
     """
 
     def __init__(
@@ -102,7 +109,7 @@ class Client:
         *,
         local: int | None = None,
         queue: str = DEFAULT_QUEUE,
-        keys: Iterable[bytes] = (),
+        keys: Iterable[bytes | str] = (),
         server: EmbeddedServer | None = None,
         allow_pickle: bool = False,
         allow: Iterable[str] = (),
@@ -124,7 +131,7 @@ class Client:
             self.keyring = Keyring([os.urandom(32)])
         else:
             self.endpoint = parse_url(url)
-            self.keyring = Keyring(keys)
+            self.keyring = Keyring(key_bytes(keys))
         self.codecs = Codecs(queue, self.keyring)
         self.trust = Trust(
             private=url is None, signed=self.keyring.kid != 0, allow=tuple(allow), allow_pickle=allow_pickle
@@ -182,6 +189,9 @@ class Client:
         self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
     ) -> tuple[Spec, Computation[Any]]:
         """The spec and computation of a job not yet queued. Raises UsageError."""
+        if self._closed:
+            raise UsageError("this client is closed")
+        check_limits(limits or Limits())
         computation = load(name).create(dict(params))
         spec = Spec(
             job=f"{name}-{self.clock.random(16).hex()}",
@@ -375,7 +385,7 @@ class Client:
         items: Iterable[Any],
         *,
         reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
-        zero: Any = None,
+        zero: Any = ...,
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
@@ -387,8 +397,8 @@ class Client:
         ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
         costs nothing to send; any other iterable is read only as fast as workers take it. ``reduce``: a reducer's name
         (with ``options``), a Reducer, or an associative callable with its ``zero`` and ``law`` (ordered, or commutative
-        if you know it is). The same bits for any number of workers and any schedule. Raises UsageError, and JobFailed
-        naming the term.
+        if you know it is). The same bits for any number of workers and any schedule. Where ``limits`` let it end early
+        or leave terms out, ``submit_function`` tells what is missing. Raises UsageError, and JobFailed naming the term.
         """
         spec, computation, source = self.plan_function(
             function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits
@@ -415,7 +425,7 @@ class Client:
         items: Iterable[Any],
         *,
         reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
-        zero: Any = None,
+        zero: Any = ...,
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
@@ -435,25 +445,58 @@ class Client:
             find(name)
             params |= {"function": name, "code": source_hash(name)}
         if isinstance(reduce, str):
+            if zero is not ...:
+                raise BadParameter(f"zero goes with a function of your own, and {reduce} is a reducer's name")
             params |= {"reduce": reduce, "reduce_options": dict(options or {})}
+        elif options:
+            raise BadParameter("options go with a reducer's name")
         else:
-            made = reduce if isinstance(reduce, Reducer) else CallableReducer(reduce, zero, Law(law))
-            self._need_pickles("the reducer")
-            params["reduce_pickle"] = pickled(made, "the reducer")
+            params |= self._reducer(reduce, zero, law)
         source = None
         if isinstance(items, range):
-            params |= {"start": items.start, "step": items.step, "terms": len(items)}
+            if max(map(abs, (items.start, items.stop, items.step))) >= 1 << 63:
+                raise BadParameter(f"items: {items} is beyond 64 bits")
+            if (terms := max(0, -((items.start - items.stop) // items.step))) > MAX_TERMS:
+                raise BadParameter(f"items: {terms} are too many, at most {MAX_TERMS} can be")
+            params |= {"start": items.start, "step": items.step, "terms": terms}
         elif not isinstance(items, Iterable):
             raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
         else:
             source = source_of(items, pickles=self.trust.pickles)
         spec, computation = self.plan("function", params, limits, lazy=source is not None)
+        if isinstance(computation, FunctionComputation):
+            computation.pickles = self.trust.pickles
         return spec, computation, source
 
-    def _need_pickles(self, what: str) -> None:
+    def _reducer(self, reduce: Any, zero: Any, law: Law | str) -> dict[str, Any]:
+        """The parameters of a reducer that is not one of ours: by its function's name, or as a pickle."""
+        if isinstance(reduce, Reducer):
+            if zero is not ...:
+                raise BadParameter("a Reducer has its own zero")
+            self._need_pickles("a Reducer", "give its name and options")
+            return {"reduce_pickle": pickled(reduce, "the reducer")}
+        if not callable(reduce):
+            raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
+        label = getattr(reduce, "__qualname__", type(reduce).__name__)
+        if zero is ...:
+            raise BadParameter(f"reduce: {label} needs its zero, the value that changes no other")
+        if law not in {*Law, *(each.value for each in Law)} - {Law.APPROXIMATE, Law.APPROXIMATE.value}:
+            raise BadParameter(f"law: {law!r} is not one of ordered, commutative")
+        law = Law(law)
+        name = name_of(reduce)
+        if name is not None:
+            try:
+                packed = pack(zero)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
+            return {"merge": name, "merge_code": source_hash(name), "merge_zero": packed, "merge_law": law.value}
+        self._need_pickles(label)
+        return {"reduce_pickle": pickled(CallableReducer(reduce, zero, law), label)}
+
+    def _need_pickles(self, what: str, instead: str = "put it into a module") -> None:
         if not self.trust.pickles:
             raise BadFunction(
-                f"{what} has no importable name: put it into a module, or give this client and the workers "
+                f"{what} has no importable name: {instead}, or give this client and the workers "
                 "allow_pickle=True and a signing key"
             )
 
@@ -563,6 +606,39 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.status}>"
+
+
+def check_limits(limits: Limits) -> None:
+    """Raises BadParameter, naming the limit that cannot be."""
+    if not isinstance(limits, Limits):
+        raise BadParameter(f"limits: a Limits, not a {type(limits).__name__}")
+    try:
+        msgspec.convert(msgspec.structs.asdict(limits), Limits)
+    except msgspec.ValidationError as error:
+        raise BadParameter(f"limits: {error}") from None
+    for name in ("chunk", "attempts", "task_timeout", "deadline", "rel_tol", "abs_tol", "keep", "max_body"):
+        value = getattr(limits, name)
+        if value is not None and not value > 0:
+            raise BadParameter(f"limits: {name} is {value}, and must be above 0")
+
+
+def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
+    """The keys, those written in hexadecimal read. Raises UsageError, which never shows a key."""
+    if isinstance(keys, (bytes, str)):
+        raise UsageError("keys: a list of keys, not a single one")
+    found = []
+    for key in keys:
+        if not isinstance(key, (bytes, str)):
+            raise UsageError(f"keys: bytes, or what `mrq key` prints, not a {type(key).__name__}")
+        if isinstance(key, bytes) and not (len(key) == KEY_DIGITS and HEXADECIMAL.issuperset(key)):
+            found.append(key)
+            continue
+        # The line of a key file, read as bytes, is the key that it writes: taken as it is, it would be another.
+        try:
+            found.append(bytes.fromhex(key if isinstance(key, str) else key.decode()))
+        except ValueError:
+            raise UsageError("keys: a text that is not hexadecimal: make a key with `mrq key`") from None
+    return found
 
 
 def settled(params: Params) -> dict[str, Any]:

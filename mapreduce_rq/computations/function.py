@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import msgspec
 
 from mapreduce_rq.computations.reference import Trust, find, source_hash, unpickled
+from mapreduce_rq.core.callable import CallableReducer
 from mapreduce_rq.core.computation import Computation, TermError
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.reducer import BadValue, Reducer
+from mapreduce_rq.core.reducer import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers import reducer as reducer_named
 from mapreduce_rq.core.values import pack, unpack_all
 from mapreduce_rq.errors import BadFunction
@@ -35,7 +36,7 @@ def kernel(*, whole: bool = ..., libm: bool = ...) -> Callable[[F], F]: ...
 def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False) -> Any:
     """Declare a function of a span, ``f(lo, hi)``, instead of one of a single item.
 
-    It gives the values of the terms ``lo <= k < hi`` as an array or a list of that length, and the reducer
+    It gives the values of the items ``lo <= k < hi`` of a range as an array or a list of that length, and the reducer
     folds them. With ``whole=True`` it gives one value that stands for the whole span; that the result then does not
     depend on how spans are cut is the user's promise (true of integers, not of float sums).
     ``libm=True`` says that it uses functions such as exp or sin, whose last bit differs between machines: workers with
@@ -59,6 +60,10 @@ class FunctionParams(Params, frozen=True, kw_only=True):
     reduce: str = "sum"
     reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
     reduce_pickle: bytes = b""  # of a Reducer
+    merge: str = ""  # package.module:function that folds, if it has a name
+    merge_code: str = ""
+    merge_zero: bytes = b""
+    merge_law: Literal["commutative", "ordered"] = "ordered"
     start: int = 0  # term k is the item start + k step, unless tasks carry items
     step: int = 1
     terms: int | None = None
@@ -67,13 +72,12 @@ class FunctionParams(Params, frozen=True, kw_only=True):
 
 def check_trust(params: FunctionParams, trust: Trust) -> None:
     """Raises BadFunction unless these parameters may be turned into code here."""
-    if params.pickle or params.reduce_pickle:
-        if not trust.pickles:
-            raise BadFunction(
-                "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
-            )
-    elif params.function:
-        trust.check_name(params.function)
+    if (params.pickle or params.reduce_pickle) and not trust.pickles:
+        raise BadFunction(
+            "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
+        )
+    for name in filter(None, (params.function, params.merge)):
+        trust.check_name(name)
 
 
 class FunctionComputation(Computation[Any]):
@@ -90,21 +94,17 @@ class FunctionComputation(Computation[Any]):
         if params.pickle:
             self._function = unpickled(params.pickle)
         else:
-            self._function = find(params.function)
-            if params.code and source_hash(params.function) != params.code:
-                raise BadFunction(
-                    f"{params.function}: its module's source here differs from the submitter's: deploy the same version"
-                )
+            self._function = _found(params.function, params.code)
         if not callable(self._function):
             raise BadFunction(f"{self.label} is a {type(self._function).__name__}, not a function")
         self._kernel = getattr(self._function, KERNEL, None)
         self.libm = getattr(self._function, LIBM, False)
-        self.reducer: Reducer[Any] = (
-            unpickled(params.reduce_pickle)
-            if params.reduce_pickle
-            else reducer_named(params.reduce, **params.reduce_options)
-        )
+        self.reducer = _reducer(params)
+        self.pickles = bool(params.pickle or params.reduce_pickle)
+        """Whether items may be pickles: for whoever made this to say, who knows whom to trust."""
         self._start, self._step = params.start, params.step
+        if self._kernel and (params.terms is None or params.step != 1):
+            raise BadFunction(f"{self.label} is a kernel of spans: it takes a range with step 1, not items")
 
     def map(self, lo: int, hi: int) -> Any:
         if self._kernel:
@@ -121,9 +121,7 @@ class FunctionComputation(Computation[Any]):
             raise self._failed(lo, error) from error
 
     def map_body(self, lo: int, hi: int, body: bytes) -> Any:
-        if self._kernel:
-            raise BadFunction(f"{self.label} is a kernel of spans: it takes a range, not items")
-        items = decode_items(body, pickles=bool(self.params.pickle or self.params.reduce_pickle))
+        items = decode_items(body, pickles=self.pickles)
         if len(items) != hi - lo:
             raise ValueError(f"{len(items)} items came for {hi - lo} terms")
         return self._map_items(lo, items)
@@ -145,12 +143,14 @@ class FunctionComputation(Computation[Any]):
         return reducer.zero() if total is None else total
 
     def _map_span(self, lo: int, hi: int) -> Any:
-        values = self._function(lo, hi)
+        values = self._function(self._start + lo, self._start + hi)
         try:
             if self._kernel == "whole":
                 return self.reducer.lift(lo, values)
-            if len(values) != hi - lo:
-                raise ValueError(f"{self.label} gave {len(values)} values for the {hi - lo} terms [{lo}, {hi})")
+            shape = getattr(values, "shape", None) or (len(values) if hasattr(values, "__len__") else None,)
+            if shape != (hi - lo,):
+                gave = type(values).__name__ if shape == (None,) else " by ".join(map(str, shape)) + " values"
+                raise ValueError(f"{self.label} gave {gave} for the {hi - lo} terms [{lo}, {hi})")
             return self.reducer.fold(lo, values)
         except BadValue as error:
             raise self._failed(error.term, error) from error
@@ -159,7 +159,7 @@ class FunctionComputation(Computation[Any]):
         return TermError(term, f"{self.label} at term {term}: {error}")
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
-        items = decode_items(body, pickles=bool(self.params.pickle or self.params.reduce_pickle))
+        items = decode_items(body, pickles=self.pickles)
         return encode_items(items[lo - at : hi - at], pickles=body[:1] == _PICKLED)
 
     def finish(self, partial: Any, terms: int) -> Outcome | More:
@@ -172,6 +172,23 @@ class FunctionComputation(Computation[Any]):
         # A confidence interval says how far the result may be; the rounding of what is summed so far does not.
         error = float(now.bound) if now.bound is not None and now.bound_kind == "statistical" else None
         return Progress(value=now.value, number=now.number, error=error, bound_kind="statistical" if error else "none")
+
+
+def _found(name: str, code: str) -> Any:
+    """The function of this name. Raises BadFunction for one from another source than the submitter's."""
+    found = find(name)
+    if code and source_hash(name) != code:
+        raise BadFunction(f"{name}: its module's source here differs from the submitter's: deploy the same version")
+    return found
+
+
+def _reducer(params: FunctionParams) -> Reducer[Any]:
+    if params.reduce_pickle:
+        return unpickled(params.reduce_pickle)  # type: ignore[no-any-return]
+    if params.merge:
+        zero = unpack_all(1, params.merge_zero)[0]
+        return CallableReducer(_found(params.merge, params.merge_code), zero, Law(params.merge_law))
+    return reducer_named(params.reduce, **params.reduce_options)
 
 
 _PLAIN, _PICKLED = b"v", b"p"
@@ -203,6 +220,8 @@ def decode_items(body: bytes, *, pickles: bool) -> list[Any]:
         found = unpickled(body[1:])
         if isinstance(found, list):
             return found
+    if body[:1] == _PICKLED:
+        raise BadFunction("the items are pickled: start workers with --allow-pickle and a key (MRQ_KEY) to read them")
     raise ValueError("a task's items cannot be read")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from functools import reduce
 from typing import Any
 
@@ -26,7 +27,7 @@ class CallableReducer(Reducer[Any]):
         self._zero = zero
 
     def zero(self) -> Any:
-        return self._zero
+        return deepcopy(self._zero)  # for a function that changes its left argument after all, as += of lists does
 
     def merge(self, left: Any, right: Any) -> Any:
         return self._function(left, right)
@@ -41,4 +42,4 @@ class CallableReducer(Reducer[Any]):
         return unpack_all(1, data)[0]
 
     def fold(self, lo: int, values: Iterable[Any]) -> Any:
-        return reduce(self._function, values, self._zero)
+        return reduce(self._function, values, self.zero())

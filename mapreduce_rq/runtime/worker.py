@@ -502,6 +502,8 @@ class Preparer:
         if issubclass(kind, FunctionComputation):
             check_trust(validate(kind.name, FunctionParams, spec.params), self._trust)
         made = kind.create(spec.params)
+        if isinstance(made, FunctionComputation):
+            made.pickles = self._trust.pickles
         if spec.numerics and spec.numerics != numerics():
             skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
             if not spec.limits.allow_mixed:

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+from datetime import date
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.commands import Ran, environment, mrq
+from mapreduce_rq import Client, Limits, kernel
+from mapreduce_rq.errors import BadFunction, JobFailed, UsageError
+from tests.commands import KEY, Ran, environment, mrq
+from tests.servers import RealServer
 
 
 def run(folder: Path, source: str, *arguments: str) -> Ran:
@@ -68,3 +77,155 @@ def test_a_module_that_ends_whoever_imports_it_ends_the_job(tmp_path: Path, deed
 def test_a_module_that_exits_is_a_mistake(tmp_path: Path) -> None:
     ran = run(tmp_path, "raise SystemExit(9)", "--terms", "4")
     assert ran == (2, "", "mrq: own:f: importing own failed: SystemExit: 9\n")
+
+
+# -- from Python -------------------------------------------------------------------------------------------------------
+
+
+def join(left: list[int], right: list[int]) -> list[int]:
+    return left + right
+
+
+def extend(left: list[int], right: list[int]) -> list[int]:
+    left.extend(right)
+    return left
+
+
+def alone(term: int) -> list[int]:
+    return [term]
+
+
+def huge(term: int) -> int:
+    return 10**50_000 + term
+
+
+@kernel
+def numbers(lo: int, hi: int) -> list[int]:
+    return list(range(lo, hi))
+
+
+@kernel
+def table(lo: int, hi: int) -> Any:
+    return np.ones((hi - lo, 2))
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    with Client(local=2) as made:
+        yield made
+
+
+def test_items_of_any_kind_go_to_a_function_with_a_name(client: Client) -> None:
+    assert client.map_reduce(float, [Fraction(1, 4), Fraction(3, 4)]) == 1.0
+    assert client.map_reduce(str, [date(2020, 2, 29), Path("a")], reduce="list") == ["2020-02-29", "a"]
+
+
+def test_a_kernel_is_given_the_spans_of_its_range(client: Client) -> None:
+    assert client.map_reduce(numbers, range(5, 1000), reduce="list", limits=Limits(chunk=7)) == list(range(5, 1000))
+    assert client.map_reduce(numbers, range(-5, 5)) == -5
+
+
+@pytest.mark.parametrize("items", [[1, 2], range(0, 10, 3), range(5, 0, -1)])
+def test_a_kernel_takes_no_items(client: Client, items: Iterable[int]) -> None:
+    with pytest.raises(BadFunction, match=r"numbers is a kernel of spans: it takes a range with step 1"):
+        client.map_reduce(numbers, items)
+
+
+def test_a_kernel_gives_one_value_for_each_term(client: Client) -> None:
+    with pytest.raises(JobFailed, match=r"table gave 1 by 2 values for the 1 terms"):
+        client.map_reduce(table, range(4), limits=Limits(chunk=1))
+
+
+@pytest.mark.parametrize("function", [join, extend])
+@pytest.mark.parametrize("chunk", [1, 7, None])
+def test_a_function_may_change_the_value_that_it_folds_into(client: Client, function: Any, chunk: int | None) -> None:
+    found = client.map_reduce(alone, range(50), reduce=function, zero=[], limits=Limits(chunk=chunk))
+    assert found == list(range(50))
+
+
+@pytest.mark.parametrize("reduce", ["sum", "int_sum", "max"])
+def test_integers_of_any_size_stay_integers(client: Client, reduce: str) -> None:
+    found = client.map_reduce(huge, range(3), reduce=reduce, limits=Limits(chunk=1))
+    assert type(found) is int
+    assert found == (10**50_000 + 2 if reduce == "max" else 3 * 10**50_000 + 3)
+
+
+def test_integers_of_any_size_are_listed_and_counted(client: Client) -> None:
+    assert client.map_reduce(huge, range(2), reduce="list") == [huge(0), huge(1)]
+    assert client.map_reduce(huge, range(2), reduce="prefix_sums") == [huge(0), huge(0) + huge(1)]
+    assert client.map_reduce(huge, range(2), reduce="counter") == {huge(0): 1, huge(1): 1}
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ({"limits": Limits(chunk=0)}, "limits: chunk is 0, and must be above 0"),
+        ({"limits": Limits(deadline=-1)}, "limits: deadline is -1, and must be above 0"),
+        ({"limits": Limits(rel_tol=math.nan)}, "limits: rel_tol is nan, and must be above 0"),
+        ({"limits": Limits(on_error="ignore")}, "limits: Invalid enum value 'ignore'"),  # type: ignore[arg-type]
+        ({"limits": {"chunk": 5}}, "limits: a Limits, not a dict"),
+        ({"reduce": None}, "reduce: a name, a Reducer or a function, not a NoneType"),
+        ({"reduce": max}, "reduce: max needs its zero"),
+        ({"reduce": max, "zero": 0, "law": "any"}, "law: 'any' is not one of ordered, commutative"),
+        ({"reduce": max, "zero": 0, "options": {"k": 5}}, "options go with a reducer's name"),
+        ({"reduce": "sum", "zero": 5}, "zero goes with a function of your own"),
+        ({"items": range(10**30)}, "items: range.* is beyond 64 bits"),
+        ({"items": range(10**16)}, "items: 10000000000000000 are too many"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_queued(client: Client, how: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        client.map_reduce(float, **{"items": range(5)} | how)
+
+
+def test_a_closed_client_says_so() -> None:
+    with Client(local=1) as client:
+        pass
+    with pytest.raises(UsageError, match="this client is closed"):
+        client.map_reduce(float, range(5))
+
+
+def test_a_tolerance_that_the_result_keeps_is_met(client: Client) -> None:
+    assert client.submit("sum", series="zeta2", terms=1000, limits=Limits(rel_tol=1e-2)).result(20).ended == (
+        "tolerance met"
+    )
+    assert client.submit("sum", series="zeta2", terms=10, limits=Limits(rel_tol=1e-2)).result(20).ended == (
+        "tolerance not met"
+    )
+
+
+# -- on a shared server ------------------------------------------------------------------------------------------------
+
+
+def test_a_folding_function_travels_by_its_name(server: RealServer, queue: str) -> None:
+    with Client(server.url, local=1, queue=queue, keys=[KEY]) as client:
+        assert client.map_reduce(alone, range(20), reduce=join, zero=[]) == list(range(20))
+    with (
+        Client(server.url, local=1, queue=queue, allow=["builtins"]) as client,
+        pytest.raises(JobFailed, match=f"start it with --allow {__name__}"),
+    ):
+        client.map_reduce(float, range(3), reduce=join, zero=[])
+
+
+@pytest.mark.parametrize("given", [KEY, KEY.encode(), bytes.fromhex(KEY)])
+def test_a_key_may_be_given_as_mrq_key_prints_it(server: RealServer, queue: str, given: str | bytes) -> None:
+    with Client(server.url, queue=queue, keys=[given]) as client:
+        assert client.keyring.secrets() == [bytes.fromhex(KEY)]
+
+
+@pytest.mark.parametrize("given", ["no key", KEY, ["no key"], [5]])
+def test_what_is_no_key_is_refused_unshown(server: RealServer, queue: str, given: Any) -> None:
+    with pytest.raises(UsageError, match=r"^keys: ") as error:
+        Client(server.url, queue=queue, keys=given)
+    assert "no key" not in str(error.value)
+
+
+def test_pickled_items_are_read_only_where_that_is_allowed(server: RealServer, queue: str) -> None:
+    with Client(server.url, local=1, queue=queue, keys=[KEY], allow_pickle=True) as client:
+        assert client.map_reduce(float, [Fraction(1, 2)]) == 0.5
+    with (
+        Client(server.url, local=1, queue=queue, keys=[KEY]),
+        Client(server.url, queue=queue, keys=[KEY], allow_pickle=True) as client,
+        pytest.raises(JobFailed, match="the items are pickled: start workers with --allow-pickle"),
+    ):
+        client.map_reduce(float, [Fraction(1, 2)])
