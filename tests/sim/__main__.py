@@ -65,6 +65,11 @@ def many(seeds: range, processes: int) -> int:
                 print(f"seed {verdict.seed}: {verdict.failure}", flush=True)
             if sys.stderr.isatty() and done % 50 == 0:
                 print(f"\r{done}/{len(seeds)}", end="", file=sys.stderr, flush=True)
+            elif done % 1000 == 0:  # into a log
+                print(
+                    f"{done} of {len(seeds)} seeds, {len(failures)} failed, {time.monotonic() - began:.0f} s",
+                    flush=True,
+                )
     seconds = time.monotonic() - began
     print(
         f"{len(seeds)} seeds, {len(failures)} failed; {len(seeds) / seconds:.1f} seeds/s, "
