@@ -32,7 +32,7 @@ from mapreduce_rq.core.decimals import (
     round_enclosed,
     square_root,
 )
-from mapreduce_rq.core.expansion import Expansion, Root, pays, work
+from mapreduce_rq.core.expansion import Expansion, Root, pays, prepare, work
 from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.rounding import scaled_ratio
@@ -148,6 +148,7 @@ class Const(Computation[Piece]):
         bits = params.digits * math.log2(10) + GUARD_BITS
         self.first = factorial_terms(bits) if params.name == "e" else math.ceil(bits / self.formula.bits) + 2
         self.total: int | None = self.first
+        prepare(params.digits)
 
     def map(self, lo: int, hi: int) -> Piece:
         if self.params.name == "e":

@@ -152,6 +152,12 @@ def pays(digits: int) -> bool:
     return digits >= ASKED_FROM
 
 
+def prepare(digits: int) -> None:
+    """Import what so many digits need: workers that are forked from here later need not do so themselves."""
+    if pays(digits):
+        big_type()
+
+
 class Expansion(NamedTuple):
     """The digits wanted of U 10^(exponent + 1), which is known up to 2^log2_error."""
 
