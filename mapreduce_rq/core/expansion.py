@@ -17,12 +17,15 @@ from typing import NamedTuple
 import msgspec
 
 from mapreduce_rq.core.decimals import Written, error_units, power_of_ten, square_root
-from mapreduce_rq.core.integers import big_type, from_bytes, to_bytes
+from mapreduce_rq.core.integers import big_type, from_bytes, is_big, to_bytes
 from mapreduce_rq.core.outcome import Ask, More, Outcome
 from mapreduce_rq.core.rounding import scaled_ratio
 
-ASKED_FROM = 500_000
-"""Digits from which on the parts are worth the messages: a tenth of a second of work."""
+ASKED_FROM = 2_000_000
+"""Digits from which on the parts are worth the messages: some tenths of a second of work."""
+
+PEELED_HERE = 20_000_000
+"""Up to so many digits the master finds and cuts the number itself, in a second or two, and need not send it about."""
 
 GUARD = 18
 """Digits beyond those wanted. What follows the last term is below 10^-14 of a digit: seldom are they not decided."""
@@ -154,7 +157,7 @@ def pays(digits: int) -> bool:
 
 def prepare(digits: int) -> None:
     """Import what so many digits need: workers that are forked from here later need not do so themselves."""
-    if pays(digits):
+    if is_big(bits_of(digits)):
         big_type()
 
 
@@ -193,7 +196,10 @@ class Expansion(NamedTuple):
         digits = self.wanted + GUARD
         count = max(2, -(-digits // LARGEST_PART))
         widths = [digits * (i + 1) // count - digits * i // count for i in range(count)]
-        return Ask([encode(Peel(number, widths))], lambda answers: self._texts(answers[0], widths))
+        peel = Peel(number, widths)
+        if digits <= PEELED_HERE:
+            return self._texts(peel.answer(), widths)
+        return Ask([encode(peel)], lambda answers: self._texts(answers[0], widths))
 
     def quotient(self, num: int, den: int) -> Quotient:
         """Of positive numbers of any size; less than a unit off by what is left out of them."""

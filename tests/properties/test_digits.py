@@ -26,7 +26,8 @@ from tests.oracles import arb, enclosure
 def test_digits_are_flints_rounded(x: Fraction, digits: int, cuts: int, part: int | None) -> None:
     """In one go, or in parts of so many digits as workers do them."""
     asked_from = patch("mapreduce_rq.core.expansion.ASKED_FROM", 10**9 if part is None else 1)
-    with asked_from, patch("mapreduce_rq.core.expansion.LARGEST_PART", part or 1):
+    largest = patch("mapreduce_rq.core.expansion.LARGEST_PART", part or 1)
+    with asked_from, largest, patch("mapreduce_rq.core.expansion.PEELED_HERE", 200):
         compare_with_flint(x, digits, cuts)
 
 

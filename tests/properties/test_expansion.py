@@ -16,6 +16,8 @@ from mapreduce_rq.core.computation import Ask, Outcome
 from mapreduce_rq.core.expansion import Evaluate, Expansion, Peel, Product, Root, bits_of, encode, rounded, work
 from mapreduce_rq.core.integers import from_bytes, to_bytes
 
+EXPANSION = "mapreduce_rq.core.expansion"
+
 
 @given(
     st.fractions(0, 1, max_denominator=10**30).filter(lambda number: number < 1),
@@ -81,7 +83,8 @@ def test_constants_in_parts_are_constants_in_one_go(name: str, digits: int, part
     whole = job.map(0, job.total)
     expected = job.finish(whole, job.total)
     assert isinstance(expected, Outcome)
-    with patch("mapreduce_rq.core.expansion.ASKED_FROM", 1), patch("mapreduce_rq.core.expansion.LARGEST_PART", part):
+    asked_from, here = patch(f"{EXPANSION}.ASKED_FROM", 1), patch(f"{EXPANSION}.PEELED_HERE", 60)
+    with asked_from, here, patch(f"{EXPANSION}.LARGEST_PART", part):
         assert isinstance(job.finish(whole, job.total), Ask)
         assert job.conclude(whole, job.total) == expected
 
@@ -89,7 +92,7 @@ def test_constants_in_parts_are_constants_in_one_go(name: str, digits: int, part
 def test_a_number_that_is_not_where_it_is_expected_is_found_in_one_go() -> None:
     job = load("exp").create({"x": "1e-40", "digits": 20})  # 1.0000...: too near to a power of ten to be sure
     assert job.total is not None
-    with patch("mapreduce_rq.core.expansion.ASKED_FROM", 1):
+    with patch(f"{EXPANSION}.ASKED_FROM", 1):
         found = job.finish(job.map(0, job.total), job.total)
     assert isinstance(found, Outcome)
     assert found.value == "1.0000000000000000000"
@@ -98,7 +101,7 @@ def test_a_number_that_is_not_where_it_is_expected_is_found_in_one_go() -> None:
 def test_wrong_answers_are_refused() -> None:
     job = load("exp").create({"x": "2", "digits": 100})
     assert job.total is not None
-    with patch("mapreduce_rq.core.expansion.ASKED_FROM", 1):
+    with patch(f"{EXPANSION}.ASKED_FROM", 1), patch(f"{EXPANSION}.PEELED_HERE", 0):
         first = job.finish(job.map(0, job.total), job.total)
     assert isinstance(first, Ask)
     parts = job.work(first.bodies[0])

@@ -17,6 +17,7 @@ DIGITS = 30_000
 def ask_for_few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(expansion, "ASKED_FROM", 1000)
     monkeypatch.setattr(expansion, "LARGEST_PART", 9000)
+    monkeypatch.setattr(expansion, "PEELED_HERE", 0)
 
 
 def flints(value: flint.arb) -> str:
