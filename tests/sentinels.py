@@ -14,17 +14,22 @@ import redis
 
 from tests.servers import RealServer, die_with_parent, find_server, free_port
 
-DOWN_AFTER_MS = 500
 WAIT_SECONDS = 30.0
 
 
 class Group:
-    """One service: two servers of the flavour Redis and ``sentinels`` sentinels that know each other."""
+    """One service: two servers of the flavour Redis and ``sentinels`` sentinels that know each other.
+
+    ``down_after``: milliseconds without an answer until a sentinel takes a server for dead.
+    """
 
     service = "main"
 
-    def __init__(self, *, sentinels: int = 3, sentinel_password: str = "", **config: Any) -> None:
+    def __init__(
+        self, *, sentinels: int = 3, sentinel_password: str = "", down_after: int = 500, **config: Any
+    ) -> None:
         self._sentinel_password = sentinel_password
+        self._down_after = down_after
         self.directory = Path(tempfile.mkdtemp(prefix="mrq-test-"))
         self.servers: list[RealServer] = []
         self._sentinels: list[subprocess.Popen[bytes]] = []
@@ -105,7 +110,7 @@ class Group:
             f"port {port}\nbind 127.0.0.1\ndir {self.directory}\n"
             f"sentinel monitor {self.service} 127.0.0.1 {master} {quorum}\n"
             f"sentinel auth-pass {self.service} {self.password}\n"
-            f"sentinel down-after-milliseconds {self.service} {DOWN_AFTER_MS}\n"
+            f"sentinel down-after-milliseconds {self.service} {self._down_after}\n"
             f"sentinel failover-timeout {self.service} 3000\n"
             + (f"requirepass {self._sentinel_password}\n" if self._sentinel_password else "")
         )

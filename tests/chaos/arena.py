@@ -176,6 +176,7 @@ class Arena:
         self.queue = queue
         self._routes = routes or {}
         self._heirs = 0
+        self._cancelled = ""  # what the canceller was told
         self._dead: set[str] = set()
         self._came: Counter[tuple[str, str]] = Counter()
         self._master: Master | None = None
@@ -309,7 +310,7 @@ class Arena:
             while True:
                 try:
                     client._wire.connect()
-                    cancel(client.verbs, self.clock, self.job)
+                    self._cancelled = cancel(client.verbs, self.clock, self.job)
                     break
                 except (MrqError, Killed):
                     pass
@@ -331,10 +332,10 @@ class Arena:
         found: list[bytes] = self._raw.execute_command("KEYS", keys.prefix.replace("{", "\\{") + "*")
         return {name.decode().removeprefix(keys.prefix).replace(self.job, "JOB") for name in found}
 
-    def finish(self, seconds: float = 30.0, *, state: str = "done", too_late: bool = False) -> None:
+    def finish(self, seconds: float = 30.0, *, state: str = "done") -> None:
         """Wait for the job's end and for the workers to have nothing left, and check that all is as it should be.
 
-        ``too_late``: a cancel may have come too late, and the job be done.
+        A cancel may come too late, and the job be done; but then whoever cancels must have been told.
         """
         until(self.over, seconds, f"the job over; noticed: {self.observer.notices}")
         until(lambda: not self._in_hands(), seconds, "nothing in any hand")
@@ -342,7 +343,7 @@ class Arena:
         assert self.errors == [], self.errors
         found = self.state()
         assert found is not None
-        assert found.state == state or (too_late and found.state == "done")
+        assert found.state == (self._cancelled or state), f"{found.state}, and the canceller heard {self._cancelled!r}"
         if found.state == "done":
             assert found.record is not None
             assert int(found.record["value"]) == total(self.terms)
@@ -407,7 +408,7 @@ class Arena:
 
     def _client(self, actor: str) -> Client:
         made = Client(self.server.url, queue=self.queue, keys=[KEY])
-        made.close()
+        made._wire.close()
         wire: Any = self.wire(actor)
         made.clock, made._wire, made.verbs = self.clock, wire, Jobs(wire, made.keys, made.codecs)
         self._clients.append(made)

@@ -13,6 +13,9 @@ from tests.chaos.scenarios import scenario
 from tests.sentinels import Group
 from tests.stage import until
 
+DOWN_AFTER_MS = 2000
+"""So long that no server passes for dead only because the machine is busy."""
+
 
 @scenario("failover")
 def failover() -> dict[str, float]:
@@ -27,7 +30,7 @@ def failover_lossy() -> dict[str, float]:
 
 
 def _failover(*, lose: bool) -> dict[str, float]:
-    with Group() as group:
+    with Group(down_after=DOWN_AFTER_MS) as group:
         first = group.master()
         with Ground(server=first, url=group.url) as ground:
             leader = ground.begin(2 * TERMS)
@@ -58,7 +61,7 @@ def _role(client: redis.Redis) -> str:
 @scenario("demotion")
 def demotion() -> dict[str, float]:
     """Sentinel is told to change master and replica; the old one takes writes for seconds more: in vain."""
-    with Group() as group:
+    with Group(down_after=DOWN_AFTER_MS) as group:
         first = group.master()
         with Ground(server=first, url=group.url) as ground, first.client() as client:
             leader = ground.begin(8 * TERMS)

@@ -71,7 +71,7 @@ def partition_master() -> dict[str, float]:
         follower = ground.follower()
         relay.part()
         parted = time.monotonic()
-        at, _ = follower.heard_at(f"notice leading {ground.job}", 20)
+        at, _ = follower.heard_at(f"notice leading {ground.job}", 60)
         ground.figure("takeover after", at - parted, 12.0)
         time.sleep(max(0.0, 20 - (time.monotonic() - parted)))
         relay.heal()

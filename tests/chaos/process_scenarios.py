@@ -136,11 +136,11 @@ def host_kill() -> dict[str, float]:
 def master_kill() -> dict[str, float]:
     """The master is killed; a standby leads within 12 s, and no work is lost."""
     with Ground() as ground:
-        leader = ground.begin()
+        leader = ground.begin(3 * TERMS)
         follower = ground.follower()
         leader.kill9()
         killed = time.monotonic()
-        at, _ = follower.heard_at(f"notice leading {ground.job}", 20)
+        at, _ = follower.heard_at(f"notice leading {ground.job}", 60)
         ground.figure("takeover after", at - killed, 12.0)
         ground.end(follower)
         assert set(ground.stage.count().values()) == {1}
@@ -156,7 +156,7 @@ def masters_kill() -> dict[str, float]:
             follower = ground.follower()
             leader.kill9()
             killed = time.monotonic()
-            at, _ = follower.heard_at(f"notice leading {ground.job}", 20)
+            at, _ = follower.heard_at(f"notice leading {ground.job}", 60)
             ground.figure("takeover after", at - killed, 12.0)
             leader = follower
             time.sleep(random.uniform(0, 1.5))
@@ -174,7 +174,7 @@ def master_stop() -> dict[str, float]:
         follower = ground.follower()
         leader.stop()
         stopped = time.monotonic()
-        at, _ = follower.heard_at(f"notice leading {ground.job}", 20)
+        at, _ = follower.heard_at(f"notice leading {ground.job}", 60)
         ground.figure("takeover after", at - stopped, 12.0)
         time.sleep(max(0.0, 15 - (time.monotonic() - stopped)))
         leader.go_on()
