@@ -110,6 +110,7 @@ def test_workers_go_on_with_other_jobs(scene: Scene) -> None:
     scene.stage.write("poison", "9:kill")
     fleet = scene.fleet(2)
     assert scene.leader("poisoned", TERMS, chunk=1).record()["state"] == "failed"
+    until(lambda: not any(name[0] in "fq" for name in scene.names()), 10, "nothing of it in any hand")
     scene.stage.forget()
     scene.stage.write("poison", "")
     scene.check(scene.leader("poisoned", TERMS, chunk=1), TERMS)
