@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -148,6 +149,8 @@ class Client:
             self._local = size
             if size:
                 self._pool = LocalPool(PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust))
+            # A client that nobody closes ends its workers first, too: they would complain of the server's end.
+            weakref.finalize(self, _end, self._pool, self._server)
             if self._server is not None:
                 self._server.wait_ready()
             self._wire.connect()
@@ -165,17 +168,12 @@ class Client:
         for job in self._followers:
             job.let_go()
         self._followers.clear()
-        if self._pool is not None:
-            if self.embedded:
-                self._pool.stop()
-            else:
-                self._pool.drain()
+        _end(self._pool, None, at_once=self.embedded)
         self._wire.close()
         self._closed = True
         while self._idle:
             self._idle.pop().close()
-        if self._server is not None:
-            self._server.stop()
+        _end(None, self._server)
 
     def __enter__(self) -> Self:
         return self
@@ -606,6 +604,17 @@ class Job:
 
     def __repr__(self) -> str:
         return f"<Job {self.id} {self.status}>"
+
+
+def _end(pool: LocalPool | None, server: EmbeddedServer | None, *, at_once: bool = False) -> None:
+    """End local workers, then a private server; what has ended stays ended."""
+    if pool is not None:
+        if at_once or server is not None:
+            pool.stop()
+        else:
+            pool.drain()
+    if server is not None:
+        server.stop()
 
 
 def check_limits(limits: Limits) -> None:

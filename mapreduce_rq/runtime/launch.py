@@ -60,6 +60,7 @@ def _fork(settings: PoolSettings) -> int:
     code = 70
     try:
         logging.basicConfig(stream=sys.stderr, format="mrq: %(message)s")
+        _leave_standard_output()
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, who knows what to do with us
         die_with_parent(parent)
         code = Pool(settings).run()
@@ -80,6 +81,12 @@ def _spawn(settings: PoolSettings) -> int:
     return child.pid
 
 
+def _leave_standard_output() -> None:
+    """What functions print goes to standard error: the other one is our parent's, for its result."""
+    with contextlib.suppress(OSError):  # one of them may be closed
+        os.dup2(2, 1)
+
+
 def _dump(settings: PoolSettings) -> bytes:
     keys = [base64.b64encode(key).decode() for key in settings.keyring.secrets()]
     plain = asdict(settings) | {"endpoint": asdict(settings.endpoint), "keyring": keys}
@@ -90,6 +97,7 @@ def main() -> int:
     """The spawned pool: settings come on standard input."""
     plain, path = json.load(sys.stdin)
     sys.path[:] = path
+    _leave_standard_output()
     parent = int(sys.argv[1])
     die_with_parent(parent)
     endpoint = plain["endpoint"]

@@ -18,6 +18,7 @@ The supervisor has no threads and never works itself, so forking from it is safe
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import select
@@ -213,6 +214,8 @@ class Pool:
         code = BOOT_FAILED
         try:
             die_with_parent(supervisor)
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(line_buffering=True)  # what functions print: we end without a last flush
             settings = self.settings
             tasks = Tasks(RedisWire(settings.endpoint), self._tasks.keys, self._tasks.codecs)
             wid = f"{self._host}:{os.getpid()}:{secret}"
