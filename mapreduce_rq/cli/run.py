@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -100,7 +99,8 @@ def reducer_of(text: str) -> tuple[str, dict[str, Any]]:
 
 def _number(text: str) -> int | float:
     try:
-        return int(text) if text.strip().lstrip("+-").isdigit() else float(text)
+        number = float(text)
+        return int(text) if text.strip().lstrip("+-").isdigit() else int(number) if number.is_integer() else number
     except ValueError:
         raise BadParameter(f"--reduce: {text!r} is not a number") from None
 
@@ -108,7 +108,8 @@ def _number(text: str) -> int | float:
 def lines_of(path: str) -> Iterator[str]:
     """The lines of a file or of standard input, read as they are needed. Raises UsageError."""
     try:
-        file = sys.stdin if path == "-" else open(path, encoding="utf-8", newline="\n")  # noqa: SIM115  closed below
+        # Standard input, too: as sys.stdin has it, bytes that are no text would pass for some.
+        file = open(0 if path == "-" else path, encoding="utf-8", newline="\n", closefd=path != "-")  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"--lines: cannot read {path}: {error.strerror}") from None
     return _lines(file, path)
@@ -121,5 +122,4 @@ def _lines(file: Any, path: str) -> Iterator[str]:
     except UnicodeDecodeError as error:
         raise UsageError(f"--lines: {path} is not UTF-8 text: {error.reason}") from None
     finally:
-        if path != "-":
-            file.close()
+        file.close()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from operator import index
 from typing import Any, ClassVar
 
 import msgspec
@@ -135,9 +136,9 @@ class TopK(CounterReducer):
     name: ClassVar[str] = "topk"
 
     def __init__(self, k: int = 10) -> None:
+        self.k = index(k)
         if k < 1:
             raise ValueError(f"k is {k}, and must be at least 1")
-        self.k = k
 
     def finish_native(self, partial: Counts) -> list[tuple[Key, int]]:
         return ranked(partial)[: self.k]

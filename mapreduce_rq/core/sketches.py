@@ -13,6 +13,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
+from operator import index
 from typing import Any, ClassVar
 
 import msgspec
@@ -42,7 +43,7 @@ class Distinct(Reducer[set[int]]):
     def __init__(self, k: int = 4096) -> None:
         if not 16 <= k <= 1 << 20:
             raise ValueError(f"k is {k}, and must be from 16 to {1 << 20}")
-        self.k = k
+        self.k = index(k)
 
     def zero(self) -> set[int]:
         return set()
@@ -122,8 +123,8 @@ class Quantiles(Reducer["Counter[int]"]):
     name: ClassVar[str] = "quantiles"
     law: ClassVar[Law] = Law.APPROXIMATE
 
-    def __init__(self, q: Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.99)) -> None:
-        self.q = [float(share) for share in q]
+    def __init__(self, q: float | Sequence[float] = (0.25, 0.5, 0.75, 0.9, 0.99)) -> None:
+        self.q = [float(share) for share in ([q] if isinstance(q, (int, float)) else q)]
         if not self.q or not all(0 <= share <= 1 for share in self.q):
             raise ValueError("q must be shares from 0 to 1, at least one")
 
@@ -191,7 +192,9 @@ class Quantiles(Reducer["Counter[int]"]):
                 if rank < 0:
                     low, high = _ends(bucket)
                     middle = low / 2 + high / 2
-                    found.append(Quantile(share, low if math.isinf(middle) else middle, low, high))
+                    if bucket == 0 or math.isinf(middle):  # zero itself, more likely than the subnormals beside it
+                        middle = low
+                    found.append(Quantile(share, middle, low, high))
                     break
         return found
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from datetime import date
 from fractions import Fraction
@@ -14,7 +16,7 @@ import pytest
 
 from mapreduce_rq import Client, Limits, kernel
 from mapreduce_rq.errors import BadFunction, JobFailed, UsageError
-from tests.commands import KEY, Ran, environment, mrq
+from tests.commands import KEY, MRQ, Ran, environment, mrq
 from tests.servers import RealServer
 
 
@@ -77,6 +79,29 @@ def test_a_module_that_ends_whoever_imports_it_ends_the_job(tmp_path: Path, deed
 def test_a_module_that_exits_is_a_mistake(tmp_path: Path) -> None:
     ran = run(tmp_path, "raise SystemExit(9)", "--terms", "4")
     assert ran == (2, "", "mrq: own:f: importing own failed: SystemExit: 9\n")
+
+
+def test_what_functions_print_is_not_in_the_result(tmp_path: Path) -> None:
+    ran = run(tmp_path, "def f(k):\n    print('hello', k)\n    return k", "--terms", "5", "-o", "value")
+    assert (ran.code, ran.out) == (0, "10\n")
+    assert sorted(ran.err.splitlines()) == [f"hello {k}" for k in range(5)]
+
+
+def test_bytes_that_are_no_text_are_refused_from_standard_input_too() -> None:
+    done = subprocess.run(
+        [*MRQ, "run", "builtins:len", "--lines", "-", "-q"],
+        input=b"fine\n\xff\n", capture_output=True, timeout=30, env=environment({"LC_ALL": "C"}), check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr.startswith(b"mrq: --lines: - is not UTF-8 text: ")
+
+
+def test_options_of_reducers_as_people_write_numbers() -> None:
+    ran = mrq("run", "builtins:abs", "--terms", "5", "--reduce", "topk:k=1e3", "-o", "value", "-q")
+    assert ran == (0, "1\t0\n1\t1\n1\t2\n1\t3\n1\t4\n", "")
+    assert mrq("run", "builtins:abs", "--terms", "5", "--reduce", "topk:k=2.5", "-q").code == 2
+    zeros = mrq("run", "builtins:abs", "--terms", "1", "--reduce", "quantiles:q=0.5", "-o", "value", "-q")
+    assert zeros.out == "0.5\t0\n"
 
 
 # -- from Python -------------------------------------------------------------------------------------------------------
@@ -183,6 +208,25 @@ def test_a_closed_client_says_so() -> None:
         pass
     with pytest.raises(UsageError, match="this client is closed"):
         client.map_reduce(float, range(5))
+
+
+@pytest.mark.parametrize("threads", [False, True])
+def test_a_script_that_leaves_its_client_open_ends_in_silence(tmp_path: Path, threads: bool) -> None:
+    busy = "threading.Thread(target=threading.Event().wait, daemon=True).start()" if threads else ""
+    script = f"""
+import threading
+from mapreduce_rq import Client
+if __name__ == "__main__":
+    {busy}
+    client = Client(local=2)
+    print(client.map_reduce(lambda k: k, range(10)))
+"""
+    ran = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True, text=True, timeout=30, env=environment({"TMPDIR": str(tmp_path)}), check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "45\n", "")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_tolerance_that_the_result_keeps_is_met(client: Client) -> None:
