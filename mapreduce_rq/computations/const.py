@@ -149,6 +149,7 @@ class Const(Computation[Piece]):
         self.first = factorial_terms(bits) if params.name == "e" else math.ceil(bits / self.formula.bits) + 2
         self.total: int | None = self.first
         prepare(params.digits)
+        self.even = pays(params.digits)
 
     def map(self, lo: int, hi: int) -> Piece:
         if self.params.name == "e":

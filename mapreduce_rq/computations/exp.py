@@ -80,6 +80,7 @@ class Exp(Computation[Piece]):
             except ValueError as error:
                 raise BadParameter(f"exp: digits: {error}") from None
             prepare(params.digits)
+            self.even = pays(params.digits)
         self.total: int | None = self.plan.total
 
     @classmethod

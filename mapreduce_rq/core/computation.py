@@ -47,6 +47,9 @@ class Computation(ABC, Generic[P]):
     seconds_per_term: ClassVar[float | None] = None
     """A first guess of a term's cost for the first cut (the master measures the rest); None: no idea."""
 
+    even: bool = False
+    """Whether to cut few tasks, all alike: where merging costs more than workers that wait at the end."""
+
     first_stage: ClassVar[int] = 4096
     """Terms after which a tolerance is asked for the first time."""
 

@@ -123,7 +123,7 @@ class Ledger:
         self.ignored = 0  # answers that came twice
         self.skipped: list[tuple[int, Failure]] = []
         self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
-        self.pace = Pace(spec.limits.chunk, computation.seconds_per_term)
+        self.pace = Pace(spec.limits.chunk, computation.seconds_per_term, self.total if computation.even else None)
         self.pace.workers = max(1, workers)
         self._source = source
         self._again: list[Task] = []  # to be pushed before anything new is cut

@@ -17,6 +17,10 @@ GROWTH = 8
 """A size is at most this many times the largest that has come back."""
 SHARES = 4
 """What is left is cut into at least this many tasks per worker."""
+EVEN_SECONDS = 1.0
+"""Work per task at most where all tasks are to be alike."""
+EVEN_TASKS = 8
+"""So many of them at least: nobody may know yet how many workers there are."""
 WINDOW_SECONDS = 0.25
 """Work, in time, that the tasks out should last: several round trips of the master."""
 MAX_WINDOW = 16_384
@@ -33,10 +37,11 @@ MEMORY = 0.8
 
 
 class Pace:
-    """Sizes and window of one job. ``chunk`` fixes the size."""
+    """Sizes and window of one job. ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike."""
 
-    def __init__(self, chunk: int | None, seconds_per_term: float | None) -> None:
+    def __init__(self, chunk: int | None, seconds_per_term: float | None, even: int | None = None) -> None:
         self._chunk = chunk
+        self._even = even
         self._guess = seconds_per_term
         self._least_window = MIN_WINDOW if chunk is None else FIRST_WINDOW
         self._cost: float | None = None  # seconds per term, measured
@@ -79,6 +84,10 @@ class Pace:
         """Terms of the next task when ``left`` are still to be cut (None: nobody knows how many)."""
         if self._chunk is not None:
             return self._chunk
+        if self._even is not None:
+            cost = self._cost or self._guess or 0.0
+            most = int(EVEN_SECONDS / cost) if cost > 0 else 1
+            return max(1, min(-(-self._even // max(EVEN_TASKS, SHARES * self.workers)), most))
         if self._cost is not None:
             size = int(TARGET_TASK_SECONDS / max(self._cost, 1e-12))
             size = min(size, max(1, GROWTH * self._largest))

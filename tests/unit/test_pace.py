@@ -98,3 +98,15 @@ def test_the_window_follows_the_rate() -> None:
     for step in range(100):
         pace.observe(1000, 1000, 10**6, 1, 0.1 * step)  # ten thousand a second
     assert 1000 < pace.window() < 5000
+
+
+def test_even_tasks_are_alike_from_the_first_on_and_end_within_a_second() -> None:
+    pace = Pace(None, 1e-6, even=800_000)
+    pace.workers = 2
+    assert pace.size(800_000) == pace.size(3) == 100_000
+    pace.workers = 5
+    assert pace.size(800_000) == 40_000
+    pace.observe(1000, 1, 10**9, 1000, 0.0)  # a millisecond a term
+    assert pace.size(800_000) == 1000
+    assert Pace(None, None, even=800_000).size(800_000) == 1
+    assert Pace(7, 1e-6, even=800_000).size(800_000) == 7
