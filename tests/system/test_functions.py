@@ -82,7 +82,7 @@ def test_a_module_that_exits_is_a_mistake(tmp_path: Path) -> None:
 
 
 def test_what_functions_print_is_not_in_the_result(tmp_path: Path) -> None:
-    ran = run(tmp_path, "def f(k):\n    print('hello', k)\n    return k", "--terms", "5", "-o", "value")
+    ran = run(tmp_path, "def f(k):\n    print(f'hello {k}\\n', end='')\n    return k", "--terms", "5", "-o", "value")
     assert (ran.code, ran.out) == (0, "10\n")
     assert sorted(ran.err.splitlines()) == [f"hello {k}" for k in range(5)]
 
