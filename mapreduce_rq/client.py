@@ -595,7 +595,8 @@ class Job:
         if self._error is not None:
             raise self._error
         if self._ended is None:
-            raise JobError(f"{self.id} was let go of before its end: resume it")
+            gone = "its private server is gone with its client" if self._client.embedded else "resume it"
+            raise JobError(f"{self.id} was let go of before its end: {gone}")
         return self._client.result_of(self._ended)
 
     def cancel(self, *, now: bool = False) -> str:

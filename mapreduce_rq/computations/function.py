@@ -60,10 +60,10 @@ class FunctionParams(Params, frozen=True, kw_only=True):
     reduce: str = "sum"
     reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
     reduce_pickle: bytes = b""  # of a Reducer
-    merge: str = ""  # package.module:function that folds, if it has a name
-    merge_code: str = ""
-    merge_zero: bytes = b""
-    merge_law: Literal["commutative", "ordered"] = "ordered"
+    merge: str | None = None  # package.module:function that folds, if it has a name
+    merge_code: str | None = None
+    merge_zero: bytes | None = None
+    merge_law: Literal["commutative", "ordered"] | None = None
     start: int = 0  # term k is the item start + k step, unless tasks carry items
     step: int = 1
     terms: int | None = None
@@ -174,7 +174,7 @@ class FunctionComputation(Computation[Any]):
         return Progress(value=now.value, number=now.number, error=error, bound_kind="statistical" if error else "none")
 
 
-def _found(name: str, code: str) -> Any:
+def _found(name: str, code: str | None) -> Any:
     """The function of this name. Raises BadFunction for one from another source than the submitter's."""
     found = find(name)
     if code and source_hash(name) != code:
@@ -186,8 +186,8 @@ def _reducer(params: FunctionParams) -> Reducer[Any]:
     if params.reduce_pickle:
         return unpickled(params.reduce_pickle)  # type: ignore[no-any-return]
     if params.merge:
-        zero = unpack_all(1, params.merge_zero)[0]
-        return CallableReducer(_found(params.merge, params.merge_code), zero, Law(params.merge_law))
+        zero = unpack_all(1, params.merge_zero or b"")[0]
+        return CallableReducer(_found(params.merge, params.merge_code), zero, Law(params.merge_law or Law.ORDERED))
     return reducer_named(params.reduce, **params.reduce_options)
 
 

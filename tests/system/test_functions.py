@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from mapreduce_rq import Client, Limits, kernel
-from mapreduce_rq.errors import BadFunction, JobFailed, UsageError
+from mapreduce_rq.errors import BadFunction, JobError, JobFailed, UsageError
 from tests.commands import KEY, MRQ, Ran, environment, mrq
 from tests.servers import RealServer
 
@@ -205,7 +205,9 @@ def test_mistakes_are_told_before_anything_is_queued(client: Client, how: dict[s
 
 def test_a_closed_client_says_so() -> None:
     with Client(local=1) as client:
-        pass
+        job = client.submit("primes", to=10**12)
+    with pytest.raises(JobError, match="its private server is gone with its client"):
+        job.result(10)
     with pytest.raises(UsageError, match="this client is closed"):
         client.map_reduce(float, range(5))
 
