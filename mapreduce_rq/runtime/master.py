@@ -35,6 +35,8 @@ from mapreduce_rq.runtime.sweep import Sweeper
 LEASE_SECONDS = 1.0
 """A commit at least this often, whether there is something to say or not."""
 CHECKPOINT_SECONDS = 1.0
+CHECKPOINT_TASKS = 32
+"""Before a second has gone by, so many tasks at least are worth one; where the window is wide, half of it."""
 CHECKPOINT_SHARE = 20
 """A checkpoint waits for this many times what the last one cost: five percent of the time at most."""
 POLL_SECONDS = 2.0
@@ -353,7 +355,7 @@ class Master:
         since = self._now - self._last_checkpoint
         if since < CHECKPOINT_SHARE * self._checkpoint_cost:
             return False
-        return since >= CHECKPOINT_SECONDS or self._uncommitted * 2 > self.ledger.pace.window()
+        return since >= CHECKPOINT_SECONDS or self._uncommitted > max(CHECKPOINT_TASKS, self.ledger.pace.window() // 2)
 
     def _commit(
         self,
