@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import socket
 import traceback
 from collections import OrderedDict
@@ -407,7 +408,7 @@ class Worker:
             self._void_since.pop(job, None)
             self._jobs[job] = met
             if met is None:
-                self._void(job)
+                self._void(job, since=self.clock.now())
             while len(self._jobs) > JOBS_KEPT:
                 self._void_since.pop(self._jobs.popitem(last=False)[0], None)
         self._jobs.move_to_end(job)
@@ -417,10 +418,14 @@ class Worker:
             self.slate.job(job, ready.spec.limits.task_timeout)
         return ready
 
-    def _void(self, job: str) -> None:
-        """The job is over, or not there: drop its tasks, and look again in a while (a master may submit it again)."""
+    def _void(self, job: str, *, since: float = -math.inf) -> None:
+        """The job is over, or not there: drop its tasks, and look again a while after ``since``.
+
+        That its stream is gone proves nothing: after a loss its master may have submitted it again already. So before
+        the next task is dropped Redis is asked.
+        """
         self._jobs[job] = None
-        self._void_since[job] = self.clock.now()
+        self._void_since[job] = since
         if self._current == job:
             self._current = ""
 

@@ -195,7 +195,10 @@ class Ground:
 
     def _left(self) -> list[str]:
         """What is there of tasks and replies."""
-        return [name for name in self.scene.names() if name == "q" or name[:2] in {"f:", "r:"}]
+        try:
+            return [name for name in self.scene.names() if name == "q" or name[:2] in {"f:", "r:"}]
+        except redis.ConnectionError:
+            return ["who knows what: we were cut off, too"]
 
     def _history(self) -> Found:
         history = History((bytes.fromhex(KEY),), computing=_fingerprints)

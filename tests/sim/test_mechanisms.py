@@ -394,6 +394,14 @@ def a_flushed_job_is_submitted_again() -> None:
     assert all(len(stage.computed(k)) == 1 for k in range(3))
 
 
+def what_is_submitted_again_after_a_flush_is_done_at_once() -> None:
+    for tenth in range(10):  # of the second between two signs of life, at which the master hears of it
+        stage = Stage(JobPlan(200, 0.05, chunk=1), hosts=[2])
+        stage.fault(2.0 + tenth / 10, "flush")
+        stage.run()
+        assert stage.ended <= 5.0 + 2.0
+
+
 def a_lost_stream_comes_back() -> None:
     stage = Stage(JobPlan(10, 1.0, chunk=1), hosts=[1])
     stage.fault(5.5, "lose_replies")
@@ -600,6 +608,16 @@ def _give_up_flushed_jobs() -> AbstractContextManager[Any]:
     return patch.object(Master, "_resolve", giving_up)
 
 
+def _take_a_lost_stream_for_the_end() -> AbstractContextManager[Any]:
+    void = Worker._void
+
+    def over(self: Worker, job: str) -> None:
+        void(self, job)
+        self._void_since[job] = self.clock.now()
+
+    return patch.object(Worker, "_void", over)
+
+
 def _forget_what_was_made() -> AbstractContextManager[Any]:
     return patch.object(Master, "_made", property(lambda _: None, lambda *_: None), create=True)
 
@@ -660,6 +678,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
         lambda: patch.object(Jobs, "listed", return_value=[]),
     ),
     (a_flushed_job_is_submitted_again, _give_up_flushed_jobs),
+    (what_is_submitted_again_after_a_flush_is_done_at_once, _take_a_lost_stream_for_the_end),
     (a_lost_stream_comes_back, lambda: _script("commit", _not_reopening)),
     (a_lost_listing_comes_back, lambda: _script("commit", _list_once)),
     (an_end_whose_record_goes_at_once_is_known_to_who_made_it, _forget_what_was_made),
