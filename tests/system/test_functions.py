@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from datetime import date
 from fractions import Fraction
@@ -15,6 +16,11 @@ import numpy as np
 import pytest
 
 from mapreduce_rq import Client, Limits, kernel
+from mapreduce_rq.computations.sum import Sum
+from mapreduce_rq.core.ledger import Ledger
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.record import record_of
 from mapreduce_rq.errors import BadFunction, JobError, JobFailed, UsageError
 from tests.commands import KEY, MRQ, Ran, environment, mrq
 from tests.servers import RealServer
@@ -229,6 +235,39 @@ if __name__ == "__main__":
     )  # fmt: skip
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "45\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def first_takes_long(term: int) -> float:
+    if term == 0:
+        time.sleep(1.5)
+    return 1.0
+
+
+def test_a_value_without_some_terms_has_no_exact_bound(client: Client) -> None:
+    found = client.submit_function(failing, range(20), limits=Limits(on_error="skip")).result(20)
+    assert (found.native, found.bound, found.bound_kind) == (19, None, "none")
+    found = client.submit_function(first_takes_long, range(10**9), limits=Limits(deadline=0.5)).result(20)
+    assert (found.ended, found.bound, found.bound_kind) == ("deadline", None, "none")
+    assert "no bound: terms are missing" in found.notes
+
+
+def failing(term: int) -> int:
+    if term == 7:
+        raise ValueError("seven")
+    return 1
+
+
+def test_a_series_without_its_first_terms_has_no_bound() -> None:
+    computation = Sum.create({"series": "zeta2", "terms": 1000})
+    for lo, bound in ((0, True), (1, False)):
+        spec = Spec(job="j", computation="sum", params={}, total=1000, limits=Limits(), created=0, version="")
+        ledger = Ledger(spec, computation, 0.0)
+        ledger.tally.count([(lo, 500, computation.map_encoded(lo, 500))])
+        outcome = computation.finish(ledger.tally.prefix()[1], 500 - lo)
+        assert isinstance(outcome, Outcome)
+        record = record_of(spec, ledger, outcome, ended="deadline", workers=1, now=0.0)
+        assert (record["bound"] is not None) is bound
+        assert record["bound_kind"] == ("proven" if bound else "none")
 
 
 def test_a_tolerance_that_the_result_keeps_is_met(client: Client) -> None:
