@@ -12,6 +12,7 @@ What is decided in the end is decided as in ``round_enclosed``, by an interval; 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
@@ -195,7 +196,9 @@ class Expansion(NamedTuple):
         """Of a number in [0.1, 1)."""
         digits = self.wanted + GUARD
         count = max(2, -(-digits // LARGEST_PART))
-        widths = [digits * (i + 1) // count - digits * i // count for i in range(count)]
+        # the last part has a product of its own before it is text: a sixth less makes it take as long as the others
+        ends = [digits * 6 * i // (6 * count - 1) for i in range(count)] + [digits]
+        widths = [end - start for start, end in pairwise(ends)]
         peel = Peel(number, widths)
         if digits <= PEELED_HERE:
             return self._texts(peel.answer(), widths)
