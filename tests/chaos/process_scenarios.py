@@ -151,7 +151,7 @@ def master_kill() -> dict[str, float]:
 def masters_kill() -> dict[str, float]:
     """Masters are killed again and again, each shortly after it has taken over."""
     with Ground() as ground:
-        leader = ground.begin(20 * TERMS)  # workers do a window of them, and wait for the next master
+        leader = ground.begin(12 * TERMS)  # workers do a window of them, and wait for the next master
         for _ in range(4):
             follower = ground.follower()
             leader.kill9()
