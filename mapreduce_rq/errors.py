@@ -5,7 +5,7 @@
     │   ├── BadParameter         a value out of range or not a value at all
     │   ├── UnknownComputation   no computation of that name
     │   ├── BadURL               the connection URL cannot be read
-    │   └── BadFunction          a user's function cannot be found, hashed or shipped
+    │   └── BadFunction          a user's function cannot be found, hashed or shipped      exit 1
     ├── BrokerError              Redis' fault or the network's                         exit 69
     │   ├── BrokerDown           no answer, refused, cut: worth another try            exit 69
     │   ├── BrokerFull           out of memory; refused as a whole, worth another try      exit 69
@@ -54,7 +54,12 @@ class BadURL(UsageError):
 
 
 class BadFunction(UsageError):
-    """A user's function cannot be found, hashed or shipped to the workers."""
+    """A user's function cannot be found, hashed or shipped to the workers.
+
+    Whether here or, for what only shows there, in a worker: it ends as a function does that fails.
+    """
+
+    exit_code = 1
 
 
 class BrokerError(MrqError):

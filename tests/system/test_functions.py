@@ -82,9 +82,21 @@ def test_a_module_that_ends_whoever_imports_it_ends_the_job(tmp_path: Path, deed
     assert how in ran.err
 
 
-def test_a_module_that_exits_is_a_mistake(tmp_path: Path) -> None:
-    ran = run(tmp_path, "raise SystemExit(9)", "--terms", "4")
-    assert ran == (2, "", "mrq: own:f: importing own failed: SystemExit: 9\n")
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("raise SystemExit(9)", "importing own failed: SystemExit: 9"),
+        ("import nosuchmodule", "importing own failed: No module named 'nosuchmodule'"),
+        ("def g(k): pass", "own has no f"),
+        ("f = 5", "own:f is a int, not a function"),
+    ],
+)
+def test_a_function_that_cannot_be_had_is_told_at_once(tmp_path: Path, source: str, message: str) -> None:
+    ran = run(tmp_path, source, "--terms", "4")
+    assert (ran.code, ran.out) == (1, "")
+    assert ran.err.startswith("mrq: own:f")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
 
 
 def test_what_functions_print_is_not_in_the_result(tmp_path: Path) -> None:
