@@ -151,7 +151,7 @@ class Statistics(Reducer[Moments]):
 
     def describe(self, partial: Moments) -> Outcome:
         mean, width = partial.mean(), partial.half_width(self.quantile)
-        known = math.isfinite(width)
+        known = math.isfinite(width) and math.isfinite(mean)
         return Outcome(
             value=repr(mean),
             number=mean,

@@ -181,6 +181,12 @@ def test_prefix_sums_are_exact_and_rounded_once() -> None:
     assert made.describe(made.fold(0, [2**-53, 1.0])).bound_kind == "proven"
 
 
+def test_a_mean_beyond_the_doubles_has_no_bound() -> None:
+    made = reducer("mean")
+    outcome = made.describe(made.fold(0, [10**400, 10**400]))
+    assert (outcome.value, outcome.bound, outcome.bound_kind) == ("inf", None, "none")
+
+
 def test_concat_joins_text_or_bytes() -> None:
     assert result("concat", ["ab", "", "é"]) == "abé"
     assert result("concat", [b"ab", b"\xff"]) == b"ab\xff"
