@@ -89,6 +89,7 @@ class Crew(Pool):
         self._workers: dict[int, Worker] = {}
         self._news: queues.SimpleQueue[tuple[int, int]] = queues.SimpleQueue()
         self._born = 0
+        self.unheard = False  # it was cut off as it left, and does not wait for the server
         self.lost = False  # the whole host is gone: nobody speaks for the workers any more
         self.thread = arena.start(name, self.live)
 
@@ -111,6 +112,7 @@ class Crew(Pool):
             self._bury()
             self._report()
             time.sleep(TICK_SECONDS / SPEED)
+        self.unheard = not self._connected
         self._wire.close()
 
     def worker(self, number: int) -> Worker:
@@ -354,7 +356,7 @@ class Arena:
         assert not self._in_hands()
         for wid, beat in self._raw.execute_command("HGETALL", self.client.keys.workers).items():
             assert beat.startswith(b"X:") or any(
-                crew.lost and wid.startswith(crew.name.encode()) for crew in self.crews
+                (crew.lost or crew.unheard) and wid.startswith(crew.name.encode()) for crew in self.crews
             )
 
     def close(self) -> None:
