@@ -144,9 +144,9 @@ class FunctionComputation(Computation[Any]):
 
     def _map_span(self, lo: int, hi: int) -> Any:
         values = self._function(self._start + lo, self._start + hi)
+        if self._kernel == "whole":
+            return self._lift_whole(lo, hi, values)
         try:
-            if self._kernel == "whole":
-                return self.reducer.lift(lo, values)
             shape = getattr(values, "shape", None) or (len(values) if hasattr(values, "__len__") else None,)
             if shape != (hi - lo,):
                 gave = type(values).__name__ if shape == (None,) else " by ".join(map(str, shape)) + " values"
@@ -154,6 +154,15 @@ class FunctionComputation(Computation[Any]):
             return self.reducer.fold(lo, values)
         except BadValue as error:
             raise self._failed(error.term, error) from error
+
+    def _lift_whole(self, lo: int, hi: int, value: Any) -> Any:
+        try:
+            return self.reducer.lift(lo, value)
+        except BadValue as error:
+            # Not the first term's fault: with no term named, the master halves the span until the bad one is alone.
+            raise ValueError(
+                f"{self.label} gave {error.what} for the terms [{lo}, {hi}), and the reducer takes {error.takes}"
+            ) from None
 
     def _failed(self, term: int, error: Exception) -> TermError:
         return TermError(term, f"{self.label} at term {term}: {error}")

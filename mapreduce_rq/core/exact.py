@@ -2,7 +2,8 @@
 
 Every double is a whole multiple of 2^-1074, so a sum kept as an integer of such units is exact, its merge is the
 integer ``+``, and one rounding at the very end gives the double nearest to the true sum, whatever the order and the
-grouping. Rules for what is not finite: any nan, or both infinities, give nan; one infinity gives itself.
+grouping. Rules for what is not finite: both infinities give nan; one infinity gives itself. A nan among the values only
+sets its flag: reducers refuse it by that.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def flag_of(value: float) -> int:
 
 def special(flags: int) -> float | None:
     """The sum if flags alone decide it: nan or an infinity; otherwise None."""
-    if flags & NAN or (flags & PLUS_INFINITY and flags & MINUS_INFINITY):
+    if flags & PLUS_INFINITY and flags & MINUS_INFINITY:
         return math.nan
     if flags & PLUS_INFINITY:
         return math.inf

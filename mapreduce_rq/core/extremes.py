@@ -1,7 +1,7 @@
 """The smallest and the largest value, and where it is.
 
 Integers and floats compare by their exact values. Of equal values (1 and 1.0, or 0.0 and -0.0) the one with the lowest
-index counts; the first nan, if there is one, beats every number.
+index counts. nan, which has no place among numbers, is refused.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, ClassVar, NamedTuple
 from mapreduce_rq.core.integers import digits, from_bytes, to_bytes
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import Reducer
-from mapreduce_rq.core.sums import array_kind, batches, describe_integer, is_array, reals
+from mapreduce_rq.core.sums import array_kind, batches, describe_integer, is_array, reals, refuse_nan
 
 
 class Extreme(NamedTuple):
@@ -22,11 +22,6 @@ class Extreme(NamedTuple):
 
     term: int
     value: float | int
-
-
-def is_nan(value: object) -> bool:
-    """Whether it is nan; integers beyond the largest double are fine, unlike with ``math.isnan``."""
-    return isinstance(value, float) and math.isnan(value)
 
 
 _HEADER = struct.Struct("<qc")
@@ -46,10 +41,6 @@ class _Extremes(Reducer[Extreme | None]):
         if left is None or right is None:
             return right if left is None else left
         first, second = (left, right) if left.term <= right.term else (right, left)
-        if is_nan(first.value):
-            return first
-        if is_nan(second.value):
-            return second
         better = second.value > first.value if self.largest else second.value < first.value
         return second if better else first
 
@@ -59,7 +50,7 @@ class _Extremes(Reducer[Extreme | None]):
         term, value = partial
         if isinstance(value, int):
             return _HEADER.pack(term, b"i") + to_bytes(value)
-        return _HEADER.pack(term, b"f") + _DOUBLE.pack(math.nan if is_nan(value) else value)
+        return _HEADER.pack(term, b"f") + _DOUBLE.pack(value)
 
     def decode(self, data: bytes) -> Extreme | None:
         if not data:
@@ -71,7 +62,10 @@ class _Extremes(Reducer[Extreme | None]):
         if kind == b"i" and term >= 0:
             return Extreme(term, int(from_bytes(body)))
         if kind == b"f" and term >= 0 and len(body) == _DOUBLE.size:
-            return Extreme(term, _DOUBLE.unpack(body)[0])
+            value = _DOUBLE.unpack(body)[0]
+            if math.isnan(value):
+                raise ValueError("an extreme that is nan")
+            return Extreme(term, value)
         raise ValueError("neither an integer nor a double with its index")
 
     def fold(self, lo: int, values: Iterable[Any]) -> Extreme | None:
@@ -81,13 +75,16 @@ class _Extremes(Reducer[Extreme | None]):
             if not flat.size:
                 return None
             at = int(flat.argmax() if self.largest else flat.argmin())  # the first nan, or the first of equals
-            return Extreme(lo + at, flat[at].item())
+            value = flat[at].item()
+            if math.isnan(value):
+                refuse_nan(lo, flat)
+            return Extreme(lo + at, value)
         best: Extreme | None = None
         choose = max if self.largest else min
         for start, batch in batches(lo, values):
             numbers = list(reals(start, batch))
-            nan_at = next((at for at, value in enumerate(numbers) if is_nan(value)), None)
-            at = numbers.index(choose(numbers)) if nan_at is None else nan_at
+            refuse_nan(start, numbers)
+            at = numbers.index(choose(numbers))
             best = self.merge(best, Extreme(start + at, numbers[at]))
         return best
 
@@ -108,12 +105,11 @@ class _Extremes(Reducer[Extreme | None]):
                 native=value,
                 details={"term": term},
             )
-        exact = not is_nan(value)
         return Outcome(
             value=repr(value),
             number=value,
-            bound="0" if exact else None,
-            bound_kind="exact" if exact else "none",
+            bound="0",
+            bound_kind="exact",
             native=value,
             details={"term": term},
         )

@@ -12,7 +12,7 @@ import msgspec
 
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import Reducer
-from mapreduce_rq.core.sums import array_kind, batches, is_array, reals
+from mapreduce_rq.core.sums import array_kind, batches, is_array, reals, refuse_nan
 
 MAX_BINS = 1 << 20
 
@@ -24,14 +24,13 @@ class Bins(msgspec.Struct, frozen=True):
     counts: tuple[int, ...]
     below: int
     above: int
-    nan: int
 
 
 class Histogram(Reducer[list[int]]):
     """Counts between ascending ``edges``, or in ``bins`` equal bins from ``low`` to ``high``; others are counted apart.
 
     A bin holds its left edge and not its right one; only the last holds both, as numpy's do. The partial is the
-    list of counts, with those below in front and those above and nan at the end.
+    list of counts, with those below in front and those above at the end. nan is refused.
     """
 
     name: ClassVar[str] = "histogram"
@@ -56,10 +55,10 @@ class Histogram(Reducer[list[int]]):
             raise ValueError(f"{len(self.edges)} edges, and there must be from 2 to {MAX_BINS + 1}")
         if not all(left < right for left, right in zip(self.edges, self.edges[1:], strict=False)):
             raise ValueError("the edges of a histogram must ascend")
-        self._codec = struct.Struct(f"<{len(self.edges) + 2}Q")
+        self._codec = struct.Struct(f"<{len(self.edges) + 1}Q")
 
     def zero(self) -> list[int]:
-        return [0] * (len(self.edges) + 2)
+        return [0] * (len(self.edges) + 1)
 
     def merge(self, left: list[int], right: list[int]) -> list[int]:
         return [a + b for a, b in zip(left, right, strict=True)]
@@ -74,35 +73,34 @@ class Histogram(Reducer[list[int]]):
 
     def fold(self, lo: int, values: Iterable[Any]) -> list[int]:
         if is_array(values) and array_kind(lo, values, "numbers (int or float)") == "f":
-            return self._fold_array(values)
+            return self._fold_array(lo, values)
         if is_array(values):
             values = values.ravel().tolist()  # type: ignore[attr-defined]  # an array has it
         counts, edges = self.zero(), self.edges
         last, top = edges[-1], len(edges) - 1
         for start, batch in batches(lo, values):
-            for value in reals(start, batch):
+            numbers = list(reals(start, batch))
+            refuse_nan(start, numbers)
+            for value in numbers:
                 if value == last:
                     counts[top] += 1
-                elif isinstance(value, float) and math.isnan(value):
-                    counts[-1] += 1
                 else:
                     counts[bisect_right(edges, value)] += 1
         return counts
 
-    def _fold_array(self, values: Any) -> list[int]:
+    def _fold_array(self, lo: int, values: Any) -> list[int]:
         import numpy as np  # the caller has imported it
 
-        flat = np.asarray(values.ravel(), dtype=np.float64)
-        numbers = flat[~np.isnan(flat)]
+        numbers = np.asarray(values.ravel(), dtype=np.float64)
+        refuse_nan(lo, numbers)
         places = np.searchsorted(self.edges, numbers, side="right")
         places[numbers == self.edges[-1]] -= 1
-        counts: list[int] = np.bincount(places, minlength=len(self.edges) + 2).tolist()
-        counts[-1] = int(flat.size - numbers.size)
+        counts: list[int] = np.bincount(places, minlength=len(self.edges) + 1).tolist()
         return counts
 
     def finish_native(self, partial: list[int]) -> Bins:
-        below, *counts, above, nan = partial
-        return Bins(tuple(self.edges), tuple(counts), below, above, nan)
+        below, *counts, above = partial
+        return Bins(tuple(self.edges), tuple(counts), below, above)
 
     def describe(self, partial: list[int]) -> Outcome:
         native = self.finish_native(partial)
@@ -115,5 +113,5 @@ class Histogram(Reducer[list[int]]):
             bound="0",
             bound_kind="exact",
             native=native,
-            details={"below": native.below, "above": native.above, "nan": native.nan, "counted": sum(native.counts)},
+            details={"below": native.below, "above": native.above, "counted": sum(native.counts)},
         )

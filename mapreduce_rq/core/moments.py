@@ -12,11 +12,22 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
-from mapreduce_rq.core.exact import FLOAT, INT, NUMPY_WINS, UNIT_BITS, Total, special, to_units, total_of_array
+from mapreduce_rq.core.exact import (
+    FLOAT,
+    INT,
+    NAN,
+    NUMPY_WINS,
+    UNIT_BITS,
+    Total,
+    flag_of,
+    special,
+    to_units,
+    total_of_array,
+)
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import Reducer
 from mapreduce_rq.core.rounding import nearest_double, upper_text
-from mapreduce_rq.core.sums import ExactSum, array_kind, batches, describe_rounded, is_array, reals
+from mapreduce_rq.core.sums import ExactSum, array_kind, batches, describe_rounded, is_array, reals, refuse_nan
 
 NUMPY_PAYS = 1 << 17
 """Values from which importing numpy (80 ms) costs less than exact squares without it (600 ns more a value)."""
@@ -89,7 +100,7 @@ class Statistics(Reducer[Moments]):
     """Count, mean, unbiased variance, standard deviation and the confidence interval of the mean, correctly rounded.
 
     The headline value is the mean, with half the confidence interval as its (statistical) bound: by the central limit
-    theorem, so it is worth little for a handful of values.
+    theorem, so it is worth little for a handful of values. nan is refused.
     """
 
     live: ClassVar[bool] = True
@@ -129,7 +140,10 @@ class Statistics(Reducer[Moments]):
         if is_array(values):
             kind = array_kind(lo, values, "numbers (int or float)")
             if kind == "f":
-                return moments_of_array(values)
+                found = moments_of_array(values)
+                if found.flags & NAN:
+                    refuse_nan(lo, values)
+                return found
             values = values.ravel().tolist()  # type: ignore[attr-defined]  # an array has it
         found = self.zero()
         for start, batch in batches(lo, values):
@@ -143,6 +157,8 @@ class Statistics(Reducer[Moments]):
                     squares = sum(value * value for value in whole)
                     more = Moments(len(whole), sum(whole) << UNIT_BITS, squares << _SQUARE_BITS, INT)
                     part = self.merge(part, more)
+            if part.flags & NAN:
+                refuse_nan(start, list(reals(start, batch)))
             found = self.merge(found, part)
         return found
 
@@ -228,7 +244,7 @@ def moments_of_floats(values: Sequence[float]) -> Moments:
             units += part
             squares += part * part
         else:
-            flags |= _SUM.fold(0, (value,)).flags
+            flags |= flag_of(value)
     return Moments(len(values), units, squares, flags)
 
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.rounding import upper_text
 from mapreduce_rq.core.sequence import ListReducer, Stretch
-from mapreduce_rq.core.sums import ExactSum, is_array, reals
+from mapreduce_rq.core.sums import ExactSum, is_array, reals, refuse_nan
 from mapreduce_rq.core.values import written
 
 
@@ -17,7 +17,7 @@ class PrefixSums(ListReducer):
     """The list of the sums of the first 1, 2, ... values. Each is an integer as long as all values were, then a float.
 
     Partials hold the values: a sum that the reader rounds must be carried on unrounded. Skipped terms add nothing
-    and have no entry.
+    and have no entry. nan is refused; a total of both infinities is one.
     """
 
     name: ClassVar[str] = "prefix_sums"
@@ -28,7 +28,14 @@ class PrefixSums(ListReducer):
     def fold(self, lo: int, values: Iterable[object]) -> Stretch:
         if is_array(values):
             values = values.ravel().tolist()  # type: ignore[attr-defined]  # an array has it
-        return super().fold(lo, list(reals(lo, values)))
+        numbers = list(reals(lo, values))
+        refuse_nan(lo, numbers)
+        return super().fold(lo, numbers)
+
+    def check(self, lo: int, values: list[object]) -> None:
+        if not set(map(type, values)) <= {int, float}:
+            raise ValueError("prefix sums of what are no numbers")
+        refuse_nan(lo, values)
 
     def finish_native(self, partial: Stretch) -> list[float | int]:
         add, lift, rounded = self._sum.merge, self._sum.lift, self._sum.finish_native

@@ -12,7 +12,7 @@ from mapreduce_rq.core.integers import big_type, from_bytes, is_big, to_bytes
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import Reducer
 from mapreduce_rq.core.rounding import nearest_double
-from mapreduce_rq.core.sums import array_kind, batches, describe_integer, describe_rounded, is_array, reals
+from mapreduce_rq.core.sums import array_kind, batches, describe_integer, describe_rounded, is_array, reals, refuse_nan
 
 _HEADER = struct.Struct("<Bq")  # flags, exponent of two
 _FARTHEST = 1 << 50  # exponent of 2^40 of the smallest doubles
@@ -81,7 +81,7 @@ def times(left: int, right: int) -> int:
 class Product(Reducer[Factors]):
     """The exact product of integers and floats, rounded once at the end; its size grows with the number of values.
 
-    nan, or zero times infinity, gives nan. The sign of a zero is not kept.
+    nan is refused; zero times infinity gives nan. The sign of a zero is not kept.
     """
 
     name: ClassVar[str] = "product"
@@ -106,7 +106,7 @@ class Product(Reducer[Factors]):
             raise ValueError(f"{len(data)} bytes are too few for a product")
         flags, exponent = _HEADER.unpack_from(data)
         odd = from_bytes(data[_HEADER.size :])
-        if flags > 31 or abs(exponent) > _FARTHEST or (exponent if odd == 0 else not odd & 1):
+        if flags > 31 or flags & NAN or abs(exponent) > _FARTHEST or (exponent if odd == 0 else not odd & 1):
             raise ValueError("not a product in its shortest form")
         return Factors((odd,), exponent, flags)
 
@@ -129,13 +129,15 @@ class Product(Reducer[Factors]):
                 else:
                     found.flags |= FLOAT | (flag_of(value) & NAN or PLUS_INFINITY)
                     found.append(-1 if value < 0 else 1)
+            if found.flags & NAN:
+                refuse_nan(start, list(reals(start, batch)))
         if found.odd[:1] == [0]:
             found.exponent = 0
         return found
 
     def finish_native(self, partial: Factors) -> float | int:
         odd = partial.whole()
-        if partial.flags & NAN or (odd == 0 and partial.flags & PLUS_INFINITY):
+        if odd == 0 and partial.flags & PLUS_INFINITY:
             return math.nan
         if partial.flags & PLUS_INFINITY:
             return math.inf if odd > 0 else -math.inf
@@ -147,7 +149,7 @@ class Product(Reducer[Factors]):
         value = self.finish_native(partial)
         if isinstance(value, int):
             return describe_integer(value)
-        if partial.flags & (NAN | PLUS_INFINITY):
+        if partial.flags & PLUS_INFINITY:
             return Outcome(value=repr(value), number=value, native=value, details={"overflow": False})
         return describe_rounded(value, *_fraction(partial.whole(), partial.exponent))
 

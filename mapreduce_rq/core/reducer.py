@@ -34,12 +34,12 @@ class Law(Enum):
 
 
 class BadValue(ValueError):
-    """A term's value that the reducer cannot take. ``term`` is the term's index."""
+    """A term's value that the reducer cannot take: the term's index, what the value is, and what is taken."""
 
     def __init__(self, term: int, value: object, takes: str) -> None:
         what = "None" if value is None else f"{type(value).__name__} {reprlib.repr(value)}"
         super().__init__(f"term {term} is {what}, and the reducer takes {takes}")
-        self.term = term
+        self.term, self.what, self.takes = term, what, takes
 
 
 class Reducer(ABC, Generic[P]):

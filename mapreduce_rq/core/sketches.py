@@ -21,7 +21,7 @@ import msgspec
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducer import BadValue, Law, Reducer
 from mapreduce_rq.core.rounding import upper_text
-from mapreduce_rq.core.sums import array_kind, batches, is_array, reals
+from mapreduce_rq.core.sums import array_kind, batches, is_array, reals, refuse_nan
 from mapreduce_rq.core.values import TAKES, pack
 
 _HASHES = 1 << 64
@@ -157,13 +157,13 @@ class Quantiles(Reducer["Counter[int]"]):
             values = values.ravel().tolist()  # type: ignore[attr-defined]  # an array has it
         found: Counter[int] = Counter()
         for start, batch in batches(lo, values):
-            for term, value in enumerate(reals(start, batch), start):
+            numbers = list(reals(start, batch))
+            refuse_nan(start, numbers)
+            for term, value in enumerate(numbers, start):
                 try:
                     number = float(value)
                 except OverflowError:
                     raise BadValue(term, value, "numbers that doubles can hold") from None
-                if math.isnan(number):
-                    raise BadValue(term, value, "numbers other than nan")
                 found[_bucket(number)] += 1
         return found
 
@@ -171,8 +171,7 @@ class Quantiles(Reducer["Counter[int]"]):
         import numpy as np  # the caller has imported it
 
         flat = np.asarray(values.ravel(), dtype=np.float64) + 0.0
-        if np.isnan(flat).any():
-            raise BadValue(lo + int(np.isnan(flat).argmax()), math.nan, "numbers other than nan")
+        refuse_nan(lo, flat)
         bits = flat.view(np.int64)
         places = np.where(bits >= 0, bits >> _DROPPED, ~((bits & 0x7FFFFFFFFFFFFFFF) >> _DROPPED))
         buckets, counts = np.unique(places, return_counts=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
-from operator import index
+from itertools import compress, count, islice
+from operator import index, ne
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.exact import (
     FLOAT,
     INT,
+    NAN,
     UNIT_BITS,
     Total,
     special,
@@ -95,7 +96,10 @@ class Count(IntSum):
 
 
 class ExactSum(Reducer[Total]):
-    """The exact sum of floats and integers, rounded once at the end: an integer if all values were, else a float."""
+    """The exact sum of floats and integers, rounded once at the end: an integer if all values were, else a float.
+
+    nan is refused. Infinities are not: the sum of both is nan.
+    """
 
     live: ClassVar[bool] = True
     name: ClassVar[str] = "sum"
@@ -126,7 +130,7 @@ class ExactSum(Reducer[Total]):
         if data[0] == _INTEGER_TAG:
             return Total(_integer_sum([data]) << UNIT_BITS, INT)
         flags, zeros = _HEADER.unpack_from(data)
-        if flags > 31:
+        if flags > 31 or flags & NAN:
             raise ValueError(f"unknown flags {flags} of a sum")
         if len(data) == _HEADER.size:
             if zeros:
@@ -177,6 +181,8 @@ class ExactSum(Reducer[Total]):
                     total_of_floats([value for value in numbers if isinstance(value, float)]),
                     Total(sum(value for value in numbers if isinstance(value, int)) << UNIT_BITS, INT),
                 )
+            if part.flags & NAN:
+                refuse_nan(start, list(reals(start, batch)))
             total = self.merge(total, part)
         return total
 
@@ -284,6 +290,18 @@ def reals(lo: int, values: Iterable[Any]) -> Iterator[float | int]:
             yield float(value)
 
 
+def refuse_nan(lo: int, numbers: Any) -> None:
+    """Raises BadValue for the first nan among numbers or in an array, whose terms begin at ``lo``."""
+    if is_array(numbers):
+        flat = numbers.ravel()
+        differs = ne(flat, flat)  # from itself, as nothing but nan does
+        at = int(differs.argmax()) if differs.any() else None
+    else:
+        at = next(compress(count(), map(ne, numbers, numbers)), None)
+    if at is not None:
+        raise BadValue(lo + at, math.nan, "numbers other than nan")
+
+
 def is_array(values: Iterable[Any]) -> bool:
     """Whether these are a numpy array (told without importing numpy)."""
     return hasattr(values, "dtype") and hasattr(values, "ravel")
@@ -311,4 +329,7 @@ def _array_sum(lo: int, values: Any) -> int:
 def _array_total(lo: int, values: Any) -> Total:
     if array_kind(lo, values, "numbers (int or float)") == "i":
         return Total(_array_sum(lo, values) << UNIT_BITS, INT if len(values) else 0)
-    return total_of_array(values)
+    total = total_of_array(values)
+    if total.flags & NAN:
+        refuse_nan(lo, values)
+    return total

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 import time
@@ -82,6 +83,31 @@ def test_a_module_that_ends_whoever_imports_it_ends_the_job(tmp_path: Path, deed
     assert how in ran.err
 
 
+NAN_TERM = """
+import math
+def f(k):
+    return math.nan if k in (7, 12) else 1.0
+"""
+
+
+@pytest.mark.parametrize("reduce", ["sum", "max", "mean", "histogram:low=0,high=2,bins=2"])
+@pytest.mark.parametrize("chunk", ["1", "20"])
+def test_nan_is_no_value_of_a_term(tmp_path: Path, reduce: str, chunk: str) -> None:
+    ran = run(tmp_path, NAN_TERM, "--terms", "20", "--chunk", chunk, "--reduce", reduce)
+    assert (ran.code, ran.out) == (1, "")
+    last = ran.err.splitlines()[-1]
+    term = re.match(r"mrq: own:f failed at term (7|12) on ", last)
+    assert term, last
+    assert f"BadValue: term {term[1]} is float nan, and the reducer takes numbers other than nan" in last
+
+
+def test_terms_that_are_nan_are_left_out_and_listed(tmp_path: Path) -> None:
+    ran = run(tmp_path, NAN_TERM, "--terms", "20", "--chunk", "10", "--on-error", "skip", "--json")
+    assert ran.code == 3
+    assert ran.json["value"] == "18.0"
+    assert sorted(one["term"] for one in ran.json["skipped"]) == [7, 12]
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [
@@ -152,6 +178,18 @@ def table(lo: int, hi: int) -> Any:
     return np.ones((hi - lo, 2))
 
 
+@kernel
+def gap(lo: int, hi: int) -> Any:
+    values = np.ones(hi - lo)
+    values[np.arange(lo, hi) == 13] = math.nan
+    return values
+
+
+@kernel(whole=True)
+def gap_in_all(lo: int, hi: int) -> float:
+    return math.nan if lo <= 13 < hi else float(hi - lo)
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with Client(local=2) as made:
@@ -177,6 +215,23 @@ def test_a_kernel_takes_no_items(client: Client, items: Iterable[int]) -> None:
 def test_a_kernel_gives_one_value_for_each_term(client: Client) -> None:
     with pytest.raises(JobFailed, match=r"table gave 1 by 2 values for the 1 terms"):
         client.map_reduce(table, range(4), limits=Limits(chunk=1))
+
+
+def test_a_kernel_with_nan_in_its_array_is_told_the_term(client: Client) -> None:
+    with pytest.raises(
+        JobFailed, match=r"gap failed at term 13 on .*: BadValue: term 13 is float nan, and the reducer"
+    ):
+        client.map_reduce(gap, range(40), limits=Limits(chunk=20))
+    found = client.submit_function(gap, range(40), limits=Limits(chunk=20, on_error="skip")).result(20)
+    assert (found.native, [each["term"] for each in found.skipped]) == (39.0, [13])
+
+
+def test_a_kernel_with_nan_for_a_whole_span_is_told_the_span_and_the_term_in_it(client: Client) -> None:
+    told = r"failed at term 13 on .*gap_in_all gave float nan for the terms \[13, 14\), and the reducer takes numbers"
+    with pytest.raises(JobFailed, match=told):
+        client.map_reduce(gap_in_all, range(40), limits=Limits(chunk=20))
+    found = client.submit_function(gap_in_all, range(40), limits=Limits(chunk=20, on_error="skip")).result(20)
+    assert (found.native, [each["term"] for each in found.skipped]) == (39.0, [13])
 
 
 @pytest.mark.parametrize("function", [join, extend])

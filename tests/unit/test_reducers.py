@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections import Counter
 from fractions import Fraction
 from statistics import NormalDist, variance
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +13,15 @@ import pytest
 from mapreduce_rq.core.histogram import Bins
 from mapreduce_rq.core.reducer import BadValue, Law
 from mapreduce_rq.core.reducers import REDUCERS, reducer
+from mapreduce_rq.core.values import pack
 from mapreduce_rq.errors import BadParameter
 
 OPTIONS: dict[str, dict[str, object]] = {"histogram": {"edges": [0.0, 1.0, 2.0]}}
 TAKING_VALUES = [name for name in REDUCERS if name != "series"]
+NUMERIC = (
+    *("sum", "product", "min", "max", "argmin", "argmax", "mean", "variance", "stats"),
+    *("histogram", "quantiles", "prefix_sums"),
+)
 
 
 def result(name: str, values: object, **options: object) -> object:
@@ -46,9 +53,13 @@ def test_sum_is_the_nearest_double_to_the_true_sum(values: list[float], expected
     assert math.copysign(1, found) == math.copysign(1, expected)
 
 
-@pytest.mark.parametrize("values", [[math.nan, 1.0], [math.inf, -math.inf], [math.nan, math.inf]])
-def test_sum_that_is_not_a_number(values: list[float]) -> None:
-    assert math.isnan(result("sum", values))  # type: ignore[arg-type]
+@pytest.mark.parametrize("name", ["sum", "mean"])
+@pytest.mark.parametrize("values", [[math.inf, -math.inf], [1, -math.inf, 2.0, math.inf]])
+def test_both_infinities_are_taken_and_make_nan(name: str, values: list[float]) -> None:
+    made = reducer(name)
+    halves = made.merge(made.fold(0, values[:2]), made.fold(2, values[2:]))
+    for found in (made.fold(0, values), made.fold(0, np.array(values)), halves):
+        assert math.isnan(made.finish_native(made.decode(made.encode(found))))
 
 
 def test_overflow_is_flagged_and_an_infinite_term_is_not() -> None:
@@ -97,14 +108,12 @@ def test_product_of_a_hundred_thousand_is_quick() -> None:
     assert made.finish_native(found).bit_length() == math.factorial(100_000).bit_length()
 
 
-def test_extremes_take_the_first_of_equals_and_the_first_nan() -> None:
+def test_extremes_take_the_first_of_equals() -> None:
     values = [3, 1, 1.0, -0.0, 0.0, 7, 7.0]
     assert result("argmin", values) == 3
     assert math.copysign(1, result("min", values)) == -1  # type: ignore[arg-type]
     assert result("argmax", values) == 5
     assert type(result("max", values)) is int
-    assert result("argmax", [1.0, math.nan, 9, math.nan]) == 1
-    assert math.isnan(result("min", [1.0, math.nan]))  # type: ignore[arg-type]
     assert result("max", [2**60, float(2**60), 2**60 + 1]) == 2**60 + 1
     assert result("min", [10**400, 1e308]) == 1e308
     assert result("min", []) is None
@@ -140,8 +149,8 @@ def test_statistics_of_few_or_special_values() -> None:
 
 
 def test_histogram_edges() -> None:
-    values = [-1, 0.0, -0.0, 0.5, 1.0, 2.0, 2.5, math.nan, math.inf, -math.inf]
-    expected = Bins((0.0, 1.0, 2.0), (3, 2), 2, 2, 1)
+    values = [-1, 0.0, -0.0, 0.5, 1.0, 2.0, 2.5, math.inf, -math.inf]
+    expected = Bins((0.0, 1.0, 2.0), (3, 2), 2, 2)
     assert result("histogram", values, edges=[0, 1, 2]) == expected
     assert result("histogram", np.array(values), edges=[0, 1, 2]) == expected
     assert result("histogram", values, low=0, high=2, bins=2) == expected
@@ -220,6 +229,58 @@ def test_a_value_that_cannot_be_taken_is_named_with_its_term(name: str, bad: obj
     with pytest.raises(BadValue, match=r"term 12 is (None|object <object.*), and the reducer takes ") as caught:
         reducer(name, **OPTIONS.get(name, {})).fold(10, [good, good, bad, good])
     assert caught.value.term == 12
+
+
+NAN_AT = 70_003  # in the second batch of an iterator, and in a later block of an array
+NANS: dict[str, tuple[Any, int]] = {
+    "one nan": ([1.0, -0.0, math.nan, 5e300, math.nan], 2),
+    "among integers": ([1, 2**70, 10**400, math.nan], 3),
+    "among infinities": ([math.inf, -math.inf, 0, math.nan], 3),
+    "a double of numpy": ([np.float64(1), np.float64("nan")], 1),
+    "a float32": ([1, np.float32("nan"), 2], 1),
+    "an array of no dimension": ([2.0, np.array(math.nan)], 1),
+    "negative": ([1.0, math.copysign(math.nan, -1)], 1),
+    "an array": (np.array([1.0, math.nan, 2.0, math.nan]), 1),
+    "an array of float32": (np.array([1, 2, math.nan], dtype="f4"), 2),
+    "an array of float16": (np.array([math.inf, math.nan], dtype="f2"), 1),
+    "every second one": (np.array([1.0, 2.0, 3.0, 4.0, 5.0, math.nan])[1::2], 2),
+    "a long list": ([0.5] * NAN_AT + [math.nan] * 2, NAN_AT),
+    "a long array": (np.array([0.5] * NAN_AT + [math.nan, 1e300]), NAN_AT),
+}
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+@pytest.mark.parametrize("values", NANS)
+def test_nan_is_refused_and_its_term_named(name: str, values: str) -> None:
+    made = reducer(name, **OPTIONS.get(name, {}))
+    given, at = NANS[values]
+    if name == "quantiles" and values == "among integers":
+        given = [1, 2, 3, math.nan]  # it takes none beyond the doubles
+    expected = rf"^term {10 + at} is float nan, and the reducer takes numbers other than nan$"
+    for taken in (given, iter(given)):
+        with pytest.raises(BadValue, match=expected) as caught:
+            made.fold(10, taken)
+        assert caught.value.term == 10 + at
+    for lift in (made.lift, made.lift_encoded):
+        with pytest.raises(BadValue, match=expected):
+            lift(10 + at, given[at])
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("sum", bytes([9, 0])),  # flags of a float and of a nan
+        ("product", bytes([9]) + bytes(8) + b"\x01"),
+        ("mean", struct.pack("<QBII", 1, 9, 2, 2) + bytes([9, 0, 0, 0])),
+        ("min", struct.pack("<qcd", 3, b"f", math.nan)),
+        ("argmax", struct.pack("<qcd", 3, b"f", math.nan)),
+        ("prefix_sums", struct.pack("<qqqB", 3, 4, 1, 0) + pack(math.nan)),
+        ("prefix_sums", struct.pack("<qqqB", 3, 4, 1, 0) + pack("text")),
+    ],
+)
+def test_a_partial_that_only_nan_could_make_is_refused(name: str, body: bytes) -> None:
+    with pytest.raises(ValueError, match=r"nan|flags|shortest|no numbers"):
+        reducer(name).decode(body)
 
 
 @pytest.mark.parametrize("name", ["sum", "product", "min", "mean", "histogram", "quantiles", "prefix_sums"])
