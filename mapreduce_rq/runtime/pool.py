@@ -342,7 +342,7 @@ class Pool:
             log.debug("%s", error)
             self._connected = False
             self._beat_at = self._watch_at = now + TICK_SECONDS
-            if self._stopping:
+            if self._stopping and not self._children:  # else there is time to try again
                 self._buried.clear()  # a master finds what they held when their beats have stopped
 
     def _give_back(self, child: Child, why: str, blame: bool) -> None:

@@ -89,6 +89,7 @@ class Crew(Pool):
         self._workers: dict[int, Worker] = {}
         self._news: queues.SimpleQueue[tuple[int, int]] = queues.SimpleQueue()
         self._born = 0
+        self.leaving = False
         self.unheard = False  # it was cut off as it left, and does not wait for the server
         self.lost = False  # the whole host is gone: nobody speaks for the workers any more
         self.thread = arena.start(name, self.live)
@@ -107,13 +108,17 @@ class Crew(Pool):
         while (self._children or self._buried or not self._over()) and not self.lost:
             if not self._over():
                 self._spawn_missing()
-            if self._arena.closing and not self._stopping:
+            if (self.leaving or self._arena.closing) and not self._stopping:
                 self._signalled(signal.SIGTERM)
             self._bury()
             self._report()
             time.sleep(TICK_SECONDS / SPEED)
         self.unheard = not self._connected
         self._wire.close()
+
+    def beat_soon(self) -> None:
+        """Speak for the workers at the next look at them."""
+        self._beat_at = 0.0
 
     def worker(self, number: int) -> Worker:
         """The worker born as the ``number``-th, from 0."""
@@ -354,7 +359,7 @@ class Arena:
         left = {name for name in self.names() if name[:2] != "f:"}
         assert left <= {"J", "j:JOB", "w", "m"}, left
         assert not self._in_hands()
-        for wid, beat in self._raw.execute_command("HGETALL", self.client.keys.workers).items():
+        for wid, beat in self.entries().items():
             assert beat.startswith(b"X:") or any(
                 (crew.lost or crew.unheard) and wid.startswith(crew.name.encode()) for crew in self.crews
             )
@@ -379,6 +384,11 @@ class Arena:
         for client in self._clients:
             client.close()
         self._raw.close()
+
+    def entries(self) -> dict[bytes, bytes]:
+        """The registered workers and their beats or obituaries."""
+        found: dict[bytes, bytes] = self._raw.execute_command("HGETALL", self.client.keys.workers)
+        return found
 
     def _in_hands(self) -> set[str]:
         """The queue and the hands that are not empty; those of lost hosts are for a later master."""

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import threading
+from collections.abc import Callable
 
 import pytest
 
+from tests.chaos.arena import Arena
 from tests.chaos.failpoints import Failpoint, all_points, pairs, play
+from tests.chaos.faults import Faults, Place, cut
 from tests.chaos.stories import STORIES
 from tests.servers import RealServer
+from tests.stage import until
 
 
 @pytest.mark.parametrize("story", STORIES)
@@ -23,6 +28,41 @@ def test_one_fault_leaves_the_result_exact(recorded: RealServer, story: str) -> 
 def test_two_faults_leave_the_result_exact(recorded: RealServer, seed: int) -> None:
     for pair in pairs(3, seed):
         live(recorded, *pair)
+
+
+def test_who_leaves_and_is_cut_off_reports_its_dead_as_long_as_it_has_others(recorded: RealServer) -> None:
+    cut_off = threading.Event()
+
+    def cut_once() -> None:
+        cut_off.set()
+        cut()
+
+    def wait_for_it() -> None:
+        until(cut_off.is_set, 20, "the report cut off")
+
+    def speak_for_the_dead() -> None:
+        before = arena.met("host", "beat")
+        host.beat_soon()
+        until(lambda: arena.met("host", "beat") > before, 10, "a beat")
+
+    # The first worker has struck itself off, and a beat enters it again before its supervisor hears of its end. The
+    # second is in its first term until the report of that has failed.
+    acts: dict[Place, Callable[[], None]] = {
+        Place("host.0", "give back", "after"): speak_for_the_dead,
+        Place("host", "bury"): cut_once,
+        Place("host.1", "compute"): wait_for_it,
+    }
+    faults = Faults(acts)
+    with Arena(recorded, "leaving", faults, terms=50) as arena:
+        host = arena.crew("host", 2)
+        arena.lead()
+        until(lambda: all(arena.met(f"host.{n}", "compute") for n in range(2)), 10, "both at work")
+        host.leaving = True
+        until(lambda: not host.thread.is_alive(), 20, "its end")
+        assert cut_off.is_set()
+        assert not arena.entries()
+        arena.crew("next", 1)
+        arena.finish()
 
 
 def live(server: RealServer, *points: Failpoint) -> None:
