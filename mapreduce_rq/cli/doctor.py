@@ -21,7 +21,7 @@ from mapreduce_rq.cli.streams import write
 from mapreduce_rq.cli.text import duration, plural, size
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.cli.views import Seen, job_state, worker_name, worker_state
-from mapreduce_rq.errors import BrokerError, ForeignKey
+from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -29,6 +29,8 @@ PINGS = 20
 FAR_SECONDS = 0.005
 FULL_SHARE = 0.8
 SKEW_SECONDS = 5.0
+LONG_SECONDS = 10.0
+"""A task of a job that has ended may go on for so long without a word: its worker stops after it."""
 WATCH_SECONDS = 3.0
 """A master writes every second: two looks this far apart tell whether there is one."""
 
@@ -61,11 +63,17 @@ def doctor(
 ) -> int:
     """Look for what is wrong, and say what helps.
 
-    Each line is ok, warn or fail; the exit code is 1 if one of them is fail.
+    Each line is ok, warn or fail; the exit code is 1 if one of them is fail, 69 if the server does not answer.
     """
     patience = seconds("--watch", watch, zero=True)
-    place = reach(required(url, "doctor"), queue, key_file)
-    findings = list(examine(place, patience))
+    where = required(url, "doctor")
+    findings: list[Finding] = []
+    code = 0
+    try:
+        findings += examine(reach(where, queue, key_file), patience)
+    except BrokerError as error:
+        findings.append(Finding("fail", "connection", str(error), "see that the server runs and takes commands"))
+        code = error.exit_code
     if json:
         write(as_json([asdict(finding) for finding in findings]))
     else:
@@ -73,7 +81,7 @@ def doctor(
         for one in findings:
             remedy = f"; {one.remedy}" if one.remedy else ""
             write(f"{one.level:<4}  {one.what:<{width}}  {one.text}{remedy}")
-    return int(any(finding.level == "fail" for finding in findings))
+    return code or int(any(finding.level == "fail" for finding in findings))
 
 
 def examine(place: Place, patience: float) -> Iterator[Finding]:
@@ -117,7 +125,10 @@ def _server(info: ServerInfo) -> Iterator[Finding]:
     else:
         yield Finding("ok", "eviction", "noeviction")
     used = size(info.used_memory)
-    if info.maxmemory and info.used_memory > FULL_SHARE * info.maxmemory:
+    if info.maxmemory and info.used_memory >= info.maxmemory and info.eviction_policy == "noeviction":
+        text = f"{used} of {size(info.maxmemory)} are used: nobody can write"
+        yield Finding("fail", "memory", text, "raise maxmemory or free some")
+    elif info.maxmemory and info.used_memory > FULL_SHARE * info.maxmemory:
         yield Finding("warn", "memory", f"{used} of {size(info.maxmemory)} are used", "raise maxmemory or free some")
     else:
         yield Finding("ok", "memory", used + (f" of {size(info.maxmemory)}" if info.maxmemory else ", no limit"))
@@ -134,6 +145,8 @@ def _latency(place: Place) -> Finding:
 def _scripts(place: Place) -> Finding:
     try:
         place.wire.call("EVAL", "return 1", 0)
+    except BrokerDown:
+        raise  # that says nothing about scripts
     except BrokerError as error:
         return Finding("fail", "scripts", str(error), "allow EVAL and EVALSHA")
     return Finding("ok", "scripts", "run")
@@ -163,6 +176,11 @@ def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
             why = "a master gives their tasks to others" if state != "stopped" else "continue or kill them"
             yield Finding("warn", "workers", f"{len(names)} {state}: {_some(names)}", why)
     beats = [one.beat for one in alive if one.beat is not None]
+    over = {job.job for job in snapshot.jobs if job.state != "running"}
+    for beat in beats:
+        if beat.job in over and beat.state == "busy" and beat.seconds > LONG_SECONDS:
+            text = f"{beat.host}:{beat.pid} has computed for {duration(beat.seconds)} for {beat.job}, which has ended"
+            yield Finding("warn", "workers", text, f"kill -9 {beat.pid} on {beat.host} if it hangs: it is replaced")
     others = sorted({beat.version for beat in beats} - {__version__})
     if others:
         text = f"workers run {', '.join(others)}, this is {__version__}"
@@ -171,7 +189,11 @@ def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
         yield Finding("ok", "versions", f"{__version__} everywhere")
     skewed = sorted({beat.host for beat in beats if abs(beat.at - seen.at) > SKEW_SECONDS})
     if skewed:
-        yield Finding("warn", "clocks", f"{_some(skewed)}: off by seconds (nothing but displays depends on it)")
+        yield Finding(
+            "warn",
+            "clocks",
+            f"{_some(skewed)}: off by seconds, or beats come late (nothing but displays depends on it)",
+        )
 
 
 def _jobs(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:

@@ -126,6 +126,8 @@ class Master:
         self._answered: set[str] = set()  # workers heard of
         self._restored = False  # took the job over
         self._waiting = False  # for Redis or the clock: nothing is half changed
+        self._down_since: float | None = None  # an outage that is not known to be over
+        self._backoff = Backoff()
         self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
         self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
 
@@ -200,23 +202,21 @@ class Master:
             self._keeper.close()
 
     def _run(self) -> Ended | None:
-        down_since: float | None = None
+        connected = True
         found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
-        backoff = Backoff()
         while True:
             try:
-                if down_since is not None:
-                    self._pause(backoff.next())
+                if not connected:
+                    self._pause(self._backoff.next())
                     self.jobs.wire.connect()
                     self._ahead, self._pushing = None, False
                     found = self.jobs.token(self._job)
-                    if not self.stop:
-                        self.observer.noticed(f"Redis is back after {self.clock.now() - down_since:.1f} s")
-                    down_since, backoff = None, Backoff()
+                    connected = True
                 if found is not None:
                     seen, found = found, None
                     ended = self._resolve(seen)
                     if ended is not None:
+                        self._redis_is_back()
                         return ended
                 return self._lead()
             except LeaseLost as lost:
@@ -224,11 +224,20 @@ class Master:
             except (BrokerDown, BrokerFull) as error:
                 if self.stop:
                     return None  # what is counted since the checkpoint is still in the stream
-                if down_since is None:
-                    down_since = self.clock.now()
+                connected = False
+                if self._down_since is None:
+                    self._down_since = self.clock.now()
                     self.observer.noticed(f"{error}; trying again")
             except Interrupted:
-                down_since = self.clock.now() if down_since is None else down_since  # the wire was cut with it
+                connected = False  # the wire was cut with it
+
+    def _redis_is_back(self) -> None:
+        """It has taken a write of ours, or told how the job ended: to answer is not enough, as a replica does that."""
+        if self._down_since is None:
+            return
+        if not self.stop:
+            self.observer.noticed(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
+        self._down_since, self._backoff = None, Backoff()
 
     def _pause(self, seconds: float) -> None:
         self._waiting = not self.stop
@@ -323,7 +332,10 @@ class Master:
 
         self._hear_of_push()
         survey = self._sweeper.sweep(self._now, hear)
-        return [] if survey is None else self._receive(survey._replace(answered=answered))
+        if survey is None:
+            return []
+        self._redis_is_back()
+        return self._receive(survey._replace(answered=answered))
 
     def _perform(self, commands: list[Command]) -> Ended | None:
         """Do what the ledger says: all pushes in one commit, or the job's end."""

@@ -45,6 +45,7 @@ class Sweeper:
         self._began = self._last_sweep = self._without_since = clock.now()
         self._last_look = float("-inf")  # that counted
         self._said = False
+        self._full = False  # Redis was, at the last sweep
 
     @property
     def interval(self) -> float:
@@ -73,9 +74,15 @@ class Sweeper:
         self.sweeps += 1
         try:
             survey = self._jobs.survey(self._job, self.sweeps)
-        except BrokerFull:
+        except BrokerFull as error:
             self._without_since = now
+            if not self._full:
+                self._full = True
+                self._notice(f"{error}; until then no worker can answer")
             return None
+        if self._full:
+            self._full = False
+            self._notice("Redis takes answers again")
         hear(survey.replies)
         if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the hurried looks of the start prove nobody's death
             self._last_look = now

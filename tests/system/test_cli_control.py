@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from mapreduce_rq import __version__
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.cli.text import job_label
-from mapreduce_rq.core.messages import Codecs, Keyring
+from mapreduce_rq.core.messages import Beat, Codecs, Keyring
 from tests.commands import KEY, Running, User
-from tests.servers import RealServer
+from tests.servers import RealServer, free_port
 from tests.stage import until
 from tests.terms import total
 
@@ -295,3 +298,82 @@ def test_the_doctors_exit_code(at: User, server: RealServer, queue: str) -> None
         client.delete(f"mrq1:{{{queue}}}:q")
     assert ran.code == 1
     assert "fail  keys" in ran.out
+
+
+def test_the_doctor_says_so_when_the_server_does_not_answer(at: User, tmp_path: Path) -> None:
+    ran = at.run("doctor", "-u", f"unix://{tmp_path}/nobody")
+    assert ran.code == 69
+    assert ran.out.startswith("fail  connection  cannot reach unix://")
+
+
+def test_the_doctor_names_a_worker_that_goes_on_for_a_job_that_has_ended(
+    at: User, server: RealServer, queue: str
+) -> None:
+    master, job = begin(at)
+    at.run("cancel", job)
+    assert master.wait() == 1
+    beat = Beat(
+        count=9,
+        host="far",
+        pid=77,
+        name="far:77",
+        state="busy",
+        job=job,
+        lo=0,
+        hi=1,
+        seconds=60.0,
+        done=0,
+        rate=0.0,
+        rss=0,
+        version=__version__,
+        probe="",
+        kid=0,
+        at=time.time(),
+    )
+    with server.client() as client:
+        client.hset(f"mrq1:{{{queue}}}:w", "far:77:ab", Codecs(queue, Keyring([bytes.fromhex(KEY)])).beat.seal(beat))
+    (finding,) = [one for one in findings(at)["workers"] if "far:77" in one["text"]]
+    assert (finding["level"], job in finding["text"], "kill -9 77 on far" in finding["remedy"]) == ("warn", True, True)
+    at.stage.open()
+
+
+# -- a server that answers and takes no writes -------------------------------------------------------------------------
+
+
+def test_a_server_that_refuses_writes_is_not_called_back(at: User, server: RealServer) -> None:
+    master, _ = begin(at)
+    with server.client() as client:
+        client.config_resetstat()
+        client.replicaof("127.0.0.1", free_port())
+        try:
+            until(lambda: refusals(client) >= 25, 20, "refused again and again")
+        finally:
+            client.replicaof("NO", "ONE")
+    master.hear("Redis is back after")
+    at.stage.open()
+    assert master.wait() == 0
+    check(json.loads(master.out[-1]))
+    assert [sum(word in line for line in master.err) for word in ("trying again", "is back after")] == [1, 1]
+
+
+def refusals(client: redis.Redis) -> int:
+    """How often a command was refused for want of a primary."""
+    found = client.info("errorstats").get("errorstat_READONLY", {"count": 0})
+    return int(found["count"])
+
+
+def test_a_full_server_is_named_by_master_and_doctor(at: User, server: RealServer) -> None:
+    master, _ = begin(at)
+    with server.client() as client:
+        client.config_set("maxmemory", 1)
+        try:
+            master.hear("is out of memory")
+            ran = at.run("doctor")
+        finally:
+            client.config_set("maxmemory", 0)
+    assert ran.code == 1
+    assert "fail  memory" in ran.out
+    master.hear("Redis takes answers again")
+    at.stage.open()
+    assert master.wait() == 0
+    check(json.loads(master.out[-1]))
