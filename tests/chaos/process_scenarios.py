@@ -170,7 +170,7 @@ def masters_kill() -> dict[str, float]:
 def master_stop() -> dict[str, float]:
     """The master is stopped for 15 s, succeeded meanwhile, and goes on: it changes nothing any more."""
     with Ground() as ground:
-        leader = ground.begin(2 * TERMS)
+        leader = ground.begin(6 * TERMS)
         follower = ground.follower()
         leader.stop()
         stopped = time.monotonic()
