@@ -431,7 +431,7 @@ class Worker:
 
     def _meet(self, task: Task) -> Ready | Failure | Spec | None:
         try:
-            if task.spec:
+            if task.spec and task.job not in self._jobs:  # of a job that was over only Redis knows whether it is
                 spec: Spec | None = self.tasks.codecs.spec.open(task.spec)
             else:
                 self._read()
