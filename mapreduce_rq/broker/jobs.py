@@ -85,30 +85,24 @@ class Jobs:
         tasks: Iterable[bytes] = (),
     ) -> Committed | Lost:
         """Change the job if its token is ``expect``; all in one step. See commit.lua for ``what`` and ``number``."""
-        self.ask_to_commit(job, expect, token, what=what, number=number, fields=fields, tasks=tasks)
-        return self.committed(what)
-
-    def ask_to_commit(
-        self,
-        job: str,
-        expect: str,
-        token: str,
-        *,
-        what: str = "",
-        number: int = 0,
-        fields: Sequence[tuple[str, Argument]] = (),
-        tasks: Iterable[bytes] = (),
-    ) -> None:
-        """The first half of :meth:`commit`: nothing else may be asked before :meth:`committed` has the answer."""
-        keys = self.keys
         arguments: list[Argument] = [expect, token, what, number, job, len(fields)]
         for pair in fields:
             arguments.extend(pair)
-        arguments.extend(tasks)
-        self.wire.ask(COMMIT, (keys.job(job), keys.replies(job), keys.queue, keys.jobs), arguments)
+        self.wire.ask(COMMIT, self._commit_keys(job), [*arguments, *tasks])
+        return self._committed(what)
 
-    def committed(self, what: str = "") -> Committed | Lost:
-        """The second half of :meth:`commit`, of which it needs ``what``."""
+    def ask_to_push(self, job: str, expect: str, token: str, tasks: Iterable[bytes]) -> None:
+        """Ask for a commit of nothing but tasks: nothing else may be asked before :meth:`pushed` has the answer."""
+        self.wire.ask(COMMIT, self._commit_keys(job), [expect, token, "", 0, job, 0, *tasks])
+
+    def pushed(self) -> Committed | Lost:
+        """What became of it, as :meth:`commit`."""
+        return self._committed("")
+
+    def _commit_keys(self, job: str) -> tuple[str, ...]:
+        return self.keys.job(job), self.keys.replies(job), self.keys.queue, self.keys.jobs
+
+    def _committed(self, what: str) -> Committed | Lost:
         answer = self.wire.answer()
         if answer[0] == b"ok":
             return Committed(waiting=int(answer[1]), reopened=bool(answer[2]) and what != "create")

@@ -66,12 +66,12 @@ class Lease:
     def push(self, tasks: Sequence[bytes]) -> None:
         """Ask for a commit of nothing but tasks; :meth:`pushed` hears of it. Raises BrokerError."""
         self._pushing = self._next()
-        self._jobs.ask_to_commit(self._job, self.token, self._pushing, tasks=tasks)
+        self._jobs.ask_to_push(self._job, self.token, self._pushing, tasks)
 
     def pushed(self) -> Committed:
         """What became of the push. Raises LeaseLost, BrokerError."""
         token, self._pushing = self._pushing, ""
-        return self._changed(self._jobs.committed(), token)
+        return self._changed(self._jobs.pushed(), token)
 
     def _next(self) -> str:
         self._counter += 1
