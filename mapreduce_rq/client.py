@@ -31,17 +31,15 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.computations import load
 from mapreduce_rq.computations.function import FunctionComputation, source_of
-from mapreduce_rq.computations.reference import Trust, find, name_of, pickled, source_hash
-from mapreduce_rq.core.callable import CallableReducer
-from mapreduce_rq.core.computation import MAX_TERMS, Computation, More
+from mapreduce_rq.computations.reference import Trust
+from mapreduce_rq.computations.shipping import function_params, range_params, reducer_params
+from mapreduce_rq.core.computation import Computation, More
 from mapreduce_rq.core.ledger import Source
-from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
+from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.tally import Tally
-from mapreduce_rq.core.values import TAKES, pack
 from mapreduce_rq.errors import (
-    BadFunction,
     BadParameter,
     BrokerDown,
     BrokerError,
@@ -429,34 +427,11 @@ class Client:
         limits: Limits | None = None,
     ) -> tuple[Spec, Computation[Any], Source | None]:
         """As :meth:`plan`, for a function of the caller's own; and where its items come from, if not a range."""
-        params: dict[str, Any] = {}
-        if isinstance(function, str):
-            name: str | None = function
-            params["label"] = function
-        else:
-            name = name_of(function)
-            params["label"] = name or getattr(function, "__qualname__", type(function).__name__)
-        if name is None:
-            self._need_pickles(params["label"])
-            params["pickle"] = pickled(function, params["label"])
-        else:
-            find(name)
-            params |= {"function": name, "code": source_hash(name)}
-        if isinstance(reduce, str):
-            if zero is not ...:
-                raise BadParameter(f"zero goes with a function of your own, and {reduce} is a reducer's name")
-            params |= {"reduce": reduce, "reduce_options": dict(options or {})}
-        elif options:
-            raise BadParameter("options go with a reducer's name")
-        else:
-            params |= self._reducer(reduce, zero, law)
+        params = function_params(function, self.trust)
+        params |= reducer_params(reduce, zero, law, options, self.trust)
         source = None
         if isinstance(items, range):
-            if max(map(abs, (items.start, items.stop, items.step))) >= 1 << 63:
-                raise BadParameter(f"items: {items} is beyond 64 bits")
-            if (terms := max(0, -((items.start - items.stop) // items.step))) > MAX_TERMS:
-                raise BadParameter(f"items: {terms} are too many, at most {MAX_TERMS} can be")
-            params |= {"start": items.start, "step": items.step, "terms": terms}
+            params |= range_params(items)
         elif not isinstance(items, Iterable):
             raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
         else:
@@ -465,38 +440,6 @@ class Client:
         if isinstance(computation, FunctionComputation):
             computation.pickles = self.trust.pickles
         return spec, computation, source
-
-    def _reducer(self, reduce: Any, zero: Any, law: Law | str) -> dict[str, Any]:
-        """The parameters of a reducer that is not one of ours: by its function's name, or as a pickle."""
-        if isinstance(reduce, Reducer):
-            if zero is not ...:
-                raise BadParameter("a Reducer has its own zero")
-            self._need_pickles("a Reducer", "give its name and options")
-            return {"reduce_pickle": pickled(reduce, "the reducer")}
-        if not callable(reduce):
-            raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
-        label = getattr(reduce, "__qualname__", type(reduce).__name__)
-        if zero is ...:
-            raise BadParameter(f"reduce: {label} needs its zero, the value that changes no other")
-        if law not in {*Law, *(each.value for each in Law)} - {Law.APPROXIMATE, Law.APPROXIMATE.value}:
-            raise BadParameter(f"law: {law!r} is not one of ordered, commutative")
-        law = Law(law)
-        name = name_of(reduce)
-        if name is not None:
-            try:
-                packed = pack(zero)
-            except (TypeError, ValueError, RecursionError) as error:
-                raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
-            return {"merge": name, "merge_code": source_hash(name), "merge_zero": packed, "merge_law": law.value}
-        self._need_pickles(label)
-        return {"reduce_pickle": pickled(CallableReducer(reduce, zero, law), label)}
-
-    def _need_pickles(self, what: str, instead: str = "put it into a module") -> None:
-        if not self.trust.pickles:
-            raise BadFunction(
-                f"{what} has no importable name: {instead}, or give this client and the workers "
-                "allow_pickle=True and a signing key"
-            )
 
     # -- jobs in the background ------------------------------------------------------------------------------------
 
@@ -616,20 +559,6 @@ def _end(pool: LocalPool | None, server: EmbeddedServer | None, *, at_once: bool
             pool.drain()
     if server is not None:
         server.stop()
-
-
-def check_limits(limits: Limits) -> None:
-    """Raises BadParameter, naming the limit that cannot be."""
-    if not isinstance(limits, Limits):
-        raise BadParameter(f"limits: a Limits, not a {type(limits).__name__}")
-    try:
-        msgspec.convert(msgspec.structs.asdict(limits), Limits)
-    except msgspec.ValidationError as error:
-        raise BadParameter(f"limits: {error}") from None
-    for name in ("chunk", "attempts", "task_timeout", "deadline", "rel_tol", "abs_tol", "keep", "max_body"):
-        value = getattr(limits, name)
-        if value is not None and not value > 0:
-            raise BadParameter(f"limits: {name} is {value}, and must be above 0")
 
 
 def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from mapreduce_rq.core.liveness import OBITUARY
-from mapreduce_rq.errors import BadMessage, UsageError
+from mapreduce_rq.errors import BadMessage, BadParameter, UsageError
 
 WIRE_VERSION = 1
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
@@ -91,6 +91,20 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keep: int = 86_400  # how long the record of a finished job stays
     max_body: int = 64 * 1024 * 1024
     allow_mixed: bool = False
+
+
+def check_limits(limits: Limits) -> None:
+    """Raises BadParameter, naming the limit that cannot be."""
+    if not isinstance(limits, Limits):
+        raise BadParameter(f"limits: a Limits, not a {type(limits).__name__}")
+    try:
+        msgspec.convert(msgspec.structs.asdict(limits), Limits)
+    except msgspec.ValidationError as error:
+        raise BadParameter(f"limits: {error}") from None
+    for name in ("chunk", "attempts", "task_timeout", "deadline", "rel_tol", "abs_tol", "keep", "max_body"):
+        value = getattr(limits, name)
+        if value is not None and not value > 0:
+            raise BadParameter(f"limits: {name} is {value}, and must be above 0")
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
