@@ -7,6 +7,7 @@ Everything that could repeat or hide a command is pinned off here; our own loops
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -69,9 +70,10 @@ def parse_url(url: str) -> Endpoint:
     if scheme not in _SCHEMES and scheme != "unix":
         raise BadURL(f"unknown URL scheme {scheme}://: use {', '.join(_SCHEMES)} or unix")
     try:
-        parts = urlsplit(f"x://{rest}")
+        netloc = re.split("[/?#]", rest, maxsplit=1)[0]  # urlsplit wants one host, and there may be several
+        parts = urlsplit(f"x://{rest[len(netloc) :]}")
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
-        credentials, at, hosts = parts.netloc.rpartition("@")
+        credentials, at, hosts = netloc.rpartition("@")
         username, _, password = credentials.partition(":") if at else ("", "", "")
         endpoint = Endpoint(
             username=unquote(username) or None,

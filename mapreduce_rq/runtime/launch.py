@@ -20,14 +20,19 @@ from dataclasses import asdict
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.computations.reference import Trust
 from mapreduce_rq.core.messages import Keyring
-from mapreduce_rq.runtime.pool import Pool, PoolSettings, die_with_parent
+from mapreduce_rq.runtime.pool import SIGNALS, Pool, PoolSettings, die_with_parent
 
 
 class LocalPool:
     """A pool process owned by this one."""
 
     def __init__(self, settings: PoolSettings) -> None:
-        self.pid = _spawn(settings) if threading.active_count() > 1 else _fork(settings)
+        # A signal of ours that is there before its handlers waits for them: shells have background jobs ignore QUIT.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self.pid = _spawn(settings) if threading.active_count() > 1 else _fork(settings)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._owner = os.getpid()
 
     def stop(self) -> None:

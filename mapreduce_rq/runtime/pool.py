@@ -128,6 +128,7 @@ class Pool:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # whoever started us may have held them back till now
         self._spawn_missing()
         if ready is not None:
             ready()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 import subprocess
 import sys
 import time
@@ -123,6 +124,16 @@ def test_a_function_that_cannot_be_had_is_told_at_once(tmp_path: Path, source: s
     assert ran.err.startswith("mrq: own:f")
     assert message in ran.err
     assert ran.err.count("\n") == 1
+
+
+def test_a_mistake_ends_in_the_background_of_a_script_too(tmp_path: Path) -> None:
+    """There QUIT is ignored, by which the workers are ended: perhaps before they have a handler for it."""
+    command = f"{shlex.join([*MRQ, 'run', 'own:f', '-q', '--terms', '4'])} & wait $!"
+    done = subprocess.run(
+        ["sh", "-c", command], env=environment(path=[tmp_path]), capture_output=True, timeout=30, check=False
+    )
+    assert done.stderr.startswith(b"mrq: own:f: ")
+    assert done.returncode == 1
 
 
 def test_what_functions_print_is_not_in_the_result(tmp_path: Path) -> None:
