@@ -120,6 +120,7 @@ class Client:
         self._followers: list[Job] = []
         self._led = 0  # jobs
         self._idle: list[Wire] = []  # connected, of jobs that have ended
+        self._ending: Master | None = None  # of the last job led here, whose end may not be heard of yet
         self._closed = False
         self.clock = Clock()
         self.keys = Keys(queue)
@@ -166,6 +167,12 @@ class Client:
         for job in self._followers:
             job.let_go()
         self._followers.clear()
+        if not self.embedded:
+            with contextlib.suppress(BrokerError):
+                self._wire.hear()
+            if self._ending is not None:
+                self._ending.stop = True  # once, if Redis is gone
+                self._make_sure_of_end()
         _end(self._pool, None, at_once=self.embedded)
         self._wire.close()
         self._closed = True
@@ -211,8 +218,12 @@ class Client:
         wait_workers: float | None = None,
         source: Source | None = None,
         verbs: Jobs | None = None,
+        hasty: bool = False,
     ) -> Master:
-        """A master for a job, to be submitted and run by the caller."""
+        """A master for a job, to be submitted and run by the caller.
+
+        :meth:`lead` and :meth:`close` see to the end of a ``hasty`` one.
+        """
         return Master(
             verbs or self.verbs,
             self.clock,
@@ -222,6 +233,7 @@ class Client:
             source=source,
             wait_workers=wait_workers,
             workers=self._local,
+            hasty=hasty,
         )
 
     def lead(self, master: Master) -> Ended | None:
@@ -232,6 +244,8 @@ class Client:
             except BrokerDown as error:
                 master.observer.noticed(f"{error}; trying again")  # submitted or not: running it finds out
             ended = master.run()
+            self._make_sure_of_end()  # of the job before: what became of that has been heard meanwhile
+            self._ending = master
             self.tidy(master.jobs)
             return ended
         except NoWorkers:
@@ -239,6 +253,13 @@ class Client:
             raise
         except Superseded:
             return self.follow(master.spec.job, master.observer)
+
+    def _make_sure_of_end(self) -> None:
+        """Where the last job's end was sent and is lost, end it again; its value is with the caller already."""
+        ending, self._ending = self._ending, None
+        if ending is not None and ending.end_is_lost:
+            with contextlib.suppress(MrqError):  # what ails Redis, the next job tells
+                ending.make_sure()
 
     def borrow(self) -> Wire:
         """A connected wire, one that an ended job has left where there is one."""
@@ -394,12 +415,16 @@ class Client:
         costs nothing to send; any other iterable is read only as fast as workers take it. ``reduce``: a reducer's name
         (with ``options``), a Reducer, or an associative callable with its ``zero`` and ``law`` (ordered, or commutative
         if you know it is). The same bits for any number of workers and any schedule. Where ``limits`` let it end early
-        or leave terms out, ``submit_function`` tells what is missing. Raises UsageError, and JobFailed naming the term.
+        or leave terms out, ``submit_function`` tells what is missing. Returns when the job's end is on its way to
+        Redis; the next call, or ``close``, makes sure that it came there. Raises UsageError, and JobFailed naming the
+        term.
         """
         spec, computation, source = self.plan_function(
             function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits
         )
-        master = self.master(spec, computation, observer or Silent(), source=source, wait_workers=wait_workers)
+        master = self.master(
+            spec, computation, observer or Silent(), source=source, wait_workers=wait_workers, hasty=True
+        )
         try:
             ended = self.lead(master)
         except BaseException as error:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
 from mapreduce_rq.core.messages import Checkpoint, Codecs, Reply, Spec
-from mapreduce_rq.errors import BadMessage, ForeignKey
+from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
 
 COMMIT = Script("commit")
 REAP = Script("reap")
@@ -85,25 +85,64 @@ class Jobs:
         tasks: Iterable[bytes] = (),
     ) -> Committed | Lost:
         """Change the job if its token is ``expect``; all in one step. See commit.lua for ``what`` and ``number``."""
-        arguments: list[Argument] = [expect, token, what, number, job, len(fields)]
-        for pair in fields:
-            arguments.extend(pair)
-        self.wire.ask(COMMIT, self._commit_keys(job), [*arguments, *tasks])
-        return self._committed(what)
+        self.wire.ask(
+            COMMIT,
+            self._commit_keys(job),
+            _commit(job, expect, token, what=what, number=number, fields=fields, tasks=tasks),
+        )
+        return self._committed(what, self.wire.answer())
+
+    def ask_to_create(
+        self,
+        job: str,
+        token: str,
+        *,
+        number: int,
+        fields: Sequence[tuple[str, Argument]],
+        tasks: Iterable[bytes],
+        listen: float,
+    ) -> None:
+        """Ask for a new job and its first replies; first :meth:`created`, then :meth:`replies_asked` have the answers.
+
+        The replies are waited for ``listen`` seconds.
+        """
+        arguments = _commit(job, "", token, what="create", number=number, fields=fields, tasks=tasks)
+        self.wire.ask(COMMIT, self._commit_keys(job), arguments, then=self._read(job, FIRST_REPLY, listen))
+
+    def created(self) -> Committed | Lost:
+        """What became of it, as :meth:`commit`."""
+        return self._committed("create", self.wire.answer())
+
+    def ask_to_end(
+        self,
+        job: str,
+        expect: str,
+        token: str,
+        *,
+        keep: int,
+        fields: Sequence[tuple[str, Argument]],
+        heard: Callable[[Committed | Lost | BrokerError], None],
+    ) -> None:
+        """Ask for the job's end; ``heard`` is told what became of it before the next answer is read."""
+
+        def read(answer: Any) -> None:
+            heard(answer if isinstance(answer, BrokerError) else self._committed("over", answer))
+
+        arguments = _commit(job, expect, token, what="over", number=keep, fields=fields)
+        self.wire.ask(COMMIT, self._commit_keys(job), arguments, heard=read)
 
     def ask_to_push(self, job: str, expect: str, token: str, tasks: Iterable[bytes]) -> None:
         """Ask for a commit of nothing but tasks: nothing else may be asked before :meth:`pushed` has the answer."""
-        self.wire.ask(COMMIT, self._commit_keys(job), [expect, token, "", 0, job, 0, *tasks])
+        self.wire.ask(COMMIT, self._commit_keys(job), _commit(job, expect, token, tasks=tasks))
 
     def pushed(self) -> Committed | Lost:
         """What became of it, as :meth:`commit`."""
-        return self._committed("")
+        return self._committed("", self.wire.answer())
 
     def _commit_keys(self, job: str) -> tuple[str, ...]:
         return self.keys.job(job), self.keys.replies(job), self.keys.queue, self.keys.jobs
 
-    def _committed(self, what: str) -> Committed | Lost:
-        answer = self.wire.answer()
+    def _committed(self, what: str, answer: Any) -> Committed | Lost:
         if answer[0] == b"ok":
             return Committed(waiting=int(answer[1]), reopened=bool(answer[2]) and what != "create")
         return Lost(_text(answer[1]), _text(answer[2]))
@@ -159,18 +198,19 @@ class Jobs:
 
     def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
         """``(last id read, replies, how many were dropped as forged or malformed)`` behind the id ``after``."""
-        command: list[Argument] = ["XREAD", "COUNT", self.at_once]
-        if block_seconds > 0:
-            command += ["BLOCK", max(1, int(block_seconds * 1000))]
-        return self._opened(job, after, self.wire.call(*command, "STREAMS", self.keys.replies(job), after))
+        return self._opened(job, after, self.wire.call(*self._read(job, after, block_seconds)))
 
     def ask_for_replies(self, job: str, after: str) -> None:
         """Ask for replies that are there: nothing else may be asked before :meth:`replies_asked` has the answer."""
-        self.wire.ask_call("XREAD", "COUNT", self.at_once, "STREAMS", self.keys.replies(job), after)
+        self.wire.ask_call(*self._read(job, after, 0))
 
     def replies_asked(self, job: str, after: str) -> tuple[str, list[Reply], int]:
         """What :meth:`ask_for_replies` asked for, as :meth:`replies`."""
         return self._opened(job, after, self.wire.answer())
+
+    def _read(self, job: str, after: str, block_seconds: float) -> Command:
+        block: Command = ("BLOCK", max(1, int(block_seconds * 1000))) if block_seconds > 0 else ()
+        return "XREAD", "COUNT", self.at_once, *block, "STREAMS", self.keys.replies(job), after
 
     def _opened(self, job: str, after: str, answer: Any) -> tuple[str, list[Reply], int]:
         found: list[Reply] = []
@@ -265,6 +305,24 @@ class Jobs:
                     f"key {key} holds a {answer.decode()} where mrq keeps a {kind}: "
                     "another program uses it; choose another --queue"
                 )
+
+
+def _commit(
+    job: str,
+    expect: str,
+    token: str,
+    *,
+    what: str = "",
+    number: int = 0,
+    fields: Sequence[tuple[str, Argument]] = (),
+    tasks: Iterable[bytes] = (),
+) -> list[Argument]:
+    """The arguments of commit.lua."""
+    arguments: list[Argument] = [expect, token, what, number, job, len(fields)]
+    for pair in fields:
+        arguments.extend(pair)
+    arguments.extend(tasks)
+    return arguments
 
 
 def _text(raw: bytes | None) -> str:

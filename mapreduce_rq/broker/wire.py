@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import redis
 from hiredis import pack_command  # redis-py's own packing looks at every argument again
@@ -22,6 +23,7 @@ from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefus
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
+Heard = Callable[[Any], None]
 
 TRANSIENT = (
     *("LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY", "MISCONF"),
@@ -79,14 +81,36 @@ class Wire(Protocol):
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """A script's answer."""
 
-    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
-        """Send a script; nothing else may be sent before its ``answer`` is read."""
+    def ask(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        then: Command = (),
+        heard: Heard | None = None,
+    ) -> None:
+        """Send a script, with a command behind it if there is one; nothing else before each has had its ``answer``.
+
+        With ``heard`` that gets the answer, or a BrokerError, before the next one is read, and anything may be sent.
+        """
 
     def ask_call(self, *command: Argument) -> None:
         """As ``ask``, a command."""
 
     def answer(self) -> Any:
         """The answer to what was asked."""
+
+    def hear(self) -> None:
+        """Read the answers that ``heard`` wants."""
+
+
+class _Asked(NamedTuple):
+    """What was sent and has no answer yet."""
+
+    script: str  # its sum; '' for a command
+    whole: Command  # for a server that does not know the script
+    heard: Heard | None
 
 
 class RedisWire:
@@ -95,7 +119,8 @@ class RedisWire:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
         self._connection: AbstractConnection | None = None
-        self._asked: Command = ()  # in full, for a server that does not know the script
+        self._asked: deque[_Asked] = deque()
+        self._known: set[str] = set()  # scripts that have answered on this connection
 
     def another(self) -> RedisWire:
         """Another wire to the same server, not connected yet."""
@@ -117,20 +142,24 @@ class RedisWire:
         broken, self._connection = self._connection, None
         if broken is not None:
             broken.disconnect()
+        self._known.clear()
+        asked, self._asked = self._asked, deque()
+        for one in asked:
+            if one.heard is not None:
+                one.heard(BrokerDown(f"{self.endpoint} was left before it answered"))
 
     def call(self, *command: Argument) -> Any:
         """One command's answer."""
         open_ = self._opened()
         try:
             open_.send_packed_command((_pack(command),), check_health=False)
+            if self._asked:
+                self._hear(open_)
             return open_.read_response()
         except redis.ResponseError as error:
             raise self._refused(error) from None
-        except BaseException as error:  # also a signal's: an answer may still be on its way, so the wire is broken
-            self.close()
-            if isinstance(error, (redis.RedisError, OSError)):
-                raise translate(error, self.endpoint) from None
-            raise
+        except BaseException as error:
+            raise self._broken(error) from None
 
     def pipeline(self, commands: Sequence[Command]) -> list[Any]:
         """The answers of several commands sent at once; the first refusal is raised after all were read."""
@@ -138,16 +167,15 @@ class RedisWire:
         answers: list[Any] = []
         try:
             open_.send_packed_command([b"".join(map(_pack, commands))], check_health=False)
+            if self._asked:
+                self._hear(open_)
             for _ in commands:
                 try:
                     answers.append(open_.read_response())
                 except redis.ResponseError as error:
                     answers.append(error)
         except BaseException as error:
-            self.close()
-            if isinstance(error, (redis.RedisError, OSError)):
-                raise translate(error, self.endpoint) from None
-            raise
+            raise self._broken(error) from None
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 raise self._refused(answer) from None
@@ -168,41 +196,89 @@ class RedisWire:
         self.ask(script, keys, arguments)
         return self.answer()
 
-    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
-        """Send a script; nothing else may be sent before its ``answer`` is read."""
-        self._asked = ("EVAL", script.source, len(keys), *keys, *arguments)
-        self.ask_call("EVALSHA", script.sha, *self._asked[2:])
+    def ask(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        then: Command = (),
+        heard: Heard | None = None,
+    ) -> None:
+        """Send a script, with a command behind it if there is one; nothing else before each has had its ``answer``.
+
+        With ``heard`` that gets the answer, or a BrokerError, before the next one is read, and anything may be sent.
+        """
+        whole = ("EVAL", script.source, len(keys), *keys, *arguments)
+        known = script.sha in self._known or not (then or heard)  # where others follow it cannot be sent again
+        packed = _pack(("EVALSHA", script.sha, *whole[2:]) if known else whole)
+        self._send(packed + _pack(then) if then else packed)
+        self._asked.append(_Asked(script.sha, whole, heard))
+        if then:
+            self._asked.append(_Asked("", (), None))
 
     def ask_call(self, *command: Argument) -> None:
         """As ``ask``, a command."""
-        open_ = self._opened()
-        try:
-            open_.send_packed_command((_pack(command),), check_health=False)
-        except BaseException as error:
-            self.close()
-            if isinstance(error, (redis.RedisError, OSError)):
-                raise translate(error, self.endpoint) from None
-            raise
+        self._send(_pack(command))
+        self._asked.append(_Asked("", (), None))
 
     def answer(self) -> Any:
         """The answer to what was asked."""
         open_ = self._opened()
         try:
-            return open_.read_response()
+            self._hear(open_)
+            asked = self._asked.popleft()
+            answer = open_.read_response()
         except redis.exceptions.NoScriptError:
-            return self.call(*self._asked)
+            if self._asked:
+                self.close()
+                raise BrokerDown(f"{self.endpoint} has forgotten its scripts") from None
+            answer = self.call(*asked.whole)
         except redis.ResponseError as error:
+            if self._asked:
+                self.close()  # nobody will read the answers behind it
             raise self._refused(error) from None
         except BaseException as error:
-            self.close()
-            if isinstance(error, (redis.RedisError, OSError)):
-                raise translate(error, self.endpoint) from None
-            raise
+            raise self._broken(error) from None
+        if asked.script:
+            self._known.add(asked.script)
+        return answer
+
+    def hear(self) -> None:
+        """Read the answers that ``heard`` wants."""
+        open_ = self._opened()
+        try:
+            self._hear(open_)
+        except BaseException as error:
+            raise self._broken(error) from None
+
+    def _send(self, packed: bytes) -> None:
+        open_ = self._opened()
+        try:
+            open_.send_packed_command((packed,), check_health=False)
+        except BaseException as error:
+            raise self._broken(error) from None
+
+    def _hear(self, open_: AbstractConnection) -> None:
+        while self._asked and (heard := self._asked[0].heard) is not None:
+            try:
+                answer = open_.read_response()
+            except redis.ResponseError as error:
+                answer = translate(error, self.endpoint)
+            else:
+                self._known.add(self._asked[0].script)
+            self._asked.popleft()
+            heard(answer)
 
     def _opened(self) -> AbstractConnection:
         if self._connection is None:
             raise BrokerDown(f"not connected to {self.endpoint}")
         return self._connection
+
+    def _broken(self, error: BaseException) -> BaseException:
+        """What to raise. Also after a signal's exception an answer may still be on its way: the wire is broken."""
+        self.close()
+        return translate(error, self.endpoint) if isinstance(error, (redis.RedisError, OSError)) else error
 
     def _refused(self, error: redis.ResponseError) -> BrokerError:
         found = translate(error, self.endpoint)

@@ -7,10 +7,12 @@ knows that its master is gone.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from mapreduce_rq.broker.jobs import Committed, Jobs, Lost
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, Lost
 from mapreduce_rq.broker.wire import Argument
+from mapreduce_rq.core.messages import Reply
+from mapreduce_rq.errors import BrokerError
 
 
 class LeaseLost(Exception):
@@ -30,7 +32,7 @@ class Lease:
         self._nonce = nonce
         self._epoch = 1
         self._counter = 0
-        self._pushing = ""  # the token of a push that is on its way
+        self._pushing = ""  # the token of a push, or of the creation, that is on its way
         self.token = ""  # what must be there for the next commit; '' = no job yet
 
     @property
@@ -62,6 +64,30 @@ class Lease:
         expected = self.token if expect is None else expect
         answer = self._jobs.commit(self._job, expected, token, what=what, number=number, fields=fields, tasks=tasks)
         return self._changed(answer, token)
+
+    def create(
+        self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[bytes], listen: float
+    ) -> None:
+        """Ask for the job and its first replies; :meth:`created` must be heard before those. Raises BrokerError."""
+        self._pushing = self._next()
+        self._jobs.ask_to_create(self._job, self._pushing, number=number, fields=fields, tasks=tasks, listen=listen)
+
+    def created(self) -> tuple[str, list[Reply], int]:
+        """The first replies, if there is such a job now. Raises LeaseLost, BrokerError."""
+        token, self._pushing = self._pushing, ""
+        answer = self._jobs.created()
+        replies = self._jobs.replies_asked(self._job, FIRST_REPLY)
+        self._changed(answer, token)
+        return replies
+
+    def end(
+        self,
+        keep: int,
+        fields: Sequence[tuple[str, Argument]],
+        heard: Callable[[Committed | Lost | BrokerError], None],
+    ) -> None:
+        """Ask for the job's end; ``heard`` is told before the next answer is read. Raises BrokerError."""
+        self._jobs.ask_to_end(self._job, self.token, self._next(), keep=keep, fields=fields, heard=heard)
 
     def push(self, tasks: Sequence[bytes]) -> None:
         """Ask for a commit of nothing but tasks; :meth:`pushed` hears of it. Raises BrokerError."""

@@ -19,14 +19,14 @@ from typing import Any, Protocol
 
 import msgspec
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs, JobState, Lost
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, JobState, Lost
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.messages import Failure, Reply, Spec, Task
 from mapreduce_rq.core.record import SCHEMA, record_of, shown_params
 from mapreduce_rq.core.span import Span
-from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob, Superseded
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.keeper import Keeper
 from mapreduce_rq.runtime.lease import Lease, LeaseLost
@@ -87,7 +87,11 @@ class Ended:
 
 
 class Master:
-    """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume."""
+    """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume.
+
+    ``hasty``: its caller waits for nothing but the value. The job's creation and the first look at its replies go out
+    together, and it may be done when the job's end is sent: ``end_is_lost`` says later that Redis did not take that.
+    """
 
     def __init__(
         self,
@@ -100,6 +104,7 @@ class Master:
         source: Source | None = None,
         wait_workers: float | None = None,
         workers: int = 0,
+        hasty: bool = False,
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
     ) -> None:
         self.jobs = jobs
@@ -109,6 +114,8 @@ class Master:
         self.observer = observer
         self.stop = False
         self.dropped = 0  # replies that were forged or malformed
+        self.end_is_lost = False
+        self._hasty = hasty
         self._source = source
         self._job = spec.job
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
@@ -117,6 +124,7 @@ class Master:
         self._cursor = FIRST_REPLY
         self._crowded = False  # replies come quicker than they are read
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
+        self._creating = False  # the job's creation and a look at its replies are on their way
         self._pushing = False  # a commit is on its way
         self._now = clock.now()
         self._last_commit = self._now
@@ -147,26 +155,27 @@ class Master:
             first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
             pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
         try:
-            self._create(pushed, sealed)
+            self._create(pushed, sealed, hasty=self._hasty)
         except LeaseLost as lost:
             if not self._lease.owns(lost.found.token):
                 raise Superseded(f"{self._job} is there already, led by another master") from None
             self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
 
-    def _create(self, tasks: list[Task], sealed: bytes) -> None:
-        self._lease.commit(
-            expect="",
-            what="create",
-            number=int(self.spec.created),
-            fields=[
-                ("state", "running"),
-                ("spec", sealed),
-                ("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))),
-                ("master", self._lease.holder),
-            ],
-            tasks=self.jobs.codecs.task.seal_all(tasks),
-        )
+    def _create(self, tasks: list[Task], sealed: bytes, *, hasty: bool) -> None:
+        number = int(self.spec.created)
+        row: list[tuple[str, Argument]] = [
+            ("state", "running"),
+            ("spec", sealed),
+            ("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))),
+            ("master", self._lease.holder),
+        ]
+        pushed = self.jobs.codecs.task.seal_all(tasks)
         self._last_commit = self._last_checkpoint = self._now
+        if hasty:
+            self._lease.create(number, row, pushed, self._patience())
+            self._creating = True
+        else:
+            self._lease.commit(expect="", what="create", number=number, fields=row, tasks=pushed)
 
     def take_over(self, state: JobState) -> None:
         """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
@@ -201,15 +210,19 @@ class Master:
         finally:
             self._keeper.close()
 
-    def _run(self) -> Ended | None:
-        connected = True
+    def make_sure(self) -> None:
+        """Where ``end_is_lost``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
+        self._hasty = False
+        self._run(connected=False)
+
+    def _run(self, *, connected: bool = True) -> Ended | None:
         found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
         while True:
             try:
                 if not connected:
                     self._pause(self._backoff.next())
                     self.jobs.wire.connect()
-                    self._ahead, self._pushing = None, False
+                    self._ahead, self._creating, self._pushing = None, False, False
                     found = self.jobs.token(self._job)
                     connected = True
                 if found is not None:
@@ -282,10 +295,14 @@ class Master:
         deadline = self.spec.limits.deadline
         return float("inf") if deadline is None else deadline - self.ledger.elapsed(self._now)
 
+    def _patience(self) -> float:
+        """Seconds until something else than a reply is due."""
+        lease = LEASE_SECONDS - (self._now - self._last_commit)
+        return max(0.001, min(lease, self._remaining(), self._sweeper.due_in(self._now)))
+
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
-        lease = LEASE_SECONDS - (self._now - self._last_commit)
-        heard, _ = self._hear(max(0.001, min(lease, self._remaining(), self._sweeper.due_in(self._now))))
+        heard, _ = self._hear(self._patience())
         commands: list[Command] = []
         for replied in heard:
             commands += self._receive(replied)
@@ -304,6 +321,7 @@ class Master:
         """The next replies, and how many there were with the forged ones. They must go to the ledger."""
         if self._ahead is None:
             self._hear_of_push()
+        if self._ahead is None:
             self._waiting = True
             try:
                 self._ahead = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
@@ -415,6 +433,13 @@ class Master:
 
     def _hear_of_push(self) -> None:
         """Hear of the commit on its way, before anything else is asked."""
+        if self._creating:
+            self._creating = False
+            self._waiting = True
+            try:
+                self._ahead = self._lease.created()
+            finally:
+                self._waiting = False
         if self._pushing:
             self._pushing = False
             if self._lease.pushed().reopened:
@@ -428,7 +453,7 @@ class Master:
             # Wiped, with us alive: what we hold is exact. Submit again; what is out goes out anew after a look.
             self.observer.noticed(f"{self._job} is gone from Redis: submitting it again with what is counted")
             self._cursor, self._ahead = FIRST_REPLY, None
-            self._create([], self.jobs.codecs.spec.seal(self.spec))
+            self._create([], self.jobs.codecs.spec.seal(self.spec), hasty=False)
         elif found.state != "running":
             return self._ended(found.state)
         elif self._lease.owns(found.token):
@@ -528,10 +553,17 @@ class Master:
         progress = self.jobs.codecs.record.seal(self._reported(None))  # the value stands in the record
         row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
         self._hear_of_push()
+        untidy = self.ledger.out or self._sweeper.sweeps
+        if self._hasty and not untidy and self._down_since is None:
+            self._lease.end(self.spec.limits.keep, row, self._heard_of_end)
+            return
         self._lease.commit(what="over", number=self.spec.limits.keep, fields=row)
-        if self.ledger.out or self._sweeper.sweeps:
+        if untidy:
             self.jobs.withdraw(self._job)
             self.jobs.forget_master(self._job)
+
+    def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
+        self.end_is_lost = not isinstance(answer, Committed)
 
 
 def _behind(entry: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mapreduce_rq.broker.wire import Argument, Command, RedisWire, Script
+from mapreduce_rq.broker.wire import Argument, Command, Heard, RedisWire, Script
 
 Hook = Callable[[str, str], None]
 """Called with a verb's name and ``before`` or ``after``. What it raises comes out of the verb."""
@@ -29,7 +29,7 @@ class Watched:
         self._wire = wire
         self._hook = hook
         self._speed = speed
-        self._asked = ""
+        self._asked: list[str] = []
 
     def another(self) -> RedisWire:
         return self._wire.another()
@@ -38,6 +38,7 @@ class Watched:
         self._watch("connect", self._wire.connect)
 
     def close(self) -> None:
+        self._asked.clear()
         self._wire.close()
 
     def call(self, *command: Argument) -> Any:
@@ -55,20 +56,42 @@ class Watched:
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         return self._watch(name_of_script(script, arguments), lambda: self._wire.script(script, keys, arguments))
 
-    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
-        self._asked = name_of_script(script, arguments)
-        self._tell(self._asked, "before")
-        self._wire.ask(script, keys, arguments)
+    def ask(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        then: Command = (),
+        heard: Heard | None = None,
+    ) -> None:
+        name = name_of_script(script, arguments)
+
+        def watched(answer: Any) -> None:
+            assert heard is not None
+            heard(answer)
+            self._tell(name, "after")
+
+        self._tell(name, "before")
+        then = self._quickened(then)
+        self._wire.ask(script, keys, arguments, then=then, heard=watched if heard is not None else None)
+        if heard is None:
+            self._asked.append(name)
+        if then:
+            self._asked.append(name_of_command(then))
 
     def ask_call(self, *command: Argument) -> None:
-        self._asked = name_of_command(command)
-        self._tell(self._asked, "before")
+        self._asked.append(name_of_command(command))
+        self._tell(self._asked[-1], "before")
         self._wire.ask_call(*command)
 
     def answer(self) -> Any:
         found = self._wire.answer()
-        self._tell(self._asked, "after")
+        self._tell(self._asked.pop(0), "after")
         return found
+
+    def hear(self) -> None:
+        self._wire.hear()
 
     def _watch(self, name: str, verb: Callable[[], Any]) -> Any:
         self._tell(name, "before")
@@ -84,7 +107,7 @@ class Watched:
             raise
 
     def _quickened(self, command: Command) -> Command:
-        if self._speed == 1.0:
+        if self._speed == 1.0 or not command:
             return command
         row = list(command)
         if row[0] == "XREAD" and "BLOCK" in row:

@@ -6,6 +6,7 @@ them: forking, telling of deaths, delivering signals, ending.
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -188,7 +189,7 @@ class Host(Pool):
 
     def _woken(self) -> None:
         # A select is cut short by the signal; a request that is under way is not.
-        if self.wire.connection is None or self.wire.connection.asked is None:
+        if self.wire.connection is None or not self.wire.connection.asked:
             self.actor.wake(self.actor.ticket())
 
     def kill_worker(self, pid: int, *, power: bool = False) -> None:
@@ -333,7 +334,7 @@ class ClientProcess:
 
     # -- its life --------------------------------------------------------------------------------------------------
 
-    def _new_master(self) -> Master:
+    def _new_master(self, *, hasty: bool = False) -> Master:
         self.master = Master(
             self.jobs,
             self.clock,
@@ -342,6 +343,7 @@ class ClientProcess:
             self,
             source=self._source,
             wait_workers=self._wait_workers,
+            hasty=hasty,
             keeper=self._new_keeper,
         )
         return self.master
@@ -352,7 +354,7 @@ class ClientProcess:
 
     def _lead(self) -> None:
         """As Client.lead."""
-        master = self._new_master()
+        master = self._new_master(hasty=True)
         self._connect()
         try:
             master.submit()
@@ -364,6 +366,16 @@ class ClientProcess:
             self._follow()
         except NoSuchJob:  # it ended, and its record went before we could read it
             self._end(None)
+        else:
+            self._make_sure(master)
+
+    def _make_sure(self, master: Master) -> None:
+        """As Client.close, of somebody who does not give up."""
+        with contextlib.suppress(BrokerDown):
+            self.wire.hear()
+        if master.end_is_lost:
+            with contextlib.suppress(Superseded, NoSuchJob):
+                master.make_sure()
 
     def _connect(self) -> None:
         """As a person who tries the command again."""

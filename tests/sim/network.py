@@ -7,8 +7,9 @@ fail over to an earlier state with another clock, run out of memory; a dead clie
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,7 +54,9 @@ class Connection:
     client: bool = True  # its client listens
     server: bool = True  # its server listens
     reset: bool = False  # the server it led to is no more
-    asked: Reply | None = None  # the question under way
+    asked: list[Reply] = field(default_factory=list)  # the questions under way
+    arrived: float = 0.0  # nothing comes in before that: what was sent first does
+    late: bool = False  # it has come to a stop: its client gives up before anything arrives
 
 
 @dataclass(eq=False)
@@ -139,24 +142,28 @@ class Server:
         """Where the answer to a request will be, from an actor that goes on meanwhile."""
         scheduler, weather = self.scheduler, self.weather
         reply = Reply(connection, -1, scheduler.now)
-        connection.asked = reply
+        connection.asked.append(reply)
         if not connection.server:
             scheduler.at(self._latency(), self._fail, reply)
         elif self._loses(weather.lost):
             self._say(connection, f"LOST {request}")
             connection.server = False
             scheduler.at(self._patience(), self._fail, reply)
-        elif self._loses(weather.late):
+        elif connection.late or self._loses(weather.late):
+            connection.late = True
             patience = self._patience()
             self._say(connection, f"LATE {request}")
             scheduler.at(patience, self._fail, reply)
-            scheduler.at(patience + 20 * scheduler.rng.random() ** 2, self._arrive, connection, request, None)
-            self._under_way += 1
+            self._send(patience + 20 * scheduler.rng.random() ** 2, connection, request, None)
         else:
             reply.lost = self._loses(weather.answer_lost)
-            scheduler.at(self._latency(), self._arrive, connection, request, reply)
-            self._under_way += 1
+            self._send(self._latency(), connection, request, reply)
         return reply
+
+    def _send(self, seconds: float, connection: Connection, request: Request, reply: Reply | None) -> None:
+        connection.arrived = max(connection.arrived + 1e-9, self.scheduler.now + seconds)
+        self.scheduler.at(connection.arrived - self.scheduler.now, self._arrive, connection, request, reply)
+        self._under_way += 1
 
     def receive(self, reply: Reply) -> Any:
         """The answer, from the actor that sent the request; a Refusal is an answer. Raises BrokerDown."""
@@ -169,7 +176,8 @@ class Server:
                 raise reply.error
             return reply.value
         finally:
-            connection.asked = None
+            with contextlib.suppress(ValueError):  # it hung up meanwhile
+                connection.asked.remove(reply)
 
     def _deliver(self, reply: Reply, value: Any, error: BaseException | None = None) -> None:
         if reply.ticket < 0:
@@ -181,7 +189,7 @@ class Server:
     def hang_up(self, connection: Connection, *, silently: bool = False) -> None:
         """The client is gone; ``silently``: nobody tells the server, as when a host loses its power."""
         connection.client = False
-        connection.asked = None
+        connection.asked.clear()
         if not silently and not self._loses(self.weather.ghost):
             self.scheduler.at(self._latency(), self._unpark, connection)
 
@@ -216,6 +224,8 @@ class Server:
     def _arrive(self, connection: Connection, request: Request, reply: Reply | None) -> None:
         self._under_way -= 1
         if connection.reset or (reply is not None and not connection.server):
+            if reply in connection.asked:  # the connection was lost with what was sent behind it
+                self.scheduler.at(self._patience(), self._fail, reply)
             return
         if self.scheduler.now < self._stalled_until:
             self._backlog.append((connection, request, reply))
@@ -225,7 +235,7 @@ class Server:
         self._execute(connection, request, reply)
 
     def _give_up(self, reply: Reply) -> None:
-        if reply.connection.asked is reply:
+        if reply in reply.connection.asked:
             self._fail(reply)
 
     def _execute(self, connection: Connection, request: Request, reply: Reply | None) -> None:
@@ -368,8 +378,8 @@ class Server:
     def _cut(self, connection: Connection) -> None:
         connection.server = False
         self._unpark(connection)
-        if connection.asked is not None:
-            self.scheduler.at(self._latency(), self._fail, connection.asked)
+        for reply in connection.asked:
+            self.scheduler.at(self._latency(), self._fail, reply)
 
     def connections(self) -> list[Connection]:
         """Those that are open on both sides."""
@@ -380,21 +390,22 @@ class Server:
         self.model.full = False
 
     def stall(self, seconds: float) -> None:
-        """Do nothing for a while, then all that has come meanwhile, in any order."""
+        """Do nothing for a while, then all that has come meanwhile, that of one client in its order."""
         self.scheduler.say(f"!! stall {seconds:.1f} s")
         self._stalled_until = max(self._stalled_until, self.scheduler.now + seconds)
         for connection in self.connections():
-            if connection.asked is not None:
-                left = connection.asked.sent + ANSWER_SECONDS - self.scheduler.now
-                self.scheduler.at(max(0.0, left), self._give_up, connection.asked)
+            for reply in connection.asked:
+                left = reply.sent + ANSWER_SECONDS - self.scheduler.now
+                self.scheduler.at(max(0.0, left), self._give_up, reply)
         self.scheduler.at(self._stalled_until - self.scheduler.now, self._go_on)
 
     def _go_on(self) -> None:
         if self.scheduler.now >= self._stalled_until:
             backlog, self._backlog = self._backlog, []
-            self.scheduler.rng.shuffle(backlog)
-            for item in backlog:
-                self._execute(*item)
+            order = [connection for connection, *_ in backlog]
+            self.scheduler.rng.shuffle(order)
+            for connection in order:  # of each its first one
+                self._execute(*backlog.pop(next(i for i, item in enumerate(backlog) if item[0] is connection)))
 
     def restart(self, seconds: float, *, index: int | None = None, skew_ms: int = 0) -> None:
         """Go down, and come back after a while as it was, or as after the step ``index`` and with another clock."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
 import redis
 
-from mapreduce_rq.broker.wire import Argument, Command, Script, translate
+from mapreduce_rq.broker.wire import Argument, Command, Heard, Script, translate
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.runtime.clock import Clock
 from tests.sim.network import ENDPOINT, EPOCH, Connection, Reply, Request, Server
@@ -21,20 +22,23 @@ class SimWire:
     def __init__(self, server: Server) -> None:
         self._server = server
         self.connection: Connection | None = None
-        self._asked: Reply | None = None
+        self._asked: deque[tuple[Reply, Heard | None]] = deque()
 
     def another(self) -> SimWire:
         return SimWire(self._server)
 
     def connect(self) -> None:
         self.close()
-        self._asked = None
         self.connection = self._server.connect()
 
     def close(self) -> None:
         broken, self.connection = self.connection, None
         if broken is not None:
             self._server.hang_up(broken)
+        asked, self._asked = self._asked, deque()
+        for _, heard in asked:
+            if heard is not None:
+                heard(BrokerDown("sim: left before it answered"))
 
     def lose_power(self) -> None:
         """The host is gone; the server hears nothing of it."""
@@ -55,37 +59,57 @@ class SimWire:
         self.ask(script, keys, arguments)
         return self.answer()
 
-    def ask(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> None:
-        self._send(Request("script", (tuple(keys), tuple(arguments)), script.name))
+    def ask(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        then: Command = (),
+        heard: Heard | None = None,
+    ) -> None:
+        self._send(Request("script", (tuple(keys), tuple(arguments)), script.name), heard)
+        if then:
+            self._send(Request("call", (then,)))
 
     def ask_call(self, *command: Argument) -> None:
         self._send(Request("call", (command,)))
 
     def answer(self) -> Any:
-        asked, self._asked = self._asked, None
-        if self.connection is None or asked is None:
+        self.hear()
+        if self.connection is None or not self._asked:
             raise BrokerDown("sim: not connected")
-        return self._read(asked)
+        asked, _ = self._asked.popleft()
+        answer = self._read(asked)
+        if isinstance(answer, Refusal):
+            if self._asked:
+                self.close()
+            raise translate(redis.ResponseError(str(answer)), ENDPOINT)
+        return answer
+
+    def hear(self) -> None:
+        while self._asked and (heard := self._asked[0][1]) is not None:
+            answer = self._read(self._asked[0][0])
+            self._asked.popleft()
+            refused = isinstance(answer, Refusal)
+            heard(translate(redis.ResponseError(str(answer)), ENDPOINT) if refused else answer)
 
     def _ask(self, request: Request) -> Any:
+        assert all(heard is not None for _, heard in self._asked), "another answer is on its way"
         self._send(request)
         return self.answer()
 
-    def _send(self, request: Request) -> None:
+    def _send(self, request: Request, heard: Heard | None = None) -> None:
         if self.connection is None:
             raise BrokerDown("sim: not connected")
-        assert self._asked is None, "another answer is on its way"
-        self._asked = self._server.send(self.connection, request)
+        self._asked.append((self._server.send(self.connection, request), heard))
 
     def _read(self, asked: Reply) -> Any:
         try:
-            answer = self._server.receive(asked)
+            return self._server.receive(asked)
         except BaseException:  # a signal's too: the answer may still be on its way
             self.close()
             raise
-        if isinstance(answer, Refusal):
-            raise translate(redis.ResponseError(str(answer)), ENDPOINT)
-        return answer
 
 
 class SimClock(Clock):

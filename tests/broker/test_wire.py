@@ -1,0 +1,108 @@
+"""A wire: answers in the order of the asking, and those that somebody wants to hear without waiting for them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import redis
+
+from mapreduce_rq.broker.jobs import COMMIT
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
+
+
+def scripted(keys: Keys, expect: str = "", token: str = "1:a:1") -> tuple[list[str], list[str | int]]:
+    """Keys and arguments of a commit."""
+    job = "job"
+    what = "create" if not expect else "keep"
+    return [keys.job(job), keys.replies(job), keys.queue, keys.jobs], [expect, token, what, 1000, job, 0]
+
+
+@pytest.fixture
+def heard() -> list[Any]:
+    return []
+
+
+def test_a_command_behind_a_script_has_its_own_answer(wire: RedisWire, keys: Keys) -> None:
+    for _ in range(2):  # the script is sent whole, then by its sum
+        wire.ask(COMMIT, *scripted(keys), then=("ECHO", "behind"))
+        assert wire.answer()[0] in {b"ok", b"lost"}
+        assert wire.answer() == b"behind"
+    assert wire.call("ECHO", "more") == b"more"
+
+
+def test_what_is_heard_comes_before_the_next_answer(wire: RedisWire, keys: Keys, heard: list[Any]) -> None:
+    wire.ask(COMMIT, *scripted(keys), heard=heard.append)
+    assert heard == []
+    assert wire.call("ECHO", "x") == b"x"
+    assert [answer[0] for answer in heard] == [b"ok"]
+    wire.ask(COMMIT, *scripted(keys), heard=heard.append)
+    assert wire.pipeline([("ECHO", "x"), ("ECHO", "y")]) == [b"x", b"y"]
+    assert [answer[0] for answer in heard] == [b"ok", b"lost"]
+    wire.ask(COMMIT, *scripted(keys, "1:a:1", "1:a:2"), heard=heard.append)
+    wire.ask(COMMIT, *scripted(keys, "1:a:2", "1:a:3"))
+    assert wire.answer()[0] == b"ok"
+    assert [answer[0] for answer in heard] == [b"ok", b"lost", b"ok"]
+    wire.ask(COMMIT, *scripted(keys), heard=heard.append)
+    wire.hear()
+    wire.hear()
+    assert len(heard) == 4
+
+
+def test_who_wants_to_hear_hears_of_errors_too(wire: RedisWire, keys: Keys, raw: redis.Redis, heard: list[Any]) -> None:
+    raw.set(keys.job("job"), "not ours")
+    wire.ask(COMMIT, *scripted(keys), heard=heard.append)
+    assert wire.call("ECHO", "x") == b"x"
+    wire.ask(COMMIT, *scripted(keys), heard=heard.append)
+    wire.close()
+    assert isinstance(heard[0], ForeignKey)
+    assert isinstance(heard[1], BrokerDown)
+    with pytest.raises(BrokerDown):
+        wire.hear()
+
+
+def test_a_connection_that_dies_tells_who_waits_to_hear(
+    wire: RedisWire, keys: Keys, raw: redis.Redis, heard: list[Any]
+) -> None:
+    me = wire.call("CLIENT", "ID")
+    raw.execute_command("CLIENT PAUSE", 10_000, "WRITE")
+    wire.ask(COMMIT, *scripted(keys), heard=heard.append)
+    raw.client_kill_filter(_id=me)
+    raw.client_unpause()
+    with pytest.raises(BrokerDown):
+        wire.call("ECHO", "x")
+    assert isinstance(heard[0], BrokerDown)
+
+
+def test_an_error_of_the_script_leaves_nobody_with_the_answer_of_another(
+    wire: RedisWire, keys: Keys, raw: redis.Redis
+) -> None:
+    raw.set(keys.job("job"), "not ours")
+    wire.ask(COMMIT, *scripted(keys), then=("ECHO", "behind"))
+    with pytest.raises(ForeignKey):
+        wire.answer()
+    with pytest.raises(BrokerDown):  # the other answer was left
+        wire.call("ECHO", "x")
+    wire.connect()
+    assert wire.call("ECHO", "x") == b"x"
+
+
+def test_forgotten_scripts_are_sent_whole_again(
+    wire: RedisWire, keys: Keys, raw: redis.Redis, heard: list[Any]
+) -> None:
+    wire.script(COMMIT, *scripted(keys))
+    raw.script_flush()
+    assert wire.script(COMMIT, *scripted(keys, "1:a:1", "1:a:2"))[0] == b"ok"
+    raw.script_flush()
+    wire.ask(COMMIT, *scripted(keys), heard=heard.append)
+    wire.hear()
+    assert isinstance(heard[0], BrokerError)
+    wire.ask(COMMIT, *scripted(keys), then=("ECHO", "behind"))
+    with pytest.raises(BrokerDown, match="forgotten"):
+        wire.answer()
+    wire.connect()
+    wire.ask(COMMIT, *scripted(keys), then=("ECHO", "behind"))
+    assert wire.answer()[0] == b"lost"
+    assert wire.answer() == b"behind"
