@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from mapreduce_rq.core.decimals import Written, error_units, power_of_ten, square_root
-from mapreduce_rq.core.integers import big_type, from_bytes, is_big, to_bytes
+from mapreduce_rq.core.integers import big_type, from_bytes, is_big, quotient, to_bytes
 from mapreduce_rq.core.outcome import Ask, More, Outcome
 from mapreduce_rq.core.rounding import scaled_ratio
 
@@ -49,8 +49,7 @@ class Quotient(msgspec.Struct, array_like=True, tag="q"):
 
     def value(self) -> int:
         """Less than a unit off."""
-        found: int = (from_bytes(self.num) << self.bits) // from_bytes(self.den)
-        return found
+        return quotient(from_bytes(self.num) << self.bits, from_bytes(self.den))
 
 
 class Root(msgspec.Struct, array_like=True, tag="r"):

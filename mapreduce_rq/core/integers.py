@@ -38,6 +38,16 @@ def digits(number: int) -> str:
     return str(number) if number.bit_length() < 14_000 else str(big_type()(number).digits())
 
 
+def quotient(num: int, den: int) -> int:
+    """num/den, less than a unit off: of big numbers without the remainder, which a floor costs, a fifth of the time."""
+    if not is_big(num.bit_length()):
+        return num // den
+    from gmpy2 import t_div  # heavy, hence here
+
+    found: int = t_div(num, den)
+    return found
+
+
 def is_big(bits: int) -> bool:
     """Whether numbers of that many bits are better kept as ``mpz``."""
     return bits > BIG_BITS or (bits > MPZ_BITS and "gmpy2" in sys.modules)

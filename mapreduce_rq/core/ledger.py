@@ -123,8 +123,8 @@ class Ledger:
         self.ignored = 0  # answers that came twice
         self.skipped: list[tuple[int, Failure]] = []
         self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
-        self.pace = Pace(spec.limits.chunk, computation.seconds_per_term, self.total if computation.even else None)
-        self.pace.workers = max(1, workers)
+        even = self.total if computation.even else None
+        self.pace = Pace(spec.limits.chunk, computation.seconds_per_term, even=even, workers=workers)
         self._source = source
         self._again: list[Task] = []  # to be pushed before anything new is cut
         self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey

@@ -19,8 +19,10 @@ SHARES = 4
 """What is left is cut into at least this many tasks per worker."""
 EVEN_SECONDS = 1.0
 """Work per task at most where all tasks are to be alike."""
+EVEN_SHARES = 2
+"""So many of them per worker at least: each costs a merge, and two messages of its size."""
 EVEN_TASKS = 8
-"""So many of them at least: nobody may know yet how many workers there are."""
+"""So many of them where nobody knows yet how many workers there are."""
 WINDOW_SECONDS = 0.25
 """Work, in time, that the tasks out should last: several round trips of the master."""
 MAX_WINDOW = 16_384
@@ -37,9 +39,15 @@ MEMORY = 0.8
 
 
 class Pace:
-    """Sizes and window of one job. ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike."""
+    """Sizes and window of one job.
 
-    def __init__(self, chunk: int | None, seconds_per_term: float | None, even: int | None = None) -> None:
+    ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike; ``workers``: as many as are expected,
+    0 if that is not known.
+    """
+
+    def __init__(
+        self, chunk: int | None, seconds_per_term: float | None, *, even: int | None = None, workers: int = 0
+    ) -> None:
         self._chunk = chunk
         self._even = even
         self._guess = seconds_per_term
@@ -53,7 +61,8 @@ class Pace:
         self._since: float | None = None
         self._tasks = 0
         self.patience = Patience()
-        self.workers = 1
+        self.workers = max(1, workers)
+        self._even_tasks = EVEN_SHARES * workers or EVEN_TASKS
         self.terms_rate = 0.0  # terms counted a second
         self._terms = 0
 
@@ -87,7 +96,7 @@ class Pace:
         if self._even is not None:
             cost = self._cost or self._guess or 0.0
             most = int(EVEN_SECONDS / cost) if cost > 0 else 1
-            return max(1, min(-(-self._even // max(EVEN_TASKS, SHARES * self.workers)), most))
+            return max(1, min(-(-self._even // max(self._even_tasks, EVEN_SHARES * self.workers)), most))
         if self._cost is not None:
             size = int(TARGET_TASK_SECONDS / max(self._cost, 1e-12))
             size = min(size, max(1, GROWTH * self._largest))
