@@ -18,7 +18,7 @@ from typing import NamedTuple
 import msgspec
 
 from mapreduce_rq.core.decimals import Written, error_units, power_of_ten, square_root
-from mapreduce_rq.core.integers import big_type, from_bytes, is_big, quotient, to_bytes
+from mapreduce_rq.core.integers import big_type, from_bytes, is_big, keep_memory, quotient, to_bytes
 from mapreduce_rq.core.outcome import Ask, More, Outcome
 from mapreduce_rq.core.rounding import scaled_ratio
 
@@ -159,6 +159,7 @@ def prepare(digits: int) -> None:
     """Import what so many digits need: workers that are forked from here later need not do so themselves."""
     if is_big(bits_of(digits)):
         big_type()
+        keep_memory()
 
 
 class Expansion(NamedTuple):

@@ -41,8 +41,8 @@ MEMORY = 0.8
 class Pace:
     """Sizes and window of one job.
 
-    ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike; ``workers``: as many as are expected,
-    0 if that is not known.
+    ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike; ``workers``: how many are expected,
+    0 where that is not known.
     """
 
     def __init__(
