@@ -50,6 +50,8 @@ What is not
 - Tasks run **at least** once: a function with side effects may have them twice.
 - A function that gives different values for the same term makes the result depend on whichever answer came first.
 - ``done`` can be seen, undone by a failover that loses the last writes, and announced again, with the same value.
+- ``map_reduce`` returns when the job's end is on its way to Redis; the client's next job, or its ``close``, sees to it
+  that it comes there. A program killed in between may leave a job that is complete and looks as if it ran.
 - If Redis is wiped while no master of the job is alive, the job is unknown; it is never wrong.
 - A worker that holds the signing key can lie.
 - One queue lives on one shard: a Redis Cluster serves many queues, not one queue faster.
