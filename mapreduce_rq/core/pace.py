@@ -25,7 +25,7 @@ EVEN_TASKS = 8
 """So many of them where nobody knows yet how many workers there are."""
 WINDOW_SECONDS = 0.25
 """Work, in time, that the tasks out should last: several round trips of the master."""
-MAX_WINDOW = 16_384
+MAX_WINDOW = 12_288
 """Tasks out at most: some 2 MB in Redis."""
 FIRST_WINDOW = 1024
 """Tasks out at least where the user fixed their size: nobody knows yet how quick they are, and waiting costs more."""

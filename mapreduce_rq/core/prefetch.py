@@ -22,6 +22,8 @@ GROWTH = 8
 MEMORY = 0.5
 AHEAD_SECONDS = 0.02
 """Of tasks shorter than this a second one is taken, to go on with while the first one's answer travels."""
+AHEAD_TRIPS = 20
+"""And of tasks shorter than so many round trips: to wait for one would cost a twentieth of the time, or more."""
 WAITED_SECONDS = 0.001
 FORGETTING = 0.02
 """How quickly a distance that has grown is believed."""
@@ -38,7 +40,7 @@ class Prefetch:
 
     def worked(self, tasks: int, seconds: float, longest: float) -> None:
         """Learn from a batch. The longest counts: among uneven tasks the next may be like it."""
-        self.long = seconds > max(AHEAD_SECONDS, self.batch_seconds)
+        self.long = seconds > self._ahead_seconds
         task = max(seconds / tasks, (longest - SLICE_SECONDS) / 4)
         self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
 
@@ -59,6 +61,10 @@ class Prefetch:
         return min(MAX_BATCH_SECONDS, max(BATCH_SECONDS, ROUND_TRIPS * self._trip))
 
     @property
+    def _ahead_seconds(self) -> float:
+        return min(MAX_BATCH_SECONDS, max(AHEAD_SECONDS, AHEAD_TRIPS * self._trip))
+
+    @property
     def least(self) -> int:
         """Tasks that last no longer than a round trip together: taking fewer would not be worth the trip."""
         return 0 if not self._task else min(MAX_LEAST, int(self._trip / self._task))
@@ -73,7 +79,7 @@ class Prefetch:
         if self._task is None:
             size = 1
         else:
-            least = 2 if self._task < AHEAD_SECONDS else 1
+            least = 2 if self._task < self._ahead_seconds else 1
             size = min(MAX_TASKS, GROWTH * self._last, max(least, int(self.batch_seconds / max(self._task, 1e-9))))
         self._last = size
         return max(0, size - in_hand)

@@ -32,6 +32,8 @@ def test_a_first_task_is_taken_alone() -> None:
         (0.010, 0.0002, 2),  # one to go on with while the answer to the other travels
         (0.001, 0.0002, 5),  # five milliseconds' worth near by
         (0.001, 0.020, 160),  # eight round trips far away
+        (0.200, 0.020, 2),  # a tenth of the time would be spent waiting
+        (0.500, 0.020, 1),
         (1e-6, 0.0002, MAX_TASKS),
         (0.010, 5.0, 200),  # two seconds' worth, however slow the way
     ],
@@ -64,7 +66,7 @@ def test_half_a_hand_is_settled_at_a_time() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "trip", "long"),
-    [(0.019, 0.0002, False), (0.021, 0.0002, True), (0.150, 0.020, False), (1, 0.020, True)],
+    [(0.019, 0.0002, False), (0.021, 0.0002, True), (0.150, 0.020, False), (0.3, 0.020, False), (1, 0.020, True)],
 )
 def test_after_a_long_batch_the_answer_is_waited_for(seconds: float, trip: float, long: bool) -> None:
     prefetch = measured(0.001, trip)
