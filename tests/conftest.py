@@ -12,11 +12,9 @@ from hypothesis import settings
 
 from tests.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
 
-for _number in (
-    signal.SIGINT,
-    signal.SIGQUIT,
-):  # in a shell's background they are ignored, and what we start inherits it
-    signal.signal(_number, signal.default_int_handler if _number == signal.SIGINT else signal.SIG_DFL)
+# A shell's background has these ignored, and what we start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=100, deadline=None, print_blob=True)

@@ -68,11 +68,13 @@ class SimWire:
         then: Command = (),
         heard: Heard | None = None,
     ) -> None:
+        self._nothing_awaited()
         self._send(Request("script", (tuple(keys), tuple(arguments)), script.name), heard)
         if then:
             self._send(Request("call", (then,)))
 
     def ask_call(self, *command: Argument) -> None:
+        self._nothing_awaited()
         self._send(Request("call", (command,)))
 
     def answer(self) -> Any:
@@ -95,9 +97,12 @@ class SimWire:
             heard(translate(redis.ResponseError(str(answer)), ENDPOINT) if refused else answer)
 
     def _ask(self, request: Request) -> Any:
-        assert all(heard is not None for _, heard in self._asked), "another answer is on its way"
+        self._nothing_awaited()
         self._send(request)
         return self.answer()
+
+    def _nothing_awaited(self) -> None:
+        assert all(heard is not None for _, heard in self._asked), "another answer is on its way"
 
     def _send(self, request: Request, heard: Heard | None = None) -> None:
         if self.connection is None:
