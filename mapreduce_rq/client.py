@@ -245,7 +245,7 @@ class Client:
                 master.observer.noticed(f"{error}; trying again")  # submitted or not: running it finds out
             ended = master.run()
             self._make_sure_of_end()  # of the job before: what became of that has been heard meanwhile
-            self._ending = master
+            self._ending = master if master.end_in_doubt else None
             self.tidy(master.jobs)
             return ended
         except NoWorkers:
@@ -255,9 +255,9 @@ class Client:
             return self.follow(master.spec.job, master.observer)
 
     def _make_sure_of_end(self) -> None:
-        """Where the last job's end was sent and is lost, end it again; its value is with the caller already."""
+        """Where the last job's end was sent and not taken, end it again; its value is with the caller already."""
         ending, self._ending = self._ending, None
-        if ending is not None and ending.end_is_lost:
+        if ending is not None and ending.end_in_doubt:
             with contextlib.suppress(MrqError):  # what ails Redis, the next job tells
                 ending.make_sure()
 

@@ -44,6 +44,8 @@ POLL_SECONDS = 2.0
 INLINE_SPEC_BYTES = 2048
 INLINE_SPEC_TASKS = 32
 """The first tasks of a job carry its spec, where it is small, and save new workers a round trip."""
+HASTY_BYTES = 64 * 1024
+"""The largest end of a job that is not waited for: until it is heard of, all that it was made of must be kept."""
 
 
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
@@ -90,7 +92,7 @@ class Master:
     """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume.
 
     ``hasty``: its caller waits for nothing but the value. The job's creation and the first look at its replies go out
-    together, and it may be done when the job's end is sent: ``end_is_lost`` says later that Redis did not take that.
+    together, and a small end is not waited for: it is ``end_in_doubt`` until Redis is heard to have taken it.
     """
 
     def __init__(
@@ -114,7 +116,7 @@ class Master:
         self.observer = observer
         self.stop = False
         self.dropped = 0  # replies that were forged or malformed
-        self.end_is_lost = False
+        self.end_in_doubt = False
         self._hasty = hasty
         self._source = source
         self._job = spec.job
@@ -211,7 +213,7 @@ class Master:
             self._keeper.close()
 
     def make_sure(self) -> None:
-        """Where ``end_is_lost``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
+        """Where ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
         self._hasty = False
         self._run(connected=False)
 
@@ -554,8 +556,10 @@ class Master:
         row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
         self._hear_of_push()
         untidy = self.ledger.out or self._sweeper.sweeps
-        if self._hasty and not untidy and self._down_since is None:
+        small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
+        if self._hasty and small and not untidy and self._down_since is None:
             self._lease.end(self.spec.limits.keep, row, self._heard_of_end)
+            self.end_in_doubt = True
             return
         self._lease.commit(what="over", number=self.spec.limits.keep, fields=row)
         if untidy:
@@ -563,7 +567,7 @@ class Master:
             self.jobs.forget_master(self._job)
 
     def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
-        self.end_is_lost = not isinstance(answer, Committed)
+        self.end_in_doubt = not isinstance(answer, Committed)
 
 
 def _behind(entry: str) -> str:

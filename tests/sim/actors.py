@@ -373,7 +373,7 @@ class ClientProcess:
         """As Client.close, of somebody who does not give up."""
         with contextlib.suppress(BrokerDown):
             self.wire.hear()
-        if master.end_is_lost:
+        if master.end_in_doubt:
             with contextlib.suppress(Superseded, NoSuchJob):
                 master.make_sure()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import redis
 
 from mapreduce_rq import Client
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import Argument, Command, Heard, RedisWire, Script
+from mapreduce_rq.broker.wire import Heard, RedisWire
 from tests.commands import KEY
 from tests.servers import FreshServer, RealServer
 
@@ -36,21 +36,13 @@ def lose_ends(monkeypatch: pytest.MonkeyPatch, raw: redis.Redis, count: int) -> 
     """So many ends are sent, and their connection dies before the server looks at them."""
     ask, left = RedisWire.ask, [count]
 
-    def losing(
-        self: RedisWire,
-        script: Script,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
-        *,
-        then: Command = (),
-        heard: Heard | None = None,
-    ) -> None:
+    def losing(self: RedisWire, *request: Any, heard: Heard | None = None, **more: Any) -> None:
         lost = heard is not None and left[0] > 0
         if lost:
             left[0] -= 1
             me = self.call("CLIENT", "ID")
             raw.execute_command("CLIENT PAUSE", 10_000, "WRITE")
-        ask(self, script, keys, arguments, then=then, heard=heard)
+        ask(self, *request, heard=heard, **more)
         if lost:
             raw.client_kill_filter(_id=me)
             raw.client_unpause()
@@ -80,6 +72,15 @@ def test_a_lost_end_is_made_good_by_close(
     assert states(raw, queue) == [b"running"]
     mrq.close()
     assert states(raw, queue) == [b"done"]
+
+
+def test_the_end_of_a_large_result_is_waited_for(
+    server: RealServer, queue: str, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Client(server.url, queue=queue, keys=[KEY], local=1) as mrq:
+        lose_ends(monkeypatch, raw, 1)
+        assert mrq.map_reduce(math.sqrt, range(20_000), reduce="list") == [math.sqrt(k) for k in range(20_000)]
+        assert states(raw, queue) == [b"done"]
 
 
 def test_close_waits_for_nobody_who_is_gone(
