@@ -31,7 +31,9 @@ def rate(per_second: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``0.12 ms``, ``12 ms``, ``3.4 s``, ``2:05``, ``1:02:05``, ``3 d 4 h``."""
+    """``0.12 ms``, ``12 ms``, ``3.4 s``, ``2:05``, ``1:02:05``, ``3 d 4 h``; ``> 1e5 d`` up to infinity."""
+    if seconds >= 100_000 * 86_400:
+        return "> 1e5 d"
     if seconds < 0.5e-6:
         return "0 ms"
     if seconds < 0.0995:
