@@ -14,7 +14,10 @@ TARGET_TASK_SECONDS = 0.2
 FIRST_TASK_SECONDS = 0.01
 """Work per task as long as only a guess of the cost is known."""
 GROWTH = 8
-"""A size is at most this many times the largest that has come back."""
+"""A size is at most this many times the largest that has come back; or so many times that it should take
+`FIRST_TASK_SECONDS`: what came back at once says little, but not that much is at stake."""
+MAX_GROWTH = 512
+"""And never more than this many times, for other terms may cost more."""
 SHARES = 4
 """What is left is cut into at least this many tasks per worker."""
 EVEN_SECONDS = 1.0
@@ -57,6 +60,7 @@ class Pace:
         self._done = 0.0  # weighted by terms, so that small tasks with their fixed costs do not speak for large ones
         self._most = 0
         self._largest = 0  # terms of the largest task that came back
+        self._cap = 0  # terms that the next may have at most
         self._rate = 0.0  # tasks counted a second
         self._since: float | None = None
         self._tasks = 0
@@ -75,7 +79,10 @@ class Pace:
             self._spent *= REPLIES_REMEMBERED * self._most / self._done
             self._done = REPLIES_REMEMBERED * self._most
         self._cost = self._spent / self._done
-        self._largest = max(self._largest, largest)
+        if largest >= self._largest:
+            self._largest = largest
+            seconds = max(nanoseconds / 1e9 * largest / terms, 1e-9)
+            self._cap = max(self._cap, int(largest * min(MAX_GROWTH, max(GROWTH, FIRST_TASK_SECONDS / seconds))))
         self.patience.learn(nanoseconds / 1e9 / tasks, terms / tasks)
         self._tasks += tasks
         self._terms += terms
@@ -99,7 +106,7 @@ class Pace:
             return max(1, min(-(-self._even // max(self._even_tasks, EVEN_SHARES * self.workers)), most))
         if self._cost is not None:
             size = int(TARGET_TASK_SECONDS / max(self._cost, 1e-12))
-            size = min(size, max(1, GROWTH * self._largest))
+            size = min(size, max(1, self._cap))
         elif self._guess is not None:
             size = int(FIRST_TASK_SECONDS / self._guess)
         else:

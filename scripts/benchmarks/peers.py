@@ -1,11 +1,17 @@
-"""The figures that everybody is measured by, side by side: in each round every contender takes its turn."""
+"""The figures that everybody is measured by, side by side: in each round every contender takes its turn.
+
+Each turn is a new process: what a contender leaves behind, such as threads and settings of the allocator, would slow
+down those after it.
+"""
 
 from __future__ import annotations
 
 import math
+import multiprocessing
 import os
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -30,24 +36,36 @@ PROBE_SECONDS = 0.010
 
 def measure(settings: Settings) -> Iterable[Row]:
     """One row a contender and figure, a sample a round."""
-    contenders = [
+    table = Table()
+    for turn in range(settings.rounds):
+        for number, name in enumerate(contender.name for contender in _contenders(settings)):
+            say(f"  round {turn + 1} of {settings.rounds}: {name}")
+            try:
+                with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+                    table.extend(alone.submit(_turn, settings, number).result())
+            except Exception as error:
+                if name.startswith("mrq"):
+                    raise
+                say(f"  {name} failed, and is left out of this round: {type(error).__name__}: {error}")
+    return table.rows.values()
+
+
+def _contenders(settings: Settings) -> list[Contender]:
+    return [
         Contender("mrq", opened),
         Contender("mrq, chunks chosen", partial(opened, limits=None)),
         *(pools(slow=not settings.quick) if settings.peers else ()),
         *(queues(slow=not settings.quick) if settings.peers else ()),
     ]
+
+
+def _turn(settings: Settings, number: int) -> list[Row]:
+    """One contender's samples of one round."""
+    contender = _contenders(settings)[number]
     table = Table()
-    for turn in range(settings.rounds):
-        for contender in contenders:
-            say(f"  round {turn + 1} of {settings.rounds}: {contender.name}")
-            try:
-                with contender.open(settings.workers) as peer:
-                    _sample(table, settings, contender.name, peer)
-            except Exception as error:
-                if contender.name.startswith("mrq"):
-                    raise
-                say(f"  {contender.name} failed, and is left out of this round: {type(error).__name__}: {error}")
-    return table.rows.values()
+    with contender.open(settings.workers) as peer:
+        _sample(table, settings, contender.name, peer)
+    return list(table.rows.values())
 
 
 def _sample(table: Table, settings: Settings, name: str, peer: Peer) -> None:

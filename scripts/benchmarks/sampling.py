@@ -6,7 +6,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 
@@ -76,6 +76,11 @@ class Table:
         """One more sample."""
         row = self.rows.setdefault((figure, subject), Row(figure, subject, [], note, ours))
         row.samples.append(sample)
+
+    def extend(self, rows: Iterable[Row]) -> None:
+        """The samples of another table."""
+        for row in rows:
+            self.rows.setdefault((row.figure, row.subject), replace(row, samples=[])).samples.extend(row.samples)
 
 
 def timed(action: Callable[[], object]) -> float:

@@ -11,6 +11,7 @@ from mapreduce_rq.core.pace import (
     FIRST_WINDOW,
     GROWTH,
     LEAST_TASK_SECONDS,
+    MAX_GROWTH,
     MAX_WINDOW,
     MIN_WINDOW,
     SHARES,
@@ -49,13 +50,26 @@ def test_in_plenty_a_task_takes_the_target_time(cost: float) -> None:
     assert measured(cost).size(PLENTY) == pytest.approx(max(1, TARGET_TASK_SECONDS / cost), rel=0.01)
 
 
-def test_sizes_grow_step_by_step_from_what_has_come_back() -> None:
+def grown(seconds_per_term: float, steps: int) -> list[int]:
+    """The sizes of tasks that come back one by one."""
     pace = Pace(None, None)
     sizes = []
-    for now in range(5):
+    for now in range(steps):
         sizes.append(pace.size(PLENTY))
-        pace.observe(sizes[-1], 1, sizes[-1], sizes[-1], float(now))  # a nanosecond a term
-    assert sizes == [GROWTH**step for step in range(5)]
+        pace.observe(sizes[-1], 1, int(sizes[-1] * seconds_per_term * 1e9), sizes[-1], float(now))
+    return sizes
+
+
+def test_sizes_grow_step_by_step_from_what_has_come_back() -> None:
+    assert grown(FIRST_TASK_SECONDS / 2, 3) == [1, GROWTH, 40]  # 40 of them are what a task is to take
+
+
+def test_what_came_back_at_once_is_followed_by_as_much_as_a_first_task_may_take() -> None:
+    assert grown(FIRST_TASK_SECONDS / 100, 3) == [1, 100, 100 * GROWTH]
+
+
+def test_no_step_is_larger_than_its_bound() -> None:
+    assert grown(1e-9, 3) == [1, MAX_GROWTH, MAX_GROWTH**2]
 
 
 @given(st.integers(1, 10**6), st.integers(1, 64))
