@@ -36,6 +36,7 @@ from mapreduce_rq.computations.shipping import function_params, range_params, re
 from mapreduce_rq.core.computation import Computation, More
 from mapreduce_rq.core.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
+from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.tally import Tally
@@ -79,7 +80,19 @@ class Result:
 
     def __init__(self, record: dict[str, Any], native: Any) -> None:
         self.record = record
-        self.native = native
+        self._native = native
+
+    @property
+    def native(self) -> Any:
+        """The Python object, made now if that takes long."""
+        if isinstance(self._native, Deferred):
+            self._native = self._native.make()
+        return self._native
+
+    @property
+    def content(self) -> bytes:
+        """What a file of it holds: bytes as they are, anything else as its text and a newline."""
+        return self._native if isinstance(self._native, bytes) else f"{self.value}\n".encode()
 
     def __getattr__(self, name: str) -> Any:
         try:

@@ -126,7 +126,7 @@ class Session:
             raise Signalled(interrupts.number)
         interrupts.leader = None
         if self.show.out is not None and ended.state == "done":
-            size = save(self.show.out, ended.record["value"], client.result_of(ended).native)
+            size = save(self.show.out, client.result_of(ended).content)
             ended = replace(ended, record={**ended.record, "value": f"{size} bytes written to {self.show.out}"})
         return self.report(ended.state, ended.record)
 
@@ -145,12 +145,11 @@ class Session:
         return exit_code(record)
 
 
-def save(path: str, value: str, native: Any) -> int:
-    """Write a result to a file: bytes as they are, anything else as its text and a newline; how many bytes.
+def save(path: str, data: bytes) -> int:
+    """Write a result to a file; how many bytes.
 
     Raises UsageError if the file cannot be written: the job and its record are there all the same.
     """
-    data = native if isinstance(native, bytes) else f"{value}\n".encode()
     try:
         with open(path, "wb") as file:
             return file.write(data)

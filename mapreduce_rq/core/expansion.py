@@ -18,7 +18,16 @@ from typing import NamedTuple
 import msgspec
 
 from mapreduce_rq.core.decimals import Written, error_units, power_of_ten, square_root
-from mapreduce_rq.core.integers import big_type, from_bytes, is_big, keep_memory, quotient, to_bytes
+from mapreduce_rq.core.integers import (
+    big_type,
+    from_bytes,
+    is_big,
+    keep_memory,
+    power,
+    quotient,
+    side_by_side,
+    to_bytes,
+)
 from mapreduce_rq.core.outcome import Ask, More, Outcome
 from mapreduce_rq.core.rounding import scaled_ratio
 
@@ -98,11 +107,13 @@ class Peel(msgspec.Struct, array_like=True, tag="l"):
 
     def answer(self) -> bytes:
         """As said."""
-        rest, bits = self.number.value(), self.number.bits
+        five = big_type()(5)
+        rest, first = side_by_side(self.number.value, lambda: power(five, self.widths[0]))
+        bits = self.number.bits
         parts = []
         for at, width in enumerate(self.widths[:-1], 1):
             bits -= width  # of 10^width, 2^width is a shift
-            shifted = rest * big_type()(5) ** width
+            shifted = rest * (first if at == 1 else power(five, width))
             parts.append(Text(width, 0, 0, to_bytes(shifted >> bits)))
             enough = bits_of(sum(self.widths[at:])) + SPARE_BITS
             drop = max(bits - enough, 0)

@@ -11,13 +11,24 @@ BoundKind = Literal["proven", "statistical", "estimated", "exact", "none"]
 """What a bound is worth: a theorem, a confidence interval, a guess, no error at all, or no bound is known."""
 
 
+class Deferred(NamedTuple):
+    """A Python object that takes long to make of its text, and that many callers do not look at."""
+
+    kind: Callable[[str], Any]
+    text: str
+
+    def make(self) -> Any:
+        """The object."""
+        return self.kind(self.text)
+
+
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What ``finish`` makes of the merged total.
 
     ``value`` is the text for people and scripts, ``number`` the nearest double (None where that means nothing),
     ``bound`` the text of the distance to the truth that ``bound_kind`` qualifies, ``native`` the Python object for
-    callers of the API. ``details`` are further stable facts for the JSON (``x``, flags such as ``overflow``),
-    ``notes`` sentences for people.
+    callers of the API, or how it is made. ``details`` are further stable facts for the JSON (``x``, flags such as
+    ``overflow``), ``notes`` sentences for people.
     """
 
     value: str

@@ -17,8 +17,13 @@ from typing import Any
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.span import Runs
 
-HEAVY_BYTES = 256 * 1024
-"""Partials from this size on are merged by workers as long as there is other work: below, sending costs more."""
+HEAVY_BYTES = 64 << 20
+"""Partials from this size on are merged by workers as long as there is other work: below, sending costs more.
+
+For a series, the one law with such partials, a pair of 8 MB merges here in 25 ms on two cores, and comes back from a
+worker after 50: packed, signed, sent, checked and unpacked both ways. With 4 MB here the digits of e^2 took longer by a
+twentieth (2 x 10^7 to 5 x 10^7 digits, two workers).
+"""
 
 Part = tuple[int, int, bytes]
 """(lo, hi, encoded partial); lo = hi = 0 marks the one accumulator of a commutative law."""

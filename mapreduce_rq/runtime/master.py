@@ -133,6 +133,7 @@ class Master:
         self._last_checkpoint = self._now
         self._checkpoint_cost = 0.0
         self._uncommitted = 0  # tasks counted since the last checkpoint
+        self._stored = -1  # terms that were counted in it, if it is certain to be in Redis
         self._answered: set[str] = set()  # workers heard of
         self._restored = False  # took the job over
         self._waiting = False  # for Redis or the clock: nothing is half changed
@@ -277,7 +278,7 @@ class Master:
             if ended is None and self._sweeper.due_in(self._now) <= 0:
                 ended = self._perform(self._sweep())
             if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
-                ended = self._perform([Push([])])
+                self._commit(checkpoint=self._checkpoint_due())
                 self._keeper.start()  # a job that has lasted so long may have work for it
                 self.observer.progressed(self.report)
             if ended is None and self._remaining() <= 0:
@@ -376,7 +377,8 @@ class Master:
                 return self._finish(outcome, ENDED[self.ledger.met])
             return self._perform(self.ledger.receive(Resumed(), self._now))
         if commands:
-            self._commit(tasks=tasks, checkpoint=self._checkpoint_due())
+            # requests go out at once: a checkpoint follows them
+            self._commit(tasks=tasks, checkpoint=not self.ledger.requests and self._checkpoint_due())
         return None
 
     # -- commits ---------------------------------------------------------------------------------------------------
@@ -387,6 +389,8 @@ class Master:
         since = self._now - self._last_checkpoint
         if since < CHECKPOINT_SHARE * self._checkpoint_cost:
             return False
+        if self.ledger.requests:  # now, while the workers are busy with them, and then there is nothing more to store
+            return self._stored != self.ledger.counted
         return since >= CHECKPOINT_SECONDS or self._uncommitted > max(CHECKPOINT_TASKS, self.ledger.pace.window() // 2)
 
     def _commit(
@@ -430,6 +434,7 @@ class Master:
             self._cursor, self._ahead = FIRST_REPLY, None
         if checkpoint:
             self._uncommitted = 0
+            self._stored = self.ledger.counted
             self._last_checkpoint = self.clock.now()
             self._checkpoint_cost = self._last_checkpoint - started
 
@@ -449,6 +454,7 @@ class Master:
 
     def _resolve(self, found: Lost) -> Ended | None:
         """The token is not the expected one, or the connection is new: whose job is it now? None: ours, go on."""
+        self._stored = -1
         if not found.token:
             if self.clock.now() - self._last_commit > self.spec.limits.keep and self._job in self.jobs.listed():
                 return self._ended()  # while we were away it was ended, by another master, and its record has expired
@@ -516,8 +522,11 @@ class Master:
         with self._keeper:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
         self._made = Ended("done", record, outcome)
-        checkpoint = self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))
-        self._end("done", [("record", self.jobs.codecs.record.seal(record)), ("ck", checkpoint)])
+        row: list[tuple[str, Argument]] = [("record", self.jobs.codecs.record.seal(record))]
+        self._hear_of_push()
+        if self._stored != self.ledger.counted:
+            row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))))
+        self._end("done", row)
         return self._made
 
     def _finish_early(self, ended: str) -> Ended:

@@ -41,6 +41,9 @@ NOT_PURE = {
 }
 """What core and the computations do without: the same input gives the same output."""
 
+PURE_ALL_THE_SAME = {("mapreduce_rq.core.integers", "threading")}
+"""Products of huge numbers side by side: whichever is done first, the output is the same."""
+
 ONLY_IN = {"redis": {"broker"}, "hiredis": {"broker"}, "typer": {"cli"}, "rich": {"cli"}, "rq": {"runtime", "cli"}}
 
 
@@ -109,7 +112,7 @@ def faults(sources: dict[str, str]) -> list[str]:
                 wrong.append(f"{one} inside a function")
             if one.target != PACKAGE:
                 graph[one.importer].add(one.target)
-        elif layer in {"core", "computations"} and top in NOT_PURE:
+        elif layer in {"core", "computations"} and top in NOT_PURE and (one.importer, top) not in PURE_ALL_THE_SAME:
             wrong.append(f"{one}: {layer} is pure")
         elif layer not in ONLY_IN.get(top, BELOW.keys()):
             wrong.append(f"{one}: only {' and '.join(sorted(ONLY_IN[top]))} may know {top}")

@@ -1,12 +1,16 @@
 from __future__ import annotations
 
 import math
+import threading
 from fractions import Fraction
 
 import gmpy2
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from mapreduce_rq.core.integers import BIG_BITS, digits, from_bytes, to_bytes
+from mapreduce_rq.core import series
+from mapreduce_rq.core.integers import BIG_BITS, digits, from_bytes, power, side_by_side, to_bytes
 from mapreduce_rq.core.reducer import Law
 from mapreduce_rq.core.series import EMPTY, Piece, SeriesReducer, geometric, join, split
 
@@ -52,6 +56,34 @@ def test_the_exponential_series_is_the_general_one() -> None:
 def test_others_than_neighbours_in_order_are_refused(first: tuple[int, int], second: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="not neighbours in this order"):
         REDUCER.merge(split(term, *first), split(term, *second))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 11, 149, 150])
+def test_long_pieces_are_merged_in_threads_to_the_same_integers(cut: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(series, "THREADS_BITS", 1)
+    whole = split(term, 0, 150)
+    parts = [split(term, lo, hi) if lo < hi else EMPTY for lo, hi in ((0, cut), (cut, 150))]
+    merged = REDUCER.merge(*parts)
+    assert merged == whole
+    assert REDUCER.encode(merged) == REDUCER.encode(whole)
+    with pytest.raises(ValueError, match="not neighbours in this order"):
+        REDUCER.merge(split(term, 0, 70), split(term, 71, 150))
+
+
+def test_side_by_side_gives_what_each_gives_and_raises_what_one_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    assert side_by_side(lambda: 1, lambda: gmpy2.mpz(2) ** 100, lambda: 3) == [1, 2**100, 3]
+    with pytest.raises(ZeroDivisionError):
+        side_by_side(lambda: 1, lambda: 1 // 0)
+    assert not gmpy2.get_context().allow_release_gil
+
+
+@given(st.integers(-50, 50), st.integers(0, 3 << 16))
+@example(5, (1 << 16) - 1)
+@example(5, 1 << 16)
+@example(5, (1 << 17) + 1)
+def test_a_power_is_that_of_the_operator(base: int, exponent: int) -> None:
+    assert power(gmpy2.mpz(base), exponent) == gmpy2.mpz(base) ** exponent
 
 
 def test_nothing_is_the_identity_on_either_side() -> None:
