@@ -23,9 +23,7 @@ from mapreduce_rq.core.integers import (
     from_bytes,
     is_big,
     keep_memory,
-    power,
     quotient,
-    side_by_side,
     to_bytes,
 )
 from mapreduce_rq.core.outcome import Ask, More, Outcome
@@ -107,13 +105,11 @@ class Peel(msgspec.Struct, array_like=True, tag="l"):
 
     def answer(self) -> bytes:
         """As said."""
-        five = big_type()(5)
-        rest, first = side_by_side(self.number.value, lambda: power(five, self.widths[0]))
-        bits = self.number.bits
+        rest, bits = self.number.value(), self.number.bits
         parts = []
         for at, width in enumerate(self.widths[:-1], 1):
             bits -= width  # of 10^width, 2^width is a shift
-            shifted = rest * (first if at == 1 else power(five, width))
+            shifted = rest * big_type()(5) ** width
             parts.append(Text(width, 0, 0, to_bytes(shifted >> bits)))
             enough = bits_of(sum(self.widths[at:])) + SPARE_BITS
             drop = max(bits - enough, 0)

@@ -59,7 +59,7 @@ def quotient(num: int, den: int) -> int:
 
 
 def side_by_side(*actions: Callable[[], int]) -> list[int]:
-    """What these give, each in a thread of its own: gmpy2 multiplies and divides without the interpreter's lock.
+    """What these give, each in a thread of its own: gmpy2 multiplies without the interpreter's lock.
 
     For numbers of ``THREADS_BITS``, where nobody else needs the cores: in a master, not in one of many workers.
     """
@@ -78,16 +78,6 @@ def side_by_side(*actions: Callable[[], int]) -> list[int]:
     for thread in threads:
         thread.join()
     return [action() if value is None else value for action, value in zip(actions, found, strict=True)]
-
-
-def power(base: int, exponent: int) -> int:
-    """As ``**``, which keeps the interpreter's lock and would have threads beside it wait."""
-    if exponent < 1 << 16:
-        found: int = base**exponent
-        return found
-    root = power(base, exponent // 2)
-    square = root * root
-    return square * base if exponent % 2 else square
 
 
 def is_big(bits: int) -> bool:

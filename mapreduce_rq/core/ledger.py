@@ -352,7 +352,8 @@ class Ledger:
     def _delegate(self) -> None:
         """Have workers merge what is heavy, as long as there is other work."""
         if self.tally.wishes:
-            self.merges.delegate(more=bool(self.out) or self.counted != self.goal)
+            last = self.next == self.goal and 0 < len(self.out) <= self.pace.workers
+            self.merges.delegate(more=bool(self.out) or self.counted != self.goal, last=last)
 
     def _bad(self, wid: str, answer: Answer) -> None:
         task = self.out.get(answer.lo)

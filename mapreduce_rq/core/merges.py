@@ -22,6 +22,13 @@ from mapreduce_rq.core.tally import Tally
 UNMEASURED_SECONDS = 60.0
 """Patience with a merge as long as none has come back: nothing is known then, and the master has nothing else to do."""
 
+TRAVEL_BYTES = 64 << 20
+"""Partials from this size on may go to a worker; below, the way there and back takes longer than merging them here.
+
+A pair of 8 MB, of a series, merges here in 25 ms on two cores, and takes 50 ms to be packed, signed, sent, checked and
+unpacked both ways. With 4 MB here the digits of e^2 took a twentieth longer (2 x 10^7 to 5 x 10^7 digits, two workers).
+"""
+
 DIGEST_BYTES = 16
 
 
@@ -51,20 +58,26 @@ class Merges:
     def __len__(self) -> int:
         return len(self._out)
 
-    def delegate(self, *, more: bool) -> None:
-        """Have workers do what the tally wishes, also a lone one: a master that merges does not listen.
+    def delegate(self, *, more: bool, last: bool) -> None:
+        """Have workers do what the tally wishes, also a lone one, or do it here: a master that merges does not listen.
 
-        ``more``: there are terms to wait for. The last merges are quicker done here.
+        ``more``: there are terms to wait for. The last merges are quicker done here. ``last``: workers have the last
+        of those terms in hand. They may need this core, and nobody can take from a worker that has lost some of it:
+        what is not sent waits until they are done.
         """
+        waiting = []
         wishes = self._tally.wishes
         while wishes:
-            lo, middle, hi = wishes.pop()
-            if more or self._out:
+            lo, middle, hi = wish = wishes.pop()
+            if (more or self._out) and min(self._tally.weight(lo), self._tally.weight(middle)) >= TRAVEL_BYTES:
                 task = Task(self._job, lo, hi, 0, MERGE, self._tally.pair(lo, middle))
                 self._out[lo] = task, middle
                 self.fresh.append(task)
+            elif last:
+                waiting.append(wish)
             else:
                 self._tally.join(lo, middle, hi, None)
+        wishes += waiting
 
     def answered(self, answer: Answer) -> bool:
         """Take in an answer; whether it was one to a merge that is out."""

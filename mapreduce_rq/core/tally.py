@@ -17,13 +17,8 @@ from typing import Any
 from mapreduce_rq.core.reducer import Law, Reducer
 from mapreduce_rq.core.span import Runs
 
-HEAVY_BYTES = 64 << 20
-"""Partials from this size on are merged by workers as long as there is other work: below, sending costs more.
-
-For a series, the one law with such partials, a pair of 8 MB merges here in 25 ms on two cores, and comes back from a
-worker after 50: packed, signed, sent, checked and unpacked both ways. With 4 MB here the digits of e^2 took longer by a
-twentieth (2 x 10^7 to 5 x 10^7 digits, two workers).
-"""
+HEAVY_BYTES = 256 * 1024
+"""Partials from this size on are not merged in passing: it is a wish, for a time and place of somebody's choice."""
 
 Part = tuple[int, int, bytes]
 """(lo, hi, encoded partial); lo = hi = 0 marks the one accumulator of a commutative law."""
@@ -132,6 +127,10 @@ class Tally:
     def _heavy(self, left: Any, right: Any) -> bool:
         weight = self.reducer.weight
         return min(weight(left), weight(right)) >= HEAVY_BYTES
+
+    def weight(self, lo: int) -> int:
+        """About how many bytes the segment that begins there has."""
+        return self.reducer.weight(self._partials[lo][1])
 
     def _wish(self, lo: int, middle: int, hi: int) -> None:
         self._locked |= {lo, middle}

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import mapreduce_rq.core.merges
 import mapreduce_rq.core.tally
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.ledger import Broken, Ledger, Push, Replied, Resumed, Settled, Surveyed
@@ -24,6 +25,7 @@ SERIAL = EXP.reducer.encode(EXP.map(0, TERMS))
 def everything_is_heavy() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mapreduce_rq.core.tally, "HEAVY_BYTES", 1)
+        patch.setattr(mapreduce_rq.core.merges, "TRAVEL_BYTES", 1)
         yield
 
 

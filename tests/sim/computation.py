@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, TermError
+from mapreduce_rq.core.merges import TRAVEL_BYTES
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
-from mapreduce_rq.core.tally import HEAVY_BYTES
 
 P = (1 << 61) - 1
 BASE = 1_000_003
@@ -62,7 +62,7 @@ class RowOfTerms(SumOfTerms):
 
     def weight(self, partial: Partial) -> int:
         """Eight terms are too heavy for a master: workers merge them."""
-        return HEAVY_BYTES if partial[0] >= 8 else 0
+        return TRAVEL_BYTES if partial[0] >= 8 else 0
 
     def merge(self, left: Partial, right: Partial) -> Partial:
         row = (left[2] * pow(BASE, right[0], P) + right[2]) % P

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from mapreduce_rq.core import merges
 from mapreduce_rq.core.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
 from mapreduce_rq.core.merges import DIGEST_BYTES, UNMEASURED_SECONDS
 from mapreduce_rq.core.messages import ERROR, MAP, MERGE, OK, Answer, Failure, Limits, Spec, Task, encode_failure
@@ -21,11 +22,17 @@ def merged(task: Task, seconds: float = 0.001) -> Answer:
     return Answer(task.lo, task.hi, 0, MERGE, OK, compute_body(COMPUTATION, task), int(seconds * 1e9))
 
 
-def asked(workers: int = 2) -> tuple[Ledger, Task]:
-    """A ledger that has asked for the merge of its first two quarters."""
+def ledger_of(workers: int) -> Ledger:
+    """A ledger with four heavy tasks out."""
     spec = Spec(job="j", computation="sim", params={}, total=32, limits=Limits(chunk=8), created=0, version="0")
     one = Ledger(spec, COMPUTATION, 0.0, workers=workers)
     one.receive(Resumed(), 0.0)
+    return one
+
+
+def asked(workers: int = 2) -> tuple[Ledger, Task]:
+    """A ledger that has asked for the merge of its first two quarters."""
+    one = ledger_of(workers)
     one.receive(Replied("w", [mapped(0, 8)]), 0.0)
     (push,) = one.receive(Replied("w", [mapped(8, 16)]), 0.0)
     assert isinstance(push, Push)
@@ -67,6 +74,32 @@ def test_without_its_like_it_has_a_minute() -> None:
     assert one.receive(look, 10.0) == []
     assert one.receive(look, 9.9 + UNMEASURED_SECONDS) == []
     assert one.receive(look, 10.1 + UNMEASURED_SECONDS) == [Settled()]
+
+
+@pytest.fixture
+def nothing_travels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pairs are worth a wish, and too light to be sent."""
+    monkeypatch.setattr(merges, "TRAVEL_BYTES", 1 << 62)
+
+
+@pytest.mark.usefixtures("nothing_travels")
+def test_what_is_too_light_to_travel_is_merged_here_while_there_are_terms_to_hand_out() -> None:
+    one = ledger_of(workers=1)
+    one.receive(Replied("w", [mapped(0, 8)]), 0.0)
+    one.receive(Replied("w", [mapped(8, 16)]), 0.0)  # two are out, one of them in the worker's hand
+    assert [(lo, hi) for lo, hi, _ in one.tally.parts()] == [(0, 16)]
+
+
+@pytest.mark.usefixtures("nothing_travels")
+def test_while_the_workers_have_the_last_terms_in_hand_the_master_leaves_them_the_cores() -> None:
+    one = ledger_of(workers=2)
+    one.receive(Replied("w", [mapped(0, 8)]), 0.0)
+    one.receive(Replied("v", [mapped(8, 16)]), 0.0)
+    assert [(lo, hi) for lo, hi, _ in one.tally.parts()] == [(0, 8), (8, 16)]
+    one.receive(Replied("w", [mapped(16, 24)]), 0.0)
+    assert one.receive(Replied("v", [mapped(24, 32)]), 0.0) == [Settled()]
+    assert [(lo, hi) for lo, hi, _ in one.tally.parts()] == [(0, 32)]
+    assert one.tally.prefix() == (32, fold(range(32), ordered=True))
 
 
 def test_the_late_answer_to_a_merge_done_here_is_ignored() -> None:

@@ -6,11 +6,9 @@ from fractions import Fraction
 
 import gmpy2
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from mapreduce_rq.core import series
-from mapreduce_rq.core.integers import BIG_BITS, digits, from_bytes, power, side_by_side, to_bytes
+from mapreduce_rq.core.integers import BIG_BITS, digits, from_bytes, side_by_side, to_bytes
 from mapreduce_rq.core.reducer import Law
 from mapreduce_rq.core.series import EMPTY, Piece, SeriesReducer, geometric, join, split
 
@@ -76,14 +74,6 @@ def test_side_by_side_gives_what_each_gives_and_raises_what_one_raises(monkeypat
     with pytest.raises(ZeroDivisionError):
         side_by_side(lambda: 1, lambda: 1 // 0)
     assert not gmpy2.get_context().allow_release_gil
-
-
-@given(st.integers(-50, 50), st.integers(0, 3 << 16))
-@example(5, (1 << 16) - 1)
-@example(5, 1 << 16)
-@example(5, (1 << 17) + 1)
-def test_a_power_is_that_of_the_operator(base: int, exponent: int) -> None:
-    assert power(gmpy2.mpz(base), exponent) == gmpy2.mpz(base) ** exponent
 
 
 def test_nothing_is_the_identity_on_either_side() -> None:
