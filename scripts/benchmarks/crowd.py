@@ -25,8 +25,6 @@ MASTER = Figure(
 JOBS = Figure("jobs", "many jobs in a row: growth from a tenth of them to the last", "MB", 1.0, more_is_better=False)
 
 MANY = 200
-IDLE_SECONDS = 5.0
-"""An idle worker asks again after this long: a window of half a second must avoid those moments."""
 
 
 def measure_workers(settings: Settings) -> Iterable[Row]:
@@ -58,8 +56,8 @@ def measure_workers(settings: Settings) -> Iterable[Row]:
 def _woken(ours: Ours, tries: int) -> Iterable[int]:
     """For each try the number of worker processes that got onto a core while one task was done."""
     pids = ours.worker_pids()
-    ours.fold(work.square, 4 * MANY)
     while tries:
+        ours.client.map_reduce(work.sleep_10_ms, range(4 * MANY), limits=SINGLES)  # each has something to do
         time.sleep(0.3)  # everybody sleeps
         before = {pid: status_number(pid, "voluntary_ctxt_switches") for pid in pids}
         ours.one(work.square, 1)
