@@ -6,8 +6,8 @@
         job.result().value
 
 A client without a URL starts a private server and workers of its own, and ends both when it is closed. With a URL
-it uses the workers that run there (``local=N`` adds some). One client may be used from one thread at a time; its jobs
-each have a thread of their own.
+it uses the workers that run there (``local=N`` adds some). Several threads may use one client: while
+one folds, others have connections of their own. A submitted job has a thread of its own.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -151,6 +151,7 @@ class Client:
         )
         self._wire = self._new_wire()
         self.verbs = Jobs(self._wire, self.keys, self.codecs)
+        self._own = threading.Lock()  # held by the thread that uses these two
         try:
             size = local if local is not None else (usable_cores() if url is None else 0)
             if url is not None:
@@ -257,8 +258,9 @@ class Client:
             except BrokerDown as error:
                 master.observer.noticed(f"{error}; trying again")  # submitted or not: running it finds out
             ended = master.run()
-            self._make_sure_of_end()  # of the job before: what became of that has been heard meanwhile
-            self._ending = master if master.end_in_doubt else None
+            if master.jobs is self.verbs:
+                self._make_sure_of_end()  # of the job before: what became of that has been heard meanwhile
+                self._ending = master if master.end_in_doubt else None
             self.tidy(master.jobs)
             return ended
         except NoWorkers:
@@ -273,6 +275,23 @@ class Client:
         if ending is not None and ending.end_in_doubt:
             with contextlib.suppress(MrqError):  # what ails Redis, the next job tells
                 ending.make_sure()
+
+    @contextlib.contextmanager
+    def _verbs(self) -> Iterator[Jobs]:
+        """The client's own verbs; while they are in use, in another thread or by our caller, some over another wire."""
+        if self._own.acquire(blocking=False):
+            try:
+                yield self.verbs
+            finally:
+                self._own.release()
+            return
+        wire = self.borrow()
+        sound = False
+        try:
+            yield Jobs(wire, self.keys, self.codecs)
+            sound = True
+        finally:
+            self.give_back(wire, sound=sound)
 
     def borrow(self) -> Wire:
         """A connected wire, one that an ended job has left where there is one."""
@@ -398,7 +417,8 @@ class Client:
 
     def _native(self, record: Mapping[str, Any]) -> Any:
         """The Python object of a result that another master made, from the job's last checkpoint."""
-        state = self.verbs.load(record["job"])
+        with self._verbs() as verbs:
+            state = verbs.load(record["job"])
         if state is None or state.checkpoint is None:
             return None
         computation = load(state.spec.computation).create(state.spec.params)
@@ -435,14 +455,21 @@ class Client:
         spec, computation, source = self.plan_function(
             function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits
         )
-        master = self.master(
-            spec, computation, observer or Silent(), source=source, wait_workers=wait_workers, hasty=True
-        )
-        try:
-            ended = self.lead(master)
-        except BaseException as error:
-            self.abandon(master, error)
-            raise
+        with self._verbs() as verbs:
+            master = self.master(
+                spec,
+                computation,
+                observer or Silent(),
+                source=source,
+                wait_workers=wait_workers,
+                verbs=verbs,
+                hasty=verbs is self.verbs,
+            )
+            try:
+                ended = self.lead(master)
+            except BaseException as error:
+                self.abandon(master, error)
+                raise
         if ended is None:
             raise JobError(f"{spec.job} was let go of before its end: resume it")
         return self.result_of(ended).native
@@ -498,15 +525,18 @@ class Client:
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job by id; the state it ended in. Raises NoSuchJob."""
-        return cancel(self.verbs, self.clock, job, now=now)
+        with self._verbs() as verbs:
+            return cancel(verbs, self.clock, job, now=now)
 
     def job_state(self, job: str) -> JobState | None:
         """A job as it stands in Redis, or None."""
-        return self.verbs.load(job)
+        with self._verbs() as verbs:
+            return verbs.load(job)
 
     def snapshot(self) -> Snapshot:
         """Everything on the queue at one moment, for people."""
-        return read_snapshot(self._wire, self.keys, self.codecs)
+        with self._verbs() as verbs:
+            return read_snapshot(verbs.wire, self.keys, self.codecs)
 
 
 class Job:

@@ -98,6 +98,7 @@ class FunctionComputation(Computation[Any]):
         if not callable(self._function):
             raise BadFunction(f"{self.label} is a {type(self._function).__name__}, not a function")
         self._kernel = getattr(self._function, KERNEL, None)
+        self.vectorised = self._kernel is not None
         self.libm = getattr(self._function, LIBM, False)
         self.reducer = _reducer(params)
         self.pickles = bool(params.pickle or params.reduce_pickle)

@@ -50,6 +50,9 @@ class Computation(ABC, Generic[P]):
     even: bool = False
     """Whether to cut few tasks, all alike: where merging costs more than workers that wait at the end."""
 
+    vectorised: bool = True
+    """Whether a call of ``map`` costs about a millisecond whatever its span: the last tasks are then cut no smaller."""
+
     first_stage: ClassVar[int] = 4096
     """Terms after which a tolerance is asked for the first time."""
 

@@ -124,7 +124,13 @@ class Ledger:
         self.skipped: list[tuple[int, Failure]] = []
         self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
         even = self.total if computation.even else None
-        self.pace = Pace(spec.limits.chunk, computation.seconds_per_term, even=even, workers=workers)
+        self.pace = Pace(
+            spec.limits.chunk,
+            computation.seconds_per_term,
+            even=even,
+            workers=workers,
+            vectorised=computation.vectorised,
+        )
         self._source = source
         self._again: list[Task] = []  # to be pushed before anything new is cut
         self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey

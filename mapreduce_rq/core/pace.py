@@ -16,7 +16,7 @@ FIRST_TASK_SECONDS = 0.01
 GROWTH = 8
 """A size is at most this many times the largest that has come back; or so many times that it should take
 `FIRST_TASK_SECONDS`: what came back at once says little, but not that much is at stake."""
-MAX_GROWTH = 512
+MAX_GROWTH = 64
 """And never more than this many times, for other terms may cost more."""
 SHARES = 4
 """What is left is cut into at least this many tasks per worker."""
@@ -35,7 +35,7 @@ FIRST_WINDOW = 1024
 MIN_WINDOW = 8
 """Tasks out at least where sizes are chosen here: what is cut before anything is known is cut badly."""
 LEAST_TASK_SECONDS = 0.002
-"""No task below so much work: a vectorised kernel costs about a millisecond a call, whatever its span."""
+"""No task of a vectorised kernel is below so much work: a call costs it about a millisecond, whatever its span."""
 REPLIES_REMEMBERED = 5
 MEMORY = 0.8
 """Weight of the past in the running averages."""
@@ -45,14 +45,22 @@ class Pace:
     """Sizes and window of one job.
 
     ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike; ``workers``: how many are expected,
-    0 where that is not known.
+    0 where that is not known. Without ``vectorised`` the last sizes go down to one term: terms that were quick so far
+    say nothing about those at the end.
     """
 
     def __init__(
-        self, chunk: int | None, seconds_per_term: float | None, *, even: int | None = None, workers: int = 0
+        self,
+        chunk: int | None,
+        seconds_per_term: float | None,
+        *,
+        even: int | None = None,
+        workers: int = 0,
+        vectorised: bool = True,
     ) -> None:
         self._chunk = chunk
         self._even = even
+        self._vectorised = vectorised
         self._guess = seconds_per_term
         self._least_window = MIN_WINDOW if chunk is None else FIRST_WINDOW
         self._cost: float | None = None  # seconds per term, measured
@@ -113,7 +121,7 @@ class Pace:
             size = 1
         if left is not None:
             share = left // (SHARES * self.workers)
-            if self._cost is not None:
+            if self._cost is not None and self._vectorised:
                 share = max(share, min(left, int(LEAST_TASK_SECONDS / max(self._cost, 1e-12))))
             size = min(size, share)
         return max(1, size)

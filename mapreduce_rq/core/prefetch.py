@@ -2,7 +2,8 @@
 
 A hand should last some eight round trips. Half of it is settled at a time, and the other half computed while the
 answers travel, so that a far-away worker does not wait; for tasks that are longer than that the answer is one, and
-nothing is hoarded that another worker could be doing. The queue's side of it, a fair share of what waits, is in
+nothing is hoarded that another worker could be doing: what was taken before they turned out long is given back. The
+queue's side of it, a fair share of what waits, is in
 settle.lua.
 """
 
@@ -75,11 +76,12 @@ class Prefetch:
         return (self._last + 1) // 2
 
     def want(self, in_hand: int) -> int:
-        """How many more to take with so many left in hand."""
+        """How many more to take with so many left in hand; below zero, so many to give back."""
         if self._task is None:
             size = 1
         else:
             least = 2 if self._task < self._ahead_seconds else 1
             size = min(MAX_TASKS, GROWTH * self._last, max(least, int(self.batch_seconds / max(self._task, 1e-9))))
         self._last = size
-        return max(0, size - in_hand)
+        more = size - in_hand
+        return more if more > 0 or size == 1 else 0

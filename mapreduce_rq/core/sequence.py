@@ -141,6 +141,6 @@ class Concat(_Stretches):
             bound="0",
             bound_kind="exact",
             native=native,
-            details={"length": len(native), "terms": partial.n},
+            details={"length": len(native)},
             notes=notes,
         )

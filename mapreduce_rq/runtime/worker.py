@@ -262,9 +262,10 @@ class Worker:
         left = len(self._hand) - done
         want = self._prefetch.want(left)
         if self._tasks_left is not None:
-            want = max(0, min(want, self._tasks_left - left))
-        self._ask(batch, length=len(self._hand), want=0 if self.stopping else want)
-        self._hand = self._hand[done:]
+            want = min(want, max(0, self._tasks_left - left))
+        want = 0 if self.stopping else want
+        self._ask(batch, length=len(self._hand), want=want)
+        self._hand = self._hand[done : len(self._hand) + min(want, 0)]
         if self.stopping or not self._hand or self._prefetch.long:
             self._hear()
 

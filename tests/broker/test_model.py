@@ -222,7 +222,7 @@ class Comparison(RuleBasedStateMachine):
         length=st.integers(-1, 4),
         settled=st.integers(0, 3),
         least=st.integers(0, 4),
-        want=st.integers(0, 4),
+        want=st.integers(-3, 4),
         replies=st.lists(st.tuples(a_key(STREAMS), word), max_size=3),
         keys=st.tuples(a_list, a_list, a_hash),
         right=st.booleans(),

@@ -107,6 +107,16 @@ def test_who_has_something_left_leaves_the_odd_ones_to_others(
     assert len(tasks.settle(WID, [], 1 + got, 1 + got, 8).tasks) == -(-(waiting - got) // 2)
 
 
+def test_what_is_given_back_is_next_for_others_and_oldest_first(
+    tasks: Tasks, keys: Keys, raw: redis.Redis, running: str
+) -> None:
+    hold(raw, keys, b"done", b"kept", b"t1", b"t2")
+    wait(raw, keys, b"t3")
+    assert tasks.settle(WID, [(running, b"r")], 4, 1, -2) == SettleAnswer(True, [], [])
+    assert tasks.in_hand(WID) == [b"kept"]
+    assert [tasks.take("other", 1) for _ in range(3)] == [b"t1", b"t2", b"t3"]
+
+
 def test_it_can_be_asked_first_and_heard_later(tasks: Tasks, keys: Keys, raw: redis.Redis, running: str) -> None:
     hold(raw, keys, b"t0", b"t1")
     wait(raw, keys, b"t2")

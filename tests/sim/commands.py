@@ -317,6 +317,12 @@ def settle(db: Database, keys: Arguments, argv: Arguments) -> Any:
     settled, want = int(argv[1]), int(argv[2])
     if settled:
         _ltrim(db, [hand, b"0", b"%d" % (-1 - settled)])
+    if want < 0:
+        back = db.list(hand)[:-want]
+        if back:
+            db.put(hand, db.list(hand)[-want:])
+            _rpush(db, [queue, *back])
+        return [b"ok", over, []]
     if want:
         least = int(argv[len(keys)]) if len(argv) > len(keys) else 0
         waiting = _llen(db, [queue])

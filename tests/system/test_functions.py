@@ -7,10 +7,12 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from datetime import date
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -392,3 +394,24 @@ def test_pickled_items_are_read_only_where_that_is_allowed(server: RealServer, q
         pytest.raises(JobFailed, match="the items are pickled: start workers with --allow-pickle"),
     ):
         client.map_reduce(float, [Fraction(1, 2)])
+
+
+def test_several_threads_fold_on_one_client_at_once(client: Client) -> None:
+    wrong: list[Any] = []
+
+    def fold(number: int) -> None:
+        try:
+            for terms in range(100, 130):
+                found = client.map_reduce(partial(pow, number), range(terms), reduce="int_sum")
+                if found != sum(number**k for k in range(terms)):
+                    wrong.append((number, terms, found))
+                client.snapshot()
+        except Exception as error:
+            wrong.append(error)
+
+    threads = [threading.Thread(target=fold, args=(number,)) for number in range(2, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong

@@ -64,6 +64,21 @@ def test_half_a_hand_is_settled_at_a_time() -> None:
     assert measured(0.010, 0.0002).batch == 1
 
 
+def test_what_was_taken_before_tasks_turned_out_long_is_given_back() -> None:
+    prefetch = measured(1e-6, 0.0002)
+    for _ in range(4):
+        prefetch.want(0)
+    assert prefetch.want(500) > 0
+    prefetch.worked(1, 1.0, 1.0)
+    assert prefetch.want(500) == -499
+    assert prefetch.want(1) == 0
+
+
+def test_nothing_is_given_back_that_is_done_within_a_round_trip_or_two() -> None:
+    prefetch = measured(1e-3, 0.0002)
+    assert prefetch.want(500) == 0
+
+
 @pytest.mark.parametrize(
     ("seconds", "trip", "long"),
     [(0.019, 0.0002, False), (0.021, 0.0002, True), (0.150, 0.020, False), (0.3, 0.020, False), (1, 0.020, True)],

@@ -1,12 +1,12 @@
 #!lua
--- Answer the tasks that are done and take the next ones, in one step. Refused as a whole when Redis is full.
+-- Answer the tasks that are done, and take the next ones or give some back, in one step. Refused as a whole when Redis is full.
 -- KEYS  1 f    LIST    tasks in this worker's hands, oldest right
 --       2 q    LIST    waiting tasks, next right
 --       3 w    HASH    workers
 --       4 ...  STREAM  replies of each job answered
 -- ARGV  1 length       of f as the worker knows it
 --       2 settled      how many of the oldest are done
---       3 want         how many more to take at most
+--       3 want         how many more to take at most; below zero, how many of the newest to give back
 --       4 ...          one sealed reply for each stream
 --       last           least: so many more may be taken whatever the fair share ('' = 0): they last no longer than
 --                      a round trip, and a share that halves every time would cost one each
@@ -35,7 +35,13 @@ if want > 0 then
   share = length > settled and math.floor(share) or math.ceil(share)
   want = math.min(want, waiting, math.max(share, tonumber(ARGV[#KEYS + 1]) or 0))
 end
-if want == 0 then
+if want < 0 then
+  local back = redis.call('LPOP', KEYS[1], -want)
+  if back then
+    redis.call('RPUSH', KEYS[2], unpack(back))
+  end
+end
+if want <= 0 then
   return {'ok', over, {}}
 end
 local taken = redis.call('RPOP', KEYS[2], want)
