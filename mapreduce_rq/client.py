@@ -267,7 +267,7 @@ class Client:
             cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
             raise
         except Superseded:
-            return self.follow(master.spec.job, master.observer)
+            return self.follow(master.spec.job, master.observer, verbs=master.jobs)
 
     def _make_sure_of_end(self) -> None:
         """Where the last job's end was sent and not taken, end it again; its value is with the caller already."""
@@ -321,15 +321,21 @@ class Client:
                 verbs.prune()
 
     def follow(
-        self, job: str, observer: Observer, standby: Callable[[Standby | Master], None] | None = None
+        self,
+        job: str,
+        observer: Observer,
+        standby: Callable[[Standby | Master], None] | None = None,
+        *,
+        verbs: Jobs | None = None,
     ) -> Ended | None:
         """Watch a job to its end, leading it if its master is gone or has let go; None if told to stop.
 
         ``standby`` is handed whoever is to be told to stop: first the watcher, later perhaps a master.
         Raises NoSuchJob.
         """
+        verbs = verbs or self.verbs
         while True:
-            watcher = Standby(self.verbs, self.clock, job, observer)
+            watcher = Standby(verbs, self.clock, job, observer)
             if standby is not None:
                 standby(watcher)
             state = watcher.wait()
@@ -340,7 +346,7 @@ class Client:
             computation = load(state.spec.computation).create(state.spec.params)
             if state.spec.lazy:
                 raise JobFailed(f"{job} cannot go on: its items came from an iterator in a process that is gone")
-            master = self.master(state.spec, computation, observer)
+            master = self.master(state.spec, computation, observer, verbs=verbs)
             if standby is not None:
                 standby(master)
             try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
@@ -123,16 +122,11 @@ def open_dask(workers: int) -> Iterator[DaskPeer]:
     from distributed import Client, LocalCluster  # installed or not: asked before
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    before = dict(os.environ)  # it leaves MALLOC_TRIM_THRESHOLD_ there, with which numpy is six times as slow
-    try:
-        with (
-            LocalCluster(workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as one,
-            Client(one) as client,
-        ):
-            yield DaskPeer(client)
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+    with (
+        LocalCluster(workers, threads_per_worker=1, dashboard_address=None, silence_logs=logging.CRITICAL) as cluster,
+        Client(cluster) as client,
+    ):
+        yield DaskPeer(client)
 
 
 def pools(*, slow: bool) -> list[Contender]:

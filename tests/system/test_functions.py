@@ -20,12 +20,14 @@ import numpy as np
 import pytest
 
 from mapreduce_rq import Client, Limits, kernel
+from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.computations.sum import Sum
 from mapreduce_rq.core.ledger import Ledger
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.record import record_of
-from mapreduce_rq.errors import BadFunction, JobError, JobFailed, UsageError
+from mapreduce_rq.errors import BadFunction, JobError, JobFailed, Superseded, UsageError
+from mapreduce_rq.runtime.master import Ended, Master
 from tests.commands import KEY, MRQ, Ran, environment, mrq
 from tests.servers import RealServer
 
@@ -415,3 +417,36 @@ def test_several_threads_fold_on_one_client_at_once(client: Client) -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+def test_who_loses_a_job_while_another_thread_folds_follows_it_over_a_connection_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def lost(_: Master) -> None:
+        raise Superseded("led by another master now")
+
+    followed: list[Jobs | None] = []
+
+    def follow(_: Client, job: str, *__: Any, verbs: Jobs | None = None) -> Ended:
+        followed.append(verbs)
+        return Ended("cancelled", {"job": job}, None)
+
+    monkeypatch.setattr(Master, "run", lost)
+    monkeypatch.setattr(Client, "follow", follow)
+    with Client(local=1) as mrq:
+        folding = threading.Barrier(2)
+        over = threading.Event()
+
+        def fold() -> None:
+            with mrq._verbs():
+                folding.wait()
+                over.wait()
+
+        other = threading.Thread(target=fold)
+        other.start()
+        folding.wait()
+        with pytest.raises(JobError):
+            mrq.map_reduce(float, range(3))
+        over.set()
+        other.join()
+        assert followed[0] not in (None, mrq.verbs)
