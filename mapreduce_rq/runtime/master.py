@@ -523,7 +523,6 @@ class Master:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
         self._made = Ended("done", record, outcome)
         row: list[tuple[str, Argument]] = [("record", self.jobs.codecs.record.seal(record))]
-        self._hear_of_push()
         if self._stored != self.ledger.counted:
             row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))))
         self._end("done", row)
