@@ -41,9 +41,8 @@ class Tasks:
     ) -> SettleAnswer:
         """Answer jobs, strike the ``settled`` oldest of ``length`` tasks in hand, take up to ``want``. One step.
 
-        Below zero ``want`` tells how many of the newest to give back.
-
-        No more than a fair share of the queue is taken, or ``least`` where that is more.
+        No more than a fair share of the queue is taken, or ``least`` where that is more. Below zero ``want`` tells how
+        many of the newest to give back, to be the next that anybody takes.
 
         Raises BrokerFull with nothing done when Redis is out of memory.
         """

@@ -1,5 +1,6 @@
 #!lua
--- Answer the tasks that are done, and take the next ones or give some back, in one step. Refused as a whole when Redis is full.
+-- Answer the tasks that are done, and take the next ones or give some back, in one step. Refused as a whole when Redis
+-- is full.
 -- KEYS  1 f    LIST    tasks in this worker's hands, oldest right
 --       2 q    LIST    waiting tasks, next right
 --       3 w    HASH    workers
