@@ -9,6 +9,8 @@ settle.lua.
 
 from __future__ import annotations
 
+from mapreduce_rq.core.patience import LEAST_SECONDS
+
 ROUND_TRIPS = 8
 BATCH_SECONDS = 0.005
 """Work per hand at least: on a near server eight round trips are nothing and the answers would trickle."""
@@ -37,11 +39,13 @@ class Prefetch:
         self._task: float | None = None  # seconds
         self._trip = 0.0  # seconds
         self._last = 1
+        self._backed = False  # others may have copies by now of what is in hand: given back it would be done twice
         self.long = False  # the last batch was: waiting for its answer is nothing beside it, and the job may be over
 
     def worked(self, tasks: int, seconds: float, longest: float) -> None:
         """Learn from a batch. The longest counts: among uneven tasks the next may be like it."""
         self.long = seconds > self._ahead_seconds
+        self._backed = self._backed or seconds >= LEAST_SECONDS
         task = max(seconds / tasks, (longest - SLICE_SECONDS) / 4)
         self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
 
@@ -84,4 +88,5 @@ class Prefetch:
             size = min(MAX_TASKS, GROWTH * self._last, max(least, int(self.batch_seconds / max(self._task, 1e-9))))
         self._last = size
         more = size - in_hand
-        return more if more > 0 or size == 1 else 0
+        self._backed = self._backed and in_hand > 0
+        return more if more > 0 or (size == 1 and not self._backed) else 0

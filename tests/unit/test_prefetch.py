@@ -74,6 +74,17 @@ def test_what_was_taken_before_tasks_turned_out_long_is_given_back() -> None:
     assert prefetch.want(1) == 0
 
 
+def test_nothing_is_given_back_that_others_may_have_copies_of() -> None:
+    prefetch = measured(1e-6, 0.0002)
+    prefetch.worked(1, 5.0, 5.0)
+    assert prefetch.want(500) == 0
+    prefetch.worked(1, 0.1, 0.1)
+    assert prefetch.want(499) == 0
+    assert prefetch.want(0) == 1
+    prefetch.worked(1, 1.0, 1.0)
+    assert prefetch.want(2) == -1
+
+
 def test_nothing_is_given_back_that_is_done_within_a_round_trip_or_two() -> None:
     prefetch = measured(1e-3, 0.0002)
     assert prefetch.want(500) == 0
