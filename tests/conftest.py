@@ -12,9 +12,10 @@ from hypothesis import settings
 
 from tests.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
 
-# A shell's background has these ignored, and what we start would inherit that.
+# A shell's background, or nohup, has these ignored, and what we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=100, deadline=None, print_blob=True)

@@ -104,6 +104,8 @@ class FunctionComputation(Computation[Any]):
         self.pickles = bool(params.pickle or params.reduce_pickle)
         """Whether items may be pickles: for whoever made this to say, who knows whom to trust."""
         self._start, self._step = params.start, params.step
+        self._row: list[Any] = []  # the items being mapped
+        self._short = False
         if self._kernel and (params.terms is None or params.step != 1):
             raise BadFunction(f"{self.label} is a kernel of spans: it takes a range with step 1, not items")
 
@@ -127,20 +129,34 @@ class FunctionComputation(Computation[Any]):
             raise ValueError(f"{len(items)} items came for {hi - lo} terms")
         return self._map_items(lo, items)
 
+    def cut_short(self) -> None:
+        self._short = True
+        self._row.clear()  # which ends the loop over it, wherever it is: no term pays for being asked
+
     def _map_items(self, lo: int, items: Sequence[Any]) -> Any:
         function, reducer = self._function, self.reducer
+        self._short, self.reached = False, 0
         total = None
-        for at in range(0, len(items), BLOCK):
+        at = 0
+        while at < len(items) and not (self._short and at):
             values: list[Any] = []
+            self._row = list(items[at : at + BLOCK])
             try:
-                values.extend(map(function, items[at : at + BLOCK]))
+                values.extend(map(function, self._row))
+                if len(values) < min(BLOCK, len(items) - at) and not self._short:
+                    raise StopIteration  # which to a loop in C is its end
             except Exception as error:  # extend keeps what came before the failure: its length names the term
                 raise self._failed(lo + at + len(values), error) from error
+            if not values:
+                continue  # cut short before its first term
             try:
                 part = reducer.fold(lo + at, values)
             except BadValue as error:
                 raise self._failed(error.term, error) from error
             total = part if total is None else reducer.merge(total, part)
+            at += len(values)
+        if at < len(items):
+            self.reached = lo + at
         return reducer.zero() if total is None else total
 
     def _map_span(self, lo: int, hi: int) -> Any:

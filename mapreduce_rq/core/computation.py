@@ -59,6 +59,9 @@ class Computation(ABC, Generic[P]):
     libm: bool = False
     """Whether the kernel uses functions whose last bit differs between machines (see runtime/probe.py)."""
 
+    reached: int = 0
+    """Where the last call of ``map`` or ``map_body`` ended, if it was cut short; 0: where it was asked to."""
+
     reducer: Reducer[P]
     total: int | None
     """How many terms, known from the parameters alone; None: the master learns it from an iterable's end."""
@@ -78,6 +81,12 @@ class Computation(ABC, Generic[P]):
     def map_encoded(self, lo: int, hi: int) -> bytes:
         """``reducer.encode(map(lo, hi))``: a worker's hot path, for computations that know a shorter way."""
         return self.reducer.encode(self.map(lo, hi))
+
+    def cut_short(self) -> None:
+        """From a signal's handler: have ``map`` end after the term in hand, at a term of its own choice; not all can.
+
+        Its partial is then that of the terms below ``reached``.
+        """
 
     def map_body(self, lo: int, hi: int, body: bytes) -> P:
         """As :meth:`map`, for tasks that carry their items in ``body`` (encoded by the client)."""

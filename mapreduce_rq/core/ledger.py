@@ -333,10 +333,12 @@ class Ledger:
         struck = 0
         for lo, hi, _ in answers:
             task = out.get(lo)
-            if task is not None and task.hi == hi and (all_fresh or covers(lo, hi)):
+            if task is not None and task.hi >= hi and (all_fresh or covers(lo, hi)):
                 del out[lo]
                 struck += hi - lo
                 self.tasks += 1
+                if hi < task.hi:
+                    self._again.extend(self._rest_of(task, hi))
             else:
                 self.ignored += 1
         if struck == fresh:
@@ -354,6 +356,29 @@ class Ledger:
             return [task]
         gaps = self.tally.runs.gaps(task.lo, task.hi)
         return [task_of(self.spec.job, gap, task.attempt, self._part(task, gap)) for gap in gaps]
+
+    def _rest_of(self, task: Task, lo: int) -> list[Task]:
+        """What is left of a task that took long and was answered up to ``lo``: for all workers at once.
+
+        How far the slow terms reach nobody knows. So the pieces are small at first, one for each worker, and double.
+        """
+        cuts, size = [lo], 1
+        while len(cuts) == 1 or cuts[-1] < task.hi:
+            for _ in range(self.pace.workers):
+                cuts.append(cuts[-1] + size)
+            size *= 2
+        return self._cut_at(task, [cut for cut in cuts if cut < task.hi])[1:]
+
+    def _cut_at(self, task: Task, cuts: list[int]) -> list[Task]:
+        """A task in parts, cut before these terms. By halves: cutting its items reads all of them."""
+        if not cuts:
+            return [task]
+        middle = len(cuts) // 2
+        left, right = (
+            task_of(task.job, span, task.attempt, self._part(task, span))
+            for span in (Span(task.lo, cuts[middle]), Span(cuts[middle], task.hi))
+        )
+        return self._cut_at(left, cuts[:middle]) + self._cut_at(right, cuts[middle + 1 :])
 
     def _delegate(self) -> None:
         """Have workers merge what is heavy, as long as there is other work."""

@@ -1,10 +1,11 @@
 """The supervisor: a process that forks workers, replaces the dead, and speaks for all of them.
 
-Its duties, in order, about twice a second and whenever a signal or a death wakes it:
+Its duties, in order, four times a second and whenever a signal or a death wakes it:
 
 1. Reap children. A dead one's tasks go back to the queue at once, the task it had in hand blamed; an obituary
    tells everybody. A stopped one (SIGSTOP) is no longer vouched for.
-2. Kill children whose task is over its time, or whose job was cancelled with ``--now``.
+2. Kill children whose task is over its time, or whose job was cancelled with ``--now``; have those whose task turned
+   out long answer the part that they have.
 3. Fork until there are as many as wanted.
 4. Every BEAT_SECONDS write a sign of life for each child that runs. A child stuck in C code could not do so itself.
 5. Now and then look after what lost hosts have left (see caretaker.py).
@@ -49,7 +50,9 @@ from mapreduce_rq.runtime.worker import Preparer, Worker, hostname
 log = logging.getLogger("mapreduce_rq.pool")
 
 BEAT_SECONDS = 3.0
-TICK_SECONDS = 0.5
+TICK_SECONDS = 0.25
+LONG_SECONDS = 0.4
+"""A task of several terms that has taken so long, twice what it should, is answered in part: others do the rest."""
 WATCH_SECONDS = 1.0
 """How often jobs of busy workers are checked for ``cancel --now``."""
 QUICK_DEATH_SECONDS = 1.0
@@ -64,6 +67,8 @@ SIGNALS = {
 }  # fmt: skip
 HURRY = signal.SIGUSR1
 """Tells a worker to give back everything at once: of two TERMs on each other's heels a process may see only one."""
+SHORTEN = signal.SIGURG
+"""Tells a worker to answer the part of its task that it has. Ignored by default: a child may have no handler yet."""
 
 
 @dataclass(frozen=True)
@@ -237,6 +242,8 @@ class Pool:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
             signal.signal(HURRY, lambda *_: worker.told_to_stop(at_once=True))
+            signal.signal(SHORTEN, lambda *_: worker.told_to_shorten())
+            signal.siginterrupt(SHORTEN, False)  # what waits in C goes on waiting
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._wire.close()
@@ -303,16 +310,18 @@ class Pool:
             log.warning("worker %s died (%s): replaced", child.pid, why)
 
     def _enforce(self) -> None:
-        """Kill what is over its time."""
+        """Kill what is over its time, shorten what is long."""
         for child in self._children.values():
             doing = child.slate.read()
-            if (
-                doing.busy
-                and doing.timeout
-                and doing.seconds > doing.timeout
-                and child.slate.read().begun == doing.begun
-            ):
+            if not doing.busy:
+                continue
+            if doing.timeout and doing.seconds > doing.timeout and child.slate.read().begun == doing.begun:
                 self._kill(child, f"over the task timeout of {doing.timeout:g} s")
+            elif doing.hi - doing.lo > 1 and doing.seconds > LONG_SECONDS:
+                self._shorten(child)
+
+    def _shorten(self, child: Child) -> None:
+        os.kill(child.pid, SHORTEN)
 
     def _kill(self, child: Child, why: str) -> None:
         child.why = child.why or why

@@ -5,7 +5,7 @@ Its duties, in order:
 1. After a start and after any error, say that it is there and ask Redis what it holds (``enter``): Redis is right,
    memory is not.
 2. Idle: wait for one task. It is filed under this worker in the same step.
-3. Compute half of what is in hand, oldest first.
+3. Compute half of what is in hand, oldest first; of a task that turns out long the part that is done is an answer too.
 4. Settle: answers out, done tasks struck off, next tasks in, in one round trip, while the other half is computed.
 5. Told to stop: finish the task in hand, give the rest back. Told twice: give everything back at once.
 
@@ -142,6 +142,15 @@ class Worker:
         self.stopping = True
         if now:
             raise Stop
+
+    def told_to_shorten(self) -> None:
+        """A signal handler's word: answer the part of the task in hand that is computed, others shall have the rest.
+
+        Not where the user has said how large tasks are to be.
+        """
+        ready = self._jobs.get(self._current)
+        if isinstance(ready, Ready) and ready.spec.limits.chunk is None:
+            ready.computation.cut_short()
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -364,6 +373,8 @@ class Worker:
                     answer = self._failed(task, error)
                 else:
                     now = nanoseconds()
+                    if hi - lo > 1 and task.op == MAP:
+                        hi = ready.computation.reached or hi
                     answer = Answer(lo, hi, task.attempt, task.op, OK, body, now - before)
                     size += len(body)
                 end()

@@ -163,6 +163,11 @@ class Host(Pool):
         child.why = child.why or why
         self.kill_worker(child.pid)
 
+    def _shorten(self, child: Child) -> None:
+        worker = self.workers.get(child.pid)
+        if worker is not None and not worker.actor.dead and not child.stopped:
+            worker.worker.told_to_shorten()
+
     def _tell(self, child: Child) -> None:
         child.told += 1
         worker = self.workers.get(child.pid)

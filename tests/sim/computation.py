@@ -81,7 +81,8 @@ class TestParams(Params, frozen=True, kw_only=True):
     raising: list[int] = []  # noqa: RUF012  # msgspec copies it
 
 
-Spend = Callable[[int, int], None]
+Spend = Callable[[int, int, Callable[[], bool]], int]
+"""Spends the time of these terms, or of fewer where the function given says so in between; which is next."""
 Rest = Callable[[], None]
 
 
@@ -107,13 +108,22 @@ class SimComputation(Computation[Partial]):
         self._spend = spend
         self._rest = rest  # spends the time of a request
         self._finishing = finishing
+        self._short = False
+
+    def cut_short(self) -> None:
+        self._short = True
 
     def map(self, lo: int, hi: int) -> Partial:
         if not 0 <= lo < hi <= self.terms:
             raise AssertionError(f"asked for [{lo}, {hi}) of {self.terms}")
         bad = min((k for k in self.raising if lo <= k < hi), default=None)
+        self._short, self.reached = False, 0
         if self._spend is not None:
-            self._spend(lo, hi if bad is None else bad + 1)
+            end = hi if bad is None else bad + 1
+            reached = self._spend(lo, end, lambda: self._short)
+            if reached < end:
+                hi = self.reached = reached
+                bad = None
         if bad is not None:
             raise TermError(bad, "it had to") from ValueError(f"term {bad} will not")
         return fold(range(lo, hi), ordered=self.params.ordered)

@@ -160,6 +160,14 @@ def a_task_that_is_nowhere_goes_out_again() -> None:
     assert stage.ended <= 2.5 + 3 * 3 + 6
 
 
+def slow_terms_in_one_task_are_done_by_all() -> None:
+    # The tasks have some 200 terms by then, and one or two of them all the slow ones: 12 s of work in all, for two.
+    stage = Stage(JobPlan(4000, 0.001, slow=dict.fromkeys(range(1500, 1580), 0.1)), hosts=[1, 1])
+    stage.run()
+    assert [len(stage.computed(k)) for k in range(4000)] == [1] * 4000
+    assert stage.ended <= 6 + 1
+
+
 def a_straggler_has_a_backup() -> None:
     stage = Stage(JobPlan(8, 0.5, chunk=1, slow={5: 250.0}), hosts=[1, 1])
     stage.run()
@@ -644,6 +652,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
     (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
+    (slow_terms_in_one_task_are_done_by_all, lambda: patch.object(Pool, "_enforce")),
     (a_straggler_has_a_backup, lambda: patch.object(Patience, "is_over", return_value=False)),
     (a_merge_that_hangs_is_done_by_the_master, lambda: patch.object(Patience, "is_over", return_value=False)),
     (

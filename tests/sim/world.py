@@ -22,7 +22,7 @@ from mapreduce_rq.core.prefetch import MAX_TASKS
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime import pool
 from mapreduce_rq.runtime.master import Ended
-from mapreduce_rq.runtime.pool import PoolSettings
+from mapreduce_rq.runtime.pool import LONG_SECONDS, PoolSettings
 from tests.sim.actors import ClientProcess, Host, Site
 from tests.sim.computation import Oracle, SimComputation, TestParams, items
 from tests.sim.faults import FAULTS
@@ -137,15 +137,25 @@ class World:
         costs = self._costs[spec.job]
         plan = self.plan.jobs[self.specs.index(spec)]
 
-        def spend(lo: int, hi: int) -> None:
+        def spend(lo: int, hi: int, enough: Callable[[], bool]) -> int:
             actor = self.scheduler.actor()
+            place = len(self.executions)
             self.executions.append(Execution(spec.job, lo, hi, self.scheduler.now, actor.name))
-            seconds = costs[hi] - costs[lo] + sum(plan.slow.pop(k, 0.0) for k in range(lo, hi))
-            dies_at = min((k for k in plan.deadly if lo <= k < hi), default=None)
-            if dies_at is not None:
-                actor.sleep(costs[dies_at + 1] - costs[lo])
-                self._segfault(actor)
-            actor.sleep(seconds)
+            at = lo
+            seconds = costs[hi] - costs[lo] + sum(plan.slow.get(k, 0.0) for k in range(lo, hi))
+            while at < hi:
+                # in one step where nobody will ask for less: each step costs the simulation an event
+                end = at + 1 if seconds > LONG_SECONDS else hi
+                dies_at = min((k for k in plan.deadly if at <= k < end), default=None)
+                if dies_at is not None:
+                    actor.sleep(costs[dies_at + 1] - costs[at])
+                    self._segfault(actor)
+                actor.sleep(costs[end] - costs[at] + sum(plan.slow.pop(k, 0.0) for k in range(at, end)))
+                at = end
+                if enough():
+                    break
+            self.executions[place] = self.executions[place]._replace(hi=at)
+            return at
 
         def rest() -> None:
             self.scheduler.actor().sleep(plan.request_seconds)

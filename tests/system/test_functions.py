@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import shlex
 import subprocess
@@ -205,6 +206,18 @@ def gap_in_all(lo: int, hi: int) -> float:
     return math.nan if lo <= 13 < hi else float(hi - lo)
 
 
+def ends_too_soon(k: int) -> int:
+    return next(iter([k] if k != 77 else []))
+
+
+def slow_patch(k: int) -> int:
+    """Sixty slow terms amid quick ones: who computes them."""
+    if not 100_000 <= k < 100_060:
+        return 0
+    time.sleep(0.05)
+    return os.getpid()
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with Client(local=2) as made:
@@ -214,6 +227,20 @@ def client() -> Iterator[Client]:
 def test_items_of_any_kind_go_to_a_function_with_a_name(client: Client) -> None:
     assert client.map_reduce(float, [Fraction(1, 4), Fraction(3, 4)]) == 1.0
     assert client.map_reduce(str, [date(2020, 2, 29), Path("a")], reduce="list") == ["2020-02-29", "a"]
+
+
+@pytest.mark.parametrize("items", [range(300_000), list(range(300_000))], ids=["range", "items"])
+def test_slow_terms_amid_quick_ones_are_done_by_all_workers(client: Client, items: Iterable[int]) -> None:
+    counts = client.map_reduce(slow_patch, items, reduce="counter")
+    assert counts.pop(0) == 300_000 - 60
+    assert sum(counts.values()) == 60
+    assert min(counts.values()) >= 10
+    assert len(counts) == 2
+
+
+def test_a_function_that_lets_stopiteration_out_is_told_the_term(client: Client) -> None:
+    with pytest.raises(JobFailed, match=r"failed at term 77 on .*: StopIteration"):
+        client.map_reduce(ends_too_soon, range(10_000))
 
 
 def test_a_kernel_is_given_the_spans_of_its_range(client: Client) -> None:

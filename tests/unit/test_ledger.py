@@ -6,6 +6,8 @@ import time
 from typing import Any, Literal
 
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source, Surveyed
 from mapreduce_rq.core.messages import (
@@ -149,7 +151,31 @@ def test_of_a_task_that_another_cut_has_counted_in_part_the_rest_goes_out() -> N
 
 def test_the_rest_goes_out_also_where_the_whole_is_answered_in_the_same_breath() -> None:
     one = begun(terms=20)
-    assert pushed(feed(one, replied(ok(0, 5), ok(0, 10)))) == [(5, 10)]
+    rest = pushed(feed(one, replied(ok(0, 5), ok(0, 10))))
+    assert [k for lo, hi in rest for k in range(lo, hi)] == [5, 6, 7, 8, 9]
+
+
+def test_the_rest_of_a_task_that_took_long_goes_out_to_all_in_pieces_that_double() -> None:
+    one = begun(terms=300, chunk=100)
+    rest = pushed(feed(one, replied(ok(0, 70))))
+    assert rest == [(70, 71), (71, 72), (72, 74), (74, 76), (76, 80), (80, 84), (84, 92), (92, 100)]
+    assert pushed(feed(one, replied(ok(0, 100)))) == []  # somebody else's whole: the part stays counted, once
+    assert feed(one, replied(*(ok(lo, hi) for lo, hi in rest), ok(100, 200), ok(200, 300))) == [Settled()]
+    assert one.outcome() is not None
+    assert (one.counted, one.ignored) == (300, 1)
+
+
+@given(st.integers(1, 60), st.integers(2, 60), st.integers(1, 5))
+def test_the_rest_of_items_carries_them_once_each(done: int, size: int, workers: int) -> None:
+    assume(done < size)
+    given_out = iter([(items(0, size), size)])
+    one = ledger(size, source=lambda _: next(given_out, (b"", 0)))
+    feed(one, Resumed())
+    one.pace.workers = workers
+    commands = feed(one, replied(ok(0, done)))
+    tasks = [task for command in commands if isinstance(command, Push) for task in command.tasks]
+    assert b"".join(task.body for task in tasks) == items(done, size)
+    assert [len(task.body) for task in tasks] == [8 * (task.hi - task.lo) for task in tasks]
 
 
 def test_a_wider_cut_strikes_off_all_that_it_covers() -> None:
