@@ -103,10 +103,16 @@ def plan_of(seed: int) -> Plan:
     asking = Random(f"asks {seed}")
     for job in jobs:
         job.asks = asking.choice([0, 0, 1, 2])
+    patches = Random(f"patches {seed}")
+    for job in jobs:
+        if job.chunk is None and patches.random() < 0.8:  # terms that nothing before them has foretold
+            start = patches.randrange(job.terms)
+            slow = range(start, min(start + patches.randint(1, 40), job.terms))
+            job.slow = {k: patches.uniform(0.05, 0.8) for k in slow}
     hosts: list[int] = []
     while sum(hosts) < workers:
         hosts.append(rng.randint(1, workers - sum(hosts)))
-    work = sum(job.terms * job.seconds + job.finishing for job in jobs)
+    work = sum(job.terms * job.seconds + job.finishing + sum(job.slow.values()) for job in jobs)
     busy = work / workers
     horizon = 1.5 * busy + rng.uniform(3, 40)
     kinds = [kind for kind in COMMON if rng.random() < rng.choice([0.1, 0.3, 0.6])]
