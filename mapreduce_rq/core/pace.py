@@ -22,8 +22,8 @@ SHARES = 4
 """What is left is cut into at least this many tasks per worker."""
 EVEN_SECONDS = 1.0
 """Work per task at most where all tasks are to be alike."""
-EVEN_SHARES = 2
-"""So many of them per worker at least: each costs a merge, and two messages of its size."""
+LEAST_EVEN_TASKS = 2
+"""So many of them at least, and one for each worker: more would cost merges in the master, while the workers wait."""
 EVEN_TASKS = 8
 """So many of them where nobody knows yet how many workers there are."""
 WINDOW_SECONDS = 0.25
@@ -74,7 +74,7 @@ class Pace:
         self._tasks = 0
         self.patience = Patience()
         self.workers = max(1, workers)
-        self._even_tasks = EVEN_SHARES * workers or EVEN_TASKS
+        self._even_tasks = max(workers, LEAST_EVEN_TASKS) if workers else EVEN_TASKS
         self.terms_rate = 0.0  # terms counted a second
         self._terms = 0
 
@@ -111,7 +111,7 @@ class Pace:
         if self._even is not None:
             cost = self._cost or self._guess or 0.0
             most = int(EVEN_SECONDS / cost) if cost > 0 else 1
-            return max(1, min(-(-self._even // max(self._even_tasks, EVEN_SHARES * self.workers)), most))
+            return max(1, min(-(-self._even // max(self._even_tasks, self.workers)), most))
         if self._cost is not None:
             size = int(TARGET_TASK_SECONDS / max(self._cost, 1e-12))
             size = min(size, max(1, self._cap))

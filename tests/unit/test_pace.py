@@ -125,12 +125,13 @@ def test_the_window_follows_the_rate() -> None:
 def test_even_tasks_are_alike_from_the_first_on_and_end_within_a_second() -> None:
     pace = Pace(None, 1e-6, even=800_000)  # for nobody knows how many workers
     assert pace.size(800_000) == pace.size(3) == 100_000
-    pace.workers = 5
-    assert pace.size(800_000) == 80_000
+    pace.workers = 20
+    assert pace.size(800_000) == 40_000
+    assert Pace(None, 1e-6, even=800_000, workers=1).size(800_000) == 400_000
     pace = Pace(None, 1e-6, even=800_000, workers=2)
-    assert pace.size(800_000) == 200_000
+    assert pace.size(800_000) == 400_000
     pace.workers = 5
-    assert pace.size(800_000) == 80_000
+    assert pace.size(800_000) == 160_000
     pace.observe(1000, 1, 10**9, 1000, 0.0)  # a millisecond a term
     assert pace.size(800_000) == 1000
     assert Pace(None, None, even=800_000).size(800_000) == 1
