@@ -62,10 +62,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mapreduce_rq.client import Client, Job, Result
+    from mapreduce_rq.client import Client
     from mapreduce_rq.computations.function import kernel
     from mapreduce_rq.core.messages import Limits
     from mapreduce_rq.core.reducer import Law, Reducer
+    from mapreduce_rq.core.result import Result
+    from mapreduce_rq.runtime.job import Job
 
 __version__ = "0.1.0"
 
@@ -73,8 +75,8 @@ __all__ = ["Client", "Job", "Law", "Limits", "Reducer", "Result", "__version__",
 
 _HOMES = {
     "Client": "mapreduce_rq.client",
-    "Job": "mapreduce_rq.client",
-    "Result": "mapreduce_rq.client",
+    "Job": "mapreduce_rq.runtime.job",
+    "Result": "mapreduce_rq.core.result",
     "kernel": "mapreduce_rq.computations.function",
     "Limits": "mapreduce_rq.core.messages",
     "Law": "mapreduce_rq.core.reducer",

@@ -1,4 +1,4 @@
-"""The Python API: a client of one queue, and its jobs.
+"""The Python API: a client of one queue.
 
     with Client() as mrq:                                   # no URL: a private server and local workers
         mrq.map_reduce(f, range(1_000_000))                 # the exact sum of f(k)
@@ -36,9 +36,9 @@ from mapreduce_rq.computations.shipping import function_params, range_params, re
 from mapreduce_rq.core.computation import Computation, More
 from mapreduce_rq.core.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
-from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import Law, Reducer
+from mapreduce_rq.core.result import Result, failure_text
 from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import (
     BadParameter,
@@ -55,8 +55,9 @@ from mapreduce_rq.errors import (
 from mapreduce_rq.runtime.cancel import cancel
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.cores import usable_cores
+from mapreduce_rq.runtime.job import Job
 from mapreduce_rq.runtime.launch import LocalPool
-from mapreduce_rq.runtime.master import Ended, Master, Observer, Report, Silent
+from mapreduce_rq.runtime.master import Ended, Master, Observer, Silent
 from mapreduce_rq.runtime.pool import PoolSettings
 from mapreduce_rq.runtime.private import PrivateWire
 from mapreduce_rq.runtime.probe import numerics
@@ -69,40 +70,6 @@ KEY_DIGITS = 64
 HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 PRUNE_EVERY = 64
 """Jobs led between two looks for records beyond what a queue remembers."""
-
-
-class Result:
-    """A job's result. Attributes are the keys of its record (see core/record.py), and ``native``.
-
-    ``value`` is text, ``float`` the nearest double or None, ``bound`` text or None with ``bound_kind``, ``digest``
-    a hash of the exact total, ``native`` the Python object that the computation makes of it.
-    """
-
-    def __init__(self, record: dict[str, Any], native: Any) -> None:
-        self.record = record
-        self._native = native
-
-    @property
-    def native(self) -> Any:
-        """The Python object, made now if that takes long."""
-        if isinstance(self._native, Deferred):
-            self._native = self._native.make()
-        return self._native
-
-    @property
-    def content(self) -> bytes:
-        """What a file of it holds: bytes as they are, anything else as its text and a newline."""
-        return self._native if isinstance(self._native, bytes) else f"{self.value}\n".encode()
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.record[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __repr__(self) -> str:
-        value = self.record["value"]
-        return f"<Result {value if len(value) < 60 else value[:57] + '...'} of {self.record['job']}>"
 
 
 class Client:
@@ -516,15 +483,18 @@ class Client:
 
     def submit(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> Job:
         """Start a job and return at once. Raises UsageError, BrokerError."""
-        spec, planned = self.plan(computation, params, limits)
-        return self._start(Job(self, spec, planned))
+        return self._start(*self.plan(computation, params, limits))
 
     def submit_function(self, function: Callable[..., Any] | str, items: Iterable[Any], **how: Any) -> Job:
         """As :meth:`map_reduce`, returning at once; ``how`` takes what is said there on folding, and ``limits``."""
-        spec, planned, source = self.plan_function(function, items, **how)
-        return self._start(Job(self, spec, planned, source))
+        return self._start(*self.plan_function(function, items, **how))
 
-    def _start(self, job: Job) -> Job:
+    def _start(self, spec: Spec, computation: Computation[Any], source: Source | None = None) -> Job:
+        def lead(job: Job) -> Master:
+            verbs = Jobs(self.borrow(), self.keys, self.codecs)
+            return self.master(spec, computation, job, source=source, verbs=verbs)
+
+        job = Job(self, spec, lead)
         self._followers = [other for other in self._followers if not other.done()]
         self._followers.append(job)
         return job
@@ -543,85 +513,6 @@ class Client:
         """Everything on the queue at one moment, for people."""
         with self._verbs() as verbs:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
-
-
-class Job:
-    """A job with its master in a thread of this process."""
-
-    def __init__(self, client: Client, spec: Spec, computation: Computation[Any], source: Source | None = None) -> None:
-        self.id = spec.job
-        self._client = client
-        self._report: Report = {"counted": 0, "total": spec.total, "value": None, "error": None}
-        self._ended: Ended | None = None
-        self._error: BaseException | None = None
-        self._over = threading.Event()
-        verbs = Jobs(client.borrow(), client.keys, client.codecs)
-        self._master = client.master(spec, computation, self, source=source, verbs=verbs)
-        self._master.submit()
-        self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            self._ended = self._master.run()
-            self._client.tidy(self._master.jobs)
-        except BaseException as error:  # handed to whoever asks for the result
-            self._error = error
-            if not isinstance(error, Superseded):
-                self._client.abandon(self._master, error)
-        finally:
-            self._client.give_back(self._master.jobs.wire, sound=self._ended is not None)
-            self._over.set()
-
-    def progressed(self, report: Callable[[], Report]) -> None:
-        """The master's word; see Observer."""
-        self._report = report()
-
-    def noticed(self, text: str) -> None:
-        """The master's word; nobody reads it here."""
-
-    def let_go(self) -> None:
-        """Stop leading it; whoever resumes it goes on from what is counted."""
-        self._master.stop = True
-        self._thread.join(timeout=5)
-
-    def done(self) -> bool:
-        """Whether the job has ended, well or not."""
-        return self._over.is_set()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds; whether it came."""
-        return self._over.wait(timeout)
-
-    @property
-    def status(self) -> str:
-        """One of running, done, failed, cancelled."""
-        if not self._over.is_set():
-            return "running"
-        return self._ended.state.partition("-")[0] if self._ended is not None else "failed"
-
-    @property
-    def progress(self) -> Report:
-        """How far it is: ``counted``, ``total``, ``rate``, the running ``value`` with its ``error``, and more."""
-        return dict(self._report)
-
-    def result(self, timeout: float | None = None) -> Result:
-        """The result, waiting for it. Raises TimeoutError, JobFailed, JobCancelled, and what the master met."""
-        if not self._over.wait(timeout):
-            raise TimeoutError(f"{self.id} is still running after {timeout:g} s")
-        if self._error is not None:
-            raise self._error
-        if self._ended is None:
-            gone = "its private server is gone with its client" if self._client.embedded else "resume it"
-            raise JobError(f"{self.id} was let go of before its end: {gone}")
-        return self._client.result_of(self._ended)
-
-    def cancel(self, *, now: bool = False) -> str:
-        """Cancel it; the state it ended in."""
-        return self._client.cancel(self.id, now=now)
-
-    def __repr__(self) -> str:
-        return f"<Job {self.id} {self.status}>"
 
 
 def _end(pool: LocalPool | None, server: EmbeddedServer | None, *, at_once: bool = False) -> None:
@@ -657,15 +548,3 @@ def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
 def settled(params: Params) -> dict[str, Any]:
     """The parameters as the plan has them, with what it filled in, for every other process to plan the same."""
     return {name: value for name, value in msgspec.structs.asdict(params).items() if value is not None}
-
-
-def failure_text(record: Mapping[str, Any]) -> str:
-    """One line about a failed job, from its record."""
-    where = f" on {record['where']}" if record.get("where") else ""
-    term = record.get("term")
-    at = f"term {term}" if term is not None else f"terms {record.get('span')}"
-    label = (record.get("params") or {}).get("label") or record.get("computation")
-    return f"{label} failed at {at}{where}: {record.get('kind')}: {record.get('message')} (job {record.get('job')})"
-
-
-__all__ = ["Client", "Job", "Result", "failure_text"]

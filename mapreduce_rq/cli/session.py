@@ -159,7 +159,7 @@ def save(path: str, data: bytes) -> int:
 
 def ended_badly(state: str, record: Mapping[str, Any]) -> JobError:
     """The error of a job that ended without a value."""
-    from mapreduce_rq.client import failure_text  # takes 50 ms, which nobody else needs
+    from mapreduce_rq.core.result import failure_text  # most commands end well, or have no job
 
     if state.startswith("cancelled"):
         return JobCancelled(f"{record.get('job', 'the job')} was cancelled: {record.get('message', '')}")

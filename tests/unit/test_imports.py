@@ -26,7 +26,7 @@ BELOW: dict[str, set[str]] = {
     "runtime": {"errors", "core", "computations", "broker"},
     "client": {"errors", "core", "computations", "broker", "runtime"},
     "cli": {"errors", "core", "computations", "broker", "runtime", "client"},
-    "": {"errors", "core", "computations", "client"},  # the package itself: the public names
+    "": {"errors", "core", "computations", "runtime", "client"},  # the package itself: the public names
     "__main__": {"cli"},
 }
 
