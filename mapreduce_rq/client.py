@@ -30,7 +30,8 @@ from mapreduce_rq.broker.keys import DEFAULT_QUEUE, Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.computations import load
-from mapreduce_rq.computations.function import FunctionComputation, source_of
+from mapreduce_rq.computations.function import FunctionComputation
+from mapreduce_rq.computations.items import source_of
 from mapreduce_rq.computations.reference import Trust
 from mapreduce_rq.computations.shipping import function_params, range_params, reducer_params
 from mapreduce_rq.core.computation import Computation, More
@@ -473,7 +474,7 @@ class Client:
         elif not isinstance(items, Iterable):
             raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
         else:
-            source = source_of(items, pickles=self.trust.pickles)
+            source = source_of(items, pickles=self.trust.pickles, clock=self.clock.now)
         spec, computation = self.plan("function", params, limits, lazy=source is not None)
         if isinstance(computation, FunctionComputation):
             computation.pickles = self.trust.pickles

@@ -5,12 +5,12 @@ Cost per term: that of the function. What the value is worth is the reducer's wo
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import msgspec
 
+from mapreduce_rq.computations.items import decode_items, encode_items, is_pickled
 from mapreduce_rq.computations.reference import Trust, find, source_hash, unpickled
 from mapreduce_rq.core.callable import CallableReducer
 from mapreduce_rq.core.computation import Computation, TermError
@@ -18,7 +18,7 @@ from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers import reducer as reducer_named
-from mapreduce_rq.core.values import pack, unpack_all
+from mapreduce_rq.core.values import unpack_all
 from mapreduce_rq.errors import BadFunction
 
 BLOCK = 8192
@@ -186,7 +186,7 @@ class FunctionComputation(Computation[Any]):
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
         items = decode_items(body, pickles=self.pickles)
-        return encode_items(items[lo - at : hi - at], pickles=body[:1] == _PICKLED)
+        return encode_items(items[lo - at : hi - at], pickles=is_pickled(body))
 
     def finish(self, partial: Any, terms: int) -> Outcome | More:
         return self.reducer.describe(partial)
@@ -215,52 +215,3 @@ def _reducer(params: FunctionParams) -> Reducer[Any]:
         zero = unpack_all(1, params.merge_zero or b"")[0]
         return CallableReducer(_found(params.merge, params.merge_code), zero, Law(params.merge_law or Law.ORDERED))
     return reducer_named(params.reduce, **params.reduce_options)
-
-
-_PLAIN, _PICKLED = b"v", b"p"
-
-
-def encode_items(items: Sequence[Any], *, pickles: bool) -> bytes:
-    """The body of a task that carries these items; plain data, or pickled where that is allowed and needed.
-
-    Raises BadFunction for an item that cannot travel.
-    """
-    try:
-        return _PLAIN + len(items).to_bytes(4, "big") + b"".join(map(pack, items))
-    except (TypeError, ValueError, RecursionError) as error:
-        if not pickles:
-            raise BadFunction(
-                f"an item cannot travel as plain data ({error}): make it text, numbers or lists"
-            ) from None
-    try:
-        return _PICKLED + pickle.dumps(list(items))
-    except Exception as error:
-        raise BadFunction(f"an item cannot be shipped to the workers: {type(error).__name__}: {error}") from error
-
-
-def decode_items(body: bytes, *, pickles: bool) -> list[Any]:
-    """What :func:`encode_items` made. Raises ValueError, BadFunction."""
-    if body[:1] == _PLAIN:
-        return unpack_all(int.from_bytes(body[1:5], "big"), body[5:])
-    if body[:1] == _PICKLED and pickles:
-        found = unpickled(body[1:])
-        if isinstance(found, list):
-            return found
-    if body[:1] == _PICKLED:
-        raise BadFunction("the items are pickled: start workers with --allow-pickle and a key (MRQ_KEY) to read them")
-    raise ValueError("a task's items cannot be read")
-
-
-def source_of(items: Iterable[Any], *, pickles: bool) -> Callable[[int], tuple[bytes, int]]:
-    """A ledger's source over any iterable; taken from only as fast as tasks are cut."""
-    iterator = iter(items)
-
-    def take(count: int) -> tuple[bytes, int]:
-        row = []
-        for item in iterator:
-            row.append(item)
-            if len(row) >= count:
-                break
-        return (encode_items(row, pickles=pickles), len(row)) if row else (b"", 0)
-
-    return take

@@ -49,8 +49,11 @@ from mapreduce_rq.errors import BadMessage
 PUSH_TASKS = 2048
 """Tasks in one push at most: while the server takes in a large one it answers nobody."""
 
-Source = Callable[[int], tuple[bytes, int]]
-"""Gives the next items: asked for n, returns their encoding and how many it holds; fewer than n means the end."""
+Source = Callable[[int], tuple[bytes, int, bool]]
+"""Gives the next items, at most so many: their encoding, how many it holds, and whether they were the last.
+
+Fewer than it was asked for, and more to come: those would have taken too long to get.
+"""
 
 
 class Replied(NamedTuple):
@@ -123,6 +126,7 @@ class Ledger:
         self.ignored = 0  # answers that came twice
         self.skipped: list[tuple[int, Failure]] = []
         self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
+        self.waits = False  # for its source, which gave less than was wanted: to be asked again soon
         even = self.total if computation.even else None
         self.pace = Pace(
             spec.limits.chunk,
@@ -492,6 +496,7 @@ class Ledger:
     # -- pushing ---------------------------------------------------------------------------------------------------
 
     def _refill(self) -> list[Task]:
+        self.waits = False
         tasks, self._again = [rest for task in self._again for rest in self._uncounted(task)], []
         for task in tasks:
             self.out[task.lo] = task
@@ -507,7 +512,7 @@ class Ledger:
         free = min(free, PUSH_TASKS)
         if self._source is None and self.spec.limits.chunk == 1:
             return tasks + self._cut_singles(free)
-        while free > 0 and (self.goal is None or self.next < self.goal):
+        while free > 0 and not self.waits and (self.goal is None or self.next < self.goal):
             fresh = self._cut()
             if fresh is None:
                 break
@@ -530,9 +535,10 @@ class Ledger:
             size = min(size, self.goal - lo)
         body = b""
         if self._source is not None:
-            body, got = self._source(size)
-            if got < size:
+            body, got, over = self._source(size)
+            if over:
                 self.total = self.goal = lo + got
+            self.waits = got < size and not over
             size = got
         if size == 0:
             return None

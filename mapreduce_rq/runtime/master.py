@@ -305,8 +305,11 @@ class Master:
 
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
-        heard, _ = self._hear(self._patience())
+        waits = self.ledger.waits
+        heard, _ = self._hear(0 if waits else self._patience())
         commands: list[Command] = []
+        if waits:
+            heard.append(Replied("", []))  # whatever the workers say, more items may be there by now
         for replied in heard:
             commands += self._receive(replied)
         if heard:

@@ -11,6 +11,7 @@ import logging
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from random import Random
 from typing import NamedTuple
 
 from mapreduce_rq.broker.keys import Keys
@@ -393,14 +394,16 @@ class World:
         self.scheduler.drain()
 
 
-def source_of(terms: int) -> Callable[[int], tuple[bytes, int]]:
-    """The items of a lazy job."""
+def source_of(terms: int) -> Callable[[int], tuple[bytes, int, bool]]:
+    """The items of a lazy job; now and then fewer than are wanted."""
     at = 0
+    chance = Random(terms)
 
-    def give(size: int) -> tuple[bytes, int]:
+    def give(size: int) -> tuple[bytes, int, bool]:
         nonlocal at
-        lo, at = at, min(terms, at + size)
-        return items(lo, at), at - lo
+        wanted = chance.randint(0, size) if chance.random() < 0.2 else size
+        lo, at = at, min(terms, at + wanted)
+        return items(lo, at), at - lo, at == terms
 
     return give
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import re
@@ -236,6 +237,19 @@ def test_slow_terms_amid_quick_ones_are_done_by_all_workers(client: Client, item
     assert sum(counts.values()) == 60
     assert min(counts.values()) >= 10
     assert len(counts) == 2
+
+
+def test_a_deadline_holds_for_an_iterable_that_is_slow(client: Client) -> None:
+    def slowly() -> Iterator[int]:
+        for k in itertools.count():
+            time.sleep(0.01)
+            yield k
+
+    job = client.submit_function(abs, slowly(), reduce="list", limits=Limits(deadline=0.7))
+    result = job.result(timeout=10)
+    assert result.ended == "deadline"
+    assert 10 <= result.terms_used <= 70
+    assert result.native == list(range(result.terms_used))
 
 
 def test_a_function_that_lets_stopiteration_out_is_told_the_term(client: Client) -> None:

@@ -168,8 +168,7 @@ def test_the_rest_of_a_task_that_took_long_goes_out_to_all_in_pieces_that_double
 @given(st.integers(1, 60), st.integers(2, 60), st.integers(1, 5))
 def test_the_rest_of_items_carries_them_once_each(done: int, size: int, workers: int) -> None:
     assume(done < size)
-    given_out = iter([(items(0, size), size)])
-    one = ledger(size, source=lambda _: next(given_out, (b"", 0)))
+    one = ledger(size, source=lambda _: (items(0, size), size, True))
     feed(one, Resumed())
     one.pace.workers = workers
     commands = feed(one, replied(ok(0, done)))
@@ -185,8 +184,8 @@ def test_a_wider_cut_strikes_off_all_that_it_covers() -> None:
 
 
 def test_the_rest_of_a_task_with_items_keeps_its_own() -> None:
-    def source(_: int) -> tuple[bytes, int]:
-        return items(0, 10), 10
+    def source(_: int) -> tuple[bytes, int, bool]:
+        return items(0, 10), 10, True
 
     one = ledger(10, source=source)
     feed(one, Resumed())
@@ -421,7 +420,7 @@ def test_elapsed_time_adds_up_over_masters() -> None:
 
 
 def test_an_iterators_end_is_the_jobs_total() -> None:
-    row = iter([(items(0, 10), 10), (items(10, 13), 3)])
+    row = iter([(items(0, 10), 10, False), (items(10, 13), 3, True)])
     one = ledger(13, source=lambda _: next(row))
     assert pushed(feed(one, Resumed())) == [(0, 10), (10, 13)]
     assert one.total == 13
@@ -429,5 +428,14 @@ def test_an_iterators_end_is_the_jobs_total() -> None:
 
 
 def test_an_empty_iterator_settles_at_once() -> None:
-    one = ledger(0, source=lambda _: (b"", 0))
+    one = ledger(0, source=lambda _: (b"", 0, True))
     assert one.receive(Resumed(), 0) == [Settled()]
+
+
+def test_what_an_iterator_has_goes_out_and_it_is_asked_again() -> None:
+    row = iter([(items(0, 4), 4, False), (b"", 0, False), (items(4, 14), 10, False), (b"", 0, True)])
+    one = ledger(14, source=lambda _: next(row))
+    assert (pushed(feed(one, Resumed())), one.waits) == ([(0, 4)], True)
+    assert (pushed(feed(one, replied())), one.waits) == ([], True)
+    assert (pushed(feed(one, replied())), one.waits, one.total) == ([(4, 14)], False, 14)
+    assert feed(one, replied(ok(4, 14), ok(0, 4))) == [Settled()]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import random
+import time
 
 import pytest
 
-from mapreduce_rq.computations.function import FunctionComputation, source_of
+from mapreduce_rq.computations.function import FunctionComputation
+from mapreduce_rq.computations.items import source_of
 from mapreduce_rq.core.ledger import Ledger, Push, Replied, Resumed, Settled
 from mapreduce_rq.core.messages import OK, Answer, Limits, Spec, Task
 
@@ -22,7 +24,7 @@ def run(chunk: int | None, *, rel_tol: float, terms: int | None, seed: int) -> t
     limits = Limits(chunk=chunk, rel_tol=rel_tol)
     spec = Spec(job="j", computation="function", params={}, total=terms, limits=limits, created=0, version="")
     items = itertools.count() if terms is None else range(terms)
-    ledger = Ledger(spec, job, 0.0, source=source_of(items, pickles=False), workers=2)
+    ledger = Ledger(spec, job, 0.0, source=source_of(items, pickles=False, clock=time.monotonic), workers=2)
     chance = random.Random(seed)
     out: list[Task] = []
     commands = ledger.receive(Resumed(), 0.0)
