@@ -69,9 +69,15 @@ class Session:
             try:
                 self._warn(client, watcher)
                 master = client.master(spec, computation, watcher, wait_workers=self.where.wait_workers, source=source)
-                if not client.embedded:
+                if not client.embedded and not spec.lazy:
                     interrupts.leader = master
-                ended = client.lead(master)
+                try:
+                    ended = client.lead(master)
+                except Signalled as signalled:
+                    if spec.lazy and not client.embedded:
+                        client.abandon(master, signalled)
+                        say(f"cancelled: {spec.job}, whose items nobody else has")
+                    raise
             finally:
                 watcher.close()
             return self._end(client, interrupts, spec.job, ended)

@@ -538,7 +538,8 @@ class Ledger:
             body, got, over = self._source(size)
             if over:
                 self.total = self.goal = lo + got
-            self.waits = got < size and not over
+            # The first items go out alone: the next may be long in coming, and nobody would know of the job.
+            self.waits = (got < size or lo == 0) and not over
             size = got
         if size == 0:
             return None

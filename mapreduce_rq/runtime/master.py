@@ -300,13 +300,15 @@ class Master:
 
     def _patience(self) -> float:
         """Seconds until something else than a reply is due."""
+        if self.ledger.waits:
+            return 0.0
         lease = LEASE_SECONDS - (self._now - self._last_commit)
         return max(0.001, min(lease, self._remaining(), self._sweeper.due_in(self._now)))
 
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
         waits = self.ledger.waits
-        heard, _ = self._hear(0 if waits else self._patience())
+        heard, _ = self._hear(self._patience())
         commands: list[Command] = []
         if waits:
             heard.append(Replied("", []))  # whatever the workers say, more items may be there by now

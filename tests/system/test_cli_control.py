@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -99,6 +100,24 @@ def test_a_second_ctrl_c_cancels(at: User) -> None:
     master.hear("detached: ")
     master.signal(signal.SIGINT)
     assert master.wait() == 130
+    master.hear(f"cancelled: {job}")
+    assert at.run("status", job, "--json").json["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_cancels_a_job_whose_lines_nobody_else_has_even_while_none_comes(
+    at: User, tmp_path: Path, number: int, code: int
+) -> None:
+    pipe = tmp_path / "lines"
+    os.mkfifo(pipe)
+    at.start("worker", "-c", "1")
+    master = at.start("run", "os.path:basename", "--lines", str(pipe), "--reduce", "counter")
+    with pipe.open("w") as writer:
+        writer.write("a/one\n")
+        writer.flush()
+        job = until(lambda: next((job.job for job in look(at).jobs), ""), 10, "a job listed")
+        master.signal(number)
+        assert master.wait() == code
     master.hear(f"cancelled: {job}")
     assert at.run("status", job, "--json").json["state"] == "cancelled"
 
