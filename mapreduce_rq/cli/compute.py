@@ -17,11 +17,11 @@ from mapreduce_rq.cli.lazy import LazyGroup, Listed, command, escape
 from mapreduce_rq.cli.options import (
     DEFAULT_QUEUE,
     HOW,
-    OUTPUT,
     WHERE,
     Json,
     KeyFile,
     Local,
+    Out,
     Output,
     Queue,
     Quiet,
@@ -178,16 +178,7 @@ def lead(
     ] = "1d",
     output: Output = "text",
     json: Json = False,
-    out: Annotated[
-        str | None,
-        typer.Option(
-            "--out",
-            envvar="MRQ_OUT",
-            metavar="FILE",
-            help="Write the value, of any size, to this file; the rest is printed as always.",
-            rich_help_panel=OUTPUT,
-        ),
-    ] = None,
+    out: Out = None,
     quiet: Quiet = False,
 ) -> int:
     """Everything that is the same for all jobs that a command leads."""

@@ -17,6 +17,7 @@ from mapreduce_rq.cli.options import (
     Json,
     KeyFile,
     Local,
+    Out,
     Output,
     Queue,
     Quiet,
@@ -89,6 +90,7 @@ def resume(
     key_file: KeyFile = None,
     output: Output = "text",
     json: Json = False,
+    out: Out = None,
     quiet: Quiet = False,
 ) -> int:
     """Go on with a job whose master is gone, from what is counted, and print its result.
@@ -96,7 +98,7 @@ def resume(
     While another master leads it this one stands by, and takes over when that one dies or lets go.
     """
     required(url, "resume")
-    show = Show("json" if json else choice("--output", output, FORMATS), quiet)
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet, out)
     where = Where(url=url, queue=queue, local=local_workers(local, url), key_file=key_file)
     return Session(where, show).resume(lambda verbs: find_job(verbs, job))
 

@@ -71,6 +71,16 @@ Output = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Out = Annotated[
+    str | None,
+    typer.Option(
+        "--out",
+        envvar="MRQ_OUT",
+        metavar="FILE",
+        help="Write the value, of any size, to this file; the rest is printed as always.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="The same as -o json.", rich_help_panel=OUTPUT)]
 PlainJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.", rich_help_panel=OUTPUT)]
 Quiet = Annotated[

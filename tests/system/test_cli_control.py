@@ -85,8 +85,11 @@ def test_a_signal_lets_go_and_resume_goes_on_with_the_same_digest(at: User, numb
     assert master.out == []
     assert at.run("status", job, "--json").json["state"] == "waiting"
     at.stage.open()
+    file = at.stage.folder / "value"
     resumed = at.run("resume", job[:12], "--json")
     assert resumed.code == 0
+    assert at.run("resume", job, "--out", str(file)).code == 0  # ended long since: its value all the same
+    assert file.read_text() == f"{hex(total(TERMS))}\n"
     assert f"leading {job} from its checkpoint: {TERMS - 1} terms counted" in resumed.err
     check(resumed.json)
     uninterrupted = at.run("compute", "staged", "--terms", str(TERMS), "--json").json
