@@ -64,7 +64,7 @@ def worker(
         ),
     ] = None,
     allow: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             "--allow",
             envvar="MRQ_ALLOW",
@@ -72,7 +72,7 @@ def worker(
             help="Modules whose functions may be run although messages are not signed. With a key: all may.",
             rich_help_panel=HOW,
         ),
-    ] = "",
+    ] = None,
     allow_pickle: Annotated[
         bool,
         typer.Option(
@@ -106,7 +106,7 @@ def worker(
         say(f"{plural(size, 'worker')} on queue {queue} of {place.wire.endpoint} ({product}){signed}")
     trust = Trust(
         signed=place.codecs.keyring.kid != 0,
-        allow=tuple(word for word in allow.replace(",", " ").split()),
+        allow=tuple(" ".join(allow or ()).replace(",", " ").split()),
         allow_pickle=allow_pickle,
     )
     settings = PoolSettings(

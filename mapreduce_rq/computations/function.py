@@ -13,7 +13,7 @@ import msgspec
 from mapreduce_rq.computations.items import decode_items, encode_items, is_pickled
 from mapreduce_rq.computations.reference import Trust, find, source_hash, unpickled
 from mapreduce_rq.core.callable import CallableReducer
-from mapreduce_rq.core.computation import Computation, TermError
+from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducer import BadValue, Law, Reducer
@@ -120,7 +120,9 @@ class FunctionComputation(Computation[Any]):
             return self.reducer.encode(self.map(lo, hi))
         try:
             return self.reducer.lift_encoded(lo, self._function(self._start + lo * self._step))
-        except Exception as error:
+        except Interruption:
+            raise
+        except BaseException as error:
             raise self._failed(lo, error) from error
 
     def map_body(self, lo: int, hi: int, body: bytes) -> Any:
@@ -143,12 +145,13 @@ class FunctionComputation(Computation[Any]):
             self._row = list(items[at : at + BLOCK])
             try:
                 values.extend(map(function, self._row))
-                if len(values) < min(BLOCK, len(items) - at) and not self._short:
-                    raise StopIteration  # which to a loop in C is its end
-            except Exception as error:  # extend keeps what came before the failure: its length names the term
+                if len(values) < min(BLOCK, len(items) - at) and not (self._short and values):
+                    # Cut short before its first term; or it raised StopIteration, which to a loop in C is its end.
+                    values.append(function(items[at + len(values)]))
+            except Interruption:
+                raise
+            except BaseException as error:  # extend keeps what came before the failure: its length names the term
                 raise self._failed(lo + at + len(values), error) from error
-            if not values:
-                continue  # cut short before its first term
             try:
                 part = reducer.fold(lo + at, values)
             except BadValue as error:
@@ -181,7 +184,7 @@ class FunctionComputation(Computation[Any]):
                 f"{self.label} gave {error.what} for the terms [{lo}, {hi}), and the reducer takes {error.takes}"
             ) from None
 
-    def _failed(self, term: int, error: Exception) -> TermError:
+    def _failed(self, term: int, error: BaseException) -> TermError:
         return TermError(term, f"{self.label} at term {term}: {error}")
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:

@@ -19,12 +19,16 @@ from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducer import Law, Reducer
 
-__all__ = ["MAX_TERMS", "Ask", "BoundKind", "Computation", "More", "Outcome", "Progress", "TermError"]
+__all__ = ["MAX_TERMS", "Ask", "BoundKind", "Computation", "Interruption", "More", "Outcome", "Progress", "TermError"]
 
 P = TypeVar("P")
 
 MAX_TERMS = 10**15
 """The largest number of terms a job may have: spans must fit a signed 64-bit word with room to spare."""
+
+
+class Interruption(BaseException):
+    """Raised into whoever computes from outside, by a signal's handler: no term has failed."""
 
 
 class TermError(Exception):
@@ -83,7 +87,7 @@ class Computation(ABC, Generic[P]):
         return self.reducer.encode(self.map(lo, hi))
 
     def cut_short(self) -> None:
-        """From a signal's handler: have ``map`` end after the term in hand, at a term of its own choice; not all can.
+        """From another thread: have ``map`` end after the term in hand, where the computation can.
 
         Its partial is then that of the terms below ``reached``.
         """

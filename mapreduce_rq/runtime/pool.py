@@ -14,11 +14,13 @@ Signals: TERM or INT once: children finish their task in hand, give the rest bac
 back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one
 after another.
 
-The supervisor has no threads and never works itself, so forking from it is safe.
+The supervisor has no threads and never works itself, so forking from it is safe. A worker has one, which waits for a
+word of the supervisor's.
 """
 
 from __future__ import annotations
 
+import contextlib
 import io
 import logging
 import os
@@ -26,6 +28,7 @@ import select
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
@@ -67,8 +70,6 @@ SIGNALS = {
 }  # fmt: skip
 HURRY = signal.SIGUSR1
 """Tells a worker to give back everything at once: of two TERMs on each other's heels a process may see only one."""
-SHORTEN = signal.SIGURG
-"""Tells a worker to answer the part of its task that it has. Ignored by default: a child may have no handler yet."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ class Child:
     pid: int
     slate: Slate
     born: float
+    line: int = -1  # descriptor: a byte written to it has the worker shorten its task
     stopped: bool = False
     told: int = 0  # times told to stop
     why: str = ""  # if we killed it
@@ -203,19 +205,24 @@ class Pool:
 
     def _spawn(self) -> None:
         slate = Slate()
+        ear, line = os.pipe()
+        os.set_blocking(line, False)
         supervisor = os.getpid()
         secret = self.clock.random(8).hex()
         # The wake-up pipe is shared: a signal to a child that has no handlers yet would be taken for one to us.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         pid = os.fork()
         if pid == 0:
-            self._be_worker(slate, secret, supervisor)
+            for mouth in (line, *(child.line for child in self._children.values())):
+                os.close(mouth)
+            self._be_worker(slate, secret, supervisor, ear)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        os.close(ear)
         wid = f"{self._host}:{pid}:{secret}"
-        self._children[pid] = Child(wid, pid, slate, self.clock.now())
+        self._children[pid] = Child(wid, pid, slate, self.clock.now(), line)
         self._beat_at = 0.0  # it is announced at once
 
-    def _be_worker(self, slate: Slate, secret: str, supervisor: int) -> NoReturn:
+    def _be_worker(self, slate: Slate, secret: str, supervisor: int, ear: int) -> NoReturn:
         """The child's whole life; never returns."""
         code = BOOT_FAILED
         try:
@@ -242,8 +249,9 @@ class Pool:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
             signal.signal(HURRY, lambda *_: worker.told_to_stop(at_once=True))
-            signal.signal(SHORTEN, lambda *_: worker.told_to_shorten())
-            signal.siginterrupt(SHORTEN, False)  # what waits in C goes on waiting
+            _fork_without(signal.SIGTERM, HURRY)  # what a function forks must end when it is told to: it is no worker
+            # A thread, and no signal, which would cut short what waits in C. Signals, still blocked, are not for it.
+            threading.Thread(target=_listen, args=(ear, worker.told_to_shorten), daemon=True).start()
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._wire.close()
@@ -276,6 +284,7 @@ class Pool:
                 child.stopped = False
             else:
                 del self._children[pid]
+                os.close(child.line)
                 self._died(child, status)
 
     def _died(self, child: Child, status: int) -> None:
@@ -321,7 +330,8 @@ class Pool:
                 self._shorten(child)
 
     def _shorten(self, child: Child) -> None:
-        os.kill(child.pid, SHORTEN)
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it has heard nothing for hours, or is dying
+            os.write(child.line, b".")
 
     def _kill(self, child: Child, why: str) -> None:
         child.why = child.why or why
@@ -410,6 +420,31 @@ class Pool:
             child = self._children[pid]
             if states[doing.job] == CANCELLED_NOW and child.slate.read().begun == doing.begun:
                 self._kill(child, f"{doing.job} was cancelled")
+
+
+def _listen(ear: int, heard: Callable[[], None]) -> None:
+    """Call ``heard`` for what comes through a pipe, as long as there is one."""
+    with contextlib.suppress(OSError):  # a function may have closed all that it found open
+        while os.read(ear, 64):
+            heard()
+
+
+def _fork_without(*numbers: signal.Signals) -> None:
+    """Have processes forked from here on start without our handlers of these signals. None is lost in between."""
+    masks: list[set[int]] = []
+
+    def hold() -> None:
+        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, numbers))
+
+    def let_go() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+
+    def forget() -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        let_go()
+
+    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=forget)
 
 
 def die_with_parent(parent: int) -> None:

@@ -30,7 +30,7 @@ from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.computations import load
 from mapreduce_rq.computations.function import FunctionComputation, FunctionParams, check_trust
 from mapreduce_rq.computations.reference import Trust
-from mapreduce_rq.core.computation import Computation, TermError
+from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.merges import compute_merge
 from mapreduce_rq.core.messages import (
     DIED,
@@ -71,7 +71,7 @@ VOID_SECONDS = 0.2
 JOBS_KEPT = 64
 
 
-class Stop(BaseException):
+class Stop(Interruption):
     """Raised by a signal handler into a worker that waits, or told twice, that computes."""
 
 
@@ -144,7 +144,7 @@ class Worker:
             raise Stop
 
     def told_to_shorten(self) -> None:
-        """A signal handler's word: answer the part of the task in hand that is computed, others shall have the rest.
+        """Answer the part of the task in hand that is computed, others shall have the rest; from any thread.
 
         Not where the user has said how large tasks are to be.
         """
@@ -369,7 +369,9 @@ class Worker:
                         body = compute_body(ready.computation, task)
                     if len(body) > cap:
                         raise ValueError(f"a partial of {len(body)} bytes is over the cap of {cap}")
-                except (Exception, SystemExit, KeyboardInterrupt) as error:
+                except Interruption:
+                    raise
+                except BaseException as error:  # of whatever kind: it is the term's, and no end of ours
                     answer = self._failed(task, error)
                 else:
                     now = nanoseconds()
@@ -465,7 +467,9 @@ class Worker:
             if spec.numerics:
                 self.slate.numerics(numerics())
             return ready
-        except (Exception, SystemExit) as error:
+        except Interruption:
+            raise
+        except BaseException as error:  # an import may raise anything
             self._warn(task.job, f"refuses {task.job}: {error}")
             return Failure(None, type(error).__name__, str(error)[:2000], "", self.wid.rpartition(":")[0])
         finally:

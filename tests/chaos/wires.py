@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mapreduce_rq.broker.wire import Argument, Command, Heard, RedisWire, Script
+from mapreduce_rq.core.computation import Interruption
 
 Hook = Callable[[str, str], None]
 """Called with a verb's name and ``before`` or ``after``. What it raises comes out of the verb."""
@@ -18,7 +19,7 @@ IDLE_SECONDS = 0.03
 """The longest an idle worker waits at a time where clocks run fast: so it soon hears that it is to leave."""
 
 
-class Killed(BaseException):
+class Killed(Interruption):
     """Raised by a hook in place of SIGKILL: nothing in the code under test catches it."""
 
 

@@ -13,6 +13,12 @@ from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from mapreduce_rq.core.computation import Interruption
+
+
+class Killed(Interruption, GreenletExit):  # type: ignore[misc]  # the latter has no types
+    """No line of this actor runs any more but the unwinding."""
+
 
 class Actor:
     """One process, or the main thread of one. It runs until it waits; whoever wakes it must hold the wait's ticket."""
@@ -33,7 +39,7 @@ class Actor:
     def _run(self, _: object = None) -> None:
         try:
             self._body()
-        except GreenletExit:
+        except Killed:
             pass
         except BaseException as error:
             self.error = error
@@ -56,7 +62,7 @@ class Actor:
     def wait(self) -> Any:
         """Let others run until somebody wakes this actor; what they hand over. Raises what they throw."""
         if self.dead:
-            raise GreenletExit
+            raise Killed
         return self.scheduler.hub.switch()
 
     def sleep(self, seconds: float) -> None:
@@ -111,7 +117,7 @@ class Actor:
 
     def _unwind(self) -> None:
         self.scheduler.current = self
-        self._greenlet.throw(GreenletExit)
+        self._greenlet.throw(Killed)
 
 
 class Scheduler:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
 import itertools
 import math
+import multiprocessing
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -30,7 +34,7 @@ from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.record import record_of
 from mapreduce_rq.errors import BadFunction, JobError, JobFailed, Superseded, UsageError
 from mapreduce_rq.runtime.master import Ended, Master
-from tests.commands import KEY, MRQ, Ran, environment, mrq
+from tests.commands import KEY, MRQ, Ran, Running, environment, mrq
 from tests.servers import RealServer
 
 
@@ -211,6 +215,42 @@ def ends_too_soon(k: int) -> int:
     return next(iter([k] if k != 77 else []))
 
 
+def ends_too_soon_and_slowly(k: int) -> int:
+    if 70 <= k <= 77:
+        time.sleep(0.6)
+    return next(iter([k] if k != 77 else []))
+
+
+def waits_in_c(k: int) -> int:
+    """What a call in C that an interruption would end early has to say."""
+    return ctypes.CDLL(None).usleep(900_000) if 50 <= k < 54 else 0
+
+
+def ends_another(_: int) -> int | None:
+    """Forks a process and tells it to end; the signal that it died of."""
+    child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,))
+    child.start()
+    child.terminate()
+    child.join()
+    return child.exitcode
+
+
+class Rude(BaseException):
+    """Not of the family that most people catch."""
+
+
+def raises_cancelled(k: int) -> int:
+    if k == 7:
+        raise asyncio.CancelledError("not now")
+    return k
+
+
+def raises_rude(k: int) -> int:
+    if k == 7:
+        raise Rude("not now")
+    return k
+
+
 def slow_patch(k: int) -> int:
     """Sixty slow terms amid quick ones: who computes them."""
     if not 100_000 <= k < 100_060:
@@ -255,6 +295,42 @@ def test_a_deadline_holds_for_an_iterable_that_is_slow(client: Client) -> None:
 def test_a_function_that_lets_stopiteration_out_is_told_the_term(client: Client) -> None:
     with pytest.raises(JobFailed, match=r"failed at term 77 on .*: StopIteration"):
         client.map_reduce(ends_too_soon, range(10_000))
+
+
+def test_a_slow_function_that_lets_stopiteration_out_is_told_the_term(client: Client) -> None:
+    job = client.submit_function(ends_too_soon_and_slowly, range(10_000))
+    with pytest.raises(JobFailed, match=r"failed at term 77 on .*: StopIteration"):
+        job.result(timeout=30)
+
+
+def test_what_waits_in_c_is_not_cut_short(client: Client) -> None:
+    assert client.map_reduce(waits_in_c, range(10_000)) == 0
+
+
+def test_a_process_that_a_function_forks_ends_when_it_is_told_to(client: Client) -> None:
+    job = client.submit_function(ends_another, range(4), reduce="list")
+    assert job.result(timeout=20).native == [-signal.SIGTERM] * 4
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 100])
+@pytest.mark.parametrize(("function", "said"), [(raises_cancelled, "CancelledError"), (raises_rude, "Rude")])
+def test_any_exception_is_told_with_its_term(client: Client, function: Any, said: str, chunk: int | None) -> None:
+    with pytest.raises(JobFailed, match=f"failed at term 7 on .*: {said}: not now"):
+        client.map_reduce(function, range(100), limits=Limits(chunk=chunk))
+    left_out = client.submit_function(function, range(100), limits=Limits(chunk=chunk, on_error="skip")).result()
+    assert left_out.value == str(sum(range(100)) - 7)
+    assert [one["term"] for one in left_out.skipped] == [7]
+
+
+def test_modules_are_allowed_one_by_one_or_in_a_row(server: RealServer, queue: str) -> None:
+    worker = ("worker", "-u", server.url, "--queue", queue, "-c", "1", "-q")
+    with (
+        Running(*worker, "--allow", "posixpath", "--allow", "operator,math", env=environment()),
+        Client(server.url, queue=queue) as client,
+    ):
+        for function in ("posixpath:basename", "operator:neg", "math:floor"):
+            job = client.submit_function(function, ["a/b"] if "path" in function else [1], reduce="count")
+            assert job.result(timeout=20).value == "1"
 
 
 def test_a_kernel_is_given_the_spans_of_its_range(client: Client) -> None:
