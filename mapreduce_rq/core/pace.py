@@ -20,6 +20,9 @@ MAX_GROWTH = 64
 """And never more than this many times, for other terms may cost more."""
 SHARES = 4
 """What is left is cut into at least this many tasks per worker."""
+KERNEL_SHARES = 2
+"""As `SHARES`, for vectorised kernels: terms next to each other cost much the same there, and a message half a
+millisecond of the two cores that the workers share with master and server."""
 EVEN_SECONDS = 1.0
 """Work per task at most where all tasks are to be alike."""
 LEAST_EVEN_TASKS = 2
@@ -120,7 +123,7 @@ class Pace:
         else:
             size = 1
         if left is not None:
-            share = left // (SHARES * self.workers)
+            share = left // ((KERNEL_SHARES if self._vectorised else SHARES) * self.workers)
             if self._cost is not None and self._vectorised:
                 share = max(share, min(left, int(LEAST_TASK_SECONDS / max(self._cost, 1e-12))))
             size = min(size, share)

@@ -10,6 +10,7 @@ from mapreduce_rq.core.pace import (
     FIRST_TASK_SECONDS,
     FIRST_WINDOW,
     GROWTH,
+    KERNEL_SHARES,
     LEAST_TASK_SECONDS,
     MAX_GROWTH,
     MAX_WINDOW,
@@ -22,9 +23,9 @@ from mapreduce_rq.core.pace import (
 PLENTY = 10**12
 
 
-def measured(cost: float, *, largest: int = 10**9, workers: int = 1) -> Pace:
+def measured(cost: float, *, largest: int = 10**9, workers: int = 1, vectorised: bool = True) -> Pace:
     """The pace of terms that cost so many seconds each."""
-    pace = Pace(None, None)
+    pace = Pace(None, None, vectorised=vectorised)
     pace.workers = workers
     for number in range(20):
         pace.observe(largest, 1, int(cost * largest * 1e9), largest, float(number))
@@ -72,10 +73,12 @@ def test_no_step_is_larger_than_its_bound() -> None:
     assert grown(1e-9, 3) == [1, MAX_GROWTH, MAX_GROWTH**2]
 
 
-@given(st.integers(1, 10**6), st.integers(1, 64))
-def test_near_the_end_nobody_has_more_than_a_fair_share(left: int, workers: int) -> None:
-    pace = measured(LEAST_TASK_SECONDS, workers=workers)  # of which a term is as small as a task may be
-    assert pace.size(left) == max(1, min(left // (SHARES * workers), int(TARGET_TASK_SECONDS / LEAST_TASK_SECONDS)))
+@given(st.integers(1, 10**6), st.integers(1, 64), st.booleans())
+def test_near_the_end_nobody_has_more_than_a_fair_share(left: int, workers: int, vectorised: bool) -> None:
+    # of which a term is as small as a task may be
+    pace = measured(LEAST_TASK_SECONDS, workers=workers, vectorised=vectorised)
+    shares = (KERNEL_SHARES if vectorised else SHARES) * workers
+    assert pace.size(left) == max(1, min(left // shares, int(TARGET_TASK_SECONDS / LEAST_TASK_SECONDS)))
 
 
 def test_the_last_tasks_of_plain_functions_go_down_to_one_term_however_quick_the_others_were() -> None:
