@@ -420,12 +420,11 @@ class Client:
 
         ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
         costs nothing to send; any other iterable is read only as fast as workers take it, in this thread: while it has
-        no item to give, deadlines wait, too. ``reduce``: a reducer's name
-        (with ``options``), a Reducer, or an associative callable with its ``zero`` and ``law`` (ordered, or commutative
-        if you know it is). The same bits for any number of workers and any schedule. Where ``limits`` let it end early
-        or leave terms out, ``submit_function`` tells what is missing. Returns when the job's end is on its way to
-        Redis; the next call, or ``close``, makes sure that it came there. Raises UsageError, and JobFailed naming the
-        term.
+        no item to give, deadlines wait, too. ``reduce``: a reducer's name (with ``options``), a Reducer, or an
+        associative callable with its ``zero`` and ``law`` (ordered, or commutative if you know it is). The same bits
+        for any number of workers and any schedule. Where ``limits`` let it end early or leave terms out,
+        ``submit_function`` tells what is missing. Returns when the job's end is on its way to Redis; the next call, or
+        ``close``, makes sure that it came there. Raises UsageError, and JobFailed naming the term.
         """
         spec, computation, source = self.plan_function(
             function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits

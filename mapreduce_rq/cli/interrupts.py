@@ -2,7 +2,8 @@
 
 On a shared server the first one lets go of the job: what is counted is checkpointed, and anybody can go on with it.
 A second Ctrl-C, until LINGER_SECONDS after that, cancels it. A third ends the process as it is.
-On a private server the first one ends everything, and a job whose items come through this process: nobody could go on.
+On a private server the first one ends everything. On any server it ends a job whose items come through this process:
+nobody could go on with it.
 """
 
 from __future__ import annotations

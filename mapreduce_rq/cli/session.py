@@ -14,6 +14,7 @@ from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.streams import say, write
 from mapreduce_rq.cli.text import job_label
 from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.result import failure_text
 from mapreduce_rq.errors import JobCancelled, JobError, JobFailed, UsageError
 from mapreduce_rq.runtime.server import EmbeddedServer
 
@@ -165,8 +166,6 @@ def save(path: str, data: bytes) -> int:
 
 def ended_badly(state: str, record: Mapping[str, Any]) -> JobError:
     """The error of a job that ended without a value."""
-    from mapreduce_rq.core.result import failure_text  # most commands end well, or have no job
-
     if state.startswith("cancelled"):
         return JobCancelled(f"{record.get('job', 'the job')} was cancelled: {record.get('message', '')}")
     return JobFailed(failure_text(record))

@@ -158,6 +158,7 @@ class FunctionComputation(Computation[Any]):
                 raise self._failed(error.term, error) from error
             total = part if total is None else reducer.merge(total, part)
             at += len(values)
+        self._row = []  # they may be large
         if at < len(items):
             self.reached = lo + at
         return reducer.zero() if total is None else total

@@ -367,7 +367,7 @@ class Ledger:
         How far the slow terms reach nobody knows. So the pieces are small at first, one for each worker, and double.
         """
         cuts, size = [lo], 1
-        while len(cuts) == 1 or cuts[-1] < task.hi:
+        while cuts[-1] < task.hi:
             for _ in range(self.pace.workers):
                 cuts.append(cuts[-1] + size)
             size *= 2

@@ -307,15 +307,14 @@ class Master:
 
     def _read(self) -> list[Command]:
         """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
-        waits = self.ledger.waits
         heard, _ = self._hear(self._patience())
         commands: list[Command] = []
-        if waits:
-            heard.append(Replied("", []))  # whatever the workers say, more items may be there by now
         for replied in heard:
             commands += self._receive(replied)
         if heard:
             self.observer.progressed(self.report)
+        elif self.ledger.waits:
+            commands = self._receive(Replied("", []))  # nobody has said anything, but more items may be there by now
         return commands
 
     def _receive(self, event: Event) -> list[Command]:
