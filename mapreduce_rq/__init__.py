@@ -25,12 +25,14 @@ The layers, each importing only what stands below it
     client        the Python API
     runtime       loops, processes, clocks, signals: master, worker, pool (supervisor), server (embedded Valkey)
     broker        the only place that knows Redis; the wire format is broker/PROTOCOL.md
-    computations  the built-ins, one file each, and users' functions
+    functions     users' functions: how they travel, whom to trust, their items
+    computations  the built-ins, one file each
     core          pure: spans, reducers, messages, the ledger
     errors        one tree, with exit codes
 
-A good first read: ``core/tally.py`` (what "counted once" means), ``core/ledger.py`` (what a master knows),
-``broker/lua`` (the three steps that change anything), ``runtime/worker.py`` and ``runtime/master.py`` (the loops).
+A good first read: ``core/job/tally.py`` (what "counted once" means), ``core/job/ledger.py`` (what a master knows),
+``broker/lua`` (the three steps that change anything), ``runtime/worker/worker.py`` and
+``runtime/master/master.py`` (the loops).
 
 What is promised
 ----------------
@@ -62,25 +64,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mapreduce_rq.client import Client
-    from mapreduce_rq.computations.function import kernel
+    from mapreduce_rq.client.client import Client
+    from mapreduce_rq.client.job import Job
+    from mapreduce_rq.core.job.result import Result
     from mapreduce_rq.core.messages import Limits
-    from mapreduce_rq.core.reducer import Law, Reducer
-    from mapreduce_rq.core.result import Result
-    from mapreduce_rq.runtime.job import Job
+    from mapreduce_rq.core.reducers.base import Law, Reducer
+    from mapreduce_rq.functions.computation import kernel
 
 __version__ = "0.1.0"
 
 __all__ = ["Client", "Job", "Law", "Limits", "Reducer", "Result", "__version__", "kernel"]
 
 _HOMES = {
-    "Client": "mapreduce_rq.client",
-    "Job": "mapreduce_rq.runtime.job",
-    "Result": "mapreduce_rq.core.result",
-    "kernel": "mapreduce_rq.computations.function",
+    "Client": "mapreduce_rq.client.client",
+    "Job": "mapreduce_rq.client.job",
+    "Result": "mapreduce_rq.core.job.result",
+    "kernel": "mapreduce_rq.functions.computation",
     "Limits": "mapreduce_rq.core.messages",
-    "Law": "mapreduce_rq.core.reducer",
-    "Reducer": "mapreduce_rq.core.reducer",
+    "Law": "mapreduce_rq.core.reducers.base",
+    "Reducer": "mapreduce_rq.core.reducers.base",
 }
 
 

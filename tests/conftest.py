@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
-from tests.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
+from tests.support.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
 
 # A shell's background, or nohup, has these ignored, and what we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

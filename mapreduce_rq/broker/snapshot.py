@@ -14,7 +14,7 @@ import msgspec
 from mapreduce_rq.broker.inspect import ServerInfo, parse_info
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Command, Wire
-from mapreduce_rq.core.liveness import OBITUARY
+from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.messages import Beat, Codecs, Spec
 from mapreduce_rq.errors import BadMessage
 

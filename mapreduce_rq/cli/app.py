@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     gc.set_threshold(100_000)  # imports make many objects and no garbage: looking for it takes a tenth of a start
     try:
-        from mapreduce_rq.cli.commands import invoke  # with Typer, which takes 50 ms
+        from mapreduce_rq.cli.registry import invoke  # with Typer, which takes 50 ms
 
         return invoke(words)
     except KeyboardInterrupt:  # before anything was begun that would know what to do about it

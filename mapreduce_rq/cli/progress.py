@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from mapreduce_rq.cli.output import progress_line
+from mapreduce_rq.cli.screen.output import progress_line
 from mapreduce_rq.cli.streams import interactive, say
 
 if TYPE_CHECKING:
-    from mapreduce_rq.cli.bar import Bar
+    from mapreduce_rq.cli.screen.bar import Bar
 
 Report = dict[str, Any]
 
@@ -67,7 +67,7 @@ class Watcher:
 
     def _draw(self, report: Report) -> None:
         if self._bar is None:
-            from mapreduce_rq.cli.bar import Bar  # Rich takes 50 ms: only for jobs that last
+            from mapreduce_rq.cli.screen.bar import Bar  # Rich takes 50 ms: only for jobs that last
 
             self._bar = Bar(self._label)
         self._bar.draw(report)

@@ -7,25 +7,25 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
-from mapreduce_rq.cli.keyring import signing_keys
 from mapreduce_rq.cli.options import DEFAULT_QUEUE
-from mapreduce_rq.cli.output import as_json, rendered
 from mapreduce_rq.cli.progress import Watcher
+from mapreduce_rq.cli.screen.output import as_json, rendered
+from mapreduce_rq.cli.screen.text import job_label
+from mapreduce_rq.cli.signing_keys import signing_keys
 from mapreduce_rq.cli.streams import say, write
-from mapreduce_rq.cli.text import job_label
+from mapreduce_rq.core.job.result import failure_text
 from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.core.result import failure_text
 from mapreduce_rq.errors import JobCancelled, JobError, JobFailed, UsageError
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
     from mapreduce_rq.broker.jobs import Jobs
-    from mapreduce_rq.client import Client
+    from mapreduce_rq.client.client import Client
     from mapreduce_rq.core.computation import Computation
-    from mapreduce_rq.core.ledger import Source
+    from mapreduce_rq.core.job.ledger import Source
     from mapreduce_rq.core.messages import Spec
-    from mapreduce_rq.runtime.master import Ended, Master
-    from mapreduce_rq.runtime.standby import Standby
+    from mapreduce_rq.runtime.master.master import Ended, Master
+    from mapreduce_rq.runtime.master.standby import Standby
 
 Plan = Callable[["Client", Limits], "tuple[Spec, Computation[Any], Source | None]"]
 """What a command makes of a client and its limits: a job to lead."""
@@ -112,7 +112,9 @@ class Session:
         if where.url is None:
             server = EmbeddedServer.start()
         try:
-            from mapreduce_rq.client import Client  # takes 0.2 s, most of it redis: a private server boots meanwhile
+            from mapreduce_rq.client.client import (
+                Client,  # takes 0.2 s, most of it redis: a private server boots meanwhile
+            )
         except BaseException:
             if server is not None:
                 server.stop()

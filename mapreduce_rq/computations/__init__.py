@@ -33,7 +33,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
 }
 
-UNLISTED = {"function": "mapreduce_rq.computations.function:FunctionComputation"}
+UNLISTED = {"function": "mapreduce_rq.functions.computation:FunctionComputation"}
 """Not for `mrq compute`: users' functions come through `mrq run` and the Python API."""
 
 ENTRY_POINTS = "mapreduce_rq.computations"

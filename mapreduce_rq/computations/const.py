@@ -22,7 +22,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import msgspec
 
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.decimals import (
+from mapreduce_rq.core.numbers.decimals import (
     MAX_DIGITS,
     Fixed,
     Written,
@@ -32,11 +32,11 @@ from mapreduce_rq.core.decimals import (
     round_enclosed,
     square_root,
 )
-from mapreduce_rq.core.expansion import Expansion, Root, pays, prepare, work
+from mapreduce_rq.core.numbers.expansion import Expansion, Root, pays, prepare, work
+from mapreduce_rq.core.numbers.rounding import scaled_ratio
 from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.rounding import scaled_ratio
-from mapreduce_rq.core.series import Piece, SeriesReducer, Term, geometric, split
+from mapreduce_rq.core.reducers.series import Piece, SeriesReducer, Term, geometric, split
 from mapreduce_rq.errors import JobFailed
 
 GUARD_BITS = 56

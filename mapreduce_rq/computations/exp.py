@@ -1,7 +1,7 @@
 """e^x by its power series, in exact rational arithmetic with one rounding at the very end.
 
 Sums of rounded terms are useless under cancellation: at x = -30 they have no correct digit. Here the sum of N terms is
-an exact fraction T/Q (``mapreduce_rq.core.series``), and what is left out is bounded by
+an exact fraction T/Q (``mapreduce_rq.core.reducers.series``), and what is left out is bounded by
 
     |e^x - S_N| <= |a_N| / (1 - |x|/(N+1))   for N + 1 > |x|,   |a_N| = |P/Q| |x| / N
 
@@ -17,13 +17,13 @@ import msgspec
 
 from mapreduce_rq.computations.exp_plan import Decided, Planned, log2_exp, plan, plan_digits
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
-from mapreduce_rq.core.decimals import MAX_DIGITS, Written, fraction_fixed, round_enclosed, round_fraction
-from mapreduce_rq.core.expansion import Expansion, pays, prepare, work
+from mapreduce_rq.core.numbers.decimals import MAX_DIGITS, Written, fraction_fixed, round_enclosed, round_fraction
+from mapreduce_rq.core.numbers.expansion import Expansion, pays, prepare, work
+from mapreduce_rq.core.numbers.rational import Rational, number_text, parse_rational
+from mapreduce_rq.core.numbers.rounding import decided_double, nearest_double, scaled_ratio, upper_text
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.rational import Rational, number_text, parse_rational
-from mapreduce_rq.core.rounding import decided_double, nearest_double, scaled_ratio, upper_text
-from mapreduce_rq.core.series import Piece, SeriesReducer, geometric
+from mapreduce_rq.core.reducers.series import Piece, SeriesReducer, geometric
 from mapreduce_rq.errors import BadParameter
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from mapreduce_rq.core.rational import Rational
+from mapreduce_rq.core.numbers.rational import Rational
 
 DECISIVE_BITS = 53 + 12
 """Aim for a tail this many bits below the result: it fails to decide the double once in some thousand x."""

@@ -15,7 +15,7 @@ from mapreduce_rq.computations import png
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.sequence import BYTES, Concat, Stretch
+from mapreduce_rq.core.reducers.sequence import BYTES, Concat, Stretch
 from mapreduce_rq.errors import BadParameter
 
 MAX_PIXELS = 400_000_000

@@ -15,10 +15,10 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import msgspec
 
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.exact import FLOAT, UNIT_BITS
-from mapreduce_rq.core.moments import NORMAL_95, Moments, Statistics, moments_of_array
+from mapreduce_rq.core.numbers.exact import FLOAT, UNIT_BITS
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducers.moments import NORMAL_95, Moments, Statistics, moments_of_array
 
 BLOCK = 1 << 15
 """Samples at a time: their arrays stay in the second-level cache."""

@@ -13,7 +13,7 @@ import msgspec
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.sums import IntSum, describe_integer
+from mapreduce_rq.core.reducers.sums import IntSum, describe_integer
 
 WIDEST = 1 << 16
 """Positions expanded at a time: more are cut in two, so that memory stays flat."""

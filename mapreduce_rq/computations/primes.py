@@ -11,7 +11,7 @@ import msgspec
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.sums import IntSum, describe_integer
+from mapreduce_rq.core.reducers.sums import IntSum, describe_integer
 
 SPAN = 1 << 20
 """Integers of one term."""

@@ -14,11 +14,11 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.exact import FLOAT, UNIT_BITS, Total, total_of_array
+from mapreduce_rq.core.numbers.exact import FLOAT, UNIT_BITS, Total, total_of_array
+from mapreduce_rq.core.numbers.rounding import decided_double, nearest_double, upper_text
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.rounding import decided_double, nearest_double, upper_text
-from mapreduce_rq.core.sums import ExactSum
+from mapreduce_rq.core.reducers.sums import ExactSum
 
 BLOCK = 1 << 15
 """Terms at a time: their arrays stay in the second-level cache."""

@@ -14,9 +14,9 @@ from typing import Annotated, Any, BinaryIO, ClassVar
 import msgspec
 
 from mapreduce_rq.core.computation import Computation, TermError
-from mapreduce_rq.core.counter import CounterReducer, Counts, ranked
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducers.counter import CounterReducer, Counts, ranked
 from mapreduce_rq.errors import BadParameter
 
 BLOCK = 1 << 16

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
-from mapreduce_rq.core.reducer import Law, Reducer
+from mapreduce_rq.core.reducers.base import Law, Reducer
 
 __all__ = ["MAX_TERMS", "Ask", "BoundKind", "Computation", "Interruption", "More", "Outcome", "Progress", "TermError"]
 
@@ -61,7 +61,7 @@ class Computation(ABC, Generic[P]):
     """Terms after which a tolerance is asked for the first time."""
 
     libm: bool = False
-    """Whether the kernel uses functions whose last bit differs between machines (see runtime/probe.py)."""
+    """Whether the kernel uses functions whose last bit differs between machines (see runtime/worker/probe.py)."""
 
     reached: int = 0
     """Where the last call of ``map`` or ``map_body`` ended, if it was cut short; 0: where it was asked to."""

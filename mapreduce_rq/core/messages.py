@@ -18,7 +18,7 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from mapreduce_rq.core.liveness import OBITUARY
+from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.errors import BadMessage, BadParameter, UsageError
 
 WIRE_VERSION = 1

@@ -16,7 +16,7 @@ from benchmarks.ours import SINGLES, Ours, attached, fleet, opened, wait_until
 from benchmarks.pools import open_executor, open_joblib, open_pool
 from benchmarks.sampling import Figure, Group, Row, Settings, Table, rate, say, timed
 from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 CHEAP = Figure("cheap", "default settings, a cheap Python function over a range", "items/s", 1_000_000, drawn=True)
 UNEVEN = Figure("uneven", "uneven tasks: time over the ideal makespan", "ratio", 1.05, more_is_better=False)

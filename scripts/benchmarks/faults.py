@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmarks import work
 from benchmarks.ours import KEYRING, SINGLES, attached, fleet, wait_until
 from benchmarks.sampling import Figure, Group, Row, Settings, Table, say
-from mapreduce_rq.client import Client
+from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 KILLED = Figure("killed", "a worker's kill -9 to its task running elsewhere", "s", 1.0, more_is_better=False)
 LOST = Figure(

@@ -20,7 +20,7 @@ from mapreduce_rq.broker.jobs import COMMIT
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import SETTLE
 from mapreduce_rq.core.messages import OK, Answer, Codecs, Keyring, Reply, Task
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 FLOOR = Figure("floor", "the server alone, the same scripts and bytes, requests made beforehand", "tasks/s")
 REACHED = Figure("reached", "share of that floor that mrq reaches, computing included", "%")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mapreduce_rq import __version__
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 PACKAGES = ("redis", "hiredis", "msgspec", "numpy", "rq", "huey", "celery", "dramatiq", "distributed", "joblib")
 _TICK = os.sysconf("SC_CLK_TCK")

@@ -10,12 +10,12 @@ from typing import Any
 import redis
 
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.client import Client
-from mapreduce_rq.computations.reference import Trust
+from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.messages import Keyring, Limits
-from mapreduce_rq.runtime.launch import LocalPool
-from mapreduce_rq.runtime.pool import PoolSettings
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.pool.launch import LocalPool
+from mapreduce_rq.runtime.pool.supervisor import PoolSettings
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 SINGLES = Limits(chunk=1)
 """Every term its own message."""

@@ -21,7 +21,7 @@ import redis
 from benchmarks import work
 from benchmarks.machine import installed
 from benchmarks.pools import Contender, Function, Peer
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 URL = "MRQ_BENCH_URL"
 HERE = Path(__file__).resolve().parent

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from benchmarks.machine import installed
 from benchmarks.sampling import Figure, Group, Row, Settings, Table, say, timed
-from mapreduce_rq.client import Client
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.client.client import Client
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 VERSION = Figure("version", "`mrq --version`, above bare Python", "s", 0.10, more_is_better=False)
 COLD = Figure("cold", "the main job, cold, nothing running, whole process", "s", 0.50, more_is_better=False, drawn=True)

@@ -6,7 +6,7 @@ import math
 import os
 import time
 
-from mapreduce_rq.computations.function import kernel
+from mapreduce_rq.functions.computation import kernel
 
 QUEENS_WORD = 1 << 64
 """Above it the solutions, below it the nanoseconds: both add up in one integer."""

@@ -13,7 +13,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.core.messages import Codecs, Keyring
-from tests.servers import RealServer
+from tests.support.servers import RealServer
 
 
 @pytest.fixture

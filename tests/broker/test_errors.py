@@ -22,7 +22,7 @@ from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.core.messages import Codecs
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey
-from tests.servers import FLAVOURS, FreshServer, RealServer, free_port
+from tests.support.servers import FLAVOURS, FreshServer, RealServer, free_port
 
 SECRET = "hunter2-hunter2"
 

@@ -17,10 +17,10 @@ from mapreduce_rq.broker.jobs import COMMIT, REAP
 from mapreduce_rq.broker.tasks import SETTLE
 from mapreduce_rq.broker.wire import Argument, Command, RedisWire, Script, translate
 from mapreduce_rq.errors import BrokerError, BrokerFull
-from tests.servers import FLAVOURS, IN_CI, FreshServer, RealServer
 from tests.sim.model import Flavour, Model
 from tests.sim.network import ENDPOINT
 from tests.sim.store import Refusal, SortedSet, Stream, id_text
+from tests.support.servers import FLAVOURS, IN_CI, FreshServer, RealServer
 
 EXAMPLES = 125 if IN_CI else 40
 STEPS = 40  # in CI ten thousand in all

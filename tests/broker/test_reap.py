@@ -14,7 +14,7 @@ from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.core.messages import Answer, Codecs, Keyring, Reply, Task
 from mapreduce_rq.errors import BrokerFull, ForeignKey
-from tests.servers import RealServer
+from tests.support.servers import RealServer
 
 WID = "host:1:w"
 

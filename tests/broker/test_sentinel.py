@@ -9,8 +9,8 @@ import pytest
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.errors import BrokerDown
-from tests.sentinels import Group
-from tests.servers import free_port, need_server
+from tests.support.sentinels import Group
+from tests.support.servers import free_port, need_server
 
 
 @pytest.fixture(scope="module")

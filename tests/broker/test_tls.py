@@ -14,7 +14,7 @@ from mapreduce_rq.broker.inspect import inspect
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerRefused
 from tests.broker.certificates import make_certificates
-from tests.servers import RealServer, free_port, need_server
+from tests.support.servers import RealServer, free_port, need_server
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from tests.chaos.failpoints import play as play_failpoints
 from tests.chaos.ground import TooSlow
 from tests.chaos.history import History
 from tests.chaos.scenarios import SCENARIOS, Scenario
-from tests.servers import FLAVOURS, RealServer
+from tests.support.servers import FLAVOURS, RealServer
 
 assert all((process_scenarios, server_scenarios, failover_scenarios, network_scenarios, mixed_scenarios)), "filled"
 

@@ -19,24 +19,24 @@ from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.jobs import Jobs, JobState
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
-from mapreduce_rq.client import Client
-from mapreduce_rq.computations.reference import Trust
-from mapreduce_rq.core import pace
+from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.job import chunking as pace
 from mapreduce_rq.core.messages import Limits, Spec
 from mapreduce_rq.errors import BrokerDown, MrqError
-from mapreduce_rq.runtime import master
-from mapreduce_rq.runtime.cancel import cancel
+from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master import Master, Report
-from mapreduce_rq.runtime.pool import TICK_SECONDS, Child, Pool, PoolSettings
-from mapreduce_rq.runtime.slate import Slate
-from mapreduce_rq.runtime.standby import Standby
-from mapreduce_rq.runtime.worker import Preparer, Worker
+from mapreduce_rq.runtime.master import master
+from mapreduce_rq.runtime.master.cancel import cancel
+from mapreduce_rq.runtime.master.master import Master, Report
+from mapreduce_rq.runtime.master.standby import Standby
+from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
+from mapreduce_rq.runtime.worker.slate import Slate
+from mapreduce_rq.runtime.worker.worker import Preparer, Worker
 from tests.chaos.wires import Killed, Watched
-from tests.servers import RealServer
-from tests.stage import until
-from tests.terms import total
+from tests.support.servers import RealServer
+from tests.support.stage import until
+from tests.support.terms import total
 
 SPEED = 20.0
 TERMS = 100
@@ -195,7 +195,7 @@ class Arena:
         self._raw = server.client()
         self.client = self._client("master")
         self.spec, self.computation, _ = self.client.plan_function(
-            "tests.terms:fingerprint", range(terms), reduce="int_sum", limits=Limits(chunk=1, keep=3600)
+            "tests.support.terms:fingerprint", range(terms), reduce="int_sum", limits=Limits(chunk=1, keep=3600)
         )
         self.job = self.spec.job
 

@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mapreduce_rq.cli.keyring import signing_keys
+from mapreduce_rq.cli.signing_keys import signing_keys
 from mapreduce_rq.errors import MrqError
 from tests.chaos.aof import BadHistory
 from tests.chaos.history import History

@@ -9,7 +9,7 @@ import pytest
 
 from tests.chaos.arena import KEY
 from tests.chaos.history import History
-from tests.servers import FLAVOURS, RealServer, need_server
+from tests.support.servers import FLAVOURS, RealServer, need_server
 
 HISTORY: dict[str, Any] = {"aof": True, "aof_use_rdb_preamble": "no", "auto_aof_rewrite_percentage": "0"}
 """Options of a server that keeps its whole history."""

@@ -14,7 +14,7 @@ from tests.chaos.arena import Arena
 from tests.chaos.cutter import Cutter, Side
 from tests.chaos.faults import Faults, Place
 from tests.chaos.stories import STORIES, TRANSITIONS
-from tests.servers import RealServer
+from tests.support.servers import RealServer
 
 TELLINGS = 5
 

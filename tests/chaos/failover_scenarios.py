@@ -10,8 +10,8 @@ import redis
 
 from tests.chaos.ground import TERMS, Ground
 from tests.chaos.scenarios import scenario
-from tests.sentinels import Group
-from tests.stage import until
+from tests.support.sentinels import Group
+from tests.support.stage import until
 
 DOWN_AFTER_MS = 2000
 """So long that no server passes for dead only because the machine is busy."""

@@ -12,7 +12,7 @@ from typing import Literal
 from tests.chaos.arena import SPEED, Arena
 from tests.chaos.faults import Faults, Place, cut, kill
 from tests.chaos.stories import STORIES, TRANSITIONS
-from tests.servers import RealServer
+from tests.support.servers import RealServer
 
 Act = Literal["kill", "cut", "pause"]
 

@@ -19,17 +19,17 @@ import redis
 
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.job.record import digest_of
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.core.record import digest_of
-from mapreduce_rq.core.sums import IntSum
+from mapreduce_rq.core.reducers.sums import IntSum
 from tests.chaos.aof import files_of
 from tests.chaos.conftest import HISTORY
 from tests.chaos.history import Found, History
-from tests.fleet import KEY, Fleet, Follower, Leader
-from tests.scene import Scene
-from tests.servers import RealServer
-from tests.stage import until
-from tests.terms import fingerprint, total
+from tests.support.fleet import KEY, Fleet, Follower, Leader
+from tests.support.scene import Scene
+from tests.support.servers import RealServer
+from tests.support.stage import until
+from tests.support.terms import fingerprint, total
 
 TERMS = 600
 TERM_SECONDS = 0.02  # asleep: four workers take three seconds in all and hardly any of the processor
@@ -219,4 +219,4 @@ class Ground:
 
 def _fingerprints(spec: Spec) -> Computation[Any]:
     """What every function of tests/terms.py computes, without what else it does."""
-    return load("function").create(spec.params | {"function": "tests.terms:fingerprint"})
+    return load("function").create(spec.params | {"function": "tests.support.terms:fingerprint"})

@@ -10,7 +10,7 @@ import time
 
 from tests.chaos.ground import TERMS, Ground
 from tests.chaos.scenarios import scenario
-from tests.stage import until
+from tests.support.stage import until
 
 
 @scenario("ordered")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from typing import Self
 
-from tests.servers import die_with_parent
+from tests.support.servers import die_with_parent
 
 RATE = "200kbit"
 CROWD = """

@@ -10,9 +10,9 @@ import time
 
 from tests.chaos.ground import TERMS, WORKERS, Ground
 from tests.chaos.scenarios import scenario
-from tests.fleet import kill9
-from tests.servers import wait_gone
-from tests.stage import until
+from tests.support.fleet import kill9
+from tests.support.servers import wait_gone
+from tests.support.stage import until
 
 
 def _signal(pid: int, number: int) -> None:

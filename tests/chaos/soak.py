@@ -18,9 +18,9 @@ import time
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
-from tests.fleet import Fleet, Follower, Leader, kill9
-from tests.servers import RealServer
-from tests.terms import total
+from tests.support.fleet import Fleet, Follower, Leader, kill9
+from tests.support.servers import RealServer
+from tests.support.terms import total
 
 WORKER_SECONDS = 5.0
 MASTER_SECONDS = 60.0

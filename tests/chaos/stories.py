@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from tests.chaos.arena import INLINE_SPEC_TASKS, SPEED, TERMS, Arena
 from tests.chaos.faults import Place, cut, kill
-from tests.stage import until
+from tests.support.stage import until
 
 
 def stall() -> None:

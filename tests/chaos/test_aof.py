@@ -16,7 +16,7 @@ from tests.chaos.conftest import HISTORY
 from tests.chaos.faults import Faults
 from tests.chaos.history import Bounds, History
 from tests.chaos.stories import STORIES
-from tests.servers import FLAVOURS, ROOT, RealServer, need_server
+from tests.support.servers import FLAVOURS, ROOT, RealServer, need_server
 
 QUEUE = "history"
 CODECS = Codecs(QUEUE, Keyring([KEY]))

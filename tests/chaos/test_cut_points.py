@@ -8,7 +8,7 @@ import pytest
 
 from tests.chaos.cut_points import CutPoint, all_points, play
 from tests.chaos.stories import TRANSITIONS
-from tests.servers import RealServer
+from tests.support.servers import RealServer
 
 
 def sampled(points: list[CutPoint]) -> list[CutPoint]:

@@ -12,8 +12,8 @@ from tests.chaos.arena import Arena
 from tests.chaos.failpoints import Failpoint, all_points, pairs, play
 from tests.chaos.faults import Faults, Place, cut
 from tests.chaos.stories import STORIES
-from tests.servers import RealServer
-from tests.stage import until
+from tests.support.servers import RealServer
+from tests.support.stage import until
 
 
 @pytest.mark.parametrize("story", STORIES)

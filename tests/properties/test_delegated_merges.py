@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import mapreduce_rq.core.merges
-import mapreduce_rq.core.tally
+import mapreduce_rq.core.job.merges
+import mapreduce_rq.core.job.tally
 from mapreduce_rq.computations import load
-from mapreduce_rq.core.ledger import Broken, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.ledger import Broken, Ledger, Push, Replied, Resumed, Settled, Surveyed
 from mapreduce_rq.core.messages import MERGE, OK, Answer, Limits, Spec, Task
-from mapreduce_rq.runtime.worker import compute_body
+from mapreduce_rq.runtime.worker.worker import compute_body
 
 TERMS = 120
 EXP = load("exp").create({"x": "1/3", "terms": TERMS})
@@ -24,8 +24,8 @@ SERIAL = EXP.reducer.encode(EXP.map(0, TERMS))
 @pytest.fixture(autouse=True, scope="module")
 def everything_is_heavy() -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mapreduce_rq.core.tally, "HEAVY_BYTES", 1)
-        patch.setattr(mapreduce_rq.core.merges, "TRAVEL_BYTES", 1)
+        patch.setattr(mapreduce_rq.core.job.tally, "HEAVY_BYTES", 1)
+        patch.setattr(mapreduce_rq.core.job.merges, "TRAVEL_BYTES", 1)
         yield
 
 

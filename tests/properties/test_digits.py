@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from mapreduce_rq.computations.exp import Exp
 from mapreduce_rq.core.computation import More, Outcome
 from mapreduce_rq.core.outcome import Deferred
-from tests.oracles import arb, enclosure
+from tests.support.oracles import arb, enclosure
 
 
 @given(
@@ -26,9 +26,9 @@ from tests.oracles import arb, enclosure
 )
 def test_digits_are_flints_rounded(x: Fraction, digits: int, cuts: int, part: int | None) -> None:
     """In one go, or in parts of so many digits as workers do them."""
-    asked_from = patch("mapreduce_rq.core.expansion.ASKED_FROM", 10**9 if part is None else 1)
-    largest = patch("mapreduce_rq.core.expansion.LARGEST_PART", part or 1)
-    with asked_from, largest, patch("mapreduce_rq.core.expansion.PEELED_HERE", 200):
+    asked_from = patch("mapreduce_rq.core.numbers.expansion.ASKED_FROM", 10**9 if part is None else 1)
+    largest = patch("mapreduce_rq.core.numbers.expansion.LARGEST_PART", part or 1)
+    with asked_from, largest, patch("mapreduce_rq.core.numbers.expansion.PEELED_HERE", 200):
         compare_with_flint(x, digits, cuts)
 
 

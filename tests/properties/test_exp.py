@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.computations.exp import Exp
 from mapreduce_rq.core.computation import More, Outcome
-from mapreduce_rq.core.series import EMPTY, Piece
-from tests.oracles import arb, enclosure, nearest
+from mapreduce_rq.core.reducers.series import EMPTY, Piece
+from tests.support.oracles import arb, enclosure, nearest
 
 EXPONENTS = st.one_of(
     st.floats(-746, 710).map(float.hex),

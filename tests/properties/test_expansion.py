@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Ask, Outcome
-from mapreduce_rq.core.expansion import Evaluate, Expansion, Peel, Product, Root, bits_of, encode, rounded, work
-from mapreduce_rq.core.integers import from_bytes, to_bytes
+from mapreduce_rq.core.numbers.expansion import Evaluate, Expansion, Peel, Product, Root, bits_of, encode, rounded, work
+from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 
-EXPANSION = "mapreduce_rq.core.expansion"
+EXPANSION = "mapreduce_rq.core.numbers.expansion"
 
 
 @given(

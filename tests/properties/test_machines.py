@@ -15,7 +15,7 @@ from tests.unit.test_catalogue import SMALL
 CODE = """
 import hashlib, sys
 from mapreduce_rq.computations import load
-from tests.folding import fold
+from tests.support.folding import fold
 from tests.unit.test_catalogue import SMALL
 
 for name, params in SMALL.items():

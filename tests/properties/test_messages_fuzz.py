@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.liveness import OBITUARY
+from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.messages import (
     MAP,
     OK,

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.exact import to_units, total_by_fsum, total_of_array
-from mapreduce_rq.core.moments import moments_of_array, moments_of_floats, nearest_root
-from mapreduce_rq.core.reducer import BadValue, Law, Reducer
-from mapreduce_rq.core.reducers import REDUCERS, reducer
+from mapreduce_rq.core.numbers.exact import to_units, total_by_fsum, total_of_array
+from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
+from mapreduce_rq.core.reducers.catalogue import REDUCERS, reducer
+from mapreduce_rq.core.reducers.moments import moments_of_array, moments_of_floats, nearest_root
 
 FLOATS = st.floats(allow_nan=False, allow_infinity=False)
 NUMBERS = st.one_of(FLOATS, st.integers(-(2**70), 2**70), st.integers(-5, 5), st.sampled_from([math.inf, -math.inf]))

@@ -16,16 +16,16 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.ledger import Source
+from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
-from mapreduce_rq.runtime.keeper import TEND_SECONDS, Keeper
-from mapreduce_rq.runtime.lease import Lease
-from mapreduce_rq.runtime.master import Ended, Interrupted, Master, Report
-from mapreduce_rq.runtime.pool import TICK_SECONDS, Child, Pool, PoolSettings
-from mapreduce_rq.runtime.slate import Doing, Slate
-from mapreduce_rq.runtime.standby import Standby
-from mapreduce_rq.runtime.worker import Stop, Worker
+from mapreduce_rq.runtime.master.lease import Lease
+from mapreduce_rq.runtime.master.lease_keeper import TEND_SECONDS, Keeper
+from mapreduce_rq.runtime.master.master import Ended, Interrupted, Master, Report
+from mapreduce_rq.runtime.master.standby import Standby
+from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
+from mapreduce_rq.runtime.worker.slate import Doing, Slate
+from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim.network import Server
 from tests.sim.scheduler import Actor, Scheduler
 from tests.sim.wire import SimClock, SimWire

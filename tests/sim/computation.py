@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, TermError
-from mapreduce_rq.core.merges import TRAVEL_BYTES
+from mapreduce_rq.core.job.merges import TRAVEL_BYTES
 from mapreduce_rq.core.parameters import Params
-from mapreduce_rq.core.reducer import Law, Reducer
+from mapreduce_rq.core.reducers.base import Law, Reducer
 
 P = (1 << 61) - 1
 BASE = 1_000_003

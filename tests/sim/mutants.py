@@ -14,13 +14,13 @@ from unittest.mock import patch
 import msgspec
 
 from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs
-from mapreduce_rq.core.ledger import Ledger
+from mapreduce_rq.core.job.ledger import Ledger
+from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.messages import Checkpoint, Codec, Reply
-from mapreduce_rq.core.tally import Tally
 from mapreduce_rq.errors import BadMessage
-from mapreduce_rq.runtime import master
-from mapreduce_rq.runtime.lease import Lease
-from mapreduce_rq.runtime.master import Master
+from mapreduce_rq.runtime.master import master
+from mapreduce_rq.runtime.master.lease import Lease
+from mapreduce_rq.runtime.master.master import Master
 from tests.sim import commands
 from tests.sim.model import Model
 from tests.sim.store import Database, encoded

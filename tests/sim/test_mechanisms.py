@@ -17,19 +17,20 @@ import msgspec
 import pytest
 
 from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.core import liveness
-from mapreduce_rq.core.ledger import Ledger, Surveyed
+from mapreduce_rq.core.fleet import liveness
+from mapreduce_rq.core.fleet.give_back import given_back
+from mapreduce_rq.core.job.chunking import FIRST_WINDOW, Pace
+from mapreduce_rq.core.job.ledger import Ledger, Surveyed
 from mapreduce_rq.core.messages import Task
-from mapreduce_rq.core.pace import FIRST_WINDOW, Pace
-from mapreduce_rq.core.patience import Patience
-from mapreduce_rq.core.reaping import given_back
+from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
-from mapreduce_rq.runtime import master, pool, standby, sweep
-from mapreduce_rq.runtime.lease import Lease
-from mapreduce_rq.runtime.master import Master
-from mapreduce_rq.runtime.pool import Pool
-from mapreduce_rq.runtime.sweep import Sweeper
-from mapreduce_rq.runtime.worker import Stop, Worker
+from mapreduce_rq.runtime.master import master, standby, sweep
+from mapreduce_rq.runtime.master.lease import Lease
+from mapreduce_rq.runtime.master.master import Master
+from mapreduce_rq.runtime.master.sweep import Sweeper
+from mapreduce_rq.runtime.pool import supervisor as pool
+from mapreduce_rq.runtime.pool.supervisor import Pool
+from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim import commands
 from tests.sim.actors import ClientProcess
 from tests.sim.computation import Partial, RowOfTerms

@@ -10,12 +10,12 @@ from random import Random
 
 import pytest
 
-from tests.servers import IN_CI, ROOT
 from tests.sim.computation import Oracle, RowOfTerms, SumOfTerms, fold
 from tests.sim.faults import COMMON, FAULTS
 from tests.sim.network import Weather
 from tests.sim.plan import JobPlan, Plan, plan_of
 from tests.sim.world import World, checked
+from tests.support.servers import IN_CI, ROOT
 
 SEEDS = 2000 if IN_CI else 400
 PARTS = 4

@@ -15,15 +15,15 @@ from random import Random
 from typing import NamedTuple
 
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.core.ledger import Broken as LedgerBroken
-from mapreduce_rq.core.ledger import Command, Event, Ledger
+from mapreduce_rq.core.fleet.prefetch import MAX_TASKS
+from mapreduce_rq.core.job.chunking import FIRST_WINDOW
+from mapreduce_rq.core.job.ledger import Broken as LedgerBroken
+from mapreduce_rq.core.job.ledger import Command, Event, Ledger
 from mapreduce_rq.core.messages import Codec, Codecs, Keyring, Kind, Spec, Task
-from mapreduce_rq.core.pace import FIRST_WINDOW
-from mapreduce_rq.core.prefetch import MAX_TASKS
 from mapreduce_rq.errors import BadMessage
-from mapreduce_rq.runtime import pool
-from mapreduce_rq.runtime.master import Ended
-from mapreduce_rq.runtime.pool import LONG_SECONDS, PoolSettings
+from mapreduce_rq.runtime.master.master import Ended
+from mapreduce_rq.runtime.pool import supervisor as pool
+from mapreduce_rq.runtime.pool.supervisor import LONG_SECONDS, PoolSettings
 from tests.sim.actors import ClientProcess, Host, Site
 from tests.sim.computation import Oracle, SimComputation, TestParams, items
 from tests.sim.faults import FAULTS

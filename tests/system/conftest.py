@@ -9,8 +9,8 @@ from zlib import crc32
 
 import pytest
 
-from tests.scene import Scene
-from tests.servers import FLAVOURS, RealServer, find_server, need_server
+from tests.support.scene import Scene
+from tests.support.servers import FLAVOURS, RealServer, find_server, need_server
 
 
 @pytest.fixture(scope="session")

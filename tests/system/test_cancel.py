@@ -7,10 +7,10 @@ import time
 import pytest
 
 from mapreduce_rq.errors import NoSuchJob
-from tests.scene import Scene
-from tests.servers import wait_gone
-from tests.stage import until
-from tests.terms import total
+from tests.support.scene import Scene
+from tests.support.servers import wait_gone
+from tests.support.stage import until
+from tests.support.terms import total
 
 TERMS = 60
 LONG_SECONDS = 1.0

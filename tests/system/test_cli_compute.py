@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import KEY, MRQ, User, environment, mrq
-from tests.servers import ROOT, FreshServer, RealServer
-from tests.stage import until
-from tests.terms import total, total_without
+from tests.support.commands import KEY, MRQ, User, environment, mrq
+from tests.support.servers import ROOT, FreshServer, RealServer
+from tests.support.stage import until
+from tests.support.terms import total, total_without
 
 KEYS = [
     "schema", "job", "computation", "params", "value", "float", "bound", "bound_kind", "terms", "terms_used", "tasks",

@@ -17,12 +17,12 @@ from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
-from mapreduce_rq.cli.text import job_label
+from mapreduce_rq.cli.screen.text import job_label
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring
-from tests.commands import KEY, Running, User
-from tests.servers import RealServer, free_port
-from tests.stage import until
-from tests.terms import total
+from tests.support.commands import KEY, Running, User
+from tests.support.servers import RealServer, free_port
+from tests.support.stage import until
+from tests.support.terms import total
 
 TERMS = 40
 

@@ -18,8 +18,8 @@ from typing import Self
 
 import pytest
 
-from tests.commands import MRQ, User
-from tests.servers import ROOT, FreshServer, RealServer
+from tests.support.commands import MRQ, User
+from tests.support.servers import ROOT, FreshServer, RealServer
 
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 SHOW_CURSOR = "\x1b[?25h"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import User, environment
-from tests.servers import ROOT, RealServer
+from tests.support.commands import User, environment
+from tests.support.servers import ROOT, RealServer
 
 HEAVY = {"numpy", "gmpy2", "rq", "rich", "pydantic", "cloudpickle", "multiprocessing"}
 """None of these is needed to compute e^2. (asyncio is not either; redis imports it for its own sake.)"""
@@ -90,4 +90,4 @@ def test_the_help_of_one_computation_imports_no_other(tmp_path: Path) -> None:
 def test_a_look_needs_no_more_than_the_wire(at: User, tmp_path: Path) -> None:
     modules = imported(tmp_path, "status", env=at.env)
     assert not tops(modules) & HEAVY
-    assert not {"mapreduce_rq.client", "mapreduce_rq.runtime.worker"} & modules
+    assert not {"mapreduce_rq.client.client", "mapreduce_rq.runtime.worker.worker"} & modules

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.servers import ROOT, FreshServer
+from tests.support.servers import ROOT, FreshServer
 
 PASSWORD = re.compile(r'requirepass "\$\{MRQ_PASSWORD:\?.+\}"')
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet import children_of
-from tests.servers import ROOT, wait_gone
-from tests.stage import Stage, until
-from tests.terms import STAGE, total
+from tests.support.fleet import children_of
+from tests.support.servers import ROOT, wait_gone
+from tests.support.stage import Stage, until
+from tests.support.terms import STAGE, total
 
 PROGRAM = """
 import sys
-from mapreduce_rq.client import Client
-from tests.terms import slow
+from mapreduce_rq.client.client import Client
+from tests.support.terms import slow
 with Client(local=2) as mrq:
     print(mrq._server.directory, flush=True)
     print(mrq.map_reduce(slow, range(int(sys.argv[1])), reduce="int_sum"), flush=True)

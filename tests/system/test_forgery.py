@@ -9,8 +9,8 @@ from typing import Any
 import redis
 
 from mapreduce_rq.core.messages import OK, Answer, Codecs, Keyring, Reply, Task
-from tests.scene import Scene
-from tests.terms import total
+from tests.support.scene import Scene
+from tests.support.terms import total
 
 TERMS = 300
 

@@ -28,14 +28,14 @@ import pytest
 from mapreduce_rq import Client, Limits, kernel
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.computations.sum import Sum
-from mapreduce_rq.core.ledger import Ledger
+from mapreduce_rq.core.job.ledger import Ledger
+from mapreduce_rq.core.job.record import record_of
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.outcome import Outcome
-from mapreduce_rq.core.record import record_of
 from mapreduce_rq.errors import BadFunction, JobError, JobFailed, Superseded, UsageError
-from mapreduce_rq.runtime.master import Ended, Master
-from tests.commands import KEY, MRQ, Ran, Running, environment, mrq
-from tests.servers import RealServer
+from mapreduce_rq.runtime.master.master import Ended, Master
+from tests.support.commands import KEY, MRQ, Ran, Running, environment, mrq
+from tests.support.servers import RealServer
 
 
 def run(folder: Path, source: str, *arguments: str) -> Ran:

@@ -13,8 +13,8 @@ import redis
 from mapreduce_rq import Client
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Heard, RedisWire
-from tests.commands import KEY
-from tests.servers import FreshServer, RealServer
+from tests.support.commands import KEY
+from tests.support.servers import FreshServer, RealServer
 
 VALUE = math.fsum(map(math.sqrt, range(10)))
 

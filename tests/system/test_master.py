@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import time
 
-from mapreduce_rq.core.record import digest_of
-from mapreduce_rq.core.sums import IntSum
-from tests.scene import Scene
-from tests.stage import until
-from tests.terms import total
+from mapreduce_rq.core.job.record import digest_of
+from mapreduce_rq.core.reducers.sums import IntSum
+from tests.support.scene import Scene
+from tests.support.stage import until
+from tests.support.terms import total
 
 TERMS = 120
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from mapreduce_rq.client import Client
+from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.messages import Limits
-from tests import texts
-from tests.scene import Scene
-from tests.terms import noted, slow, total
+from tests.support import texts
+from tests.support.scene import Scene
+from tests.support.terms import noted, slow, total
 
 
 @pytest.fixture(scope="module")

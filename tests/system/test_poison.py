@@ -7,9 +7,9 @@ import signal
 import pytest
 
 from mapreduce_rq.core.messages import Task
-from tests.scene import Scene
-from tests.stage import until
-from tests.terms import total_without
+from tests.support.scene import Scene
+from tests.support.stage import until
+from tests.support.terms import total_without
 
 TERMS = 64
 

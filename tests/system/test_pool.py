@@ -8,10 +8,10 @@ import time
 import pytest
 
 from mapreduce_rq.core.messages import Task
-from tests.fleet import Fleet, Leader
-from tests.scene import Scene
-from tests.servers import wait_gone
-from tests.stage import until
+from tests.support.fleet import Fleet, Leader
+from tests.support.scene import Scene
+from tests.support.servers import wait_gone
+from tests.support.stage import until
 
 TERMS = 60
 

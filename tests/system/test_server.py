@@ -16,12 +16,12 @@ import pytest
 import redis
 
 from mapreduce_rq.errors import ServerFailed
-from mapreduce_rq.runtime.server import EmbeddedServer
-from tests.servers import ROOT, need_server, plain_client, wait_gone
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
+from tests.support.servers import ROOT, need_server, plain_client, wait_gone
 
 HOLD = """
 import os, sys
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 server = EmbeddedServer.start()
 server.wait_ready()
 child = 0
@@ -316,7 +316,7 @@ def test_a_process_without_standard_streams_can_start_one() -> None:
     code = """
 import os
 os.closerange(0, 3)
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 with EmbeddedServer.start() as server:
     server.wait_ready()
 """
@@ -326,7 +326,7 @@ with EmbeddedServer.start() as server:
 def test_starting_one_waits_for_no_heavy_import() -> None:
     code = """
 import sys
-from mapreduce_rq.runtime.server import EmbeddedServer
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 with EmbeddedServer.start():
     print(*sys.modules)
 """

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from tests.fleet import kill9
-from tests.scene import Scene
-from tests.stage import until
+from tests.support.fleet import kill9
+from tests.support.scene import Scene
+from tests.support.stage import until
 
 TERMS = 40
 

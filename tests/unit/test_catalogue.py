@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from mapreduce_rq.computations import CATALOGUE, load
-from tests.folding import fold
+from tests.support.folding import fold
 
 SMALL: dict[str, dict[str, Any]] = {
     "exp": {"x": "2", "terms": 50},

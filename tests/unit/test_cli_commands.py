@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from typer.core import TyperCommand, TyperOption
 
-from mapreduce_rq.cli import compute
-from mapreduce_rq.cli.commands import COMMANDS, Main, main_group
+from mapreduce_rq.cli.commands import compute
+from mapreduce_rq.cli.registry import COMMANDS, Main, main_group
 from mapreduce_rq.computations import CATALOGUE, load
-from tests.servers import ROOT
+from tests.support.servers import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.cli.output import as_json, as_text, progress_line, rendered
+from mapreduce_rq.cli.screen.output import as_json, as_text, progress_line, rendered
 from mapreduce_rq.cli.session import exit_code
 
 RECORD: dict[str, Any] = {

@@ -11,9 +11,9 @@ import pytest
 from mapreduce_rq.computations import load
 from mapreduce_rq.computations.const import FORMULAS, Const
 from mapreduce_rq.core.computation import More, Outcome
-from mapreduce_rq.core.series import split
+from mapreduce_rq.core.reducers.series import split
 from mapreduce_rq.errors import BadParameter, JobFailed
-from tests.oracles import enclosure
+from tests.support.oracles import enclosure
 
 ORACLES = {
     "pi": flint.arb.pi,

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Report, Snapshot, WorkerView
-from mapreduce_rq.cli.dashboard import ASCII, JOB_ORDER, UNICODE, WORKER_ORDER, Frame, bar, draw
-from mapreduce_rq.cli.live import Changes
-from mapreduce_rq.cli.views import Seen, job_state, snapshot_data, worker_state
+from mapreduce_rq.cli.commands.dashboard import Changes
+from mapreduce_rq.cli.screen.picture import ASCII, JOB_ORDER, UNICODE, WORKER_ORDER, Frame, bar, draw
+from mapreduce_rq.cli.screen.views import Seen, job_state, snapshot_data, worker_state
 from mapreduce_rq.core.messages import Beat
 
 NOW = 1_700_000_000.0

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.decimals import Rounded, error_units, fraction_fixed, round_enclosed, round_fraction, square_root
+from mapreduce_rq.core.numbers.decimals import (
+    Rounded,
+    error_units,
+    fraction_fixed,
+    round_enclosed,
+    round_fraction,
+    square_root,
+)
 
 WIDE = st.builds(lambda value, power: value * Fraction(10) ** power, st.fractions(), st.integers(-60, 60))
 

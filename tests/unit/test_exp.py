@@ -14,7 +14,7 @@ from mapreduce_rq.computations.exp import Exp
 from mapreduce_rq.computations.exp_plan import OVERFLOWS, UNDERFLOWS
 from mapreduce_rq.core.computation import MAX_TERMS, More, Outcome
 from mapreduce_rq.errors import BadParameter
-from tests.oracles import arb, enclosure, nearest
+from tests.support.oracles import arb, enclosure, nearest
 
 
 def run(x: Any, terms: int | None = None, chunk: int | None = None) -> tuple[Outcome, int]:

@@ -1,6 +1,6 @@
 """The house has one way up and one way down: reads every import and fails on a wrong arrow.
 
-    cli -> client -> runtime -> broker -> core -> errors,    computations -> core
+    cli -> client -> runtime -> broker -> core -> errors,    computations, functions -> core
 
 A layer may use any layer below it. Imports inside functions count like all others, so no cycle hides in one.
 """
@@ -22,16 +22,19 @@ BELOW: dict[str, set[str]] = {
     "errors": set(),
     "core": {"errors"},
     "computations": {"errors", "core"},
+    "functions": {"errors", "core"},
     "broker": {"errors", "core"},
-    "runtime": {"errors", "core", "computations", "broker"},
-    "client": {"errors", "core", "computations", "broker", "runtime"},
-    "cli": {"errors", "core", "computations", "broker", "runtime", "client"},
-    "": {"errors", "core", "computations", "runtime", "client"},  # the package itself: the public names
+    "runtime": {"errors", "core", "computations", "functions", "broker"},
+    "client": {"errors", "core", "computations", "functions", "broker", "runtime"},
+    "cli": {"errors", "core", "computations", "functions", "broker", "runtime", "client"},
+    "": {"errors", "core", "functions", "client"},  # the package itself: the public names
     "__main__": {"cli"},
 }
 
 MAY_BE_LAZY = {"", "client", "cli"}
 """Layers that may import our own modules inside functions, for start-up time, each with its reason in a comment."""
+
+PURE = {"core", "computations", "functions"}
 
 NOT_PURE = {
     *("asyncio", "concurrent", "multiprocessing", "queue", "signal", "subprocess", "threading"),
@@ -39,9 +42,9 @@ NOT_PURE = {
     *("http", "logging", "os", "pathlib", "platform", "selectors", "socket", "tempfile"),
     *("redis", "rich", "rq", "typer"),
 }
-"""What core and the computations do without: the same input gives the same output."""
+"""What core, the computations and users' functions do without: the same input gives the same output."""
 
-PURE_ALL_THE_SAME = {("mapreduce_rq.core.integers", "threading")}
+PURE_ALL_THE_SAME = {("mapreduce_rq.core.numbers.integers", "threading")}
 """Products of huge numbers side by side: whichever is done first, the output is the same."""
 
 ONLY_IN = {"redis": {"broker"}, "hiredis": {"broker"}, "typer": {"cli"}, "rich": {"cli"}, "rq": {"runtime", "cli"}}
@@ -112,7 +115,7 @@ def faults(sources: dict[str, str]) -> list[str]:
                 wrong.append(f"{one} inside a function")
             if one.target != PACKAGE:
                 graph[one.importer].add(one.target)
-        elif layer in {"core", "computations"} and top in NOT_PURE and (one.importer, top) not in PURE_ALL_THE_SAME:
+        elif layer in PURE and top in NOT_PURE and (one.importer, top) not in PURE_ALL_THE_SAME:
             wrong.append(f"{one}: {layer} is pure")
         elif layer not in ONLY_IN.get(top, BELOW.keys()):
             wrong.append(f"{one}: only {' and '.join(sorted(ONLY_IN[top]))} may know {top}")
@@ -137,17 +140,21 @@ def test_the_house_has_no_wrong_arrow() -> None:
 @pytest.mark.parametrize(
     ("module", "source", "fault"),
     [
-        ("core.ledger", "import redis", "core is pure"),
-        ("core.ledger", "def f():\n    from time import monotonic  # why not", "core is pure"),
+        ("core.job.ledger", "import redis", "core is pure"),
+        ("core.job.ledger", "def f():\n    from time import monotonic  # why not", "core is pure"),
         ("computations.exp", "import os.path", "computations is pure"),
-        ("core.ledger", "from mapreduce_rq.broker import keys", "core must not know broker"),
-        ("broker.keys", "from mapreduce_rq.runtime.worker import Worker", "broker must not know runtime"),
+        ("core.job.ledger", "from mapreduce_rq.broker import keys", "core must not know broker"),
+        ("broker.keys", "from mapreduce_rq.runtime.worker.worker import Worker", "broker must not know runtime"),
         ("broker.keys", "import mapreduce_rq.computations", "broker must not know computations"),
-        ("runtime.worker", "from mapreduce_rq import client", "runtime must not know client"),
+        ("runtime.worker.worker", "from mapreduce_rq import client", "runtime must not know client"),
         ("client", "from mapreduce_rq.cli.app import main", "client must not know cli"),
-        ("runtime.worker", "import redis", "only broker may know redis"),
+        ("runtime.worker.worker", "import redis", "only broker may know redis"),
         ("client", "from rich import print", "only cli may know rich"),
-        ("runtime.worker", "def f():\n    # a reason\n    from mapreduce_rq.core import span", "inside a function"),
+        (
+            "runtime.worker.worker",
+            "def f():\n    # a reason\n    from mapreduce_rq.core import span",
+            "inside a function",
+        ),
         ("cli.app", "def f():\n\n    from mapreduce_rq import client", "no comment says why"),
         ("core.span", "def f():\n\n    import numpy", "no comment says why"),
         ("drawer.all", "import re", "stands in no layer"),
@@ -174,7 +181,7 @@ def test_lets_good_imports_be() -> None:
         "mapreduce_rq": "",
         "mapreduce_rq.core.span": "import math\n\ndef f():\n    import numpy  # 0.1 s that only arrays need",
         "mapreduce_rq.broker.keys": "import redis\nfrom mapreduce_rq.core.span import Span",
-        "mapreduce_rq.runtime.worker": "import os\nfrom mapreduce_rq import __version__\nimport mapreduce_rq.broker",
+        "mapreduce_rq.runtime.clock": "import os\nfrom mapreduce_rq import __version__\nimport mapreduce_rq.broker",
         "mapreduce_rq.cli.app": "def f():\n    # rich takes 50 ms\n    from mapreduce_rq.runtime import worker",
     }
     assert faults(sources) == []

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.computations.items import TAKE_BYTES, TAKE_SECONDS, decode_items, source_of
 from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS, decode_items, source_of
 
 ITEMS = st.one_of(st.integers(), st.text(), st.floats(allow_nan=False), st.complex_numbers(allow_nan=False))
 

@@ -9,7 +9,19 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source, Surveyed
+from mapreduce_rq.core.job.chunking import FIRST_WINDOW
+from mapreduce_rq.core.job.ledger import (
+    Broken,
+    Command,
+    Event,
+    Ledger,
+    Push,
+    Replied,
+    Resumed,
+    Settled,
+    Source,
+    Surveyed,
+)
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
@@ -23,7 +35,6 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
-from mapreduce_rq.core.pace import FIRST_WINDOW
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BadMessage
 from tests.sim.computation import SimComputation, TestParams, fold, items

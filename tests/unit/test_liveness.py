@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.liveness import DEAD_AFTER, FORGOTTEN_AFTER, Watch
+from mapreduce_rq.core.fleet.liveness import DEAD_AFTER, FORGOTTEN_AFTER, Watch
 
 FIRST = b"1"
 

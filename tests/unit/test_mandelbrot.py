@@ -10,7 +10,7 @@ import pytest
 from mapreduce_rq.computations import mandelbrot, png
 from mapreduce_rq.computations.mandelbrot import Mandelbrot
 from mapreduce_rq.errors import BadParameter
-from tests.folding import fold
+from tests.support.folding import fold
 
 AREA = 1.5065918849  # Munafo; pixel counting, to 10 digits
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from mapreduce_rq.computations.montecarlo import INTEGRANDS, MonteCarlo, unit_points
-from mapreduce_rq.core.moments import NORMAL_95
-from tests.folding import fold
+from mapreduce_rq.core.reducers.moments import NORMAL_95
+from tests.support.folding import fold
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3, 4, 5])

@@ -5,7 +5,7 @@ import pytest
 from mapreduce_rq.computations import nqueens
 from mapreduce_rq.computations.nqueens import NQueens
 from mapreduce_rq.errors import BadParameter
-from tests.folding import fold
+from tests.support.folding import fold
 
 PUBLISHED = [1, 0, 0, 2, 10, 4, 40, 92, 352, 724, 2680, 14_200, 73_712]  # oeis.org/A000170
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.prefetch import MAX_BATCH_SECONDS, MAX_TASKS, Prefetch
+from mapreduce_rq.core.fleet.prefetch import MAX_BATCH_SECONDS, MAX_TASKS, Prefetch
 
 
 def measured(task: float, trip: float, batches: int = 30) -> Prefetch:

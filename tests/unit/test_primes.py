@@ -4,7 +4,7 @@ import pytest
 
 from mapreduce_rq.computations.primes import SEGMENT, SPAN, Primes
 from mapreduce_rq.errors import BadParameter
-from tests.folding import fold
+from tests.support.folding import fold
 
 
 def slowly(to: int) -> int:

@@ -5,7 +5,7 @@ from fractions import Fraction
 
 import pytest
 
-from mapreduce_rq.core.rational import MAX_LENGTH, Rational, number_text, parse_rational
+from mapreduce_rq.core.numbers.rational import MAX_LENGTH, Rational, number_text, parse_rational
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mapreduce_rq.core.histogram import Bins
-from mapreduce_rq.core.reducer import BadValue, Law
-from mapreduce_rq.core.reducers import REDUCERS, reducer
-from mapreduce_rq.core.values import pack
+from mapreduce_rq.core.plain_values import pack
+from mapreduce_rq.core.reducers.base import BadValue, Law
+from mapreduce_rq.core.reducers.catalogue import REDUCERS, reducer
+from mapreduce_rq.core.reducers.histogram import Bins
 from mapreduce_rq.errors import BadParameter
 
 OPTIONS: dict[str, dict[str, object]] = {"histogram": {"edges": [0.0, 1.0, 2.0]}}

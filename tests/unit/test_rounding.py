@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.rounding import decided_double, nearest_double, scaled_ratio, upper_text
+from mapreduce_rq.core.numbers.rounding import decided_double, nearest_double, scaled_ratio, upper_text
 
 LARGEST = int(1.7976931348623157e308)
 HALF_ULP = 1 << 970

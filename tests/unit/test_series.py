@@ -7,10 +7,10 @@ from fractions import Fraction
 import gmpy2
 import pytest
 
-from mapreduce_rq.core import series
-from mapreduce_rq.core.integers import BIG_BITS, digits, from_bytes, side_by_side, to_bytes
-from mapreduce_rq.core.reducer import Law
-from mapreduce_rq.core.series import EMPTY, Piece, SeriesReducer, geometric, join, split
+from mapreduce_rq.core.numbers.integers import BIG_BITS, digits, from_bytes, side_by_side, to_bytes
+from mapreduce_rq.core.reducers import series
+from mapreduce_rq.core.reducers.base import Law
+from mapreduce_rq.core.reducers.series import EMPTY, Piece, SeriesReducer, geometric, join, split
 
 REDUCER = SeriesReducer()
 

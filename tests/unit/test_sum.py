@@ -10,8 +10,8 @@ import pytest
 from mapreduce_rq.computations import load
 from mapreduce_rq.computations.sum import TERM_BITS, Sum, term_blocks
 from mapreduce_rq.errors import BadParameter
-from tests.folding import fold
-from tests.oracles import nearest
+from tests.support.folding import fold
+from tests.support.oracles import nearest
 
 EXACT = {
     "zeta2": lambda k: Fraction(1, (k + 1) ** 2),

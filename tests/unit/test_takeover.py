@@ -9,17 +9,17 @@ import pytest
 
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.chunking import FIRST_WINDOW
+from mapreduce_rq.core.job.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
 from mapreduce_rq.core.messages import MAP, OK, Answer, Checkpoint, Limits, Spec, Task
-from mapreduce_rq.core.pace import FIRST_WINDOW
 from mapreduce_rq.errors import BadMessage
-from tests.terms import total
+from tests.support.terms import total
 
 TERMS = 4 * FIRST_WINDOW
 
 
 def parts() -> tuple[Spec, Computation[Any]]:
-    params = {"function": "tests.terms:fingerprint", "reduce": "int_sum", "terms": TERMS}
+    params = {"function": "tests.support.terms:fingerprint", "reduce": "int_sum", "terms": TERMS}
     computation = load("function").create(params)
     spec = Spec(
         job="job",

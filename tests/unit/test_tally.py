@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core import tally as tally_module
-from mapreduce_rq.core.reducer import Reducer
-from mapreduce_rq.core.tally import Tally
+from mapreduce_rq.core.job import tally as tally_module
+from mapreduce_rq.core.job.tally import Tally
+from mapreduce_rq.core.reducers.base import Reducer
 from tests.sim.computation import Partial, RowOfTerms, SumOfTerms, fold
 
 TOP = 60

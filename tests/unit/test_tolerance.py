@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from mapreduce_rq.computations.function import FunctionComputation
-from mapreduce_rq.computations.items import source_of
-from mapreduce_rq.core.ledger import Ledger, Push, Replied, Resumed, Settled
+from mapreduce_rq.core.job.ledger import Ledger, Push, Replied, Resumed, Settled
 from mapreduce_rq.core.messages import OK, Answer, Limits, Spec, Task
+from mapreduce_rq.functions.computation import FunctionComputation
+from mapreduce_rq.functions.items import source_of
 
 
 def uniform(term: int) -> float:

@@ -12,7 +12,7 @@ from mapreduce_rq.computations import wordcount
 from mapreduce_rq.computations.wordcount import WordCount
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadParameter
-from tests.folding import fold
+from tests.support.folding import fold
 
 WORDS = ["alpha", "the", "The", "é", "naïve", "日本", "a", "\N{NO-BREAK SPACE}"] + [str(k) for k in range(300)]
 

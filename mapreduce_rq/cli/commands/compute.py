@@ -1,0 +1,304 @@
+"""`mrq compute NAME`: each computation a command of its own, its options made of its parameters."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from typing import Annotated, Any, Literal
+
+import msgspec
+import typer
+from typer.core import TyperCommand
+
+from mapreduce_rq.cli.groups import LazyGroup, Listed, command, escape
+from mapreduce_rq.cli.options import (
+    DEFAULT_QUEUE,
+    HOW,
+    WHERE,
+    Json,
+    KeyFile,
+    Local,
+    Out,
+    Output,
+    Queue,
+    Quiet,
+    Url,
+    local_workers,
+)
+from mapreduce_rq.cli.screen.output import FORMATS
+from mapreduce_rq.cli.session import Plan, Session, Show, Where
+from mapreduce_rq.cli.values import choice, integer, seconds, tolerance
+from mapreduce_rq.computations import CATALOGUE, ENTRY_POINTS, load
+from mapreduce_rq.core.computation import MAX_TERMS, Computation
+from mapreduce_rq.core.messages import Limits
+
+PARAMETERS = "Parameters"
+DEFAULTS = Limits()
+
+
+class ComputeGroup(LazyGroup):
+    """The computations."""
+
+    what = "computation"
+
+    def listed(self) -> Mapping[str, Listed]:
+        """The catalogue; further ones of other distributions by their names only."""
+        found = {name: Listed(summary, "Computations") for name, (_, summary) in CATALOGUE.items()}
+        for point in entry_points(group=ENTRY_POINTS):
+            found.setdefault(point.name, Listed(f"from {point.value.partition(':')[0]}", "Computations"))
+        return found
+
+    def load(self, name: str) -> TyperCommand:
+        """The command of a computation. Raises UnknownComputation with the nearest name."""
+        return command_of(name)
+
+
+def group() -> TyperCommand | ComputeGroup:
+    """`mrq compute`."""
+    app = typer.Typer(
+        name="compute",
+        cls=ComputeGroup,
+        no_args_is_help=True,
+        add_completion=False,
+        subcommand_metavar="NAME [OPTIONS]...",
+    )
+
+    @app.callback()
+    def compute() -> None:
+        """Run a computation and print its result.
+
+        Without a URL on a private server with local workers; with one, on the workers that run there.
+        """
+
+    made = typer.main.get_command(app)
+    assert isinstance(made, ComputeGroup)
+    return made
+
+
+def lead(
+    label: str,
+    plan: Plan,
+    allow: tuple[str, ...] = (),
+    *,
+    url: Url = None,
+    local: Local = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    wait_workers: Annotated[
+        str | None,
+        typer.Option(
+            "--wait-workers",
+            envvar="MRQ_WAIT_WORKERS",
+            metavar="SEC",
+            help="Give up (exit code 75) if no worker comes for so long. Default: wait.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
+    chunk: Annotated[
+        str,
+        typer.Option(
+            "--chunk",
+            envvar="MRQ_CHUNK",
+            metavar="N|auto",
+            help="Terms per task. auto: from the measured speed, large first and small at the end.",
+            rich_help_panel=HOW,
+        ),
+    ] = "auto",
+    deadline: Annotated[
+        str | None,
+        typer.Option(
+            "--deadline",
+            envvar="MRQ_DEADLINE",
+            metavar="SEC",
+            help="End after so much time with what is counted (exit code 124).",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    on_error: Annotated[
+        str,
+        typer.Option(
+            "--on-error",
+            envvar="MRQ_ON_ERROR",
+            metavar="fail|skip",
+            help="A term that fails ends the job, or is left out and listed (exit code 3).",
+            rich_help_panel=HOW,
+        ),
+    ] = "fail",
+    task_timeout: Annotated[
+        str | None,
+        typer.Option(
+            "--task-timeout",
+            envvar="MRQ_TASK_TIMEOUT",
+            metavar="SEC",
+            help="Kill a worker that takes longer for one task. Default: no limit.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    rel_tol: Annotated[
+        str | None,
+        typer.Option(
+            "--rel-tol",
+            envvar="MRQ_REL_TOL",
+            metavar="TOL",
+            help="Stop as soon as the error is at most this share of the value, for computations that can tell.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    abs_tol: Annotated[
+        str | None,
+        typer.Option(
+            "--abs-tol",
+            envvar="MRQ_ABS_TOL",
+            metavar="TOL",
+            help="Stop as soon as the error is at most this much.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    allow_mixed: Annotated[
+        bool,
+        typer.Option(
+            "--allow-mixed",
+            envvar="MRQ_ALLOW_MIXED",
+            help="Let workers whose exp, log and the like differ in the last bit take part.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
+    keep: Annotated[
+        str,
+        typer.Option(
+            "--keep",
+            envvar="MRQ_KEEP",
+            metavar="SEC",
+            help="How long Redis keeps the result.",
+            rich_help_panel=HOW,
+        ),
+    ] = "1d",
+    output: Output = "text",
+    json: Json = False,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> int:
+    """Everything that is the same for all jobs that a command leads."""
+    where = Where(
+        url=url,
+        queue=queue,
+        local=local_workers(local, url),
+        key_file=key_file,
+        wait_workers=None if wait_workers is None else seconds("--wait-workers", wait_workers, zero=True),
+        allow=allow,
+    )
+    limits = Limits(
+        chunk=None if chunk == "auto" else integer("--chunk", chunk, 1, MAX_TERMS),
+        deadline=None if deadline is None else seconds("--deadline", deadline),
+        on_error=choice("--on-error", on_error, ("fail", "skip")),  # type: ignore[arg-type]  # one of the two
+        task_timeout=None if task_timeout is None else seconds("--task-timeout", task_timeout),
+        rel_tol=None if rel_tol is None else tolerance("--rel-tol", rel_tol),
+        abs_tol=None if abs_tol is None else tolerance("--abs-tol", abs_tol),
+        allow_mixed=allow_mixed,
+        keep=max(1, round(seconds("--keep", keep))),
+    )
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet, out)
+    return Session(where, show).lead(label, plan, limits)
+
+
+def command_of(name: str) -> TyperCommand:
+    """The command of one computation. Raises UnknownComputation."""
+    kind = load(name)
+    fields = {field.name: field for field in msgspec.structs.fields(kind.Params)}
+
+    def compute(**given: Any) -> int:
+        params = {field: _value(field, fields[field].type, given.pop(field, None)) for field in fields}
+        params = {field: value for field, value in params.items() if value is not None}
+        kind.create(params)  # a mistake in them is said before anything is started
+        return lead(name, lambda client, limits: (*client.plan(name, params, limits), None), **given)
+
+    own = [_option(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
+    return command(with_common(compute, own), name=name, help_text=help_of(kind))
+
+
+def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
+    """The function with the signature that Typer reads: its own options, then those of every job."""
+    common = list(inspect.signature(lead, eval_str=True).parameters.values())[3:]
+    function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
+    function.__annotations__ = {}
+    return function
+
+
+def help_of(kind: type[Computation[Any]]) -> str:
+    """The help of a computation: what its class says of itself, each paragraph on one line for the terminal to wrap."""
+    paragraphs = inspect.cleandoc(kind.__doc__ or kind.summary).replace("``", "`").split("\n\n")
+    return escape("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))
+
+
+class Shape(typing.NamedTuple):
+    """A parameter's type, less the wrapping."""
+
+    base: Any  # int, float, str, bool, or a Literal
+    description: str
+    least: Any
+    most: Any
+
+
+def shape_of(annotation: Any) -> Shape:
+    """What ``Annotated[int, Meta(...)] | None`` and the like come down to."""
+    description, least, most = "", None, None
+    while True:
+        if typing.get_origin(annotation) is Annotated:
+            annotation, *extras = typing.get_args(annotation)
+            for meta in extras:
+                if isinstance(meta, msgspec.Meta):
+                    description = meta.description or description
+                    least = meta.ge if least is None else least
+                    most = meta.le if most is None else most
+        elif typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+            (annotation,) = (one for one in typing.get_args(annotation) if one is not type(None))
+        else:
+            return Shape(annotation, description, least, most)
+
+
+def shown(field: Any) -> bool:
+    """Whether a parameter is for people: lists but the positional one are filled in by the plan."""
+    return typing.get_origin(shape_of(field.type).base) is not list or field.required
+
+
+def _option(field: Any, *, positional: bool) -> inspect.Parameter:
+    """The option or argument of one parameter. Typer shows its type and range; :func:`_value` reads it."""
+    shape = shape_of(field.type)
+    flag = "--" + field.name.replace("_", "-")
+    metavar = None
+    base: Any = shape.base
+    if typing.get_origin(base) is Literal:
+        base, metavar = str, "|".join(typing.get_args(base))
+    default = inspect.Parameter.empty if field.required else field.default
+    if positional:
+        how: Any = typer.Argument(
+            metavar=metavar or field.name.upper(),
+            help=escape(shape.description),
+            show_default=not field.required,
+        )
+        return inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[base, how]
+        )
+    how = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if base is bool else flag,
+        min=shape.least,
+        max=shape.most,
+        metavar=metavar,
+        help=escape(shape.description),
+        show_default=field.default not in {msgspec.NODEFAULT, None},
+        rich_help_panel=PARAMETERS,
+    )
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[base, how]
+    )
+
+
+def _value(name: str, annotation: Any, given: Any) -> Any:
+    """A parameter's value as its computation takes it."""
+    shape = shape_of(annotation)
+    if shape.base is int and isinstance(given, str):
+        return integer("--" + name.replace("_", "-"), given, shape.least, shape.most)
+    return given

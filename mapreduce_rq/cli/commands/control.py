@@ -1,0 +1,157 @@
+"""`mrq attach`, `mrq resume`, `mrq cancel`, `mrq standby`: jobs that run already, from any host."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from typing import Annotated
+
+import typer
+
+from mapreduce_rq.broker.jobs import JobState
+from mapreduce_rq.cli.connect import Place, connect, find_job
+from mapreduce_rq.cli.interrupts import Interrupts, Signalled
+from mapreduce_rq.cli.options import (
+    DEFAULT_QUEUE,
+    JobId,
+    Json,
+    KeyFile,
+    Local,
+    Out,
+    Output,
+    Queue,
+    Quiet,
+    Url,
+    local_workers,
+    required,
+)
+from mapreduce_rq.cli.progress import Watcher
+from mapreduce_rq.cli.screen.output import FORMATS
+from mapreduce_rq.cli.session import Session, Show, Where
+from mapreduce_rq.cli.streams import say
+from mapreduce_rq.cli.values import choice
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.cancel import cancel as cancel_job
+from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby
+
+
+def attach(
+    job: JobId,
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    output: Output = "text",
+    json: Json = False,
+    quiet: Quiet = False,
+) -> int:
+    """Watch a job to its end and print its result.
+
+    Any number of people may watch. Ctrl-C ends the watching, not the job.
+    """
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet)
+    place = connect(required(url, "attach"), queue, key_file)
+    name = find_job(place.jobs, job)
+    watcher = Watcher(name.rpartition("-")[0], quiet=quiet)
+    with Interrupts():
+        watcher.noticed(f"watching {name}")
+        try:
+            state = _await_end(place, name, watcher)
+        except Signalled:
+            watcher.close()
+            say(f"{name} goes on as before: mrq attach {name} | mrq cancel {name}")
+            raise
+        finally:
+            watcher.close()
+    return Session(show=show).report(state.state, state.record or {})
+
+
+def _await_end(place: Place, job: str, watcher: Watcher) -> JobState:
+    standby = Standby(place.jobs, Clock(), job, watcher)
+    said = False
+    while True:
+        state = standby.wait()
+        assert state is not None, "nobody told it to stop"
+        if state.state != "running":
+            return state
+        if not said:
+            said = True
+            watcher.noticed(f"nobody leads {job}: mrq resume {job}")
+        time.sleep(POLL_SECONDS)
+
+
+def resume(
+    job: JobId,
+    *,
+    url: Url = None,
+    local: Local = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    output: Output = "text",
+    json: Json = False,
+    out: Out = None,
+    quiet: Quiet = False,
+) -> int:
+    """Go on with a job whose master is gone, from what is counted, and print its result.
+
+    While another master leads it this one stands by, and takes over when that one dies or lets go.
+    """
+    required(url, "resume")
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet, out)
+    where = Where(url=url, queue=queue, local=local_workers(local, url), key_file=key_file)
+    return Session(where, show).resume(lambda verbs: find_job(verbs, job))
+
+
+def cancel(
+    job: JobId,
+    *,
+    now: Annotated[
+        bool, typer.Option("--now", help="Do not let workers finish the task in hand: kill them, within two seconds.")
+    ] = False,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+) -> None:
+    """Cancel a job, whether or not anybody leads it. Workers stop after the task in hand."""
+    place = connect(required(url, "cancel"), queue, key_file)
+    name = find_job(place.jobs, job)
+    before = place.jobs.token(name).state
+    state = cancel_job(place.jobs, Clock(), name, now=now)
+    if before == "running" and state.startswith("cancelled"):
+        say(f"cancelled: {name}")
+    else:
+        say(f"{name} has ended already: {state.partition('-')[0]}")
+
+
+def standby(
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Stand by for every job of the queue: lead those whose master dies or lets go, until told to stop."""
+    where = Where(url=required(url, "standby"), queue=queue, local=0, key_file=key_file)
+    stop = threading.Event()
+    watcher = Watcher("standby", quiet=quiet)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    with Session(where).client() as client:
+        if not quiet:
+            say(f"standing by for the jobs on queue {queue} of {client.endpoint}")
+        client.stand_by(_Notices(watcher), stop)
+
+
+class _Notices:
+    """Passes on what is to be read, and no progress: there may be many jobs."""
+
+    def __init__(self, watcher: Watcher) -> None:
+        self._watcher = watcher
+
+    def progressed(self, report: object) -> None:
+        """Not shown."""
+
+    def noticed(self, text: str) -> None:
+        """One line."""
+        self._watcher.noticed(text)

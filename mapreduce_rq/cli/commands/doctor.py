@@ -1,0 +1,220 @@
+"""`mrq doctor`: everything that can be wrong between a user and a result, each with its remedy."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
+
+import typer
+
+from mapreduce_rq import __version__
+from mapreduce_rq.broker.inspect import ServerInfo
+from mapreduce_rq.broker.orphans import find_orphans
+from mapreduce_rq.broker.snapshot import Snapshot
+from mapreduce_rq.cli.connect import Place, reach
+from mapreduce_rq.cli.options import DEFAULT_QUEUE, KeyFile, PlainJson, Queue, Url, required
+from mapreduce_rq.cli.screen.output import as_json
+from mapreduce_rq.cli.screen.text import duration, plural, size
+from mapreduce_rq.cli.screen.views import Seen, job_state, worker_name, worker_state
+from mapreduce_rq.cli.streams import write
+from mapreduce_rq.cli.values import seconds
+from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
+
+Level = Literal["ok", "warn", "fail"]
+
+PINGS = 20
+FAR_SECONDS = 0.005
+FULL_SHARE = 0.8
+SKEW_SECONDS = 5.0
+LONG_SECONDS = 10.0
+"""A task of a job that has ended may go on for so long without a word: its worker stops after it."""
+WATCH_SECONDS = 3.0
+"""A master writes every second: two looks this far apart tell whether there is one."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the report."""
+
+    level: Level
+    what: str
+    text: str
+    remedy: str = ""
+
+
+def doctor(
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    watch: Annotated[
+        str,
+        typer.Option(
+            "--watch",
+            envvar="MRQ_WATCH",
+            metavar="SEC",
+            help="How long to watch running jobs for a sign of their masters.",
+        ),
+    ] = f"{WATCH_SECONDS:g}",
+    json: PlainJson = False,
+) -> int:
+    """Look for what is wrong, and say what helps.
+
+    Each line is ok, warn or fail; the exit code is 1 if one of them is fail, 69 if the server does not answer.
+    """
+    patience = seconds("--watch", watch, zero=True)
+    where = required(url, "doctor")
+    findings: list[Finding] = []
+    code = 0
+    try:
+        findings += examine(reach(where, queue, key_file), patience)
+    except BrokerError as error:
+        findings.append(Finding("fail", "connection", str(error), "see that the server runs and takes commands"))
+        code = error.exit_code
+    if json:
+        write(as_json([asdict(finding) for finding in findings]))
+    else:
+        width = max(len(finding.what) for finding in findings)
+        for one in findings:
+            remedy = f"; {one.remedy}" if one.remedy else ""
+            write(f"{one.level:<4}  {one.what:<{width}}  {one.text}{remedy}")
+    return code or int(any(finding.level == "fail" for finding in findings))
+
+
+def examine(place: Place, patience: float) -> Iterator[Finding]:
+    """All findings about a place, in the order in which one would look. Raises BrokerError if it goes away."""
+    info = place.info
+    yield Finding("ok", "connection", f"{place.wire.endpoint} answers as {info.product} {info.version}")
+    yield from _server(info)
+    yield _latency(place)
+    yield _scripts(place)
+    try:
+        place.jobs.check_types()
+    except ForeignKey as error:
+        yield Finding("fail", "keys", str(error))
+        return
+    yield Finding("ok", "keys", f"those of queue {place.keys.name} are of our types")
+    snapshot = place.snapshot()
+    seen = Seen(time.time())
+    running = {job.job: job.token for job in snapshot.jobs if job_state(job, seen) == "running"}
+    if running and patience:
+        time.sleep(patience)
+        snapshot = place.snapshot()
+        still = {job.job for job in snapshot.jobs if running.get(job.job) == job.token}
+        seen = Seen(time.time(), dict.fromkeys(still, float("inf")))
+    yield from _entries(place, snapshot)
+    yield from _workers(snapshot, seen)
+    yield from _jobs(snapshot, seen)
+    yield from _orphans(place)
+
+
+def _server(info: ServerInfo) -> Iterator[Finding]:
+    if info.role in {"slave", "replica"}:
+        yield Finding("fail", "role", "this is a replica", "give the URL of the primary, or of the sentinels")
+    if info.aof:
+        yield Finding("ok", "persistence", "append-only file")
+    elif info.snapshots:
+        yield Finding("warn", "persistence", "snapshots only: a crash forgets minutes of work", "set appendonly yes")
+    else:
+        yield Finding("warn", "persistence", "none: a restart forgets all jobs", "set appendonly yes")
+    if info.warning:
+        yield Finding("fail" if info.maxmemory else "warn", "eviction", info.warning)
+    else:
+        yield Finding("ok", "eviction", "noeviction")
+    used = size(info.used_memory)
+    if info.maxmemory and info.used_memory >= info.maxmemory and info.eviction_policy == "noeviction":
+        text = f"{used} of {size(info.maxmemory)} are used: nobody can write"
+        yield Finding("fail", "memory", text, "raise maxmemory or free some")
+    elif info.maxmemory and info.used_memory > FULL_SHARE * info.maxmemory:
+        yield Finding("warn", "memory", f"{used} of {size(info.maxmemory)} are used", "raise maxmemory or free some")
+    else:
+        yield Finding("ok", "memory", used + (f" of {size(info.maxmemory)}" if info.maxmemory else ", no limit"))
+
+
+def _latency(place: Place) -> Finding:
+    took = [place.round_trip() for _ in range(PINGS)]
+    text = f"{duration(statistics.median(took))} a round trip, at most {duration(max(took))} of {PINGS}"
+    if statistics.median(took) > FAR_SECONDS:
+        return Finding("warn", "latency", text, "small tasks suffer: run masters near the server")
+    return Finding("ok", "latency", text)
+
+
+def _scripts(place: Place) -> Finding:
+    try:
+        place.wire.call("EVAL", "return 1", 0)
+    except BrokerDown:
+        raise  # that says nothing about scripts
+    except BrokerError as error:
+        return Finding("fail", "scripts", str(error), "allow EVAL and EVALSHA")
+    return Finding("ok", "scripts", "run")
+
+
+def _entries(place: Place, snapshot: Snapshot) -> Iterator[Finding]:
+    if place.codecs.keyring.kid:
+        yield Finding("ok", "signing", "messages are signed")
+    else:
+        text = "messages are not signed: whoever can write to this Redis can give workers tasks"
+        yield Finding("warn", "signing", text, "make a key with `mrq key`, set MRQ_KEY everywhere")
+    if snapshot.dropped:
+        text = f"{plural(snapshot.dropped, 'entry', 'entries')} cannot be read, first: {snapshot.why_dropped}"
+        yield Finding("warn", "entries", text)
+
+
+def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
+    states = [worker_state(one, seen) for one in snapshot.workers]
+    alive = [one for one, state in zip(snapshot.workers, states, strict=True) if state not in {"dead", "silent"}]
+    if not alive:
+        yield Finding("warn", "workers", "none", "start `mrq worker` with the same URL")
+    else:
+        yield Finding("ok", "workers", f"{plural(len(alive), 'worker')}, {states.count('busy')} busy")
+    for state in ("silent", "dead", "stopped"):
+        names = [worker_name(one) for one, now in zip(snapshot.workers, states, strict=True) if now == state]
+        if names:
+            why = "a master gives their tasks to others" if state != "stopped" else "continue or kill them"
+            yield Finding("warn", "workers", f"{len(names)} {state}: {_some(names)}", why)
+    beats = [one.beat for one in alive if one.beat is not None]
+    over = {job.job for job in snapshot.jobs if job.state != "running"}
+    for beat in beats:
+        if beat.job in over and beat.state == "busy" and beat.seconds > LONG_SECONDS:
+            text = f"{beat.host}:{beat.pid} has computed for {duration(beat.seconds)} for {beat.job}, which has ended"
+            yield Finding("warn", "workers", text, f"kill -9 {beat.pid} on {beat.host} if it hangs: it is replaced")
+    others = sorted({beat.version for beat in beats} - {__version__})
+    if others:
+        text = f"workers run {', '.join(others)}, this is {__version__}"
+        yield Finding("warn", "versions", text, "install one version everywhere")
+    elif beats:
+        yield Finding("ok", "versions", f"{__version__} everywhere")
+    skewed = sorted({beat.host for beat in beats if abs(beat.at - seen.at) > SKEW_SECONDS})
+    if skewed:
+        yield Finding(
+            "warn",
+            "clocks",
+            f"{_some(skewed)}: off by seconds, or beats come late (nothing but displays depends on it)",
+        )
+
+
+def _jobs(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
+    running = [job for job in snapshot.jobs if job.state == "running"]
+    alone = [job.job for job in running if job_state(job, seen) == "waiting"]
+    for job in alone:
+        yield Finding("warn", "jobs", f"nobody leads {job}", f"mrq resume {job}")
+    if len(running) > len(alone) or not running:
+        yield Finding("ok", "jobs", f"{len(running) - len(alone)} running, {len(snapshot.jobs) - len(running)} ended")
+
+
+def _orphans(place: Place) -> Iterator[Finding]:
+    found = find_orphans(place.wire, place.keys)
+    for wid, tasks in found.hands.items():
+        text = f"{plural(tasks, 'task')} in the hands of {wid.rpartition(':')[0]}, which nobody knows"
+        yield Finding("warn", "orphans", text, "their job's master sends them out anew; delete the key if none does")
+    for job in found.streams:
+        yield Finding("warn", "orphans", f"replies to {job}, which does not run", f"DEL {place.keys.replies(job)}")
+    if not found.hands and not found.streams:
+        yield Finding("ok", "orphans", "none")
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,212 @@
+"""`mrq status`, `mrq jobs`, `mrq workers`, `mrq result`: one look, as plain text or JSON."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Annotated
+
+import typer
+
+from mapreduce_rq.broker.snapshot import JobView, Snapshot
+from mapreduce_rq.cli.connect import Place, connect, find_job
+from mapreduce_rq.cli.options import DEFAULT_QUEUE, JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
+from mapreduce_rq.cli.screen.output import FORMATS, as_json
+from mapreduce_rq.cli.screen.text import count, duration, grouped, plural, rate, short, size
+from mapreduce_rq.cli.screen.views import (
+    Seen,
+    age_of,
+    eta_words,
+    job_data,
+    job_state,
+    params_words,
+    progress_words,
+    snapshot_data,
+    value_words,
+    worker_data,
+    worker_name,
+    worker_state,
+)
+from mapreduce_rq.cli.session import Session, Show
+from mapreduce_rq.cli.streams import say, write
+from mapreduce_rq.cli.values import choice
+from mapreduce_rq.errors import JobError, NoSuchJob
+
+VALUE_WIDTH = 48
+
+
+def status(
+    job: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[JOB]", help="One job's id, or as much of its beginning as is unique.", show_default=False
+        ),
+    ] = None,
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    json: PlainJson = False,
+) -> None:
+    """Say how the queue is, or one job."""
+    place = connect(required(url, "status"), queue, key_file)
+    wanted = find_job(place.jobs, job) if job is not None else None
+    took, snapshot, seen = look(place)
+    if wanted is None:
+        if json:
+            write(as_json(snapshot_data(snapshot, seen, str(place.wire.endpoint), took)))
+        else:
+            write("\n".join(_summary(snapshot, seen, str(place.wire.endpoint), took)))
+        return
+    found = snapshot.job(wanted)
+    if found is None:
+        raise NoSuchJob(f"job {wanted} cannot be read: {snapshot.why_dropped or 'it has just expired'}")
+    write(as_json(job_data(found, seen)) if json else "\n".join(_job(found, seen)))
+
+
+def jobs(
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    json: PlainJson = False,
+) -> None:
+    """List the jobs, the newest first."""
+    place = connect(required(url, "jobs"), queue, key_file)
+    _, snapshot, seen = look(place)
+    if json:
+        write(as_json([job_data(one, seen) for one in snapshot.jobs]))
+        return
+    rows = [
+        (
+            one.job,
+            job_state(one, seen),
+            progress_words(one),
+            rate(one.report.rate) if one.state == "running" else "",
+            eta_words(one),
+            duration(one.report.elapsed_s),
+            short(value_words(one), VALUE_WIDTH),
+        )
+        for one in snapshot.jobs
+    ]
+    _table(("JOB", "STATE", "COUNTED", "RATE", "LEFT", "TIME", "VALUE"), rows, "no jobs")
+
+
+def workers(
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    json: PlainJson = False,
+) -> None:
+    """List the workers."""
+    place = connect(required(url, "workers"), queue, key_file)
+    _, snapshot, seen = look(place)
+    if json:
+        write(as_json([worker_data(one, seen) for one in snapshot.workers]))
+        return
+    rows = []
+    for one in snapshot.workers:
+        beat = one.beat
+        age = age_of(one, seen)
+        rows.append(
+            (
+                worker_name(one),
+                worker_state(one, seen),
+                short(one.obituary, VALUE_WIDTH) if beat is None else beat.job if beat.state != "idle" else "",
+                f"{beat.lo}..{beat.hi}" if beat and beat.state != "idle" else "",
+                rate(beat.rate) if beat else "",
+                count(beat.done) if beat else "",
+                size(beat.rss) if beat else "",
+                duration(age) if age is not None else "",
+            )
+        )
+    _table(("WORKER", "STATE", "JOB", "TERMS", "TASKS", "DONE", "MEMORY", "SEEN"), rows, "no workers")
+
+
+def result(
+    job: JobId,
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    output: Output = "text",
+    json: Json = False,
+) -> int:
+    """Print the result of a job that has ended, as `mrq compute` would have."""
+    form = "json" if json else choice("--output", output, FORMATS)
+    place = connect(required(url, "result"), queue, key_file)
+    name = find_job(place.jobs, job)
+    state = place.jobs.load(name)
+    if state is None:
+        raise NoSuchJob(f"job {name} has just expired")
+    if state.state == "running":
+        raise JobError(f"{name} is still running: wait for it with `mrq attach {name}`")
+    return Session(show=Show(form)).report(state.state, state.record or {})
+
+
+def look(place: Place) -> tuple[float, Snapshot, Seen]:
+    """The seconds of a round trip, what is there, and when that was."""
+    took = place.round_trip()
+    snapshot = place.snapshot()
+    if snapshot.dropped:
+        say(f"{plural(snapshot.dropped, 'entry', 'entries')} cannot be read: {snapshot.why_dropped}")
+    return took, snapshot, Seen(time.time())
+
+
+def _summary(snapshot: Snapshot, seen: Seen, url: str, took: float) -> Iterator[str]:
+    server = snapshot.server
+    memory = size(server.used_memory) + (f" of {size(server.maxmemory)}" if server.maxmemory else "")
+    yield f"server   {server.product} {server.version} at {url}, {memory}, {duration(took)} away"
+    if server.warning:
+        yield f"warning  {server.warning}"
+    yield f"queue    {snapshot.queue}: {plural(snapshot.waiting, 'task')} waiting, {snapshot.in_flight} in hand"
+    yield f"workers  {_tally(worker_state(one, seen) for one in snapshot.workers)}"
+    yield f"jobs     {_tally(job_state(one, seen) for one in snapshot.jobs)}"
+    for one in snapshot.jobs:
+        if one.state == "running":
+            words = [job_state(one, seen), progress_words(one), rate(one.report.rate), eta_words(one), value_words(one)]
+            yield f"         {one.job}  {'  '.join(word for word in words if word)}"
+
+
+def _tally(words: Iterable[str]) -> str:
+    counts: dict[str, int] = {}
+    for word in words:
+        counts[word] = counts.get(word, 0) + 1
+    return ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "none"
+
+
+def _job(job: JobView, seen: Seen) -> Iterator[str]:
+    report = job.report
+    total = f" of {grouped(report.total)}" if report.total is not None else ""
+    rows = [
+        ("job", job.job),
+        ("computation", f"{job.computation} {params_words(job)}".rstrip()),
+        ("state", job_state(job, seen)),
+        ("counted", f"{grouped(report.counted)}{total} terms ({progress_words(job)})"),
+        ("value", short(value_words(job), 200)),
+        ("rate", rate(report.rate) if job.state == "running" else ""),
+        ("left", eta_words(job)),
+        ("time", duration(report.elapsed_s)),
+        ("tasks", f"{grouped(report.tasks)} counted, {report.out} out, {report.ignored} answered twice"),
+        ("workers", str(report.workers)),
+        ("master", _master(job, seen)),
+    ]
+    return (f"{name:<12} {text}" for name, text in rows if text)
+
+
+def _master(job: JobView, seen: Seen) -> str:
+    if job.state != "running":
+        return ""
+    return f"none: mrq resume {job.job}" if job_state(job, seen) == "waiting" else job.master
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
+    if not rows:
+        say(nothing)
+        return
+    widths = [max(len(row[column]) for row in [headers, *rows]) for column in range(len(headers))]
+    line: Callable[[Sequence[str]], str] = lambda row: "  ".join(  # noqa: E731  two lines need it
+        f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
+    ).rstrip()
+    write("\n".join(line(row) for row in [headers, *rows]))

@@ -1,0 +1,123 @@
+"""`mrq worker`: a supervisor with its workers, in the foreground."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+
+from mapreduce_rq.cli.connect import connect
+from mapreduce_rq.cli.modules import look_here
+from mapreduce_rq.cli.options import DEFAULT_QUEUE, HOW, OUTPUT, KeyFile, Queue, Quiet, Url, required
+from mapreduce_rq.cli.screen.text import plural
+from mapreduce_rq.cli.signing_keys import signing_keys
+from mapreduce_rq.cli.streams import say
+from mapreduce_rq.cli.values import integer
+from mapreduce_rq.errors import UsageError
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.pool.cores import usable_cores
+from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
+
+MAX_WORKERS = 4096
+
+
+def worker(
+    *,
+    url: Url = None,
+    concurrency: Annotated[
+        str,
+        typer.Option(
+            "-c",
+            "--concurrency",
+            envvar="MRQ_CONCURRENCY",
+            metavar="N|auto",
+            help="How many workers. auto: one for each core that this process may use.",
+            rich_help_panel=HOW,
+        ),
+    ] = "auto",
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+    burst: Annotated[
+        bool, typer.Option("-b", "--burst", help="Leave when the queue is empty.", rich_help_panel=HOW)
+    ] = False,
+    name: Annotated[
+        str,
+        typer.Option(
+            "-n",
+            "--name",
+            envvar="MRQ_NAME",
+            metavar="NAME",
+            help="How the dashboard calls them. Default: host:pid.",
+            rich_help_panel=HOW,
+        ),
+    ] = "",
+    max_tasks: Annotated[
+        str | None,
+        typer.Option(
+            "--max-tasks",
+            envvar="MRQ_MAX_TASKS",
+            metavar="N",
+            help="Replace a worker by a fresh process after so many tasks.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow",
+            envvar="MRQ_ALLOW",
+            metavar="MODULE,...",
+            help="Modules whose functions may be run although messages are not signed. With a key: all may.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    allow_pickle: Annotated[
+        bool,
+        typer.Option(
+            "--allow-pickle",
+            envvar="MRQ_ALLOW_PICKLE",
+            help="Run pickled functions too. Only with a signing key: a pickle can do anything.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.", rich_help_panel=OUTPUT)] = False,
+    quiet: Quiet = False,
+) -> int:
+    """Run workers until told to stop.
+
+    TERM or Ctrl-C: each finishes the task in hand and gives the rest back; again: at once. TTIN and TTOU: one worker
+    more, one fewer. HUP: fresh processes. What it has to say goes to standard error.
+    """
+    size = usable_cores() if concurrency == "auto" else integer("--concurrency", concurrency, 1, MAX_WORKERS)
+    most = None if max_tasks is None else integer("--max-tasks", max_tasks, 1)
+    if allow_pickle and not signing_keys(key_file):
+        raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")
+    look_here()
+    start_log(verbose=verbose, quiet=quiet)
+    place = connect(required(url, "worker"), queue, key_file)
+    place.wire.close()  # nothing of ours may be open while workers are forked
+    if not quiet:
+        if place.info.warning:
+            say(f"warning: {place.info.warning}")
+        signed = "" if place.codecs.keyring.kid else "; unsigned: whoever can write to this Redis can give them tasks"
+        product = f"{place.info.product} {place.info.version}"
+        say(f"{plural(size, 'worker')} on queue {queue} of {place.wire.endpoint} ({product}){signed}")
+    trust = Trust(
+        signed=place.codecs.keyring.kid != 0,
+        allow=tuple(" ".join(allow or ()).replace(",", " ").split()),
+        allow_pickle=allow_pickle,
+    )
+    settings = PoolSettings(
+        place.wire.endpoint, queue, place.codecs.keyring, size, name=name, burst=burst, max_tasks=most, trust=trust
+    )
+    return Pool(settings).run()
+
+
+def start_log(*, verbose: bool, quiet: bool) -> None:
+    """Log to standard error, one line each with the time."""
+    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
+    logging.basicConfig(
+        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
+    )

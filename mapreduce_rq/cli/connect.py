@@ -1,0 +1,76 @@
+"""The way from a command to a queue on a server: connected, checked, with its verbs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from mapreduce_rq.broker.connection import parse_url
+from mapreduce_rq.broker.inspect import ServerInfo, inspect
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
+from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.cli.signing_keys import signing_keys
+from mapreduce_rq.core.messages import Codecs, Keyring
+from mapreduce_rq.errors import NoSuchJob, UsageError
+
+
+@dataclass(frozen=True)
+class Place:
+    """A queue on a server that has answered and will do."""
+
+    wire: RedisWire
+    keys: Keys
+    codecs: Codecs
+    info: ServerInfo
+
+    @property
+    def jobs(self) -> Jobs:
+        """The verbs on its jobs."""
+        return Jobs(self.wire, self.keys, self.codecs)
+
+    def snapshot(self, before: Snapshot | None = None) -> Snapshot:
+        """Look at all of it."""
+        return read_snapshot(self.wire, self.keys, self.codecs, before)
+
+    def round_trip(self, clock: Callable[[], float] = time.perf_counter) -> float:
+        """Seconds that the server takes to answer now."""
+        started = clock()
+        self.wire.call("PING")
+        return clock() - started
+
+
+def find_job(verbs: Jobs, job: str) -> str:
+    """The id of the one job that begins like this. Raises NoSuchJob, or UsageError if there are several."""
+    if verbs.token(job).token:
+        return job
+    ids: list[str] = [raw.decode(errors="replace") for raw in verbs.wire.call("ZREVRANGE", verbs.keys.jobs, 0, -1)]
+    like = [name for name in ids if name.startswith(job)]
+    answers = verbs.wire.pipeline([("EXISTS", verbs.keys.job(name)) for name in like]) if like else []
+    there = [name for name, exists in zip(like, answers, strict=True) if exists]
+    if len(there) > 1:
+        raise UsageError(f"{len(there)} jobs begin with {job}: {', '.join(there[:3])}")
+    if not there:
+        expired = ": its record has expired" if job in ids else ""
+        raise NoSuchJob(f"there is no job {job} on queue {verbs.keys.name}{expired}; see `mrq jobs`")
+    (found,) = there
+    return found
+
+
+def reach(url: str, queue: str, key_file: str | None) -> Place:
+    """Connect, and check the server. Raises UsageError, BrokerError."""
+    endpoint = parse_url(url)
+    keys = Keys(queue)
+    codecs = Codecs(queue, Keyring(signing_keys(key_file)))
+    wire = RedisWire(endpoint)
+    wire.connect()
+    return Place(wire, keys, codecs, inspect(wire))
+
+
+def connect(url: str, queue: str, key_file: str | None) -> Place:
+    """Connect, and check the server and the queue's keys. Raises UsageError, BrokerError, ForeignKey."""
+    place = reach(url, queue, key_file)
+    place.jobs.check_types()
+    return place

@@ -1,0 +1,122 @@
+"""The list of commands, each with the function behind it, and how one is called."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Annotated, NamedTuple
+
+import typer
+from typer.core import TyperCommand
+
+from mapreduce_rq import __version__
+from mapreduce_rq.cli.groups import LazyGroup, Listed, command
+from mapreduce_rq.cli.interrupts import Signalled
+from mapreduce_rq.cli.streams import forgive, say, write
+from mapreduce_rq.errors import MrqError
+
+CTRL_C = 130
+
+
+class Behind(NamedTuple):
+    """Where a command is: its module, and the function there, or what makes the group of its name."""
+
+    module: str
+    summary: str
+    panel: str
+    function: str = ""
+
+
+COMPUTE, WATCH, STEER, SET_UP = "Compute", "Watch", "Steer", "Set up"
+
+COMMANDS = {
+    "compute": Behind("commands.compute", "Run a computation and print its result.", COMPUTE),
+    "run": Behind(
+        "commands.run",
+        "Run a function of your own over a range, or over the lines of a file, and print the folded result.",
+        COMPUTE,
+    ),
+    "worker": Behind("commands.worker", "Run workers until told to stop.", COMPUTE),
+    "dashboard": Behind("commands.dashboard", "Watch jobs and workers, live.", WATCH),
+    "status": Behind("commands.status", "Say how the queue is, or one job.", WATCH),
+    "jobs": Behind("commands.status", "List the jobs, the newest first.", WATCH),
+    "workers": Behind("commands.status", "List the workers.", WATCH),
+    "result": Behind(
+        "commands.status", "Print the result of a job that has ended, as `mrq compute` would have.", WATCH
+    ),
+    "attach": Behind("commands.control", "Watch a job to its end and print its result.", STEER),
+    "resume": Behind(
+        "commands.control", "Go on with a job whose master is gone, from what is counted, and print its result.", STEER
+    ),
+    "cancel": Behind("commands.control", "Cancel a job, whether or not anybody leads it.", STEER),
+    "standby": Behind(
+        "commands.control",
+        "Stand by for every job of the queue: lead those whose master dies or lets go, until told to stop.",
+        STEER,
+    ),
+    "doctor": Behind("commands.doctor", "Look for what is wrong, and say what helps.", SET_UP),
+    "key": Behind("signing_keys", "Print a fresh signing key.", SET_UP),
+}
+
+
+class Main(LazyGroup):
+    """All commands."""
+
+    def listed(self) -> Mapping[str, Listed]:
+        """As in COMMANDS."""
+        return {name: Listed(behind.summary, behind.panel) for name, behind in COMMANDS.items()}
+
+    def load(self, name: str) -> TyperCommand:
+        """The command, imported now."""
+        if name not in COMMANDS:
+            raise self.unknown(name)
+        behind = COMMANDS[name]
+        module = import_module(f"mapreduce_rq.cli.{behind.module}")
+        if hasattr(module, "group"):
+            made: TyperCommand = module.group()
+            return made
+        return command(getattr(module, behind.function or name), name=name)
+
+
+def main_group() -> Main:
+    """`mrq` itself."""
+    app = typer.Typer(cls=Main, no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"]})
+
+    @app.callback()
+    def mrq(
+        version: Annotated[
+            bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        ] = False,
+    ) -> None:
+        """Map-reduce for people who already have Redis: fan out, fold in, exact whatever dies."""
+
+    made = typer.main.get_command(app)
+    assert isinstance(made, Main)
+    return made
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        write(f"mrq {__version__}")
+        raise typer.Exit
+
+
+def invoke(arguments: Sequence[str]) -> int:
+    """Call a command; the exit code. An error is one line on standard error."""
+    forgive()
+    try:
+        code = main_group().main(args=list(arguments), prog_name="mrq", standalone_mode=False)
+    except Signalled as signalled:
+        return signalled.exit_code
+    except typer.TyperException as error:
+        if text := " ".join(error.format_message().split()):
+            context = getattr(error, "ctx", None)
+            hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+            say(f"{text[0].lower()}{text[1:]}{hint}")
+        return error.exit_code
+    except MrqError as error:
+        say(" ".join(str(error).split()))
+        return error.exit_code
+    except typer.Abort:
+        return CTRL_C
+    return code if isinstance(code, int) else 0

@@ -1,0 +1,64 @@
+"""The progress bar of one job on a terminal, drawn with Rich on standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from mapreduce_rq.cli.screen.text import count, duration, plural, rate, short
+
+
+class Bar:
+    """Draws when told to; starts no thread. ``stop`` leaves nothing of it on the screen."""
+
+    def __init__(self, label: str, console: Console | None = None) -> None:
+        self._label = label
+        self._console = console or Console(stderr=True)
+        self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
+        self._live.start()
+
+    def draw(self, report: Mapping[str, Any]) -> None:
+        """Show how far it is."""
+        self._live.update(drawing(self._label, report), refresh=True)
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self._console.print(Text(f"mrq: {text}"))
+
+    def stop(self) -> None:
+        """Take it off the screen."""
+        self._live.stop()
+
+
+def drawing(label: str, report: Mapping[str, Any]) -> Group:
+    """Two lines: how far, how fast, how long; and the value so far."""
+    counted, total = report.get("counted", 0), report.get("total")
+    per_second = report.get("rate") or 0.0
+    first = Table.grid(padding=(0, 1), expand=True)
+    for column in range(6):
+        first.add_column(no_wrap=True, ratio=1 if column == 1 else None, justify="left" if column < 2 else "right")
+    done = counted / total if total else None
+    left = duration((total - counted) / per_second) if total and per_second else "?"
+    first.add_row(
+        Text(label, style="bold"),
+        ProgressBar(total=total or None, completed=counted, pulse=total is None),
+        Text(f"{100 * done:.0f} %" if done is not None else count(counted), style="bold"),
+        Text(f"{count(counted)}/{count(total)}" if total else "terms"),
+        Text(rate(per_second), style="cyan"),
+        Text(f"{left} left" if total else duration(report.get("elapsed_s") or 0.0), style="yellow"),
+    )
+    second = Text(no_wrap=True, overflow="ellipsis")
+    if report.get("value") is not None:
+        second.append(short(str(report["value"]), 40), style="green")
+        if report.get("error") is not None:
+            second.append(f" ± {report['error']:.3g}", style="dim")
+        second.append("   ")
+    second.append(plural(report.get("workers") or 0, "worker"), style="dim")
+    second.append(f", {report.get('out') or 0} tasks out", style="dim")
+    return Group(first, second)

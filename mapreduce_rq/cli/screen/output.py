@@ -1,0 +1,101 @@
+"""A job's record as people and programs read it. Pure: a record in, text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from mapreduce_rq.cli.screen.text import duration, short
+
+FORMATS = ("text", "value", "json")
+NO_BOUND = "no bound: "
+"""How a computation's note about a missing bound begins."""
+MAX_SKIPPED = 5
+MAX_EXACT = 100
+"""Characters of an exact number that are worth showing; JSON has them all."""
+
+
+def rendered(record: Mapping[str, Any], form: str) -> str:
+    """A record of a job that ended with a value, in one of FORMATS, without the last newline."""
+    if form == "json":
+        return as_json(record)
+    if form == "value":
+        return str(record["value"])
+    return as_text(record)
+
+
+def as_json(data: Any) -> str:
+    """One line of JSON in ASCII, whatever the stream can show; what JSON has no number for (inf, nan) is null."""
+    text = msgspec.json.encode(data).decode()
+    return text if text.isascii() else re.sub(r"[^\x00-\x7f]", _escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be")
+    return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
+
+
+def as_text(record: Mapping[str, Any]) -> str:
+    """The value on a line of its own, then what is to be known of it, one line each."""
+    rows = list(_rows(record))
+    width = max(len(name) for name, _ in rows)
+    return "\n".join([str(record["value"]), *(f"  {name:<{width}}  {text}" for name, text in rows)])
+
+
+def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    details = dict(record.get("details") or {})
+    notes = list(record.get("notes") or ())
+    yield "error bound", _bound(record, notes)
+    if "x" in details:
+        yield "x", f"{short(details.pop('x'), MAX_EXACT)} (exact)"
+    for name, value in details.items():
+        if isinstance(value, bool):
+            if value:
+                yield name, "yes"
+        elif value is not None:
+            yield name, str(value)
+    yield "terms", _terms(record)
+    yield "tasks", str(record["tasks"])
+    yield "workers", str(record["workers"])
+    yield "seconds", f"{record['elapsed_s']:.3f}"
+    yield "digest", str(record["digest"])
+    if record.get("ended") not in {None, "all"}:
+        yield "ended by", str(record["ended"])
+    if skipped := record.get("skipped"):
+        yield "skipped", f"{len(skipped)} of the terms have no value"
+        for one in skipped[:MAX_SKIPPED]:
+            yield "", f"term {one['term']}: {one['kind']}: {short(one['message'], 100)}"
+        if len(skipped) > MAX_SKIPPED:
+            yield "", f"and {len(skipped) - MAX_SKIPPED} more (--json has them all)"
+    for note in notes:
+        if not note.startswith(NO_BOUND):
+            yield "note", note
+
+
+def _bound(record: Mapping[str, Any], notes: list[str]) -> str:
+    kind = record.get("bound_kind", "none")
+    if record.get("bound") is not None:
+        return f"{record['bound']} ({kind})"
+    return next((note for note in notes if note.startswith(NO_BOUND)), "no bound: none is known for this value")
+
+
+def _terms(record: Mapping[str, Any]) -> str:
+    used, asked = record.get("terms_used"), record.get("terms")
+    return str(used) if asked in {None, used} else f"{used} used, {asked} asked"
+
+
+def progress_line(report: Mapping[str, Any]) -> str:
+    """How a job goes, in one plain line: ``142/1000 14.2% 310/s ETA 3.4 s est=7.389 +-3e-9``."""
+    counted, total, per_second = report.get("counted", 0), report.get("total"), report.get("rate") or 0.0
+    words = [f"{counted}/{total} {100 * counted / total:.1f}%" if total else f"{counted} terms"]
+    words.append(f"{per_second:.0f}/s")
+    if total and per_second > 0:
+        words.append(f"ETA {duration((total - counted) / per_second)}")
+    if report.get("value") is not None:
+        words.append(f"est={short(str(report['value']), 40)}")
+    if report.get("error") is not None:
+        words.append(f"+-{report['error']:.3g}")
+    return " ".join(words)

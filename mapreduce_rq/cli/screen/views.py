@@ -1,0 +1,146 @@
+"""A snapshot's jobs and workers in words and as plain data. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
+from mapreduce_rq.cli.screen.text import count, duration
+
+SCHEMA = 1
+SILENT_SECONDS = 15.0
+"""A beat this old is worth a word: they come every three seconds."""
+_FUNCTION_DETAILS = {"function", "code", "pickle", "reduce_pickle", "reduce_options", "start", "step"}
+_FUNCTION_DETAILS |= {"merge_code", "merge_zero", "merge_law"}
+"""What a job of somebody's own function has beside its label and reducer; not for people."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """When the reader looked; and, if it has looked for a while, how long nothing of somebody has changed."""
+
+    at: float  # unix seconds
+    unchanged: Mapping[str, float] = field(default_factory=dict)  # worker or job id -> seconds, by our own clock
+
+
+def age_of(worker: WorkerView, seen: Seen) -> float | None:
+    """Seconds since its last sign of life. Our own looks are trusted before the clocks of two hosts."""
+    if worker.beat is None:
+        return None
+    by_clock = abs(seen.at - worker.beat.at)
+    by_looks = seen.unchanged.get(worker.wid)
+    return by_clock if by_looks is None else min(by_clock, by_looks)
+
+
+def worker_name(worker: WorkerView) -> str:
+    """Its given name and pid, or its host and pid."""
+    if worker.beat is None or not worker.beat.name or worker.beat.name == worker.address:
+        return worker.address
+    return f"{worker.beat.name}:{worker.beat.pid}"
+
+
+def worker_state(worker: WorkerView, seen: Seen) -> str:
+    """idle, busy, stopped; or silent (no sign of life for long), or dead (somebody saw it die)."""
+    if worker.beat is None:
+        return "dead"
+    age = age_of(worker, seen)
+    return "silent" if age is not None and age > SILENT_SECONDS else worker.beat.state
+
+
+def job_state(job: JobView, seen: Seen) -> str:
+    """running, done, failed, cancelled; or waiting: it runs, and nobody leads it."""
+    if job.state != "running":
+        return job.state
+    return "waiting" if not job.master or seen.unchanged.get(job.job, 0.0) > SILENT_SECONDS else "running"
+
+
+def progress_words(job: JobView) -> str:
+    """``42 %`` or, where nobody knows of how many, the terms counted."""
+    share = job.share
+    return count(job.report.counted) if share is None else f"{int(100 * share)} %"
+
+
+def value_words(job: JobView) -> str:
+    """The value, or the running value, with what is known of its error."""
+    if job.state == "running":
+        if job.report.value is None:
+            return ""
+        error = job.report.error
+        return job.report.value if error is None else f"{job.report.value} ± {error:.2g}"
+    record = job.record or {}
+    if job.state == "done":
+        bound = record.get("bound")
+        return str(record.get("value", "")) if bound in {None, "0"} else f"{record.get('value', '')} ± {bound}"
+    return " ".join(str(record.get(key)) for key in ("kind", "message") if record.get(key))
+
+
+def params_words(job: JobView) -> str:
+    """``x=2 terms=50``; of somebody's own function ``package.module:function reduce=sum terms=1000``."""
+    params = {name: value for name, value in job.params.items() if name not in _FUNCTION_DETAILS}
+    label = params.pop("label", None)
+    words = [f"{name}={value}" for name, value in params.items() if isinstance(value, (str, int, float))]
+    return " ".join([str(label), *words] if label else words)
+
+
+def eta_words(job: JobView) -> str:
+    """The time left, or nothing."""
+    left = job.seconds_left
+    return "" if left is None else duration(left)
+
+
+def job_data(job: JobView, seen: Seen) -> dict[str, Any]:
+    """One job for programs; keys are stable."""
+    report = job.report
+    return {
+        "job": job.job,
+        "computation": job.computation,
+        "params": job.params,
+        "state": job_state(job, seen),
+        "created": job.created,
+        "master": job.master,
+        **msgspec.structs.asdict(report),
+        "eta_s": job.seconds_left,
+        "record": job.record,
+    }
+
+
+def worker_data(worker: WorkerView, seen: Seen) -> dict[str, Any]:
+    """One worker for programs; keys are stable."""
+    beat = msgspec.structs.asdict(worker.beat) if worker.beat is not None else {}
+    return {
+        "worker": worker.wid,
+        **beat,
+        "state": worker_state(worker, seen),
+        "held": worker.held,
+        "age_s": age_of(worker, seen),
+        "obituary": worker.obituary or None,
+    }
+
+
+def snapshot_data(snapshot: Snapshot, seen: Seen, url: str, round_trip: float) -> dict[str, Any]:
+    """All of it for programs; keys are stable."""
+    server = snapshot.server
+    return {
+        "schema": SCHEMA,
+        "at": seen.at,
+        "url": url,
+        "queue": snapshot.queue,
+        "server": {
+            "product": server.product,
+            "version": server.version,
+            "used_memory": server.used_memory,
+            "maxmemory": server.maxmemory,
+            "eviction_policy": server.eviction_policy,
+            "clients": server.clients,
+            "round_trip_s": round(round_trip, 6),
+        },
+        "waiting": snapshot.waiting,
+        "in_flight": snapshot.in_flight,
+        "dropped": snapshot.dropped,
+        "jobs": [job_data(job, seen) for job in snapshot.jobs],
+        "workers": [worker_data(worker, seen) for worker in snapshot.workers],
+    }

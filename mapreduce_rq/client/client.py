@@ -1,0 +1,551 @@
+"""The Python API: a client of one queue.
+
+    with Client() as mrq:                                   # no URL: a private server and local workers
+        mrq.map_reduce(f, range(1_000_000))                 # the exact sum of f(k)
+        job = mrq.submit("exp", x="2", terms=50)
+        job.result().value
+
+A client without a URL starts a private server and workers of its own, and ends both when it is closed. With a URL
+it uses the workers that run there (``local=N`` adds some). Several threads may use one client: while
+one folds, others have connections of their own. A submitted job has a thread of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from mapreduce_rq import __version__
+from mapreduce_rq.broker.connection import parse_url
+from mapreduce_rq.broker.inspect import ServerInfo, inspect
+from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.broker.keys import DEFAULT_QUEUE, Keys
+from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
+from mapreduce_rq.broker.wire import RedisWire, Wire
+from mapreduce_rq.client.job import Job
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import Computation, More
+from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.result import Result, failure_text
+from mapreduce_rq.core.job.tally import Tally
+from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.errors import (
+    BadParameter,
+    BrokerDown,
+    BrokerError,
+    JobCancelled,
+    JobError,
+    JobFailed,
+    MrqError,
+    NoWorkers,
+    Superseded,
+    UsageError,
+)
+from mapreduce_rq.functions.computation import FunctionComputation
+from mapreduce_rq.functions.items import source_of
+from mapreduce_rq.functions.shipping import function_params, range_params, reducer_params
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.cancel import cancel
+from mapreduce_rq.runtime.master.master import Ended, Master, Observer, Silent
+from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby, Steward
+from mapreduce_rq.runtime.pool.cores import usable_cores
+from mapreduce_rq.runtime.pool.launch import LocalPool
+from mapreduce_rq.runtime.pool.supervisor import PoolSettings
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
+from mapreduce_rq.runtime.server.private_wire import PrivateWire
+from mapreduce_rq.runtime.worker.probe import numerics
+
+IDLE_WIRES = 8
+KEY_DIGITS = 64
+"""Hexadecimal digits of a key as `mrq key` prints it."""
+HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
+PRUNE_EVERY = 64
+"""Jobs led between two looks for records beyond what a queue remembers."""
+
+
+class Client:
+    """A client of one queue.
+
+    ``url``: of a Redis or Valkey (None: a private server with local workers). ``local``: how many local workers
+    (None: one per core without a URL, none with one). ``keys``: signing keys, as bytes or as `mrq key` prints them, the
+    first signs (a private server makes its own). ``server``: a private server already started. ``allow``: modules
+    whose functions local workers run on a queue without a key. ``allow_pickle``: with a key, ship what has no
+    importable name as a pickle, and let local workers read such. Raises UsageError, BrokerError.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        local: int | None = None,
+        queue: str = DEFAULT_QUEUE,
+        keys: Iterable[bytes | str] = (),
+        server: EmbeddedServer | None = None,
+        allow_pickle: bool = False,
+        allow: Iterable[str] = (),
+    ) -> None:
+        if local is not None and local < (0 if url else 1):
+            raise BadParameter(f"{local} local workers: a private server needs at least one")
+        self._server: EmbeddedServer | None = None
+        self._pool: LocalPool | None = None
+        self._followers: list[Job] = []
+        self._led = 0  # jobs
+        self._idle: list[Wire] = []  # connected, of jobs that have ended
+        self._ending: Master | None = None  # of the last job led here, whose end may not be heard of yet
+        self._closed = False
+        self.clock = Clock()
+        self.keys = Keys(queue)
+        self.info: ServerInfo | None = None
+        if url is None:
+            self._server = server or EmbeddedServer.start()
+            self.endpoint = parse_url(self._server.url)
+            self.keyring = Keyring([os.urandom(32)])
+        else:
+            self.endpoint = parse_url(url)
+            self.keyring = Keyring(key_bytes(keys))
+        self.codecs = Codecs(queue, self.keyring)
+        self.trust = Trust(
+            private=url is None, signed=self.keyring.kid != 0, allow=tuple(allow), allow_pickle=allow_pickle
+        )
+        self._wire = self._new_wire()
+        self.verbs = Jobs(self._wire, self.keys, self.codecs)
+        self._own = threading.Lock()  # held by the thread that uses these two
+        try:
+            size = local if local is not None else (usable_cores() if url is None else 0)
+            if url is not None:
+                self._wire.connect()
+                self.info = inspect(self._wire)
+                self.verbs.check_types()
+                self._wire.close()  # nothing of ours may be open while we fork
+            self._local = size
+            if size:
+                self._pool = LocalPool(PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust))
+            # A client that nobody closes ends its workers first, too: they would complain of the server's end.
+            weakref.finalize(self, _end, self._pool, self._server)
+            if self._server is not None:
+                self._server.wait_ready()
+            self._wire.connect()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server is a private one that ends with this client."""
+        return self._server is not None
+
+    def close(self) -> None:
+        """End local workers and a private server. Jobs on a shared server are let go of, for others to resume."""
+        for job in self._followers:
+            job.let_go()
+        self._followers.clear()
+        if not self.embedded:
+            with contextlib.suppress(BrokerError):
+                self._wire.hear()
+            if self._ending is not None:
+                self._ending.stop = True  # once, if Redis is gone
+                self._make_sure_of_end()
+        _end(self._pool, None, at_once=self.embedded)
+        self._wire.close()
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+        _end(None, self._server)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    # -- leading a job in this thread ------------------------------------------------------------------------------
+
+    def plan(
+        self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
+    ) -> tuple[Spec, Computation[Any]]:
+        """The spec and computation of a job not yet queued. Raises UsageError."""
+        if self._closed:
+            raise UsageError("this client is closed")
+        check_limits(limits or Limits())
+        computation = load(name).create(dict(params))
+        spec = Spec(
+            job=f"{name}-{self.clock.random(16).hex()}",
+            computation=name,
+            params=settled(computation.params),
+            total=computation.total,
+            limits=limits or Limits(),
+            created=self.clock.wall(),
+            version=__version__,
+            numerics=numerics() if computation.libm else "",
+            lazy=lazy,
+        )
+        return spec, computation
+
+    def master(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        observer: Observer,
+        *,
+        wait_workers: float | None = None,
+        source: Source | None = None,
+        verbs: Jobs | None = None,
+        hasty: bool = False,
+    ) -> Master:
+        """A master for a job, to be submitted and run by the caller.
+
+        :meth:`lead` and :meth:`close` see to the end of a ``hasty`` one.
+        """
+        return Master(
+            verbs or self.verbs,
+            self.clock,
+            spec,
+            computation,
+            observer,
+            source=source,
+            wait_workers=wait_workers,
+            workers=self._local,
+            hasty=hasty,
+        )
+
+    def lead(self, master: Master) -> Ended | None:
+        """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled)."""
+        try:
+            try:
+                master.submit()
+            except BrokerDown as error:
+                master.observer.noticed(f"{error}; trying again")  # submitted or not: running it finds out
+            ended = master.run()
+            if master.jobs is self.verbs:
+                self._make_sure_of_end()  # of the job before: what became of that has been heard meanwhile
+                self._ending = master if master.end_in_doubt else None
+            self.tidy(master.jobs)
+            return ended
+        except NoWorkers:
+            cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
+            raise
+        except Superseded:
+            return self.follow(master.spec.job, master.observer, verbs=master.jobs)
+
+    def _make_sure_of_end(self) -> None:
+        """Where the last job's end was sent and not taken, end it again; its value is with the caller already."""
+        ending, self._ending = self._ending, None
+        if ending is not None and ending.end_in_doubt:
+            with contextlib.suppress(MrqError):  # what ails Redis, the next job tells
+                ending.make_sure()
+
+    @contextlib.contextmanager
+    def _verbs(self) -> Iterator[Jobs]:
+        """The client's own verbs; while they are in use, in another thread or by our caller, some over another wire."""
+        if self._own.acquire(blocking=False):
+            try:
+                yield self.verbs
+            finally:
+                self._own.release()
+            return
+        wire = self.borrow()
+        sound = False
+        try:
+            yield Jobs(wire, self.keys, self.codecs)
+            sound = True
+        finally:
+            self.give_back(wire, sound=sound)
+
+    def borrow(self) -> Wire:
+        """A connected wire, one that an ended job has left where there is one."""
+        if self._idle:
+            return self._idle.pop()
+        wire = self._new_wire()
+        wire.connect()
+        return wire
+
+    def _new_wire(self) -> Wire:
+        if self._server is not None:
+            return PrivateWire(self.endpoint, self._server)
+        return RedisWire(self.endpoint)
+
+    def give_back(self, wire: Wire, *, sound: bool) -> None:
+        """Keep a wire for the next job, if its last one ended well and there are not enough already."""
+        if sound and len(self._idle) < IDLE_WIRES and not self._closed:
+            self._idle.append(wire)
+        else:
+            wire.close()
+
+    def tidy(self, verbs: Jobs) -> None:
+        """A job has been led to its end: now and then, take away the oldest records beyond what a queue remembers."""
+        self._led += 1
+        if self._led % PRUNE_EVERY == 1:
+            with contextlib.suppress(BrokerError):  # the job has ended well all the same
+                verbs.prune()
+
+    def follow(
+        self,
+        job: str,
+        observer: Observer,
+        standby: Callable[[Standby | Master], None] | None = None,
+        *,
+        verbs: Jobs | None = None,
+    ) -> Ended | None:
+        """Watch a job to its end, leading it if its master is gone or has let go; None if told to stop.
+
+        ``standby`` is handed whoever is to be told to stop: first the watcher, later perhaps a master.
+        Raises NoSuchJob.
+        """
+        verbs = verbs or self.verbs
+        while True:
+            watcher = Standby(verbs, self.clock, job, observer)
+            if standby is not None:
+                standby(watcher)
+            state = watcher.wait()
+            if state is None:
+                return None
+            if state.state != "running":
+                return Ended(state.state, state.record or {}, None)
+            computation = load(state.spec.computation).create(state.spec.params)
+            if state.spec.lazy:
+                raise JobFailed(f"{job} cannot go on: its items came from an iterator in a process that is gone")
+            master = self.master(state.spec, computation, observer, verbs=verbs)
+            if standby is not None:
+                standby(master)
+            try:
+                try:
+                    master.take_over(state)
+                    observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+                except BrokerDown as error:
+                    observer.noticed(f"{error}; trying again")  # claimed or not: running it finds out
+                return master.run()
+            except Superseded:
+                continue
+
+    def stand_by(self, observer: Observer, stop: threading.Event) -> None:
+        """Lead every job of the queue whose master dies or lets go, until ``stop`` is set. Goes on through outages."""
+        steward = Steward(self.verbs)
+        led: dict[str, threading.Thread] = {}
+        masters: dict[str, Master] = {}
+        connected = True
+        while not stop.is_set():
+            led = {job: thread for job, thread in led.items() if thread.is_alive()}
+            try:
+                if not connected:
+                    self._wire.connect()
+                    connected, steward = True, Steward(self.verbs)
+                for job in steward.orphans():
+                    if job not in led:
+                        led[job] = threading.Thread(
+                            target=self._adopt, args=(job, observer, masters), name=f"mrq {job}"
+                        )
+                        led[job].start()
+            except BrokerDown as error:
+                if connected:
+                    observer.noticed(f"{error}; trying again")
+                connected = False
+            stop.wait(POLL_SECONDS)
+        for master in list(masters.values()):
+            master.stop = True
+        for thread in led.values():
+            thread.join()
+
+    def _adopt(self, job: str, observer: Observer, masters: dict[str, Master]) -> None:
+        """Lead one orphan, over a connection of its own."""
+        wire = self._new_wire()
+        verbs = Jobs(wire, self.keys, self.codecs)
+        try:
+            wire.connect()
+            state = verbs.load(job)
+            if state is None or state.state != "running" or state.spec.lazy:
+                return
+            computation = load(state.spec.computation).create(state.spec.params)
+            master = self.master(state.spec, computation, observer, verbs=verbs)
+            masters[job] = master
+            master.take_over(state)
+            observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+            ended = master.run()
+            if ended is not None:
+                observer.noticed(f"{job} is {ended.state}")
+        except MrqError as error:
+            observer.noticed(f"{job}: {error}")
+        finally:
+            masters.pop(job, None)
+            wire.close()
+
+    def result_of(self, ended: Ended) -> Result:
+        """The result of a job that ended. Raises JobFailed, JobCancelled."""
+        record = ended.record
+        if ended.state.startswith("cancelled"):
+            raise JobCancelled(f"{record.get('job', 'the job')} was cancelled: {record.get('message', '')}")
+        if ended.state != "done":
+            raise JobFailed(failure_text(record))
+        if ended.outcome is not None:
+            return Result(record, ended.outcome.native)
+        return Result(record, self._native(record))
+
+    def _native(self, record: Mapping[str, Any]) -> Any:
+        """The Python object of a result that another master made, from the job's last checkpoint."""
+        with self._verbs() as verbs:
+            state = verbs.load(record["job"])
+        if state is None or state.checkpoint is None:
+            return None
+        computation = load(state.spec.computation).create(state.spec.params)
+        tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
+        terms, partial = tally.prefix()
+        outcome = computation.conclude(partial, terms)
+        return None if isinstance(outcome, More) else outcome.native
+
+    # -- your own functions ----------------------------------------------------------------------------------------
+
+    def map_reduce(
+        self,
+        function: Callable[..., Any] | str,
+        items: Iterable[Any],
+        *,
+        reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
+        zero: Any = ...,
+        law: Law | str = Law.ORDERED,
+        options: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
+    ) -> Any:
+        """The fold of ``function(item)`` over all items, in this thread; the reducer's Python object.
+
+        ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
+        costs nothing to send; any other iterable is read only as fast as workers take it, in this thread: while it has
+        no item to give, deadlines wait, too. ``reduce``: a reducer's name (with ``options``), a Reducer, or an
+        associative callable with its ``zero`` and ``law`` (ordered, or commutative if you know it is). The same bits
+        for any number of workers and any schedule. Where ``limits`` let it end early or leave terms out,
+        ``submit_function`` tells what is missing. Returns when the job's end is on its way to Redis; the next call, or
+        ``close``, makes sure that it came there. Raises UsageError, and JobFailed naming the term.
+        """
+        spec, computation, source = self.plan_function(
+            function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits
+        )
+        with self._verbs() as verbs:
+            master = self.master(
+                spec,
+                computation,
+                observer or Silent(),
+                source=source,
+                wait_workers=wait_workers,
+                verbs=verbs,
+                hasty=verbs is self.verbs,
+            )
+            try:
+                ended = self.lead(master)
+            except BaseException as error:
+                self.abandon(master, error)
+                raise
+        if ended is None:
+            raise JobError(f"{spec.job} was let go of before its end: resume it")
+        return self.result_of(ended).native
+
+    def abandon(self, master: Master, error: BaseException) -> None:
+        """Cancel a job that its master was torn out of (Ctrl-C, a failing iterator): it may have half changed it."""
+        with contextlib.suppress(MrqError):
+            master.jobs.wire.connect()
+            cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
+
+    def plan_function(
+        self,
+        function: Callable[..., Any] | str,
+        items: Iterable[Any],
+        *,
+        reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
+        zero: Any = ...,
+        law: Law | str = Law.ORDERED,
+        options: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+    ) -> tuple[Spec, Computation[Any], Source | None]:
+        """As :meth:`plan`, for a function of the caller's own; and where its items come from, if not a range."""
+        params = function_params(function, self.trust)
+        params |= reducer_params(reduce, zero, law, options, self.trust)
+        source = None
+        if isinstance(items, range):
+            params |= range_params(items)
+        elif not isinstance(items, Iterable):
+            raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
+        else:
+            source = source_of(items, pickles=self.trust.pickles, clock=self.clock.now)
+        spec, computation = self.plan("function", params, limits, lazy=source is not None)
+        if isinstance(computation, FunctionComputation):
+            computation.pickles = self.trust.pickles
+        return spec, computation, source
+
+    # -- jobs in the background ------------------------------------------------------------------------------------
+
+    def submit(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> Job:
+        """Start a job and return at once. Raises UsageError, BrokerError."""
+        return self._start(*self.plan(computation, params, limits))
+
+    def submit_function(self, function: Callable[..., Any] | str, items: Iterable[Any], **how: Any) -> Job:
+        """As :meth:`map_reduce`, returning at once; ``how`` takes what is said there on folding, and ``limits``."""
+        return self._start(*self.plan_function(function, items, **how))
+
+    def _start(self, spec: Spec, computation: Computation[Any], source: Source | None = None) -> Job:
+        def lead(job: Job) -> Master:
+            verbs = Jobs(self.borrow(), self.keys, self.codecs)
+            return self.master(spec, computation, job, source=source, verbs=verbs)
+
+        job = Job(self, spec, lead)
+        self._followers = [other for other in self._followers if not other.done()]
+        self._followers.append(job)
+        return job
+
+    def cancel(self, job: str, *, now: bool = False) -> str:
+        """Cancel a job by id; the state it ended in. Raises NoSuchJob."""
+        with self._verbs() as verbs:
+            return cancel(verbs, self.clock, job, now=now)
+
+    def job_state(self, job: str) -> JobState | None:
+        """A job as it stands in Redis, or None."""
+        with self._verbs() as verbs:
+            return verbs.load(job)
+
+    def snapshot(self) -> Snapshot:
+        """Everything on the queue at one moment, for people."""
+        with self._verbs() as verbs:
+            return read_snapshot(verbs.wire, self.keys, self.codecs)
+
+
+def _end(pool: LocalPool | None, server: EmbeddedServer | None, *, at_once: bool = False) -> None:
+    """End local workers, then a private server; what has ended stays ended."""
+    if pool is not None:
+        if at_once or server is not None:
+            pool.stop()
+        else:
+            pool.drain()
+    if server is not None:
+        server.stop()
+
+
+def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
+    """The keys, those written in hexadecimal read. Raises UsageError, which never shows a key."""
+    if isinstance(keys, (bytes, str)):
+        raise UsageError("keys: a list of keys, not a single one")
+    found = []
+    for key in keys:
+        if not isinstance(key, (bytes, str)):
+            raise UsageError(f"keys: bytes, or what `mrq key` prints, not a {type(key).__name__}")
+        if isinstance(key, bytes) and not (len(key) == KEY_DIGITS and HEXADECIMAL.issuperset(key)):
+            found.append(key)
+            continue
+        # The line of a key file, read as bytes, is the key that it writes: taken as it is, it would be another.
+        try:
+            found.append(bytes.fromhex(key if isinstance(key, str) else key.decode()))
+        except ValueError:
+            raise UsageError("keys: a text that is not hexadecimal: make a key with `mrq key`") from None
+    return found
+
+
+def settled(params: Params) -> dict[str, Any]:
+    """The parameters as the plan has them, with what it filled in, for every other process to plan the same."""
+    return {name: value for name, value in msgspec.structs.asdict(params).items() if value is not None}

@@ -1,0 +1,115 @@
+"""A job in the background: its master in a thread of its own, and what its caller may ask meanwhile."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.core.job.result import Result
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.errors import JobError, Superseded
+from mapreduce_rq.runtime.master.master import Ended, Master, Report
+
+
+class Owner(Protocol):
+    """What a job needs of the client that it belongs to."""
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server ends with the client."""
+
+    def tidy(self, verbs: Jobs) -> None:
+        """A job has been led to its end."""
+
+    def abandon(self, master: Master, error: BaseException) -> None:
+        """Cancel a job that its master was torn out of."""
+
+    def give_back(self, wire: Wire, *, sound: bool) -> None:
+        """Take back the wire of a job that has ended."""
+
+    def result_of(self, ended: Ended) -> Result:
+        """The result of a job that ended."""
+
+    def cancel(self, job: str, *, now: bool = False) -> str:
+        """Cancel a job; the state it ended in."""
+
+
+class Job:
+    """A job with its master in a thread of this process. ``lead`` makes the master, which reports to the job."""
+
+    def __init__(self, client: Owner, spec: Spec, lead: Callable[[Job], Master]) -> None:
+        self.id = spec.job
+        self._client = client
+        self._report: Report = {"counted": 0, "total": spec.total, "value": None, "error": None}
+        self._ended: Ended | None = None
+        self._error: BaseException | None = None
+        self._over = threading.Event()
+        self._master = lead(self)
+        self._master.submit()
+        self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._ended = self._master.run()
+            self._client.tidy(self._master.jobs)
+        except BaseException as error:  # handed to whoever asks for the result
+            self._error = error
+            if not isinstance(error, Superseded):
+                self._client.abandon(self._master, error)
+        finally:
+            self._client.give_back(self._master.jobs.wire, sound=self._ended is not None)
+            self._over.set()
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """The master's word; see Observer."""
+        self._report = report()
+
+    def noticed(self, text: str) -> None:
+        """The master's word; nobody reads it here."""
+
+    def let_go(self) -> None:
+        """Stop leading it; whoever resumes it goes on from what is counted."""
+        self._master.stop = True
+        self._thread.join(timeout=5)
+
+    def done(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return self._over.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the end, at most ``timeout`` seconds; whether it came."""
+        return self._over.wait(timeout)
+
+    @property
+    def status(self) -> str:
+        """One of running, done, failed, cancelled."""
+        if not self._over.is_set():
+            return "running"
+        return self._ended.state.partition("-")[0] if self._ended is not None else "failed"
+
+    @property
+    def progress(self) -> Report:
+        """How far it is: ``counted``, ``total``, ``rate``, the running ``value`` with its ``error``, and more."""
+        return dict(self._report)
+
+    def result(self, timeout: float | None = None) -> Result:
+        """The result, waiting for it. Raises TimeoutError, JobFailed, JobCancelled, and what the master met."""
+        if not self._over.wait(timeout):
+            raise TimeoutError(f"{self.id} is still running after {timeout:g} s")
+        if self._error is not None:
+            raise self._error
+        if self._ended is None:
+            gone = "its private server is gone with its client" if self._client.embedded else "resume it"
+            raise JobError(f"{self.id} was let go of before its end: {gone}")
+        return self._client.result_of(self._ended)
+
+    def cancel(self, *, now: bool = False) -> str:
+        """Cancel it; the state it ended in."""
+        return self._client.cancel(self.id, now=now)
+
+    def __repr__(self) -> str:
+        return f"<Job {self.id} {self.status}>"

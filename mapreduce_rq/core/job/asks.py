@@ -1,0 +1,99 @@
+"""Requests of a long ``finish``: asked of workers, and done here where nobody answers.
+
+A request is known by a hash of its body, so an answer is right whoever asked, an earlier master included. Nothing
+depends on an answer but time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from typing import Any
+
+from mapreduce_rq.core.computation import Ask, Computation, More, Outcome
+from mapreduce_rq.core.messages import OK, REQUEST, Answer, Task
+from mapreduce_rq.core.stragglers import Patience
+
+UNMEASURED_SECONDS = 60.0
+"""Patience with a request as long as none has come back."""
+
+
+class Requests:
+    """What the ``finish`` of one job has asked for. ``len``: what is still out."""
+
+    def __init__(self, job: str, computation: Computation[Any]) -> None:
+        self.fresh: list[Task] = []  # to be pushed
+        self.malformed = 0  # answers that the computation could not use
+        self._job = job
+        self._computation = computation
+        self._asked: Ask | None = None
+        self._tasks: list[Task] = []  # one for each of its bodies
+        self._out: dict[int, Task] = {}  # by lo
+        self._given: dict[int, bytes] = {}  # answers, by lo
+        self._held_since: dict[int, float] = {}
+        self._patience = Patience(UNMEASURED_SECONDS)
+
+    def __len__(self) -> int:
+        return len(self._out)
+
+    @property
+    def asked(self) -> bool:
+        """Whether something was asked for and not yet used."""
+        return self._asked is not None
+
+    def ask(self, ask: Ask) -> None:
+        """Have this done."""
+        self._asked = ask
+        self._tasks = [task_of(self._job, body) for body in ask.bodies]
+        self._out = {task.lo: task for task in self._tasks if task.lo not in self._given}
+        self.fresh = list(self._out.values())
+
+    def go_on(self) -> Outcome | More | Ask:
+        """What follows from the answers; those that did not come, or cannot be used, are made here."""
+        assert self._asked is not None
+        then, self._asked = self._asked.then, None
+        work = self._computation.work
+        given = [self._given.pop(task.lo, None) for task in self._tasks]
+        found = zip(self._tasks, given, strict=True)
+        try:
+            return then([work(task.body) if answer is None else answer for task, answer in found])
+        except ValueError:
+            if given.count(None) == len(given):
+                raise
+            self.malformed += 1
+        return then([work(task.body) for task in self._tasks])
+
+    def answered(self, answer: Answer, *, early: bool) -> bool:
+        """Take in an answer; whether it was of use. ``early``: it may be to what we have yet to ask again."""
+        task = self._out.get(answer.lo)
+        if task is None and not (early and answer.status == OK):
+            return False
+        if answer.status == OK:
+            self._given[answer.lo] = answer.body
+        if task is not None:
+            if answer.status == OK:
+                self._patience.learn(answer.ns / 1e9, len(task.body))
+            self._end(answer.lo)
+        return True
+
+    def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float) -> None:
+        """Give up on what nobody has any more, and on what is late in a hand: it is done here."""
+        in_hands = {task.lo for task in held if task.op == REQUEST}
+        there = in_hands.union(task.lo for task in waiting if task.op == REQUEST)
+        self.fresh = [task for task in self.fresh if task.lo not in there]  # an earlier master has asked for the same
+        there.update(task.lo for task in self.fresh)
+        self._held_since = {lo: self._held_since.get(lo, now) for lo in in_hands if lo in self._out}
+        for lo, task in list(self._out.items()):
+            since = self._held_since.get(lo, now)
+            if lo not in there or self._patience.is_over(now - since, len(task.body)):
+                self._end(lo)
+
+    def _end(self, lo: int) -> None:
+        del self._out[lo]
+        self.fresh = [task for task in self.fresh if task.lo != lo]
+
+
+def task_of(job: str, body: bytes) -> Task:
+    """The task of one request."""
+    name = int.from_bytes(hashlib.blake2b(body, digest_size=8, person=b"mrq request").digest(), "big") >> 2
+    return Task(job, name, name + 1, 0, REQUEST, body)

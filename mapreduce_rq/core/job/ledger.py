@@ -1,0 +1,554 @@
+"""The ledger: what a master knows of one job, and what follows from what it hears. No I/O, no clock.
+
+One door: ``receive(event, now) -> commands``. The shell performs the commands and feeds back what happens.
+
+    events                                      commands
+    Replied    one worker's answers             Push     tasks for the queue
+    Surveyed   what lies in queue and hands     Settled  every term is counted: ask ``outcome()``
+    Resumed    connected (again): look around   Broken   the job has failed, and why
+
+Where a term is:
+
+    uncut     at or above ``next``: no task made yet
+    out       in a task of ``out``: in the queue, in a worker's hands, or lost; a survey tells which
+    counted   in the tally: done for good. Nothing ever leaves it
+
+A task may be pushed any number of times (lost, backed up, given back); what protects the value is the tally
+alone. Everything else here is about not waiting in vain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
+from mapreduce_rq.core.job.asks import Requests
+from mapreduce_rq.core.job.chunking import Pace
+from mapreduce_rq.core.job.merges import Merges
+from mapreduce_rq.core.job.tally import Tally
+from mapreduce_rq.core.messages import (
+    DIED,
+    ERROR,
+    MAP,
+    MERGE,
+    OK,
+    REFUSED,
+    REQUEST,
+    Answer,
+    Checkpoint,
+    Failure,
+    Spec,
+    Task,
+    decode_failure,
+)
+from mapreduce_rq.core.span import Runs, Span
+from mapreduce_rq.errors import BadMessage
+
+PUSH_TASKS = 2048
+"""Tasks in one push at most: while the server takes in a large one it answers nobody."""
+
+Source = Callable[[int], tuple[bytes, int, bool]]
+"""Gives the next items, at most so many: their encoding, how many it holds, and whether they were the last.
+
+Fewer than it was asked for, and more to come: those would have taken too long to get.
+"""
+
+
+class Replied(NamedTuple):
+    """One worker's answers, in the order it gave them."""
+
+    wid: str
+    answers: list[Answer]
+
+
+class Surveyed(NamedTuple):
+    """A consistent look at the queue and all hands, and what was answered before it and not yet received.
+
+    The two come together: what follows from an answer is pushed after the look, and would be missing in it.
+    """
+
+    waiting: list[Task]  # of this job
+    held: list[Task]  # of this job
+    workers: int  # alive
+    slack: bool  # the queue is empty for everybody
+    answered: Sequence[Replied] = ()
+
+
+class Resumed(NamedTuple):
+    """The connection is new, or the job was restored: what is out may be anywhere."""
+
+
+Event = Replied | Surveyed | Resumed
+
+
+class Push(NamedTuple):
+    """Put these on the queue."""
+
+    tasks: list[Task]
+
+
+class Settled(NamedTuple):
+    """Every term up to the goal is counted."""
+
+
+class Broken(NamedTuple):
+    """The job cannot end well."""
+
+    span: Span
+    failure: Failure
+
+
+Command = Push | Settled | Broken
+
+
+class Ledger:
+    """The state of one job. ``checkpoint`` restores what an earlier master had counted."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        now: float,
+        *,
+        checkpoint: Checkpoint | None = None,
+        source: Source | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.spec = spec
+        self.computation = computation
+        self.total = computation.total if spec.total is None else spec.total
+        self.next = 0
+        self.goal = self.total  # where to stop and ask whether the tolerance is met; the total without one
+        self.met: bool | None = None  # whether the tolerance is; None: there is none, or it was never asked
+        self.tasks = 0  # answers counted
+        self.ignored = 0  # answers that came twice
+        self.skipped: list[tuple[int, Failure]] = []
+        self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
+        self.waits = False  # for its source, which gave less than was wanted: to be asked again soon
+        even = self.total if computation.even else None
+        self.pace = Pace(
+            spec.limits.chunk,
+            computation.seconds_per_term,
+            even=even,
+            workers=workers,
+            vectorised=computation.vectorised,
+        )
+        self._source = source
+        self._again: list[Task] = []  # to be pushed before anything new is cut
+        self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
+        self._held_since: dict[int, float] = {}
+        self._backed: set[int] = set()
+        self._refusals: dict[str, Failure] = {}
+        self._broken: Broken | None = None
+        self._look_around = True  # the next survey decides alone what is lost
+        self._restored = checkpoint is not None  # an earlier master may have cut on: how far, the next survey tells
+        self._started = now
+        self._elapsed_before = 0.0
+        if checkpoint is None:
+            self.tally = Tally(computation.reducer)
+        else:
+            if checkpoint.job != spec.job:
+                raise BadMessage(f"the checkpoint of {spec.job} belongs to {checkpoint.job}")
+            try:
+                self.tally = Tally.restore(computation.reducer, checkpoint.runs, checkpoint.parts)
+            except ValueError as error:
+                raise BadMessage(f"the checkpoint of {spec.job} does not hold together: {error}") from None
+            self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
+            self.goal = checkpoint.goal
+            self.skipped = list(checkpoint.skipped)
+            self._elapsed_before = checkpoint.elapsed
+        self.merges = Merges(spec.job, self.tally)
+        self.requests = Requests(spec.job, computation)
+        if checkpoint is None and self._tolerant:
+            self.goal = computation.first_stage if self.total is None else min(self.total, computation.first_stage)
+
+    # -- what others may ask ---------------------------------------------------------------------------------------
+
+    @property
+    def counted(self) -> int:
+        """Terms counted, skipped ones included."""
+        return self.tally.runs.count
+
+    def settled(self) -> bool:
+        """Whether every term up to the goal is counted."""
+        return self.counted == self.goal and not self.merges and not self.requests
+
+    @property
+    def _tolerant(self) -> bool:
+        limits = self.spec.limits
+        return limits.rel_tol is not None or limits.abs_tol is not None
+
+    def elapsed(self, now: float) -> float:
+        """Seconds of work on the job, over all its masters."""
+        return self._elapsed_before + now - self._started
+
+    def progress(self) -> Progress | None:
+        """The running value, where the computation can say it."""
+        terms, partial = self.tally.first()
+        return self.computation.peek(partial, terms) if terms else None
+
+    def checkpoint(self, now: float) -> Checkpoint:
+        """What is counted, for another master to go on from."""
+        return Checkpoint(
+            job=self.spec.job,
+            runs=[(lo, hi) for lo, hi in self.tally.runs],
+            parts=self.tally.parts(),
+            next=self.next,
+            total=self.total,
+            goal=self.goal,
+            tasks=self.tasks,
+            skipped=self.skipped,
+            elapsed=self.elapsed(now),
+        )
+
+    def outcome(self) -> Outcome | None:
+        """The outcome, or None if the computation wants more terms or help first (call ``receive`` again then)."""
+        if self.requests.asked:
+            found = self.requests.go_on()
+        else:
+            terms, partial = self.tally.prefix()
+            found = self.computation.finish(partial, terms)
+        if isinstance(found, Ask):
+            self.requests.ask(found)
+            return None
+        if isinstance(found, More):
+            if self.total is None or found.total <= self.total:
+                raise ValueError(f"{self.computation.name} asked for {found.total} terms having {self.total}")
+            self.total = self.goal = found.total
+            return None
+        if self.met is False and found.bound is not None:  # known at the end, if not on the way
+            allowed = self._allowed(found.number)
+            self.met = allowed is not None and float(found.bound) <= allowed
+        return found
+
+    def validate(self) -> None:
+        """Assert what must always hold; for tests, after every step."""
+        for lo, task in self.out.items():
+            assert task.lo == lo < task.hi <= self.next, f"{task} is out at {lo} of {self.next} terms cut"
+        out = [(task.lo, task.hi) for task in self.out.values()]
+        for one, other in pairwise(sorted([*out, *self.tally.runs])):
+            assert one[1] <= other[0], f"{one} and {other} are both out, or one is counted"
+        held = sum(hi - lo for lo, hi in out)
+        lost = self.next - held - sum(min(hi, self.next) - lo for lo, hi in self.tally.runs if lo < self.next)
+        assert lost == 0 or self._look_around, f"{lost} terms are neither out nor counted nor uncut"
+
+    # -- the door --------------------------------------------------------------------------------------------------
+
+    def receive(self, event: Event, now: float) -> list[Command]:
+        """Take in an event; what follows."""
+        if isinstance(event, Replied):
+            self._replied(event, now)
+        elif isinstance(event, Surveyed):
+            self._surveyed(event, now)
+        else:
+            self._look_around = True
+            self._missing.clear()
+            self._held_since.clear()
+        return self._consequences()
+
+    def _consequences(self) -> list[Command]:
+        if self._broken is not None:
+            return [self._broken]
+        if self.settled() and self._good_enough():
+            return [Settled()]
+        pushed = self._refill()
+        if self.settled():  # an iterator may turn out to be empty
+            return [Settled()]
+        return [Push(pushed)] if pushed else []
+
+    def _good_enough(self) -> bool:
+        """At the goal: is the tolerance met, or is there nothing more to be had? Else the next goal is set.
+
+        Goals depend on values at earlier goals alone, so where a job stops, and with it every bit of its result, does
+        not depend on the schedule.
+        """
+        if not self._tolerant or self.goal is None:
+            return True
+        terms, partial = self.tally.prefix()
+        found = self.computation.peek(partial, terms)
+        error = found.error if found is not None else None
+        allowed = self._allowed(found.number if found is not None else None)
+        self.met = error is not None and allowed is not None and error <= allowed
+        if self.met or self.goal == self.total:
+            return True
+        growth = 4.0
+        if error is not None and allowed:
+            growth = 1.1 * (error / allowed) ** 2  # the error of a mean falls with the square root of the terms
+        further = int(self.goal * max(1.5, min(growth, 64.0))) + 1
+        self.goal = further if self.total is None else min(self.total, further)
+        return False
+
+    def _allowed(self, value: float | None) -> float | None:
+        limits = self.spec.limits
+        found = [] if limits.abs_tol is None else [limits.abs_tol]
+        if limits.rel_tol is not None and value is not None:
+            found.append(limits.rel_tol * abs(value))
+        return max(found, default=None)
+
+    # -- answers ---------------------------------------------------------------------------------------------------
+
+    def _replied(self, event: Replied, now: float) -> None:
+        good = []
+        terms = nanoseconds = largest = 0
+        for answer in event.answers:
+            if answer.op == MERGE:
+                if self.merges.answered(answer):
+                    self._delegate()
+                else:
+                    self.ignored += 1
+            elif answer.op == REQUEST:
+                self.ignored += not self.requests.answered(answer, early=self._restored)
+            elif answer.status == OK:
+                size = answer.hi - answer.lo
+                if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
+                    self.ignored += 1  # terms that were never cut: not an answer to any task of ours
+                    continue
+                good.append((answer.lo, answer.hi, answer.body))
+                terms += size
+                nanoseconds += answer.ns
+                if size > largest:
+                    largest = size
+            else:
+                self._bad(event.wid, answer)
+        if not good:
+            return
+        counted = self.tally.count(good)
+        self._forget(good, counted, terms)
+        self._delegate()
+        self.pace.observe(terms, len(good), nanoseconds, largest, now)
+
+    def _was_cut(self, hi: int) -> bool:
+        """Whether terms up to ``hi`` have been made into tasks; what an earlier master cut is learned here."""
+        if hi <= self.next:
+            return True
+        if not self._restored or self.goal is None or hi > self.goal:
+            return False
+        self.next = hi
+        return True
+
+    def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int) -> None:
+        """Strike counted spans off what is out. The answers have ``terms`` terms in all."""
+        fresh = sum(hi - lo for lo, hi in counted)
+        covers = self.tally.runs.covers
+        out = self.out
+        all_fresh = fresh == terms  # nearly always: no need to ask for each
+        struck = 0
+        for lo, hi, _ in answers:
+            task = out.get(lo)
+            if task is not None and task.hi >= hi and (all_fresh or covers(lo, hi)):
+                del out[lo]
+                struck += hi - lo
+                self.tasks += 1
+                if hi < task.hi:
+                    self._again.extend(self._rest_of(task, hi))
+            else:
+                self.ignored += 1
+        if struck == fresh:
+            return
+        # Somebody else's cut was counted (another master's, or one from before a halving): what is out and was cut
+        # differently loses the counted part, and the rest of it goes out anew.
+        for lo, task in list(self.out.items()):
+            if self.tally.runs.touches(lo, task.hi):
+                del self.out[lo]
+                self._again.append(task)
+
+    def _uncounted(self, task: Task) -> list[Task]:
+        """What of a task is still to be computed: all of it, or what others have left."""
+        if not self.tally.runs.touches(task.lo, task.hi):
+            return [task]
+        gaps = self.tally.runs.gaps(task.lo, task.hi)
+        return [task_of(self.spec.job, gap, task.attempt, self._part(task, gap)) for gap in gaps]
+
+    def _rest_of(self, task: Task, lo: int) -> list[Task]:
+        """What is left of a task that took long and was answered up to ``lo``: for all workers at once.
+
+        How far the slow terms reach nobody knows. So the pieces are small at first, one for each worker, and double.
+        """
+        cuts, size = [lo], 1
+        while cuts[-1] < task.hi:
+            for _ in range(self.pace.workers):
+                cuts.append(cuts[-1] + size)
+            size *= 2
+        return self._cut_at(task, [cut for cut in cuts if cut < task.hi])[1:]
+
+    def _cut_at(self, task: Task, cuts: list[int]) -> list[Task]:
+        """A task in parts, cut before these terms. By halves: cutting its items reads all of them."""
+        if not cuts:
+            return [task]
+        middle = len(cuts) // 2
+        left, right = (
+            task_of(task.job, span, task.attempt, self._part(task, span))
+            for span in (Span(task.lo, cuts[middle]), Span(cuts[middle], task.hi))
+        )
+        return self._cut_at(left, cuts[:middle]) + self._cut_at(right, cuts[middle + 1 :])
+
+    def _delegate(self) -> None:
+        """Have workers merge what is heavy, as long as there is other work."""
+        if self.tally.wishes:
+            last = self.next == self.goal and 0 < len(self.out) <= self.pace.workers
+            self.merges.delegate(more=bool(self.out) or self.counted != self.goal, last=last)
+
+    def _bad(self, wid: str, answer: Answer) -> None:
+        task = self.out.get(answer.lo)
+        if task is None or task.hi != answer.hi:
+            self.ignored += 1  # already counted, or cut anew since
+            return
+        try:
+            failure = decode_failure(answer.body)
+        except BadMessage:
+            self.tally.malformed += 1
+            return
+        span = Span(task.lo, task.hi)
+        if answer.status == REFUSED:
+            self._refusals[wid] = failure
+            if len(self._refusals) >= self.pace.workers:
+                self._broken = Broken(span, failure)
+            else:
+                self._again.append(self._recall(task))
+            return
+        if answer.status not in (ERROR, DIED):
+            self.ignored += 1
+            return
+        if failure.term is None and span.size > 1:
+            # Nobody knows which term it was. Each half has one more try: the bad one ends up alone.
+            self._recall(task)
+            attempt = max(0, self.spec.limits.attempts - 1) if answer.status == DIED else 0
+            self._again.extend(task_of(self.spec.job, half, attempt, self._part(task, half)) for half in span.halves())
+            return
+        term = span.lo if failure.term is None else failure.term
+        if self.spec.limits.on_error == "fail" or not span.lo <= term < span.hi:
+            self._broken = Broken(Span(term, term + 1), failure)
+            return
+        self._recall(task)
+        try:
+            self.tally.skip(term, term + 1)
+        except ValueError:
+            self._broken = Broken(Span(term, term + 1), failure)
+            return
+        self.skipped.append((term, failure))
+        for rest in (Span(span.lo, term), Span(term + 1, span.hi)):
+            if rest.size:
+                self._again.append(task_of(self.spec.job, rest, 0, self._part(task, rest)))
+
+    def _part(self, task: Task, span: Span) -> bytes:
+        return self.computation.cut_body(task.body, task.lo, span.lo, span.hi) if task.body else b""
+
+    def _recall(self, task: Task) -> Task:
+        """Take a task off what is out; it will go out again, whole or in parts."""
+        del self.out[task.lo]
+        self._missing.discard(task.lo)
+        self._held_since.pop(task.lo, None)
+        self._backed.discard(task.lo)
+        return task
+
+    # -- surveys ---------------------------------------------------------------------------------------------------
+
+    def _surveyed(self, event: Surveyed, now: float) -> None:
+        for replied in event.answered:
+            self._replied(replied, now)
+        self.pace.workers = max(1, event.workers)
+        self.merges.look_after(event.waiting, event.held, now, idle=self.counted == self.goal)
+        self._delegate()
+        self.requests.look_after(event.waiting, event.held, now)
+        event = event._replace(
+            waiting=[task for task in event.waiting if task.op == MAP],
+            held=[task for task in event.held if task.op == MAP],
+        )
+        if self._look_around:
+            self._adopt(event)
+        seen = {task.lo for task in event.waiting}
+        held = {task.lo for task in event.held}
+        missing = {lo for lo in self.out if lo not in seen and lo not in held}
+        lost = missing if self._look_around else missing & self._missing
+        for lo in lost:
+            self._again.append(self._recall(self.out[lo]))
+        self._missing = missing - lost
+        self._backed &= self.out.keys()
+        self._held_since = {lo: self._held_since.get(lo, now) for lo in held if lo in self.out}
+        if self._restored and self.tasks:  # all that is known of what an earlier master has seen finish
+            each = self._elapsed_before * event.workers / self.tasks
+            self.pace.patience.learn(each, self.counted / self.tasks)
+        if event.slack and event.workers > 1:  # a lone worker would only do it twice itself
+            for lo, since in self._held_since.items():
+                if lo not in self._backed and self.pace.patience.is_over(now - since, self.out[lo].hi - lo):
+                    self._backed.add(lo)
+                    self._again.append(self.out[lo])
+        self._look_around = self._restored = False
+
+    def _adopt(self, event: Surveyed) -> None:
+        """After a restore: take over what an earlier master left in queue and hands, cut the other gaps anew."""
+        self._again = [rest for task in self._again for rest in self._uncounted(task)]
+        taken = Runs((task.lo, task.hi) for task in [*self.out.values(), *self._again])
+        for task in [*event.held, *event.waiting]:
+            fits = 0 <= task.lo < task.hi and self._was_cut(task.hi) and not self.tally.runs.touches(task.lo, task.hi)
+            if fits and taken.add(task.lo, task.hi):
+                self.out[task.lo] = task
+        for gap in list(self.tally.runs.gaps(0, self.next)):
+            for rest in taken.gaps(gap.lo, gap.hi):
+                self._again.extend(self._cut_gap(rest))
+
+    def _cut_gap(self, gap: Span) -> list[Task]:
+        size = max(1, self.pace.size(gap.size), -(-gap.size // self.pace.window()))
+        return [task_of(self.spec.job, Span(lo, min(lo + size, gap.hi)), 0) for lo in range(gap.lo, gap.hi, size)]
+
+    # -- pushing ---------------------------------------------------------------------------------------------------
+
+    def _refill(self) -> list[Task]:
+        self.waits = False
+        tasks, self._again = [rest for task in self._again for rest in self._uncounted(task)], []
+        for task in tasks:
+            self.out[task.lo] = task
+        tasks, self.merges.fresh = self.merges.fresh + tasks, []
+        if self._restored:  # the next look shows what an earlier master has left
+            return tasks
+        tasks, self.requests.fresh = self.requests.fresh + tasks, []
+        window = self.pace.window()
+        free = window - len(self.out)
+        # A push costs a round trip: wait until some of the window is free, unless the workers may run dry.
+        if free <= 0 or (free < min(window // 4, PUSH_TASKS // 2) and len(self.out) > 2 * self.pace.workers):
+            return tasks
+        free = min(free, PUSH_TASKS)
+        if self._source is None and self.spec.limits.chunk == 1:
+            return tasks + self._cut_singles(free)
+        while free > 0 and not self.waits and (self.goal is None or self.next < self.goal):
+            fresh = self._cut()
+            if fresh is None:
+                break
+            tasks.append(fresh)
+            free -= 1
+        return tasks
+
+    def _cut_singles(self, free: int) -> list[Task]:
+        job = self.spec.job
+        hi = self.next + free if self.goal is None else min(self.next + free, self.goal)
+        fresh = {lo: Task(job, lo, lo + 1) for lo in range(self.next, hi)}
+        self.out.update(fresh)
+        self.next = hi
+        return list(fresh.values())
+
+    def _cut(self) -> Task | None:
+        lo = self.next
+        size = self.pace.size(None if self.goal is None else self.goal - lo)
+        if self.goal is not None:
+            size = min(size, self.goal - lo)
+        body = b""
+        if self._source is not None:
+            body, got, over = self._source(size)
+            if over:
+                self.total = self.goal = lo + got
+            # The first items go out alone: the next may be long in coming, and nobody would know of the job.
+            self.waits = (got < size or lo == 0) and not over
+            size = got
+        if size == 0:
+            return None
+        task = task_of(self.spec.job, Span(lo, lo + size), 0, body)
+        self.out[lo] = task
+        self.next = lo + size
+        return task
+
+
+def task_of(job: str, span: Span, attempt: int, body: bytes = b"") -> Task:
+    """A task for a span."""
+    return Task(job, span.lo, span.hi, attempt, MAP, body)

@@ -1,0 +1,207 @@
+"""The tally: which terms are counted, and the fold of exactly those terms.
+
+A span is folded only if it is disjoint from everything folded before. That one rule is all of "counted exactly
+once": retries, backup copies, late answers of workers given up for dead and tasks cut anew by another master all
+end here, and the first answer wins.
+
+- commutative law: one accumulator, folded on arrival;
+- ordered law: segments, a partial each. Neighbours merge when they have grown to a like size, as in a binary
+  counter: merging every arrival into one long run would multiply a huge number by a small one again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.span import Runs
+
+HEAVY_BYTES = 256 * 1024
+"""Partials from this size on are not merged in passing: it is a wish, for a time and place of somebody's choice."""
+
+Part = tuple[int, int, bytes]
+"""(lo, hi, encoded partial); lo = hi = 0 marks the one accumulator of a commutative law."""
+
+
+class Tally:
+    """Counted terms and their fold under one reducer."""
+
+    def __init__(self, reducer: Reducer[Any]) -> None:
+        self.reducer = reducer
+        self.runs = Runs()
+        self.malformed = 0  # answers dropped because their partial could not be decoded
+        self._ordered = reducer.law is Law.ORDERED
+        self._accumulator = reducer.zero()
+        self.wishes: list[tuple[int, int, int]] = []  # (lo, middle, hi): two segments too heavy to merge in passing
+        self._locked: set[int] = set()  # segments (by lo) of such a pair
+        self._partials: dict[int, tuple[int, Any]] = {}  # segment's lo -> (hi, partial)
+        self._ends: dict[int, int] = {}  # segment's hi -> lo
+
+    def count(self, batch: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int]]:
+        """Fold what is new of a batch of ``(lo, hi, encoded partial)``; the spans counted, neighbours joined.
+
+        Answers of one worker mostly continue each other: such a row is looked up in the runs as one span.
+        A body that cannot be decoded is not counted, only noted in ``malformed``.
+        """
+        counted: list[tuple[int, int]] = []
+        row: list[tuple[int, int, bytes]] = []
+        at = None
+        for item in batch:
+            if item[0] != at and row:
+                self._count_row(row, counted)
+                row = []
+            row.append(item)
+            at = item[1]
+        if row:
+            self._count_row(row, counted)
+        return counted
+
+    def _count_row(self, row: list[tuple[int, int, bytes]], counted: list[tuple[int, int]]) -> None:
+        lo, hi = row[0][0], row[-1][1]
+        if not self.runs.touches(lo, hi):
+            try:
+                self._fold(row)
+            except ValueError:
+                if len(row) == 1:
+                    self.malformed += 1
+                    return
+            else:
+                self.runs.add(lo, hi)
+                counted.append((lo, hi))
+                return
+        elif len(row) == 1:
+            return
+        for item in row:  # a part is counted already or malformed: look at each
+            self._count_row([item], counted)
+
+    def _fold(self, row: list[tuple[int, int, bytes]]) -> None:
+        """Fold a row of neighbours. Raises ValueError, with nothing changed, if one cannot be decoded."""
+        if not self._ordered:
+            self._accumulator = self.reducer.merge_encoded(self._accumulator, [item[2] for item in row])
+            return
+        partials = [self.reducer.decode(body) for _, _, body in row]
+        if sum(len(body) for _, _, body in row) < HEAVY_BYTES:  # none of them is worth a place of its own
+            self._insert(row[0][0], row[-1][1], self._joined(partials))
+            return
+        for (lo, hi, _), partial in zip(row, partials, strict=True):
+            self._insert(lo, hi, partial)
+
+    def _joined(self, row: list[Any]) -> Any:
+        """Neighbours merged pairwise, so that sizes stay alike; at least one."""
+        merge = self.reducer.merge
+        while len(row) > 1:
+            row = [merge(row[i], row[i + 1]) if i + 1 < len(row) else row[i] for i in range(0, len(row), 2)]
+        return row[0]
+
+    def skip(self, lo: int, hi: int) -> None:
+        """Count a span without a value (the user asked to go on past failing terms)."""
+        if self.runs.add(lo, hi) and self._ordered:
+            self._insert(lo, hi, self.reducer.gap(lo, hi))
+
+    def _insert(self, lo: int, hi: int, partial: Any) -> None:
+        partials, ends, merge = self._partials, self._ends, self.reducer.merge
+        while True:
+            left = ends.get(lo)
+            if left is not None and lo - left < 2 * (hi - lo) and left not in self._locked:
+                if self._heavy(partials[left][1], partial):
+                    self._wish(left, lo, hi)
+                    break
+                del ends[lo]
+                partial = merge(partials.pop(left)[1], partial)
+                lo = left
+                continue
+            right = partials.get(hi)
+            if right is not None and right[0] - hi < 2 * (hi - lo) and hi not in self._locked:
+                if self._heavy(partial, right[1]):
+                    self._wish(lo, hi, right[0])
+                    break
+                del partials[hi], ends[right[0]]
+                partial = merge(partial, right[1])
+                hi = right[0]
+                continue
+            break
+        partials[lo] = (hi, partial)
+        ends[hi] = lo
+
+    def _heavy(self, left: Any, right: Any) -> bool:
+        weight = self.reducer.weight
+        return min(weight(left), weight(right)) >= HEAVY_BYTES
+
+    def weight(self, lo: int) -> int:
+        """About how many bytes the segment that begins there has."""
+        return self.reducer.weight(self._partials[lo][1])
+
+    def _wish(self, lo: int, middle: int, hi: int) -> None:
+        self._locked |= {lo, middle}
+        self.wishes.append((lo, middle, hi))
+
+    def pair(self, lo: int, middle: int) -> bytes:
+        """The body of a merge task for two neighbouring segments: the left one's length, both encoded."""
+        left = self.reducer.encode(self._partials[lo][1])
+        right = self.reducer.encode(self._partials[middle][1])
+        return len(left).to_bytes(8, "big") + left + right
+
+    def join(self, lo: int, middle: int, hi: int, merged: bytes | None) -> None:
+        """Put the merge of a wished pair in their place; None: merge them here. ValueError: nothing was changed."""
+        left, right = self._partials[lo][1], self._partials[middle][1]
+        partial = self.reducer.merge(left, right) if merged is None else self.reducer.decode(merged)
+        for segment in (lo, middle):
+            self._locked.discard(segment)
+            del self._ends[self._partials.pop(segment)[0]]
+        self._insert(lo, hi, partial)
+
+    def prefix(self) -> tuple[int, Any]:
+        """``(n, partial)`` of terms ``[0, n)`` for as far as they are counted without a gap.
+
+        Commutative: of all counted terms wherever they lie. The partial is the tally's own: do not change it.
+        """
+        if not self._ordered:
+            return self.runs.count, self._accumulator
+        run = next(iter(self.runs), None)
+        if run is None or run.lo:
+            return 0, self.reducer.zero()
+        row, segments = [], []
+        at = 0
+        while at < run.hi:
+            segments.append(at)
+            at, partial = self._partials[at]
+            row.append(partial)
+        whole = self._joined(row)
+        if len(segments) > 1 and self._locked.isdisjoint(segments):  # kept: the last merges are the dearest
+            for segment in segments:
+                del self._ends[self._partials.pop(segment)[0]]
+            self._partials[0], self._ends[run.hi] = (run.hi, whole), 0
+        return run.hi, whole
+
+    def first(self) -> tuple[int, Any]:
+        """As :meth:`prefix` but without merging anything: the segment at 0 alone. Cheap, for a running value."""
+        if not self._ordered:
+            return self.runs.count, self._accumulator
+        return self._partials.get(0) or (0, self.reducer.zero())
+
+    def parts(self) -> list[Part]:
+        """The encoded partials, for a checkpoint."""
+        encode = self.reducer.encode
+        if not self._ordered:
+            return [(0, 0, encode(self._accumulator))]
+        return [(lo, hi, encode(partial)) for lo, (hi, partial) in sorted(self._partials.items())]
+
+    @classmethod
+    def restore(cls, reducer: Reducer[Any], runs: Iterable[tuple[int, int]], parts: Iterable[Part]) -> Tally:
+        """The tally of a checkpoint. Raises ValueError for runs or parts that do not fit each other."""
+        tally = cls(reducer)
+        tally.runs = Runs(runs)
+        if not tally._ordered:
+            for _, _, body in parts:
+                tally._accumulator = reducer.merge(tally._accumulator, reducer.decode(body))
+            return tally
+        covered = Runs()
+        for lo, hi, body in parts:
+            if not covered.add(lo, hi):
+                raise ValueError(f"parts overlap at [{lo}, {hi})")
+            tally._partials[lo] = (hi, reducer.decode(body))
+            tally._ends[hi] = lo
+        if covered != tally.runs:
+            raise ValueError("parts and runs differ")
+        return tally

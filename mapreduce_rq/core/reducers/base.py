@@ -1,0 +1,113 @@
+"""What a reducer is: an identity, a merge, a codec, and the law that says when merging is allowed.
+
+The law is a promise of the reducer's author and a permission for the master:
+
+- ``COMMUTATIVE``: merge is associative and commutative. One accumulator, folded on arrival.
+- ``ORDERED``: merge is associative only. A partial is kept for each run of terms and two are merged when
+  their runs meet, always the earlier on the left.
+- ``APPROXIMATE``: as commutative, but the result is an estimate whatever the terms, and says so.
+
+The bits of a result must not depend on how terms were grouped: a floating-point ``+`` is not a merge,
+an exact accumulator is.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, ClassVar, Generic, TypeVar
+
+from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.plain_values import written
+
+P = TypeVar("P")
+
+
+class Law(Enum):
+    """What may be assumed of a reducer's merge."""
+
+    COMMUTATIVE = "commutative"
+    ORDERED = "ordered"
+    APPROXIMATE = "approximate"
+
+
+class BadValue(ValueError):
+    """A term's value that the reducer cannot take: the term's index, what the value is, and what is taken."""
+
+    def __init__(self, term: int, value: object, takes: str) -> None:
+        what = "None" if value is None else f"{type(value).__name__} {reprlib.repr(value)}"
+        super().__init__(f"term {term} is {what}, and the reducer takes {takes}")
+        self.term, self.what, self.takes = term, what, takes
+
+
+class Reducer(ABC, Generic[P]):
+    """A monoid on partials of type ``P``, with a codec. Stateless: partials are values.
+
+    Under the commutative law ``merge`` may change and return its left argument (an accumulator owned by the
+    caller); the right one stays as it was, and under the ordered law both do.
+    """
+
+    name: ClassVar[str]
+    law: ClassVar[Law] = Law.COMMUTATIVE
+    live: ClassVar[bool] = False
+    """Whether ``describe`` is cheap enough for a running value, asked for once a second."""
+
+    @abstractmethod
+    def zero(self) -> P:
+        """The identity: ``merge(zero(), p)`` equals ``p``."""
+
+    @abstractmethod
+    def merge(self, left: P, right: P) -> P:
+        """The partial of the terms of both. Raises ValueError if the two cannot belong together."""
+
+    @abstractmethod
+    def encode(self, partial: P) -> bytes:
+        """Bytes of a partial, the same for equal partials (they are hashed into the digest)."""
+
+    @abstractmethod
+    def decode(self, data: bytes) -> P:
+        """The partial of these bytes. Raises ValueError for bytes that ``encode`` cannot have made."""
+
+    def weight(self, partial: P) -> int:
+        """About how many bytes the partial encodes to, if merging such is work worth sending to a worker; else 0."""
+        return 0
+
+    def gap(self, lo: int, hi: int) -> P:
+        """What stands for skipped terms under the ordered law. Raises ValueError where nothing can."""
+        return self.zero()
+
+    def merge_encoded(self, accumulator: P, bodies: list[bytes]) -> P:
+        """``accumulator`` with every encoded partial merged in, in the order given.
+
+        The master's hot path: a reducer with small partials overrides it with one tight loop. Raises ValueError,
+        with the accumulator unchanged, if one of them cannot be decoded.
+        """
+        merge = self.merge
+        for partial in [self.decode(body) for body in bodies]:
+            accumulator = merge(accumulator, partial)
+        return accumulator
+
+    # -- for functions of users: values in, an outcome out ---------------------------------------------------------
+
+    def fold(self, lo: int, values: Iterable[Any]) -> P:
+        """The partial of these values, which are the terms from ``lo`` on. Raises BadValue for one it cannot take."""
+        raise NotImplementedError(f"the reducer {self.name} takes partials only, not values")
+
+    def lift(self, term: int, value: Any) -> P:
+        """The partial of one value. Raises BadValue."""
+        return self.fold(term, (value,))
+
+    def lift_encoded(self, term: int, value: Any) -> bytes:
+        """``encode(lift(term, value))``: a worker's hot path where every term is a task of its own. Raises BadValue."""
+        return self.encode(self.lift(term, value))
+
+    def finish_native(self, partial: P) -> Any:
+        """The result as a Python object: a float, an int, a Counter, a list."""
+        return partial
+
+    def describe(self, partial: P) -> Outcome:
+        """The result as an outcome."""
+        native = self.finish_native(partial)
+        return Outcome(value=written(native), native=native)

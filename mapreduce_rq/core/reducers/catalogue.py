@@ -1,0 +1,66 @@
+"""The reducers, found by name. As with the computations, naming one imports only the module it is in.
+
+exact, in any order     sum int_sum product count min max argmin argmax mean variance stats histogram counter topk
+in the order of terms   list concat prefix_sums (and series, for kernels that return pieces of a rational series)
+approximate             distinct quantiles
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from importlib import import_module
+from inspect import signature
+from typing import Any
+
+from mapreduce_rq.core.reducers.base import Reducer
+from mapreduce_rq.errors import BadParameter
+
+REDUCERS: dict[str, tuple[str, str]] = {
+    # name: (module:class, one line for lists)
+    "sum": ("sums:ExactSum", "exact sum of floats and integers, rounded once"),
+    "int_sum": ("sums:IntSum", "sum of integers"),
+    "product": ("product:Product", "exact product, rounded once"),
+    "count": ("sums:Count", "how many values"),
+    "min": ("extremes:Minimum", "smallest value"),
+    "max": ("extremes:Maximum", "largest value"),
+    "argmin": ("extremes:ArgMin", "index of the smallest value, of equals the first"),
+    "argmax": ("extremes:ArgMax", "index of the largest value, of equals the first"),
+    "mean": ("moments:Statistics", "mean with its confidence interval (confidence=0.95), correctly rounded"),
+    "variance": ("moments:Variance", "unbiased variance, correctly rounded"),
+    "stats": ("moments:AllStatistics", "count, mean, variance, standard deviation, confidence interval"),
+    "histogram": ("histogram:Histogram", "counts between edges=[...], or low=, high=, bins="),
+    "counter": ("counter:CounterReducer", "how often each key occurs"),
+    "topk": ("counter:TopK", "the k=10 most frequent keys"),
+    "list": ("sequence:ListReducer", "all values in the order of their terms"),
+    "concat": ("sequence:Concat", "texts or bytes joined in the order of their terms"),
+    "prefix_sums": ("prefix_sums:PrefixSums", "for each term the exact sum up to it, rounded once"),
+    "series": ("series:SeriesReducer", "pieces of a rational series"),
+    "distinct": ("sketches:Distinct", "about how many different values (k=4096)"),
+    "quantiles": ("sketches:Quantiles", "approximate quantiles (q=[0.25, 0.5, 0.75, 0.9, 0.99])"),
+}
+
+
+@cache
+def _options_of(kind: type[Reducer[Any]]) -> tuple[str, ...]:
+    return tuple(signature(kind).parameters)
+
+
+def reducer(name: str, **options: Any) -> Reducer[Any]:
+    """The reducer of that name. Raises BadParameter for an unknown name or option, or a value out of range."""
+    if name not in REDUCERS:
+        near = difflib.get_close_matches(name, REDUCERS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(REDUCERS)}"
+        raise BadParameter(f"no reducer is called {name!r}: {hint}")
+    module, _, attribute = REDUCERS[name][0].partition(":")
+    kind = getattr(import_module(f"{__package__}.{module}"), attribute)
+    takes = _options_of(kind)
+    for option in options:
+        if option not in takes:
+            raise BadParameter(f"the reducer {name} takes {', '.join(takes) or 'no options'}, not {option}")
+    try:
+        made = kind(**options)
+    except (TypeError, ValueError) as error:
+        raise BadParameter(f"the reducer {name}: {error}") from None
+    assert isinstance(made, Reducer)
+    return made

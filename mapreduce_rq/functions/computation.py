@@ -1,0 +1,221 @@
+"""A user's own function, mapped over a range or over items, folded by a reducer.
+
+Cost per term: that of the function. What the value is worth is the reducer's word: exact, or labelled approximate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Literal, TypeVar, overload
+
+import msgspec
+
+from mapreduce_rq.core.computation import Computation, Interruption, TermError
+from mapreduce_rq.core.outcome import More, Outcome, Progress
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.plain_values import unpack_all
+from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
+from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
+from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.items import decode_items, encode_items, is_pickled
+from mapreduce_rq.functions.trust import Trust, find, source_hash, unpickled
+
+BLOCK = 8192
+"""Values held at a time: the memory of a task does not grow with its size."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+KERNEL = "__mrq_kernel__"
+LIBM = "__mrq_libm__"
+
+
+@overload
+def kernel(function: F, /) -> F: ...
+@overload
+def kernel(*, whole: bool = ..., libm: bool = ...) -> Callable[[F], F]: ...
+def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False) -> Any:
+    """Declare a function of a span, ``f(lo, hi)``, instead of one of a single item.
+
+    It gives the values of the items ``lo <= k < hi`` of a range as an array or a list of that length, and the reducer
+    folds them. With ``whole=True`` it gives one value that stands for the whole span; that the result then does not
+    depend on how spans are cut is the user's promise (true of integers, not of float sums).
+    ``libm=True`` says that it uses functions such as exp or sin, whose last bit differs between machines: workers with
+    other bits than the submitter then refuse.
+    """
+
+    def declare(declared: Any) -> Any:
+        setattr(declared, KERNEL, "whole" if whole else "values")
+        setattr(declared, LIBM, libm)
+        return declared
+
+    return declare if function is None else declare(function)
+
+
+class FunctionParams(Params, frozen=True, kw_only=True):
+    """How to find the function, its items and its reducer on a worker."""
+
+    function: str = ""  # package.module:function, unless there is a pickle
+    code: str = ""  # hash of its module's source
+    pickle: bytes = b""  # of the function
+    reduce: str = "sum"
+    reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
+    reduce_pickle: bytes = b""  # of a Reducer
+    merge: str | None = None  # package.module:function that folds, if it has a name
+    merge_code: str | None = None
+    merge_zero: bytes | None = None
+    merge_law: Literal["commutative", "ordered"] | None = None
+    start: int = 0  # term k is the item start + k step, unless tasks carry items
+    step: int = 1
+    terms: int | None = None
+    label: str = ""  # for people
+
+
+def check_trust(params: FunctionParams, trust: Trust) -> None:
+    """Raises BadFunction unless these parameters may be turned into code here."""
+    if (params.pickle or params.reduce_pickle) and not trust.pickles:
+        raise BadFunction(
+            "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
+        )
+    for name in filter(None, (params.function, params.merge)):
+        trust.check_name(name)
+
+
+class FunctionComputation(Computation[Any]):
+    """Maps a user's function. Make it only of parameters that passed ``check_trust``."""
+
+    name: ClassVar[str] = "function"
+    summary: ClassVar[str] = "a function of your own (see `mrq run`)"
+    Params: ClassVar[type[Params]] = FunctionParams
+
+    def __init__(self, params: FunctionParams) -> None:
+        super().__init__(params)
+        self.total = params.terms
+        self.label = params.label or params.function
+        if params.pickle:
+            self._function = unpickled(params.pickle)
+        else:
+            self._function = _found(params.function, params.code)
+        if not callable(self._function):
+            raise BadFunction(f"{self.label} is a {type(self._function).__name__}, not a function")
+        self._kernel = getattr(self._function, KERNEL, None)
+        self.vectorised = self._kernel is not None
+        self.libm = getattr(self._function, LIBM, False)
+        self.reducer = _reducer(params)
+        self.pickles = bool(params.pickle or params.reduce_pickle)
+        """Whether items may be pickles: for whoever made this to say, who knows whom to trust."""
+        self._start, self._step = params.start, params.step
+        self._row: list[Any] = []  # the items being mapped
+        self._short = False
+        if self._kernel and (params.terms is None or params.step != 1):
+            raise BadFunction(f"{self.label} is a kernel of spans: it takes a range with step 1, not items")
+
+    def map(self, lo: int, hi: int) -> Any:
+        if self._kernel:
+            return self._map_span(lo, hi)
+        start, step = self._start, self._step
+        return self._map_items(lo, range(start + lo * step, start + hi * step, step))
+
+    def map_encoded(self, lo: int, hi: int) -> bytes:
+        if hi - lo > 1 or self._kernel:
+            return self.reducer.encode(self.map(lo, hi))
+        try:
+            return self.reducer.lift_encoded(lo, self._function(self._start + lo * self._step))
+        except Interruption:
+            raise
+        except BaseException as error:
+            raise self._failed(lo, error) from error
+
+    def map_body(self, lo: int, hi: int, body: bytes) -> Any:
+        items = decode_items(body, pickles=self.pickles)
+        if len(items) != hi - lo:
+            raise ValueError(f"{len(items)} items came for {hi - lo} terms")
+        return self._map_items(lo, items)
+
+    def cut_short(self) -> None:
+        self._short = True
+        self._row.clear()  # which ends the loop over it, wherever it is: no term pays for being asked
+
+    def _map_items(self, lo: int, items: Sequence[Any]) -> Any:
+        function, reducer = self._function, self.reducer
+        self._short, self.reached = False, 0
+        total = None
+        at = 0
+        while at < len(items) and not (self._short and at):
+            values: list[Any] = []
+            self._row = list(items[at : at + BLOCK])
+            try:
+                values.extend(map(function, self._row))
+                if len(values) < min(BLOCK, len(items) - at) and not (self._short and values):
+                    # Cut short before its first term; or it raised StopIteration, which to a loop in C is its end.
+                    values.append(function(items[at + len(values)]))
+            except Interruption:
+                raise
+            except BaseException as error:  # extend keeps what came before the failure: its length names the term
+                raise self._failed(lo + at + len(values), error) from error
+            try:
+                part = reducer.fold(lo + at, values)
+            except BadValue as error:
+                raise self._failed(error.term, error) from error
+            total = part if total is None else reducer.merge(total, part)
+            at += len(values)
+        self._row = []  # they may be large
+        if at < len(items):
+            self.reached = lo + at
+        return reducer.zero() if total is None else total
+
+    def _map_span(self, lo: int, hi: int) -> Any:
+        values = self._function(self._start + lo, self._start + hi)
+        if self._kernel == "whole":
+            return self._lift_whole(lo, hi, values)
+        try:
+            shape = getattr(values, "shape", None) or (len(values) if hasattr(values, "__len__") else None,)
+            if shape != (hi - lo,):
+                gave = type(values).__name__ if shape == (None,) else " by ".join(map(str, shape)) + " values"
+                raise ValueError(f"{self.label} gave {gave} for the {hi - lo} terms [{lo}, {hi})")
+            return self.reducer.fold(lo, values)
+        except BadValue as error:
+            raise self._failed(error.term, error) from error
+
+    def _lift_whole(self, lo: int, hi: int, value: Any) -> Any:
+        try:
+            return self.reducer.lift(lo, value)
+        except BadValue as error:
+            # Not the first term's fault: with no term named, the master halves the span until the bad one is alone.
+            raise ValueError(
+                f"{self.label} gave {error.what} for the terms [{lo}, {hi}), and the reducer takes {error.takes}"
+            ) from None
+
+    def _failed(self, term: int, error: BaseException) -> TermError:
+        return TermError(term, f"{self.label} at term {term}: {error}")
+
+    def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
+        items = decode_items(body, pickles=self.pickles)
+        return encode_items(items[lo - at : hi - at], pickles=is_pickled(body))
+
+    def finish(self, partial: Any, terms: int) -> Outcome | More:
+        return self.reducer.describe(partial)
+
+    def peek(self, partial: Any, terms: int) -> Progress | None:
+        if not self.reducer.live:
+            return None
+        now = self.reducer.describe(partial)
+        # A confidence interval says how far the result may be; the rounding of what is summed so far does not.
+        error = float(now.bound) if now.bound is not None and now.bound_kind == "statistical" else None
+        return Progress(value=now.value, number=now.number, error=error, bound_kind="statistical" if error else "none")
+
+
+def _found(name: str, code: str | None) -> Any:
+    """The function of this name. Raises BadFunction for one from another source than the submitter's."""
+    found = find(name)
+    if code and source_hash(name) != code:
+        raise BadFunction(f"{name}: its module's source here differs from the submitter's: deploy the same version")
+    return found
+
+
+def _reducer(params: FunctionParams) -> Reducer[Any]:
+    if params.reduce_pickle:
+        return unpickled(params.reduce_pickle)  # type: ignore[no-any-return]
+    if params.merge:
+        zero = unpack_all(1, params.merge_zero or b"")[0]
+        return CallableReducer(_found(params.merge, params.merge_code), zero, Law(params.merge_law or Law.ORDERED))
+    return reducer_named(params.reduce, **params.reduce_options)

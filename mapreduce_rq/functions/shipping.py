@@ -1,0 +1,79 @@
+"""A function of one's own and what folds its values, as the parameters of a job: by name, or as a pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from mapreduce_rq.core.computation import MAX_TERMS
+from mapreduce_rq.core.plain_values import TAKES, pack
+from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.errors import BadFunction, BadParameter
+from mapreduce_rq.functions.trust import Trust, find, name_of, pickled, source_hash
+
+
+def function_params(function: Callable[..., Any] | str, trust: Trust) -> dict[str, Any]:
+    """The parameters that say which function. Raises BadFunction for one that cannot get to a worker."""
+    name = function if isinstance(function, str) else name_of(function)
+    if name is None:
+        label = getattr(function, "__qualname__", type(function).__name__)
+        _need_pickles(label, trust)
+        return {"label": label, "pickle": pickled(function, label)}
+    find(name)
+    return {"label": name, "function": name, "code": source_hash(name)}
+
+
+def reducer_params(
+    reduce: str | Reducer[Any] | Callable[[Any, Any], Any],
+    zero: Any,
+    law: Law | str,
+    options: Mapping[str, Any] | None,
+    trust: Trust,
+) -> dict[str, Any]:
+    """The parameters that say what folds; a ``zero`` of ``...`` is none given. Raises UsageError."""
+    if isinstance(reduce, str):
+        if zero is not ...:
+            raise BadParameter(f"zero goes with a function of your own, and {reduce} is a reducer's name")
+        return {"reduce": reduce, "reduce_options": dict(options or {})}
+    if options:
+        raise BadParameter("options go with a reducer's name")
+    if isinstance(reduce, Reducer):
+        if zero is not ...:
+            raise BadParameter("a Reducer has its own zero")
+        _need_pickles("a Reducer", trust, "give its name and options")
+        return {"reduce_pickle": pickled(reduce, "the reducer")}
+    if not callable(reduce):
+        raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
+    label = getattr(reduce, "__qualname__", type(reduce).__name__)
+    if zero is ...:
+        raise BadParameter(f"reduce: {label} needs its zero, the value that changes no other")
+    if law not in {*Law, *(each.value for each in Law)} - {Law.APPROXIMATE, Law.APPROXIMATE.value}:
+        raise BadParameter(f"law: {law!r} is not one of ordered, commutative")
+    law = Law(law)
+    name = name_of(reduce)
+    if name is None:
+        _need_pickles(label, trust)
+        return {"reduce_pickle": pickled(CallableReducer(reduce, zero, law), label)}
+    try:
+        packed = pack(zero)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
+    return {"merge": name, "merge_code": source_hash(name), "merge_zero": packed, "merge_law": law.value}
+
+
+def range_params(items: range) -> dict[str, int]:
+    """The parameters that say over which range. Raises BadParameter for one that is too large."""
+    if max(map(abs, (items.start, items.stop, items.step))) >= 1 << 63:
+        raise BadParameter(f"items: {items} is beyond 64 bits")
+    if (terms := max(0, -((items.start - items.stop) // items.step))) > MAX_TERMS:
+        raise BadParameter(f"items: {terms} are too many, at most {MAX_TERMS} can be")
+    return {"start": items.start, "step": items.step, "terms": terms}
+
+
+def _need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:
+    if not trust.pickles:
+        raise BadFunction(
+            f"{what} has no importable name: {instead}, or give this client and the workers "
+            "allow_pickle=True and a signing key"
+        )

@@ -1,0 +1,76 @@
+"""Keeps a master's hold on its job while the master computes: a heavy merge or the end of a job may take minutes.
+
+A second thread, with a connection of its own. It acts only between ``with keeper`` and the end of that block, in which
+the master computes and sends nothing; it changes nothing but the token, and where the token is another's it changes
+nothing at all: the master's own next commit finds that out. A master that is killed, stopped or stuck anywhere else
+keeps nothing. A single operation on huge numbers can hold Python's lock against this thread for as long as it takes.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.errors import BrokerError
+from mapreduce_rq.runtime.master.lease import Lease
+
+TEND_SECONDS = 1.0
+"""Between two looks at the token; one that is still the same at the next look is replaced."""
+
+
+class Keeper:
+    """Keeps one lease. Nothing runs before :meth:`start`."""
+
+    def __init__(self, lease: Lease, jobs: Jobs, lock: AbstractContextManager[object] | None = None) -> None:
+        self._lease = lease
+        self._wire = jobs.wire.another()
+        self._jobs = Jobs(self._wire, jobs.keys, jobs.codecs)
+        self._lock = threading.Lock() if lock is None else lock  # held while a commit of ours is under way
+        self._over = threading.Event()
+        self._started = self._connected = self._computing = False
+        self._seen = ""
+
+    def start(self) -> None:
+        """Begin to look after the lease; harmless a second time."""
+        if not self._started:
+            self._started = True
+            self._begin()
+
+    def close(self) -> None:
+        """No more of it. Does not wait."""
+        self._over.set()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._computing = True
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        with self._lock:
+            self._computing = False
+
+    def tend(self) -> None:
+        """Replace the token if the master computes and has left it as it was at the last look."""
+        with self._lock:
+            token = self._lease.token
+            if not self._computing or token != self._seen:
+                self._seen = token
+                return
+            try:
+                if not self._connected:
+                    self._wire.connect()
+                    self._connected = True
+                self._lease.keep(self._jobs)
+            except BrokerError:
+                self._connected = False  # the master sees for itself, when it has something to say
+                self._wire.close()
+            self._seen = self._lease.token
+
+    def _begin(self) -> None:
+        threading.Thread(target=self._run, name="mrq keeper", daemon=True).start()
+
+    def _run(self) -> None:
+        while not self._over.wait(TEND_SECONDS):
+            self.tend()
+        self._wire.close()

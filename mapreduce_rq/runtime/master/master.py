@@ -1,0 +1,595 @@
+"""A master: leads one job from its checkpoint to its record. Prints nothing, installs no signal handler.
+
+    while the job runs:
+        read replies        -> ledger
+        look around         -> ledger   (every SWEEP_SECONDS: who died, what is lost, what straggles)
+        commit              tasks to push, checkpoint when due, the lease always
+
+Every commit is a compare-and-set on the job's token, and every error of the connection leads to the same place:
+connect, look at the token. Still ours: go on with what is in memory and read all uncommitted replies again (twice
+is ignored). Gone: submit again from memory. Another's: stop, change nothing.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import msgspec
+
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, JobState, Lost
+from mapreduce_rq.broker.wire import Argument
+from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
+from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
+from mapreduce_rq.core.job.record import SCHEMA, record_of, shown_params
+from mapreduce_rq.core.messages import Failure, Reply, Spec, Task
+from mapreduce_rq.core.span import Span
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
+from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
+from mapreduce_rq.runtime.master.lease_keeper import Keeper
+from mapreduce_rq.runtime.master.sweep import Sweeper
+
+LEASE_SECONDS = 1.0
+"""A commit at least this often, whether there is something to say or not."""
+CHECKPOINT_SECONDS = 1.0
+CHECKPOINT_TASKS = 32
+"""Before a second has gone by, so many tasks at least are worth one; where the window is wide, half of it."""
+CHECKPOINT_SHARE = 20
+"""A checkpoint waits for this many times what the last one cost: five percent of the time at most."""
+POLL_SECONDS = 2.0
+"""Between two looks at another master's token; DEAD_AFTER looks without a change and it is taken over."""
+INLINE_SPEC_BYTES = 2048
+INLINE_SPEC_TASKS = 32
+"""The first tasks of a job carry its spec, where it is small, and save new workers a round trip."""
+HASTY_BYTES = 64 * 1024
+"""The largest end of a job that is not waited for: until it is heard of, all that it was made of must be kept."""
+
+
+ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
+"""A record's ``ended``, by what became of the tolerance; ``deadline`` besides."""
+
+Report = dict[str, Any]
+"""How a job goes: what stands in its ``progress`` field."""
+
+
+class Observer(Protocol):
+    """Who wants to know how the job goes. Called from the master's loop: be quick."""
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """Something was counted, or a second went by; ``report`` makes the report if it is wanted."""
+
+    def noticed(self, text: str) -> None:
+        """Something a person should read: a death, an outage, a refusal."""
+
+
+class Silent:
+    """An observer that wants to know nothing."""
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """Not interested."""
+
+    def noticed(self, text: str) -> None:
+        """Not interested."""
+
+
+class Interrupted(BaseException):
+    """Raised by :meth:`Master.interrupt` into a master that waits."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a job ended."""
+
+    state: str
+    record: dict[str, Any]
+    outcome: Outcome | None  # with the native object, where this master made it
+
+
+class Master:
+    """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume.
+
+    ``hasty``: its caller waits for nothing but the value. The job's creation and the first look at its replies go out
+    together, and a small end is not waited for: it is ``end_in_doubt`` until Redis is heard to have taken it.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        clock: Clock,
+        spec: Spec,
+        computation: Computation[Any],
+        observer: Observer,
+        *,
+        source: Source | None = None,
+        wait_workers: float | None = None,
+        workers: int = 0,
+        hasty: bool = False,
+        keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
+    ) -> None:
+        self.jobs = jobs
+        self.clock = clock
+        self.spec = spec
+        self.computation = computation
+        self.observer = observer
+        self.stop = False
+        self.dropped = 0  # replies that were forged or malformed
+        self.end_in_doubt = False
+        self._hasty = hasty
+        self._source = source
+        self._job = spec.job
+        self._lease = Lease(jobs, spec.job, clock.random(8).hex())
+        self._keeper = keeper(self._lease, jobs)
+        self._sweeper = Sweeper(jobs, clock, spec.job, observer.noticed, expected=workers, wait=wait_workers)
+        self._cursor = FIRST_REPLY
+        self._crowded = False  # replies come quicker than they are read
+        self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
+        self._creating = False  # the job's creation and a look at its replies are on their way
+        self._pushing = False  # a commit is on its way
+        self._now = clock.now()
+        self._last_commit = self._now
+        self._last_checkpoint = self._now
+        self._checkpoint_cost = 0.0
+        self._uncommitted = 0  # tasks counted since the last checkpoint
+        self._stored = -1  # terms that were counted in it, if it is certain to be in Redis
+        self._answered: set[str] = set()  # workers heard of
+        self._restored = False  # took the job over
+        self._waiting = False  # for Redis or the clock: nothing is half changed
+        self._down_since: float | None = None  # an outage that is not known to be over
+        self._backoff = Backoff()
+        self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
+        self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
+
+    # -- the ways in -----------------------------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        """Create the job with its first tasks. Safe to repeat after BrokerDown. Raises BrokerError, Superseded."""
+        seal = self.jobs.codecs
+        pushed = [
+            task
+            for command in self.ledger.receive(Resumed(), self._now)
+            if isinstance(command, Push)
+            for task in command.tasks
+        ]
+        sealed = seal.spec.seal(self.spec)
+        if len(sealed) <= INLINE_SPEC_BYTES:
+            first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
+            pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
+        try:
+            self._create(pushed, sealed, hasty=self._hasty)
+        except LeaseLost as lost:
+            if not self._lease.owns(lost.found.token):
+                raise Superseded(f"{self._job} is there already, led by another master") from None
+            self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
+
+    def _create(self, tasks: list[Task], sealed: bytes, *, hasty: bool) -> None:
+        number = int(self.spec.created)
+        row: list[tuple[str, Argument]] = [
+            ("state", "running"),
+            ("spec", sealed),
+            ("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))),
+            ("master", self._lease.holder),
+        ]
+        pushed = self.jobs.codecs.task.seal_all(tasks)
+        self._last_commit = self._last_checkpoint = self._now
+        if hasty:
+            self._lease.create(number, row, pushed, self._patience())
+            self._creating = True
+        else:
+            self._lease.commit(expect="", what="create", number=number, fields=row, tasks=pushed)
+
+    def take_over(self, state: JobState) -> None:
+        """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
+        self._lease.succeed(state.token)
+        self._restored = True  # all that is left may be the end, of which others have despaired
+        self.ledger = Ledger(
+            self.spec,
+            self.computation,
+            self.clock.now(),
+            checkpoint=state.checkpoint,
+            source=self._source,
+            workers=self.workers,
+        )
+        try:
+            self._commit(fields=[("master", self._lease.holder)])
+        except LeaseLost as lost:
+            raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
+
+    @property
+    def workers(self) -> int:
+        """How many workers are alive, as far as is known."""
+        return self._sweeper.workers
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self) -> Ended | None:
+        """Lead the job to its end; None if told to ``stop`` first. Raises Superseded, NoWorkers."""
+        if self._restored:
+            self._keeper.start()
+        try:
+            return self._run()
+        finally:
+            self._keeper.close()
+
+    def make_sure(self) -> None:
+        """Where ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
+        self._hasty = False
+        self._run(connected=False)
+
+    def _run(self, *, connected: bool = True) -> Ended | None:
+        found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
+        while True:
+            try:
+                if not connected:
+                    self._pause(self._backoff.next())
+                    self.jobs.wire.connect()
+                    self._ahead, self._creating, self._pushing = None, False, False
+                    found = self.jobs.token(self._job)
+                    connected = True
+                if found is not None:
+                    seen, found = found, None
+                    ended = self._resolve(seen)
+                    if ended is not None:
+                        self._redis_is_back()
+                        return ended
+                return self._lead()
+            except LeaseLost as lost:
+                found = lost.found
+            except (BrokerDown, BrokerFull) as error:
+                if self.stop:
+                    return None  # what is counted since the checkpoint is still in the stream
+                connected = False
+                if self._down_since is None:
+                    self._down_since = self.clock.now()
+                    self.observer.noticed(f"{error}; trying again")
+            except Interrupted:
+                connected = False  # the wire was cut with it
+
+    def _redis_is_back(self) -> None:
+        """It has taken a write of ours, or told how the job ended: to answer is not enough, as a replica does that."""
+        if self._down_since is None:
+            return
+        if not self.stop:
+            self.observer.noticed(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
+        self._down_since, self._backoff = None, Backoff()
+
+    def _pause(self, seconds: float) -> None:
+        self._waiting = not self.stop
+        try:
+            self.clock.sleep(0 if self.stop else seconds)
+        finally:
+            self._waiting = False
+
+    def interrupt(self) -> None:
+        """Have this master let go of its job; for a signal handler in the master's own thread.
+
+        Raises Interrupted if the master is waiting for Redis, never while it is changing what it holds.
+        """
+        self.stop = True
+        if self._waiting:
+            raise Interrupted
+
+    def _lead(self) -> Ended | None:
+        while not self.stop:
+            self._now = self.clock.now()
+            ended = self._perform(self._read())
+            if ended is None and self._sweeper.due_in(self._now) <= 0:
+                ended = self._perform(self._sweep())
+            if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
+                self._commit(checkpoint=self._checkpoint_due())
+                self._keeper.start()  # a job that has lasted so long may have work for it
+                self.observer.progressed(self.report)
+            if ended is None and self._remaining() <= 0:
+                ended = self._finish_early("deadline")
+            if ended is not None:
+                return ended
+        self._release()
+        return None
+
+    def _release(self) -> None:
+        """Let go of the job: whoever resumes it need not wait for our token to grow old."""
+        self._commit(fields=[("master", "")], checkpoint=True)
+        self.jobs.forget_master(self._job)
+
+    def _remaining(self) -> float:
+        """Seconds until the deadline."""
+        deadline = self.spec.limits.deadline
+        return float("inf") if deadline is None else deadline - self.ledger.elapsed(self._now)
+
+    def _patience(self) -> float:
+        """Seconds until something else than a reply is due."""
+        if self.ledger.waits:
+            return 0.0
+        lease = LEASE_SECONDS - (self._now - self._last_commit)
+        return max(0.001, min(lease, self._remaining(), self._sweeper.due_in(self._now)))
+
+    def _read(self) -> list[Command]:
+        """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
+        heard, _ = self._hear(self._patience())
+        commands: list[Command] = []
+        for replied in heard:
+            commands += self._receive(replied)
+        if heard:
+            self.observer.progressed(self.report)
+        elif self.ledger.waits:
+            commands = self._receive(Replied("", []))  # nobody has said anything, but more items may be there by now
+        return commands
+
+    def _receive(self, event: Event) -> list[Command]:
+        before = self.ledger.tasks
+        with self._keeper:
+            commands = self.ledger.receive(event, self._now)
+        self._uncommitted += self.ledger.tasks - before
+        return commands
+
+    def _hear(self, wait: float) -> tuple[list[Replied], int]:
+        """The next replies, and how many there were with the forged ones. They must go to the ledger."""
+        if self._ahead is None:
+            self._hear_of_push()
+        if self._ahead is None:
+            self._waiting = True
+            try:
+                self._ahead = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
+            finally:
+                self._waiting = False
+        (self._cursor, replies, bad), self._ahead = self._ahead, None
+        self._crowded = len(replies) + bad == self.jobs.at_once
+        self._now = self.clock.now()
+        self.dropped += bad
+        self._answered.update(reply.wid for reply in replies)
+        if replies:
+            self._sweeper.workers = max(self.workers, 1)
+        return [Replied(reply.wid, reply.answers) for reply in replies], len(replies) + bad
+
+    def _sweep(self) -> list[Command]:
+        """Look around; what follows from that, and from the replies that came before."""
+        answered: list[Replied] = []
+
+        def hear(count: int) -> None:
+            while count > 0:
+                replied, heard = self._hear(0)
+                answered.extend(replied)
+                count -= heard
+                if not heard:
+                    break
+
+        self._hear_of_push()
+        survey = self._sweeper.sweep(self._now, hear)
+        if survey is None:
+            return []
+        self._redis_is_back()
+        return self._receive(survey._replace(answered=answered))
+
+    def _perform(self, commands: list[Command]) -> Ended | None:
+        """Do what the ledger says: all pushes in one commit, or the job's end."""
+        tasks: list[Task] = []
+        for command in commands:
+            if isinstance(command, Broken):
+                return self._fail(command.span, command.failure)
+            if isinstance(command, Push):
+                tasks += command.tasks
+        if commands and isinstance(commands[-1], Settled):
+            self._hear_of_push()
+            try:
+                with self._keeper:
+                    outcome = self.ledger.outcome()
+            except Exception as error:
+                return self._fail(Span(0, self.ledger.counted), _failure_of(error))
+            if outcome is not None:
+                return self._finish(outcome, ENDED[self.ledger.met])
+            return self._perform(self.ledger.receive(Resumed(), self._now))
+        if commands:
+            # requests go out at once: a checkpoint follows them
+            self._commit(tasks=tasks, checkpoint=not self.ledger.requests and self._checkpoint_due())
+        return None
+
+    # -- commits ---------------------------------------------------------------------------------------------------
+
+    def _checkpoint_due(self) -> bool:
+        if not self._uncommitted:
+            return False
+        since = self._now - self._last_checkpoint
+        if since < CHECKPOINT_SHARE * self._checkpoint_cost:
+            return False
+        if self.ledger.requests:  # now, while the workers are busy with them, and then there is nothing more to store
+            return self._stored != self.ledger.counted
+        return since >= CHECKPOINT_SECONDS or self._uncommitted > max(CHECKPOINT_TASKS, self.ledger.pace.window() // 2)
+
+    def _commit(
+        self,
+        *,
+        fields: Sequence[tuple[str, Argument]] = (),
+        tasks: Sequence[Task] = (),
+        checkpoint: bool = False,
+    ) -> None:
+        """Compare and set.
+
+        Where replies are waiting the next of them are asked for while tasks are sealed, and what became of a push is
+        heard when those are in the ledger: the master and the server work at the same time.
+        """
+        self._hear_of_push()
+        started = self.clock.now()
+        what = ""
+        row = list(fields)
+        listed_since = 0
+        if checkpoint:
+            row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(started))))
+            what = _behind(self._cursor)
+        if checkpoint or started - self._last_commit >= LEASE_SECONDS:
+            row.append(("progress", self.jobs.codecs.record.seal(self.report())))
+            listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
+        ahead = self._crowded and self._ahead is None
+        if ahead:
+            self.jobs.ask_for_replies(self._job, self._cursor)
+        sealed = self.jobs.codecs.task.seal_all(tasks)
+        if ahead:
+            found = self.jobs.replies_asked(self._job, self._cursor)
+            self._ahead = found if found[1] or found[2] else None
+        if self._ahead is not None and not row:
+            self._lease.push(sealed)
+            self._pushing = True
+            self._last_commit = self._now
+            return
+        answer = self._lease.commit(what=what, number=listed_since, fields=row, tasks=sealed)
+        self._last_commit = self._now
+        if answer.reopened:
+            self._cursor, self._ahead = FIRST_REPLY, None
+        if checkpoint:
+            self._uncommitted = 0
+            self._stored = self.ledger.counted
+            self._last_checkpoint = self.clock.now()
+            self._checkpoint_cost = self._last_checkpoint - started
+
+    def _hear_of_push(self) -> None:
+        """Hear of the commit on its way, before anything else is asked."""
+        if self._creating:
+            self._creating = False
+            self._waiting = True
+            try:
+                self._ahead = self._lease.created()
+            finally:
+                self._waiting = False
+        if self._pushing:
+            self._pushing = False
+            if self._lease.pushed().reopened:
+                self._cursor, self._ahead = FIRST_REPLY, None
+
+    def _resolve(self, found: Lost) -> Ended | None:
+        """The token is not the expected one, or the connection is new: whose job is it now? None: ours, go on."""
+        self._stored = -1
+        if not found.token:
+            if self.clock.now() - self._last_commit > self.spec.limits.keep and self._job in self.jobs.listed():
+                return self._ended()  # while we were away it was ended, by another master, and its record has expired
+            # Wiped, with us alive: what we hold is exact. Submit again; what is out goes out anew after a look.
+            self.observer.noticed(f"{self._job} is gone from Redis: submitting it again with what is counted")
+            self._cursor, self._ahead = FIRST_REPLY, None
+            self._create([], self.jobs.codecs.spec.seal(self.spec), hasty=False)
+        elif found.state != "running":
+            return self._ended(found.state)
+        elif self._lease.owns(found.token):
+            self._lease.token = found.token
+            self._cursor, self._ahead = FIRST_REPLY, None
+        else:
+            raise Superseded(f"{self._job} is led by another master now; this one changed nothing more")
+        self._now = self.clock.now()
+        self._sweeper.hurry()
+        return self._perform(self.ledger.receive(Resumed(), self._now))
+
+    def _ended(self, state: str = "") -> Ended:
+        """How the job ended: as its record says, or, where that has gone meanwhile, as this master ended it."""
+        found = self.jobs.load(self._job)
+        if found is not None and found.state == "running":
+            raise LeaseLost(Lost(found.token, found.state))  # the past came back between the two looks
+        self.jobs.forget_master(self._job)
+        state = found.state if found is not None else state
+        mine = self._made if self._made is not None and state in (self._made.state, "") else None
+        if found is not None:
+            return Ended(state, found.record or {}, mine.outcome if mine else None)
+        if mine is None:
+            raise NoSuchJob(f"{self._job} has ended and its record has expired")
+        return mine
+
+    def report(self) -> Report:
+        """What people see of a running job; also stored with it, so that nobody needs to ask its master."""
+        peek = None
+        try:
+            peek = self.ledger.progress()
+        except Exception as error:  # a running value is a courtesy: the job goes on without it
+            self.observer.noticed(f"no running value: {error}")
+        return self._reported(peek)
+
+    def _reported(self, peek: Progress | None) -> Report:
+        ledger = self.ledger
+        return {
+            "counted": ledger.counted,
+            "total": ledger.total,
+            "cut": ledger.next,
+            "out": len(ledger.out),
+            "tasks": ledger.tasks,
+            "ignored": ledger.ignored,
+            "dropped": self.dropped,
+            "rate": ledger.pace.terms_rate,
+            "elapsed_s": ledger.elapsed(self._now),
+            "workers": self.workers,
+            "chunk": ledger.pace.size(None if ledger.total is None else ledger.total - ledger.next),
+            "value": peek.value if peek else None,
+            "error": peek.error if peek else None,
+            "bound_kind": peek.bound_kind if peek else None,
+        }
+
+    # -- the ways out ----------------------------------------------------------------------------------------------
+
+    def _finish(self, outcome: Outcome, ended: str) -> Ended:
+        workers = max(1, len(self._answered))
+        with self._keeper:
+            record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
+        self._made = Ended("done", record, outcome)
+        row: list[tuple[str, Argument]] = [("record", self.jobs.codecs.record.seal(record))]
+        if self._stored != self.ledger.counted:
+            row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))))
+        self._end("done", row)
+        return self._made
+
+    def _finish_early(self, ended: str) -> Ended:
+        """End with what is counted."""
+        self._hear_of_push()
+        with self._keeper:
+            terms, partial = self.ledger.tally.prefix()
+            found = self.computation.conclude(partial, terms) if terms else None
+        if found is None or isinstance(found, More):
+            peek = self.computation.peek(partial, terms) if terms else None
+            if peek is None:
+                failure = Failure(None, "Deadline", f"the deadline passed with {terms} terms counted", "", "")
+                return self._fail(Span(0, self.ledger.total or 0), failure)
+            found = Outcome(value=peek.value, number=peek.number, bound_kind="none")
+        return self._finish(found, ended)
+
+    def _fail(self, span: Span, failure: Failure) -> Ended:
+        record = {
+            "schema": SCHEMA,
+            "job": self._job,
+            "computation": self.spec.computation,
+            "params": shown_params(self.spec),
+            "term": span.lo if span.size == 1 else None,
+            "span": [span.lo, span.hi],
+            "kind": failure.kind,
+            "message": failure.message,
+            "traceback": failure.traceback,
+            "where": failure.where,
+        }
+        self._made = Ended("failed", record, None)
+        self._end("failed", [("record", self.jobs.codecs.record.seal(record))])
+        return self._made
+
+    def _end(self, state: str, fields: list[tuple[str, Argument]]) -> None:
+        progress = self.jobs.codecs.record.seal(self._reported(None))  # the value stands in the record
+        row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
+        self._hear_of_push()
+        untidy = self.ledger.out or self._sweeper.sweeps
+        small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
+        if self._hasty and small and not untidy and self._down_since is None:
+            self._lease.end(self.spec.limits.keep, row, self._heard_of_end)
+            self.end_in_doubt = True
+            return
+        self._lease.commit(what="over", number=self.spec.limits.keep, fields=row)
+        if untidy:
+            self.jobs.withdraw(self._job)
+            self.jobs.forget_master(self._job)
+
+    def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
+        self.end_in_doubt = not isinstance(answer, Committed)
+
+
+def _behind(entry: str) -> str:
+    """The smallest stream id after this one: trimming below it removes exactly what was read."""
+    if entry == FIRST_REPLY:
+        return ""
+    milliseconds, _, sequence = entry.partition("-")
+    return f"{milliseconds}-{int(sequence) + 1}"
+
+
+def _failure_of(error: BaseException) -> Failure:
+    text = "".join(traceback.format_exception(error))[-8000:]
+    return Failure(None, type(error).__name__, str(error)[:2000], text, "the master")

@@ -1,0 +1,73 @@
+"""A standby: watches a running job and says when it needs a new master.
+
+A master's token changes at least every second. A token that has not changed in DEAD_AFTER looks means a master
+that is gone; one that has let go says so, and need not be waited for. Looks that Redis does not answer do not count.
+"""
+
+from __future__ import annotations
+
+from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.core.fleet.liveness import Watch
+from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob
+from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.master.master import Observer, Report
+
+POLL_SECONDS = 2.0
+
+
+class Steward:
+    """Watches all jobs of a queue: the orphans among them, look by look."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self.jobs = jobs
+        self._watch = Watch()
+
+    def orphans(self) -> list[str]:
+        """Running jobs whose master is gone or has let go. Call it every POLL_SECONDS. Raises BrokerError."""
+        leases = self.jobs.leases()
+        self._watch.look({job: token.encode() for job, (token, _) in leases.items()})
+        dead = set(self._watch.dead())
+        return [job for job, (_, master) in leases.items() if job in dead or not master]
+
+
+class Standby:
+    """Watches one job. ``stop`` may be set from another thread."""
+
+    def __init__(self, jobs: Jobs, clock: Clock, job: str, observer: Observer) -> None:
+        self.jobs = jobs
+        self.clock = clock
+        self.job = job
+        self.observer = observer
+        self.stop = False
+        self._report: Report = {}
+
+    def wait(self) -> JobState | None:
+        """The job once it is over, or once it is there to be taken over; None if told to ``stop``.
+
+        Raises NoSuchJob, BrokerRefused. Goes on through outages.
+        """
+        watch = Watch()
+        backoff = Backoff()
+        connected = True
+        while not self.stop:
+            try:
+                if not connected:
+                    self.jobs.wire.connect()
+                    connected, watch, backoff = True, Watch(), Backoff()
+                state = self.jobs.load(self.job)
+                if state is None:
+                    raise NoSuchJob(f"there is no job {self.job} on queue {self.jobs.keys.name}: see `mrq jobs`")
+                if state.state != "running" or not state.master:
+                    return state
+                watch.look({self.job: state.token.encode()})
+                if watch.dead():
+                    return state
+                self._report = state.progress
+                self.observer.progressed(lambda: self._report)
+                self.clock.sleep(POLL_SECONDS)
+            except (BrokerDown, BrokerFull) as error:
+                if connected:
+                    self.observer.noticed(f"{error}; trying again")
+                connected = False
+                self.clock.sleep(backoff.next())
+        return None

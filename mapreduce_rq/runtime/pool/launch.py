@@ -1,0 +1,117 @@
+"""Local workers for this process: a pool in a process of its own that ends when we do, however we end.
+
+Forked where that is safe, which costs a few milliseconds; where this process already has threads, a new interpreter
+is started instead, since a fork would copy their locks in whatever state they are.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import asdict
+
+from mapreduce_rq.broker.connection import Endpoint
+from mapreduce_rq.core.messages import Keyring
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, die_with_parent
+
+
+class LocalPool:
+    """A pool process owned by this one."""
+
+    def __init__(self, settings: PoolSettings) -> None:
+        # A signal of ours that is there before its handlers waits for them: shells have background jobs ignore QUIT.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        try:
+            self.pid = _spawn(settings) if threading.active_count() > 1 else _fork(settings)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        self._owner = os.getpid()
+
+    def stop(self) -> None:
+        """End it at once: for workers of a private server, which nobody will miss. Again: nothing."""
+        pid, self.pid = self.pid, 0
+        if not pid or os.getpid() != self._owner:
+            return
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGQUIT)
+            os.waitpid(pid, 0)
+
+    def drain(self) -> None:
+        """Let its workers finish the task in hand and give the rest back."""
+        pid, self.pid = self.pid, 0
+        if not pid or os.getpid() != self._owner:
+            return
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGTERM)
+            os.waitpid(pid, 0)
+
+
+def _fork(settings: PoolSettings) -> int:
+    parent = os.getpid()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # closed by whoever started us
+            stream.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 70
+    try:
+        logging.basicConfig(stream=sys.stderr, format="mrq: %(message)s")
+        _leave_standard_output()
+        os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, who knows what to do with us
+        die_with_parent(parent)
+        code = Pool(settings).run()
+    finally:
+        os._exit(code)
+
+
+def _spawn(settings: PoolSettings) -> int:
+    child = subprocess.Popen(
+        [sys.executable, "-m", "mapreduce_rq.runtime.pool.launch", str(os.getpid())],
+        stdin=subprocess.PIPE,
+        process_group=0,
+    )
+    assert child.stdin is not None
+    with child.stdin:
+        child.stdin.write(_dump(settings))  # not in argv: there are passwords and keys in it
+    child.returncode = 0  # ours to wait for, by pid
+    return child.pid
+
+
+def _leave_standard_output() -> None:
+    """What functions print goes to standard error: the other one is our parent's, for its result."""
+    with contextlib.suppress(OSError):  # one of them may be closed
+        os.dup2(2, 1)
+
+
+def _dump(settings: PoolSettings) -> bytes:
+    keys = [base64.b64encode(key).decode() for key in settings.keyring.secrets()]
+    plain = asdict(settings) | {"endpoint": asdict(settings.endpoint), "keyring": keys}
+    return json.dumps([plain, sys.path]).encode()
+
+
+def main() -> int:
+    """The spawned pool: settings come on standard input."""
+    plain, path = json.load(sys.stdin)
+    sys.path[:] = path
+    _leave_standard_output()
+    parent = int(sys.argv[1])
+    die_with_parent(parent)
+    endpoint = plain["endpoint"]
+    for name in ("tls_options", "sentinels"):
+        endpoint[name] = tuple(tuple(item) for item in endpoint[name])
+    plain["trust"] = Trust(**plain["trust"] | {"allow": tuple(plain["trust"]["allow"])})
+    keyring = Keyring(base64.b64decode(key) for key in plain["keyring"])
+    return Pool(PoolSettings(**plain | {"endpoint": Endpoint(**endpoint), "keyring": keyring})).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,36 @@
+"""A supervisor's look at all workers of the queue: lost hosts are struck off, and what they held goes back.
+
+Masters do the same, and sooner (see sweep.py), but only as long as they live: on a queue of short jobs none lives long
+enough to know a death for certain.
+"""
+
+from __future__ import annotations
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.core.fleet.liveness import Watch
+from mapreduce_rq.runtime.master.sweep import reap_dead
+
+LOOK_SECONDS = 30.0
+"""Seldom: there may be many supervisors, and each reads every entry."""
+
+
+class Caretaker:
+    """Looks around for one supervisor."""
+
+    def __init__(self, jobs: Jobs) -> None:
+        self._jobs = jobs
+        self._watch = Watch()
+        self._look_at = float("-inf")
+
+    def look(self, now: float) -> None:
+        """Look if it is time; to be called where beats could be written, or nobody's could. Raises BrokerError."""
+        if now < self._look_at:
+            return
+        self._look_at = now + LOOK_SECONDS
+        entries = self._jobs.registry()
+        self._watch.look(entries)
+        forgotten = set(self._watch.forgotten())
+        for wid in self._watch.dead():
+            held = self._jobs.hand(wid)
+            if held or wid in forgotten:
+                reap_dead(self._jobs, wid, entries[wid], held, strike_off=wid in forgotten)

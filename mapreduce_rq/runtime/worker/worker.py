@@ -1,0 +1,533 @@
+"""A worker: take, map, settle, until told to stop. It never reduces and never writes a job.
+
+Its duties, in order:
+
+1. After a start and after any error, say that it is there and ask Redis what it holds (``enter``): Redis is right,
+   memory is not.
+2. Idle: wait for one task. It is filed under this worker in the same step.
+3. Compute half of what is in hand, oldest first; of a task that turns out long the part that is done is an answer too.
+4. Settle: answers out, done tasks struck off, next tasks in, in one round trip, while the other half is computed.
+5. Told to stop: finish the task in hand, give the rest back. Told twice: give everything back at once.
+
+Answers that may not have arrived are sent again: twice is ignored, never is not.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import socket
+import traceback
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mapreduce_rq import __version__
+from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import Computation, Interruption, TermError
+from mapreduce_rq.core.fleet.prefetch import Prefetch
+from mapreduce_rq.core.job.merges import compute_merge
+from mapreduce_rq.core.messages import (
+    DIED,
+    ERROR,
+    MAP,
+    MERGE,
+    OK,
+    REFUSED,
+    REQUEST,
+    Answer,
+    Beat,
+    Failure,
+    Reply,
+    Spec,
+    Task,
+    encode_failure,
+)
+from mapreduce_rq.core.parameters import validate
+from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError, VersionSkew
+from mapreduce_rq.functions.computation import FunctionComputation, FunctionParams, check_trust
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.worker.probe import identity, numerics
+from mapreduce_rq.runtime.worker.slate import Slate
+
+log = logging.getLogger("mapreduce_rq.worker")
+
+IDLE_SECONDS = 5.0
+REPLY_BYTES = 1024 * 1024
+"""Settle early when the answers have grown to this."""
+FULL_SECONDS = 0.5
+"""Wait between settles that a full Redis refuses."""
+REFUSAL_SECONDS = 0.5
+"""Wait after refusing a task: a worker that can do it should get it."""
+FIRST_QUIET_SECONDS = 1.0
+"""A private server may still be starting when its workers are there."""
+VOID_SECONDS = 0.2
+"""A job that seems over is asked about again after so long: its master may have submitted it anew."""
+JOBS_KEPT = 64
+
+
+class Stop(Interruption):
+    """Raised by a signal handler into a worker that waits, or told twice, that computes."""
+
+
+class Ready(NamedTuple):
+    """A job this worker can work on."""
+
+    computation: Computation[Any]
+    spec: Spec
+
+
+class Batch(NamedTuple):
+    """Computed tasks and what to answer, until it is known to have arrived."""
+
+    answers: list[tuple[str, list[Answer]]]  # by job
+    done: list[bytes]  # sealed, oldest first
+
+
+class Question(NamedTuple):
+    """A settle on its way."""
+
+    replies: list[tuple[str, bytes]]
+    length: int
+    settled: int
+    want: int
+    sent: float
+
+
+class Worker:
+    """One worker on one queue. ``prepare`` makes a computation of a spec and raises MrqError to refuse it."""
+
+    def __init__(
+        self,
+        wid: str,
+        tasks: Tasks,
+        clock: Clock,
+        slate: Slate,
+        *,
+        prepare: Callable[[Spec], Computation[Any]],
+        name: str = "",
+        burst: bool = False,
+        max_tasks: int | None = None,
+    ) -> None:
+        self.wid = wid
+        self.name = name
+        self.tasks = tasks
+        self.clock = clock
+        self.slate = slate
+        self.stopping = False  # finish the task in hand, then leave
+        self.interruptible = False  # waiting: Stop may be raised at once
+        self._leaving = False  # giving back what is in hand: to be hurried would only leave it there
+        self._nanoseconds = clock.nanoseconds
+        self._prepare = prepare
+        self._burst = burst
+        self._tasks_left = max_tasks
+        self._hand: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
+        self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
+        self._asked: Question | None = None
+        self._got: SettleAnswer | None = None  # the answer, if it was read before its turn
+        self._prefetch = Prefetch()
+        self._jobs: OrderedDict[str, Ready | Failure | None] = OrderedDict()
+        self._void_since: dict[str, float] = {}
+        self._current = ""  # job written on the slate
+        self._warned: set[str] = set()
+
+    def told_to_stop(self, *, at_once: bool = False) -> None:
+        """A signal handler's word, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
+        now = (at_once or self.interruptible or self.stopping) and not self._leaving
+        self.stopping = True
+        if now:
+            raise Stop
+
+    def told_to_shorten(self) -> None:
+        """Answer the part of the task in hand that is computed, others shall have the rest; from any thread.
+
+        Not where the user has said how large tasks are to be.
+        """
+        ready = self._jobs.get(self._current)
+        if isinstance(ready, Ready) and ready.spec.limits.chunk is None:
+            ready.computation.cut_short()
+
+    # -- the loop --------------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until stopped, or until the queue is empty (burst). Leaves nothing in hand."""
+        backoff = Backoff()
+        down_since: float | None = None
+        warned = False
+        quiet = FIRST_QUIET_SECONDS
+        try:
+            while not self.stopping:
+                try:
+                    self._recover()
+                    if warned and down_since is not None:
+                        log.warning("Redis is back after %.1f s", self.clock.now() - down_since)
+                    down_since, warned, quiet = None, False, 0.0
+                    backoff = Backoff()
+                    while self._step():
+                        pass
+                    break
+                except (BrokerDown, BrokerFull) as error:
+                    if down_since is None:
+                        down_since = self.clock.now()
+                    if not warned and self.clock.now() - down_since >= quiet:
+                        log.warning("%s; trying again", error)
+                        warned = True
+                    self._pause(backoff.next())
+        except Stop:
+            self.stopping = True
+        self._leave()
+
+    def _step(self) -> bool:
+        """Fill the hand if it is empty, compute a batch, settle it. False: told to stop, or a burst is over."""
+        if self.stopping:
+            return False
+        if not self._hand:
+            self.interruptible = True
+            task = self.tasks.take(self.wid, 0.1 if self._burst else IDLE_SECONDS)
+            self.interruptible = False
+            if task is None:
+                # A pop that was lost on the way may have been done later, when nobody waited for it any more.
+                self._hand = self.tasks.in_hand(self.wid)
+                return bool(self._hand) or not self._burst
+            self._hand.append(task)
+        answers, done = self._compute()
+        self._settle(answers, done)
+        return True
+
+    def _recover(self) -> None:
+        self.tasks.wire.connect()
+        self._asked = self._got = None
+        self._settle_anew()
+        self._enter_queue()
+
+    def _settle_anew(self) -> None:
+        """Settle what may not have been: how long the hand is nobody knows, so strike the tasks off one by one."""
+        while self._unsettled:
+            batch = self._unsettled[0]
+            self._ask(batch, length=-1, want=0)
+            self._take_in()
+            self.tasks.drop(self.wid, batch.done)
+            del self._unsettled[0]
+
+    def _enter_queue(self) -> None:
+        self._hand = self.tasks.enter(self.wid, self.tasks.codecs.beat.seal(self._first_beat()))
+
+    def _first_beat(self) -> Beat:
+        """A sign of life until the supervisor's next one."""
+        host, pid, _ = self.wid.rsplit(":", 2)
+        return Beat(
+            count=0,
+            host=host,
+            pid=int(pid),
+            name=self.name or f"{host}:{pid}",
+            state="idle",
+            job="",
+            lo=0,
+            hi=0,
+            seconds=0.0,
+            done=self.slate.read().done,
+            rate=0.0,
+            rss=0,
+            version=__version__,
+            probe="",
+            kid=self.tasks.codecs.keyring.kid,
+            at=self.clock.wall(),
+        )
+
+    def _pause(self, seconds: float) -> None:
+        self.interruptible = True
+        if not self.stopping:
+            self.clock.sleep(seconds)
+        self.interruptible = False
+
+    def _leave(self) -> None:
+        """Give back what is in hand; no attempt is counted. On a dead connection the reaper does it."""
+        self._leaving, self.interruptible = True, False
+        with contextlib.suppress(MrqError):
+            self._recover()
+            self.tasks.give_back(self.wid, self._hand)
+            self._hand = []
+        self.tasks.wire.close()
+
+    # -- settling --------------------------------------------------------------------------------------------------
+
+    def _settle(self, answers: dict[str, list[Answer]], done: int) -> None:
+        """Send a batch's answers. While they travel the rest of the hand is computed.
+
+        Without a rest, or after a long batch, they are waited for.
+        """
+        batch = Batch(list(answers.items()), self._hand[:done])
+        self._unsettled.append(batch)
+        if self._tasks_left is not None:
+            self._tasks_left -= done
+            self.stopping = self.stopping or self._tasks_left <= 0
+        if not self._hear():
+            return
+        left = len(self._hand) - done
+        want = self._prefetch.want(left)
+        if self._tasks_left is not None:
+            want = min(want, max(0, self._tasks_left - left))
+        want = 0 if self.stopping else want
+        self._ask(batch, length=len(self._hand), want=want)
+        self._hand = self._hand[done : len(self._hand) + min(want, 0)]
+        if self.stopping or not self._hand or self._prefetch.long:
+            self._hear()
+
+    def _ask(self, batch: Batch, length: int, want: int) -> None:
+        seal = self.tasks.codecs.reply.seal
+        replies = [(job, seal(Reply(job, self.wid, items))) for job, items in batch.answers]
+        self._asked = Question(replies, length, len(batch.done), want, self.clock.now())
+        self._send(self._asked)
+
+    def _send(self, asked: Question) -> None:
+        least = self._prefetch.least
+        self.tasks.ask_to_settle(self.wid, asked.replies, asked.length, asked.settled, asked.want, least=least)
+
+    def _read(self) -> None:
+        """Read the answer to the settle on its way, if there is one; what follows from it can wait."""
+        while self._asked is not None and self._got is None:
+            began = self.clock.now()
+            try:
+                self._got = self.tasks.settled()
+            except BrokerFull as error:
+                if self.stopping:
+                    raise  # nobody waits for room in order to leave
+                self._warn("full", str(error))
+                self._pause(FULL_SECONDS)
+                self._send(self._asked)
+            else:
+                now = self.clock.now()
+                self._prefetch.settled(now - self._asked.sent, now - began)
+
+    def _hear(self) -> bool:
+        """Hear of the settle on its way. False: the hand was not what it should be; all is sent and it is read anew."""
+        if self._asked is None:
+            return True
+        got = self._take_in()
+        if got.as_expected:
+            del self._unsettled[0]
+            self._hand = [*self._hand, *got.tasks]
+            return True
+        self._settle_anew()
+        self._enter_queue()  # who took from the hand may have struck the worker off as well
+        return False
+
+    def _take_in(self) -> SettleAnswer:
+        self._read()
+        asked, got = self._asked, self._got
+        assert asked is not None
+        assert got is not None
+        self._asked = self._got = None
+        for index in got.over:
+            self._void(asked.replies[index][0])
+        return got
+
+    # -- computing -------------------------------------------------------------------------------------------------
+
+    def _compute(self) -> tuple[dict[str, list[Answer]], int]:
+        """Answers by job, and how many tasks of the hand they settle.
+
+        The hot path: for tasks of a microsecond everything around ``map_encoded`` counts.
+        """
+        answers: dict[str, list[Answer]] = {}
+        open_ = self.tasks.codecs.task.open
+        nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
+        job, row, ready, attempts, cap = "", [], None, 0, 0
+        done = size = longest = 0
+        started = now = nanoseconds()
+        deadline = started + int(self._prefetch.batch_seconds * 1e9)
+        for raw in self._hand[: self._prefetch.batch]:
+            done += 1
+            try:
+                task: Task = open_(raw)
+            except BadMessage as error:
+                self._warn("task", f"dropped: {error}")
+                continue
+            if task.job != job:
+                job = task.job
+                row = answers.setdefault(job, [])
+                ready = self._enter(task)
+                if isinstance(ready, Ready):
+                    attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
+            if ready is None:
+                continue
+            before = now
+            lo, hi = task.lo, task.hi
+            if not isinstance(ready, Ready) or task.attempt >= attempts:
+                answer = self._decline(task, ready)
+            else:
+                begin(lo, hi, now)
+                try:
+                    if task.op == MAP and not task.body:
+                        body = ready.computation.map_encoded(lo, hi)
+                    else:
+                        body = compute_body(ready.computation, task)
+                    if len(body) > cap:
+                        raise ValueError(f"a partial of {len(body)} bytes is over the cap of {cap}")
+                except Interruption:
+                    raise
+                except BaseException as error:  # of whatever kind: it is the term's, and no end of ours
+                    answer = self._failed(task, error)
+                else:
+                    now = nanoseconds()
+                    if hi - lo > 1 and task.op == MAP:
+                        hi = ready.computation.reached or hi
+                    answer = Answer(lo, hi, task.attempt, task.op, OK, body, now - before)
+                    size += len(body)
+                end()
+            row.append(answer)
+            if now - before > longest:
+                longest = now - before
+            if now > deadline or size > REPLY_BYTES or self.stopping:
+                break
+        if done and now > started:
+            self._prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
+        return {name: items for name, items in answers.items() if items}, done
+
+    def _decline(self, task: Task, ready: Ready | Failure | Spec) -> Answer:
+        """The answer to a task that is not to be computed here, or not any more."""
+        lo, hi = task.lo, task.hi
+        if isinstance(ready, Failure):
+            self._pause(REFUSAL_SECONDS)
+            return Answer(lo, hi, task.attempt, task.op, REFUSED, encode_failure(ready), 0)
+        failure = Failure(lo if hi - lo == 1 else None, "WorkerDied", task.why or "its worker died", "", "")
+        return Answer(lo, hi, task.attempt, task.op, DIED, encode_failure(failure), 0)
+
+    def _failed(self, task: Task, error: BaseException) -> Answer:
+        term = error.term if isinstance(error, TermError) else None
+        if term is None and task.hi - task.lo == 1:
+            term = task.lo
+        cause = error.__cause__ if isinstance(error, TermError) and error.__cause__ is not None else error
+        text = "".join(traceback.format_exception(cause))[-8000:]
+        failure = Failure(term, type(cause).__name__, str(cause)[:2000], text, self.wid.rpartition(":")[0])
+        return Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0)
+
+    # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def _enter(self, task: Task) -> Ready | Failure | Spec | None:
+        """Make the task's job the current one, getting to know it if it is new; None when it is over.
+
+        The spec alone for a task of a new job whose attempts are used up: it may be the meeting that is deadly.
+        """
+        job = task.job
+        if job not in self._jobs or self.clock.now() - self._void_since.get(job, self.clock.now()) > VOID_SECONDS:
+            met = self._meet(task)  # may raise: then all stays as it is, and the next task asks again
+            if isinstance(met, Spec):
+                return met
+            self._void_since.pop(job, None)
+            self._jobs[job] = met
+            if met is None:
+                self._void(job, since=self.clock.now())
+            while len(self._jobs) > JOBS_KEPT:
+                self._void_since.pop(self._jobs.popitem(last=False)[0], None)
+        self._jobs.move_to_end(job)
+        ready = self._jobs[job]
+        if isinstance(ready, Ready) and self._current != job:
+            self._current = job
+            self.slate.job(job, ready.spec.limits.task_timeout)
+        return ready
+
+    def _void(self, job: str, *, since: float = -math.inf) -> None:
+        """The job is over, or not there: drop its tasks, and look again a while after ``since``.
+
+        That its stream is gone proves nothing: after a loss its master may have submitted it again already. So before
+        the next task is dropped Redis is asked.
+        """
+        self._jobs[job] = None
+        self._void_since[job] = since
+        if self._current == job:
+            self._current = ""
+
+    def _meet(self, task: Task) -> Ready | Failure | Spec | None:
+        try:
+            if task.spec and task.job not in self._jobs:  # of a job that was over only Redis knows whether it is
+                spec: Spec | None = self.tasks.codecs.spec.open(task.spec)
+            else:
+                self._read()
+                spec, state = self.tasks.spec(task.job)
+                if state != "running":
+                    spec = None
+            if spec is None or spec.job != task.job:
+                return None
+        except BadMessage as error:
+            self._warn("spec", f"dropped a task of {task.job}: {error}")
+            return None
+        if task.attempt >= spec.limits.attempts:
+            return spec
+        self._current = ""
+        self.slate.job(task.job, None)  # no limit: an import takes the time it takes
+        self.slate.meet(task.lo, task.hi, self._nanoseconds())
+        try:
+            ready = Ready(self._prepare(spec), spec)
+            if spec.numerics:
+                self.slate.numerics(numerics())
+            return ready
+        except Interruption:
+            raise
+        except BaseException as error:  # an import may raise anything
+            self._warn(task.job, f"refuses {task.job}: {error}")
+            return Failure(None, type(error).__name__, str(error)[:2000], "", self.wid.rpartition(":")[0])
+        finally:
+            self.slate.met()
+
+    def _warn(self, about: str, text: str) -> None:
+        """Say it once."""
+        if about not in self._warned:
+            self._warned.add(about)
+            log.warning("%s", text)
+
+
+def hostname() -> str:
+    """This host's name, as it stands in worker ids."""
+    return socket.gethostname().replace(":", "_")[:64] or "localhost"
+
+
+def compute_body(computation: Computation[Any], task: Task) -> bytes:
+    """The answer to a task that carries items, a request, or two partials to merge (the left one's length first)."""
+    if task.op == REQUEST:
+        return computation.work(task.body)
+    if task.op == MERGE:
+        return compute_merge(computation, task.body)
+    return computation.reducer.encode(computation.map_body(task.lo, task.hi, task.body))
+
+
+class Preparer:
+    """Makes computations of specs, within what this worker trusts."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._made: dict[bytes, Computation[Any]] = {}  # the latest, by what they were made of: many jobs are alike
+
+    def __call__(self, spec: Spec) -> Computation[Any]:
+        """The computation of a spec. Raises MrqError where this worker must not or cannot run it."""
+        recipe = msgspec.msgpack.encode((spec.version, spec.computation, spec.params))
+        made = self._made.get(recipe)
+        if made is None:
+            made = self._make(spec)
+            if len(self._made) >= JOBS_KEPT:
+                self._made.clear()
+            self._made[recipe] = made
+        return made
+
+    def _make(self, spec: Spec) -> Computation[Any]:
+        if spec.version != __version__:
+            raise VersionSkew(
+                f"{spec.job} was submitted by mrq {spec.version} and this worker is {__version__}: deploy one version"
+            )
+        kind = load(spec.computation)
+        if issubclass(kind, FunctionComputation):
+            check_trust(validate(kind.name, FunctionParams, spec.params), self._trust)
+        made = kind.create(spec.params)
+        if isinstance(made, FunctionComputation):
+            made.pickles = self._trust.pickles
+        if spec.numerics and spec.numerics != numerics():
+            skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
+            if not spec.limits.allow_mixed:
+                raise VersionSkew(f"{skew}: run it on like machines, or with --allow-mixed")
+            log.warning("%s", skew)
+        return made

@@ -1,0 +1,71 @@
+"""A folder through which a test and the functions that its workers run (tests/terms.py) tell each other things."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from tests.support.terms import STAGE
+
+T = TypeVar("T")
+
+
+def until(seen: Callable[[], T], seconds: float, what: str) -> T:
+    """The first true answer of ``seen``, asked again and again. An AssertionError naming ``what`` after so long."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found = seen()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.002)
+
+
+class Stage:
+    """The test's side of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.environment = os.environ | {STAGE: str(folder)}
+        """To start workers with."""
+        for name in ("log", "gated", "poison"):
+            (folder / name).touch()
+
+    def write(self, name: str, text: str) -> None:
+        """Set what functions read, in one step."""
+        new = self.folder / f"{name}.new"
+        new.write_text(text)
+        new.rename(self.folder / name)
+
+    def forget(self) -> None:
+        """Let what has been begun so far not have been."""
+        (self.folder / "log").write_text("")
+
+    def runs(self) -> list[tuple[int, int]]:
+        """(pid, term) of everything begun so far, in order."""
+        lines = (self.folder / "log").read_text().splitlines()
+        return [(int(pid), int(term)) for pid, term in map(str.split, lines)]
+
+    def begun_terms(self) -> int:
+        """How many of them there are."""
+        return (self.folder / "log").read_bytes().count(b"\n")
+
+    def count(self) -> Counter[int]:
+        """How often each term was begun."""
+        return Counter(term for _, term in self.runs())
+
+    def begun(self, term: int, seconds: float = 20.0, *, but: int = 0) -> int:
+        """The process that began this term, waiting for it; ``but``: not this one."""
+        return until(
+            lambda: next((pid for pid, at in self.runs() if at == term and pid != but), 0),
+            seconds,
+            f"term {term} begun",
+        )
+
+    def open(self) -> None:
+        """Let gated terms go on."""
+        (self.folder / "open").touch()

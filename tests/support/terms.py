@@ -1,0 +1,97 @@
+"""Functions that the tests have computed by workers, and what their sums must be.
+
+``fingerprint`` packs a one, a hash of the term and a polynomial of it into separate bits of one integer: in a sum of
+them any term that is missing or counted twice shows. The others do the same and misbehave on the way, as the folder
+named by MRQ_TEST_STAGE tells them to (see tests/stage.py).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import time
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import repeat
+from pathlib import Path
+
+PRIME = (1 << 61) - 1
+STAGE = "MRQ_TEST_STAGE"
+MODULE = "tests.support.terms"
+
+
+def fingerprint(term: int) -> int:
+    """A value of which no two sums over different multisets of terms are equal, for all we know."""
+    hashed = int.from_bytes(blake2b(term.to_bytes(8, "little"), digest_size=16).digest(), "little")
+    polynomial = (((term * 31 + 7) * term + 11) * term + 3) % PRIME
+    return 1 << 400 | hashed << 200 | polynomial
+
+
+@lru_cache(maxsize=64)
+def total(terms: int) -> int:
+    """The sum of the fingerprints of terms 0 to ``terms`` - 1."""
+    return sum(map(fingerprint, range(terms)))
+
+
+def total_without(terms: int, *missing: int) -> int:
+    """As :func:`total`, without these."""
+    return total(terms) - sum(map(fingerprint, missing))
+
+
+def _stage(name: str) -> Path:
+    return Path(os.environ[STAGE]) / name
+
+
+def _note(term: int) -> None:
+    with open(_stage("log"), "ab", buffering=0) as file:
+        file.write(b"%d %d\n" % (os.getpid(), term))
+
+
+def noted(term: int) -> int:
+    """Writes down who computes what."""
+    _note(term)
+    return fingerprint(term)
+
+
+def slow(term: int) -> int:
+    """Takes as many seconds as the file ``seconds`` says, asleep."""
+    _note(term)
+    time.sleep(float(_stage("seconds").read_text()))
+    return fingerprint(term)
+
+
+def gated(term: int) -> int:
+    """Terms listed in the file ``gated`` wait until the file ``open`` is there."""
+    _note(term)
+    if str(term) in _stage("gated").read_text().split():
+        while not _stage("open").exists():
+            time.sleep(0.005)
+    return fingerprint(term)
+
+
+def poisoned(term: int) -> int:
+    """Terms listed in the file ``poison``, as ``term:how``, kill their worker, hang it in C, or raise."""
+    _note(term)
+    for entry in _stage("poison").read_text().split():
+        poison, _, how = entry.partition(":")
+        if int(poison) == term:
+            _misbehave(how)
+    return fingerprint(term)
+
+
+def _misbehave(how: str) -> None:
+    if how == "raise":
+        raise ValueError("a poisoned term")
+    if how == "segfault":
+        ctypes.string_at(0)
+    if how == "kill":
+        os.kill(os.getpid(), 9)
+    if how == "exit":
+        os._exit(3)
+    if how == "hang":
+        sum(repeat(0))  # a loop in C that holds the interpreter: no signal handler of Python's ever runs
+    if how.startswith("once-"):
+        flag = _stage(f"done-{how}")
+        if not flag.exists():
+            flag.touch()
+            _misbehave(how.removeprefix("once-"))
