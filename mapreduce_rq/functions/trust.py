@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import pickle
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.pickling import dumps, loads
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,9 @@ def name_of(function: Callable[..., Any]) -> str | None:
 
 
 def pickled(thing: Any, what: str) -> bytes:
-    """``thing`` as a pickle that carries its code. Raises BadFunction."""
+    """``thing`` as a pickle that carries its code where it has no importable name. Raises BadFunction."""
     try:
-        import cloudpickle  # only where something without a name has to travel; an extra
-    except ModuleNotFoundError:
-        raise BadFunction(
-            f"{what} has no importable name and travels by cloudpickle: pip install cloudpickle"
-        ) from None
-    try:
-        return bytes(cloudpickle.dumps(thing))
+        return dumps(thing)
     except Exception as error:
         raise BadFunction(f"{what} cannot be shipped to the workers: {type(error).__name__}: {error}") from error
 
@@ -114,6 +108,6 @@ def pickled(thing: Any, what: str) -> bytes:
 def unpickled(data: bytes) -> Any:
     """What :func:`pickled` made. Only for bytes that Trust.pickles lets in. Raises BadFunction."""
     try:
-        return pickle.loads(data)  # noqa: S301
+        return loads(data)
     except Exception as error:
         raise BadFunction(f"a pickled function cannot be read here: {type(error).__name__}: {error}") from error
