@@ -69,11 +69,66 @@ if TYPE_CHECKING:
     from mapreduce_rq.core.job.result import Result
     from mapreduce_rq.core.messages import Limits
     from mapreduce_rq.core.reducers.base import Law, Reducer
+    from mapreduce_rq.errors import (
+        BadFunction,
+        BadMessage,
+        BadParameter,
+        BadPlugin,
+        BadURL,
+        BrokerDown,
+        BrokerError,
+        BrokerFull,
+        BrokerRefused,
+        DeadlineReached,
+        ForeignKey,
+        JobCancelled,
+        JobError,
+        JobFailed,
+        MrqError,
+        NoSuchJob,
+        NoWorkers,
+        ServerFailed,
+        Superseded,
+        UnknownComputation,
+        UsageError,
+        VersionSkew,
+    )
     from mapreduce_rq.functions.computation import kernel
 
 __version__ = "0.1.0"
 
-__all__ = ["Client", "Job", "Law", "Limits", "Reducer", "Result", "__version__", "kernel"]
+__all__ = [
+    "BadFunction",
+    "BadMessage",
+    "BadParameter",
+    "BadPlugin",
+    "BadURL",
+    "BrokerDown",
+    "BrokerError",
+    "BrokerFull",
+    "BrokerRefused",
+    "Client",
+    "DeadlineReached",
+    "ForeignKey",
+    "Job",
+    "JobCancelled",
+    "JobError",
+    "JobFailed",
+    "Law",
+    "Limits",
+    "MrqError",
+    "NoSuchJob",
+    "NoWorkers",
+    "Reducer",
+    "Result",
+    "ServerFailed",
+    "Superseded",
+    "UnknownComputation",
+    "UsageError",
+    "VersionSkew",
+    "__version__",
+    "kernel",
+]
 
 _HOMES = {
     "Client": "mapreduce_rq.client.client",
@@ -84,14 +139,15 @@ _HOMES = {
     "Law": "mapreduce_rq.core.reducers.base",
     "Reducer": "mapreduce_rq.core.reducers.base",
 }
+"""Where the public names are at home; all others are errors."""
 
 
 def __getattr__(name: str) -> Any:
     """Public names are imported when first used: `mrq --version` must not pay for redis."""
-    if name not in _HOMES:
+    if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # with the names it serves
 
-    found = getattr(import_module(_HOMES[name]), name)
+    found = getattr(import_module(_HOMES.get(name, "mapreduce_rq.errors")), name)
     globals()[name] = found
     return found

@@ -5,6 +5,7 @@
     │   ├── BadParameter         a value out of range or not a value at all
     │   ├── UnknownComputation   no computation of that name
     │   ├── BadURL               the connection URL cannot be read
+    │   ├── BadPlugin            what an installed package adds cannot be used             exit 1
     │   └── BadFunction          a user's function cannot be found, hashed or shipped      exit 1
     ├── BrokerError              Redis' fault or the network's                         exit 69
     │   ├── BrokerDown           no answer, refused, cut: worth another try            exit 69
@@ -51,6 +52,12 @@ class UnknownComputation(UsageError):
 
 class BadURL(UsageError):
     """The connection URL cannot be read."""
+
+
+class BadPlugin(UsageError):
+    """An installed package offers a computation or a reducer that cannot be used: that package is at fault."""
+
+    exit_code = 1
 
 
 class BadFunction(UsageError):

@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from typing import Any
 
 from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.plugins import COMPUTATIONS, load_plugin, offered
 from mapreduce_rq.errors import UnknownComputation
 
 CATALOGUE: dict[str, tuple[str, str]] = {
@@ -36,23 +36,18 @@ CATALOGUE: dict[str, tuple[str, str]] = {
 UNLISTED = {"function": "mapreduce_rq.functions.computation:FunctionComputation"}
 """Not for `mrq compute`: users' functions come through `mrq run` and the Python API."""
 
-ENTRY_POINTS = "mapreduce_rq.computations"
-
 
 @cache
 def load(name: str) -> type[Computation[Any]]:
-    """The computation class of this name. Raises UnknownComputation with the nearest name."""
+    """The computation class of this name. Raises UnknownComputation with the nearest name, BadPlugin."""
     if name in CATALOGUE or name in UNLISTED:
         module, _, attribute = (UNLISTED.get(name) or CATALOGUE[name][0]).partition(":")
-        found = getattr(import_module(module), attribute)
-    else:
-        extra = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-        if name not in extra:
-            known = [*CATALOGUE, *extra]
-            near = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise UnknownComputation(f"no computation is called {name!r}: {hint}")
-        found = extra[name].load()
-    assert isinstance(found, type), name
-    assert issubclass(found, Computation), name
+        kind: type[Computation[Any]] = getattr(import_module(module), attribute)
+        return kind
+    found = load_plugin(COMPUTATIONS, name, Computation)
+    if found is None:
+        known = [*CATALOGUE, *offered(COMPUTATIONS)]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        raise UnknownComputation(f"no computation is called {name!r}: {hint}")
     return found

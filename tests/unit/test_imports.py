@@ -28,6 +28,7 @@ BELOW: dict[str, set[str]] = {
     "client": {"errors", "core", "computations", "functions", "broker", "runtime"},
     "cli": {"errors", "core", "computations", "functions", "broker", "runtime", "client"},
     "": {"errors", "core", "functions", "client"},  # the package itself: the public names
+    "extend": {"errors", "core"},  # the public names for authors of computations and reducers
     "__main__": {"cli"},
 }
 

@@ -6,7 +6,6 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import entry_points
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -31,9 +30,10 @@ from mapreduce_rq.cli.options import (
 from mapreduce_rq.cli.screen.output import FORMATS
 from mapreduce_rq.cli.session import Plan, Session, Show, Where
 from mapreduce_rq.cli.values import choice, integer, seconds, tolerance
-from mapreduce_rq.computations import CATALOGUE, ENTRY_POINTS, load
+from mapreduce_rq.computations import CATALOGUE, load
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
 from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.plugins import COMPUTATIONS, offered
 
 PARAMETERS = "Parameters"
 DEFAULTS = Limits()
@@ -47,8 +47,8 @@ class ComputeGroup(LazyGroup):
     def listed(self) -> Mapping[str, Listed]:
         """The catalogue; further ones of other distributions by their names only."""
         found = {name: Listed(summary, "Computations") for name, (_, summary) in CATALOGUE.items()}
-        for point in entry_points(group=ENTRY_POINTS):
-            found.setdefault(point.name, Listed(f"from {point.value.partition(':')[0]}", "Computations"))
+        for name, package in offered(COMPUTATIONS).items():
+            found.setdefault(name, Listed(f"from the package {package}", "Computations"))
         return found
 
     def load(self, name: str) -> TyperCommand:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mapreduce_rq.core.outcome import Deferred
+from mapreduce_rq.core.outcome import BoundKind, Deferred
+
+Float = float
+"""The built-in, inside a class that has an attribute of that name."""
 
 
 class Result:
-    """A job's result. Attributes are the keys of its record (see core/job/record.py), and ``native``.
-
-    ``value`` is text, ``float`` the nearest double or None, ``bound`` text or None with ``bound_kind``, ``digest``
-    a hash of the exact total, ``native`` the Python object that the computation makes of it.
-    """
+    """A job's result. ``record`` holds all of it, as `mrq compute --json` prints it; the rest reads from there."""
 
     def __init__(self, record: dict[str, Any], native: Any) -> None:
         self.record = record
@@ -21,25 +20,112 @@ class Result:
 
     @property
     def native(self) -> Any:
-        """The Python object, made now if that takes long."""
+        """The Python object that the computation or the reducer makes of it, made now if that takes long."""
         if isinstance(self._native, Deferred):
             self._native = self._native.make()
         return self._native
+
+    @property
+    def value(self) -> str:
+        """The value as text, with all its digits."""
+        return str(self.record["value"])
+
+    @property
+    def float(self) -> Float | None:
+        """The double nearest to the value; None where the value is no number."""
+        found: Float | None = self.record["float"]
+        return found
+
+    @property
+    def bound(self) -> str | None:
+        """How far the value is from the truth at most, as text; None where that is not known."""
+        found: str | None = self.record["bound"]
+        return found
+
+    @property
+    def bound_kind(self) -> BoundKind:
+        """What the bound is worth: ``proven``, ``statistical``, ``estimated``, ``exact``, or ``none``."""
+        found: BoundKind = self.record["bound_kind"]
+        return found
+
+    @property
+    def digest(self) -> str:
+        """A hash of the exact total, as 32 hexadecimal digits: equal for equal totals, whatever the schedule."""
+        return str(self.record["digest"])
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return str(self.record["job"])
+
+    @property
+    def computation(self) -> str:
+        """The computation's name; ``function`` for a function of your own."""
+        return str(self.record["computation"])
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters, those included that the plan filled in."""
+        found: dict[str, Any] = self.record["params"]
+        return found
+
+    @property
+    def terms(self) -> int | None:
+        """How many terms there are; None where an iterable was not read to its end."""
+        found: int | None = self.record["terms"]
+        return found
+
+    @property
+    def terms_used(self) -> int:
+        """How many terms the value holds: fewer than ``terms`` where the job ended early or left some out."""
+        return int(self.record["terms_used"])
+
+    @property
+    def tasks(self) -> int:
+        """How many answers were counted."""
+        return int(self.record["tasks"])
+
+    @property
+    def workers(self) -> int:
+        """How many workers took part."""
+        return int(self.record["workers"])
+
+    @property
+    def elapsed_s(self) -> Float:
+        """Seconds of work on the job, over all its masters."""
+        return Float(self.record["elapsed_s"])
+
+    @property
+    def ended(self) -> str:
+        """Why it ended: ``all`` terms are counted, ``tolerance``, ``tolerance not met``, or ``deadline``."""
+        return str(self.record["ended"])
+
+    @property
+    def skipped(self) -> list[dict[str, Any]]:
+        """The terms that were left out, each a dict with ``term``, ``kind``, ``message`` and ``where``."""
+        found: list[dict[str, Any]] = self.record["skipped"]
+        return found
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """Further facts of this computation, with stable names."""
+        found: dict[str, Any] = self.record["details"]
+        return found
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences for people."""
+        found: list[str] = self.record["notes"]
+        return found
 
     @property
     def content(self) -> bytes:
         """What a file of it holds: bytes as they are, anything else as its text and a newline."""
         return self._native if isinstance(self._native, bytes) else f"{self.value}\n".encode()
 
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return self.record[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
     def __repr__(self) -> str:
-        value = self.record["value"]
-        return f"<Result {value if len(value) < 60 else value[:57] + '...'} of {self.record['job']}>"
+        value = self.value
+        return f"<Result {value if len(value) < 60 else value[:57] + '...'} of {self.job}>"
 
 
 def failure_text(record: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@
 exact, in any order     sum int_sum product count min max argmin argmax mean variance stats histogram counter topk
 in the order of terms   list concat prefix_sums (and series, for kernels that return pieces of a rational series)
 approximate             distinct quantiles
+
+Other distributions add theirs under the entry point group ``mapreduce_rq.reducers``.
 """
 
 from __future__ import annotations
@@ -13,6 +15,8 @@ from importlib import import_module
 from inspect import signature
 from typing import Any
 
+from mapreduce_rq.core.plugins import REDUCERS as GROUP
+from mapreduce_rq.core.plugins import load_plugin, offered
 from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.errors import BadParameter
 
@@ -46,21 +50,29 @@ def _options_of(kind: type[Reducer[Any]]) -> tuple[str, ...]:
     return tuple(signature(kind).parameters)
 
 
-def reducer(name: str, **options: Any) -> Reducer[Any]:
-    """The reducer of that name. Raises BadParameter for an unknown name or option, or a value out of range."""
-    if name not in REDUCERS:
-        near = difflib.get_close_matches(name, REDUCERS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(REDUCERS)}"
+@cache
+def _kind_of(name: str) -> type[Reducer[Any]]:
+    if name in REDUCERS:
+        module, _, attribute = REDUCERS[name][0].partition(":")
+        kind: type[Reducer[Any]] = getattr(import_module(f"{__package__}.{module}"), attribute)
+        return kind
+    found = load_plugin(GROUP, name, Reducer)
+    if found is None:
+        known = [*REDUCERS, *offered(GROUP)]
+        near = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise BadParameter(f"no reducer is called {name!r}: {hint}")
-    module, _, attribute = REDUCERS[name][0].partition(":")
-    kind = getattr(import_module(f"{__package__}.{module}"), attribute)
+    return found
+
+
+def reducer(name: str, **options: Any) -> Reducer[Any]:
+    """The reducer of that name. Raises BadPlugin, and BadParameter for an unknown name or option, or a bad value."""
+    kind = _kind_of(name)
     takes = _options_of(kind)
     for option in options:
         if option not in takes:
             raise BadParameter(f"the reducer {name} takes {', '.join(takes) or 'no options'}, not {option}")
     try:
-        made = kind(**options)
+        return kind(**options)
     except (TypeError, ValueError) as error:
         raise BadParameter(f"the reducer {name}: {error}") from None
-    assert isinstance(made, Reducer)
-    return made

@@ -1,0 +1,42 @@
+"""The face for authors of computations and reducers: all that one needs to write either, and nothing else.
+
+A distribution offers them by entry point, and every `mrq` that is installed beside it knows them by name::
+
+    [project.entry-points."mapreduce_rq.computations"]
+    collatz = "collatz_plugin:Collatz"           # mrq compute collatz ..., Client.submit("collatz", ...)
+
+    [project.entry-points."mapreduce_rq.reducers"]
+    bitwise_or = "collatz_plugin:BitwiseOr"      # mrq run ... --reduce bitwise_or, reduce="bitwise_or"
+
+Masters and workers both need the distribution. What it offers is trusted as the built-ins are: a computation whose
+parameters give power over the worker's machine (a path, a command) gives that power to everybody who may write to
+the queue.
+
+What stands here follows the version policy of the package: it changes with a major version only.
+"""
+
+from __future__ import annotations
+
+from mapreduce_rq.core.computation import MAX_TERMS, Computation, TermError
+from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
+from mapreduce_rq.core.reducers.catalogue import reducer
+from mapreduce_rq.errors import BadParameter
+
+__all__ = [
+    "MAX_TERMS",
+    "Ask",
+    "BadParameter",
+    "BadValue",
+    "BoundKind",
+    "Computation",
+    "Law",
+    "More",
+    "Outcome",
+    "Params",
+    "Progress",
+    "Reducer",
+    "TermError",
+    "reducer",
+]
