@@ -31,6 +31,7 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.job import Job
 from mapreduce_rq.computations import load
+from mapreduce_rq.core.bodies import PlainCodec
 from mapreduce_rq.core.computation import Computation, More
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.result import Result, failure_text
@@ -52,6 +53,7 @@ from mapreduce_rq.errors import (
 )
 from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
+from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.shipping import function_params, range_params, reducer_params
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
@@ -311,7 +313,7 @@ class Client:
                 return None
             if state.state != "running":
                 return Ended(state.state, state.record or {}, None)
-            computation = load(state.spec.computation).create(state.spec.params)
+            computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
             if state.spec.lazy:
                 raise JobFailed(f"{job} cannot go on: its items came from an iterator in a process that is gone")
             master = self.master(state.spec, computation, observer, verbs=verbs)
@@ -364,7 +366,7 @@ class Client:
             state = verbs.load(job)
             if state is None or state.state != "running" or state.spec.lazy:
                 return
-            computation = load(state.spec.computation).create(state.spec.params)
+            computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
             master = self.master(state.spec, computation, observer, verbs=verbs)
             masters[job] = master
             master.take_over(state)
@@ -395,7 +397,7 @@ class Client:
             state = verbs.load(record["job"])
         if state is None or state.checkpoint is None:
             return None
-        computation = load(state.spec.computation).create(state.spec.params)
+        computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
         tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
         terms, partial = tally.prefix()
         outcome = computation.conclude(partial, terms)
@@ -474,10 +476,11 @@ class Client:
         elif not isinstance(items, Iterable):
             raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
         else:
-            source = source_of(items, pickles=self.trust.pickles, clock=self.clock.now)
+            codec = PickleCodec() if self.trust.pickles else PlainCodec()
+            source = source_of(items, codec=codec, clock=self.clock.now)
         spec, computation = self.plan("function", params, limits, lazy=source is not None)
-        if isinstance(computation, FunctionComputation):
-            computation.pickles = self.trust.pickles
+        assert isinstance(computation, FunctionComputation)
+        computation.trusting(self.trust)
         return spec, computation, source
 
     # -- jobs in the background ------------------------------------------------------------------------------------

@@ -65,7 +65,7 @@ class Mandelbrot(Computation[Stretch]):
         rows = max(1, POINTS // self.params.width)
         with np.errstate(over="ignore", invalid="ignore"):  # points that have escaped run on until the next look
             parts = [self._rows(start, min(start + rows, hi)) for start in range(lo, hi, rows)]
-        return Stretch(lo, hi, hi - lo, BYTES, b"".join(parts))
+        return Stretch(lo, hi, hi - lo, BYTES, (b"".join(parts),))
 
     def _rows(self, lo: int, hi: int) -> bytes:
         """After how many steps each pixel's point escapes (0: not at all), as little-endian words of 16 bits."""
@@ -99,7 +99,8 @@ class Mandelbrot(Computation[Stretch]):
         import numpy as np  # heavy, hence here
 
         params = self.params
-        steps = np.frombuffer(partial.body, dtype="<u2")
+        pixels = b"".join(partial.bodies)
+        steps = np.frombuffer(pixels, dtype="<u2")
         counts = np.bincount(steps, minlength=params.steps + 1).tolist()
         lines, low = [], 1
         while low <= params.steps:  # powers of two
@@ -119,7 +120,7 @@ class Mandelbrot(Computation[Stretch]):
             details={
                 "inside": counts[0],
                 "area": counts[0] * (params.wide / params.width) ** 2,
-                "pixels_blake2b": hashlib.blake2b(partial.body, digest_size=16).hexdigest(),
+                "pixels_blake2b": hashlib.blake2b(pixels, digest_size=16).hexdigest(),
             },
             notes=tuple(notes),
         )

@@ -78,6 +78,19 @@ class Computation(ABC, Generic[P]):
         """The computation of these raw parameters. Raises BadParameter (see errors), naming the parameter."""
         return cls(validate(cls.name, cls.Params, raw))
 
+    @classmethod
+    def to_map(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask
+        """As :meth:`create`, in a worker, of parameters that came from Redis.
+
+        Raises MrqError for what this process must not run, or cannot (``trust``: see functions/trust.py).
+        """
+        return cls.create(raw)
+
+    @classmethod
+    def to_lead(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask
+        """As :meth:`to_map`, in a master that goes on with another's job: it merges and finishes, and maps nothing."""
+        return cls.create(raw)
+
     @abstractmethod
     def map(self, lo: int, hi: int) -> P:
         """The partial of terms ``lo <= k < hi``. Pure; raises :class:`TermError` where it knows the term at fault."""

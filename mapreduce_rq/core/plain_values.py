@@ -1,23 +1,48 @@
 """Python values as msgpack and back, equal and of the same types: what no pickle is needed for.
 
-Beyond msgpack's own types, extensions carry integers of any size, tuples, sets and complex numbers. A dictionary keeps
-its order. Reading makes plain data only: no class is found by name and nothing is called.
+Beyond msgpack's own types, extensions carry integers of any size, tuples, sets, bytearrays, complex numbers, dates and
+times, decimals, fractions, UUIDs, and numpy's arrays and scalars. A dictionary keeps its order. Reading makes plain
+data only: no class is found by name and nothing of the sender's is called.
+
+Two ways lead to the same bytes. Most data is of msgpack's own types throughout: a whole list of that is one call of
+msgspec. Before it the types are looked at, a layer of the data at a time and each layer in C, for msgspec alone would
+take a tuple for a list and a date for its text. What holds anything else is walked value by value.
 """
 
 from __future__ import annotations
 
+import math
 import struct
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
 
 from mapreduce_rq.core.numbers.integers import digits, from_bytes, to_bytes
 
-TAKES = "bool, int, float, complex, text, bytes, and lists, tuples, sets and dicts of these and None"
+TAKES = (
+    "None, bool, int, float, complex, text, bytes, dates and times, Decimal, Fraction, UUID, numpy arrays, and lists, "
+    "tuples, sets and dicts of these"
+)
 
-_BIG, _TUPLE, _SET, _FROZENSET, _COMPLEX = 1, 2, 3, 4, 5
+_BIG, _TUPLE, _SET, _FROZENSET, _COMPLEX, _BYTEARRAY, _ARRAY, _SCALAR = 1, 2, 3, 4, 5, 6, 7, 8
+_DATETIME, _DATE, _TIME, _TIMEDELTA, _TIMEZONE, _DECIMAL, _FRACTION, _UUID = 9, 10, 11, 12, 13, 14, 15, 16
 
 _SCALARS = {type(None), bool, float, str, bytes}
+_DIRECT = _SCALARS | {int}
+"""What msgpack has itself, integers of up to 64 bits among them."""
+_KEYS = frozenset({str, bytes, int, bool, float, type(None)})
+MAX_DEPTH = 500
+"""Layers of containers within each other: msgpack's own readers stop not far above."""
+
+
+class Unfit(Exception):
+    """One of several values cannot travel: its index, and why."""
+
+    def __init__(self, index: int, why: str) -> None:
+        super().__init__(why)
+        self.index = index
 
 
 def pack(value: Any) -> bytes:
@@ -27,7 +52,58 @@ def pack(value: Any) -> bytes:
     return _ENCODER.encode(_plain(value))
 
 
-def unpack_all(count: int, body: bytes) -> list[Any]:
+def pack_all(values: Sequence[Any]) -> bytes:
+    """The packings of all values, joined. Raises Unfit."""
+    if is_direct(values):
+        try:
+            packed = _ENCODER.encode(values if type(values) is list else list(values))
+            return packed[_header_size(len(values)) :]
+        except (OverflowError, ValueError, TypeError, RecursionError):
+            pass  # an integer of more than 64 bits, text that UTF-8 cannot write: the walk names it or takes it
+    packings = []
+    for index, value in enumerate(values):
+        try:
+            packings.append(pack(value))
+        except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+            raise Unfit(index, _why(error)) from None
+    return b"".join(packings)
+
+
+def _why(error: Exception) -> str:
+    return "it is nested too deeply, or within itself" if isinstance(error, RecursionError) else str(error)
+
+
+def _header_size(count: int) -> int:
+    """Bytes before the members of a msgpack array."""
+    return 1 if count < 16 else 3 if count < 1 << 16 else 5
+
+
+def is_direct(values: Iterable[Any]) -> bool:
+    """Whether msgpack has exactly these types, all the way down; not whether each integer fits."""
+    layer = values
+    for _ in range(MAX_DEPTH):
+        kinds = set(map(type, layer)) - _DIRECT
+        if not kinds:
+            return True
+        if kinds == {dict}:
+            dicts = [value for value in layer if type(value) is dict]
+            if not set(map(type, chain.from_iterable(dicts))) <= _KEYS:
+                return False
+            layer = list(chain.from_iterable(map(dict.values, dicts)))
+        elif kinds == {list}:
+            layer = list(chain.from_iterable(value for value in layer if type(value) is list))
+        elif kinds == {dict, list}:
+            dicts = [value for value in layer if type(value) is dict]
+            if not set(map(type, chain.from_iterable(dicts))) <= _KEYS:
+                return False
+            inner = chain.from_iterable(value for value in layer if type(value) is list)
+            layer = [*inner, *chain.from_iterable(map(dict.values, dicts))]
+        else:
+            return False
+    return False
+
+
+def unpack_all(count: int, body: bytes | memoryview) -> list[Any]:
     """The values of ``count`` packings joined. Raises ValueError for bytes that hold anything else."""
     if count >= 1 << 32:
         raise ValueError(f"a list of {count} values is too long")
@@ -67,6 +143,9 @@ def _written(value: Any) -> str:
     return repr(value)
 
 
+# -- writing what msgpack lacks ------------------------------------------------------------------------------------
+
+
 def _plain(value: Any) -> Any:
     """The value with what msgpack lacks replaced by extensions."""
     kind = type(value)
@@ -78,7 +157,7 @@ def _plain(value: Any) -> Any:
         return [_plain(each) for each in value]
     if kind is dict:
         for key in value:
-            if type(key) not in {str, bytes, int, bool, float}:
+            if type(key) not in _KEYS:
                 raise TypeError(f"a key of a dict is a {type(key).__name__}")
         return {_plain(key): _plain(each) for key, each in value.items()}
     if kind is tuple:
@@ -89,30 +168,242 @@ def _plain(value: Any) -> Any:
         return msgspec.msgpack.Ext(_SET if kind is set else _FROZENSET, body)
     if kind is complex:
         return msgspec.msgpack.Ext(_COMPLEX, struct.pack("<dd", value.real, value.imag))
-    if hasattr(value, "dtype") and hasattr(value, "tolist"):  # numpy's scalars and arrays, as plain values
-        return _plain(value.tolist())
+    if kind is bytearray:
+        return msgspec.msgpack.Ext(_BYTEARRAY, bytes(value))
+    write = _WRITERS.get((kind.__module__, kind.__qualname__))
+    if write is not None and _is_itself(kind):
+        code, parts = write(value)
+        return msgspec.msgpack.Ext(code, parts if isinstance(parts, bytes) else _ENCODER.encode(parts))
+    if kind.__module__ == "numpy" and hasattr(value, "dtype"):
+        return _numpy(value, kind)
     raise TypeError(f"a {kind.__name__} cannot travel")
 
 
-def _extension(code: int, data: memoryview) -> Any:
-    body = bytes(data)
-    if code == _BIG:
-        return int(from_bytes(body))  # a big one is an mpz, and what was sent was none
-    if code == _COMPLEX:
-        if len(body) != 16:
-            raise ValueError("a complex number takes 16 bytes")
-        return complex(*struct.unpack("<dd", body))
-    parts = {_TUPLE: tuple, _SET: set, _FROZENSET: frozenset}.get(code)
-    if parts is None:
-        raise ValueError(f"unknown extension {code}")
-    inner = _DECODER.decode(body)
-    if not isinstance(inner, list):
-        raise ValueError("an extension that holds no list")  # malformed bytes, not a wrong argument
-    try:
-        return parts(inner)
-    except TypeError as error:
-        raise ValueError(f"not the members of a set: {error}") from None
+def _is_itself(kind: type) -> bool:
+    """Whether a class with the name of a standard one is that class."""
+    import sys  # to look, not to do anything
 
+    return getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
+
+
+def _zone(value: Any) -> Any:
+    """A time zone as plain data: None, a fixed offset in seconds, or a name of the IANA database."""
+    zone = value.tzinfo
+    if zone is None:
+        return None
+    if type(zone).__module__ == "datetime":  # timezone: a fixed offset, perhaps with a name
+        name = zone.tzname(None)
+        offset = zone.utcoffset(None)
+        named = len(zone.__getinitargs__()) > 1
+        return [offset.days * 86_400 + offset.seconds, offset.microseconds, name if named else None]
+    if type(zone).__module__.startswith("zoneinfo") and zone.key:
+        return str(zone.key)
+    raise TypeError(f"a time zone of type {type(zone).__name__} cannot travel")
+
+
+def _datetime(value: Any) -> tuple[int, Any]:
+    fields = [value.year, value.month, value.day, value.hour, value.minute, value.second, value.microsecond]
+    return _DATETIME, [*fields, _zone(value), value.fold]
+
+
+def _time(value: Any) -> tuple[int, Any]:
+    return _TIME, [value.hour, value.minute, value.second, value.microsecond, _zone(value), value.fold]
+
+
+def _fraction(value: Any) -> tuple[int, Any]:
+    return _FRACTION, [_plain(value.numerator), _plain(value.denominator)]
+
+
+def _timezone(value: Any) -> tuple[int, Any]:
+    import datetime as dt  # there already: the value is of it
+
+    return _TIMEZONE, _zone(dt.time(tzinfo=value))
+
+
+_WRITERS: dict[tuple[str, str], Callable[[Any], tuple[int, Any]]] = {
+    ("datetime", "datetime"): _datetime,
+    ("datetime", "date"): lambda value: (_DATE, [value.year, value.month, value.day]),
+    ("datetime", "time"): _time,
+    ("datetime", "timedelta"): lambda value: (_TIMEDELTA, [value.days, value.seconds, value.microseconds]),
+    ("datetime", "timezone"): _timezone,
+    ("decimal", "Decimal"): lambda value: (_DECIMAL, str(value).encode()),
+    ("fractions", "Fraction"): _fraction,
+    ("uuid", "UUID"): lambda value: (_UUID, value.bytes),
+}
+"""By module and name: what has such a value has imported its module, and who has none need not."""
+
+
+def _numpy(value: Any, kind: type) -> Any:
+    """Numpy's own arrays and scalars, of any type that holds no Python objects."""
+    import numpy as np  # there already: the value is of it
+
+    dtype = value.dtype
+    if dtype.hasobject or not (kind is np.ndarray or isinstance(value, np.generic)):
+        what = f"an array of {dtype}" if kind is np.ndarray else f"a {kind.__module__}.{kind.__name__}"
+        raise TypeError(f"{what} cannot travel")
+    described = _described(dtype)
+    if kind is not np.ndarray:
+        return msgspec.msgpack.Ext(_SCALAR, _ENCODER.encode([described, value.tobytes()]))
+    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
+    parts = [described, list(value.shape), order, value.tobytes(order)]
+    return msgspec.msgpack.Ext(_ARRAY, _ENCODER.encode(parts))
+
+
+def _described(dtype: Any) -> Any:
+    """A dtype as plain data, made such that numpy makes an equal one of it."""
+    if dtype.names is None and dtype.subdtype is None:
+        return dtype.str
+    if dtype.subdtype is not None:
+        base, shape = dtype.subdtype
+        return [_described(base), list(shape)]
+    fields = [[name, _described(dtype.fields[name][0]), dtype.fields[name][1]] for name in dtype.names]
+    return {"fields": fields, "size": dtype.itemsize, "aligned": dtype.isalignedstruct}
+
+
+# -- reading it ----------------------------------------------------------------------------------------------------
+
+
+def _extension(code: int, data: memoryview) -> Any:
+    read = _READERS.get(code)
+    if read is None:
+        raise ValueError(f"unknown extension {code}")
+    try:
+        return read(data)
+    except ValueError:
+        raise
+    except Exception as error:  # of a library that was handed nonsense: malformed bytes, not a wrong argument
+        raise ValueError(f"extension {code} cannot be read: {type(error).__name__}: {error}") from None
+
+
+def _members(data: memoryview) -> list[Any]:
+    inner = _DECODER.decode(data)
+    if not isinstance(inner, list):
+        raise ValueError("an extension that holds no list")
+    return inner
+
+
+def _complex(data: memoryview) -> complex:
+    if len(data) != 16:
+        raise ValueError("a complex number takes 16 bytes")
+    return complex(*struct.unpack("<dd", data))
+
+
+def _zone_of(found: Any) -> Any:
+    import datetime as dt  # 1 ms, and only for such values
+
+    if found is None:
+        return None
+    if isinstance(found, str):
+        import zoneinfo  # 5 ms, and only for such values
+
+        return zoneinfo.ZoneInfo(found)
+    seconds, microseconds, name = found
+    offset = dt.timedelta(seconds=seconds, microseconds=microseconds)
+    if name is not None:
+        return dt.timezone(offset, name)
+    return dt.timezone(offset) if offset else dt.UTC
+
+
+def _read_datetime(data: memoryview) -> Any:
+    import datetime as dt  # 1 ms, and only for such values
+
+    year, month, day, *rest, zone, fold = _members(data)
+    made = dt.datetime(year, month, day, *rest)  # noqa: DTZ001  as it was, aware or not
+    return made.replace(tzinfo=_zone_of(zone), fold=fold)
+
+
+def _read_time(data: memoryview) -> Any:
+    import datetime as dt  # 1 ms, and only for such values
+
+    *fields, zone, fold = _members(data)
+    return dt.time(*fields).replace(tzinfo=_zone_of(zone), fold=fold)
+
+
+def _read_date(data: memoryview) -> Any:
+    import datetime as dt  # 1 ms, and only for such values
+
+    return dt.date(*_members(data))
+
+
+def _read_timedelta(data: memoryview) -> Any:
+    import datetime as dt  # 1 ms, and only for such values
+
+    days, seconds, microseconds = _members(data)
+    return dt.timedelta(days, seconds, microseconds)
+
+
+def _read_decimal(data: memoryview) -> Any:
+    import decimal  # 3 ms, and only for such values
+
+    return decimal.Decimal(bytes(data).decode("ascii"))
+
+
+def _read_fraction(data: memoryview) -> Any:
+    import fractions  # 5 ms, and only for such values
+
+    return fractions.Fraction(*_members(data))
+
+
+def _read_uuid(data: memoryview) -> Any:
+    import uuid  # 3 ms, and only for such values
+
+    return uuid.UUID(bytes=bytes(data))
+
+
+def _dtype_of(found: Any) -> Any:
+    import numpy as np  # 0.1 s, and only for such values
+
+    if isinstance(found, str):
+        dtype = np.dtype(found)
+    elif isinstance(found, list):
+        dtype = np.dtype((_dtype_of(found[0]), tuple(found[1])))
+    else:
+        names, formats, offsets = zip(*found["fields"], strict=True) if found["fields"] else ((), (), ())
+        layout: Any = {"names": list(names), "formats": [_dtype_of(each) for each in formats], "offsets": list(offsets)}
+        dtype = np.dtype(layout | {"itemsize": found["size"]}, align=found["aligned"])
+    if dtype.hasobject:
+        raise ValueError("an array of Python objects")
+    return dtype
+
+
+def _read_array(data: memoryview) -> Any:
+    import numpy as np  # 0.1 s, and only for such values
+
+    described, shape, order, body = _members(data)
+    dtype = _dtype_of(described)
+    if dtype.itemsize * math.prod(shape) != len(body) or min(shape, default=0) < 0:
+        raise ValueError(f"{len(body)} bytes are not an array of {shape} {dtype}")
+    return np.ndarray(tuple(shape), dtype, bytearray(body), order=order)  # a copy that is its own, and writable
+
+
+def _read_scalar(data: memoryview) -> Any:
+    import numpy as np  # 0.1 s, and only for such values
+
+    described, body = _members(data)
+    dtype = _dtype_of(described)
+    if dtype.itemsize != len(body):
+        raise ValueError(f"{len(body)} bytes are not one {dtype}")
+    return np.frombuffer(body, dtype)[0] if body else np.zeros((), dtype)[()]
+
+
+_READERS: dict[int, Callable[[memoryview], Any]] = {
+    _BIG: lambda data: int(from_bytes(bytes(data))),  # a big one is an mpz, and what was sent was none
+    _TUPLE: lambda data: tuple(_members(data)),
+    _SET: lambda data: set(_members(data)),
+    _FROZENSET: lambda data: frozenset(_members(data)),
+    _COMPLEX: _complex,
+    _BYTEARRAY: bytearray,
+    _ARRAY: _read_array,
+    _SCALAR: _read_scalar,
+    _DATETIME: _read_datetime,
+    _DATE: _read_date,
+    _TIME: _read_time,
+    _TIMEDELTA: _read_timedelta,
+    _TIMEZONE: lambda data: _zone_of(_DECODER.decode(data)),
+    _DECIMAL: _read_decimal,
+    _FRACTION: _read_fraction,
+    _UUID: _read_uuid,
+}
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(ext_hook=_extension)
+_DECODER: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder(ext_hook=_extension)

@@ -6,19 +6,21 @@ Cost per term: that of the function. What the value is worth is the reducer's wo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import msgspec
 
+from mapreduce_rq.core.bodies import ALLOW, FRAMED, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.outcome import More, Outcome, Progress
-from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.plain_values import unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.errors import BadFunction
-from mapreduce_rq.functions.items import decode_items, encode_items, is_pickled
+from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.trust import Trust, find, source_hash, unpickled
 
 BLOCK = 8192
@@ -67,16 +69,18 @@ class FunctionParams(Params, frozen=True, kw_only=True):
     start: int = 0  # term k is the item start + k step, unless tasks carry items
     step: int = 1
     terms: int | None = None
+    kernel: Literal["", "values", "whole"] = ""  # what the function says of itself (see ``kernel``)
+    libm: bool = False
     label: str = ""  # for people
 
 
-def check_trust(params: FunctionParams, trust: Trust) -> None:
-    """Raises BadFunction unless these parameters may be turned into code here."""
-    if (params.pickle or params.reduce_pickle) and not trust.pickles:
+def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
+    """Raises BadFunction unless these parameters may be turned into code here, the function's own if it ``maps``."""
+    if (params.reduce_pickle or (maps and params.pickle)) and not trust.pickles:
         raise BadFunction(
             "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
         )
-    for name in filter(None, (params.function, params.merge)):
+    for name in filter(None, (params.function if maps else "", params.merge)):
         trust.check_name(name)
 
 
@@ -91,23 +95,51 @@ class FunctionComputation(Computation[Any]):
         super().__init__(params)
         self.total = params.terms
         self.label = params.label or params.function
-        if params.pickle:
-            self._function = unpickled(params.pickle)
-        else:
-            self._function = _found(params.function, params.code)
-        if not callable(self._function):
-            raise BadFunction(f"{self.label} is a {type(self._function).__name__}, not a function")
-        self._kernel = getattr(self._function, KERNEL, None)
-        self.vectorised = self._kernel is not None
-        self.libm = getattr(self._function, LIBM, False)
+        self._kernel = params.kernel
+        self.vectorised = bool(params.kernel)
+        self.libm = params.libm
         self.reducer = _reducer(params)
-        self.pickles = bool(params.pickle or params.reduce_pickle)
-        """Whether items may be pickles: for whoever made this to say, who knows whom to trust."""
+        self._codec: ValueCodec = PlainCodec()
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
         self._short = False
         if self._kernel and (params.terms is None or params.step != 1):
             raise BadFunction(f"{self.label} is a kernel of spans: it takes a range with step 1, not items")
+
+    @classmethod
+    def to_map(cls, raw: dict[str, Any], trust: Trust) -> FunctionComputation:
+        made = cls._received(raw, trust, maps=True)
+        _ = made.function  # found now: who cannot have it refuses the job, and not each of its tasks
+        return made
+
+    @classmethod
+    def to_lead(cls, raw: dict[str, Any], trust: Trust) -> FunctionComputation:
+        return cls._received(raw, trust, maps=False)
+
+    @classmethod
+    def _received(cls, raw: dict[str, Any], trust: Trust, *, maps: bool) -> FunctionComputation:
+        params = validate(cls.name, FunctionParams, raw)
+        check_trust(params, trust, maps=maps)
+        made = cls(params)
+        made.trusting(trust)
+        return made
+
+    def trusting(self, trust: Trust) -> None:
+        """Have items, values and the partials of a user's own merge travel as pickles where these are trusted."""
+        if trust.pickles:
+            self._codec = PickleCodec()
+            self.reducer.travel_by(self._codec)
+
+    @cached_property
+    def function(self) -> Callable[..., Any]:
+        """The function; a master that goes on with another's job never asks for it. Raises BadFunction."""
+        params = self.params
+        found = unpickled(params.pickle) if params.pickle else _found(params.function, params.code)
+        if not callable(found):
+            raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
+        if getattr(found, KERNEL, "") != self._kernel:
+            raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
+        return found  # type: ignore[no-any-return]
 
     def map(self, lo: int, hi: int) -> Any:
         if self._kernel:
@@ -119,24 +151,37 @@ class FunctionComputation(Computation[Any]):
         if hi - lo > 1 or self._kernel:
             return self.reducer.encode(self.map(lo, hi))
         try:
-            return self.reducer.lift_encoded(lo, self._function(self._start + lo * self._step))
+            return self.reducer.lift_encoded(lo, self.function(self._start + lo * self._step))
         except Interruption:
             raise
         except BaseException as error:
             raise self._failed(lo, error) from error
 
     def map_body(self, lo: int, hi: int, body: bytes) -> Any:
-        items = decode_items(body, pickles=self.pickles)
+        items = self._items(body)
         if len(items) != hi - lo:
             raise ValueError(f"{len(items)} items came for {hi - lo} terms")
         return self._map_items(lo, items)
+
+    def _items(self, body: bytes) -> list[Any]:
+        if body[:1] in FRAMED and isinstance(self._codec, PlainCodec):
+            raise BadFunction(f"the items are pickled: {ALLOW}")
+        try:
+            return self._codec.decode(body)
+        except ValueError:
+            raise
+        except Exception as error:  # of an item's own code
+            raise BadFunction(
+                f"an item cannot be read here: {type(error).__name__}: {error}: its class must be the same, and "
+                "importable, where the workers run"
+            ) from error
 
     def cut_short(self) -> None:
         self._short = True
         self._row.clear()  # which ends the loop over it, wherever it is: no term pays for being asked
 
     def _map_items(self, lo: int, items: Sequence[Any]) -> Any:
-        function, reducer = self._function, self.reducer
+        function, reducer = self.function, self.reducer
         self._short, self.reached = False, 0
         total = None
         at = 0
@@ -164,7 +209,7 @@ class FunctionComputation(Computation[Any]):
         return reducer.zero() if total is None else total
 
     def _map_span(self, lo: int, hi: int) -> Any:
-        values = self._function(self._start + lo, self._start + hi)
+        values = self.function(self._start + lo, self._start + hi)
         if self._kernel == "whole":
             return self._lift_whole(lo, hi, values)
         try:
@@ -189,8 +234,7 @@ class FunctionComputation(Computation[Any]):
         return TermError(term, f"{self.label} at term {term}: {error}")
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
-        items = decode_items(body, pickles=self.pickles)
-        return encode_items(items[lo - at : hi - at], pickles=is_pickled(body))
+        return self._codec.encode(self._items(body)[lo - at : hi - at])
 
     def finish(self, partial: Any, terms: int) -> Outcome | More:
         return self.reducer.describe(partial)
@@ -217,5 +261,6 @@ def _reducer(params: FunctionParams) -> Reducer[Any]:
         return unpickled(params.reduce_pickle)  # type: ignore[no-any-return]
     if params.merge:
         zero = unpack_all(1, params.merge_zero or b"")[0]
-        return CallableReducer(_found(params.merge, params.merge_code), zero, Law(params.merge_law or Law.ORDERED))
+        law = Law(params.merge_law or Law.ORDERED)
+        return CallableReducer(_found(params.merge, params.merge_code), zero, law, label=params.merge)
     return reducer_named(params.reduce, **params.reduce_options)

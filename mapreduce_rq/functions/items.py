@@ -1,95 +1,62 @@
-"""The items of a task that do not follow from its span: taken from any iterable, as bytes, and back."""
+"""The items of a task that do not follow from its span: taken from any iterable, as the body of a task."""
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from mapreduce_rq.core.plain_values import pack, unpack_all
+from mapreduce_rq.core.bodies import Buffer, ValueCodec, join
+from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.errors import BadFunction
-from mapreduce_rq.functions.trust import unpickled
 
 TAKE_SECONDS = 0.02
 """An iterable that is slow, or endless and quick, must not keep a master from its workers, or from a deadline."""
 TAKE_BYTES = 4 << 20
 """Of items in one task, about: a window of tasks must fit into Redis."""
-LARGEST_BLOCK = 128
+LARGEST_BLOCK = 1024
 """Items taken between two looks at the clock: one that becomes slow is found out within so many."""
-
-_PLAIN, _PICKLED = b"v", b"p"
-
-
-_UNPACKABLE = (TypeError, ValueError, RecursionError)
-"""What packing raises for an item that is no plain data."""
-
-
-def encode_items(items: Sequence[Any], *, pickles: bool) -> bytes:
-    """The body of a task that carries these items; plain data, or pickled where that is allowed and needed.
-
-    Raises BadFunction for an item that cannot travel.
-    """
-    try:
-        return _joined([pack(item) for item in items])
-    except _UNPACKABLE as error:
-        if not pickles:
-            raise BadFunction(
-                f"an item cannot travel as plain data ({error}): make it text, numbers or lists"
-            ) from None
-    try:
-        return _PICKLED + pickle.dumps(list(items))
-    except Exception as error:
-        raise BadFunction(f"an item cannot be shipped to the workers: {type(error).__name__}: {error}") from error
-
-
-def _joined(packed: Sequence[bytes]) -> bytes:
-    return _PLAIN + len(packed).to_bytes(4, "big") + b"".join(packed)
-
-
-def is_pickled(body: bytes) -> bool:
-    """Whether these items are pickles."""
-    return body[:1] == _PICKLED
-
-
-def decode_items(body: bytes, *, pickles: bool) -> list[Any]:
-    """What :func:`encode_items` made. Raises ValueError, BadFunction."""
-    if body[:1] == _PLAIN:
-        return unpack_all(int.from_bytes(body[1:5], "big"), body[5:])
-    if is_pickled(body) and pickles:
-        found = unpickled(body[1:])
-        if isinstance(found, list):
-            return found
-    if is_pickled(body):
-        raise BadFunction("the items are pickled: start workers with --allow-pickle and a key (MRQ_KEY) to read them")
-    raise ValueError("a task's items cannot be read")
 
 
 def source_of(
-    items: Iterable[Any], *, pickles: bool, clock: Callable[[], float]
+    items: Iterable[Any], *, codec: ValueCodec, clock: Callable[[], float]
 ) -> Callable[[int], tuple[bytes, int, bool]]:
-    """A ledger's source over any iterable; taken from only as fast as tasks are cut, and for `TAKE_SECONDS` at once."""
+    """A ledger's source over any iterable; taken from only as fast as tasks are cut, and for `TAKE_SECONDS` at once.
+
+    It raises BadFunction for an item that cannot travel, and what the iterable raises.
+    """
     iterator = iter(items)
+    taken = 0
 
     def take(count: int) -> tuple[bytes, int, bool]:
-        row: list[Any] = []
-        packed: list[bytes] = []
-        began, block, size = clock(), 1, 0
+        nonlocal taken
+        bodies: list[Buffer] = []
+        got = size = 0
+        began, block = clock(), 1
         while True:
-            wanted = min(block, count - len(row))
+            wanted = min(block, count - got)
             some = list(islice(iterator, wanted))
-            row += some
-            if len(packed) + len(some) == len(row):
-                with suppress(*_UNPACKABLE):  # then they are not as many, and it is seen below what may be done
-                    packed += map(pack, some)
-                    size += sum(map(len, packed[-len(some) :])) if some else 0
+            if some:
+                try:
+                    bodies.append(codec.encode(some))
+                except Unfit as unfit:
+                    raise _refused(taken + unfit.index, some[unfit.index], unfit, codec) from None
+                size += len(bodies[-1])
+            got += len(some)
+            taken += len(some)
             over = len(some) < wanted
-            if over or len(row) == count or size > TAKE_BYTES or clock() - began > TAKE_SECONDS:
+            if over or got == count or size > TAKE_BYTES or clock() - began > TAKE_SECONDS:
                 break
-            block = min(2 * block, LARGEST_BLOCK)
-        if not row:
-            return b"", 0, over
-        return _joined(packed) if len(packed) == len(row) else encode_items(row, pickles=pickles), len(row), over
+            # Blocks double, but not beyond what is likely to fit: items may be large.
+            block = max(1, min(2 * block, LARGEST_BLOCK, (TAKE_BYTES - size) * got // max(1, size)))
+        return join(bodies) if bodies else b"", got, over
 
     return take
+
+
+def _refused(index: int, item: Any, unfit: Unfit, codec: ValueCodec) -> BadFunction:
+    kind = type(item)
+    name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return BadFunction(
+        f"item {index}, a {name}, cannot travel to the workers ({unfit}); what travels is {codec.takes}: {codec.remedy}"
+    )

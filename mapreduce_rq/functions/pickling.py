@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -40,11 +41,8 @@ def dumps_apart(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
 
 def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
     keep = None if buffers is None else buffers.append
-    try:
+    with suppress(Exception):  # perhaps for lack of a name only
         pickled = pickle.dumps(value, PROTOCOL, buffer_callback=keep)
-    except Exception:  # perhaps for lack of a name only
-        pass
-    else:
         if b"__main__" not in pickled:  # or else it may be a name of a module that is another one there
             return pickled
     if buffers is not None:

@@ -10,6 +10,7 @@ from mapreduce_rq.core.plain_values import TAKES, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.errors import BadFunction, BadParameter
+from mapreduce_rq.functions.computation import KERNEL, LIBM
 from mapreduce_rq.functions.trust import Trust, find, name_of, pickled, source_hash
 
 
@@ -19,9 +20,16 @@ def function_params(function: Callable[..., Any] | str, trust: Trust) -> dict[st
     if name is None:
         label = getattr(function, "__qualname__", type(function).__name__)
         _need_pickles(label, trust)
-        return {"label": label, "pickle": pickled(function, label)}
-    find(name)
-    return {"label": name, "function": name, "code": source_hash(name)}
+        return {"label": label, "pickle": pickled(function, label)} | _said(function)
+    found = find(name)
+    if not callable(found):
+        raise BadFunction(f"{name} is a {type(found).__name__}, not a function")
+    return {"label": name, "function": name, "code": source_hash(name)} | _said(found)
+
+
+def _said(function: Any) -> dict[str, Any]:
+    """What a function says of itself (see ``kernel``)."""
+    return {"kernel": getattr(function, KERNEL, ""), "libm": getattr(function, LIBM, False)}
 
 
 def reducer_params(
@@ -58,6 +66,8 @@ def reducer_params(
     try:
         packed = pack(zero)
     except (TypeError, ValueError, RecursionError) as error:
+        if trust.pickles:
+            return {"reduce_pickle": pickled(CallableReducer(reduce, zero, law), label)}
         raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
     return {"merge": name, "merge_code": source_hash(name), "merge_zero": packed, "merge_law": law.value}
 

@@ -45,8 +45,12 @@ NOT_PURE = {
 }
 """What core, the computations and users' functions do without: the same input gives the same output."""
 
-PURE_ALL_THE_SAME = {("mapreduce_rq.core.numbers.integers", "threading")}
-"""Products of huge numbers side by side: whichever is done first, the output is the same."""
+PURE_ALL_THE_SAME = {
+    ("mapreduce_rq.core.numbers.integers", "threading"),  # products side by side: the output is the same
+    ("mapreduce_rq.core.plain_values", "datetime"),  # dates as values: no clock is asked
+    ("mapreduce_rq.core.plain_values", "uuid"),  # as values, too: none is made
+}
+"""Imports of what could be impure, and is not there."""
 
 ONLY_IN = {"redis": {"broker"}, "hiredis": {"broker"}, "typer": {"cli"}, "rich": {"cli"}, "rq": {"runtime", "cli"}}
 

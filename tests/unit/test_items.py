@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mapreduce_rq.core.bodies import PlainCodec
 from mapreduce_rq.errors import BadFunction
-from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS, decode_items, source_of
+from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS, source_of
+from mapreduce_rq.functions.pickle_codec import PickleCodec
 
 ITEMS = st.one_of(st.integers(), st.text(), st.floats(allow_nan=False), st.complex_numbers(allow_nan=False))
 
@@ -35,11 +37,11 @@ def slowly(clock: Clock, seconds: float) -> Iterator[int]:
 
 @given(st.lists(ITEMS, max_size=400), st.lists(st.integers(1, 300), min_size=1, max_size=9))
 def test_every_item_is_given_once_and_in_order(row: list[Any], sizes: list[int]) -> None:
-    source = source_of(iter(row), pickles=True, clock=Clock())
+    source = source_of(iter(row), codec=PickleCodec(), clock=Clock())
     found: list[Any] = []
     for size in itertools.cycle(sizes):
         body, count, over = source(size)
-        items = decode_items(body, pickles=True) if count else []
+        items = PickleCodec().decode(body) if count else []
         assert len(items) == count <= size
         found += items
         if over:
@@ -52,7 +54,7 @@ def test_every_item_is_given_once_and_in_order(row: list[Any], sizes: list[int])
 @pytest.mark.parametrize("share", [0.01, 0.4, 3.0])
 def test_of_a_slow_iterable_what_there_is_in_time_is_taken(share: float) -> None:
     clock = Clock()
-    source = source_of(slowly(clock, share * TAKE_SECONDS), pickles=False, clock=clock)
+    source = source_of(slowly(clock, share * TAKE_SECONDS), codec=PlainCodec(), clock=clock)
     found = []
     for _ in range(20):
         before = clock.now
@@ -60,20 +62,20 @@ def test_of_a_slow_iterable_what_there_is_in_time_is_taken(share: float) -> None
         assert 0 < count < 10**6
         assert not over
         assert clock.now - before <= 2 * TAKE_SECONDS + share * TAKE_SECONDS
-        found += decode_items(body, pickles=False)
+        found += PlainCodec().decode(body)
     assert found == list(range(len(found)))
 
 
 def test_large_items_are_taken_a_few_at_once() -> None:
-    source = source_of(itertools.repeat("x" * 100_000), pickles=False, clock=Clock())
+    source = source_of(itertools.repeat("x" * 100_000), codec=PlainCodec(), clock=Clock())
     body, count, over = source(10**6)
     assert TAKE_BYTES < len(body) < 4 * TAKE_BYTES
-    assert (count, over) == (len(decode_items(body, pickles=False)), False)
+    assert (count, over) == (len(PlainCodec().decode(body)), False)
 
 
 def test_what_cannot_travel_as_data_is_refused_or_pickled_with_what_came_before() -> None:
     row = [1, "two", 3j, object]
-    with pytest.raises(BadFunction, match="cannot travel as plain data"):
-        source_of(row, pickles=False, clock=Clock())(4)
-    body, count, over = source_of(row, pickles=True, clock=Clock())(9)
-    assert (decode_items(body, pickles=True), count, over) == (row, 4, True)
+    with pytest.raises(BadFunction, match="item 3, a type, cannot travel to the workers"):
+        source_of(row, codec=PlainCodec(), clock=Clock())(4)
+    body, count, over = source_of(row, codec=PickleCodec(), clock=Clock())(9)
+    assert (PickleCodec().decode(body), count, over) == (row, 4, True)

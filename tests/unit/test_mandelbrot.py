@@ -27,7 +27,7 @@ def by_hand(cr: float, ci: float, steps: int) -> int:
 def test_escape_times_are_those_of_the_plain_loop() -> None:
     job = Mandelbrot.create({"width": 31, "height": 21, "steps": 200})
     _, whole, _ = fold(job, 4)
-    steps = np.frombuffer(job.reducer.decode(whole).body, dtype="<u2").reshape(21, 31)
+    steps = np.frombuffer(b"".join(job.reducer.decode(whole).bodies), dtype="<u2").reshape(21, 31)
     pixel = 3.0 / 31
     for row in range(21):
         for column in range(31):
@@ -63,7 +63,7 @@ def test_the_picture() -> None:
     job = Mandelbrot.create({"width": 30, "height": 20, "steps": 50})
     outcome, _, _ = fold(job)
     data = outcome.native
-    steps = np.frombuffer(job.map(0, 20).body, dtype="<u2").reshape(20, 30)
+    steps = np.frombuffer(b"".join(job.map(0, 20).bodies), dtype="<u2").reshape(20, 30)
     assert data[:8] == b"\x89PNG\r\n\x1a\n"
     chunks, at = {}, 8
     while at < len(data):

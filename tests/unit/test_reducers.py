@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mapreduce_rq.core.plain_values import pack
+from mapreduce_rq.core.bodies import PlainCodec
 from mapreduce_rq.core.reducers.base import BadValue, Law
 from mapreduce_rq.core.reducers.catalogue import REDUCERS, reducer
 from mapreduce_rq.core.reducers.histogram import Bins
@@ -223,8 +223,8 @@ def test_quantiles_lie_within_their_bucket() -> None:
 @pytest.mark.parametrize("name", TAKING_VALUES)
 @pytest.mark.parametrize("bad", [None, object()])
 def test_a_value_that_cannot_be_taken_is_named_with_its_term(name: str, bad: object) -> None:
-    if name == "count" and bad is not None:
-        return
+    if (name == "count" and bad is not None) or (name == "list" and bad is None):
+        return  # these take them
     good = "ok" if name == "concat" else 1
     with pytest.raises(BadValue, match=r"term 12 is (None|object <object.*), and the reducer takes ") as caught:
         reducer(name, **OPTIONS.get(name, {})).fold(10, [good, good, bad, good])
@@ -274,8 +274,8 @@ def test_nan_is_refused_and_its_term_named(name: str, values: str) -> None:
         ("mean", struct.pack("<QBII", 1, 9, 2, 2) + bytes([9, 0, 0, 0])),
         ("min", struct.pack("<qcd", 3, b"f", math.nan)),
         ("argmax", struct.pack("<qcd", 3, b"f", math.nan)),
-        ("prefix_sums", struct.pack("<qqqB", 3, 4, 1, 0) + pack(math.nan)),
-        ("prefix_sums", struct.pack("<qqqB", 3, 4, 1, 0) + pack("text")),
+        ("prefix_sums", struct.pack("<qqqB", 3, 4, 1, 0) + PlainCodec().encode([math.nan])),
+        ("prefix_sums", struct.pack("<qqqB", 3, 4, 1, 0) + PlainCodec().encode(["text"])),
     ],
 )
 def test_a_partial_that_only_nan_could_make_is_refused(name: str, body: bytes) -> None:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from mapreduce_rq.core.bodies import PlainCodec
 from mapreduce_rq.core.job.ledger import Ledger, Push, Replied, Resumed, Settled
 from mapreduce_rq.core.messages import OK, Answer, Limits, Spec, Task
 from mapreduce_rq.functions.computation import FunctionComputation
@@ -24,7 +25,7 @@ def run(chunk: int | None, *, rel_tol: float, terms: int | None, seed: int) -> t
     limits = Limits(chunk=chunk, rel_tol=rel_tol)
     spec = Spec(job="j", computation="function", params={}, total=terms, limits=limits, created=0, version="")
     items = itertools.count() if terms is None else range(terms)
-    ledger = Ledger(spec, job, 0.0, source=source_of(items, pickles=False, clock=time.monotonic), workers=2)
+    ledger = Ledger(spec, job, 0.0, source=source_of(items, codec=PlainCodec(), clock=time.monotonic), workers=2)
     chance = random.Random(seed)
     out: list[Task] = []
     commands = ledger.receive(Resumed(), 0.0)

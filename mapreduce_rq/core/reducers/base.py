@@ -19,6 +19,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
+from mapreduce_rq.core.bodies import ValueCodec
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.plain_values import written
 
@@ -40,6 +41,13 @@ class BadValue(ValueError):
         what = "None" if value is None else f"{type(value).__name__} {reprlib.repr(value)}"
         super().__init__(f"term {term} is {what}, and the reducer takes {takes}")
         self.term, self.what, self.takes = term, what, takes
+
+
+class MergeError(Exception):
+    """A user's own merge has raised something, which is this one's cause: the job cannot go on."""
+
+    def __init__(self, label: str, error: Exception) -> None:
+        super().__init__(f"{label}, which folds the values, raised {type(error).__name__}: {error}")
 
 
 class Reducer(ABC, Generic[P]):
@@ -69,6 +77,9 @@ class Reducer(ABC, Generic[P]):
     @abstractmethod
     def decode(self, data: bytes) -> P:
         """The partial of these bytes. Raises ValueError for bytes that ``encode`` cannot have made."""
+
+    def travel_by(self, codec: ValueCodec) -> None:
+        """Use this codec for values that travel as they are, for reducers that keep such; pickles may be among them."""
 
     def weight(self, partial: P) -> int:
         """About how many bytes the partial encodes to, if merging such is work worth sending to a worker; else 0."""

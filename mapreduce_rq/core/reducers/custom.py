@@ -7,8 +7,9 @@ from copy import deepcopy
 from functools import reduce
 from typing import Any
 
-from mapreduce_rq.core.plain_values import TAKES, pack, unpack_all
-from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.bodies import PlainCodec, ValueCodec
+from mapreduce_rq.core.plain_values import Unfit
+from mapreduce_rq.core.reducers.base import Law, MergeError, Reducer
 
 
 class CallableReducer(Reducer[Any]):
@@ -16,30 +17,50 @@ class CallableReducer(Reducer[Any]):
 
     That the function is associative, that ``zero`` is its identity and, under the commutative law, that the order
     does not matter is the user's promise: with floats and ``+`` it would be a false one, use ``sum`` then.
-    The function must not change its arguments.
+    The function must not change its arguments. Partials travel as they are: what the function gives is what it gets.
     """
 
     name = "callable"
 
-    def __init__(self, function: Callable[[Any, Any], Any], zero: Any, law: Law = Law.ORDERED) -> None:
+    def __init__(
+        self, function: Callable[[Any, Any], Any], zero: Any, law: Law = Law.ORDERED, *, label: str = ""
+    ) -> None:
         self.law = law  # type: ignore[misc]  # of this reducer, not of its class
+        self.codec: ValueCodec = PlainCodec()
+        self.label = label or getattr(function, "__qualname__", type(function).__name__)
         self._function = function
         self._zero = zero
+
+    def travel_by(self, codec: ValueCodec) -> None:
+        self.codec = codec
 
     def zero(self) -> Any:
         return deepcopy(self._zero)  # for a function that changes its left argument after all, as += of lists does
 
     def merge(self, left: Any, right: Any) -> Any:
-        return self._function(left, right)
+        try:
+            return self._function(left, right)
+        except Exception as error:
+            raise MergeError(self.label, error) from error
 
     def encode(self, partial: Any) -> bytes:
         try:
-            return pack(partial)
-        except (TypeError, RecursionError) as error:
-            raise ValueError(f"a partial of type {type(partial).__name__}: {error}; what travels is {TAKES}") from None
+            return self.codec.encode([partial])
+        except Unfit as unfit:
+            name = type(partial).__name__
+            raise ValueError(
+                f"{self.label} gave a {name}, which cannot travel ({unfit}); what travels is {self.codec.takes}: "
+                f"{self.codec.remedy}"
+            ) from None
 
     def decode(self, data: bytes) -> Any:
-        return unpack_all(1, data)[0]
+        found = self.codec.decode(data)
+        if len(found) != 1:
+            raise ValueError(f"{len(found)} partials where there should be one")
+        return found[0]
 
     def fold(self, lo: int, values: Iterable[Any]) -> Any:
-        return reduce(self._function, values, self.zero())
+        try:
+            return reduce(self._function, values, self.zero())
+        except Exception as error:
+            raise MergeError(self.label, error) from error

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import ClassVar
 
+from mapreduce_rq.core.bodies import ValueCodec
 from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.plain_values import written
@@ -23,6 +24,7 @@ class PrefixSums(ListReducer):
     name: ClassVar[str] = "prefix_sums"
 
     def __init__(self) -> None:
+        super().__init__()
         self._sum = ExactSum()
 
     def fold(self, lo: int, values: Iterable[object]) -> Stretch:
@@ -32,10 +34,16 @@ class PrefixSums(ListReducer):
         refuse_nan(lo, numbers)
         return super().fold(lo, numbers)
 
-    def check(self, lo: int, values: list[object]) -> None:
+    def travel_by(self, codec: ValueCodec) -> None:
+        """Numbers need no pickle."""
+
+    def decode(self, data: bytes) -> Stretch:
+        stretch = super().decode(data)
+        values = super().finish_native(stretch)  # what is no number is found here, not at the very end
         if not set(map(type, values)) <= {int, float}:
             raise ValueError("prefix sums of what are no numbers")
-        refuse_nan(lo, values)
+        refuse_nan(stretch.lo, values)
+        return stretch
 
     def finish_native(self, partial: Stretch) -> list[float | int]:
         add, lift, rounded = self._sum.merge, self._sum.lift, self._sum.finish_native

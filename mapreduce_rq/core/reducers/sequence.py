@@ -6,28 +6,35 @@ import struct
 from collections.abc import Iterable
 from typing import Any, ClassVar, NamedTuple
 
-import msgspec
-
+from mapreduce_rq.core.bodies import ALIGNMENT, FRAMED, Buffer, PlainCodec, ValueCodec, join
 from mapreduce_rq.core.outcome import Outcome
-from mapreduce_rq.core.plain_values import TAKES, pack, unpack_all, written
+from mapreduce_rq.core.plain_values import Unfit, written
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.core.span import Span
 
 
 class Stretch(NamedTuple):
-    """The values of the terms ``[lo, hi)``: how many they are, flags of what they are, and their bytes joined."""
+    """The values of the terms ``[lo, hi)``: how many they are, flags of what they are, and their bodies in order.
+
+    A body that came in an answer stays as it came: merging joins references and copies nothing.
+    """
 
     lo: int
     hi: int
     n: int
     flags: int
-    body: bytes
+    bodies: tuple[Buffer, ...]
 
 
-EMPTY = Stretch(0, 0, 0, 0, b"")
+EMPTY = Stretch(0, 0, 0, 0, ())
 
 TEXT, BYTES = 1, 2
+APART = 4
+"""In the encoding alone: the body begins at a multiple of the alignment, as frames must."""
+
+SMALL_BYTES = 4096
+"""Bodies smaller than this together are worth a copy: one of them each for many values costs more to keep."""
 
 _HEADER = struct.Struct("<qqqB")
 
@@ -45,11 +52,28 @@ class _Stretches(Reducer[Stretch]):
             return left
         if left.hi != right.lo:
             raise ValueError(f"{Span(*left[:2])} and {Span(*right[:2])} are not neighbours in this order")
-        return Stretch(left.lo, right.hi, left.n + right.n, left.flags | right.flags, left.body + right.body)
+        bodies = left.bodies + right.bodies
+        if left.bodies and right.bodies and len(left.bodies[-1]) + len(right.bodies[0]) < SMALL_BYTES:
+            at = len(left.bodies) - 1
+            bodies = (*bodies[:at], self.joined(bodies[at : at + 2]), *bodies[at + 2 :])
+        return Stretch(left.lo, right.hi, left.n + right.n, left.flags | right.flags, bodies)
 
     def encode(self, partial: Stretch) -> bytes:
-        lo, hi, count, flags, body = partial
-        return _HEADER.pack(lo, hi, count, flags) + body if lo < hi else b""
+        lo, hi, count, flags, bodies = partial
+        if lo == hi:
+            return b""
+        body = self.joined(bodies) if bodies else b""
+        if not self.framed(body):
+            return _HEADER.pack(lo, hi, count, flags) + body
+        return _HEADER.pack(lo, hi, count, flags | APART).ljust(ALIGNMENT, b"\0") + body
+
+    def joined(self, bodies: tuple[Buffer, ...]) -> bytes:
+        """Bodies as one; at least one."""
+        raise NotImplementedError
+
+    def framed(self, body: bytes) -> bool:
+        """Whether the body must keep its place in a multiple of the alignment."""
+        return False
 
     def decode(self, data: bytes) -> Stretch:
         if not data:
@@ -57,42 +81,57 @@ class _Stretches(Reducer[Stretch]):
         if len(data) < _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for a stretch of values")
         lo, hi, count, flags = _HEADER.unpack_from(data)
-        if not 0 <= lo < hi or not 0 <= count <= hi - lo or flags > (TEXT | BYTES):
+        if not 0 <= lo < hi or not 0 <= count <= hi - lo or flags > (TEXT | BYTES | APART):
             raise ValueError(f"{count} values cannot be those of {Span(lo, hi)}")
-        return Stretch(lo, hi, count, flags, data[_HEADER.size :])
+        at = ALIGNMENT if flags & APART else _HEADER.size
+        if any(data[_HEADER.size : at]):
+            raise ValueError("a stretch of values with something between its head and them")
+        body = memoryview(data)[at:]
+        return Stretch(lo, hi, count, flags & ~APART, (body,) if body else ())
 
     def gap(self, lo: int, hi: int) -> Stretch:
-        return Stretch(lo, hi, 0, 0, b"")
+        return Stretch(lo, hi, 0, 0, ())
 
 
 class ListReducer(_Stretches):
-    """The list of all values in the order of their terms, whatever the order of arrival."""
+    """The list of all values in the order of their terms, whatever the order of arrival.
+
+    ``codec`` says how they travel: as plain data, unless who makes the job's computation trusts pickles.
+    """
 
     name: ClassVar[str] = "list"
 
-    def decode(self, data: bytes) -> Stretch:
-        stretch = super().decode(data)
-        self.check(stretch.lo, unpack_all(stretch.n, stretch.body))  # a bad value is found here, not at the very end
-        return stretch
+    def __init__(self) -> None:
+        self.codec: ValueCodec = PlainCodec()
 
-    def check(self, lo: int, values: list[Any]) -> None:
-        """Raises ValueError for values that ``fold`` would have refused."""
+    def travel_by(self, codec: ValueCodec) -> None:
+        self.codec = codec
+
+    def joined(self, bodies: tuple[Buffer, ...]) -> bytes:
+        return join(bodies)
+
+    def framed(self, body: bytes) -> bool:
+        return body[:1] in FRAMED
 
     def fold(self, lo: int, values: Iterable[Any]) -> Stretch:
-        if is_array(values):
+        if is_array(values):  # a kernel's, of the values of a span
             values = values.tolist()  # type: ignore[attr-defined]  # an array has it
-        packed = []
-        for term, value in enumerate(values, lo):
-            try:
-                if value is None:
-                    raise TypeError
-                packed.append(pack(value))
-            except (TypeError, OverflowError, ValueError, RecursionError, msgspec.MsgspecError):
-                raise BadValue(term, value, TAKES) from None
-        return Stretch(lo, lo + len(packed), len(packed), 0, b"".join(packed)) if packed else EMPTY
+        row = values if isinstance(values, list) else list(values)
+        if not row:
+            return EMPTY
+        try:
+            body = self.codec.encode(row)
+        except Unfit as unfit:
+            raise BadValue(lo + unfit.index, row[unfit.index], f"{self.codec.takes} ({unfit})") from None
+        return Stretch(lo, lo + len(row), len(row), 0, (body,))
 
     def finish_native(self, partial: Stretch) -> list[Any]:
-        return unpack_all(partial.n, partial.body)
+        values: list[Any] = []
+        for body in partial.bodies:
+            values += self.codec.decode(body)
+        if len(values) != partial.n:
+            raise ValueError(f"{len(values)} values came for {partial.n} terms")
+        return values
 
     def describe(self, partial: Stretch) -> Outcome:
         native = self.finish_native(partial)
@@ -110,6 +149,9 @@ class Concat(_Stretches):
 
     name: ClassVar[str] = "concat"
 
+    def joined(self, bodies: tuple[Buffer, ...]) -> bytes:
+        return b"".join(bodies)
+
     def fold(self, lo: int, values: Iterable[Any]) -> Stretch:
         parts, flags = [], 0
         for term, value in enumerate(values, lo):
@@ -126,11 +168,12 @@ class Concat(_Stretches):
                 raise BadValue(term, value, "text or bytes")
             if flags == TEXT | BYTES:
                 raise BadValue(term, value, "text or bytes, not both in one job")
-        return Stretch(lo, lo + len(parts), len(parts), flags, b"".join(parts)) if parts else EMPTY
+        return Stretch(lo, lo + len(parts), len(parts), flags, (b"".join(parts),)) if parts else EMPTY
 
     def finish_native(self, partial: Stretch) -> str | bytes:
         """The text, or the bytes where there were any (texts among them are then UTF-8)."""
-        return partial.body if partial.flags & BYTES else partial.body.decode()
+        body = b"".join(partial.bodies)
+        return body if partial.flags & BYTES else body.decode()
 
     def describe(self, partial: Stretch) -> Outcome:
         native = self.finish_native(partial)

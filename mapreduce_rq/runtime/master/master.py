@@ -25,6 +25,7 @@ from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import SCHEMA, record_of, shown_params
 from mapreduce_rq.core.messages import Failure, Reply, Spec, Task
+from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
@@ -319,8 +320,11 @@ class Master:
 
     def _receive(self, event: Event) -> list[Command]:
         before = self.ledger.tasks
-        with self._keeper:
-            commands = self.ledger.receive(event, self._now)
+        try:
+            with self._keeper:
+                commands = self.ledger.receive(event, self._now)
+        except MergeError as error:  # what is counted and what is folded may differ now: nothing more comes of this job
+            return [Broken(Span(0, self.ledger.counted), _failure_of(error))]
         self._uncommitted += self.ledger.tasks - before
         return commands
 

@@ -47,9 +47,7 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
-from mapreduce_rq.core.parameters import validate
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError, VersionSkew
-from mapreduce_rq.functions.computation import FunctionComputation, FunctionParams, check_trust
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.worker.probe import identity, numerics
@@ -519,12 +517,7 @@ class Preparer:
             raise VersionSkew(
                 f"{spec.job} was submitted by mrq {spec.version} and this worker is {__version__}: deploy one version"
             )
-        kind = load(spec.computation)
-        if issubclass(kind, FunctionComputation):
-            check_trust(validate(kind.name, FunctionParams, spec.params), self._trust)
-        made = kind.create(spec.params)
-        if isinstance(made, FunctionComputation):
-            made.pickles = self._trust.pickles
+        made = load(spec.computation).to_map(spec.params, self._trust)
         if spec.numerics and spec.numerics != numerics():
             skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
             if not spec.limits.allow_mixed:

@@ -1,0 +1,139 @@
+"""The body of a message that holds values: the items of a task, or the values that a list is made of.
+
+Plain data is compact, and a body that holds nothing else begins with its count alone:
+
+    v | count                         5 bytes, big-endian; the packing of each value follows (see plain_values.py)
+
+Values of any other type are pickled, where pickles are trusted, in frames that follow each other:
+
+    p · · · | count | buffers | 0     16 bytes, little-endian
+    sizes                             8 bytes each: of the pickle, then of each of its buffers
+    the pickle, then each buffer      each at a multiple of 64 bytes from the beginning of the body, as is each frame
+
+Buffers are those of pickle's protocol 5 (PEP 574): the memory of an array is copied into the body as it is, and an
+array that is read is a view of the body, aligned for every type that numpy has. Bodies of frames join to one by being
+written one behind the other. A plain body that is to be joined to such a one becomes a frame without buffers, ``w``.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+from mapreduce_rq.core.plain_values import TAKES, pack_all, unpack_all
+
+Buffer = bytes | bytearray | memoryview
+
+ALIGNMENT = 64
+MAX_BUFFERS = 1 << 24
+PLAIN, WRAPPED, PICKLED = b"v", b"w", b"p"
+ALLOW = "start workers with --allow-pickle and a key (MRQ_KEY) to read them"
+FRAMED = frozenset({WRAPPED, PICKLED})
+
+_HEAD = struct.Struct("<c3xIII")
+
+
+class ValueCodec(Protocol):
+    """How the values of a job travel: as plain data, or as pickles where these are trusted."""
+
+    takes: ClassVar[str]
+    """What it takes, for error messages."""
+
+    remedy: ClassVar[str]
+    """What helps with a value that it does not take."""
+
+    def encode(self, values: Sequence[Any]) -> bytes:
+        """The values as one body. Raises Unfit."""
+
+    def decode(self, body: Buffer) -> list[Any]:
+        """The values of a body; arrays are writable. Raises ValueError for bytes that hold none."""
+
+
+class PlainCodec:
+    """Values as plain data."""
+
+    takes: ClassVar[str] = TAKES
+    remedy: ClassVar[str] = (
+        "make it one of these, or allow pickles: a signing key and allow_pickle=True here, and --allow-pickle there"
+    )
+
+    def encode(self, values: Sequence[Any]) -> bytes:
+        """The values as one body. Raises Unfit."""
+        return plain_body(len(values), pack_all(values))
+
+    def decode(self, body: Buffer) -> list[Any]:
+        """The values of a plain body. Raises ValueError, for pickled ones, too."""
+        if body[:1] != PLAIN:
+            raise ValueError(f"these values are pickled: {ALLOW}")
+        return unpack_all(_count_of(body), memoryview(body)[5:])
+
+
+def plain_body(count: int, packed: bytes) -> bytes:
+    """The body of ``count`` values from their joined packings. Raises ValueError for more than fit into one."""
+    if count >= 1 << 32:
+        raise ValueError(f"{count} values are too many for one body")
+    return PLAIN + count.to_bytes(4, "big") + packed
+
+
+def join(bodies: Sequence[Buffer]) -> bytes:
+    """One body of the values of all, in their order. The same values as plain data are the same body, however cut."""
+    if len(bodies) == 1:
+        return bytes(bodies[0])
+    if all(body[:1] == PLAIN for body in bodies):
+        return plain_body(sum(map(_count_of, bodies)), b"".join([memoryview(body)[5:] for body in bodies]))
+    pieces: list[Buffer] = []
+    for body in bodies:
+        pieces += frame(WRAPPED, _count_of(body), memoryview(body)[5:]) if body[:1] == PLAIN else [body]
+    return b"".join(pieces)
+
+
+def _count_of(plain: Buffer) -> int:
+    return int.from_bytes(plain[1:5], "big")
+
+
+class Frame(NamedTuple):
+    """A frame that was read: its tag, how many values it holds, their pickle or packings, and its buffers."""
+
+    tag: bytes
+    values: int
+    main: memoryview
+    buffers: list[memoryview]
+
+
+def frame(tag: bytes, count: int, main: Buffer, buffers: Sequence[memoryview] = ()) -> list[Buffer]:
+    """The pieces of one frame, to be joined; its length is a multiple of the alignment."""
+    sizes = [len(main), *(buffer.nbytes for buffer in buffers)]
+    head = _HEAD.pack(tag, count, len(buffers), 0) + struct.pack(f"<{len(sizes)}Q", *sizes)
+    pieces: list[Buffer] = [head, bytes(-len(head) % ALIGNMENT)]
+    for piece, size in zip([main, *buffers], sizes, strict=True):
+        pieces += [piece, bytes(-size % ALIGNMENT)]
+    return pieces
+
+
+def frames(body: Buffer) -> Iterator[Frame]:
+    """The frames of a body that begins with one; buffers are writable. Raises ValueError."""
+    view = memoryview(body)
+    at = 0
+    while at < len(view):
+        try:
+            tag, count, number, zero = _HEAD.unpack_from(view, at)
+            if tag not in FRAMED or zero or number > MAX_BUFFERS:
+                raise ValueError("bytes that hold no values")
+            sizes = struct.unpack_from(f"<{number + 1}Q", view, at + _HEAD.size)
+        except struct.error:
+            raise ValueError("too few bytes to hold values") from None
+        if number and view.readonly:
+            view = memoryview(bytearray(view))  # an array that was writable is so again, and aligned
+        at += _padded(_HEAD.size + 8 * len(sizes))
+        pieces = []
+        for size in sizes:
+            if at + size > len(view):
+                raise ValueError("a body that ends before its values do")
+            pieces.append(view[at : at + size])
+            at += _padded(size)
+        yield Frame(tag, count, pieces[0], pieces[1:])
+
+
+def _padded(size: int) -> int:
+    return size + -size % ALIGNMENT

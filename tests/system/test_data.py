@@ -1,0 +1,223 @@
+"""What people map over is data: functions see the items as they are, and callers the values as they were given."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import fractions
+import operator
+import pathlib
+import subprocess
+import sys
+import uuid
+import zoneinfo
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mapreduce_rq import Client, Limits
+from mapreduce_rq.errors import BadFunction, JobFailed
+from tests.support.commands import KEY, environment
+from tests.support.servers import ROOT, RealServer
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Text(str):
+    """A subclass: as equal as a str, and not one."""
+
+    __slots__ = ()
+
+
+Pair = collections.namedtuple("Pair", "a b")  # noqa: PYI024  users have these
+
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    y: Any = None
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are of one type, and equal."""
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, np.ma.MaskedArray):
+        return same(one.data, other.data) and same(np.asarray(one.mask), np.asarray(other.mask))
+    if isinstance(one, np.ndarray):
+        return bool(
+            one.dtype == other.dtype
+            and one.shape == other.shape
+            and one.flags.f_contiguous == other.flags.f_contiguous
+            and np.array_equal(one, other)
+        )
+    if isinstance(one, dict):
+        return list(one) == list(other) and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other and str(one) == str(other))
+
+
+STRUCTURED = np.array([(1, 2.5, "x")], dtype=[("a", "<i4"), ("b", ">f8"), ("c", "U3")])
+
+PLAIN: list[Any] = [
+    *(None, True, 0, -(2**63), 2**64, -(2**200), 0.5, float("inf"), 1j, "é", "", b"\0", bytearray(b"x")),
+    *((), (1, [2, (3,)]), [], [None], {1, (2, 3)}, frozenset("ab"), {}, {"a": (1,), 2: None, None: 3, 0.5: b""}),
+    dt.datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=dt.UTC),
+    dt.datetime(2024, 10, 27, 1, 30, fold=1),  # noqa: DTZ001  one without a zone
+    dt.datetime(2024, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=-3, minutes=30), "here")),
+    dt.datetime(2024, 1, 1, tzinfo=zoneinfo.ZoneInfo("Asia/Tokyo")),
+    *(dt.date(1, 1, 1), dt.time(23, 59, 59, 1), dt.timedelta(days=-1, microseconds=1)),
+    *(decimal.Decimal("1.20"), decimal.Decimal("-0"), decimal.Decimal("Infinity"), fractions.Fraction(2**70, 3)),
+    uuid.UUID(int=7),
+    *(
+        np.float32(0.1),
+        np.int8(-1),
+        np.bool_(True),
+        np.complex64(1j),
+        np.str_("ab"),
+        np.datetime64("2024-01-01T01", "h"),
+    ),
+    *(np.array(3.5), np.zeros((0, 3)), np.arange(6, dtype=">i2").reshape(2, 3), np.asfortranarray(np.eye(3)[:2])),
+    *(STRUCTURED, np.array(["2024-01-01"], dtype="M8[D]"), np.array(["a", "bcd"]), np.array([True, False])),
+]
+"""Values for which no pickle is needed."""
+
+PICKLED: list[Any] = [
+    *(
+        Color.RED,
+        Level.LOW,
+        {"a": Level.LOW},
+        Text("x"),
+        {Text("k"): Text("v")},
+        Pair(1, Pair(2, 3)),
+        Point(1, Point(2)),
+    ),
+    *(
+        collections.OrderedDict(a=1),
+        collections.Counter("aab"),
+        collections.deque([1], maxlen=2),
+        range(3),
+        slice(1, 2),
+    ),
+    *(pathlib.PurePosixPath("/x"), ValueError("x").args, int, len, complex, ...),
+    np.array([None, "x", 2**100], dtype=object),
+    np.ma.masked_array([1, 2], mask=[True, False]),
+]
+"""Values of which Pool takes each, and of which we do where pickles are trusted."""
+
+
+def with_its_type(value: Any) -> tuple[str, Any]:
+    return type(value).__name__, value
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[Client]:
+    with Client(local=2) as client:
+        yield client
+
+
+def fidelity(client: Client, items: list[Any], chunk: int | None) -> None:
+    found = client.map_reduce(with_its_type, items, reduce="list", limits=Limits(chunk=chunk))
+    assert len(found) == len(items)
+    for item, (name, value) in zip(items, found, strict=True):
+        assert name == type(item).__name__
+        assert same(value, item), (item, value)
+        if isinstance(value, np.ndarray):
+            assert value.flags.writeable
+            assert value.flags.aligned
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3, 1000])
+def test_each_value_comes_and_goes_as_it_is_where_pickles_are_trusted(private: Client, chunk: int | None) -> None:
+    fidelity(private, PLAIN + PICKLED, chunk)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 1000])
+def test_plain_values_and_arrays_need_no_pickle(server: RealServer, queue: str, chunk: int | None) -> None:
+    with Client(server.url, local=2, queue=queue, keys=[KEY]) as client:
+        fidelity(client, PLAIN, chunk)
+
+
+@pytest.mark.parametrize("item", PICKLED, ids=lambda item: type(item).__name__)
+def test_what_needs_a_pickle_is_refused_before_it_is_queued(server: RealServer, queue: str, item: Any) -> None:
+    name = type(item).__name__
+    refused = rf"item 2, a .*{name}, cannot travel .*allow_pickle=True here, and --allow-pickle there"
+    with Client(server.url, local=1, queue=queue, keys=[KEY]) as client:
+        if isinstance(item, tuple) and type(item) is tuple:
+            return  # the arguments of an exception: plain
+        with pytest.raises(BadFunction, match=refused):
+            client.map_reduce("builtins:type", [1, 2, item, 3])
+
+
+def test_a_value_that_cannot_travel_is_named_with_its_type_and_the_remedy(server: RealServer, queue: str) -> None:
+    with (
+        Client(server.url, local=1, queue=queue, keys=[KEY]) as client,
+        pytest.raises(JobFailed, match=r"term 0 .*the reducer takes None, bool, int.*a range cannot travel"),
+    ):
+        client.map_reduce("builtins:range", range(3), reduce="list")
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 3, 100])
+@pytest.mark.parametrize("law", ["ordered", "commutative"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        (lambda k: np.ones(3) * k, operator.add, 0, np.full(3, 45.0)),
+        (lambda k: np.arange(3) * k, np.add, 0, np.arange(3) * 45),
+        (lambda k: np.array([k, -k]), np.maximum, np.array([-99, -99]), np.array([9, 0])),
+        (lambda k: {k, k % 3}, operator.or_, set(), set(range(10))),
+        (lambda k: {k: k}, dict.__or__, {}, {k: k for k in range(10)}),
+        (lambda k: fractions.Fraction(1, k + 1), operator.add, fractions.Fraction(0), fractions.Fraction(7381, 2520)),
+        (
+            lambda k: collections.Counter([k % 2]),
+            operator.add,
+            collections.Counter(),
+            collections.Counter({0: 5, 1: 5}),
+        ),
+    ],
+)
+def test_partials_travel_as_they_are(
+    private: Client, case: tuple[Any, Callable[..., Any], Any, Any], law: str, chunk: int | None
+) -> None:
+    function, merge, zero, expected = case
+    found = private.map_reduce(function, range(10), reduce=merge, zero=zero, law=law, limits=Limits(chunk=chunk))
+    if isinstance(expected, dict):  # in whatever order the partials came
+        found = type(found)({key: found[key] for key in sorted(found)})
+    assert same(found, expected)
+
+
+def picky(left: int, right: int) -> int:
+    if left + right > 20:
+        raise RuntimeError("more than twenty")
+    return left + right
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+@pytest.mark.parametrize("law", ["ordered", "commutative"])
+def test_what_a_merge_raises_fails_the_job_and_names_it(private: Client, law: str, chunk: int) -> None:
+    with pytest.raises(JobFailed, match=r"picky, which folds the values, raised RuntimeError: more than twenty"):
+        private.map_reduce(abs, range(100), reduce=picky, zero=0, law=law, limits=Limits(chunk=chunk))
+
+
+def test_classes_of_a_script_are_one_class_in_function_items_values_and_merge() -> None:
+    ran = subprocess.run(
+        [sys.executable, ROOT / "tests" / "support" / "main_classes.py"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(path=[ROOT]),
+    )
+    assert (ran.stdout, ran.returncode) == ("one class each\n", 0), ran.stderr
