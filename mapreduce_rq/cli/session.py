@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.options import DEFAULT_QUEUE
 from mapreduce_rq.cli.progress import Watcher
-from mapreduce_rq.cli.screen.output import as_json, rendered
+from mapreduce_rq.cli.screen.output import about, as_json
 from mapreduce_rq.cli.screen.text import job_label
 from mapreduce_rq.cli.signing_keys import signing_keys
-from mapreduce_rq.cli.streams import say, write
+from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.core.job.result import failure_text
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.errors import JobCancelled, JobError, JobFailed, UsageError
@@ -148,9 +148,11 @@ class Session:
                 say(str(record.get("message")))
                 return DEADLINE
             if record.get("traceback") and not self.show.quiet:
-                say(f"the worker's traceback:\n{str(record['traceback']).rstrip()}")
+                say("the worker's traceback:", below=str(record["traceback"]).rstrip())
             raise ended_badly(state, record)
-        write(rendered(record, self.show.form))
+        write(as_json(record) if self.show.form == "json" else str(record["value"]))
+        if self.show.form == "text":
+            show(about(record))
         return exit_code(record)
 
 

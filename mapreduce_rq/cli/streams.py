@@ -1,4 +1,8 @@
-"""Standard error for people, standard output for the result, and what each of them can show."""
+"""Standard error for people, standard output for the result, and what each of them can show.
+
+All text of ours goes to a terminal through here (and, where it is drawn, through screen/ink.py): what others wrote in
+it, names, errors, values, is made visible on the way and commands nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,30 +11,44 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from typing import TextIO
 
 from mapreduce_rq.cli.interrupts import Signalled
+from mapreduce_rq.core.visible import visible, visible_lines
 from mapreduce_rq.errors import UsageError
 
 
-def say(text: str) -> None:
-    """One line for people, on standard error."""
+def say(text: str, *, below: str = "") -> None:
+    """One line for people, on standard error; ``below`` it, indented, lines of something longer: a traceback."""
     if sys.stderr is None:
         return  # closed by whoever started us: nobody wants to hear
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"mrq: {text}\n")
+        sys.stderr.write(f"mrq: {visible(text)}\n")
+        if below:
+            sys.stderr.write("".join(f"  {line}\n" for line in visible_lines(below).split("\n")))
         sys.stderr.flush()
 
 
+def show(lines: Iterable[str]) -> None:
+    """Lines for people, on standard output: each stays one line. Raises as :func:`write`."""
+    _put("".join(f"{visible(line)}\n" for line in lines))
+
+
 def write(text: str) -> None:
-    """The result, on standard output, with its newline.
+    """A value, or what programs read, on standard output, with its newline: as it is, but for a terminal.
 
     Raises Signalled, as SIGPIPE would, if nobody reads it, and UsageError if it cannot be written.
     """
+    watched = sys.stdout is not None and sys.stdout.isatty()
+    _put((visible_lines(text) if watched else text) + "\n")
+
+
+def _put(text: str) -> None:
     if sys.stdout is None:
         raise UsageError("cannot write the result: standard output is closed")
     try:
-        sys.stdout.write(text + "\n")
+        sys.stdout.write(text)
         sys.stdout.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain

@@ -19,7 +19,7 @@ from mapreduce_rq.cli.options import DEFAULT_QUEUE, KeyFile, PlainJson, Queue, U
 from mapreduce_rq.cli.screen.output import as_json
 from mapreduce_rq.cli.screen.text import duration, plural, size
 from mapreduce_rq.cli.screen.views import Seen, job_state, worker_name, worker_state
-from mapreduce_rq.cli.streams import write
+from mapreduce_rq.cli.streams import show, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 
@@ -78,9 +78,10 @@ def doctor(
         write(as_json([asdict(finding) for finding in findings]))
     else:
         width = max(len(finding.what) for finding in findings)
-        for one in findings:
-            remedy = f"; {one.remedy}" if one.remedy else ""
-            write(f"{one.level:<4}  {one.what:<{width}}  {one.text}{remedy}")
+        show(
+            f"{one.level:<4}  {one.what:<{width}}  {one.text}{f'; {one.remedy}' if one.remedy else ''}"
+            for one in findings
+        )
     return code or int(any(finding.level == "fail" for finding in findings))
 
 

@@ -28,7 +28,7 @@ from mapreduce_rq.cli.screen.views import (
     worker_state,
 )
 from mapreduce_rq.cli.session import Session, Show
-from mapreduce_rq.cli.streams import say, write
+from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice
 from mapreduce_rq.errors import JobError, NoSuchJob
 
@@ -56,12 +56,15 @@ def status(
         if json:
             write(as_json(snapshot_data(snapshot, seen, str(place.wire.endpoint), took)))
         else:
-            write("\n".join(_summary(snapshot, seen, str(place.wire.endpoint), took)))
+            show(_summary(snapshot, seen, str(place.wire.endpoint), took))
         return
     found = snapshot.job(wanted)
     if found is None:
         raise NoSuchJob(f"job {wanted} cannot be read: {snapshot.why_dropped or 'it has just expired'}")
-    write(as_json(job_data(found, seen)) if json else "\n".join(_job(found, seen)))
+    if json:
+        write(as_json(job_data(found, seen)))
+    else:
+        show(_job(found, seen))
 
 
 def jobs(
@@ -209,4 +212,4 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) 
     line: Callable[[Sequence[str]], str] = lambda row: "  ".join(  # noqa: E731  two lines need it
         f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
     ).rstrip()
-    write("\n".join(line(row) for row in [headers, *rows]))
+    show(line(row) for row in [headers, *rows])

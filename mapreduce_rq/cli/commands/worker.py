@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from typing import Annotated
 
 import typer
@@ -17,6 +16,7 @@ from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.log import start_log
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
 
@@ -95,7 +95,10 @@ def worker(
     if allow_pickle and not signing_keys(key_file):
         raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")
     look_here()
-    start_log(verbose=verbose, quiet=quiet)
+    start_log(
+        "%(asctime)s %(levelname)s %(message)s",
+        logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
+    )
     place = connect(required(url, "worker"), queue, key_file)
     place.wire.close()  # nothing of ours may be open while workers are forked
     if not quiet:
@@ -113,11 +116,3 @@ def worker(
         place.wire.endpoint, queue, place.codecs.keyring, size, name=name, burst=burst, max_tasks=most, trust=trust
     )
     return Pool(settings).run()
-
-
-def start_log(*, verbose: bool, quiet: bool) -> None:
-    """Log to standard error, one line each with the time."""
-    level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
-    logging.basicConfig(
-        stream=sys.stderr, level=level, format="%(asctime)s %(levelname)s %(message)s", datefmt="%H:%M:%S"
-    )

@@ -9,8 +9,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
-from rich.text import Text
 
+from mapreduce_rq.cli.screen.ink import Text
 from mapreduce_rq.cli.screen.text import count, duration, plural, rate, short
 
 

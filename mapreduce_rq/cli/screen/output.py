@@ -18,19 +18,10 @@ MAX_EXACT = 100
 """Characters of an exact number that are worth showing; JSON has them all."""
 
 
-def rendered(record: Mapping[str, Any], form: str) -> str:
-    """A record of a job that ended with a value, in one of FORMATS, without the last newline."""
-    if form == "json":
-        return as_json(record)
-    if form == "value":
-        return str(record["value"])
-    return as_text(record)
-
-
 def as_json(data: Any) -> str:
-    """One line of JSON in ASCII, whatever the stream can show; what JSON has no number for (inf, nan) is null."""
+    """One line of JSON in printable ASCII, whatever shows it; what JSON has no number for (inf, nan) is null."""
     text = msgspec.json.encode(data).decode()
-    return text if text.isascii() else re.sub(r"[^\x00-\x7f]", _escaped, text)
+    return text if text.isascii() and text.isprintable() else re.sub(r"[^\x00-\x7e]", _escaped, text)
 
 
 def _escaped(match: re.Match[str]) -> str:
@@ -38,11 +29,11 @@ def _escaped(match: re.Match[str]) -> str:
     return "".join(f"\\u{units[at : at + 2].hex()}" for at in range(0, len(units), 2))
 
 
-def as_text(record: Mapping[str, Any]) -> str:
-    """The value on a line of its own, then what is to be known of it, one line each."""
+def about(record: Mapping[str, Any]) -> list[str]:
+    """What is to be known of a value, one line each."""
     rows = list(_rows(record))
     width = max(len(name) for name, _ in rows)
-    return "\n".join([str(record["value"]), *(f"  {name:<{width}}  {text}" for name, text in rows)])
+    return [f"  {name:<{width}}  {text}" for name, text in rows]
 
 
 def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from rich.console import Group, RenderableType
 from rich.panel import Panel
-from rich.text import Text
 
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
+from mapreduce_rq.cli.screen.ink import Text
 from mapreduce_rq.cli.screen.text import count, duration, job_label, plural, rate, short, size
 from mapreduce_rq.cli.screen.views import (
     Seen,
@@ -271,7 +271,6 @@ def _apart(left: Text, right: Text, width: int) -> Text:
     """One line with its ends apart; the left one is cut where both do not fit."""
     room = max(0, width - right.cell_len - 2)
     if left.cell_len > room:
-        left = left.copy()
         left.truncate(max(0, room - len(CUT)), overflow="crop")
         left.append(CUT[:room])
     return Text.assemble(left, " " * max(0, width - left.cell_len - right.cell_len), right, no_wrap=True)

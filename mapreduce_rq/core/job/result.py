@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from mapreduce_rq.core.outcome import BoundKind, Deferred
+from mapreduce_rq.core.visible import visible
 
 Float = float
 """The built-in, inside a class that has an attribute of that name."""
@@ -129,9 +130,10 @@ class Result:
 
 
 def failure_text(record: Mapping[str, Any]) -> str:
-    """One line about a failed job, from its record."""
+    """One line about a failed job, from its record: what a worker wrote in it commands no terminal."""
     where = f" on {record['where']}" if record.get("where") else ""
     term = record.get("term")
     at = f"term {term}" if term is not None else f"terms {record.get('span')}"
     label = (record.get("params") or {}).get("label") or record.get("computation")
-    return f"{label} failed at {at}{where}: {record.get('kind')}: {record.get('message')} (job {record.get('job')})"
+    text = f"{label} failed at {at}{where}: {record.get('kind')}: {record.get('message')} (job {record.get('job')})"
+    return visible(text)

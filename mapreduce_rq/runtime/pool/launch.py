@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import logging
 import os
 import signal
 import subprocess
@@ -20,7 +19,10 @@ from dataclasses import asdict
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.core.messages import Keyring
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.log import start_log
 from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, die_with_parent
+
+LOG_FORM = "mrq: %(message)s"
 
 
 class LocalPool:
@@ -64,7 +66,7 @@ def _fork(settings: PoolSettings) -> int:
         return pid
     code = 70
     try:
-        logging.basicConfig(stream=sys.stderr, format="mrq: %(message)s")
+        start_log(LOG_FORM)
         _leave_standard_output()
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, who knows what to do with us
         die_with_parent(parent)
@@ -102,6 +104,7 @@ def main() -> int:
     """The spawned pool: settings come on standard input."""
     plain, path = json.load(sys.stdin)
     sys.path[:] = path
+    start_log(LOG_FORM)
     _leave_standard_output()
     parent = int(sys.argv[1])
     die_with_parent(parent)

@@ -258,7 +258,7 @@ class Pool:
             worker.run()
             code = 0
         except MrqError as error:
-            print(f"mrq: {error}", file=sys.stderr, flush=True)  # noqa: T201
+            log.error("%s", error)  # noqa: TRY400  it is no fault of ours: its one line says all
         except BaseException:
             log.exception("a worker failed; please report this")
             code = 70

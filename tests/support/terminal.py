@@ -1,0 +1,90 @@
+"""A terminal of a test's own, with a command on it."""
+
+from __future__ import annotations
+
+import codecs
+import fcntl
+import os
+import pty
+import select
+import struct
+import subprocess
+import termios
+import time
+from typing import Self
+
+from tests.support.commands import MRQ
+from tests.support.servers import ROOT
+
+
+class Terminal:
+    """A command on a terminal of its own, and all that it drew there."""
+
+    def __init__(self, *arguments: str, env: dict[str, str], rows: int = 24, columns: int = 80) -> None:
+        self._master, self._slave = pty.openpty()
+        self.resize(rows, columns)
+        self.before = termios.tcgetattr(self._slave)
+        kept = {name: value for name, value in env.items() if name not in {"COLUMNS", "LINES"}}
+        self._process = subprocess.Popen(
+            [*MRQ, *arguments],
+            stdin=self._slave,
+            stdout=self._slave,
+            stderr=self._slave,
+            env=kept,
+            cwd=ROOT,
+            start_new_session=True,
+        )
+        self.drawn = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
+
+    def resize(self, rows: int, columns: int) -> None:
+        """As when a person drags the window's corner."""
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def read_until(self, words: str, seconds: float = 15.0) -> str:
+        """What is drawn up to and with these words, after what was read before."""
+        deadline = time.monotonic() + seconds
+        start = len(self.drawn)
+        while words not in self.drawn[start:]:
+            ready, _, _ = select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))
+            assert ready, f"{words!r} was not drawn: {self.drawn[start:]!r}"
+            self.drawn += self._decode(os.read(self._master, 65_536))
+        return self.drawn[start:]
+
+    def read_all(self, seconds: float = 30.0) -> str:
+        """Everything that is drawn until the command has ended."""
+        deadline = time.monotonic() + seconds
+        while True:
+            ready, _, _ = select.select([self._master], [], [], 0.02)
+            if ready:
+                self.drawn += self._decode(os.read(self._master, 65_536))
+            elif self._process.poll() is not None:
+                return self.drawn
+            assert time.monotonic() < deadline, f"it goes on: {self.drawn!r}"
+
+    def press(self, keys: str) -> None:
+        """Type."""
+        os.write(self._master, keys.encode())
+
+    def signal(self, number: int) -> None:
+        """Send the command a signal."""
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Its exit code."""
+        return self._process.wait(10)
+
+    @property
+    def as_before(self) -> bool:
+        """Whether the terminal's settings are what they were."""
+        return termios.tcgetattr(self._slave) == self.before
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+        os.close(self._master)
+        os.close(self._slave)
