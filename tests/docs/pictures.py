@@ -1,0 +1,80 @@
+"""``scripts/pictures``: the pictures in README and docs, made by the software itself. Without a name: all of them.
+
+    scripts/pictures ledger       the states of a term, from scenes played on a real ledger (docs/pictures/ledger.svg)
+    scripts/pictures dashboard    `mrq dashboard --once` beside four jobs on eight workers (docs/pictures/dashboard.svg)
+
+The one of the ledger is the same at each run, and a test compares it; that of the dashboard shows what was going on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import re
+import sys
+from contextlib import ExitStack
+
+from rich.console import Console
+from rich.text import Text
+
+from tests.docs.ledger_states import drawing
+from tests.support.commands import Running, environment, mrq
+from tests.support.servers import ROOT, RealServer
+from tests.support.stage import until
+
+PICTURES = ROOT / "docs" / "pictures"
+COLUMNS = 100
+
+FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
+"""What would load a font from another host: a picture asks for nothing."""
+
+
+def screenshot(text: str, title: str) -> str:
+    """Terminal output with its colours as SVG, by rich's export, with the fonts that the reader has."""
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, legacy_windows=False)
+    console.print(Text.from_ansi(text.rstrip("\n")))
+    return FONT_FACE.sub("", console.export_svg(title=title, unique_id="mrq"))
+
+
+def dashboard() -> str:
+    """A fleet of two supervisors, two jobs done and two under way; what the dashboard says of it."""
+    with RealServer("valkey", tcp=True) as server, ExitStack() as stack:
+        env = environment(
+            {"MRQ_URL": f"redis://127.0.0.1:{server.port}", "MRQ_PASSWORD": server.password, "COLUMNS": str(COLUMNS)}
+        )
+        for name in ("alpha", "beta"):
+            stack.enter_context(Running("worker", "-c", "4", "-n", name, env=env))
+        for job in ("exp --x 2 --terms 50", "montecarlo pi"):
+            assert mrq("compute", *job.split(), env=env).code == 0
+        for job in ("primes --to 1e10", "sum zeta2 --terms 1e10"):
+            stack.enter_context(Running("compute", *job.split(), env=env))
+
+        def both_are_well_under_way() -> bool:
+            seen = mrq("dashboard", "--json", env=env).json
+            shares = [job["counted"] / job["total"] for job in seen["jobs"] if job["state"] == "running"]
+            return len(seen["workers"]) == 8 and len(shares) == 2 and min(shares) > 0.03
+
+        until(both_are_well_under_way, 240, "both jobs under way on eight workers")
+        colours = env | {"FORCE_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+        return screenshot(mrq("dashboard", "--once", env=colours).out, "mrq dashboard")
+
+
+MAKERS = {"ledger": drawing, "dashboard": dashboard}
+
+
+def main() -> int:
+    """Draw the pictures that were asked for."""
+    parser = argparse.ArgumentParser(prog="scripts/pictures", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{' or '.join(MAKERS)} (default: all)")
+    names = parser.parse_args().names or list(MAKERS)
+    if unknown := [name for name in names if name not in MAKERS]:
+        parser.error(f"no picture is called {unknown[0]}: there are {', '.join(MAKERS)}")
+    for name in names:
+        path = PICTURES / f"{name}.svg"
+        path.write_text(MAKERS[name](), encoding="utf-8")
+        sys.stdout.write(f"{path.relative_to(ROOT)}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,50 @@
+"""The pictures show the software as it is."""
+
+from __future__ import annotations
+
+import re
+
+from mapreduce_rq.core.job.ledger import Command, Event, Ledger
+from tests.docs.ledger_states import Move, drawing, moves, played, states
+from tests.docs.pictures import PICTURES, screenshot
+from tests.sim.world import run_seed
+
+SEEDS = 40
+
+
+def test_the_picture_of_the_ledger_is_what_the_ledger_does_now() -> None:
+    assert (PICTURES / "ledger.svg").read_text(encoding="utf-8") == drawing(), "run scripts/pictures ledger"
+
+
+def test_no_world_shows_a_move_that_the_picture_lacks() -> None:
+    """Simulated worlds with all their faults; and together they show every move that is drawn."""
+    seen: set[Move] = set()
+    receive = Ledger.receive
+
+    def watched(self: Ledger, event: Event, now: float) -> list[Command]:
+        below = self.next + 1 if self.total is None else self.total
+        before = states(self, below)
+        commands = receive(self, event, now)
+        seen.update(moves(before, states(self, below), commands))
+        return commands
+
+    Ledger.receive = watched  # type: ignore[method-assign]
+    try:
+        for seed in range(SEEDS):
+            assert not run_seed(seed).failure
+    finally:
+        Ledger.receive = receive  # type: ignore[method-assign]
+    assert seen == set(played())
+
+
+def test_a_screenshot_asks_for_nothing_from_elsewhere() -> None:
+    made = screenshot("\x1b[1mjobs\x1b[0m 2 running\n", "mrq dashboard")
+    assert "running" in made
+    for picture in (made, (PICTURES / "dashboard.svg").read_text(encoding="utf-8")):
+        assert not re.search(r"url\((?!#)|href=|src=|@import", picture)
+
+
+def test_the_screenshot_shows_the_panes_of_today() -> None:
+    shown = (PICTURES / "dashboard.svg").read_text(encoding="utf-8")
+    for word in ("jobs", "workers", "running", "done", "held", "seen"):
+        assert word in shown, f"run scripts/pictures dashboard: {word}"

@@ -1,0 +1,101 @@
+"""Each example, run as its first lines say, and what it prints held against something else than itself."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.commands import KEY, Running, environment
+from tests.support.servers import ROOT
+
+EXAMPLES = ROOT / "examples"
+TESTED = {"kernel.py", "lines.py", "own_reducer.py", "fleet.py", "notebook.ipynb", "plugin"}
+
+
+def run(*arguments: str, env: Mapping[str, str] | None = None) -> str:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env=dict(env) if env is not None else environment(),
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_every_example_is_tested() -> None:
+    assert {
+        path.name for path in EXAMPLES.iterdir() if path.name not in {"__pycache__", ".ipynb_checkpoints"}
+    } == TESTED
+
+
+def test_kernel() -> None:
+    k = np.arange(1, 10**7 + 1, dtype=float)
+    assert f"is {math.fsum(1.0 / (k * k))!r}\n" in run("examples/kernel.py")
+
+
+def test_lines(tmp_path: Path) -> None:
+    text = "Über die Brücke, über den Fluss\nund über den Berg: 3 Stunden\n" * 50
+    (tmp_path / "text").write_text(text, encoding="utf-8")
+    printed = [
+        (word, int(count))
+        for count, word in map(str.split, run("examples/lines.py", str(tmp_path / "text")).splitlines())
+    ]
+    counts = Counter(re.findall(r"[a-zäöüß]+", text.lower()))
+    assert len(printed) == 5
+    assert dict(printed).items() <= counts.items()
+    assert [count for _, count in printed] == sorted(counts.values(), reverse=True)[:5]
+
+
+def test_own_reducer() -> None:
+    lows = [k * k % 101 for k in range(1, 100)]
+    highs = [low + k for k, low in enumerate(lows, 1)]
+    expected = [str([min(lows), max(highs)]), "IN THE ORDER OF THE TERMS", "longest"]
+    assert run("examples/own_reducer.py").splitlines() == expected
+
+
+def test_fleet(server_url: str) -> None:
+    env = environment({"MRQ_URL": server_url, "MRQ_KEY": KEY}, path=[EXAMPLES])
+    with Running("worker", "-c", "2", env=env) as worker:
+        printed = run("examples/fleet.py", env=env)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert "5761455 primes up to 10^8, bound 0 (exact)" in printed  # OEIS A006880
+    assert "15120 has the most divisors" in printed  # the first of those below 20000 with 80 (OEIS A002182)
+    assert "failed at term 1234" in printed
+    assert "ValueError: I do not like this one" in printed
+    assert "4999 terms are well; [1234] is left out" in printed
+
+
+def test_notebook(tmp_path: Path) -> None:
+    """In a real kernel; from a process of its own, for what the notebook's machinery warns of is not ours."""
+    code = f"""
+import nbformat, nbclient
+notebook = nbformat.read({str(EXAMPLES / "notebook.ipynb")!r}, 4)
+assert not any(cell.get("outputs") for cell in notebook.cells), "an example carries no outputs"
+nbclient.NotebookClient(notebook, timeout=100, resources={{"metadata": {{"path": {str(tmp_path)!r}}}}}).execute()
+for cell in notebook.cells:
+    for output in cell.get("outputs", []):
+        assert output["output_type"] != "stream" or output["name"] != "stderr", output
+        print(output.get("data", {{}}).get("text/plain", ""))
+"""
+    env = environment({"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": os.environ.get("HOME", "/")})
+    printed = run("-c", code, env=env).splitlines()
+    exact = math.fsum((1 if k % 2 == 0 else -1) / (2 * k + 1) for k in range(10**6))
+    assert printed[0].startswith(f"({exact!r}, ")
+    value, bound, kind = re.match(r"\('([\d.]+)', '([\d.e-]+)', '(\w+)'\)", printed[1]).groups()  # type: ignore[union-attr]
+    assert abs(float(value) - math.pi) < 3 * float(bound)
+    assert kind == "statistical"
+    assert dict(re.findall(r"(\d+): (\d+)", printed[2])) == {"4": "2", "3": "2", "8": "1"}
