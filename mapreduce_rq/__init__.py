@@ -2,7 +2,7 @@
 
     from mapreduce_rq import Client
 
-    with Client() as mrq:                          # no URL: a private server and local workers
+    with Client() as mrq:                          # no URL, no MRQ_URL: a private server, local workers
         mrq.map_reduce(f, range(1_000_000))        # the exact sum of f(k), the same bits for any schedule
 
 A master cuts a computation into tasks on a Redis list; workers on any number of hosts take them, compute, and answer on

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ import pytest
 from hypothesis import settings
 
 from tests.support.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
+
+for _name in [name for name in os.environ if name.startswith("MRQ_") or name == "REDIS_URL"]:
+    del os.environ[_name]  # a developer's own server is none of the tests' business
 
 # A shell's background, or nohup, has these ignored, and what we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

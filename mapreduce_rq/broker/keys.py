@@ -7,8 +7,6 @@ import re
 from mapreduce_rq.core.messages import WIRE_VERSION
 from mapreduce_rq.errors import BadParameter
 
-DEFAULT_QUEUE = "default"
-
 
 class Keys:
     """The keys of one queue. Raises BadParameter for a name that cannot be a hash tag."""

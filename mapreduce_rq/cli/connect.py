@@ -12,7 +12,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
-from mapreduce_rq.cli.signing_keys import signing_keys
+from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.core.messages import Codecs, Keyring
 from mapreduce_rq.errors import NoSuchJob, UsageError
 
@@ -63,7 +63,7 @@ def reach(url: str, queue: str, key_file: str | None) -> Place:
     """Connect, and check the server. Raises UsageError, BrokerError."""
     endpoint = parse_url(url)
     keys = Keys(queue)
-    codecs = Codecs(queue, Keyring(signing_keys(key_file)))
+    codecs = Codecs(queue, Keyring(chosen_keys(key_file)))
     wire = RedisWire(endpoint)
     wire.connect()
     return Place(wire, keys, codecs, inspect(wire))

@@ -10,9 +10,8 @@ from typing import Annotated
 import typer
 
 from mapreduce_rq.cli.values import integer
+from mapreduce_rq.client.environment import KEY_FILE_VARIABLE, QUEUE_VARIABLE, URL_VARIABLES
 from mapreduce_rq.errors import UsageError
-
-DEFAULT_QUEUE = "default"
 
 WHERE = "Where it runs"
 HOW = "How it runs"
@@ -23,10 +22,10 @@ Url = Annotated[
     typer.Option(
         "-u",
         "--url",
-        envvar=["MRQ_URL", "REDIS_URL"],
+        envvar=list(URL_VARIABLES),
         metavar="URL",
         help="The Redis or Valkey: redis://host:6379/0, rediss://, unix:///path, redis+sentinel://host/service. "
-        "Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead.",
+        "Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead. Empty: a private server.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -34,7 +33,7 @@ Queue = Annotated[
     str,
     typer.Option(
         "--queue",
-        envvar="MRQ_QUEUE",
+        envvar=QUEUE_VARIABLE,
         metavar="NAME",
         help="The queue: jobs and workers meet on it.",
         rich_help_panel=WHERE,
@@ -44,7 +43,7 @@ KeyFile = Annotated[
     str | None,
     typer.Option(
         "--key-file",
-        envvar="MRQ_KEY_FILE",
+        envvar=KEY_FILE_VARIABLE,
         metavar="FILE",
         help="Signing keys, one a line, made by `mrq key`: the first signs, all verify. Or put them into MRQ_KEY.",
         rich_help_panel=WHERE,
@@ -105,6 +104,6 @@ def local_workers(text: str | None, url: str | None) -> int | None:
 
 def required(url: str | None, command: str) -> str:
     """The URL, for a command that cannot do without. Raises UsageError."""
-    if url is None:
+    if not url:
         raise UsageError(f"`mrq {command}` needs a Redis: give -u redis://host or set MRQ_URL")
     return url

@@ -55,7 +55,7 @@ COMMANDS = {
         STEER,
     ),
     "doctor": Behind("commands.doctor", "Look for what is wrong, and say what helps.", SET_UP),
-    "key": Behind("signing_keys", "Print a fresh signing key.", SET_UP),
+    "key": Behind("commands.key", "Print a fresh signing key.", SET_UP),
 }
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
-from mapreduce_rq.cli.options import DEFAULT_QUEUE
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import about, as_json
 from mapreduce_rq.cli.screen.text import job_label
-from mapreduce_rq.cli.signing_keys import signing_keys
 from mapreduce_rq.cli.streams import say, show, write
+from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys, variable_of
 from mapreduce_rq.core.job.result import failure_text
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.errors import JobCancelled, JobError, JobFailed, UsageError
@@ -38,7 +37,7 @@ DEADLINE = 124
 class Where:
     """Where a job runs. No URL: a private server and local workers."""
 
-    url: str | None = None
+    url: str = ""
     queue: str = DEFAULT_QUEUE
     local: int | None = None
     key_file: str | None = None
@@ -108,8 +107,8 @@ class Session:
         """A client of the place. Raises UsageError, BrokerError."""
         where = self.where
         server = None
-        keys = signing_keys(where.key_file)
-        if where.url is None:
+        keys = chosen_keys(where.key_file)
+        if not where.url:
             server = EmbeddedServer.start()
         try:
             from mapreduce_rq.client.client import (
@@ -121,8 +120,9 @@ class Session:
             raise
         return Client(where.url, local=where.local, queue=where.queue, keys=keys, server=server, allow=where.allow)
 
-    @staticmethod
-    def _warn(client: Client, watcher: Watcher) -> None:
+    def _warn(self, client: Client, watcher: Watcher) -> None:
+        if variable := variable_of(self.where.url):
+            watcher.noticed(f"on {client.endpoint}, as {variable} says")
         if client.info is not None and client.info.warning:
             watcher.noticed(f"warning: {client.info.warning}")
 

@@ -5,14 +5,15 @@
         job = mrq.submit("exp", x="2", terms=50)
         job.result().value
 
-A client without a URL starts a private server and workers of its own, and ends both when it is closed. With a URL
-it uses the workers that run there (``local=N`` adds some). Several threads may use one client: while
-one folds, others have connections of their own. A submitted job has a thread of its own.
+A client without a URL (none given, none in MRQ_URL or REDIS_URL) starts a private server and workers of its own, and
+ends both when it is closed. With a URL it uses the workers that run there (``local=N`` adds some). Several threads may
+use one client: while one folds, others have connections of their own. A submitted job has a thread of its own.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import weakref
@@ -26,9 +27,10 @@ from mapreduce_rq import __version__
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect
 from mapreduce_rq.broker.jobs import Jobs, JobState
-from mapreduce_rq.broker.keys import DEFAULT_QUEUE, Keys
+from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
+from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
 from mapreduce_rq.client.job import Job
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.bodies import PlainCodec
@@ -67,6 +69,8 @@ from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.private_wire import PrivateWire
 from mapreduce_rq.runtime.worker.probe import numerics
 
+log = logging.getLogger("mapreduce_rq.client")
+
 IDLE_WIRES = 8
 KEY_DIGITS = 64
 """Hexadecimal digits of a key as `mrq key` prints it."""
@@ -78,11 +82,14 @@ PRUNE_EVERY = 64
 class Client:
     """A client of one queue.
 
-    ``url``: of a Redis or Valkey (None: a private server with local workers). ``local``: how many local workers
-    (None: one per core without a URL, none with one). ``keys``: signing keys, as bytes or as `mrq key` prints them, the
-    first signs (a private server makes its own). ``server``: a private server already started. ``allow``: modules
-    whose functions local workers run on a queue without a key. ``allow_pickle``: with a key, ship what has no
-    importable name as a pickle, and let local workers read such. Raises UsageError, BrokerError.
+    ``url``: of a Redis or Valkey (None: as MRQ_URL says, or else REDIS_URL; ``""``, or where neither is set: a private
+    server with local workers). ``local``: how many local workers (None: one per core on a private server, none on
+    another). ``queue``: None: as MRQ_QUEUE says, or ``default``. ``keys``: signing keys, as bytes or as `mrq key`
+    prints them, the first signs (None: as MRQ_KEY_FILE or MRQ_KEY says; a private server makes its own). ``server``: a
+    private server already started. ``allow``: modules whose functions local workers run on a queue without a key.
+    ``allow_pickle``: with a key, ship what has no importable name as a pickle, and let local workers read such.
+
+    ``repr()`` and the log ``mapreduce_rq.client`` say which server that is. Raises UsageError, BrokerError.
     """
 
     def __init__(
@@ -90,13 +97,16 @@ class Client:
         url: str | None = None,
         *,
         local: int | None = None,
-        queue: str = DEFAULT_QUEUE,
-        keys: Iterable[bytes | str] = (),
+        queue: str | None = None,
+        keys: Iterable[bytes | str] | None = None,
         server: EmbeddedServer | None = None,
         allow_pickle: bool = False,
         allow: Iterable[str] = (),
     ) -> None:
-        if local is not None and local < (0 if url else 1):
+        url = chosen_url(url) if server is None else ""
+        queue = chosen_queue(queue)
+        private = not url
+        if local is not None and local < (1 if private else 0):
             raise BadParameter(f"{local} local workers: a private server needs at least one")
         self._server: EmbeddedServer | None = None
         self._pool: LocalPool | None = None
@@ -108,23 +118,23 @@ class Client:
         self.clock = Clock()
         self.keys = Keys(queue)
         self.info: ServerInfo | None = None
-        if url is None:
+        if private:
             self._server = server or EmbeddedServer.start()
             self.endpoint = parse_url(self._server.url)
             self.keyring = Keyring([os.urandom(32)])
         else:
             self.endpoint = parse_url(url)
-            self.keyring = Keyring(key_bytes(keys))
+            self.keyring = Keyring(key_bytes(keys) if keys is not None else chosen_keys())
+            variable = variable_of(url)
+            log.info("queue %s of %s%s", queue, self.endpoint, f", as {variable} says" if variable else "")
         self.codecs = Codecs(queue, self.keyring)
-        self.trust = Trust(
-            private=url is None, signed=self.keyring.kid != 0, allow=tuple(allow), allow_pickle=allow_pickle
-        )
+        self.trust = Trust(private=private, signed=self.keyring.kid != 0, allow=tuple(allow), allow_pickle=allow_pickle)
         self._wire = self._new_wire()
         self.verbs = Jobs(self._wire, self.keys, self.codecs)
         self._own = threading.Lock()  # held by the thread that uses these two
         try:
-            size = local if local is not None else (usable_cores() if url is None else 0)
-            if url is not None:
+            size = local if local is not None else (usable_cores() if private else 0)
+            if not private:
                 self._wire.connect()
                 self.info = inspect(self._wire)
                 self.verbs.check_types()
@@ -140,6 +150,10 @@ class Client:
         except BaseException:
             self.close()
             raise
+
+    def __repr__(self) -> str:
+        where = "a private server" if self.embedded else str(self.endpoint)
+        return f"<Client of queue {self.keys.name} on {where}>"
 
     @property
     def embedded(self) -> bool:

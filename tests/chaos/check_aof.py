@@ -9,7 +9,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mapreduce_rq.cli.signing_keys import signing_keys
+from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.errors import MrqError
 from tests.chaos.aof import BadHistory
 from tests.chaos.history import History
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("--key-file", help="signing keys, one a line")
     asked = parser.parse_args()
     try:
-        found = History(tuple(signing_keys(asked.key_file))).check(asked.path, say)
+        found = History(tuple(chosen_keys(asked.key_file))).check(asked.path, say)
     except (MrqError, OSError) as error:
         say(f"check_aof: {error}")
         return 2

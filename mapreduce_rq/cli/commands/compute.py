@@ -14,7 +14,6 @@ from typer.core import TyperCommand
 
 from mapreduce_rq.cli.groups import LazyGroup, Listed, command, escape
 from mapreduce_rq.cli.options import (
-    DEFAULT_QUEUE,
     HOW,
     WHERE,
     Json,
@@ -30,6 +29,7 @@ from mapreduce_rq.cli.options import (
 from mapreduce_rq.cli.screen.output import FORMATS
 from mapreduce_rq.cli.session import Plan, Session, Show, Where
 from mapreduce_rq.cli.values import choice, integer, seconds, tolerance
+from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.computations import CATALOGUE, load
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
 from mapreduce_rq.core.messages import Limits
@@ -183,7 +183,7 @@ def lead(
 ) -> int:
     """Everything that is the same for all jobs that a command leads."""
     where = Where(
-        url=url,
+        url=url or "",
         queue=queue,
         local=local_workers(local, url),
         key_file=key_file,

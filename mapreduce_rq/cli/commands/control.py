@@ -13,7 +13,6 @@ from mapreduce_rq.broker.jobs import JobState
 from mapreduce_rq.cli.connect import Place, connect, find_job
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.options import (
-    DEFAULT_QUEUE,
     JobId,
     Json,
     KeyFile,
@@ -31,6 +30,7 @@ from mapreduce_rq.cli.screen.output import FORMATS
 from mapreduce_rq.cli.session import Session, Show, Where
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import choice
+from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel as cancel_job
 from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby
@@ -97,9 +97,8 @@ def resume(
 
     While another master leads it this one stands by, and takes over when that one dies or lets go.
     """
-    required(url, "resume")
     show = Show("json" if json else choice("--output", output, FORMATS), quiet, out)
-    where = Where(url=url, queue=queue, local=local_workers(local, url), key_file=key_file)
+    where = Where(url=required(url, "resume"), queue=queue, local=local_workers(local, url), key_file=key_file)
     return Session(where, show).resume(lambda verbs: find_job(verbs, job))
 
 

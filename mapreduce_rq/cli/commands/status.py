@@ -10,7 +10,7 @@ import typer
 
 from mapreduce_rq.broker.snapshot import JobView, Snapshot
 from mapreduce_rq.cli.connect import Place, connect, find_job
-from mapreduce_rq.cli.options import DEFAULT_QUEUE, JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
+from mapreduce_rq.cli.options import JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import FORMATS, as_json
 from mapreduce_rq.cli.screen.text import count, duration, grouped, plural, rate, short, size
 from mapreduce_rq.cli.screen.views import (
@@ -30,6 +30,7 @@ from mapreduce_rq.cli.screen.views import (
 from mapreduce_rq.cli.session import Session, Show
 from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice
+from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.errors import JobError, NoSuchJob
 
 VALUE_WIDTH = 48

@@ -9,11 +9,11 @@ import typer
 
 from mapreduce_rq.cli.connect import connect
 from mapreduce_rq.cli.modules import look_here
-from mapreduce_rq.cli.options import DEFAULT_QUEUE, HOW, OUTPUT, KeyFile, Queue, Quiet, Url, required
+from mapreduce_rq.cli.options import HOW, OUTPUT, KeyFile, Queue, Quiet, Url, required
 from mapreduce_rq.cli.screen.text import plural
-from mapreduce_rq.cli.signing_keys import signing_keys
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
+from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.log import start_log
@@ -92,7 +92,7 @@ def worker(
     """
     size = usable_cores() if concurrency == "auto" else integer("--concurrency", concurrency, 1, MAX_WORKERS)
     most = None if max_tasks is None else integer("--max-tasks", max_tasks, 1)
-    if allow_pickle and not signing_keys(key_file):
+    if allow_pickle and not chosen_keys(key_file):
         raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")
     look_here()
     start_log(
