@@ -20,6 +20,7 @@
     │   ├── NoWorkers            none came within --wait-workers                       exit 75
     │   ├── DeadlineReached      the time allowed is over                              exit 124
     │   └── Superseded           another master took the job over
+    ├── CannotWrite              the result has no place to go                         exit 74
     ├── VersionSkew              a worker runs another version of the code than the submitter
     └── BadMessage               bytes from Redis that fail the size, the MAC or the type
 
@@ -127,6 +128,12 @@ class DeadlineReached(JobError):
 
 class Superseded(JobError):
     """Another master has taken the job over; this one must stop and change nothing."""
+
+
+class CannotWrite(MrqError):
+    """The result cannot be written where it was to go: a full disk, a closed stream."""
+
+    exit_code = 74
 
 
 class VersionSkew(MrqError):

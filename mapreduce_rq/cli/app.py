@@ -1,7 +1,7 @@
 """`mrq`: the commands, the way their errors are said, and the exit codes.
 
     0 ok    1 the job failed    2 wrong usage    3 a partial result    4 no such job    69 Redis unreachable
-    75 no workers    124 deadline    130 Ctrl-C    143 TERM
+    74 the result cannot be written    75 no workers    124 deadline    130 Ctrl-C    143 TERM
 
 Importing this module imports next to nothing, and a command imports only what it needs.
 """
@@ -15,15 +15,16 @@ from collections.abc import Sequence
 from mapreduce_rq import __version__
 
 CTRL_C = 130
+VERSION_WORDS = {"--version", "-V", "version"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command line; the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words == ["--version"]:
-        if sys.stdout is not None:  # closed by whoever started us
-            sys.stdout.write(f"mrq {__version__}\n")
-        return 0
+    if len(words) == 1 and words[0] in VERSION_WORDS:
+        return _print_version()
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
     gc.set_threshold(100_000)  # imports make many objects and no garbage: looking for it takes a tenth of a start
     try:
         from mapreduce_rq.cli.registry import invoke  # with Typer, which takes 50 ms
@@ -33,3 +34,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return CTRL_C
     finally:
         gc.freeze()  # or the interpreter looks through all of them once more before it ends: 80 ms
+
+
+def _print_version() -> int:
+    if sys.stdout is not None:  # closed by whoever started us
+        try:
+            sys.stdout.write(f"mrq {__version__}\n")
+            sys.stdout.flush()
+        except BrokenPipeError:  # its reader has ended: the last flush would complain
+            sys.stdout = None
+    return 0

@@ -33,6 +33,21 @@ class PlainCommand(TyperCommand):
     Typer would convert them with pydantic, whose import alone takes 60 ms, and accept less than we do.
     """
 
+    lone = ""
+    """The parameter that a lone argument is: ``mrq compute exp 2`` means ``--x 2``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read them."""
+        return super().parse_args(ctx, self._with_lone(ctx, args) if self.lone else args)
+
+    def _with_lone(self, ctx: Any, args: list[str]) -> list[str]:
+        given, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
+        if len(rest) != 1 or self.lone in given:
+            return args
+        others = list(args)
+        others.remove(rest[0])  # an option's value that reads the same may go instead: what stays is the same
+        return [f"--{self.lone.replace('_', '-')}={rest[0]}", *others]
+
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options and arguments, to be parsed and to be shown."""
         return plain(super().get_params(ctx))
@@ -63,12 +78,15 @@ def _reader_of(param: Any) -> Callable[[Any, Any], Any]:
     return read
 
 
-def command(function: Callable[..., Any], *, name: str | None = None, help_text: str | None = None) -> TyperCommand:
-    """The command of a function: its parameters are the options, its docstring the help."""
+def command(
+    function: Callable[..., Any], *, name: str | None = None, help_text: str | None = None, lone: str = ""
+) -> TyperCommand:
+    """The command of a function: its parameters are the options, its docstring the help; ``lone``: see there."""
     app = typer.Typer(add_completion=False)
     app.command(name, cls=PlainCommand, help=help_text)(function)
     made = typer.main.get_command(app)
-    assert isinstance(made, TyperCommand)
+    assert isinstance(made, PlainCommand)
+    made.lone = lone
     return made
 
 
@@ -104,6 +122,8 @@ class LazyGroup(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
         """The command that was called."""
         name = args[0]
+        if ctx.resilient_parsing and name not in self.listed():
+            return None, None, args[1:]  # the shell asks what to offer: it is no time to complain
         if name.startswith("-"):
             raise UsageError(f"no such option: {name} (see `{ctx.command_path} --help`)")
         return name, self.load(name), args[1:]

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.client.environment import KEY_FILE_VARIABLE, QUEUE_VARIABLE, URL_VARIABLES
 from mapreduce_rq.errors import UsageError
@@ -90,7 +91,12 @@ Quiet = Annotated[
 ]
 JobId = Annotated[
     str,
-    typer.Argument(metavar="JOB", help="The job's id, or as much of its beginning as is unique.", show_default=False),
+    typer.Argument(
+        metavar="JOB",
+        help="The job's id, or as much of its beginning as is unique.",
+        show_default=False,
+        autocompletion=job_ids,
+    ),
 ]
 
 

@@ -85,7 +85,7 @@ def main_group() -> Main:
     @app.callback()
     def mrq(
         version: Annotated[
-            bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+            bool, typer.Option("-V", "--version", help="Print the version.", is_eager=True, callback=_print_version)
         ] = False,
     ) -> None:
         """Map-reduce for people who already have Redis: fan out, fold in, exact whatever dies."""

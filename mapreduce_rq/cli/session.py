@@ -74,7 +74,10 @@ class Session:
                 try:
                     ended = client.lead(master)
                 except Signalled as signalled:
-                    if spec.lazy and not client.embedded:
+                    watcher.close()
+                    if client.embedded:
+                        say(f"stopped: {spec.job} ran on a private server and has ended with it")
+                    elif spec.lazy:
                         client.abandon(master, signalled)
                         say(f"cancelled: {spec.job}, whose items nobody else has")
                     raise

@@ -9,14 +9,12 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import signal
 import sys
 from collections.abc import Iterable
-from typing import TextIO
+from typing import Any, TextIO
 
-from mapreduce_rq.cli.interrupts import Signalled
 from mapreduce_rq.core.visible import visible, visible_lines
-from mapreduce_rq.errors import UsageError
+from mapreduce_rq.errors import CannotWrite
 
 
 def say(text: str, *, below: str = "") -> None:
@@ -38,7 +36,7 @@ def show(lines: Iterable[str]) -> None:
 def write(text: str) -> None:
     """A value, or what programs read, on standard output, with its newline: as it is, but for a terminal.
 
-    Raises Signalled, as SIGPIPE would, if nobody reads it, and UsageError if it cannot be written.
+    Raises CannotWrite. A reader that has ended has read what it wanted: that is no error (see :func:`forgive`).
     """
     watched = sys.stdout is not None and sys.stdout.isatty()
     _put((visible_lines(text) if watched else text) + "\n")
@@ -46,23 +44,39 @@ def write(text: str) -> None:
 
 def _put(text: str) -> None:
     if sys.stdout is None:
-        raise UsageError("cannot write the result: standard output is closed")
+        raise CannotWrite("cannot write the result: standard output is closed")
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
-        raise Signalled(signal.SIGPIPE) from None
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise UsageError(f"cannot write the result: {error.strerror}") from None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
+        raise CannotWrite(f"cannot write the result: {error.strerror}") from None
+
+
+class _Pipe(io.FileIO):
+    """A descriptor to write to whose reader may end at any time: it has read what it wanted (``mrq jobs | head``)."""
+
+    def write(self, data: Any) -> int:
+        """As a file's."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return len(data)
 
 
 def forgive() -> None:
-    """Have both streams replace characters that they cannot show, instead of failing on them."""
+    """Have both streams replace characters that they cannot show, and do without a reader, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.BufferedWriter | io.FileIO):
+        sys.stdout.flush()
+        sys.stdout = io.TextIOWrapper(
+            io.BufferedWriter(_Pipe(sys.stdout.fileno(), "wb", closefd=False)),
+            encoding=sys.stdout.encoding,
+            errors="replace",
+            line_buffering=sys.stdout.line_buffering,
+        )
 
 
 def interactive(stream: TextIO | None) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from mapreduce_rq.core.numbers.rational import parse_rational
+from mapreduce_rq.cli.screen.text import short
+from mapreduce_rq.core.numbers.rational import NotANumber, parse_rational
 from mapreduce_rq.errors import BadParameter
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
@@ -13,10 +14,13 @@ _DURATION = re.compile(r"(\d+\.?\d*|\.\d+)\s*(ms|s|m|h|d|)", re.ASCII)
 MAX_SECONDS = 10 * 365 * 86_400.0
 
 
-def integer(option: str, text: str, least: int | None = None, most: int | None = None) -> int:
-    """The integer a text writes. Raises BadParameter, naming the option."""
+def integer(option: str, text: str, least: int | None = None, most: int | None = None, *, word: str = "") -> int:
+    """The integer a text writes. Raises BadParameter, naming the option, and the ``word`` that it takes besides."""
     try:
         found = parse_rational(re.sub(r"(?<=\d)_(?=\d)", "", text))
+    except NotANumber:
+        or_word = f", or {word}" if word else ""
+        raise BadParameter(f"{option}: {short(text, 40)!r} is not a whole number such as 8 or 1e6{or_word}") from None
     except ValueError as error:
         raise BadParameter(f"{option}: {error}") from None
     if found.den != 1:

@@ -191,7 +191,7 @@ def lead(
         allow=allow,
     )
     limits = Limits(
-        chunk=None if chunk == "auto" else integer("--chunk", chunk, 1, MAX_TERMS),
+        chunk=None if chunk == "auto" else integer("--chunk", chunk, 1, MAX_TERMS, word="auto"),
         deadline=None if deadline is None else seconds("--deadline", deadline),
         on_error=choice("--on-error", on_error, ("fail", "skip")),  # type: ignore[arg-type]  # one of the two
         task_timeout=None if task_timeout is None else seconds("--task-timeout", task_timeout),
@@ -216,7 +216,9 @@ def command_of(name: str) -> TyperCommand:
         return lead(name, lambda client, limits: (*client.plan(name, params, limits), None), **given)
 
     own = [_option(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
-    return command(with_common(compute, own), name=name, help_text=help_of(kind))
+    needed = [field.name for field in fields.values() if field.required]
+    lone = needed[0] if len(needed) == 1 and not kind.positional else ""
+    return command(with_common(compute, own), name=name, help_text=help_of(kind), lone=lone)
 
 
 def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:

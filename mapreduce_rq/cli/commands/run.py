@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperCommand
 
 from mapreduce_rq.cli.commands.compute import PARAMETERS, lead, with_common
+from mapreduce_rq.cli.completion import reducers
 from mapreduce_rq.cli.groups import command
 from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.values import integer
@@ -46,6 +47,7 @@ Reduce = Annotated[
         metavar="NAME[:OPTION=VALUE,...]",
         help="How the values are folded: sum, int_sum, product, count, min, max, argmin, argmax, mean, variance, "
         "stats, histogram, counter, topk, list, concat, prefix_sums, distinct, quantiles; as in topk:k=5.",
+        autocompletion=reducers,
         rich_help_panel=PARAMETERS,
     ),
 ]

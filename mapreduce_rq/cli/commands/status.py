@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mapreduce_rq.broker.snapshot import JobView, Snapshot
+from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.connect import Place, connect, find_job
 from mapreduce_rq.cli.options import JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import FORMATS, as_json
@@ -40,7 +41,10 @@ def status(
     job: Annotated[
         str | None,
         typer.Argument(
-            metavar="[JOB]", help="One job's id, or as much of its beginning as is unique.", show_default=False
+            metavar="[JOB]",
+            help="One job's id, or as much of its beginning as is unique.",
+            show_default=False,
+            autocompletion=job_ids,
         ),
     ] = None,
     *,

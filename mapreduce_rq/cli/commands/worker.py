@@ -90,7 +90,9 @@ def worker(
     TERM or Ctrl-C: each finishes the task in hand and gives the rest back; again: at once. TTIN and TTOU: one worker
     more, one fewer. HUP: fresh processes. What it has to say goes to standard error.
     """
-    size = usable_cores() if concurrency == "auto" else integer("--concurrency", concurrency, 1, MAX_WORKERS)
+    size = (
+        usable_cores() if concurrency == "auto" else integer("--concurrency", concurrency, 1, MAX_WORKERS, word="auto")
+    )
     most = None if max_tasks is None else integer("--max-tasks", max_tasks, 1)
     if allow_pickle and not chosen_keys(key_file):
         raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")

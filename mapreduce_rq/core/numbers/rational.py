@@ -24,6 +24,10 @@ _FRACTION = re.compile(r"([+-]?\d+)\s*/\s*([+-]?\d+)", re.ASCII)
 _HEXADECIMAL = re.compile(r"([+-]?)0[xX]([0-9a-fA-F]*)(?:\.([0-9a-fA-F]*))?(?:[pP]([+-]?\d+))?", re.ASCII)
 
 
+class NotANumber(ValueError):
+    """A text that writes no number at all; its message gives examples of some that do."""
+
+
 class Rational(NamedTuple):
     """num/den in lowest terms, den > 0."""
 
@@ -41,7 +45,7 @@ def parse_rational(text: str) -> Rational:
     """
     stripped = text.strip()
     if not stripped:
-        raise ValueError("empty, where a number is needed")
+        raise NotANumber("empty, where a number is needed")
     if len(stripped) > MAX_LENGTH:
         raise ValueError(f"{len(stripped)} characters are too many for a number (at most {MAX_LENGTH})")
     if match := _FRACTION.fullmatch(stripped):
@@ -58,7 +62,7 @@ def parse_rational(text: str) -> Rational:
     if stripped.lower().lstrip("+-") in {"nan", "inf", "infinity"}:
         raise ValueError(f"{stripped} is not a finite number")
     shown = stripped if len(stripped) <= 40 else stripped[:37] + "..."
-    raise ValueError(f"{shown!r} is not a number (write 2, -0.1, 1/3, 1e-9 or 0x1.8p+1)")
+    raise NotANumber(f"{shown!r} is not a number (write 2, -0.1, 1/3, 1e-9 or 0x1.8p+1)")
 
 
 def number_text(value: Any) -> str:
