@@ -220,7 +220,7 @@ class Client:
     ) -> Master:
         """A master for a job, to be submitted and run by the caller.
 
-        :meth:`lead` and :meth:`close` see to the end of a ``hasty`` one.
+        ``lead`` and ``close`` see to the end of a ``hasty`` one.
         """
         return Master(
             verbs or self.verbs,
@@ -481,7 +481,7 @@ class Client:
         options: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
     ) -> tuple[Spec, Computation[Any], Source | None]:
-        """As :meth:`plan`, for a function of the caller's own; and where its items come from, if not a range."""
+        """As ``plan``, for a function of the caller's own; and where its items come from, if not a range."""
         params = function_params(function, self.trust)
         params |= reducer_params(reduce, zero, law, options, self.trust)
         source = None
@@ -504,7 +504,7 @@ class Client:
         return self._start(*self.plan(computation, params, limits))
 
     def submit_function(self, function: Callable[..., Any] | str, items: Iterable[Any], **how: Any) -> Job:
-        """As :meth:`map_reduce`, returning at once; ``how`` takes what is said there on folding, and ``limits``."""
+        """As ``map_reduce``, returning at once; ``how`` takes what is said there on folding, and ``limits``."""
         return self._start(*self.plan_function(function, items, **how))
 
     def _start(self, spec: Spec, computation: Computation[Any], source: Source | None = None) -> Job:

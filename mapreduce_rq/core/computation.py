@@ -80,7 +80,7 @@ class Computation(ABC, Generic[P]):
 
     @classmethod
     def to_map(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask
-        """As :meth:`create`, in a worker, of parameters that came from Redis.
+        """As ``create``, in a worker, of parameters that came from Redis.
 
         Raises MrqError for what this process must not run, or cannot (``trust``: see functions/trust.py).
         """
@@ -88,12 +88,12 @@ class Computation(ABC, Generic[P]):
 
     @classmethod
     def to_lead(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask
-        """As :meth:`to_map`, in a master that goes on with another's job: it merges and finishes, and maps nothing."""
+        """As ``to_map``, in a master that goes on with another's job: it merges and finishes, and maps nothing."""
         return cls.create(raw)
 
     @abstractmethod
     def map(self, lo: int, hi: int) -> P:
-        """The partial of terms ``lo <= k < hi``. Pure; raises :class:`TermError` where it knows the term at fault."""
+        """The partial of terms ``lo <= k < hi``. Pure; raises ``TermError`` where it knows the term at fault."""
 
     def map_encoded(self, lo: int, hi: int) -> bytes:
         """``reducer.encode(map(lo, hi))``: a worker's hot path, for computations that know a shorter way."""
@@ -106,7 +106,7 @@ class Computation(ABC, Generic[P]):
         """
 
     def map_body(self, lo: int, hi: int, body: bytes) -> P:
-        """As :meth:`map`, for tasks that carry their items in ``body`` (encoded by the client)."""
+        """As ``map``, for tasks that carry their items in ``body`` (encoded by the client)."""
         raise NotImplementedError(f"{self.name} does not take items")
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
@@ -118,11 +118,11 @@ class Computation(ABC, Generic[P]):
         """The outcome of ``terms`` merged terms (all of them unless the job was ended early)."""
 
     def work(self, body: bytes) -> bytes:
-        """The answer to one request of ``finish``. Pure, like :meth:`map`, and like it done by workers."""
+        """The answer to one request of ``finish``. Pure, like ``map``, and like it done by workers."""
         raise NotImplementedError(f"{self.name} asks for nothing")
 
     def conclude(self, partial: P, terms: int) -> Outcome | More:
-        """As :meth:`finish`, with all that it asks for done here."""
+        """As ``finish``, with all that it asks for done here."""
         found = self.finish(partial, terms)
         while isinstance(found, Ask):
             found = found.then([self.work(body) for body in found.bodies])

@@ -226,7 +226,7 @@ class Codec:
         return b"%b%b%b" % (self._head, mac.digest(), payload)
 
     def seal_all(self, messages: Iterable[Any]) -> list[bytes]:
-        """As :meth:`seal`, many at once."""
+        """As ``seal``, many at once."""
         head = self._head
         if self._signer is None:
             return [head + _encode(message) for message in messages]

@@ -16,7 +16,7 @@ class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Base of a computation's parameters: plain fields (str, int, float, bool, or None as the default).
 
     Declare each as ``Annotated[type, msgspec.Meta(description=..., ge=..., le=...)]``: the command line makes its
-    options, their help and ranges from that, and :func:`validate` checks with it.
+    options, their help and ranges from that, and ``validate`` checks with it.
     """
 
 

@@ -55,7 +55,7 @@ def heading(machine: Mapping[str, Any]) -> str:
 
 
 def markdown(machine: Mapping[str, Any], figures: Iterable[Figure], rows: Iterable[Row]) -> str:
-    """The table for the README."""
+    """The table of RESULTS.md."""
     lines = [
         heading(machine),
         "",
