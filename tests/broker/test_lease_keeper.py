@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
 
+from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.core.messages import Codecs
 from mapreduce_rq.runtime.master import lease_keeper as keeping
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
+from tests.support.servers import RealServer
 
 
 @pytest.fixture
@@ -77,6 +82,36 @@ def test_a_master_that_does_not_compute_has_to_keep_its_job_itself(keeper: Keepe
     for _ in range(5):
         keeper.tend()
     assert jobs.token("job").token == lease.token == "1:a:1"
+
+
+class Slow(RedisWire):
+    """What it asks with a script arrives only when the answer is read."""
+
+    def ask(self, *words: Any, **how: Any) -> None:
+        self.delayed = lambda: super(Slow, self).ask(*words, **how)
+
+    def answer(self) -> Any:
+        self.delayed()
+        return super().answer()
+
+
+def test_a_push_on_its_way_is_left_alone(server: RealServer, keys: Keys, codecs: Codecs, jobs: Jobs) -> None:
+    wire = Slow(parse_url(server.url))
+    wire.connect()
+    slow = Lease(Jobs(wire, keys, codecs), "job", "a")
+    slow.commit(expect="", what="create", fields=[("state", "running")])
+    keeper = Keeper(slow, jobs)
+    with keeper:  # the master computes while its push travels, and for longer than between two looks
+        slow.push([b"task"])
+        for _ in range(3):
+            keeper.tend()
+        assert slow.pushed().waiting == 1
+        before = slow.token
+        for _ in range(2):
+            keeper.tend()
+        assert slow.token != before
+    keeper.close()
+    wire.close()
 
 
 def test_it_opens_no_stream_and_lists_nothing(jobs: Jobs, lease: Lease, raw: redis.Redis, keys: Keys) -> None:

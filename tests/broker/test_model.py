@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import redis
@@ -17,6 +18,7 @@ from mapreduce_rq.broker.jobs import COMMIT, REAP
 from mapreduce_rq.broker.tasks import SETTLE
 from mapreduce_rq.broker.wire import Argument, Command, RedisWire, Script, translate
 from mapreduce_rq.errors import BrokerError, BrokerFull
+from tests.sim import commands, scripts
 from tests.sim.model import Flavour, Model
 from tests.sim.network import ENDPOINT
 from tests.sim.store import Refusal, SortedSet, Stream, id_text
@@ -110,7 +112,10 @@ class ModelWire:
         return self._first_refusal(self._do(lambda: self.model.transaction(commands, self.now_ms)))
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        return self._do(lambda: self.model.script(script.name, keys, arguments, self.now_ms))
+        return self.eval(script.name, keys, arguments)
+
+    def eval(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        return self._do(lambda: self.model.script(name, keys, arguments, self.now_ms))
 
     def _do(self, act: Callable[[], Any]) -> Any:
         try:
@@ -341,6 +346,85 @@ def test_the_model_answers_as_a_server_does(flavour: Flavour, fresh_server: Fres
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+# -- what a script sees, and what becomes of its answer -------------------------------------------------------------
+
+SNIPPETS = [
+    "return 3.99",
+    "return -3.99",
+    "return true",
+    "return false",
+    "return nil",
+    "return {}",
+    "return {1, 'a', {2.5, false}}",
+    "return {1, nil, 3}",
+    "return {KEYS[1], ARGV[2], #KEYS, #ARGV}",
+    "return KEYS[0]",
+    "return ARGV[9]",
+    "return redis.call('HGET', KEYS[2], 'none') == false",
+    "return redis.call('RPOP', 'nothing', 2) == false",
+    "return type(redis.call('LLEN', KEYS[1]))",
+    "return redis.call('LTRIM', KEYS[1], 0, -1)",
+    "return redis.call('LTRIM', KEYS[1], 0, -1).ok",
+    "return redis.call('LRANGE', KEYS[1], 0, -1)",
+    "return redis.call('HMGET', KEYS[2], 'field', 'none')",
+    "return #redis.call('HMGET', KEYS[2], 'field', 'none')",
+    "redis.call('LPUSH', KEYS[1], 7, 1e15, 2^53, 1.5) return redis.call('LRANGE', KEYS[1], 0, -1)",
+    "redis.call('LPUSH', KEYS[1], 'before') return redis.call('LLEN', KEYS[2])",
+    "redis.call('LPUSH', KEYS[1], 'before') error('stop')",
+    "return redis.call('LPUSH', KEYS[1])",
+    "return redis.call('LPUSH', KEYS[1], nil)",
+    "return redis.call('LPUSH', KEYS[1], false)",
+    "return redis.call('LPUSH', KEYS[1], {})",
+    "return redis.call('LPUSH', KEYS[1], unpack({}))",
+    "return redis.call('LPOP', KEYS[1], 1.5)",
+    "return redis.call('LPOP', KEYS[1], -1)",
+    "return redis.call('LPOP', KEYS[1], 2)",
+    "return redis.call('RPOP', KEYS[1], 0)",
+    "return redis.call('EXPIRE', KEYS[1], 'soon')",
+    "return redis.call('XTRIM', 'nothing', 'MINID', '=', 'create')",
+    "return redis.call('NOSUCH', KEYS[1])",
+    "return redis.call()",
+    "return undefined",
+    "undefined = 1",
+    "local x = nil return x + 1",
+    "return tonumber('x')",
+    "return tonumber('12') + tonumber(ARGV[1])",
+    "return math.min(3, 1, 2) .. ' ' .. math.ceil(1.2) .. ' ' .. math.floor(-1.2)",
+    "return string.format('%d', 3)",
+    "return {pcall(function() return 1 end)}",
+    "local many = {} for i = 1, 4000 do many[i] = i end return redis.call('RPUSH', KEYS[1], unpack(many))",
+    "local many = {} for i = 1, 9000 do many[i] = i end return redis.call('RPUSH', KEYS[1], unpack(many))",
+    "return 'bytes \\0 \\255'",
+]
+
+
+@pytest.mark.parametrize("snippet", SNIPPETS, ids=range(len(SNIPPETS)))
+def test_lua_in_the_model_is_lua_in_a_server(wire: RedisWire, snippet: str) -> None:
+    source, keys, argv = f"#!lua\n{snippet}", ("list", "hash"), ("10", "second")
+    model = ModelWire("valkey")
+    asks: list[tuple[Any, Callable[[], Any]]] = [
+        (wire, lambda: wire.call("EVAL", source, 2, *keys, *argv)),
+        (model, lambda: model.eval("snippet", keys, argv)),
+    ]
+    answers = []
+    with patch.dict(scripts.SCRIPTS, snippet=scripts.Program("snippet", source)):
+        for one, ask in asks:
+            one.call("DEL", *keys)
+            one.call("RPUSH", "list", "a", "b", "c")
+            one.call("HSET", "hash", "field", "value")
+            try:
+                answer = ask()
+            except BrokerError as error:
+                answer = type(error)
+            answers.append((answer, one.call("LRANGE", "list", 0, -1)))
+    assert answers[0] == answers[1]
+
+
+def test_the_model_knows_how_many_words_each_command_has(wire: RedisWire) -> None:
+    found = {name: wire.call("COMMAND", "INFO", name)[0][1] for name in commands.COMMANDS}
+    assert found == commands.ARITY
 
 
 # -- who waits at the server ---------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The commands and the three scripts that the broker uses, on the model's data.
+"""The commands that the broker and its scripts use, on the model's data.
 
 Each command takes the database and its arguments without the name, and gives what a raw RESP2 connection reads.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
-from math import ceil, floor
 from operator import itemgetter
 from typing import Any
 
@@ -33,16 +32,31 @@ def _rpush(db: Database, args: Arguments) -> int:
 
 def _rpop(db: Database, args: Arguments) -> Any:
     found = db.list(args[0])
+    count = _positive(args[1]) if len(args) > 1 else 1
     if not found:
         return None
-    if len(args) == 1:
-        db.put(args[0], found[:-1])
-        return found[-1]
-    count = int(args[1])
-    if count == 0:
-        return []
-    db.put(args[0], found[:-count])
-    return list(found[: -count - 1 : -1])
+    rest, taken = found[: max(0, len(found) - count)], found[max(0, len(found) - count) :]
+    if taken:
+        db.put(args[0], rest)
+    return list(reversed(taken)) if len(args) > 1 else taken[0]
+
+
+def _lpop(db: Database, args: Arguments) -> Any:
+    found = db.list(args[0])
+    count = _positive(args[1]) if len(args) > 1 else 1
+    if not found:
+        return None
+    taken = found[:count]
+    if taken:
+        db.put(args[0], found[count:])
+    return list(taken) if len(args) > 1 else taken[0]
+
+
+def _positive(text: bytes) -> int:
+    count = int(text)
+    if count < 0:
+        raise Refusal("ERR value is out of range, must be positive")
+    return count
 
 
 def _range(found: List, start: bytes, stop: bytes) -> List:
@@ -212,10 +226,10 @@ def _xlen(db: Database, args: Arguments) -> int:
 def _xtrim(db: Database, args: Arguments) -> int:
     if args[1:3] != [b"MINID", b"="]:
         raise Refusal("ERR the model trims by an exact smallest id only")
+    least = id_of(args[3])
     found = db.stream(args[0])
     if found is None:
         return 0
-    least = id_of(args[3])
     kept = found.entries[bisect_left(found.entries, least, key=itemgetter(0)) :]
     if len(kept) < len(found.entries):
         db.put(args[0], Stream(kept, found.last))
@@ -247,6 +261,7 @@ COMMANDS: dict[str, Callable[[Database, Arguments], Any]] = {
     "LPUSH": _lpush,
     "RPUSH": _rpush,
     "RPOP": _rpop,
+    "LPOP": _lpop,
     "LRANGE": _lrange,
     "LTRIM": _ltrim,
     "LLEN": _llen,
@@ -274,82 +289,35 @@ COMMANDS: dict[str, Callable[[Database, Arguments], Any]] = {
     "FLUSHALL": _flushall,
 }
 
-
-# -- the three scripts, line by line as in broker/lua --------------------------------------------------------------
-
-
-def commit(db: Database, keys: Arguments, argv: Arguments) -> Any:
-    """commit.lua."""
-    job, replies, queue, jobs = keys
-    found = _hget(db, [job, b"tok"]) or b""
-    if found != argv[0]:
-        return [b"lost", found, _hget(db, [job, b"state"]) or b""]
-    what = argv[2]
-    if what == b"over":
-        _del(db, [replies])
-    elif what not in (b"", b"create", b"keep"):
-        _xtrim(db, [replies, b"MINID", b"=", what])
-    if what == b"create" or (what != b"over" and argv[3] != b"0"):
-        _zadd(db, [jobs, argv[3], argv[4]])
-    opened = 0
-    if what not in (b"over", b"keep") and not _exists(db, [replies]):
-        _xadd(db, [replies, b"MAXLEN", b"=", b"0", b"*", b"open", b""])
-        opened = 1
-    last = 6 + 2 * int(argv[5])
-    _hset(db, [job, b"tok", argv[1], *argv[6:last]])
-    if what == b"over":
-        _expire(db, [job, argv[3]])
-    if argv[last:]:
-        _lpush(db, [queue, *argv[last:]])
-    return [b"ok", _llen(db, [queue]), opened]
-
-
-def settle(db: Database, keys: Arguments, argv: Arguments) -> Any:
-    """settle.lua."""
-    hand, queue, workers = keys[:3]
-    over = [
-        index + 1
-        for index, (stream, sealed) in enumerate(zip(keys[3:], argv[3 : len(keys)], strict=True))
-        if _xadd(db, [stream, b"NOMKSTREAM", b"*", b"a", sealed]) is None
-    ]
-    if _llen(db, [hand]) != int(argv[0]):
-        return [b"differs", over, _lrange(db, [hand, b"0", b"-1"])]
-    settled, want = int(argv[1]), int(argv[2])
-    if settled:
-        _ltrim(db, [hand, b"0", b"%d" % (-1 - settled)])
-    if want < 0:
-        back = db.list(hand)[:-want]
-        if back:
-            db.put(hand, db.list(hand)[-want:])
-            _rpush(db, [queue, *back])
-        return [b"ok", over, []]
-    if want:
-        least = int(argv[len(keys)]) if len(argv) > len(keys) else 0
-        waiting = _llen(db, [queue])
-        rounded = floor if int(argv[0]) > settled else ceil
-        want = min(want, waiting, max(least, rounded(waiting / max(1, _hlen(db, [workers])))))
-    if not want:
-        return [b"ok", over, []]
-    taken = _rpop(db, [queue, b"%d" % want])
-    _lpush(db, [hand, *taken])
-    return [b"ok", over, taken]
-
-
-def reap(db: Database, keys: Arguments, argv: Arguments) -> int:
-    """reap.lua."""
-    hand, queue, workers = keys
-    given = 0
-    for old, new in zip(argv[2::2], argv[3::2], strict=True):
-        if _lrem(db, [hand, b"-1", old]):
-            _rpush(db, [queue, new])
-            given += 1
-    if argv[1] == b"X":
-        if not _llen(db, [hand]):
-            _hdel(db, [workers, argv[0]])
-    elif argv[1]:
-        _hset(db, [workers, argv[0], argv[1]])
-    return given
-
-
-SCRIPTS: dict[str, Callable[[Database, Arguments, Arguments], Any]] = {"commit": commit, "settle": settle, "reap": reap}
-ALLOW_OOM = {"commit"}
+ARITY = {
+    "LPUSH": -3,
+    "RPUSH": -3,
+    "RPOP": -2,
+    "LPOP": -2,
+    "LRANGE": 4,
+    "LTRIM": 4,
+    "LLEN": 2,
+    "LREM": 4,
+    "LMOVE": 5,
+    "BLMOVE": 6,
+    "HSET": -4,
+    "HGET": 3,
+    "HMGET": -3,
+    "HGETALL": 2,
+    "HDEL": -3,
+    "HLEN": 2,
+    "ZADD": -4,
+    "ZRANGE": -4,
+    "ZREM": -3,
+    "DEL": -2,
+    "EXISTS": -2,
+    "TYPE": 2,
+    "EXPIRE": -3,
+    "TTL": 2,
+    "XADD": -5,
+    "XLEN": 2,
+    "XTRIM": -4,
+    "XREAD": -4,
+    "FLUSHALL": -1,
+}
+"""How many words a command has with its name; below zero, how many at least (as COMMAND INFO says)."""

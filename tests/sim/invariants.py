@@ -86,6 +86,8 @@ class Invariants:
                 self._changed(job, key, _hash(old), _hash(new), what)
         for stream, key in self._streams.items():
             old_stream, new_stream = before.keys.get(stream), after.keys.get(stream)
+            if old_stream is None and isinstance(new_stream, Stream):
+                require(isinstance(what, str) or not new_stream.entries, f"{stream!r} was opened with something in it")
             if old_stream is new_stream or not isinstance(old_stream, Stream) or isinstance(what, str):
                 continue
             state = _hash(after.keys.get(key))

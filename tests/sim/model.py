@@ -1,4 +1,4 @@
-"""A Redis in plain Python: the commands and scripts that the broker uses, with its whole history.
+"""A Redis in plain Python that runs the broker's own scripts, with its whole history.
 
 Values are immutable, and a step that changes something makes a new table of keys; so every state that ever was is
 kept at the cost of its differences, and the server can go back to any of them, as a failover does.
@@ -13,7 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from mapreduce_rq.broker.wire import Argument, Command
-from tests.sim.commands import ALLOW_OOM, COMMANDS, DENY_OOM, SCRIPTS
+from tests.sim.commands import COMMANDS, DENY_OOM
+from tests.sim.scripts import SCRIPTS
 from tests.sim.store import EMPTY, OOM, Database, Refusal, Snapshot, encoded
 
 Flavour = Literal["valkey", "redis"]
@@ -62,11 +63,12 @@ class Model:
 
     def script(self, name: str, keys: Sequence[Argument], arguments: Sequence[Argument], now_ms: int) -> Any:
         """A script. Raises Refusal; what it had done before stands, as in Redis."""
-        if self.full and name not in ALLOW_OOM:
+        program = SCRIPTS[name]
+        if self.full and not program.allow_oom:
             raise Refusal(OOM)
         db = self._begin(now_ms)
         try:
-            return SCRIPTS[name](db, _encoded(keys), _encoded(arguments))
+            return program(db, _encoded(keys), _encoded(arguments))
         finally:
             self._end(db)
 

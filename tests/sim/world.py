@@ -28,10 +28,10 @@ from tests.sim.actors import ClientProcess, Host, Site
 from tests.sim.computation import Oracle, SimComputation, TestParams, items
 from tests.sim.faults import FAULTS
 from tests.sim.invariants import Bounds, Broken, Invariants, Job, require
-from tests.sim.network import ENDPOINT, Request, Server, Weather
+from tests.sim.network import ENDPOINT, EPOCH, Request, Server, Weather
 from tests.sim.plan import JobPlan, Plan, plan_of
 from tests.sim.scheduler import Actor, Scheduler
-from tests.sim.store import Snapshot, is_hash
+from tests.sim.store import Snapshot, SortedSet, is_hash
 from tests.sim.wire import SimClock
 
 KEYRING = Keyring([b"sixteen bytes of the simulation"])
@@ -365,6 +365,9 @@ class World:
                 require(state == ("failed" if job.may_fail else "done"), f"{job.name} is {state}")
             if state != "running":
                 require(self.keys.replies(job.name).encode() not in found, f"{job.name} left its stream behind")
+        listed = found.get(self.keys.jobs.encode())
+        if isinstance(listed, SortedSet):
+            require(set(listed.values()) == {EPOCH}, f"jobs are listed under the times {listed}")
         waiting = found.get(self.keys.queue.encode(), ())
         abandoned = any(self.state(job.name) == "running" for job in self.jobs)
         require(abandoned or not waiting, f"{len(waiting)} tasks are left in the queue")
