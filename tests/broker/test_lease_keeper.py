@@ -88,10 +88,11 @@ class Slow(RedisWire):
     """What it asks with a script arrives only when the answer is read."""
 
     def ask(self, *words: Any, **how: Any) -> None:
-        self.delayed = lambda: super(Slow, self).ask(*words, **how)
+        self.asked = words, how
 
     def answer(self) -> Any:
-        self.delayed()
+        words, how = self.asked
+        super().ask(*words, **how)
         return super().answer()
 
 

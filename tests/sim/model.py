@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from mapreduce_rq.broker.wire import Argument, Command
 from tests.sim.commands import COMMANDS, DENY_OOM
-from tests.sim.scripts import SCRIPTS
+from tests.sim.scripts import SCRIPTS, Run
 from tests.sim.store import EMPTY, OOM, Database, Refusal, Snapshot, encoded
 
 Flavour = Literal["valkey", "redis"]
@@ -23,15 +23,21 @@ Flavour = Literal["valkey", "redis"]
 class Model:
     """The server's data. Each method is one atomic step; ``history`` holds the state after each that changed it.
 
+    ``on_step`` is told of those, ``on_script`` of every script that was run.
+
     ``flavour``: at its memory limit Redis 7.0 queues nothing in a MULTI, and serves a pop that waits already; Valkey
     queues what needs no memory, and refuses a pop that waits when its time has come.
     """
 
     def __init__(
-        self, flavour: Flavour = "valkey", on_step: Callable[[Snapshot, Snapshot], None] | None = None
+        self,
+        flavour: Flavour = "valkey",
+        on_step: Callable[[Snapshot, Snapshot], None] | None = None,
+        on_script: Callable[[str, Run], None] | None = None,
     ) -> None:
         self.flavour = flavour
         self.on_step = on_step
+        self.on_script = on_script
         self.now = EMPTY
         self.history: list[Snapshot] = [EMPTY]
         self.full = False  # at its memory limit
@@ -67,10 +73,15 @@ class Model:
         if self.full and not program.allow_oom:
             raise Refusal(OOM)
         db = self._begin(now_ms)
+        before = Snapshot(dict(db.keys) if db.dirty else db.keys, db.expires)
+        words = _encoded(keys), _encoded(arguments)
         try:
-            return program(db, _encoded(keys), _encoded(arguments))
+            answer = program(db, *words)
         finally:
             self._end(db)
+        if self.on_script is not None:
+            self.on_script(name, Run(*words, before, self.now, answer, now_ms))
+        return answer
 
     def go_back(self, index: int) -> None:
         """Be as after the step of this index in the history, as a failover to a replica that lags behind."""

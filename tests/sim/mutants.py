@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, NamedTuple
 from unittest.mock import patch
 
 import msgspec
@@ -51,17 +51,86 @@ def count_twice() -> AbstractContextManager[Any]:
     return patch.object(Tally, "_count_row", count_row)
 
 
-def edited(script: str, line: str, other: str) -> AbstractContextManager[Any]:
+class Edit(NamedTuple):
     """A script with another text in the place of one that stands there once."""
-    source = scripts.SCRIPTS[script].source
-    assert source.count(line) == 1, f"{script}.lua has {line!r} {source.count(line)} times"
-    return patch.dict(scripts.SCRIPTS, {script: scripts.Program(script, source.replace(line, other))})
+
+    script: str
+    text: str
+    other: str
+
+    def __call__(self) -> AbstractContextManager[Any]:
+        """The edit, as long as the context lasts."""
+        source = scripts.SCRIPTS[self.script].source
+        assert source.count(self.text) == 1, f"{self.script}.lua has {self.text!r} {source.count(self.text)} times"
+        changed = scripts.Program(self.script, source.replace(self.text, self.other))
+        return patch.dict(scripts.SCRIPTS, {self.script: changed})
+
+
+EDITS = [
+    Edit("commit", "KEYS[1], 'tok') or ''", "KEYS[1], 'tok') and ''"),
+    Edit("commit", "if found ~= ARGV[1]", "if found == ''"),
+    Edit("commit", "return {'lost'", "return {'ok'"),
+    Edit("commit", "local what = ARGV[3]", "local what = ARGV[4]"),
+    Edit("commit", "if what == 'over' then\n  redis.call('DEL'", "if what == 'create' then\n  redis.call('DEL'"),
+    Edit("commit", "redis.call('DEL', KEYS[2])", ""),
+    Edit("commit", "elseif what ~= '' and", "elseif"),
+    Edit("commit", "'MINID', '=', what)", "'MINID', '=', '9999999999999-0')"),
+    Edit("commit", "'ZADD', KEYS[4], ARGV[4], ARGV[5]", "'ZADD', KEYS[4], 0, ARGV[5]"),
+    Edit("commit", "'MAXLEN', '=', 0,", "'MAXLEN', '=', 1,"),
+    Edit("commit", "local opened = 0", "local opened = 1"),
+    Edit("commit", "opened = 1", "opened = 0"),
+    Edit("commit", "redis.call('EXPIRE', KEYS[1], ARGV[4])", ""),
+    Edit("commit", "local last = 6 +", "local last = 5 +"),
+    Edit("commit", "'tok', ARGV[2], unpack", "'tok', ARGV[1], unpack"),
+    Edit("commit", "for i = last + 1,", "for i = last,"),
+    Edit("commit", "unpack(ARGV, i, math", "unpack(ARGV, i + 1, math"),
+    Edit("commit", "return {'ok', redis", "return {'lost', redis"),
+    Edit("settle", "for i = 4, #KEYS", "for i = 5, #KEYS"),
+    Edit("settle", "'a', ARGV[i])", "'a', ARGV[1])"),
+    Edit("settle", "local length = redis.call('LLEN', KEYS[1])", "local length = redis.call('LLEN', KEYS[2])"),
+    Edit("settle", "if length ~= tonumber(ARGV[1])", "if length < tonumber(ARGV[1])"),
+    Edit("settle", "local settled = tonumber(ARGV[2])", "local settled = length"),
+    Edit("settle", "if settled > 0", "if settled > 1"),
+    Edit("settle", "0, -1 - settled)", "0, 1 - settled)"),
+    Edit("settle", "local want = tonumber(ARGV[3])", "local want = tonumber(ARGV[1])"),
+    Edit("settle", "if want > 0", "if want > 1"),
+    Edit("settle", "local waiting = redis.call('LLEN', KEYS[2])", "local waiting = redis.call('LLEN', KEYS[1])"),
+    Edit("settle", "if want <= 0", "if want < 0"),
+    Edit("settle", "local taken = redis.call('RPOP', KEYS[2]", "local taken = redis.call('LRANGE', KEYS[2], 0"),
+    Edit("settle", "redis.call('LPUSH', KEYS[1], unpack(taken))", ""),
+    Edit("settle", "return {'ok', over, taken}", "return {'ok', over, {}}"),
+    Edit("settle", "local over = {}", "local over = {9}"),
+    Edit("settle", "over[#over + 1] = i - 3", "over[#over + 1] = i - 4"),
+    Edit("settle", "return {'differs', over, redis", "return {'ok', over, redis"),
+    Edit("settle", "math.max(1, redis.call('HLEN', KEYS[3]))", "1"),
+    Edit("settle", "share = length > settled and", "share = length >= settled and"),
+    Edit("settle", "math.max(share, tonumber(ARGV[#KEYS + 1]) or 0))", "share)"),
+    Edit("settle", "if want < 0", "if want < -1"),
+    Edit(
+        "settle", "local back = redis.call('LPOP', KEYS[1], -want)", "local back = redis.call('RPOP', KEYS[1], -want)"
+    ),
+    Edit("settle", "if back then", "if not back then"),
+    Edit("settle", "'RPUSH', KEYS[2], unpack(back)", "'LPUSH', KEYS[2], unpack(back)"),
+    Edit("settle", "return {'ok', over, {}}", "return {'ok', {}, over}"),
+    Edit("reap", "local given = 0", "local given = ''"),
+    Edit("reap", "for i = 3,", "for i = 5,"),
+    Edit("reap", "ARGV[i]) == 1", "ARGV[i]) == 2"),
+    Edit("reap", "'RPUSH', KEYS[2], ARGV[i + 1]", "'RPUSH', KEYS[2], ARGV[1]"),
+    Edit("reap", "given = given + 1", "given = given + 2"),
+    Edit("reap", "if ARGV[2] == 'X'", "if ARGV[2] ~= 'X'"),
+    Edit("reap", "if redis.call('LLEN', KEYS[1]) == 0", "if redis.call('LLEN', KEYS[1]) ~= 0"),
+    Edit("reap", "redis.call('HDEL', KEYS[3], ARGV[1])", ""),
+    Edit("reap", "elseif ARGV[2] ~= ''", "elseif ARGV[2] == ''"),
+    Edit("reap", "redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])", ""),
+    Edit("reap", "return given", "return {}"),
+]
+"""One of every line of each script, or more, but for their first lines: those are mechanisms."""
 
 
 @safety
 def do_not_compare() -> AbstractContextManager[Any]:
     """The commit script sets without comparing."""
-    return edited("commit", "if found ~= ARGV[1] then", "if false then")
+    return Edit("commit", "if found ~= ARGV[1] then", "if false then")()
 
 
 @safety

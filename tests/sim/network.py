@@ -18,6 +18,7 @@ from mapreduce_rq.broker.wire import Argument, Command
 from mapreduce_rq.errors import BrokerDown
 from tests.sim.model import Flavour, Model
 from tests.sim.scheduler import Actor, Scheduler
+from tests.sim.scripts import Run
 from tests.sim.store import OOM, Refusal, Snapshot, encoded
 
 ENDPOINT = Endpoint(host="sim")
@@ -102,9 +103,15 @@ OnStep = Callable[[Snapshot, Snapshot, Request | str], None]
 class Server:
     """The model behind a network."""
 
-    def __init__(self, scheduler: Scheduler, on_step: OnStep, flavour: Flavour) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        on_step: OnStep,
+        flavour: Flavour,
+        on_script: Callable[[str, Run], None] | None = None,
+    ) -> None:
         self.scheduler = scheduler
-        self.model = Model(flavour, self._stepped)
+        self.model = Model(flavour, self._stepped, on_script)
         self.weather = Weather()
         self._on_step = on_step
         self._doing: Request | str = ""

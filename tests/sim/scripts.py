@@ -7,16 +7,16 @@ of that against servers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from lupa import lua51
 
 from mapreduce_rq.broker.wire import Script
 from tests.sim import commands
 from tests.sim.commands import Arguments
-from tests.sim.store import EMPTY, Database, Refusal
+from tests.sim.store import EMPTY, Database, Refusal, Snapshot
 
 _COMMANDS = {name.encode(): command for name, command in commands.COMMANDS.items()}
 _ARITY = {name.encode(): least for name, least in commands.ARITY.items()}
@@ -116,6 +116,17 @@ def _word(item: Any) -> bytes:
 def interpreter() -> Interpreter:
     """This process's, made when a script first runs."""
     return Interpreter()
+
+
+class Run(NamedTuple):
+    """One run of a script that was not refused."""
+
+    keys: Sequence[bytes]
+    argv: Sequence[bytes]
+    before: Snapshot
+    after: Snapshot
+    answer: Any
+    now_ms: int
 
 
 class Program:

@@ -33,10 +33,11 @@ from mapreduce_rq.runtime.pool import supervisor as pool
 from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.worker import worker as working
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
+from tests.sim import scripts
 from tests.sim.actors import ClientProcess
 from tests.sim.computation import Partial, RowOfTerms
 from tests.sim.faults import start_cancel
-from tests.sim.mutants import edited
+from tests.sim.mutants import EDITS, Edit
 from tests.sim.network import Weather
 from tests.sim.plan import JobPlan, Plan
 from tests.sim.scheduler import Actor
@@ -58,6 +59,7 @@ class Stage:
             seed, list(jobs), hosts, horizon=until, patience=1, weather=weather or Weather(resets=1.0), unattended=True
         )
         self.world = World(self.plan)
+        self.world.server.model.on_script = None  # it is the scenario that must see what a script does not do
         self.verdict: Verdict | None = None
 
     def at(self, time: float, act: Callable[[], object]) -> None:
@@ -329,6 +331,20 @@ def a_full_redis_takes_no_answer_and_the_hand_stays() -> None:
     stage.at(8.1, stage.world.server.have_room)
     stage.run()
     assert answers[0] == answers[1]
+
+
+def a_master_keeps_its_job_while_redis_is_full() -> None:
+    stage = Stage(JobPlan(20, 0.5, chunk=1, standbys=1), hosts=[1])
+    tokens: list[bytes] = []
+    stage.at(2.2, lambda: setattr(stage.world.server.model, "full", True))
+    for time in (5.0, 10.0, 15.0):
+        stage.at(
+            time, lambda: tokens.append(next(reversed(list(stage.histories(stage.world.keys.job("sim-0")))))[b"tok"])
+        )
+    stage.at(20.0, stage.world.server.have_room)
+    stage.run()
+    assert len(set(tokens)) == 3
+    assert len(stage.masters()) == 1
 
 
 def _answers_given(stage: Stage) -> int:
@@ -770,7 +786,7 @@ class _Blind(liveness.Watch):
 
 _never = property(lambda _: False, lambda *_: None)
 
-MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
+MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
     (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
@@ -796,16 +812,17 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     ),
     (
         what_turns_out_long_is_given_back_to_whom_it_is_next,
-        lambda: edited("settle", "redis.call('RPUSH', KEYS[2], unpack(back))", "redis.call('LLEN', KEYS[2])"),
+        Edit("settle", "redis.call('RPUSH', KEYS[2], unpack(back))", "redis.call('LLEN', KEYS[2])"),
     ),
     (
         the_rest_of_a_hand_is_dropped_when_its_job_is_over,
-        lambda: edited("settle", "over[#over + 1]", "over[#over + 2]"),
+        Edit("settle", "over[#over + 1]", "over[#over + 2]"),
     ),
-    (tasks_are_done_in_the_order_of_their_terms, lambda: edited("commit", "LPUSH", "RPUSH")),
-    (a_full_redis_takes_no_answer_and_the_hand_stays, lambda: edited("settle", "#!lua", "#!lua flags=allow-oom")),
+    (tasks_are_done_in_the_order_of_their_terms, Edit("commit", "LPUSH", "RPUSH")),
+    (a_master_keeps_its_job_while_redis_is_full, Edit("commit", " flags=allow-oom", "")),
+    (a_full_redis_takes_no_answer_and_the_hand_stays, Edit("settle", "#!lua", "#!lua flags=allow-oom")),
     (a_worker_told_to_leave_finishes_its_task_and_gives_the_rest_back, _leave_at_once),
-    (nobody_hoards_what_others_could_do, lambda: edited("settle", "waiting, math.max(share", "waiting, math.max(want")),
+    (nobody_hoards_what_others_could_do, Edit("settle", "waiting, math.max(share", "waiting, math.max(want")),
     (a_worker_far_away_computes_while_its_answers_travel, _wait_for_every_answer),
     (a_late_pop_of_a_dead_worker_is_found, _strike_off_at_once),
     (
@@ -825,15 +842,15 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant]] = [
     ),
     (a_flushed_job_is_submitted_again, _give_up_flushed_jobs),
     (what_is_submitted_again_after_a_flush_is_done_at_once, _take_a_lost_stream_for_the_end),
-    (a_lost_stream_comes_back, lambda: edited("commit", "redis.call('EXISTS', KEYS[2]) == 0", "what == 'create'")),
+    (a_lost_stream_comes_back, Edit("commit", "redis.call('EXISTS', KEYS[2]) == 0", "what == 'create'")),
     (a_lost_stream_comes_back_with_ids_that_were_read_before, _keep_the_cursor("commit")),
     (a_lost_stream_that_a_push_opens_is_read_from_its_start, _keep_the_cursor("pushed")),
     (an_end_holds_all_that_is_counted_whatever_was_lost, _trust_the_last_checkpoint),
-    (a_lost_listing_comes_back, lambda: edited("commit", " or (what ~= 'over' and ARGV[4] ~= '0')", "")),
+    (a_lost_listing_comes_back, Edit("commit", " or (what ~= 'over' and ARGV[4] ~= '0')", "")),
     (an_end_whose_record_goes_at_once_is_known_to_who_made_it, _forget_what_was_made),
     (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(master, "_behind", return_value="")),
     (the_queue_holds_a_window_at_most, lambda: patch.object(Pace, "window", return_value=10**6)),
-    (late_answers_to_a_job_that_is_over_are_dropped, lambda: edited("settle", "'NOMKSTREAM', ", "")),
+    (late_answers_to_a_job_that_is_over_are_dropped, Edit("settle", "'NOMKSTREAM', ", "")),
 ]
 
 
@@ -843,6 +860,16 @@ def test_what_must_happen(scenario: Callable[[], None]) -> None:
 
 
 @pytest.mark.parametrize(("scenario", "mutant"), MECHANISMS, ids=[scenario.__name__ for scenario, _ in MECHANISMS])
-def test_it_does_not_happen_without_its_mechanism(scenario: Callable[[], None], mutant: Mutant) -> None:
+def test_it_does_not_happen_without_its_mechanism(scenario: Callable[[], None], mutant: Mutant | Edit) -> None:
     with mutant(), pytest.raises(AssertionError):
         scenario()
+
+
+def test_every_line_of_a_script_has_an_edit_that_is_noticed() -> None:
+    edits = [*EDITS, *(mutant for _, mutant in MECHANISMS if isinstance(mutant, Edit))]
+    for name, program in scripts.SCRIPTS.items():
+        texts = [edit.text for edit in edits if edit.script == name]
+        lines = [line.strip() for line in program.source.splitlines()]
+        code = [line for line in lines[1:] if line and line != "end" and not line.startswith("--")]
+        bare = [line for line in code if not any(part in line for text in texts for part in text.split("\n"))]
+        assert not bare, f"{name}.lua"

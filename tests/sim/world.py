@@ -24,6 +24,7 @@ from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.master.master import Ended
 from mapreduce_rq.runtime.pool import supervisor as pool
 from mapreduce_rq.runtime.pool.supervisor import LONG_SECONDS, PoolSettings
+from tests.sim import contracts
 from tests.sim.actors import ClientProcess, Host, Site
 from tests.sim.computation import Oracle, SimComputation, TestParams, items
 from tests.sim.faults import FAULTS
@@ -31,6 +32,7 @@ from tests.sim.invariants import Bounds, Broken, Invariants, Job, require
 from tests.sim.network import ENDPOINT, EPOCH, Request, Server, Weather
 from tests.sim.plan import JobPlan, Plan, plan_of
 from tests.sim.scheduler import Actor, Scheduler
+from tests.sim.scripts import Run
 from tests.sim.store import Snapshot, SortedSet, is_hash
 from tests.sim.wire import SimClock
 
@@ -87,7 +89,7 @@ class World:
         self.keys = Keys("sim")
         self.codecs = Codecs("sim", KEYRING)
         self.codecs.task = TaskCodec("task", Task, "sim", KEYRING)
-        self.server = Server(self.scheduler, self._stepped, plan.flavour)
+        self.server = Server(self.scheduler, self._stepped, plan.flavour, self._scripted)
         self.server.weather = plan.weather
         self.site = Site(self.scheduler, self.server, self.keys, self.codecs)
         bounds = Bounds(queue=2 * FIRST_WINDOW * len(plan.jobs), hand=2 * MAX_TASKS, stream=3000, keys=400)
@@ -274,6 +276,14 @@ class World:
             self._remember(what)
         elif any(key.encode() in before.keys and key.encode() not in after.keys for key in self._job_keys()):
             self._wiped = True
+
+    def _scripted(self, name: str, run: Run) -> None:
+        if self.failure:
+            return
+        try:
+            contracts.hold(name, run)
+        except Broken as error:
+            self.fail(f"{name}.lua: {error}")
 
     def _job_keys(self) -> list[str]:
         return [self.keys.job(job.name) for job in self.jobs]
