@@ -33,7 +33,6 @@ from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
 from mapreduce_rq.client.job import Job
 from mapreduce_rq.computations import load
-from mapreduce_rq.core.bodies import PlainCodec
 from mapreduce_rq.core.computation import Computation, More
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.result import Result, failure_text
@@ -55,7 +54,7 @@ from mapreduce_rq.errors import (
 )
 from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
-from mapreduce_rq.functions.pickle_codec import PickleCodec
+from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.shipping import function_params, range_params, reducer_params
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
@@ -482,19 +481,20 @@ class Client:
         limits: Limits | None = None,
     ) -> tuple[Spec, Computation[Any], Source | None]:
         """As ``plan``, for a function of the caller's own; and where its items come from, if not a range."""
-        params = function_params(function, self.trust)
-        params |= reducer_params(reduce, zero, law, options, self.trust)
-        source = None
+        pickles = Pickles()
+        params = function_params(function, self.trust, pickles)
+        params |= reducer_params(reduce, zero, law, options, self.trust, pickles=pickles)
+        lazy = False
         if isinstance(items, range):
             params |= range_params(items)
         elif not isinstance(items, Iterable):
             raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
         else:
-            codec = PickleCodec() if self.trust.pickles else PlainCodec()
-            source = source_of(items, codec=codec, clock=self.clock.now)
-        spec, computation = self.plan("function", params, limits, lazy=source is not None)
+            lazy = True
+        spec, computation = self.plan("function", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
-        computation.trusting(self.trust)
+        codec = computation.trusting(self.trust, pickles)
+        source = source_of(items, codec=codec, clock=self.clock.now) if lazy else None
         return spec, computation, source
 
     # -- jobs in the background ------------------------------------------------------------------------------------

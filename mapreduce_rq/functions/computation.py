@@ -21,7 +21,8 @@ from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.pickle_codec import PickleCodec
-from mapreduce_rq.functions.trust import Trust, find, source_hash, unpickled
+from mapreduce_rq.functions.pickling import Pickles, Unreadable
+from mapreduce_rq.functions.trust import Trust, find, source_hash
 
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
@@ -98,7 +99,8 @@ class FunctionComputation(Computation[Any]):
         self._kernel = params.kernel
         self.vectorised = bool(params.kernel)
         self.libm = params.libm
-        self.reducer = _reducer(params)
+        self._pickles = Pickles()
+        self.reducer = self._folding(params)
         self._codec: ValueCodec = PlainCodec()
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
@@ -124,22 +126,42 @@ class FunctionComputation(Computation[Any]):
         made.trusting(trust)
         return made
 
-    def trusting(self, trust: Trust) -> None:
-        """Have items, values and the partials of a user's own merge travel as pickles where these are trusted."""
+    def trusting(self, trust: Trust, pickles: Pickles | None = None) -> ValueCodec:
+        """Have items, values and the partials of a user's own merge travel as pickles where these are trusted.
+
+        ``pickles``: of who made the parameters. Returns how items travel.
+        """
+        self._pickles = pickles or self._pickles
         if trust.pickles:
-            self._codec = PickleCodec()
+            self._codec = PickleCodec(self._pickles)
             self.reducer.travel_by(self._codec)
+        return self._codec
 
     @cached_property
     def function(self) -> Callable[..., Any]:
         """The function; a master that goes on with another's job never asks for it. Raises BadFunction."""
         params = self.params
-        found = unpickled(params.pickle) if params.pickle else _found(params.function, params.code)
+        found = self._defined(params.pickle) if params.pickle else _found(params.function, params.code)
         if not callable(found):
             raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
         if getattr(found, KERNEL, "") != self._kernel:
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
         return found  # type: ignore[no-any-return]
+
+    def _folding(self, params: FunctionParams) -> Reducer[Any]:
+        if params.reduce_pickle:
+            return self._defined(params.reduce_pickle)  # type: ignore[no-any-return]
+        if params.merge:
+            zero = unpack_all(1, params.merge_zero or b"")[0]
+            law = Law(params.merge_law or Law.ORDERED)
+            return CallableReducer(_found(params.merge, params.merge_code), zero, law, label=params.merge)
+        return reducer_named(params.reduce, **params.reduce_options)
+
+    def _defined(self, pickled: bytes) -> Any:
+        try:
+            return self._pickles.loads(pickled)
+        except Unreadable as error:
+            raise BadFunction(f"{self.label}, a pickle, cannot be read here: {error}") from error
 
     def map(self, lo: int, hi: int) -> Any:
         if self._kernel:
@@ -168,13 +190,8 @@ class FunctionComputation(Computation[Any]):
             raise BadFunction(f"the items are pickled: {ALLOW}")
         try:
             return self._codec.decode(body)
-        except ValueError:
-            raise
-        except Exception as error:  # of an item's own code
-            raise BadFunction(
-                f"an item cannot be read here: {type(error).__name__}: {error}: its class must be the same, and "
-                "importable, where the workers run"
-            ) from error
+        except Unreadable as error:
+            raise BadFunction(f"an item cannot be read here: {error}") from error
 
     def cut_short(self) -> None:
         self._short = True
@@ -254,13 +271,3 @@ def _found(name: str, code: str | None) -> Any:
     if code and source_hash(name) != code:
         raise BadFunction(f"{name}: its module's source here differs from the submitter's: deploy the same version")
     return found
-
-
-def _reducer(params: FunctionParams) -> Reducer[Any]:
-    if params.reduce_pickle:
-        return unpickled(params.reduce_pickle)  # type: ignore[no-any-return]
-    if params.merge:
-        zero = unpack_all(1, params.merge_zero or b"")[0]
-        law = Law(params.merge_law or Law.ORDERED)
-        return CallableReducer(_found(params.merge, params.merge_code), zero, law, label=params.merge)
-    return reducer_named(params.reduce, **params.reduce_options)

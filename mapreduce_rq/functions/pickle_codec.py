@@ -5,12 +5,13 @@ Reading such a body runs code of its sender: only for what ``Trust.pickles`` let
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.bodies import PICKLED, PLAIN, WRAPPED, Buffer, PlainCodec, frame, frames
 from mapreduce_rq.core.plain_values import Unfit, unpack_all
-from mapreduce_rq.functions.pickling import dumps_apart, loads
+from mapreduce_rq.functions.pickling import Pickles
 
 
 class PickleCodec:
@@ -19,26 +20,30 @@ class PickleCodec:
     takes: ClassVar[str] = "what a pickle takes"
     remedy: ClassVar[str] = "give the function what it needs to make it instead, or its data"
 
+    def __init__(self, pickles: Pickles) -> None:
+        self._pickles = pickles
+
     def encode(self, values: Sequence[Any]) -> bytes:
         """The values as one body. Raises Unfit, naming the first that no pickle takes."""
         try:
-            pickled, buffers = dumps_apart(values if type(values) is list else list(values))
+            buffers: list[pickle.PickleBuffer] = []
+            pickled = self._pickles.dumps(values if type(values) is list else list(values), buffers.append)
         except Exception as error:
             for index, value in enumerate(values):  # which of them was it?
                 try:
-                    dumps_apart(value)
+                    self._pickles.dumps(value, buffers.append)
                 except Exception as its:
                     raise Unfit(index, f"{type(its).__name__}: {its}") from its
             raise Unfit(0, f"{type(error).__name__}: {error}") from error  # each alone travels, all together do not
         return b"".join(frame(PICKLED, len(values), pickled, [buffer.raw() for buffer in buffers]))
 
     def decode(self, body: Buffer) -> list[Any]:
-        """The values of a body. Raises ValueError for bytes that hold none, and what the values' own code raises."""
+        """The values of a body. Raises ValueError for bytes that hold none, and Unreadable."""
         if body[:1] == PLAIN:
             return PlainCodec().decode(body)
         values: list[Any] = []
         for tag, count, main, buffers in frames(body):
-            found = unpack_all(count, main) if tag == WRAPPED else loads(main, buffers)
+            found = unpack_all(count, main) if tag == WRAPPED else self._pickles.loads(main, buffers)
             if not isinstance(found, list) or len(found) != count:
                 raise ValueError(f"a body that should hold {count} values does not")
             values = values + found if values else found

@@ -1,85 +1,292 @@
-"""One pickler for all that travels as a pickle: functions, items, values, reducers, exceptions.
+"""One pickler for all that one job sends as pickles: its function, its reducer, its items and its values.
 
-What has an importable name travels by it, at the speed of the standard pickler. What has none (lambdas, closures, and
-the functions and classes of ``__main__``: of a script, a notebook, a prompt) travels with its code, by cloudpickle.
+What an importable module defines travels by its name, at the speed of the standard pickler. What has no such name (the
+classes and functions of a script, a notebook, a prompt; lambdas; what a function defines inside itself) travels with
+its code, by cloudpickle. With its code twice would be two things: then ``c is Color.RED``, ``isinstance`` and ``==``
+are false between a function and its items. So each such thing has a number, and a process makes one thing of a number
+for each job that it takes part in:
 
-A class that travels so must be one class in each process, whichever messages it came in: an item must be an instance of
-the class that the function knows, and a value that comes back one of the class of the caller. So such a class travels
-as a number that its first sender gave it, and its code; the code is used by a process that does not know the number.
+- Who reads a number of its own takes the thing itself: a value's class is the very class of the script, untouched.
+  (cloudpickle alone would write a worker's copies of the methods over those of the script.)
+- A class is pickled once for a job, apart, and each message has a copy of these bytes, which only who lacks it reads.
+- Between two jobs a script may change a class, or a global that its methods use. So what comes with the items is
+  numbered for the job, and what comes with the function or the reducer is as they are: their bytes say all.
+
+Pickling by name is C all the way; with code it costs a call for each object. So everything is pickled by name first,
+and with code when that fails or when the pickle speaks of ``__main__``, which is another module in a worker.
 """
 
 from __future__ import annotations
 
 import io
+import itertools
+import os
 import pickle
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+import secrets
+import sys
+import types
+from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 PROTOCOL = 5
 """PEP 574: large buffers stay out of the pickle."""
 
-_codes: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
-"""Of classes that have travelled: the pickle with their code."""
+NAMELESS = ("__main__", "__mp_main__")
+"""Modules that are others in a worker; the second is what multiprocessing calls the first in its children."""
+
+Data = bytes | bytearray | memoryview
+Number = tuple[str, int, str]
+"""Of a thing that travels with its code: the process that numbered it, its count there, and the job (see above)."""
+Keep = Callable[[pickle.PickleBuffer], Any]
+
+_HERE = __name__
 
 
-def dumps(value: Any) -> bytes:
-    """The value's pickle.
+class _Own:
+    """What this process has sent with its code."""
 
-    Raises whatever a value's own code raises, or the pickler for what has no pickle (TypeError, PicklingError, ...).
-    """
-    return _dumps(value, None)
+    def __init__(self) -> None:
+        self.process = secrets.token_hex(8)
+        self.count = itertools.count()
+        self.numbers: WeakKeyDictionary[Any, tuple[str, int]] = WeakKeyDictionary()
+        self.things: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
+
+    def number(self, thing: Any) -> tuple[str, int]:
+        number = self.numbers.get(thing)
+        if number is None:  # two threads may ask at once: both get what the first has set
+            number = self.numbers.setdefault(thing, (self.process, next(self.count)))
+            self.things[number] = thing
+        return number
+
+    def forked(self) -> None:
+        """Our parent's things keep their numbers, but what we have are copies of another time."""
+        self.process = secrets.token_hex(8)
+        self.things = WeakValueDictionary()
 
 
-def dumps_apart(value: Any) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """The value's pickle, and the large buffers of it beside it. Raises as :func:`dumps`."""
-    buffers: list[pickle.PickleBuffer] = []
-    return _dumps(value, buffers), buffers
+_own = _Own()
+os.register_at_fork(after_in_child=_own.forked)
 
 
-def _dumps(value: Any, buffers: list[pickle.PickleBuffer] | None) -> bytes:
-    keep = None if buffers is None else buffers.append
-    with suppress(Exception):  # perhaps for lack of a name only
-        pickled = pickle.dumps(value, PROTOCOL, buffer_callback=keep)
-        if b"__main__" not in pickled:  # or else it may be a name of a module that is another one there
+class Unreadable(Exception):
+    """A pickle cannot be read here: of what type, why, and what to do. The cause is the error."""
+
+
+class Pickles:
+    """Writes and reads what one job sends as pickles. Of one thread at a time."""
+
+    def __init__(self) -> None:
+        self._job = secrets.token_hex(4)
+        self._defined: set[tuple[str, int]] = set()  # what our function and reducer brought along
+        self._things: WeakValueDictionary[Number, Any] = WeakValueDictionary()  # made here
+        self._numbers: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()  # of these
+        self._codes: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
+        self._with_code = False  # whether the last one had to be
+
+    def definition(self, thing: Any) -> bytes:
+        """The pickle of the function or the reducer: the same bytes for what is the same. Raises as :meth:`dumps`."""
+        return self._dumps(thing, None, defines=True)
+
+    def dumps(self, thing: Any, keep: Keep | None = None) -> bytes:
+        """The thing's pickle; ``keep`` is called with each large buffer, which then travels beside it.
+
+        Raises whatever its own code raises, or the pickler for what has no pickle (TypeError, PicklingError, ...).
+        """
+        return self._dumps(thing, keep, defines=False)
+
+    def _dumps(self, thing: Any, keep: Keep | None, *, defines: bool) -> bytes:
+        if not self._with_code:
+            buffers: list[pickle.PickleBuffer] = []  # until it is known that this pickle is the one
+            try:
+                pickled = pickle.dumps(thing, PROTOCOL, buffer_callback=buffers.append if keep else None)
+            except Exception:  # perhaps for lack of a name only
+                return self._dumped_with_code(thing, keep, defines)
+            if any(name in pickled for name in _nameless()):
+                return self._dumped_with_code(thing, keep, defines)
+            for buffer in buffers:
+                assert keep is not None
+                keep(buffer)
             return pickled
-    if buffers is not None:
-        buffers.clear()
-    file = io.BytesIO()
-    _by_value()(file, protocol=PROTOCOL, buffer_callback=keep).dump(value)
-    return file.getvalue()
+        return self._dumped_with_code(thing, keep, defines)
+
+    def _dumped_with_code(self, thing: Any, keep: Keep | None, defines: bool) -> bytes:
+        file = io.BytesIO()
+        pickler = _coder()(file, self, keep, defines=defines, apart=not defines)
+        pickler.dump(thing)
+        self._with_code = pickler.coded and not defines
+        return file.getvalue()
+
+    def loads(self, pickled: Data, buffers: Iterable[Data] = ()) -> Any:
+        """What :meth:`dumps` took. Raises Unreadable. It runs the sender's code: for what Trust.pickles lets in."""
+        reader = _Reader(pickled, self, buffers)
+        try:
+            return reader.load()
+        except Unreadable:
+            raise
+        except Exception as error:
+            raise reader.failed(error) from error
+        finally:
+            reader.forget_unfinished()
+
+    # -- by number, for the pickler and the reader -------------------------------------------------------------------
+
+    def number(self, thing: Any, *, defines: bool) -> Number:
+        """The number that ``thing`` has in this job."""
+        number = self._numbers.get(thing)
+        if number is not None:
+            return number
+        own = _own.number(thing)
+        if defines:
+            self._defined.add(own)
+        return (*own, "" if own in self._defined else self._job)
+
+    def thing(self, number: Number) -> Any:
+        """The thing of this number, or None."""
+        thing = _own.things.get(number[:2])
+        return self._things.get(number) if thing is None else thing
+
+    def made(self, number: Number, thing: Any) -> None:
+        """A thing was made here of its code."""
+        self._things[number] = thing
+        self._numbers[thing] = number
+
+    def adopted(self, code: bytes) -> Any:
+        """The class that this code makes."""
+        kind = self.loads(code)
+        self._codes[kind] = code  # as it came, it goes back
+        return kind
+
+    def forget(self, number: Number) -> None:
+        """Its making has failed half way."""
+        self._things.pop(number, None)
+
+    def code(self, kind: type) -> bytes:
+        """The pickle of a class, the same for all of the job: as it was when it was first sent."""
+        code = self._codes.get(kind)
+        if code is None:
+            file = io.BytesIO()
+            _coder()(file, self, None, defines=False, apart=False).dump(kind)
+            code = self._codes[kind] = file.getvalue()
+        return code
 
 
-def loads(pickled: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:
-    """What :func:`dumps` or :func:`dumps_apart` took. It runs code of the sender. Raises whatever that raises."""
-    return pickle.loads(pickled, buffers=buffers)  # noqa: S301  the caller has asked Trust
+def _nameless() -> list[bytes]:
+    """The modules whose classes and functions travel with their code, as they are written in a pickle."""
+    names = list(NAMELESS)
+    if "cloudpickle" in sys.modules:
+        names += sys.modules["cloudpickle"].list_registry_pickle_by_value()
+    return [name.encode() for name in names]
 
 
 @cache
-def _by_value() -> Callable[..., Any]:
-    """The pickler class for what has no name."""
-    import cloudpickle  # 10 ms, and only for such things
-    from cloudpickle import cloudpickle as inside
+def _coder() -> Callable[..., Any]:
+    """The class that pickles with code: cloudpickle's, with numbers."""
+    import cloudpickle  # 20 ms, and only where something without a name has to travel
 
-    class ByValue(cloudpickle.Pickler):  # type: ignore[misc]
-        """cloudpickle's, with classes that keep their identity."""
+    class Coder(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        """``apart``: classes are written as bytes of their own, for who lacks them."""
+
+        def __init__(
+            self, file: io.BytesIO, pickles: Pickles, keep: Keep | None, *, defines: bool, apart: bool
+        ) -> None:
+            if (child := sys.modules.get(NAMELESS[1])) is not None:
+                cloudpickle.register_pickle_by_value(child)
+            super().__init__(file, PROTOCOL, buffer_callback=keep)
+            self._pickles, self._defines, self._apart = pickles, defines, apart
+            self.coded = False
 
         def reducer_override(self, obj: Any) -> Any:
-            if isinstance(obj, type) and not inside._should_pickle_by_reference(obj):  # noqa: SLF001
-                code = _codes.get(obj)
-                if code is None:
-                    code = _codes[obj] = cloudpickle.dumps(obj, PROTOCOL)
-                return _adopt, (inside._get_or_create_tracker_id(obj), code)  # noqa: SLF001
-            return super().reducer_override(obj)
+            kind = type(obj)
+            if kind is not type and kind is not types.FunctionType and not issubclass(kind, type):
+                return NotImplemented
+            reduced = super().reducer_override(obj)
+            if reduced is NotImplemented or len(reduced) != 6:
+                return reduced  # by name
+            self.coded = True
+            number = self._pickles.number(obj, defines=self._defines)
+            make, arguments, state, _, _, fill = reduced
+            if kind is not types.FunctionType:
+                if self._apart:
+                    return _adopt, (number, self._pickles.code(obj))
+                # By its own number for a class cloudpickle would find that of another job.
+                *first, _, extra = arguments
+                arguments = (*first, None, extra)
+            return _make, (number, make, arguments), (fill, state), None, None, _fill
 
-    return ByValue
+    return Coder
 
 
-def _adopt(number: str, code: bytes) -> Any:
-    """The class of this number, made of its code where this process has not met it yet."""
-    from cloudpickle import cloudpickle as inside  # 10 ms, and only for such things
+def _only_there(*_: Any) -> Any:
+    raise pickle.UnpicklingError("the pickles of a job are read by Pickles.loads")
 
-    known = inside._DYNAMIC_CLASS_TRACKER_BY_ID.get(number)  # noqa: SLF001
-    return known if known is not None else pickle.loads(code)  # noqa: S301  it came in a pickle that was trusted
+
+def _adopt(number: Number, code: bytes) -> Any:
+    """In a pickle: the class of this number, made of its code where it is not known."""
+    return _only_there(number, code)
+
+
+def _make(number: Number, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """In a pickle: the thing of this number, begun where it is not known."""
+    return _only_there(number, make, arguments)
+
+
+def _fill(thing: Any, how: tuple[Callable[[Any, Any], Any], Any]) -> Any:
+    """In a pickle: what belongs into a thing that was begun."""
+    return _only_there(thing, how)
+
+
+class _Reader(pickle.Unpickler):
+    """Reads one pickle of a job."""
+
+    def __init__(self, pickled: Data, pickles: Pickles, buffers: Iterable[Data]) -> None:
+        super().__init__(io.BytesIO(pickled), buffers=buffers)
+        self._pickles = pickles
+        self._unfinished: dict[int, Number] = {}  # by id of what was begun here
+        self._missing = ""  # the name that is looked for
+        self._latest = ""  # the last class found
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == _HERE and name in {"_adopt", "_make", "_fill"}:
+            return getattr(self, name)
+        self._missing = f"{module}.{name}"
+        found = super().find_class(module, name)
+        self._missing = ""
+        if isinstance(found, type):
+            self._latest = f"{module}.{name}" if module != "builtins" else name
+        return found
+
+    def failed(self, error: Exception) -> Unreadable:
+        """What went wrong, and what to do about it."""
+        told = f"{type(error).__name__}: {error}"
+        if self._missing:
+            return Unreadable(
+                f"{self._missing} cannot be found here ({told}): its module must be where the workers run, and the same"
+            )
+        where = f" at a {self._latest}" if self._latest else ""
+        return Unreadable(f"{told}{where}: see that pickle.loads(pickle.dumps(it)) gives it back")
+
+    def forget_unfinished(self) -> None:
+        """What was begun and not filled is nothing to be found by its number."""
+        for number in self._unfinished.values():
+            self._pickles.forget(number)
+
+    def _adopt(self, number: Number, code: bytes) -> Any:
+        thing = self._pickles.thing(number)
+        return self._pickles.adopted(code) if thing is None else thing
+
+    def _make(self, number: Number, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+        thing = self._pickles.thing(number)
+        if thing is None:
+            thing = make(*arguments)
+            self._pickles.made(number, thing)
+            self._unfinished[id(thing)] = number
+        return thing
+
+    def _fill(self, thing: Any, how: tuple[Callable[[Any, Any], Any], Any]) -> Any:
+        if id(thing) in self._unfinished:
+            fill, state = how
+            fill(thing, state)
+            del self._unfinished[id(thing)]
+        return thing

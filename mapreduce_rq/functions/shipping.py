@@ -11,16 +11,17 @@ from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.errors import BadFunction, BadParameter
 from mapreduce_rq.functions.computation import KERNEL, LIBM
-from mapreduce_rq.functions.trust import Trust, find, name_of, pickled, source_hash
+from mapreduce_rq.functions.pickling import Pickles
+from mapreduce_rq.functions.trust import Trust, find, name_of, source_hash
 
 
-def function_params(function: Callable[..., Any] | str, trust: Trust) -> dict[str, Any]:
+def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: Pickles) -> dict[str, Any]:
     """The parameters that say which function. Raises BadFunction for one that cannot get to a worker."""
     name = function if isinstance(function, str) else name_of(function)
     if name is None:
         label = getattr(function, "__qualname__", type(function).__name__)
         _need_pickles(label, trust)
-        return {"label": label, "pickle": pickled(function, label)} | _said(function)
+        return {"label": label, "pickle": _pickled(function, label, pickles)} | _said(function)
     found = find(name)
     if not callable(found):
         raise BadFunction(f"{name} is a {type(found).__name__}, not a function")
@@ -38,6 +39,8 @@ def reducer_params(
     law: Law | str,
     options: Mapping[str, Any] | None,
     trust: Trust,
+    *,
+    pickles: Pickles,
 ) -> dict[str, Any]:
     """The parameters that say what folds; a ``zero`` of ``...`` is none given. Raises UsageError."""
     if isinstance(reduce, str):
@@ -50,7 +53,7 @@ def reducer_params(
         if zero is not ...:
             raise BadParameter("a Reducer has its own zero")
         _need_pickles("a Reducer", trust, "give its name and options")
-        return {"reduce_pickle": pickled(reduce, "the reducer")}
+        return {"reduce_pickle": _pickled(reduce, "the reducer", pickles)}
     if not callable(reduce):
         raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
     label = getattr(reduce, "__qualname__", type(reduce).__name__)
@@ -62,12 +65,12 @@ def reducer_params(
     name = name_of(reduce)
     if name is None:
         _need_pickles(label, trust)
-        return {"reduce_pickle": pickled(CallableReducer(reduce, zero, law), label)}
+        return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles)}
     try:
         packed = pack(zero)
     except (TypeError, ValueError, RecursionError) as error:
         if trust.pickles:
-            return {"reduce_pickle": pickled(CallableReducer(reduce, zero, law), label)}
+            return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles)}
         raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
     return {"merge": name, "merge_code": source_hash(name), "merge_zero": packed, "merge_law": law.value}
 
@@ -79,6 +82,13 @@ def range_params(items: range) -> dict[str, int]:
     if (terms := max(0, -((items.start - items.stop) // items.step))) > MAX_TERMS:
         raise BadParameter(f"items: {terms} are too many, at most {MAX_TERMS} can be")
     return {"start": items.start, "step": items.step, "terms": terms}
+
+
+def _pickled(thing: Any, what: str, pickles: Pickles) -> bytes:
+    try:
+        return pickles.definition(thing)
+    except Exception as error:
+        raise BadFunction(f"{what} cannot be shipped to the workers: {type(error).__name__}: {error}") from error
 
 
 def _need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:

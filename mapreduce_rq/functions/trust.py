@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from mapreduce_rq.errors import BadFunction
-from mapreduce_rq.functions.pickling import dumps, loads
+from mapreduce_rq.functions.pickling import NAMELESS
 
 
 @dataclass(frozen=True)
@@ -89,25 +89,9 @@ def name_of(function: Callable[..., Any]) -> str | None:
     module, attribute = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if module is None and hasattr(function, "__objclass__"):  # a method of a built-in type, such as str.split
         module = function.__objclass__.__module__
-    if not module or module == "__main__" or not attribute or "<" in attribute:
+    if not module or module in NAMELESS or not attribute or "<" in attribute:
         return None
     try:
         return f"{module}:{attribute}" if find(f"{module}:{attribute}") is function else None
     except BadFunction:
         return None
-
-
-def pickled(thing: Any, what: str) -> bytes:
-    """``thing`` as a pickle that carries its code where it has no importable name. Raises BadFunction."""
-    try:
-        return dumps(thing)
-    except Exception as error:
-        raise BadFunction(f"{what} cannot be shipped to the workers: {type(error).__name__}: {error}") from error
-
-
-def unpickled(data: bytes) -> Any:
-    """What :func:`pickled` made. Only for bytes that Trust.pickles lets in. Raises BadFunction."""
-    try:
-        return loads(data)
-    except Exception as error:
-        raise BadFunction(f"a pickled function cannot be read here: {type(error).__name__}: {error}") from error

@@ -5,9 +5,13 @@ from __future__ import annotations
 import dataclasses
 import enum
 import operator
+import os
 import sys
+from collections.abc import Callable
 
-from mapreduce_rq import Client
+from mapreduce_rq import Client, Reducer
+
+STEP = 1
 
 
 class Color(enum.Enum):
@@ -20,30 +24,92 @@ class Point:
     x: int
     color: Color = Color.RED
 
+    def moved(self) -> Point:
+        return Point(self.x + STEP, Color.BLUE)
+
 
 def moved(point: Point) -> Point:
     assert type(point) is Point, type(point).__module__
     assert isinstance(point, Point)
     assert point.color is Color.RED
-    return Point(point.x + 1, Color.BLUE)
+    return point.moved()
+
+
+def same(function: Callable[..., object]) -> tuple[bool, Callable[..., object]]:
+    return function is moved, function
+
+
+class Widest(Reducer[Point]):
+    """The point with the largest x, in a job whose function travels by its name."""
+
+    name = "widest"
+
+    def zero(self) -> Point:
+        return Point(-1)
+
+    def merge(self, left: Point, right: Point) -> Point:
+        assert type(left) is type(right) is Point
+        return max(left, right, key=operator.attrgetter("x"))
+
+    def fold(self, lo: int, values: object) -> Point:
+        return max(values, key=operator.attrgetter("x"))  # type: ignore[call-overload,no-any-return]
+
+    def encode(self, partial: Point) -> bytes:
+        return f"{partial.x} {partial.color.name}".encode()
+
+    def decode(self, data: bytes) -> Point:
+        x, color = data.decode().split()
+        return Point(int(x), Color[color])
 
 
 def main() -> None:
+    global STEP  # noqa: PLW0603  as a notebook's next cell does
     with Client(local=2) as mrq:
 
         class Later(Point):
             """Made after the workers were."""
 
         points = [Point(k) for k in range(500)]
-        before = Point.__eq__
+        before = Point.__eq__, Point.moved
         found = mrq.map_reduce(moved, points, reduce="list")
         assert found == [Point(k + 1, Color.BLUE) for k in range(500)]
         assert all(type(each) is Point and each.color is Color.BLUE for each in found)
-        assert Point.__eq__ is before
         later = mrq.map_reduce(lambda p: (p, type(p) is Later), [Later(1)] * 30, reduce="list")
         assert all(same and type(each) is Later for each, same in later)
         colors = mrq.map_reduce(lambda c: {c}, [Color.RED, Color.BLUE] * 50, reduce=operator.or_, zero=set())
         assert colors == {Color.RED, Color.BLUE}
+        widest = mrq.map_reduce(moved, points, reduce=Widest())
+        assert widest == Point(500, Color.BLUE)
+        assert type(widest) is Point
+        assert mrq.map_reduce("copy:copy", points, reduce="list") == points
+        assert mrq.map_reduce(same, [moved] * 40, reduce="list") == [(True, moved)] * 40
+
+        # What a script changes between two jobs, the second one sees; also where a name is all that its function has.
+        STEP = 10
+        assert mrq.map_reduce(moved, points[:2], reduce="list") == [Point(10, Color.BLUE), Point(11, Color.BLUE)]
+        for step in (100, 1000):
+            STEP = step
+            assert mrq.map_reduce("operator:methodcaller", ["moved"], reduce="count") == 1
+            assert mrq.map_reduce(operator.methodcaller("moved"), points[:1], reduce="list") == [
+                Point(step, Color.BLUE)
+            ]
+        assert (Point.__eq__, Point.moved) == before
+        assert before[1].__globals__ is globals()
+
+        # In a worker that is a master itself.
+        def nested(point: Point) -> bool:
+            with Client(local=1) as inner:
+                found = inner.map_reduce(lambda p: p.moved(), [point] * 3, reduce="list")
+            return all(type(each) is type(point) is Point for each in found)
+
+        assert mrq.map_reduce(nested, points[:1], reduce="list") == [True]
+
+        # A class that each process of a worker makes for itself.
+        def local(_: int) -> object:
+            made = type("Local", (), {"__reduce__": lambda self: (type(self), ()), "k": os.getpid()})
+            return made()
+
+        assert {type(each).__name__ for each in mrq.map_reduce(local, range(20), reduce="list")} == {"Local"}
     sys.stdout.write("one class each\n")
 
 

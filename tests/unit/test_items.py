@@ -14,6 +14,7 @@ from mapreduce_rq.core.bodies import PlainCodec
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS, source_of
 from mapreduce_rq.functions.pickle_codec import PickleCodec
+from mapreduce_rq.functions.pickling import Pickles
 
 ITEMS = st.one_of(st.integers(), st.text(), st.floats(allow_nan=False), st.complex_numbers(allow_nan=False))
 
@@ -37,11 +38,11 @@ def slowly(clock: Clock, seconds: float) -> Iterator[int]:
 
 @given(st.lists(ITEMS, max_size=400), st.lists(st.integers(1, 300), min_size=1, max_size=9))
 def test_every_item_is_given_once_and_in_order(row: list[Any], sizes: list[int]) -> None:
-    source = source_of(iter(row), codec=PickleCodec(), clock=Clock())
+    source = source_of(iter(row), codec=PickleCodec(Pickles()), clock=Clock())
     found: list[Any] = []
     for size in itertools.cycle(sizes):
         body, count, over = source(size)
-        items = PickleCodec().decode(body) if count else []
+        items = PickleCodec(Pickles()).decode(body) if count else []
         assert len(items) == count <= size
         found += items
         if over:
@@ -77,5 +78,5 @@ def test_what_cannot_travel_as_data_is_refused_or_pickled_with_what_came_before(
     row = [1, "two", 3j, object]
     with pytest.raises(BadFunction, match="item 3, a type, cannot travel to the workers"):
         source_of(row, codec=PlainCodec(), clock=Clock())(4)
-    body, count, over = source_of(row, codec=PickleCodec(), clock=Clock())(9)
-    assert (PickleCodec().decode(body), count, over) == (row, 4, True)
+    body, count, over = source_of(row, codec=PickleCodec(Pickles()), clock=Clock())(9)
+    assert (PickleCodec(Pickles()).decode(body), count, over) == (row, 4, True)
