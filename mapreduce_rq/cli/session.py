@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
+from mapreduce_rq.cli.modules import look_here
+from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import about, as_json
 from mapreduce_rq.cli.screen.text import job_label
-from mapreduce_rq.cli.streams import say, show, write
+from mapreduce_rq.cli.streams import aside, interactive_output, say, show, write, write_bytes
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys, variable_of
 from mapreduce_rq.core.job.result import failure_text
 from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.errors import JobCancelled, JobError, JobFailed, UsageError
+from mapreduce_rq.errors import CannotWrite, JobCancelled, JobError, JobFailed
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class Show:
 
     form: str = "text"
     quiet: bool = False
-    out: str | None = None  # a file for the value
+    out: OutFile | None = None  # for the value
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Session:
 
     def lead(self, label: str, plan: Plan, limits: Limits) -> int:
         """Run a job to its end; the exit code. Raises MrqError, Signalled."""
-        with Interrupts() as interrupts, self.client() as client:
+        with aside(), Interrupts() as interrupts, self.client() as client:
             spec, computation, source = plan(client, limits)
             watcher = Watcher(label, quiet=self.show.quiet)
             try:
@@ -87,7 +89,7 @@ class Session:
 
     def resume(self, find: Callable[[Jobs], str]) -> int:
         """Lead the job that ``find`` names as soon as nobody does, to its end; the exit code."""
-        with Interrupts() as interrupts, self.client() as client:
+        with aside(), Interrupts() as interrupts, self.client() as client:
             job = find(client.verbs)
             watcher = Watcher(job.rpartition("-")[0], quiet=self.show.quiet)
 
@@ -121,6 +123,7 @@ class Session:
             if server is not None:
                 server.stop()
             raise
+        look_here()  # ours are imported; and local workers, forked now, find them in the same places
         return Client(where.url, local=where.local, queue=where.queue, keys=keys, server=server, allow=where.allow)
 
     def _warn(self, client: Client, watcher: Watcher) -> None:
@@ -138,9 +141,27 @@ class Session:
             raise Signalled(interrupts.number)
         interrupts.leader = None
         if self.show.out is not None and ended.state == "done":
-            size = save(self.show.out, client.result_of(ended).content)
-            ended = replace(ended, record={**ended.record, "value": f"{size} bytes written to {self.show.out}"})
+            return self._save(client, job, self.show.out, ended)
         return self.report(ended.state, ended.record)
+
+    def _save(self, client: Client, job: str, out: OutFile, ended: Ended) -> int:
+        """Write the value to the file, and report; the exit code. Raises CannotWrite; the value is not lost then."""
+        content = client.result_of(ended).content
+        try:
+            out.write(content)
+        except OSError as error:
+            why = f"--out: cannot write {out.path}: {error.strerror}"
+            if not client.embedded:
+                raise CannotWrite(f"{why}; {job} keeps its result for now: mrq resume {job} --out FILE") from None
+            if content == f"{ended.record['value']}\n".encode():
+                self.report(ended.state, ended.record)
+                raise CannotWrite(f"{why}; the value is on standard output") from None
+            if interactive_output():
+                raise CannotWrite(f"{why}, and a terminal cannot show it: run it again") from None
+            write_bytes(content)
+            raise CannotWrite(f"{why}; it is on standard output, {len(content)} bytes") from None
+        value = f"{len(content)} bytes written to {out.path}"
+        return self.report(ended.state, {**ended.record, "value": value})
 
     def report(self, state: str, record: Mapping[str, Any]) -> int:
         """Print how a job ended; the exit code. Raises JobFailed, JobCancelled."""
@@ -157,18 +178,6 @@ class Session:
         if self.show.form == "text":
             show(about(record))
         return exit_code(record)
-
-
-def save(path: str, data: bytes) -> int:
-    """Write a result to a file; how many bytes.
-
-    Raises UsageError if the file cannot be written: the job and its record are there all the same.
-    """
-    try:
-        with open(path, "wb") as file:
-            return file.write(data)
-    except OSError as error:
-        raise UsageError(f"--out: cannot write {path}: {error.strerror}") from None
 
 
 def ended_badly(state: str, record: Mapping[str, Any]) -> JobError:

@@ -10,7 +10,7 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from mapreduce_rq.core.visible import visible, visible_lines
@@ -33,23 +33,96 @@ def show(lines: Iterable[str]) -> None:
     _put("".join(f"{visible(line)}\n" for line in lines))
 
 
+_output: TextIO | None = None
+"""Standard output, while what others print goes elsewhere."""
+
+
+@contextlib.contextmanager
+def aside() -> Iterator[None]:
+    """Meanwhile standard output is for what is written through here: what modules and functions print, on import or
+    when they are called, goes to standard error, from C too. Within another: nothing.
+    """
+    global _output  # noqa: PLW0603  there is one standard output
+    if _output is not None or sys.stdout is None:
+        yield
+        return
+    try:
+        number = sys.stdout.fileno()
+    except (OSError, ValueError):  # not a real one
+        _output = sys.stdout
+        try:
+            with contextlib.redirect_stdout(sys.stderr):
+                yield
+        finally:
+            _output = None
+        return
+    sys.stdout.flush()
+    kept = os.dup(number)
+    _output = _text(kept, sys.stdout)
+    try:
+        _point(number, 2)
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stdout.flush()  # what they have left in it
+        os.dup2(kept, number)
+        _output = None
+        os.close(kept)
+
+
+def _let_go_of_output() -> None:
+    """In a forked child: a reader of our output must see its end when we end."""
+    global _output  # noqa: PLW0603  there is one standard output
+    if isinstance(_output, io.TextIOWrapper):
+        with contextlib.suppress(OSError):
+            os.close(_output.fileno())
+    _output = None
+
+
+os.register_at_fork(after_in_child=_let_go_of_output)
+
+
+def _point(number: int, at: int) -> None:
+    """Have a descriptor be another, or nowhere where that is closed."""
+    try:
+        os.dup2(at, number)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+
+
 def write(text: str) -> None:
     """A value, or what programs read, on standard output, with its newline: as it is, but for a terminal.
 
     Raises CannotWrite. A reader that has ended has read what it wanted: that is no error (see :func:`forgive`).
     """
-    watched = sys.stdout is not None and sys.stdout.isatty()
-    _put((visible_lines(text) if watched else text) + "\n")
+    _put((visible_lines(text) if interactive_output() else text) + "\n")
 
 
-def _put(text: str) -> None:
-    if sys.stdout is None:
+def write_bytes(data: bytes) -> None:
+    """A value that is no text, on standard output. Raises CannotWrite."""
+    _put(data)
+
+
+def interactive_output() -> bool:
+    """Whether standard output is a terminal."""
+    output = _output or sys.stdout
+    return output is not None and output.isatty()
+
+
+def _put(data: str | bytes) -> None:
+    output = _output or sys.stdout
+    if output is None:
         raise CannotWrite("cannot write the result: standard output is closed")
     try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        if isinstance(data, bytes):
+            output.buffer.write(data)
+        else:
+            output.write(data)
+        output.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush would complain
+        _point(output.fileno(), -1)  # or the last flush would complain
         raise CannotWrite(f"cannot write the result: {error.strerror}") from None
 
 
@@ -71,12 +144,13 @@ def forgive() -> None:
             stream.reconfigure(errors="replace")
     if isinstance(sys.stdout, io.TextIOWrapper) and isinstance(sys.stdout.buffer, io.BufferedWriter | io.FileIO):
         sys.stdout.flush()
-        sys.stdout = io.TextIOWrapper(
-            io.BufferedWriter(_Pipe(sys.stdout.fileno(), "wb", closefd=False)),
-            encoding=sys.stdout.encoding,
-            errors="replace",
-            line_buffering=sys.stdout.line_buffering,
-        )
+        sys.stdout = _text(sys.stdout.fileno(), sys.stdout)
+
+
+def _text(descriptor: int, like: TextIO) -> io.TextIOWrapper:
+    """A stream that does without a reader. It does not close the descriptor."""
+    pipe = io.BufferedWriter(_Pipe(descriptor, "wb", closefd=False))
+    return io.TextIOWrapper(pipe, encoding=like.encoding, errors="replace", line_buffering=bool(like.line_buffering))
 
 
 def interactive(stream: TextIO | None) -> bool:

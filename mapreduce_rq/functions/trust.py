@@ -56,7 +56,9 @@ def find(name: str) -> Any:
         found: Any = importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
-            raise BadFunction(f"{name}: there is no module {error.name} here (looked in {_looked()})") from None
+            raise BadFunction(
+                f"{name}: there is no module {error.name} here: be in its folder, or set PYTHONPATH"
+            ) from None
         raise BadFunction(f"{name}: importing {module} failed: {error}") from error
     except (Exception, SystemExit) as error:
         raise BadFunction(f"{name}: importing {module} failed: {type(error).__name__}: {error}") from error
@@ -66,10 +68,6 @@ def find(name: str) -> Any:
         except AttributeError:
             raise BadFunction(f"{name}: {module} has no {attribute}") from None
     return found
-
-
-def _looked() -> str:
-    return sys.path[0] or "the current directory"
 
 
 @lru_cache(maxsize=256)

@@ -12,7 +12,7 @@ from mapreduce_rq.broker import connection
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import inspect
 from mapreduce_rq.broker.wire import RedisWire
-from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerRefused
+from mapreduce_rq.errors import BadURL, BrokerDown, BrokerError, BrokerRefused
 from tests.broker.certificates import make_certificates
 from tests.support.servers import RealServer, free_port, need_server
 
@@ -82,13 +82,22 @@ def test_a_name_that_is_not_on_the_certificate(tls: tuple[RealServer, str], fold
 
 
 def test_no_check_at_all_if_asked_for(tls: tuple[RealServer, str]) -> None:
-    ping(f"rediss://{tls[1]}?ssl_cert_reqs=none&ssl_check_hostname=false")
+    for word in ("none", "CERT_NONE"):
+        ping(f"rediss://{tls[1]}?ssl_cert_reqs={word}")
+        ping(f"rediss://{tls[1]}?ssl_cert_reqs={word}&ssl_check_hostname=false")
 
 
 def test_files_that_are_not_there(tls: tuple[RealServer, str]) -> None:
-    with pytest.raises(BrokerError) as caught:
-        ping(f"rediss://{tls[1]}?ssl_ca_certs=/no/such/file.pem")
-    assert "\n" not in str(caught.value)
+    for option in ("ssl_ca_certs", "ssl_certfile"):
+        with pytest.raises(BadURL, match=f"^{option} in the URL: cannot read the file.*No such file") as caught:
+            ping(f"rediss://{tls[1]}?{option}=/no/such/file.pem")
+        assert "/no/such" not in str(caught.value)
+
+
+def test_files_that_are_no_certificates(tls: tuple[RealServer, str]) -> None:
+    for option in ("ssl_ca_certs", "ssl_certfile"):
+        with pytest.raises(BadURL, match=f"^{option} in the URL: that file"):
+            ping(f"rediss://{tls[1]}?{option}={__file__}")
 
 
 def test_plain_to_a_tls_port(tls: tuple[RealServer, str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from hypothesis import given
@@ -34,8 +35,8 @@ def no_password_outside(monkeypatch: pytest.MonkeyPatch) -> None:
         ("rediss://host", Endpoint("host", tls=True)),
         ("valkeys://[::1]:7000", Endpoint("::1", 7000, tls=True)),
         (
-            "rediss://host?ssl_ca_certs=/ca.pem&ssl_check_hostname=false",
-            Endpoint("host", tls=True, tls_options=(("ssl_ca_certs", "/ca.pem"), ("ssl_check_hostname", "false"))),
+            "rediss://host?ssl_cert_reqs=CERT_OPTIONAL&ssl_check_hostname=No",
+            Endpoint("host", tls=True, tls_options=(("ssl_cert_reqs", "optional"), ("ssl_check_hostname", "false"))),
         ),
         ("unix:///run/s", Endpoint(path="/run/s")),
         ("unix://:p@/run/a%20b?db=2", Endpoint(path="/run/a b", password="p", db=2)),
@@ -67,7 +68,16 @@ def test_every_scheme(url: str, endpoint: Endpoint) -> None:
         (f"redis://:{SECRET}@host:65536", "cannot read"),
         (f"redis://:{SECRET}@host/name", "cannot read"),
         (f"redis://:{SECRET}@host?db=x", "cannot read"),
-        (f"redis://:{SECRET}@host?colour=red", "unknown option colour in the URL: there are db"),
+        (
+            f"redis://:{SECRET}@host?colour={SECRET}",
+            "there is an unknown option in the URL: leave it out; there are db",
+        ),
+        (f"redis://user?{SECRET}=x@host", "(a ? in a password is %3F)"),
+        (f"redis://host?socket_timeout={SECRET}", "socket_timeout is no option of ours in the URL: leave it out"),
+        (f"redis://host?retry_on_timeout={SECRET}&db=1", "retry_on_timeout is no option of ours"),
+        (f"rediss://host?ssl_cert_reqs={SECRET}", "ssl_cert_reqs in the URL: write required, optional, none"),
+        (f"rediss://host?ssl_check_hostname={SECRET}", "ssl_check_hostname in the URL: write true or false"),
+        (f"redis://host?ssl_ca_certs={SECRET}", "ssl_ca_certs in the URL is for TLS: write rediss://"),
         (f"redis://:{SECRET}@host?novalue", "cannot read"),
         (f"unix://:{SECRET}@", "three slashes"),
         (f"unix://:{SECRET}@host/path", "three slashes"),
@@ -145,3 +155,26 @@ def test_any_text_is_an_endpoint_or_a_bad_url(text: str) -> None:
 )
 def test_what_is_shown_instead(url: str, shown: str) -> None:
     assert str(parse_url(url)) == shown
+
+
+names = st.sampled_from(
+    ["db", "ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_certfile", "socket_timeout", "sentinel_password"]
+)
+options = st.lists(st.tuples(names | st.text(), st.just(SECRET) | st.text()), max_size=4)
+schemes = st.sampled_from(["redis", "rediss", "valkey", "valkeys", "unix", "redis+sentinel", "http", "", "\x1b"])
+
+
+@given(schemes, st.text(), st.text(), options, st.booleans())
+def test_whatever_a_url_holds_it_is_read_or_refused_in_one_line(
+    scheme: str, place: str, rest: str, query: list[tuple[str, str]], escaped: bool
+) -> None:
+    words = urlencode(query, errors="replace") if escaped else "&".join(f"{name}={value}" for name, value in query)
+    try:
+        said = str(parse_url(f"{scheme}://:{SECRET}@{place}/{rest}?{words}"))
+    except BadURL as error:
+        said = str(error)
+        lines = len(said.splitlines())
+    else:
+        lines = 1
+    assert SECRET not in said
+    assert lines == 1

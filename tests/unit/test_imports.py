@@ -32,7 +32,7 @@ BELOW: dict[str, set[str]] = {
     "__main__": {"cli"},
 }
 
-MAY_BE_LAZY = {"", "client", "cli"}
+MAY_BE_LAZY = {"", "__main__", "client", "cli"}
 """Layers that may import our own modules inside functions, for start-up time, each with its reason in a comment."""
 
 PURE = {"core", "computations", "functions"}

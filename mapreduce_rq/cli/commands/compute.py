@@ -26,8 +26,10 @@ from mapreduce_rq.cli.options import (
     Url,
     local_workers,
 )
+from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.screen.output import FORMATS
 from mapreduce_rq.cli.session import Plan, Session, Show, Where
+from mapreduce_rq.cli.streams import aside
 from mapreduce_rq.cli.values import choice, integer, seconds, tolerance
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.computations import CATALOGUE, load
@@ -200,13 +202,14 @@ def lead(
         allow_mixed=allow_mixed,
         keep=max(1, round(seconds("--keep", keep))),
     )
-    show = Show("json" if json else choice("--output", output, FORMATS), quiet, out)
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet, None if out is None else OutFile(out))
     return Session(where, show).lead(label, plan, limits)
 
 
 def command_of(name: str) -> TyperCommand:
     """The command of one computation. Raises UnknownComputation."""
-    kind = load(name)
+    with aside():  # it may be of another distribution, whose module prints
+        kind = load(name)
     fields = {field.name: field for field in msgspec.structs.fields(kind.Params)}
 
     def compute(**given: Any) -> int:

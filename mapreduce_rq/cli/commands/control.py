@@ -25,10 +25,11 @@ from mapreduce_rq.cli.options import (
     local_workers,
     required,
 )
+from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import FORMATS
 from mapreduce_rq.cli.session import Session, Show, Where
-from mapreduce_rq.cli.streams import say
+from mapreduce_rq.cli.streams import aside, say
 from mapreduce_rq.cli.values import choice
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.runtime.clock import Clock
@@ -97,7 +98,7 @@ def resume(
 
     While another master leads it this one stands by, and takes over when that one dies or lets go.
     """
-    show = Show("json" if json else choice("--output", output, FORMATS), quiet, out)
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet, None if out is None else OutFile(out))
     where = Where(url=required(url, "resume"), queue=queue, local=local_workers(local, url), key_file=key_file)
     return Session(where, show).resume(lambda verbs: find_job(verbs, job))
 
@@ -136,7 +137,7 @@ def standby(
     watcher = Watcher("standby", quiet=quiet)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    with Session(where).client() as client:
+    with aside(), Session(where).client() as client:
         if not quiet:
             say(f"standing by for the jobs on queue {queue} of {client.endpoint}")
         client.stand_by(_Notices(watcher), stop)

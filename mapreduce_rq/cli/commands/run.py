@@ -12,7 +12,6 @@ from typer.core import TyperCommand
 from mapreduce_rq.cli.commands.compute import PARAMETERS, lead, with_common
 from mapreduce_rq.cli.completion import reducers
 from mapreduce_rq.cli.groups import command
-from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.errors import BadParameter, UsageError
@@ -75,7 +74,6 @@ def run(*, function: str, terms: str | None, lines: str | None, reduce: str, **c
     """
     if (terms is None) == (lines is None):
         raise UsageError("say what to call it with: either --terms N or --lines FILE")
-    look_here()
     items: Iterable[Any]
     items = range(integer("--terms", terms, 0, MAX_TERMS)) if terms is not None else lines_of(lines or "-")
     name, options = reducer_of(reduce)

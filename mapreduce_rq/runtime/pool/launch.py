@@ -16,6 +16,7 @@ import sys
 import threading
 from dataclasses import asdict
 
+import mapreduce_rq
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.core.messages import Keyring
 from mapreduce_rq.functions.trust import Trust
@@ -23,6 +24,11 @@ from mapreduce_rq.runtime.log import start_log
 from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, die_with_parent
 
 LOG_FORM = "mrq: %(message)s"
+BEGIN = """import sys
+sys.path.append(sys.argv[1])
+from mapreduce_rq.runtime.pool.launch import main
+sys.exit(main())"""
+"""Not -m: that would look for Python's own modules in the current folder first."""
 
 
 class LocalPool:
@@ -77,7 +83,7 @@ def _fork(settings: PoolSettings) -> int:
 
 def _spawn(settings: PoolSettings) -> int:
     child = subprocess.Popen(
-        [sys.executable, "-m", "mapreduce_rq.runtime.pool.launch", str(os.getpid())],
+        [sys.executable, "-P", "-c", BEGIN, os.path.dirname(mapreduce_rq.__path__[0]), str(os.getpid())],
         stdin=subprocess.PIPE,
         process_group=0,
     )
@@ -106,7 +112,7 @@ def main() -> int:
     sys.path[:] = path
     start_log(LOG_FORM)
     _leave_standard_output()
-    parent = int(sys.argv[1])
+    parent = int(sys.argv[2])
     die_with_parent(parent)
     endpoint = plain["endpoint"]
     for name in ("tls_options", "sentinels"):
@@ -114,7 +120,3 @@ def main() -> int:
     plain["trust"] = Trust(**plain["trust"] | {"allow": tuple(plain["trust"]["allow"])})
     keyring = Keyring(base64.b64decode(key) for key in plain["keyring"])
     return Pool(PoolSettings(**plain | {"endpoint": Endpoint(**endpoint), "keyring": keyring})).run()
-
-
-if __name__ == "__main__":
-    sys.exit(main())

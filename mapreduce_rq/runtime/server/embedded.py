@@ -201,10 +201,20 @@ def _choose_directory() -> str:
     name = f"mrq-{os.urandom(8).hex()}"
     for base in (os.environ.get("TMPDIR", ""), "/tmp", "/var/tmp"):  # noqa: S108  the directory in it is ours alone
         path = os.path.join(os.path.abspath(base), name) if base else ""
-        fits = len(os.fsencode(guardian.socket_path(path))) <= SOCKET_PATH_LIMIT
-        if path and fits and os.access(base, os.W_OK | os.X_OK):
+        fits = len(os.fsencode(guardian.socket_path(path))) <= SOCKET_PATH_LIMIT and guardian.can_configure(path)
+        if path and fits and _can_make(path):
             return path
     raise ServerFailed("the embedded server found no place for its socket: set TMPDIR to a short, writable path")
+
+
+def _can_make(directory: str) -> bool:
+    """Whether it can be made: making it tells, and rights alone do not. It is gone again: the guardian makes it."""
+    try:
+        os.mkdir(directory, 0o700)
+        os.rmdir(directory)
+    except OSError:
+        return False
+    return True
 
 
 def _disown() -> None:

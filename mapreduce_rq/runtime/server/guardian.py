@@ -94,6 +94,15 @@ def find_servers() -> list[str]:
     return found
 
 
+def can_configure(directory: str) -> bool:
+    """Whether a server's configuration, which is UTF-8 with quotes around a path, can name this directory."""
+    try:
+        directory.encode()
+    except UnicodeEncodeError:
+        return False  # bytes that are no text
+    return directory.isprintable() and not set(directory) & set('"\\')
+
+
 def remove(directory: str) -> None:
     """Remove the server's directory and the files in it; it has no folders. Silent if it is not there."""
     try:

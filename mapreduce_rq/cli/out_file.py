@@ -1,0 +1,97 @@
+"""The file of ``--out``, written as `cp` would, or not at all.
+
+A regular file is written beside itself and put in place by its name, so that nobody finds half of it and a full disk
+leaves the old one as it was; what a link points to is written, not the link. A pipe, a device or standard output is
+written to as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from mapreduce_rq.cli.streams import write_bytes
+from mapreduce_rq.errors import UsageError
+
+
+class OutFile:
+    """One. What can be known to fail fails here, before a job is begun. Raises UsageError."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._old: os.stat_result | None = None
+        try:
+            self._old = os.stat(path)
+        except FileNotFoundError:
+            folder, name = os.path.split(os.path.realpath(path))
+            if not path or not name or path.endswith("/") or not os.path.isdir(folder):
+                raise UsageError(f"--out: cannot write {path}: there is no folder {folder or path}") from None
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise UsageError(f"--out: cannot write {path}: no new file may be made in {folder}") from None
+        except OSError as error:
+            raise UsageError(f"--out: cannot write {path}: {error.strerror}") from None
+        # Asked now: while a job runs, what others print goes elsewhere, and /dev/stdout with it.
+        self._is_output = self._old is not None and _same(self._old, 1)
+        if self._old is not None and stat.S_ISDIR(self._old.st_mode):
+            raise UsageError(f"--out: {path} is a folder: name a file in it")
+        if self._old is not None and not (self._is_output or os.access(path, os.W_OK)):
+            raise UsageError(f"--out: cannot write {path}: it may not be written by you")
+
+    def write(self, data: bytes) -> None:
+        """Write all of it. Raises OSError; a regular file is then as it was."""
+        if self._is_output:
+            write_bytes(data)
+            return
+        old = self._old
+        if old is not None and not stat.S_ISREG(old.st_mode):
+            with open(self.path, "wb") as file:
+                file.write(data)
+            return
+        target = os.path.realpath(self.path)
+        folder = os.path.dirname(target)
+        own = old is None or (old.st_nlink == 1 and old.st_uid == os.geteuid())
+        if own and os.access(folder, os.W_OK | os.X_OK):
+            _beside(target, os.path.join(folder, f".mrq-{os.urandom(6).hex()}"), data, old)
+        else:  # a new file would lose its other names or its owner, or may not be made here
+            _in_place(target, data)
+
+
+def _same(found: os.stat_result, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(found, os.fstat(descriptor))
+    except OSError:
+        return False  # closed
+
+
+def _beside(target: str, name: str, data: bytes, old: os.stat_result | None) -> None:
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
+    try:
+        with open(descriptor, "wb") as file:
+            if old is not None:
+                os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)  # some disks say only here that they are full
+        os.replace(name, target)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+def _in_place(target: str, data: bytes) -> None:
+    """What is beyond the old end goes first: where there is no room for it, the old file is as it was."""
+    with open(target, "r+b") as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            file.seek(size)
+            file.write(data[size:])
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            os.ftruncate(file.fileno(), size)
+            raise
+        file.seek(0)
+        file.write(data[:size])
+        file.flush()
+        os.ftruncate(file.fileno(), len(data))
+        os.fsync(file.fileno())
