@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -119,6 +119,7 @@ class Jobs:
         expect: str,
         token: str,
         *,
+        what: str,
         keep: int,
         fields: Sequence[tuple[str, Argument]],
         heard: Callable[[Committed | Lost | BrokerError], None],
@@ -126,9 +127,9 @@ class Jobs:
         """Ask for the job's end; ``heard`` is told what became of it before the next answer is read."""
 
         def read(answer: Any) -> None:
-            heard(answer if isinstance(answer, BrokerError) else self._committed("over", answer))
+            heard(answer if isinstance(answer, BrokerError) else self._committed(what, answer))
 
-        arguments = _commit(job, expect, token, what="over", number=keep, fields=fields)
+        arguments = _commit(job, expect, token, what=what, number=keep, fields=fields)
         self.wire.ask(COMMIT, self._commit_keys(job), arguments, heard=read)
 
     def ask_to_push(self, job: str, expect: str, token: str, tasks: Iterable[bytes]) -> None:
@@ -140,7 +141,8 @@ class Jobs:
         return self._committed("", self.wire.answer())
 
     def _commit_keys(self, job: str) -> tuple[str, ...]:
-        return self.keys.job(job), self.keys.replies(job), self.keys.queue, self.keys.jobs
+        keys = self.keys
+        return keys.job(job), keys.replies(job), keys.queue, keys.jobs, keys.values(job)
 
     def _committed(self, what: str, answer: Any) -> Committed | Lost:
         if answer[0] == b"ok":
@@ -199,6 +201,17 @@ class Jobs:
     def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
         """``(last id read, replies, how many were dropped as forged or malformed)`` behind the id ``after``."""
         return self._opened(job, after, self.wire.call(*self._read(job, after, block_seconds)))
+
+    def values(self, job: str) -> Iterator[Reply]:
+        """The replies that an ended job has kept, as they came."""
+        after = FIRST_REPLY
+        while True:
+            command = ("XREAD", "COUNT", self.at_once, "STREAMS", self.keys.values(job), after)
+            last, replies, _ = self._opened(job, after, self.wire.call(*command))
+            if last == after:
+                return
+            after = last
+            yield from replies
 
     def ask_for_replies(self, job: str, after: str) -> None:
         """Ask for replies that are there: nothing else may be asked before :meth:`replies_asked` has the answer."""
@@ -291,7 +304,10 @@ class Jobs:
         over = [job for job, state in zip(listed, states, strict=True) if state != b"running"]
         if over:
             self.wire.transaction(
-                [("DEL", *(self.keys.job(job) for job in over)), ("ZREM", self.keys.jobs, *over)],
+                [
+                    ("UNLINK", *(key for job in over for key in (self.keys.job(job), self.keys.values(job)))),
+                    ("ZREM", self.keys.jobs, *over),
+                ],
             )
         return len(over)
 

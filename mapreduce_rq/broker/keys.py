@@ -33,6 +33,10 @@ class Keys:
         """STREAM of replies; exists exactly as long as the job runs."""
         return f"{self.prefix}r:{job}"
 
+    def values(self, job: str) -> str:
+        """STREAM of the replies of a job that has ended, where they are its value (a list of large values)."""
+        return f"{self.prefix}v:{job}"
+
     def fixed(self) -> dict[str, str]:
         """The keys that do not depend on a job or worker, with their types."""
         return {self.queue: "list", self.workers: "hash", self.masters: "hash", self.jobs: "zset"}

@@ -142,6 +142,9 @@ class Session:
         interrupts.leader = None
         if self.show.out is not None and ended.state == "done":
             return self._save(client, job, self.show.out, ended)
+        if ended.state == "done" and ended.record["value"] is None:
+            result = client.result_of(ended)
+            ended = replace(ended, record={**ended.record, "value": result.value, "digest": result.digest})
         return self.report(ended.state, ended.record)
 
     def _save(self, client: Client, job: str, out: OutFile, ended: Ended) -> int:

@@ -32,11 +32,11 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
 from mapreduce_rq.client.job import Job
+from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
-from mapreduce_rq.core.computation import Computation, More
+from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.result import Result, failure_text
-from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -231,6 +231,7 @@ class Client:
             wait_workers=wait_workers,
             workers=self._local,
             hasty=hasty,
+            value_stays=not (hasty or self.embedded),  # else the caller alone will have it, and has it in memory
         )
 
     def lead(self, master: Master) -> Ended | None:
@@ -401,20 +402,9 @@ class Client:
         if ended.state != "done":
             raise JobFailed(failure_text(record))
         if ended.outcome is not None:
-            return Result(record, ended.outcome.native)
-        return Result(record, self._native(record))
-
-    def _native(self, record: Mapping[str, Any]) -> Any:
-        """The Python object of a result that another master made, from the job's last checkpoint."""
+            return Result(record, ended.outcome)
         with self._verbs() as verbs:
-            state = verbs.load(record["job"])
-        if state is None or state.checkpoint is None:
-            return None
-        computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
-        tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
-        terms, partial = tally.prefix()
-        outcome = computation.conclude(partial, terms)
-        return None if isinstance(outcome, More) else outcome.native
+            return Result(record, outcome_of(verbs, record, self.trust))
 
     # -- your own functions ----------------------------------------------------------------------------------------
 

@@ -12,14 +12,19 @@ BoundKind = Literal["proven", "statistical", "estimated", "exact", "none"]
 
 
 class Deferred(NamedTuple):
-    """A Python object that takes long to make of its text, and that many callers do not look at."""
+    """Something that takes long to make, or much memory, and that many callers do not look at."""
 
-    kind: Callable[[str], Any]
-    text: str
+    kind: Callable[[Any], Any]
+    given: Any
 
     def make(self) -> Any:
-        """The object."""
-        return self.kind(self.text)
+        """What it is."""
+        return self.kind(self.given)
+
+
+def made(thing: Any) -> Any:
+    """The thing itself, made now if it was deferred."""
+    return thing.make() if isinstance(thing, Deferred) else thing
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,7 +33,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     ``value`` is the text for people and scripts, ``number`` the nearest double (None where that means nothing),
     ``bound`` the text of the distance to the truth that ``bound_kind`` qualifies, ``native`` the Python object for
     callers of the API, or how it is made. ``details`` are further stable facts for the JSON (``x``, flags such as
-    ``overflow``), ``notes`` sentences for people.
+    ``overflow``), ``notes`` sentences for people. A value larger than a record should be has its text, and the bytes
+    that its digest is of, made when they are asked for, by ``text`` and ``total``; ``value`` is empty then.
     """
 
     value: str
@@ -38,6 +44,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     native: Any = None
     details: dict[str, Any] = {}
     notes: tuple[str, ...] = ()
+    text: Deferred | None = None
+    total: Deferred | None = None
 
 
 class More(msgspec.Struct, frozen=True):

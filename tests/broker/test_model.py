@@ -194,12 +194,12 @@ class Comparison(RuleBasedStateMachine):
     @rule(
         expect=st.sampled_from([b"", b"a", b"b"]),
         token=st.sampled_from([b"a", b"b"]),
-        what=st.sampled_from(["", "", "create", "over", "keep", "trim"]),
+        what=st.sampled_from(["", "", "create", "over", "over, kept", "keep", "trim"]),
         position=st.integers(-1, 3),
         number=st.sampled_from([0, 1000]),
         fields=st.lists(st.tuples(st.sampled_from(["state", "ck"]), word), max_size=2),
         tasks=st.lists(word, max_size=5),
-        keys=st.tuples(a_hash, a_key(STREAMS), a_list, a_set),
+        keys=st.tuples(a_hash, a_key(STREAMS), a_list, a_set, a_key(STREAMS)),
     )
     def commit(
         self,
@@ -211,10 +211,10 @@ class Comparison(RuleBasedStateMachine):
         number: int,
         fields: list[tuple[str, bytes]],
         tasks: list[bytes],
-        keys: tuple[str, str, str, str],
+        keys: tuple[str, str, str, str, str],
     ) -> None:
         ids = self.ids(keys[1], position)
-        seconds = number if what != "over" else 1000
+        seconds = 1000 if what.startswith("over") else number
 
         def run(wire: Any) -> Any:
             trimmed = ids[wire is self.model] if what == "trim" else what

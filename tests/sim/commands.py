@@ -172,6 +172,16 @@ def _del(db: Database, args: Arguments) -> int:
     return sum(db.delete(key) for key in args)
 
 
+def _rename(db: Database, args: Arguments) -> bytes:
+    if args[0] not in db.keys:
+        raise Refusal("ERR no such key")
+    value = db.keys[args[0]]
+    db.delete(args[0])
+    db.delete(args[1])
+    db.put(args[1], value)
+    return b"OK"
+
+
 def _exists(db: Database, args: Arguments) -> int:
     return sum(key in db.keys for key in args)
 
@@ -281,6 +291,8 @@ COMMANDS: dict[str, Callable[[Database, Arguments], Any]] = {
     "EXISTS": _exists,
     "TYPE": _type,
     "EXPIRE": _expire,
+    "RENAME": _rename,
+    "UNLINK": _del,
     "TTL": _ttl,
     "XADD": _xadd,
     "XLEN": _xlen,
@@ -310,6 +322,8 @@ ARITY = {
     "ZRANGE": -4,
     "ZREM": -3,
     "DEL": -2,
+    "UNLINK": -2,
+    "RENAME": 3,
     "EXISTS": -2,
     "TYPE": 2,
     "EXPIRE": -3,

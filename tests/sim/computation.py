@@ -69,6 +69,13 @@ class RowOfTerms(SumOfTerms):
         return left[0] + right[0], (left[1] + right[1]) & MASK, row
 
 
+class KeptRow(RowOfTerms):
+    """As a list of values: its checkpoints leave out what the replies say."""
+
+    name: ClassVar[str] = "sim-kept"
+    keeps: ClassVar[bool] = True
+
+
 class TestParams(Params, frozen=True, kw_only=True):
     """Parameters of the computation."""
 
@@ -76,6 +83,7 @@ class TestParams(Params, frozen=True, kw_only=True):
     terms: int
     ordered: bool = False
     first: int | None = None  # terms asked for at first; ``finish`` then wants the rest
+    kept: bool = False  # the replies are what is counted, as for a list
     lazy: bool = False  # terms come as items, from a source
     asks: int = 0  # rounds of requests that ``finish`` has before its outcome
     raising: list[int] = []  # noqa: RUF012  # msgspec copies it
@@ -103,7 +111,7 @@ class SimComputation(Computation[Partial]):
         super().__init__(params)
         self.terms = params.terms
         self.raising = frozenset(params.raising)
-        self.reducer = RowOfTerms() if params.ordered else SumOfTerms()
+        self.reducer = KeptRow() if params.kept else RowOfTerms() if params.ordered else SumOfTerms()
         self.total = None if params.lazy else params.first or params.terms
         self._spend = spend
         self._rest = rest  # spends the time of a request

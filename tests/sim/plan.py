@@ -24,6 +24,7 @@ class JobPlan:
     terms: int
     seconds: float  # of work in a term, on average
     ordered: bool = False
+    kept: bool = False
     lazy: bool = False
     more: bool = False  # asks for half of its terms first
     asks: int = 0  # rounds of requests at its end
@@ -56,6 +57,7 @@ class JobPlan:
         params: dict[str, Any] = {
             "terms": self.terms,
             "ordered": self.ordered,
+            "kept": self.kept,
             "first": (self.terms + 1) // 2 if self.more else None,
             "lazy": self.lazy,
             "asks": self.asks,
@@ -189,10 +191,11 @@ def _job(rng: Random, workers: int) -> JobPlan:
     if rng.random() < 0.2:
         raising = tuple(sorted(rng.sample(range(terms), min(terms, rng.randint(1, 3)))))
         on_error = rng.choice(["fail", "skip", "skip"])
+    ordered = rng.random() < 0.5
     return JobPlan(
         terms=terms,
         seconds=duration * workers / terms,
-        ordered=rng.random() < 0.5,
+        ordered=ordered,
         lazy=lazy,
         more=not lazy and not raising and terms > 1 and rng.random() < 0.1,
         raising=raising,
@@ -201,4 +204,5 @@ def _job(rng: Random, workers: int) -> JobPlan:
         starts=rng.choice([0.0, 0.0, rng.uniform(0, 5)]),
         standbys=0 if lazy else rng.choice([0, 1, 1, 2]),
         finishing=rng.choice([0.0] * 9 + [15.0]),
+        kept=ordered and rng.random() < 0.4,
     )

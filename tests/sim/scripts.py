@@ -20,7 +20,7 @@ from tests.sim.store import EMPTY, Database, Refusal, Snapshot
 
 _COMMANDS = {name.encode(): command for name, command in commands.COMMANDS.items()}
 _ARITY = {name.encode(): least for name, least in commands.ARITY.items()}
-_STATUS = {b"LTRIM", b"TYPE", b"FLUSHALL"}
+_STATUS = {b"LTRIM", b"RENAME", b"TYPE", b"FLUSHALL"}
 """Commands that answer with a status and not with a string."""
 
 _SANDBOX = """

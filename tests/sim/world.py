@@ -122,7 +122,7 @@ class World:
     def _expect(self, name: str, plan: JobPlan) -> None:
         spec = plan.spec(name)
         bad = frozenset(plan.raising + plan.deadly)
-        job = Job(name, Oracle(plan.terms, ordered=plan.ordered), bad, plan.on_error)
+        job = Job(name, Oracle(plan.terms, ordered=plan.ordered), bad, plan.on_error, kept=plan.kept)
         self._costs[name] = plan.costs(self.plan.seed, name)
         self.jobs.append(job)
         self.specs.append(spec)

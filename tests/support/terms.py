@@ -60,6 +60,12 @@ def slow(term: int) -> int:
     return fingerprint(term)
 
 
+def slow_bytes(term: int) -> bytes:
+    """Twenty kilobytes, after a while."""
+    time.sleep(0.02)
+    return bytes([term]) * 20_000
+
+
 def gated(term: int) -> int:
     """Terms listed in the file ``gated`` wait until the file ``open`` is there."""
     _note(term)

@@ -22,7 +22,7 @@ import pytest
 
 from mapreduce_rq import Client, Limits
 from mapreduce_rq.errors import BadFunction, JobFailed
-from tests.support.commands import KEY, environment
+from tests.support.commands import KEY, environment, mrq
 from tests.support.servers import ROOT, RealServer
 
 
@@ -221,3 +221,62 @@ def test_classes_of_a_script_are_one_class_in_function_items_values_and_merge() 
         env=environment(path=[ROOT]),
     )
     assert (ran.stdout, ran.returncode) == ("one class each\n", 0), ran.stderr
+
+
+LARGE = 100_000
+"""Bytes of each of the values below: together far more than a record holds."""
+
+
+def keys_of(server: RealServer, queue: str, kind: str) -> list[str]:
+    """The keys of one kind that the queue has."""
+    return [
+        str(name, "ascii") for name in server.client().keys(f"mrq1:{{{queue}}}:{kind}:*") if isinstance(name, bytes)
+    ]
+
+
+def test_a_large_list_is_fetched_by_others_and_not_kept_for_a_caller_who_has_it(server: RealServer, queue: str) -> None:
+    with Client(server.url, local=2, queue=queue, keys=[KEY]) as client:
+        assert client.map_reduce("builtins:bytes", [LARGE] * 20, reduce="list") == [bytes(LARGE)] * 20
+        assert keys_of(server, queue, "v") == keys_of(server, queue, "r") == []
+        job = client.submit_function("builtins:bytes", range(LARGE, LARGE + 20), reduce="list")
+        result = job.result(30)
+        assert result.native == [bytes(k) for k in range(LARGE, LARGE + 20)]
+        assert result.record["value"] is result.record["digest"] is None
+        env = environment({"MRQ_KEY": KEY})
+        printed = mrq("result", job.id, "-u", server.url, "--queue", queue, "--json", env=env).json
+        assert printed["digest"] == result.digest
+        assert printed["value"] == result.value == "\n".join(str(bytes(k)) for k in range(LARGE, LARGE + 20))
+        assert keys_of(server, queue, "v") == [f"mrq1:{{{queue}}}:v:{job.id}"]
+
+
+def test_a_digest_of_plain_values_does_not_tell_how_they_travelled(
+    private: Client, server: RealServer, queue: str
+) -> None:
+    found = set()
+    items = [{"k": k, "t": (k,)} for k in range(3000)]
+    with Client(server.url, local=2, queue=queue, keys=[KEY]) as signed:
+        for client in (private, signed):
+            for chunk in (None, 7, 1000):
+                job = client.submit_function("copy:copy", items, reduce="list", limits=Limits(chunk=chunk))
+                found.add(job.result(30).digest)
+    assert len(found) == 1
+    assert len(found.pop()) == 32
+
+
+def test_a_list_job_is_resumed_from_its_replies(server: RealServer, queue: str) -> None:
+    arguments = ("-u", server.url, "--queue", queue)
+    env = environment({"MRQ_KEY": KEY})
+    with Client(server.url, local=2, queue=queue, keys=[KEY]) as client:
+        job = client.submit_function(
+            "tests.support.terms:slow_bytes", range(120), reduce="list", limits=Limits(chunk=1)
+        )
+        while job.progress["counted"] < 20:
+            assert not job.wait(0.01)
+        job.let_go()
+        checkpoint = client.job_state(job.id).checkpoint  # type: ignore[union-attr]
+        assert checkpoint is not None
+        assert checkpoint.runs == checkpoint.parts == []
+        ran = mrq("resume", job.id, *arguments, "--json", env=env, seconds=60)
+    record = ran.json
+    assert record["terms_used"] == 120
+    assert record["value"] == "\n".join(str(bytes([k]) * 20_000) for k in range(120))

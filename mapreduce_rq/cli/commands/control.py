@@ -65,7 +65,7 @@ def attach(
             raise
         finally:
             watcher.close()
-    return Session(show=show).report(state.state, state.record or {})
+    return Session(show=show).report(state.state, place.with_value(state.record or {}))
 
 
 def _await_end(place: Place, job: str, watcher: Watcher) -> JobState:

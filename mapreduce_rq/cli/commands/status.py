@@ -150,7 +150,7 @@ def result(
         raise NoSuchJob(f"job {name} has just expired")
     if state.state == "running":
         raise JobError(f"{name} is still running: wait for it with `mrq attach {name}`")
-    return Session(show=Show(form)).report(state.state, state.record or {})
+    return Session(show=Show(form)).report(state.state, place.with_value(state.record or {}))
 
 
 def look(place: Place) -> tuple[float, Snapshot, Seen]:

@@ -189,16 +189,27 @@ class Ledger:
         terms, partial = self.tally.first()
         return self.computation.peek(partial, terms) if terms else None
 
+    @property
+    def keeps(self) -> bool:
+        """Whether the replies in Redis are what is counted: they are not trimmed, and a checkpoint leaves them out."""
+        return self.tally.reducer.keeps
+
     def checkpoint(self, now: float) -> Checkpoint:
-        """What is counted, for another master to go on from."""
+        """What is counted, for another master to go on from; where replies are kept, what it cannot read in them."""
+        reducer = self.tally.reducer
+        if self.keeps:
+            runs = [(lo, hi) for lo, hi in Runs((term, term + 1) for term, _ in self.skipped)]
+            parts = [(lo, hi, reducer.encode(reducer.gap(lo, hi))) for lo, hi in runs]
+        else:
+            runs, parts = [(lo, hi) for lo, hi in self.tally.runs], self.tally.parts()
         return Checkpoint(
             job=self.spec.job,
-            runs=[(lo, hi) for lo, hi in self.tally.runs],
-            parts=self.tally.parts(),
+            runs=runs,
+            parts=parts,
             next=self.next,
             total=self.total,
             goal=self.goal,
-            tasks=self.tasks,
+            tasks=0 if self.keeps else self.tasks,
             skipped=self.skipped,
             elapsed=self.elapsed(now),
         )

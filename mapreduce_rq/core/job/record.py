@@ -41,6 +41,7 @@ def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
 
 def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, workers: int, now: float) -> dict[str, Any]:
     """The record of a job that ends with a value. ``ended``: why it did."""
+    reducer = ledger.computation.reducer
     terms, total = ledger.tally.prefix()
     if ended == "deadline" or ledger.skipped:
         outcome = without_terms(spec, ledger, outcome)
@@ -48,12 +49,13 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         {"term": term, "kind": failure.kind, "message": failure.message, "where": failure.where}
         for term, failure in ledger.skipped
     ]
+    large = outcome.text is not None  # then neither text nor digest is made until they are asked for
     return {
         "schema": SCHEMA,
         "job": spec.job,
         "computation": spec.computation,
         "params": shown_params(spec),
-        "value": outcome.value,
+        "value": None if large else outcome.value,
         "float": outcome.number,
         "bound": outcome.bound,
         "bound_kind": outcome.bound_kind,
@@ -63,7 +65,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         "workers": workers,
         "elapsed_s": round(ledger.elapsed(now), 6),
         # What was decided without a term has no total to tell answers apart.
-        "digest": digest_of(ledger.computation.reducer.encode(total) if terms else outcome.value.encode()),
+        "digest": None if large else digest_of(reducer.canonical(total) if terms else outcome.value.encode()),
         "ended": ended,
         "skipped": skipped,
         "details": outcome.details,

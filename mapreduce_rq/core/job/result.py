@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mapreduce_rq.core.outcome import BoundKind, Deferred
+from mapreduce_rq.core.job.record import digest_of
+from mapreduce_rq.core.outcome import BoundKind, Outcome, made
 from mapreduce_rq.core.visible import visible
 
 Float = float
@@ -15,21 +16,23 @@ Float = float
 class Result:
     """A job's result. ``record`` holds all of it, as `mrq compute --json` prints it; the rest reads from there."""
 
-    def __init__(self, record: dict[str, Any], native: Any) -> None:
+    def __init__(self, record: dict[str, Any], outcome: Outcome | None) -> None:
         self.record = record
-        self._native = native
+        self._native = outcome.native if outcome is not None else None
+        self._text = outcome.text if outcome is not None else None
+        self._total = outcome.total if outcome is not None else None
 
     @property
     def native(self) -> Any:
         """The Python object that the computation or the reducer makes of it, made now if that takes long."""
-        if isinstance(self._native, Deferred):
-            self._native = self._native.make()
+        self._native = made(self._native)
         return self._native
 
     @property
     def value(self) -> str:
-        """The value as text, with all its digits."""
-        return str(self.record["value"])
+        """The value as text, with all its digits; made now if it is too large for the record."""
+        found = self.record["value"]
+        return str(self._text.make() if found is None and self._text is not None else found or "")
 
     @property
     def float(self) -> Float | None:
@@ -52,7 +55,8 @@ class Result:
     @property
     def digest(self) -> str:
         """A hash of the exact total, as 32 hexadecimal digits: equal for equal totals, whatever the schedule."""
-        return str(self.record["digest"])
+        found = self.record["digest"]
+        return digest_of(self._total.make()) if found is None and self._total is not None else str(found or "")
 
     @property
     def job(self) -> str:
@@ -122,7 +126,8 @@ class Result:
     @property
     def content(self) -> bytes:
         """What a file of it holds: bytes as they are, anything else as its text and a newline."""
-        return self._native if isinstance(self._native, bytes) else f"{self.value}\n".encode()
+        native = self.native
+        return native if isinstance(native, bytes) else f"{self.value}\n".encode()
 
     def __repr__(self) -> str:
         value = self.value

@@ -59,6 +59,10 @@ class Reducer(ABC, Generic[P]):
 
     name: ClassVar[str]
     law: ClassVar[Law] = Law.COMMUTATIVE
+    keeps: ClassVar[bool] = False
+    """Whether a partial is the terms' values themselves, as they came: then the answers in Redis are kept as what is
+    counted, and a checkpoint need not hold it all again."""
+
     live: ClassVar[bool] = False
     """Whether ``describe`` is cheap enough for a running value, asked for once a second."""
 
@@ -77,6 +81,10 @@ class Reducer(ABC, Generic[P]):
     @abstractmethod
     def decode(self, data: bytes) -> P:
         """The partial of these bytes. Raises ValueError for bytes that ``encode`` cannot have made."""
+
+    def canonical(self, partial: P) -> bytes:
+        """What the digest is of: as ``encode``, and the same however the values have travelled."""
+        return self.encode(partial)
 
     def travel_by(self, codec: ValueCodec) -> None:
         """Use this codec for values that travel as they are, for reducers that keep such; pickles may be among them."""

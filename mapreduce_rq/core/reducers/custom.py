@@ -53,6 +53,13 @@ class CallableReducer(Reducer[Any]):
                 f"{self.codec.remedy}"
             ) from None
 
+    def canonical(self, partial: Any) -> bytes:
+        """As the base class says; of a value that a pickle alone takes its pickle, which may differ between equals."""
+        try:
+            return PlainCodec().encode([partial])
+        except Unfit:
+            return self.encode(partial)
+
     def decode(self, data: bytes) -> Any:
         found = self.codec.decode(data)
         if len(found) != 1:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
 from mapreduce_rq.core.bodies import ALIGNMENT, FRAMED, Buffer, PlainCodec, ValueCodec, join
-from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.outcome import Deferred, Outcome
 from mapreduce_rq.core.plain_values import Unfit, written
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.sums import is_array
@@ -39,8 +40,18 @@ SMALL_BYTES = 4096
 _HEADER = struct.Struct("<qqqB")
 
 
+RECORD_BYTES = 64 * 1024
+"""Values larger than this together are no text in a job's record: that is made for the caller who asks for it."""
+
+
+def size_of(partial: Stretch) -> int:
+    """Bytes of the values."""
+    return sum(len(body) for body in partial.bodies)
+
+
 class _Stretches(Reducer[Stretch]):
     law: ClassVar[Law] = Law.ORDERED
+    keeps: ClassVar[bool] = True
 
     def zero(self) -> Stretch:
         return EMPTY
@@ -134,6 +145,16 @@ class ListReducer(_Stretches):
         return values
 
     def describe(self, partial: Stretch) -> Outcome:
+        if size_of(partial) > RECORD_BYTES:
+            return Outcome(
+                value="",
+                text=Deferred(self._text, partial),
+                bound="0",
+                bound_kind="exact",
+                native=Deferred(self.finish_native, partial),
+                details={"length": partial.n},
+                total=Deferred(self.canonical, partial),
+            )
         native = self.finish_native(partial)
         return Outcome(
             value="\n".join(map(written, native)),
@@ -142,6 +163,17 @@ class ListReducer(_Stretches):
             native=native,
             details={"length": len(native)},
         )
+
+    def _text(self, partial: Stretch) -> str:
+        return "\n".join(map(written, self.finish_native(partial)))
+
+    def canonical(self, partial: Stretch) -> bytes:
+        """As the base class says; of values that a pickle alone takes their pickles, which may differ."""
+        if any(body[:1] in FRAMED for body in partial.bodies):
+            with suppress(Unfit):
+                values = self.finish_native(partial)
+                partial = partial._replace(bodies=(PlainCodec().encode(values),))
+        return self.encode(partial)
 
 
 class Concat(_Stretches):
@@ -177,13 +209,19 @@ class Concat(_Stretches):
 
     def describe(self, partial: Stretch) -> Outcome:
         native = self.finish_native(partial)
-        text = native if isinstance(native, str) else native.hex()
+        large = size_of(partial) > RECORD_BYTES
         notes = ("text and bytes were mixed: the texts became UTF-8",) if partial.flags == TEXT | BYTES else ()
         return Outcome(
-            value=text,
+            value="" if large else _shown(native),
+            text=Deferred(_shown, native) if large else None,
             bound="0",
             bound_kind="exact",
             native=native,
             details={"length": len(native)},
             notes=notes,
+            total=Deferred(self.encode, partial) if large else None,
         )
+
+
+def _shown(native: str | bytes) -> str:
+    return native if isinstance(native, str) else native.hex()

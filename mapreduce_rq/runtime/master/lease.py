@@ -82,12 +82,13 @@ class Lease:
 
     def end(
         self,
+        what: str,
         keep: int,
         fields: Sequence[tuple[str, Argument]],
         heard: Callable[[Committed | Lost | BrokerError], None],
     ) -> None:
         """Ask for the job's end; ``heard`` is told before the next answer is read. Raises BrokerError."""
-        self._jobs.ask_to_end(self._job, self.token, self._next(), keep=keep, fields=fields, heard=heard)
+        self._jobs.ask_to_end(self._job, self.token, self._next(), what=what, keep=keep, fields=fields, heard=heard)
 
     def push(self, tasks: Sequence[bytes]) -> None:
         """Ask for a commit of nothing but tasks; :meth:`pushed` hears of it. Raises BrokerError."""

@@ -24,9 +24,9 @@ from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import SCHEMA, record_of, shown_params
-from mapreduce_rq.core.messages import Failure, Reply, Spec, Task
+from mapreduce_rq.core.messages import MAP, OK, Failure, Reply, Spec, Task
 from mapreduce_rq.core.reducers.base import MergeError
-from mapreduce_rq.core.span import Span
+from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
@@ -94,6 +94,7 @@ class Master:
 
     ``hasty``: its caller waits for nothing but the value. The job's creation and the first look at its replies go out
     together, and a small end is not waited for: it is ``end_in_doubt`` until Redis is heard to have taken it.
+    ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Master:
         wait_workers: float | None = None,
         workers: int = 0,
         hasty: bool = False,
+        value_stays: bool = True,
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
     ) -> None:
         self.jobs = jobs
@@ -118,6 +120,7 @@ class Master:
         self.stop = False
         self.dropped = 0  # replies that were forged or malformed
         self.end_in_doubt = False
+        self.value_stays = value_stays
         self._hasty = hasty
         self._source = source
         self._job = spec.job
@@ -137,6 +140,7 @@ class Master:
         self._stored = -1  # terms that were counted in it, if it is certain to be in Redis
         self._answered: set[str] = set()  # workers heard of
         self._restored = False  # took the job over
+        self._in_stream = Runs()  # what the replies hold that were read since the beginning, where they are kept
         self._waiting = False  # for Redis or the clock: nothing is half changed
         self._down_since: float | None = None  # an outage that is not known to be over
         self._backoff = Backoff()
@@ -345,6 +349,11 @@ class Master:
         self._answered.update(reply.wid for reply in replies)
         if replies:
             self._sweeper.workers = max(self.workers, 1)
+            if self.ledger.keeps:
+                for reply in replies:
+                    for answer in reply.answers:
+                        if answer.status == OK and answer.op == MAP and 0 <= answer.lo < answer.hi:
+                            self._in_stream.add(answer.lo, answer.hi)
         return [Replied(reply.wid, reply.answers) for reply in replies], len(replies) + bad
 
     def _sweep(self) -> list[Command]:
@@ -420,7 +429,7 @@ class Master:
         listed_since = 0
         if checkpoint:
             row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(started))))
-            what = _behind(self._cursor)
+            what = "" if self.ledger.keeps else _behind(self._cursor)
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("progress", self.jobs.codecs.record.seal(self.report())))
             listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
@@ -439,7 +448,7 @@ class Master:
         answer = self._lease.commit(what=what, number=listed_since, fields=row, tasks=sealed)
         self._last_commit = self._now
         if answer.reopened:
-            self._cursor, self._ahead = FIRST_REPLY, None
+            self._begin_anew()
         if checkpoint:
             self._uncommitted = 0
             self._stored = self.ledger.counted
@@ -458,7 +467,12 @@ class Master:
         if self._pushing:
             self._pushing = False
             if self._lease.pushed().reopened:
-                self._cursor, self._ahead = FIRST_REPLY, None
+                self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Read the stream from its beginning: it may be a new one, or the past one."""
+        self._cursor, self._ahead = FIRST_REPLY, None
+        self._in_stream = Runs()
 
     def _resolve(self, found: Lost) -> Ended | None:
         """The token is not the expected one, or the connection is new: whose job is it now? None: ours, go on."""
@@ -468,13 +482,13 @@ class Master:
                 return self._ended()  # while we were away it was ended, by another master, and its record has expired
             # Wiped, with us alive: what we hold is exact. Submit again; what is out goes out anew after a look.
             self.observer.noticed(f"{self._job} is gone from Redis: submitting it again with what is counted")
-            self._cursor, self._ahead = FIRST_REPLY, None
+            self._begin_anew()
             self._create([], self.jobs.codecs.spec.seal(self.spec), hasty=False)
         elif found.state != "running":
             return self._ended(found.state)
         elif self._lease.owns(found.token):
             self._lease.token = found.token
-            self._cursor, self._ahead = FIRST_REPLY, None
+            self._begin_anew()
         else:
             raise Superseded(f"{self._job} is led by another master now; this one changed nothing more")
         self._now = self.clock.now()
@@ -572,15 +586,35 @@ class Master:
         row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
         self._hear_of_push()
         untidy = self.ledger.out or self._sweeper.sweeps
+        what = "over, kept" if state == "done" and self.ledger.keeps and self._is_to_stay() else "over"
         small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
         if self._hasty and small and not untidy and self._down_since is None:
-            self._lease.end(self.spec.limits.keep, row, self._heard_of_end)
+            self._lease.end(what, self.spec.limits.keep, row, self._heard_of_end)
             self.end_in_doubt = True
             return
-        self._lease.commit(what="over", number=self.spec.limits.keep, fields=row)
+        self._lease.commit(what=what, number=self.spec.limits.keep, fields=row)
         if untidy:
             self.jobs.withdraw(self._job)
             self.jobs.forget_master(self._job)
+
+    def _is_to_stay(self) -> bool:
+        """Whether the value of a job whose replies are its value stays in Redis: not a large one that its caller has.
+
+        A large value is None in the record, and the private server ends with the caller.
+        """
+        assert self._made is not None
+        if not self.value_stays and self._made.record["value"] is None:
+            return False
+        while not self._all_in_stream():  # the rest has been read before an outage, and may have been lost in it
+            if not self._hear(0)[1]:
+                return False
+        return True
+
+    def _all_in_stream(self) -> bool:
+        there = self._in_stream
+        for term, _ in self.ledger.skipped:
+            there.add(term, term + 1)
+        return all(there.covers(lo, hi) for lo, hi in self.ledger.tally.runs)
 
     def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
         self.end_in_doubt = not isinstance(answer, Committed)

@@ -1,0 +1,55 @@
+"""The value of a job that another master has ended, made again of what it left in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import More, Outcome
+from mapreduce_rq.core.job.result import Result
+from mapreduce_rq.core.job.tally import Tally
+from mapreduce_rq.core.messages import MAP, OK
+from mapreduce_rq.errors import JobError
+from mapreduce_rq.functions.trust import Trust
+
+
+def outcome_of(jobs: Jobs, record: Mapping[str, Any], trust: Trust) -> Outcome | None:
+    """The outcome of a job that is done: from its checkpoint and, where they are its value, the replies that it kept.
+
+    None where they are not there any more. Raises MrqError: BadFunction for a job whose reducer must not run here.
+    """
+    state = jobs.load(record["job"])
+    if state is None or state.checkpoint is None:
+        return None
+    computation = load(state.spec.computation).to_lead(state.spec.params, trust)
+    tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
+    if computation.reducer.keeps:
+        for reply in jobs.values(state.job):
+            tally.count(
+                (answer.lo, answer.hi, answer.body)
+                for answer in reply.answers
+                if answer.status == OK and answer.op == MAP
+            )
+    terms, partial = tally.prefix()
+    if terms != record["terms_used"]:
+        return None
+    outcome = computation.conclude(partial, terms)
+    return None if isinstance(outcome, More) else outcome
+
+
+def with_value(jobs: Jobs, record: dict[str, Any], trust: Trust) -> dict[str, Any]:
+    """A record with the value that is too large to stand in it, and its digest, where that is so.
+
+    Raises JobError where it cannot be had any more.
+    """
+    if record.get("value", "") is not None:
+        return record
+    outcome = outcome_of(jobs, record, trust)
+    if outcome is None:
+        raise JobError(
+            f"the value of {record['job']} is not in Redis: it was large, and its caller has had it, or Redis lost it"
+        )
+    result = Result(record, outcome)
+    return {**record, "value": result.value, "digest": result.digest}
