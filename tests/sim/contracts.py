@@ -20,7 +20,7 @@ def hold(name: str, run: Run) -> None:
 
 def commit(run: Run) -> None:
     """commit.lua: nothing at all, or everything."""
-    job, replies, queue, jobs = run.keys
+    job, replies, queue, jobs, values = run.keys
     expect, token, what, number, name, count = run.argv[:6]
     tasks = run.argv[6 + 2 * int(count) :]
     fields = run.argv[6 : 6 + 2 * int(count)]
@@ -32,10 +32,16 @@ def commit(run: Run) -> None:
         return
     new = {**old, b"tok": token, **dict(zip(fields[::2], fields[1::2], strict=True))}
     require(_hash(run.after, job) == new, "a commit has not set its fields, or others too")
-    over = what == b"over"
+    over = what in {b"over", b"over, kept"}
     expires = run.now_ms + 1000 * int(number) if over else run.before.expires.get(job)
     require(run.after.expires.get(job) == expires, "a commit lets its job expire at another time")
     _commit_stream(run, replies, what)
+    before, after = run.before.keys.get(replies), run.after.keys.get(values)
+    if what == b"over, kept" and before is not None:
+        require(after == before, "the replies of a job that is over are kept otherwise")
+        require(run.after.expires.get(values) == expires, "the replies are kept for another time than the job")
+    else:
+        require(after == run.before.keys.get(values), "a commit touches replies that an ended job has kept")
     opened = not over and what != b"keep" and replies not in run.before.keys
     listed = SortedSet(_listing(run.before, jobs))
     if what == b"create" or (not over and number != b"0"):
@@ -48,7 +54,7 @@ def commit(run: Run) -> None:
 
 def _commit_stream(run: Run, replies: bytes, what: bytes) -> None:
     old, new = run.before.keys.get(replies), run.after.keys.get(replies)
-    if what == b"over":
+    if what in {b"over", b"over, kept"}:
         require(new is None, "the replies outlive their job")
     elif old is None:
         empty = what == b"keep"

@@ -71,7 +71,11 @@ EDITS = [
     Edit("commit", "if found ~= ARGV[1]", "if found == ''"),
     Edit("commit", "return {'lost'", "return {'ok'"),
     Edit("commit", "local what = ARGV[3]", "local what = ARGV[4]"),
-    Edit("commit", "if what == 'over' then\n  redis.call('DEL'", "if what == 'create' then\n  redis.call('DEL'"),
+    Edit("commit", "what == 'over' or what == 'over, kept'", "what == 'over'"),
+    Edit("commit", "if what == 'over, kept' and", "if what == 'over' and"),
+    Edit("commit", "redis.call('RENAME', KEYS[2], KEYS[5])", "redis.call('DEL', KEYS[2])"),
+    Edit("commit", "redis.call('EXPIRE', KEYS[5], ARGV[4])", ""),
+    Edit("commit", "elseif over then\n", "elseif what == 'create' then\n"),
     Edit("commit", "redis.call('DEL', KEYS[2])", ""),
     Edit("commit", "elseif what ~= '' and", "elseif"),
     Edit("commit", "'MINID', '=', what)", "'MINID', '=', '9999999999999-0')"),
@@ -218,7 +222,7 @@ def trim_before_the_checkpoint() -> AbstractContextManager[Any]:
     script = Model.script
 
     def in_two_steps(self: Model, name: str, keys: Any, arguments: Any, now_ms: int) -> Any:
-        if name == "commit" and arguments[2] not in ("", "create", "over"):
+        if name == "commit" and arguments[2] not in ("", "create", "over", "over, kept"):
             found = self.call(("HGET", keys[0], "tok"), now_ms)
             if found == encoded(arguments[0]):
                 self.call(("XTRIM", keys[1], "MINID", "=", arguments[2]), now_ms)

@@ -846,7 +846,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_lost_stream_comes_back_with_ids_that_were_read_before, _keep_the_cursor("commit")),
     (a_lost_stream_that_a_push_opens_is_read_from_its_start, _keep_the_cursor("pushed")),
     (an_end_holds_all_that_is_counted_whatever_was_lost, _trust_the_last_checkpoint),
-    (a_lost_listing_comes_back, Edit("commit", " or (what ~= 'over' and ARGV[4] ~= '0')", "")),
+    (a_lost_listing_comes_back, Edit("commit", " or (not over and ARGV[4] ~= '0')", "")),
     (an_end_whose_record_goes_at_once_is_known_to_who_made_it, _forget_what_was_made),
     (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(master, "_behind", return_value="")),
     (the_queue_holds_a_window_at_most, lambda: patch.object(Pace, "window", return_value=10**6)),
