@@ -22,9 +22,8 @@ from redis.retry import Retry
 from mapreduce_rq.errors import BadURL, BrokerDown
 
 CONNECT_SECONDS = 3.0
-BLOCK_SECONDS = 5.0
-"""The longest a blocking command waits on the server; the socket waits ``ANSWER_SECONDS``, well beyond it."""
 ANSWER_SECONDS = 10.0
+"""How long a socket waits for an answer: well beyond the five seconds that a blocking command waits on the server."""
 _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False}
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 _CERT_REQS = ("required", "optional", "none")

@@ -14,7 +14,11 @@ FENCE = re.compile(r"^(?P<indent> *)```(?P<language>[a-z]*) ?(?P<info>.*)$")
 TITLE = re.compile(r'title="([^"]+)"')
 INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *(ROOT / name for name in ("RELEASING.md", "SECURITY.md", "CODE_OF_CONDUCT.md", ".github/CONTRIBUTING.md")),
+]
 
 
 class Block(NamedTuple):

@@ -96,6 +96,17 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target.partition("#")[0]).exists(), f"{names(page)}: {target}"
 
 
+def test_workflows_call_scripts_that_are_there_with_options_that_they_have() -> None:
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        for job in yaml.safe_load(path.read_text(encoding="utf-8"))["jobs"].values():
+            choices = job.get("strategy", {}).get("matrix", {}).get("what", [""])
+            for step in job["steps"]:
+                for what in choices:
+                    called = step.get("run", "").replace("${{ matrix.what }}", what)
+                    if called.startswith("scripts/"):
+                        check_script(path.name, shlex.split(called))
+
+
 def test_no_block_is_left_out() -> None:
     kinds = {block.language for page in PAGES for block in blocks(page)}
     assert kinds <= {"sh", "console", "python", "text", *DATA}
@@ -122,7 +133,7 @@ def check(block: Block, command: str) -> None:
                 if not target.startswith("-"):
                     check_installed(str(block), target)
         else:
-            known = words[:3] == ["python3", "-m", "venv"] or words[0] in {".", "source", "cd", "git", "export", "mrq"}
+            known = words[:3] == ["python3", "-m", "venv"] or words[0] in {".", "source", "cd", "git", "export"}
             assert known, f"{block}: nobody knows how to check {part!r}"
 
 

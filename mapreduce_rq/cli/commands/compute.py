@@ -38,7 +38,6 @@ from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plugins import COMPUTATIONS, offered
 
 PARAMETERS = "Parameters"
-DEFAULTS = Limits()
 
 
 class ComputeGroup(LazyGroup):

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from mapreduce_rq.core.job.result import Result
+from mapreduce_rq.core.outcome import Deferred
+
+RECORD = {
+    "schema": 1,
+    "job": "exp-00ff",
+    "computation": "exp",
+    "params": {"x": "2"},
+    "value": "7.389",
+    "float": 7.389,
+    "bound": "5e-4",
+    "bound_kind": "proven",
+    "terms": 50,
+    "terms_used": 49,
+    "tasks": 7,
+    "workers": 2,
+    "elapsed_s": 0.25,
+    "digest": "c8" * 16,
+    "ended": "deadline",
+    "skipped": [{"term": 3, "kind": "ValueError", "message": "no", "where": "host:1"}],
+    "details": {"x": "2"},
+    "notes": ["ended early"],
+}
+
+
+def test_attributes_are_the_keys_of_the_record() -> None:
+    result = Result(RECORD, 7.389)
+    assert {name: getattr(result, name) for name in RECORD if name != "schema"} == {
+        name: value for name, value in RECORD.items() if name != "schema"
+    }
+    assert result.record is RECORD
+
+
+def test_what_a_result_of_a_text_or_an_iterable_lacks_is_none() -> None:
+    result = Result(RECORD | {"float": None, "bound": None, "bound_kind": "none", "terms": None}, "text")
+    assert (result.float, result.bound, result.bound_kind, result.terms) == (None, None, "none", None)
+
+
+def test_a_misspelt_attribute_is_none_of_it() -> None:
+    with pytest.raises(AttributeError, match="valeu"):
+        Result(RECORD, None).valeu  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_the_native_object_is_made_once_when_it_is_asked_for() -> None:
+    made: list[str] = []
+
+    def make(text: str) -> Decimal:
+        made.append(text)
+        return Decimal(text)
+
+    result = Result(RECORD, Deferred(make, "7.389"))
+    assert not made
+    assert [result.native, result.native] == [Decimal("7.389")] * 2
+    assert made == ["7.389"]
+
+
+def test_a_file_holds_bytes_as_they_are_and_anything_else_as_a_line() -> None:
+    assert Result(RECORD, b"\x89PNG").content == b"\x89PNG"
+    assert Result(RECORD, 7.389).content == b"7.389\n"
+
+
+def test_it_shows_its_value_and_its_job_in_one_short_line() -> None:
+    assert repr(Result(RECORD, None)) == "<Result 7.389 of exp-00ff>"
+    assert len(repr(Result(RECORD | {"value": "7" * 5000}, None))) < 100
