@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from mapreduce_rq.core.job.result import Result
-from mapreduce_rq.core.outcome import Deferred
+from mapreduce_rq.core.outcome import Deferred, Outcome
 
 RECORD = {
     "schema": 1,
@@ -29,8 +30,12 @@ RECORD = {
 }
 
 
+def result_of(native: Any) -> Result:
+    return Result(RECORD, Outcome(value="7.389", native=native))
+
+
 def test_attributes_are_the_keys_of_the_record() -> None:
-    result = Result(RECORD, 7.389)
+    result = result_of(7.389)
     assert {name: getattr(result, name) for name in RECORD if name != "schema"} == {
         name: value for name, value in RECORD.items() if name != "schema"
     }
@@ -38,7 +43,7 @@ def test_attributes_are_the_keys_of_the_record() -> None:
 
 
 def test_what_a_result_of_a_text_or_an_iterable_lacks_is_none() -> None:
-    result = Result(RECORD | {"float": None, "bound": None, "bound_kind": "none", "terms": None}, "text")
+    result = Result(RECORD | {"float": None, "bound": None, "bound_kind": "none", "terms": None}, None)
     assert (result.float, result.bound, result.bound_kind, result.terms) == (None, None, "none", None)
 
 
@@ -54,15 +59,15 @@ def test_the_native_object_is_made_once_when_it_is_asked_for() -> None:
         made.append(text)
         return Decimal(text)
 
-    result = Result(RECORD, Deferred(make, "7.389"))
+    result = result_of(Deferred(make, "7.389"))
     assert not made
     assert [result.native, result.native] == [Decimal("7.389")] * 2
     assert made == ["7.389"]
 
 
 def test_a_file_holds_bytes_as_they_are_and_anything_else_as_a_line() -> None:
-    assert Result(RECORD, b"\x89PNG").content == b"\x89PNG"
-    assert Result(RECORD, 7.389).content == b"7.389\n"
+    assert result_of(b"\x89PNG").content == b"\x89PNG"
+    assert result_of(7.389).content == b"7.389\n"
 
 
 def test_it_shows_its_value_and_its_job_in_one_short_line() -> None:
