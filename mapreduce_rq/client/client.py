@@ -85,8 +85,9 @@ class Client:
     server with local workers). ``local``: how many local workers (None: one per core on a private server, none on
     another). ``queue``: None: as MRQ_QUEUE says, or ``default``. ``keys``: signing keys, as bytes or as `mrq key`
     prints them, the first signs (None: as MRQ_KEY_FILE or MRQ_KEY says; a private server makes its own). ``server``: a
-    private server already started. ``allow``: modules whose functions local workers run on a queue without a key.
-    ``allow_pickle``: with a key, ship what has no importable name as a pickle, and let local workers read such.
+    private server already started. ``allow``: what local workers run on a queue without a key (``foo``: what this
+    module defines; ``foo.*``; ``foo:f``). ``allow_pickle``: with a key, ship what has no importable name as a pickle,
+    and let local workers read such.
 
     ``repr()`` and the log ``mapreduce_rq.client`` say which server that is. Raises UsageError, BrokerError.
     """

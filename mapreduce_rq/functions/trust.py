@@ -3,6 +3,11 @@
 By name (``package.module:function``) nothing of the function travels: the worker imports it and compares the hash of
 the module's source, so that a worker with another version of the code refuses instead of answering differently.
 
+On a queue without a key anybody may name anything, so a worker says what it allows: ``foo``, what this module itself
+defines; ``foo.*``, with its submodules; ``foo:f``, this one thing. That decides about the *object* that a name leads
+to: ``foo:os.system`` leads to what foo has imported, ``foo:f.__globals__`` to all that it knows, ``foo.sub:f`` runs the
+code of another module. So a name is read before anything is imported, and what it leads to before it is called.
+
 A pickle is code. It is accepted from a private server, whose only clients are our own processes; elsewhere only where
 both sides allow it and a key signs every message.
 """
@@ -11,13 +16,24 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from types import (
+    BuiltinFunctionType,
+    ClassMethodDescriptorType,
+    FunctionType,
+    MethodDescriptorType,
+    MethodType,
+    MethodWrapperType,
+    ModuleType,
+    WrapperDescriptorType,
+)
 from typing import Any
 
-from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.errors import BadFunction, UsageError
 from mapreduce_rq.functions.pickling import NAMELESS
 
 
@@ -27,8 +43,16 @@ class Trust:
 
     private: bool = False  # the server is ours alone
     signed: bool = False  # every message carries a MAC of a key that we hold
-    allow: tuple[str, ...] = ()  # modules whose functions may be named on a queue that is not signed
+    allow: tuple[str, ...] = ()  # what may be named on a queue that is not signed: foo, foo.*, foo:f
     allow_pickle: bool = False
+
+    def __post_init__(self) -> None:
+        for entry in self.allow:
+            if not _ALLOWED.fullmatch(entry):
+                raise UsageError(
+                    f"--allow {entry!r}: write foo for what a module defines, foo.* for what its submodules do, too, "
+                    "or foo:f for one function"
+                )
 
     @property
     def pickles(self) -> bool:
@@ -36,14 +60,86 @@ class Trust:
         return self.private or (self.allow_pickle and self.signed)
 
     def check_name(self, name: str) -> None:
-        """Raises BadFunction unless a function of this name may be run."""
-        module = name.partition(":")[0]
-        if self.private or self.signed or any(module == base or module.startswith(f"{base}.") for base in self.allow):
+        """Raises BadFunction unless what this name leads to may be run. It imports only what is allowed."""
+        if self.private or self.signed or (":" in name and name in self.allow):
             return
-        raise BadFunction(
-            f"{name}: messages on this queue are not signed, so a worker runs only what it was told to allow: "
-            f"start it with --allow {module}, or give both sides a key (`mrq key`)"
+        module, _, path = name.partition(":")
+        parts = path.split(".")
+        if not all(part.isidentifier() and not part.startswith("__") for part in [*module.split("."), *parts]):
+            raise BadFunction(
+                f"{name!r}: without a key a worker runs package.module:function, and nothing with __ in it"
+            )
+        if not self._allows(module):
+            raise BadFunction(
+                f"{name}: messages on this queue are not signed, so a worker runs only what it was told to allow: "
+                f"start it with --allow {module}, or give both sides a key (`mrq key`)"
+            )
+        inside: Any = _imported(name, module)
+        at = f"{module}:{parts[0]}"
+        # Of a module only what is in it: a __getattr__ of its own may import more.
+        found = vars(inside).get(parts[0], _ABSENT)
+        self._check_home(name, at, found)
+        for part in parts[1:]:
+            if not isinstance(found, type):
+                raise BadFunction(f"{name}: {at} is no class, and without a key a worker calls nothing that is in it")
+            owner = next((each for each in found.__mro__ if part in vars(each)), None)
+            self._check_home(name, f"what {at} gets {part} from", _ABSENT if owner is None else owner)
+            found = getattr(found, part)
+            at = f"{at}.{part}"
+            self._check_home(name, at, found)
+
+    def _check_home(self, name: str, at: str, thing: Any) -> None:
+        """Raises BadFunction for what no allowed module defines."""
+        if thing is _ABSENT:
+            module, _, path = name.partition(":")
+            raise BadFunction(f"{name}: {module} has no {path}")
+        if isinstance(thing, ModuleType):
+            raise BadFunction(f"{name}: {at} is a module, and not defined there: name it {thing.__name__}:...")
+        home = _home(thing)
+        if not self._allows(home) and not (_is_in_c(home) and self._allows(_public(home))):
+            raise BadFunction(
+                f"{name}: {at} is defined in {home}, which this worker was not told to allow: name it {home}:... "
+                f"and start the worker with --allow {home}, or allow this one by --allow {name}"
+            )
+
+    def _allows(self, module: str) -> bool:
+        return any(
+            module == entry or (entry.endswith(".*") and f"{module}.".startswith(entry[:-1])) for entry in self.allow
         )
+
+
+_ALLOWED = re.compile(r"\w+(\.\w+)*(\.\*|:\w+(\.\w+)*)?")
+_ABSENT = object()
+_FUNCTIONS = (
+    *(FunctionType, BuiltinFunctionType, MethodType),
+    *(MethodDescriptorType, ClassMethodDescriptorType, WrapperDescriptorType, MethodWrapperType),
+)
+
+
+def _is_in_c(module: str) -> bool:
+    """Whether a module is imported and has no source, as _operator, where operator has its functions from."""
+    found = sys.modules.get(module)
+    return found is not None and not (getattr(found, "__file__", None) or "").endswith(".py")
+
+
+def _public(module: str) -> str:
+    """The module of which this one is a part written in C, by the custom of names."""
+    package, dot, last = module.rpartition(".")
+    return f"{package}{dot}{last.removeprefix('_')}"
+
+
+def _home(thing: Any) -> str:
+    """The module that defines a function, a method, a class, or else the class of the thing; "" if nothing says it."""
+    if not isinstance(thing, (type, *_FUNCTIONS)):
+        own = getattr(thing, "__dict__", {}).get("__module__")  # as functools.wraps gives it
+        if isinstance(own, str):
+            return own
+        thing = type(thing)
+    home = getattr(thing, "__module__", None)
+    if home is None:  # of a method of a type in C
+        owner = getattr(thing, "__objclass__", None) or getattr(thing, "__self__", None)
+        home = getattr(owner if isinstance(owner, type) else type(owner), "__module__", None)
+    return home if isinstance(home, str) else ""
 
 
 @lru_cache(maxsize=256)
@@ -52,8 +148,18 @@ def find(name: str) -> Any:
     module, separator, attribute = name.partition(":")
     if not (module and separator and attribute):
         raise BadFunction(f"{name!r}: a function is named package.module:function")
+    found: Any = _imported(name, module)
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise BadFunction(f"{name}: {module} has no {attribute}") from None
+    return found
+
+
+def _imported(name: str, module: str) -> ModuleType:
     try:
-        found: Any = importlib.import_module(module)
+        return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise BadFunction(
@@ -62,12 +168,6 @@ def find(name: str) -> Any:
         raise BadFunction(f"{name}: importing {module} failed: {error}") from error
     except (Exception, SystemExit) as error:
         raise BadFunction(f"{name}: importing {module} failed: {type(error).__name__}: {error}") from error
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise BadFunction(f"{name}: {module} has no {attribute}") from None
-    return found
 
 
 @lru_cache(maxsize=256)

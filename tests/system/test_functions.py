@@ -333,6 +333,26 @@ def test_modules_are_allowed_one_by_one_or_in_a_row(server: RealServer, queue: s
             assert job.result(timeout=20).value == "1"
 
 
+def test_a_worker_calls_nothing_that_an_allowed_module_has_imported(
+    server: RealServer, queue: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "imports_os.py").write_text("import os\nfrom os import system\ndef f(k):\n    return k\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    worker = ("worker", "-u", server.url, "--queue", queue, "-c", "1", "-q", "--allow", "imports_os")
+    shell = {"items": [f"touch {tmp_path}/shell"], "reduce": "count"}
+    with Running(*worker, env=environment(path=[tmp_path])), Client(server.url, queue=queue) as client:
+        assert client.submit_function("imports_os:f", range(3)).result(20).value == "3"
+        for name, why in (("os.system", "os is a module"), ("system", "system is defined in posix")):
+            job = client.submit_function(f"imports_os:{name}", **shell)
+            with pytest.raises(JobFailed, match=f"BadFunction: imports_os:{name}: imports_os:{why}"):
+                job.result(20)
+        folded = client.plan_function("imports_os:f", range(3), reduce=print, zero=0)
+        folded[0].params["merge"] = "imports_os:system"
+        with pytest.raises(JobFailed, match="imports_os:system is defined in posix"):
+            client._start(*folded).result(20)
+    assert not (tmp_path / "shell").exists()
+
+
 def test_a_kernel_is_given_the_spans_of_its_range(client: Client) -> None:
     assert client.map_reduce(numbers, range(5, 1000), reduce="list", limits=Limits(chunk=7)) == list(range(5, 1000))
     assert client.map_reduce(numbers, range(-5, 5)) == -5

@@ -81,7 +81,7 @@ def run(*, function: str, terms: str | None, lines: str | None, reduce: str, **c
     def plan(client: Client, limits: Limits) -> Any:
         return client.plan_function(function, items, reduce=name, options=options, limits=limits)
 
-    return lead(function.rpartition(":")[2], plan, (function.partition(":")[0],), **common)
+    return lead(function.rpartition(":")[2], plan, (function,), **common)
 
 
 def reducer_of(text: str) -> tuple[str, dict[str, Any]]:

@@ -69,7 +69,7 @@ def worker(
             "--allow",
             envvar="MRQ_ALLOW",
             metavar="MODULE,...",
-            help="Modules whose functions may be run although messages are not signed. With a key: all may.",
+            help="What may be run of messages without a signature: foo, foo.* or foo:f. With a key: all.",
             rich_help_panel=HOW,
         ),
     ] = None,
