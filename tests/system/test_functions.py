@@ -594,5 +594,5 @@ def test_a_partial_over_its_cap_is_halved_and_a_term_over_it_fails_with_both_siz
     cap = Limits(chunk=100, max_body=8000)
     halved = client.submit_function(hundred, range(100), reduce="list", limits=cap).result(20)
     assert (halved.native, halved.tasks) == ([f"{k:0100d}" for k in range(100)], 2)
-    with pytest.raises(JobFailed, match=r"failed at term 0 .*a partial of 1\d\d bytes is over the cap of 100 "):
+    with pytest.raises(JobFailed, match=r"failed at term 0 .*a partial of \d\d\d bytes is over the cap of 100 "):
         client.map_reduce(hundred, range(1), reduce="list", limits=Limits(max_body=100))
