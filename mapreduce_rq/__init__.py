@@ -30,6 +30,8 @@ The layers, each importing only what stands below it
     core          pure: spans, reducers, messages, the ledger
     errors        one tree, with exit codes
 
+Beside them stands ``extend``, the names for authors of computations and reducers, taken from ``core``.
+
 A good first read: ``core/job/tally.py`` (what "counted once" means), ``core/job/ledger.py`` (what a master knows),
 ``broker/lua`` (the three steps that change anything), ``runtime/worker/worker.py`` and
 ``runtime/master/master.py`` (the loops).

@@ -144,6 +144,8 @@ def check_mrq(where: str, call: list[str]) -> None:
         assert set(words) <= {"--version", "--help", "-h", "--install-completion", "--show-completion"}, (where, call)
         return
     name, rest = words[0], words[1:]
+    if name in {"help", "version"}:  # other words for --help and --version
+        return
     assert name in COMMANDS, f"{where}: there is no command {name!r}"
     if name == "compute" and rest and not rest[0].startswith("-") and rest[0] in CATALOGUE:
         known = options(name, rest[0])

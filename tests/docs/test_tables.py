@@ -13,7 +13,8 @@ import msgspec
 import pytest
 from typer.core import TyperOption
 
-from mapreduce_rq import errors
+import mapreduce_rq
+from mapreduce_rq import errors, extend
 from mapreduce_rq.cli.commands.compute import PARAMETERS
 from mapreduce_rq.cli.registry import COMMANDS, main_group
 from mapreduce_rq.core.messages import Limits
@@ -167,6 +168,25 @@ def test_the_six_rows_of_the_readme_stand_in_the_results() -> None:
         for cell in row[1:]:
             number = re.match(r"\**([\d .]*\d)", cell)
             assert number is None or number[1] in medians, cell
+
+
+# -- names ---------------------------------------------------------------------------------------------------------
+
+
+def described() -> set[str]:
+    """The names that the pages describe from their docstrings."""
+    return {
+        line.removeprefix("::: ").rpartition(".")[2]
+        for page in DOCS.glob("*.md")
+        for line in page.read_text(encoding="utf-8").splitlines()
+        if line.startswith("::: ")
+    }
+
+
+def test_every_public_name_is_described_and_no_other() -> None:
+    of_errors = {name for name in vars(errors) if isinstance(getattr(errors, name), type)}
+    public = {*mapreduce_rq.__all__, *extend.__all__} - of_errors - {"__version__"}
+    assert described() == public | {"errors"}
 
 
 # -- the glossary --------------------------------------------------------------------------------------------------
