@@ -10,7 +10,8 @@
     ├── BrokerError              Redis' fault or the network's                         exit 69
     │   ├── BrokerDown           no answer, refused, cut: worth another try            exit 69
     │   ├── BrokerFull           out of memory; refused as a whole, worth another try      exit 69
-    │   ├── BrokerRefused        wrong password, not a Redis, too old, no permission   exit 69
+    │   ├── BrokerRefused        wrong password, not a Redis, too old                  exit 69
+    │   │   └── NoPermission     the server's user may not use a command               exit 69
     │   ├── ForeignKey           a key under our prefix is not ours                    exit 69
     │   └── ServerFailed         the embedded server did not start                     exit 69
     ├── JobError                 the job's own end
@@ -86,6 +87,10 @@ class BrokerFull(BrokerError):
 
 class BrokerRefused(BrokerError):
     """The server answered, and will never do what we need: wrong password, not a Redis, too old."""
+
+
+class NoPermission(BrokerRefused):
+    """The server's access list does not let this user use a command."""
 
 
 class ForeignKey(BrokerError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.errors import BrokerDown, BrokerRefused
+from mapreduce_rq.errors import BrokerDown, BrokerRefused, NoPermission
 
 OLDEST_REDIS = (7, 0)
 """Script flags, and XADD NOMKSTREAM with exact MINID trims. All Valkey versions have them."""
@@ -13,21 +13,28 @@ OLDEST_REDIS = (7, 0)
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What INFO says, as far as it matters here."""
+    """What INFO says, as far as it matters here. A user who may not ask has defaults, and no ``eviction_policy``."""
 
     product: str  # Redis | Valkey
     version: str
     role: str
-    eviction_policy: str
-    maxmemory: int  # bytes; 0: no limit
-    used_memory: int  # bytes
-    aof: bool
-    snapshots: bool  # RDB saves have been configured and done
-    clients: int
+    eviction_policy: str = ""  # '': we may not know
+    maxmemory: int = 0  # bytes; 0: no limit
+    used_memory: int = 0  # bytes
+    aof: bool = False
+    snapshots: bool = False  # RDB saves have been configured and done
+    clients: int = 0
+
+    @property
+    def told(self) -> bool:
+        """Whether the server lets us know about its memory and its disk."""
+        return self.eviction_policy != ""
 
     @property
     def warning(self) -> str | None:
         """What a user should know before trusting it with a job."""
+        if not self.told:
+            return None
         if self.eviction_policy != "noeviction" and self.maxmemory:
             return (
                 f"this server evicts keys when full (maxmemory-policy {self.eviction_policy}) and may drop jobs: "
@@ -38,9 +45,32 @@ class ServerInfo:
         return None
 
 
+UNTOLD = ServerInfo("a server", "of unknown version", "")
+
+
 def inspect(wire: Wire) -> ServerInfo:
-    """Ask the server. Raises BrokerRefused if it is too old, BrokerDown if it is loading."""
-    return parse_info(wire.call("INFO"))
+    """Ask the server. Raises BrokerRefused if it is too old, BrokerDown if it is loading.
+
+    INFO is not needed for anything but warnings: where this user may not use it, a greeting says enough.
+    """
+    try:
+        return parse_info(wire.call("INFO"))
+    except NoPermission:
+        return greet(wire)
+
+
+def greet(wire: Wire) -> ServerInfo:
+    """What HELLO says of the server; nothing at all if we may not even say that. Raises as :func:`inspect`."""
+    try:
+        answer = wire.call("HELLO")
+    except NoPermission:
+        return UNTOLD
+    words = [word.decode(errors="replace") if isinstance(word, bytes) else word for word in answer]
+    found = dict(zip(words[::2], words[1::2], strict=True))
+    product = "Valkey" if found.get("server") == "valkey" else "Redis"
+    version = str(found.get("version", ""))
+    _check_age(product, version)
+    return ServerInfo(product, version, str(found.get("role", "")))
 
 
 def parse_info(raw: bytes) -> ServerInfo:
@@ -50,8 +80,7 @@ def parse_info(raw: bytes) -> ServerInfo:
         raise BrokerRefused("the server answers, but not as a Redis does")
     product = "Valkey" if "valkey_version" in found else "Redis"
     version = found.get("valkey_version", found["redis_version"])
-    if product == "Redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
-        raise BrokerRefused(f"Redis {version} is too old: mrq needs Redis 7.0 or newer, or Valkey")
+    _check_age(product, version)
     if found.get("loading") == "1":
         raise BrokerDown("the server is loading its data set")
     return ServerInfo(
@@ -65,3 +94,8 @@ def parse_info(raw: bytes) -> ServerInfo:
         snapshots=int(found.get("rdb_last_save_time", 0)) > 0 and found.get("rdb_saves", "0") != "0",
         clients=int(found.get("connected_clients", 0)),
     )
+
+
+def _check_age(product: str, version: str) -> None:
+    if product == "Redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
+        raise BrokerRefused(f"Redis {version} is too old: mrq needs Redis 7.0 or newer, or Valkey")

@@ -11,12 +11,12 @@ from typing import Any, Literal
 
 import msgspec
 
-from mapreduce_rq.broker.inspect import ServerInfo, parse_info
+from mapreduce_rq.broker.inspect import UNTOLD, ServerInfo, parse_info
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Command, Wire
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.messages import Beat, Codecs, Spec
-from mapreduce_rq.errors import BadMessage
+from mapreduce_rq.errors import BadMessage, BrokerError, NoPermission
 
 MAX_JOBS = 200
 """The newest jobs that a snapshot reads; jobs with a master are read beyond that."""
@@ -126,8 +126,11 @@ def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | Non
             ("HGETALL", keys.workers),
             ("LLEN", keys.queue),
             ("INFO",),
-        ]
+        ],
+        refusals=True,
     )
+    server = UNTOLD if isinstance(info, NoPermission) else parse_info(_answered(info))
+    newest, known, masters, beats, waiting = map(_answered, (newest, known, masters, beats, waiting))
     ids = list(dict.fromkeys(raw.decode(errors="replace") for raw in [*newest, *masters]))
     hands = sorted((wid.decode(errors="replace"), beat) for wid, beat in zip(beats[::2], beats[1::2], strict=True))
     ended = {job.job: job for job in before.jobs if job.state != "running"} if before is not None else {}
@@ -142,7 +145,7 @@ def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | Non
     workers = [reader.worker(wid, beat, count) for (wid, beat), count in zip(hands, held, strict=True)]
     return Snapshot(
         queue=keys.name,
-        server=parse_info(info),
+        server=server,
         jobs=tuple(sorted(jobs, key=lambda job: (-job.created, job.job))),
         workers=tuple(worker for worker in workers if worker is not None),
         waiting=waiting,
@@ -151,6 +154,13 @@ def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | Non
         dropped=reader.dropped,
         why_dropped=reader.why,
     )
+
+
+def _answered(answer: Any) -> Any:
+    """The answer, if it is none of the server's refusals."""
+    if isinstance(answer, BrokerError):
+        raise answer
+    return answer
 
 
 class _Reader:

@@ -19,7 +19,7 @@ from hiredis import pack_command  # redis-py's own packing looks at every argume
 from redis.connection import AbstractConnection
 
 from mapreduce_rq.broker.connection import Endpoint, connection
-from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey, NoPermission
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
@@ -38,7 +38,6 @@ _TRANSIENT_TYPES = (
 )
 _REFUSED_TYPES = (
     redis.exceptions.AuthenticationError,
-    redis.exceptions.NoPermissionError,
     redis.exceptions.AuthorizationError,
 )
 
@@ -72,8 +71,11 @@ class Wire(Protocol):
     def call(self, *command: Argument) -> Any:
         """One command's answer."""
 
-    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of several commands sent at once; not atomic."""
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
+        """The answers of several commands sent at once; not atomic.
+
+        With ``refusals`` a BrokerError stands in place of the answer to a command that the server refused.
+        """
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
         """The answers of several commands done as one step, or none of them."""
@@ -161,8 +163,11 @@ class RedisWire:
         except BaseException as error:
             raise self._broken(error) from None
 
-    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of several commands sent at once; the first refusal is raised after all were read."""
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
+        """The answers of several commands sent at once; the first refusal is raised after all were read.
+
+        With ``refusals`` a BrokerError stands in its place, unless it is one that breaks the wire.
+        """
         open_ = self._opened()
         answers: list[Any] = []
         try:
@@ -176,9 +181,12 @@ class RedisWire:
                     answers.append(error)
         except BaseException as error:
             raise self._broken(error) from None
-        for answer in answers:
+        for at, answer in enumerate(answers):
             if isinstance(answer, redis.ResponseError):
-                raise self._refused(answer) from None
+                refused = self._refused(answer)
+                if not refusals or isinstance(refused, BrokerDown):
+                    raise refused from None
+                answers[at] = refused
         return answers
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
@@ -290,7 +298,10 @@ class RedisWire:
 def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
     """Our error for one of redis-py's or the socket's."""
     text = str(error)
-    if isinstance(error, _REFUSED_TYPES) or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")):
+    if isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("NOPERM"):
+        who = f"user {endpoint.username}" if endpoint.username else "this user"
+        return NoPermission(f"{endpoint} does not let {who} do all that is needed: {text.removeprefix('NOPERM ')}")
+    if isinstance(error, _REFUSED_TYPES) or text.startswith(("NOAUTH", "WRONGPASS")):
         return BrokerRefused(f"{endpoint} refuses us: {text} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
         return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some or raise it")

@@ -60,7 +60,7 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Ended, Master, Observer, Silent
-from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby, Steward
+from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Setbacks, Standby, Steward
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
@@ -349,6 +349,7 @@ class Client:
         steward = Steward(self.verbs)
         led: dict[str, threading.Thread] = {}
         masters: dict[str, Master] = {}
+        setbacks = Setbacks(self.clock)
         connected = True
         while not stop.is_set():
             led = {job: thread for job, thread in led.items() if thread.is_alive()}
@@ -357,9 +358,9 @@ class Client:
                     self._wire.connect()
                     connected, steward = True, Steward(self.verbs)
                 for job in steward.orphans():
-                    if job not in led:
+                    if job not in led and setbacks.due(job):
                         led[job] = threading.Thread(
-                            target=self._adopt, args=(job, observer, masters), name=f"mrq {job}"
+                            target=self._adopt, args=(job, observer, masters, setbacks), name=f"mrq {job}"
                         )
                         led[job].start()
             except BrokerDown as error:
@@ -372,15 +373,17 @@ class Client:
         for thread in led.values():
             thread.join()
 
-    def _adopt(self, job: str, observer: Observer, masters: dict[str, Master]) -> None:
+    def _adopt(self, job: str, observer: Observer, masters: dict[str, Master], setbacks: Setbacks) -> None:
         """Lead one orphan, over a connection of its own."""
         wire = self._new_wire()
         verbs = Jobs(wire, self.keys, self.codecs)
         try:
             wire.connect()
             state = verbs.load(job)
-            if state is None or state.state != "running" or state.spec.lazy:
+            if state is None or state.state != "running":
                 return
+            if state.spec.lazy:
+                raise JobFailed("it cannot go on: its items came from an iterator in a process that is gone")
             computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
             master = self.master(state.spec, computation, observer, verbs=verbs)
             masters[job] = master
@@ -390,7 +393,8 @@ class Client:
             if ended is not None:
                 observer.noticed(f"{job} is {ended.state}")
         except MrqError as error:
-            observer.noticed(f"{job}: {error}")
+            if setbacks.note(job, str(error)):
+                observer.noticed(f"{job}: {error}")
         finally:
             masters.pop(job, None)
             wire.close()

@@ -21,7 +21,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.core.messages import Codecs
-from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey, NoPermission
 from tests.support.servers import FLAVOURS, FreshServer, RealServer, free_port
 
 SECRET = "hunter2-hunter2"
@@ -175,8 +175,10 @@ def test_passwords_and_permissions(fresh_server: FreshServer, flavour: str) -> N
         assert "refuses us" in str(error)
         assert "MRQ_PASSWORD_FILE" in str(error)
     error = failure(f"unix://reader:{SECRET}@{path}", "HSET", "a", "b", "c")
-    assert type(error) is BrokerRefused
-    assert "permission" in str(error)
+    assert type(error) is NoPermission
+    assert "does not let user reader do all that is needed" in str(error)
+    assert "hset" in str(error)
+    assert "password" not in str(error)
     with server.client() as client:
         client.config_set("requirepass", "")
     error = failure(f"unix://:{SECRET}@{path}")

@@ -25,9 +25,9 @@ class CountingWire:
         self._wire = wire
         self.trips: list[Sequence[Command]] = []
 
-    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
         self.trips.append(commands)
-        return self._wire.pipeline(commands)
+        return self._wire.pipeline(commands, refusals=refusals)
 
 
 def add_job(jobs: Jobs, name: str, *, created: float = 1000.0, state: str = "running", **fields: Any) -> None:

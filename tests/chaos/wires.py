@@ -46,8 +46,9 @@ class Watched:
         command = self._quickened(command)
         return self._watch(name_of_command(command), lambda: self._wire.call(*command))
 
-    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
-        found: list[Any] = self._watch(name_of_pipeline(commands), lambda: self._wire.pipeline(commands))
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
+        name = name_of_pipeline(commands)
+        found: list[Any] = self._watch(name, lambda: self._wire.pipeline(commands, refusals=refusals))
         return found
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:

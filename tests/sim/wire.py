@@ -49,7 +49,7 @@ class SimWire:
     def call(self, *command: Argument) -> Any:
         return self._ask(Request("call", (command,)))
 
-    def pipeline(self, commands: Sequence[Command]) -> list[Any]:
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
         return list(self._ask(Request("pipeline", tuple(commands))))
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:

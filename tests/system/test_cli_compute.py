@@ -198,7 +198,7 @@ def test_a_mistake_is_one_line_and_exit_code_2() -> None:
 
 def refuses(url: str, words: str, *, env: dict[str, str] | None = None, code: int = 69) -> None:
     """Both sides say so in one line, and end."""
-    for arguments in (("compute", "exp", "--x", "2"), ("worker", "-c", "1"), ("status",)):
+    for arguments in (("compute", "exp", "--x", "2"), ("worker", "-c", "1", "--burst"), ("status",)):
         ran = mrq(*arguments, "-u", url, env=env)
         assert (ran.code, ran.out) == (code, ""), ran.err
         assert words in ran.err

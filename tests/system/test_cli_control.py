@@ -20,7 +20,7 @@ from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.cli.screen.text import job_label
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring
 from tests.support.commands import KEY, Running, User
-from tests.support.servers import RealServer, free_port
+from tests.support.servers import ROOT, RealServer, free_port
 from tests.support.stage import until
 from tests.support.terms import total
 
@@ -178,6 +178,25 @@ def test_a_standby_takes_over_any_job(at: User) -> None:
     standby.signal(signal.SIGTERM)
     assert standby.wait() == 0
     check(at.run("result", job, "--json").json)
+
+
+def test_a_standby_that_cannot_lead_a_job_says_so_once(at: User, server: RealServer) -> None:
+    master, job = begin(at)
+    master.signal(signal.SIGTERM)
+    assert master.wait() == 143
+    elsewhere = {name: value for name, value in at.env.items() if name != "PYTHONPATH"}  # no `staged` there
+    with Running("standby", env=elsewhere | {"PYTHONPATH": str(ROOT)}) as standby, server.client() as client:
+        standby.hear(f"{job}: ")
+
+        def looks() -> int:
+            return int(client.info("commandstats").get("cmdstat_zrange", {"calls": 0})["calls"])
+
+        before = looks()
+        until(lambda: looks() >= before + 3, 20, "it has looked three times more")
+        standby.signal(signal.SIGTERM)
+        assert standby.wait() == 0
+        assert [job in line for line in standby.err] == [False, True]
+    at.stage.open()
 
 
 @pytest.mark.parametrize("now", [False, True])

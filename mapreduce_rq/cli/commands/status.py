@@ -20,6 +20,7 @@ from mapreduce_rq.cli.screen.views import (
     eta_words,
     job_data,
     job_state,
+    memory_words,
     params_words,
     progress_words,
     snapshot_data,
@@ -164,8 +165,8 @@ def look(place: Place) -> tuple[float, Snapshot, Seen]:
 
 def _summary(snapshot: Snapshot, seen: Seen, url: str, took: float) -> Iterator[str]:
     server = snapshot.server
-    memory = size(server.used_memory) + (f" of {size(server.maxmemory)}" if server.maxmemory else "")
-    yield f"server   {server.product} {server.version} at {url}, {memory}, {duration(took)} away"
+    facts = [f"{server.product} {server.version} at {url}", memory_words(server), f"{duration(took)} away"]
+    yield f"server   {', '.join(filter(None, facts))}"
     if server.warning:
         yield f"warning  {server.warning}"
     yield f"queue    {snapshot.queue}: {plural(snapshot.waiting, 'task')} waiting, {snapshot.in_flight} in hand"

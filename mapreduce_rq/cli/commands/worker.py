@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import time
 from typing import Annotated
 
 import typer
 
-from mapreduce_rq.cli.connect import connect
+from mapreduce_rq.cli.connect import Place, connect
 from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.options import HOW, OUTPUT, KeyFile, Queue, Quiet, Url, required
 from mapreduce_rq.cli.screen.text import plural
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys
-from mapreduce_rq.errors import UsageError
+from mapreduce_rq.errors import BrokerDown, UsageError
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.clock import Backoff
 from mapreduce_rq.runtime.log import start_log
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
@@ -101,7 +103,8 @@ def worker(
         "%(asctime)s %(levelname)s %(message)s",
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
     )
-    place = connect(required(url, "worker"), queue, key_file)
+    where = required(url, "worker")
+    place = connect(where, queue, key_file) if burst else wait_for(where, queue, key_file)
     place.wire.close()  # nothing of ours may be open while workers are forked
     if not quiet:
         if place.info.warning:
@@ -118,3 +121,17 @@ def worker(
         place.wire.endpoint, queue, place.codecs.keyring, size, name=name, burst=burst, max_tasks=most, trust=trust
     )
     return Pool(settings).run()
+
+
+def wait_for(url: str, queue: str, key_file: str | None) -> Place:
+    """As :func:`connect`, but a server that is not there yet is waited for: services start in any order."""
+    backoff = Backoff()
+    said = False
+    while True:
+        try:
+            return connect(url, queue, key_file)
+        except BrokerDown as error:
+            if not said:
+                say(f"{error}; waiting for it (with --burst: an error)")
+            said = True
+            time.sleep(backoff.next())

@@ -60,5 +60,5 @@ def drawing(label: str, report: Mapping[str, Any]) -> Group:
             second.append(f" ± {report['error']:.3g}", style="dim")
         second.append("   ")
     second.append(plural(report.get("workers") or 0, "worker"), style="dim")
-    second.append(f", {report.get('out') or 0} tasks out", style="dim")
+    second.append(f", {plural(report.get('out') or 0, 'task')} out", style="dim")
     return Group(first, second)

@@ -22,6 +22,7 @@ from mapreduce_rq.cli.screen.views import (
     Seen,
     age_of,
     job_state,
+    memory_words,
     params_words,
     progress_words,
     value_words,
@@ -113,13 +114,16 @@ def draw(snapshot: Snapshot, seen: Seen, frame: Frame) -> Group:
 def _head(snapshot: Snapshot, seen: Seen, frame: Frame) -> Iterator[Text]:
     server = snapshot.server
     dot = f" {frame.glyphs.dot} "
-    memory = size(server.used_memory) + (f" of {size(server.maxmemory)}" if server.maxmemory else "")
     clock = time.strftime("%H:%M:%S", time.localtime(seen.at))
     name = Text.assemble(("mrq", "bold"), "  ", (snapshot.queue, "bold cyan"), "  ", (frame.url, "dim"))
     yield _apart(name, Text(clock), frame.width)
-    facts = dot.join([f"{server.product} {server.version}", f"{duration(frame.round_trip)} away", memory])
+    facts = [f"{server.product} {server.version}", f"{duration(frame.round_trip)} away", memory_words(server)]
     tasks = f"{plural(snapshot.waiting, 'task')} waiting, {count(snapshot.in_flight)} in hand"
-    yield _apart(Text(facts, style="dim"), Text(tasks, style="bold" if snapshot.waiting else ""), frame.width)
+    yield _apart(
+        Text(dot.join(filter(None, facts)), style="dim"),
+        Text(tasks, style="bold" if snapshot.waiting else ""),
+        frame.width,
+    )
     if frame.trouble:
         yield Text(frame.trouble, style="bold red", no_wrap=True, overflow="crop")
     if server.warning:

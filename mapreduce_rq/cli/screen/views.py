@@ -8,8 +8,9 @@ from typing import Any
 
 import msgspec
 
+from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
-from mapreduce_rq.cli.screen.text import count, duration
+from mapreduce_rq.cli.screen.text import count, duration, size
 
 SCHEMA = 1
 SILENT_SECONDS = 15.0
@@ -56,6 +57,13 @@ def job_state(job: JobView, seen: Seen) -> str:
     if job.state != "running":
         return job.state
     return "waiting" if not job.master or seen.unchanged.get(job.job, 0.0) > SILENT_SECONDS else "running"
+
+
+def memory_words(server: ServerInfo) -> str:
+    """``1.2 MB of 64 MB``; '' where the server does not let us know."""
+    if not server.told:
+        return ""
+    return size(server.used_memory) + (f" of {size(server.maxmemory)}" if server.maxmemory else "")
 
 
 def progress_words(job: JobView) -> str:

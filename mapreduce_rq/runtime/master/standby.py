@@ -13,6 +13,8 @@ from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.master.master import Observer, Report
 
 POLL_SECONDS = 2.0
+AGAIN_SECONDS = 60.0
+"""A job that cannot be led (a module that is not here) is tried again after so long: somebody may have helped."""
 
 
 class Steward:
@@ -28,6 +30,26 @@ class Steward:
         self._watch.look({job: token.encode() for job, (token, _) in leases.items()})
         dead = set(self._watch.dead())
         return [job for job, (_, master) in leases.items() if job in dead or not master]
+
+
+class Setbacks:
+    """Jobs that could not be led here: each is tried again after a while, and each reason is told once."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._again: dict[str, float] = {}
+        self._told: dict[str, str] = {}
+
+    def due(self, job: str) -> bool:
+        """Whether to try."""
+        return self._clock.now() >= self._again.get(job, 0.0)
+
+    def note(self, job: str, why: str) -> bool:
+        """It could not be led; whether that is news."""
+        self._again[job] = self._clock.now() + AGAIN_SECONDS
+        told = self._told.get(job)
+        self._told[job] = why
+        return told != why
 
 
 class Standby:

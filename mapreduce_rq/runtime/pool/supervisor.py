@@ -369,7 +369,9 @@ class Pool:
         held = self._tasks.in_hand(child.wid)[::-1]
         doing = child.slate.read()
         in_hand = (doing.job, doing.lo, doing.hi) if blame and doing.busy else None
-        reason = f"{why} ({child.wid.rpartition(':')[0]})"
+        address = f"{self._host}:{child.pid}"
+        name = self.settings.name
+        reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
         moves = given_back(self._tasks.codecs, held, in_hand, reason, guess=False)
         obituary = OBITUARY.decode() + reason if why else "X"
         self._jobs.reap(child.wid, obituary, moves)

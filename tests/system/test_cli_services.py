@@ -1,0 +1,79 @@
+"""Commands as services: started before their server, and as users who may do only what is needed."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.commands import User
+from tests.support.servers import FLAVOURS, FreshServer
+
+LEAST = ("on", ">secret", "~mrq1:*", "+@all", "-info")
+
+
+def test_a_worker_waits_for_its_server(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    server.kill9()
+    with User(tmp_path, MRQ_URL=server.url) as at:
+        worker = at.start("worker", "-c", "1")
+        assert "cannot reach unix://" in worker.hear("waiting for it")
+        refused = at.run("worker", "-c", "1", "--burst")
+        assert (refused.code, "cannot reach" in refused.err) == (69, True)
+        server.start()
+        worker.hear("1 worker on queue default")
+        assert at.run("compute", "exp", "--x", "2", "-o", "value").out == "7.38905609893065\n"
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert sum("cannot reach" in line for line in worker.err) == 1
+
+
+def test_a_worker_that_waits_ends_when_told_to(tmp_path: Path) -> None:
+    with User(tmp_path, MRQ_URL=f"unix://{tmp_path}/s") as at:
+        worker = at.start("worker", "-c", "1")
+        worker.hear("waiting for it")
+        worker.signal(signal.SIGINT)
+        assert worker.wait() == 130
+
+
+def test_a_worker_that_is_refused_does_not_wait(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=f"unix://:wrong@{server.socket}") as at:
+        began = time.monotonic()
+        ran = at.run("worker", "-c", "1")
+        assert (ran.code, ran.err.count("\n")) == (69, 1)
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+@pytest.mark.parametrize("more", ["", "-hello"])
+def test_info_is_not_needed(fresh_server: FreshServer, tmp_path: Path, flavour: str, more: str) -> None:
+    server = fresh_server(flavour)
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "clerk", *LEAST, *more.split())
+    with User(tmp_path, MRQ_URL=f"unix://clerk:secret@{server.socket}") as at:
+        ran = at.run("compute", "exp", "--x", "2", "--local", "1", "-o", "value", "-q")
+        assert ran == (0, "7.38905609893065\n", "")
+        worker = at.start("worker", "-c", "1")
+        worker.hear("1 worker on queue")
+        for command in ("status", "jobs", "workers", "dashboard"):
+            looked = at.run(command)
+            assert (looked.code, looked.err) == (0, "")
+            assert "0 B" not in looked.out
+        ran = at.run("doctor")
+        assert ran.code == 0
+        assert "warn  server" in ran.out
+        assert "this user may not use INFO" in ran.out
+
+
+def test_what_is_needed_and_not_allowed_is_no_wrong_password(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with server.client() as client:
+        client.execute_command("ACL", "SETUSER", "clerk", "on", ">secret", "~*", "+@all", "-@scripting")
+    with User(tmp_path, MRQ_URL=f"unix://clerk:secret@{server.socket}") as at:
+        ran = at.run("compute", "exp", "--x", "2", "--local", "1", "-q")
+        assert ran.code == 69
+        assert "does not let user clerk do all that is needed" in ran.err
+        assert "password" not in ran.err
