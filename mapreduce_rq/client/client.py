@@ -66,6 +66,7 @@ from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.private_wire import PrivateWire
+from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.probe import numerics
 
 log = logging.getLogger("mapreduce_rq.client")
@@ -141,7 +142,9 @@ class Client:
                 self._wire.close()  # nothing of ours may be open while we fork
             self._local = size
             if size:
-                self._pool = LocalPool(PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust))
+                shelf = self._server.shelf if self._server is not None else ""
+                settings = PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust, shelf=shelf)
+                self._pool = LocalPool(settings)
             # A client that nobody closes ends its workers first, too: they would complain of the server's end.
             weakref.finalize(self, _end, self._pool, self._server)
             if self._server is not None:
@@ -205,6 +208,8 @@ class Client:
             numerics=numerics() if computation.libm else "",
             lazy=lazy,
         )
+        if self._server is not None:
+            computation.aside = Shelf(self._server.shelf, spec.job)
         return spec, computation
 
     def master(
@@ -489,7 +494,7 @@ class Client:
         spec, computation = self.plan("function", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
         codec = computation.trusting(self.trust, pickles)
-        source = source_of(items, codec=codec, clock=self.clock.now) if lazy else None
+        source = source_of(items, codec=codec, clock=self.clock.now, aside=computation.aside) if lazy else None
         return spec, computation, source
 
     # -- jobs in the background ------------------------------------------------------------------------------------

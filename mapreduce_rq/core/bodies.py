@@ -69,6 +69,34 @@ class PlainCodec:
         return unpack_all(_count_of(body), memoryview(body)[5:])
 
 
+ASIDE = b"@"
+"""What a reference to a body begins with that was laid aside (see runtime/server/shelf.py): then its size, 8 bytes."""
+
+
+class Aside(Protocol):
+    """Where the large bodies of one job are laid aside, if there is such a place."""
+
+    def put(self, body: Buffer) -> bytes | None:
+        """Lay a body aside: the reference to it, or None if it is to travel as it is."""
+
+    def get(self, reference: Buffer) -> memoryview:
+        """The body; writable. Raises ValueError where it is not there any more."""
+
+    def drop(self, reference: Buffer) -> None:
+        """Nobody needs it any more; who has it keeps it."""
+
+    def keep(self, references: set[bytes]) -> None:
+        """Drop all that this process has laid aside but these."""
+
+    def clear(self) -> None:
+        """The job is over: drop all of its bodies."""
+
+
+def size_of(body: Buffer) -> int:
+    """Bytes of a body, or of the one that a reference stands for."""
+    return int.from_bytes(body[1:9], "big") if body[:1] == ASIDE else len(body)
+
+
 def plain_body(count: int, packed: bytes) -> bytes:
     """The body of ``count`` values from their joined packings. Raises ValueError for more than fit into one."""
     if count >= 1 << 32:

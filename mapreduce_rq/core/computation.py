@@ -15,6 +15,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
+from mapreduce_rq.core.bodies import Aside
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -65,6 +66,9 @@ class Computation(ABC, Generic[P]):
 
     reached: int = 0
     """Where the last call of ``map`` or ``map_body`` ended, if it was cut short; 0: where it was asked to."""
+
+    aside: Aside | None = None
+    """In a master on the host of a private server: where large bodies of its job are laid aside."""
 
     reducer: Reducer[P]
     total: int | None

@@ -25,8 +25,9 @@ WIRE_VERSION = 1
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 """Redis' own limit of one value; a reply's body has its own, lower cap in the job's limits."""
 
-OK, ERROR, REFUSED, DIED = 0, 1, 2, 3
-"""A task's status in a reply: computed; the term raised; this worker will not run it; its attempts are used up."""
+OK, ERROR, REFUSED, DIED, OK_ASIDE = 0, 1, 2, 3, 4
+"""A task's status in a reply: computed; the term raised; this worker will not run it; its attempts are used up;
+computed, and the body is a reference to where its worker has laid it (on the host of a private server)."""
 
 MAP, MERGE, REQUEST = 0, 1, 2
 """What a task asks for: the partial of its span; the merge of the two partials in its body; or what the job's

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import msgspec
 
-from mapreduce_rq.core.bodies import ALLOW, FRAMED, PlainCodec, ValueCodec
+from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
@@ -26,6 +26,11 @@ from mapreduce_rq.functions.trust import Trust, find, source_hash
 
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
+
+FIRST_KEPT = 8
+"""Values held at first where the answer holds them all: they may be large."""
+EARLY_BYTES = 8 << 20
+"""An answer of so many bytes is given before its task is done; the rest is cut anew for all workers."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 KERNEL = "__mrq_kernel__"
@@ -185,8 +190,8 @@ class FunctionComputation(Computation[Any]):
             raise ValueError(f"{len(items)} items came for {hi - lo} terms")
         return self._map_items(lo, items)
 
-    def _items(self, body: bytes) -> list[Any]:
-        if body[:1] in FRAMED and isinstance(self._codec, PlainCodec):
+    def _items(self, body: Buffer) -> list[Any]:
+        if bytes(body[:1]) in FRAMED and isinstance(self._codec, PlainCodec):
             raise BadFunction(f"the items are pickled: {ALLOW}")
         try:
             return self._codec.decode(body)
@@ -202,12 +207,14 @@ class FunctionComputation(Computation[Any]):
         self._short, self.reached = False, 0
         total = None
         at = 0
+        block = FIRST_KEPT if reducer.keeps else BLOCK
         while at < len(items) and not (self._short and at):
             values: list[Any] = []
-            self._row = list(items[at : at + BLOCK])
+            self._row = list(items[at : at + block])
+            wanted = len(self._row)
             try:
                 values.extend(map(function, self._row))
-                if len(values) < min(BLOCK, len(items) - at) and not (self._short and values):
+                if len(values) < wanted and not (self._short and values):
                     # Cut short before its first term; or it raised StopIteration, which to a loop in C is its end.
                     values.append(function(items[at + len(values)]))
             except Interruption:
@@ -220,6 +227,10 @@ class FunctionComputation(Computation[Any]):
                 raise self._failed(error.term, error) from error
             total = part if total is None else reducer.merge(total, part)
             at += len(values)
+            if reducer.keeps:  # an answer of some megabytes goes early, and no block of values is much larger
+                size = reducer.size(total)
+                self._short = self._short or size >= EARLY_BYTES
+                block = min(2 * block, BLOCK, 1 + at * EARLY_BYTES // max(1, size))
         self._row = []  # they may be large
         if at < len(items):
             self.reached = lo + at
@@ -251,6 +262,9 @@ class FunctionComputation(Computation[Any]):
         return TermError(term, f"{self.label} at term {term}: {error}")
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
+        if body[:1] == ASIDE and self.aside is not None:
+            cut = self._codec.encode(self._items(self.aside.get(body))[lo - at : hi - at])
+            return self.aside.put(cut) or cut
         return self._codec.encode(self._items(body)[lo - at : hi - at])
 
     def finish(self, partial: Any, terms: int) -> Outcome | More:

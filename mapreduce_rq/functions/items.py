@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from mapreduce_rq.core.bodies import Buffer, ValueCodec, join
+from mapreduce_rq.core.bodies import Aside, Buffer, ValueCodec, join
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.errors import BadFunction
 
@@ -19,7 +19,7 @@ LARGEST_BLOCK = 1024
 
 
 def source_of(
-    items: Iterable[Any], *, codec: ValueCodec, clock: Callable[[], float]
+    items: Iterable[Any], *, codec: ValueCodec, clock: Callable[[], float], aside: Aside | None = None
 ) -> Callable[[int], tuple[bytes, int, bool]]:
     """A ledger's source over any iterable; taken from only as fast as tasks are cut, and for `TAKE_SECONDS` at once.
 
@@ -49,7 +49,10 @@ def source_of(
                 break
             # Blocks double, but not beyond what is likely to fit: items may be large.
             block = max(1, min(2 * block, LARGEST_BLOCK, (TAKE_BYTES - size) * got // max(1, size)))
-        return join(bodies) if bodies else b"", got, over
+        if not bodies:
+            return b"", 0, over
+        body = join(bodies)
+        return (aside.put(body) if aside is not None else None) or body, got, over
 
     return take
 

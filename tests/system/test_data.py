@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import datetime as dt
 import decimal
 import enum
 import fractions
 import operator
+import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 import uuid
 import zoneinfo
 from collections.abc import Callable, Iterator
@@ -280,3 +284,101 @@ def test_a_list_job_is_resumed_from_its_replies(server: RealServer, queue: str) 
     record = ran.json
     assert record["terms_used"] == 120
     assert record["value"] == "\n".join(str(bytes([k]) * 20_000) for k in range(120))
+
+
+def arrays(count: int) -> list[Any]:
+    """Some megabytes, of which each element tells where it belongs."""
+    return [np.arange(k, k + 50_000, dtype=np.float64) for k in range(count)]
+
+
+def doubled(array: Any) -> Any:
+    array *= 2  # one's own copy, as in a Pool
+    return array
+
+
+def shelf_files(client: Client) -> list[str]:
+    assert client._server is not None
+    return os.listdir(client._server.shelf)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7])
+def test_large_items_and_values_are_laid_aside_and_nothing_is_left_of_them(chunk: int | None) -> None:
+    with Client(local=2) as client:
+        found = client.map_reduce(doubled, arrays(60), reduce="list", limits=Limits(chunk=chunk))
+        assert all(map(np.array_equal, found, [2 * each for each in arrays(60)]))
+        assert all(each.flags.writeable and each.flags.aligned for each in found)
+        assert shelf_files(client) == []
+        assert client.map_reduce(np.sum, arrays(60)) == sum(map(np.sum, arrays(60)))
+        assert shelf_files(client) == []
+
+
+def dies_once(array: Any) -> Any:
+    flag = pathlib.Path(os.environ["MRQ_TEST_FLAG"])
+    if array[0] == 20:
+        with contextlib.suppress(FileExistsError):
+            flag.touch(exist_ok=False)
+            array[:] = 0  # what was written before the worker died nobody else sees
+            os.kill(os.getpid(), signal.SIGKILL)
+    return doubled(array)
+
+
+def test_workers_killed_with_large_items_in_hand_change_nothing(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MRQ_TEST_FLAG", str(tmp_path / "died"))
+    with Client(local=2) as client:
+        found = client.map_reduce(dies_once, arrays(60), reduce="list", limits=Limits(chunk=3))
+        assert (tmp_path / "died").exists()
+        assert all(map(np.array_equal, found, [2 * each for each in arrays(60)]))
+        assert shelf_files(client) == []
+
+
+def test_where_there_is_no_room_to_lay_them_aside_large_bodies_go_through_redis() -> None:
+    with Client(local=2) as client:
+        assert client._server is not None
+        os.rmdir(client._server.shelf)
+        found = client.map_reduce(doubled, arrays(20), reduce="list")
+        assert all(map(np.array_equal, found, [2 * each for each in arrays(20)]))
+
+
+def test_what_a_killed_client_has_laid_aside_goes_with_its_server(tmp_path: pathlib.Path) -> None:
+    source = """
+import os, signal, sys
+import numpy as np
+from mapreduce_rq import Client
+
+def stuck(array):
+    print(os.environ["SHELF"], len(os.listdir(os.environ["SHELF"])), file=sys.stderr, flush=True)
+    signal.pause()
+
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
+server = EmbeddedServer.start()
+os.environ["SHELF"] = server.shelf
+client = Client(local=1, server=server)
+client.map_reduce(stuck, [np.zeros(100_000)] * 10, reduce="list")
+"""
+    script = tmp_path / "script.py"
+    script.write_text(source)
+    command = [sys.executable, str(script)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(path=[ROOT])) as process:
+        assert process.stderr is not None
+        shelf, count = process.stderr.readline().split()
+        assert int(count) > 0
+        assert len(os.listdir(shelf)) > 0
+        process.kill()
+    until_gone(shelf)
+
+
+def until_gone(path: str) -> None:
+    """Wait until the path is not there any more."""
+    deadline = time.monotonic() + 10
+    while os.path.exists(path):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_chunk_of_large_values_is_answered_in_parts(private: Client) -> None:
+    job = private.submit_function(lambda _: bytes(3_000_000), range(40), reduce="list", limits=Limits(chunk=40))
+    result = job.result(60)
+    assert [len(each) for each in result.native] == [3_000_000] * 40
+    assert result.tasks > 5

@@ -11,6 +11,8 @@ from mapreduce_rq.core.stragglers import Patience
 
 TARGET_TASK_SECONDS = 0.2
 """Work per task when there is plenty: a thousand times the cost of a message, and progress five times a second."""
+TARGET_TASK_BYTES = 4 << 20
+"""Bytes of an answer, however little work they are: a window of answers must fit into Redis, and into its master."""
 FIRST_TASK_SECONDS = 0.01
 """Work per task as long as only a guess of the cost is known."""
 GROWTH = 8
@@ -70,6 +72,7 @@ class Pace:
         self._spent = 0.0  # seconds, and the terms they went into, of about the last five large replies:
         self._done = 0.0  # weighted by terms, so that small tasks with their fixed costs do not speak for large ones
         self._most = 0
+        self._bytes_per_term = 0.0  # of answers: the largest lately
         self._largest = 0  # terms of the largest task that came back
         self._cap = 0  # terms that the next may have at most
         self._rate = 0.0  # tasks counted a second
@@ -81,8 +84,12 @@ class Pace:
         self.terms_rate = 0.0  # terms counted a second
         self._terms = 0
 
-    def observe(self, terms: int, tasks: int, nanoseconds: int, largest: int, now: float) -> None:
-        """Learn from one reply: ``tasks`` tasks of ``terms`` terms in all that took so long together."""
+    def observe(self, terms: int, tasks: int, nanoseconds: int, largest: int, now: float, *, size: int = 0) -> None:
+        """Learn from one reply: ``tasks`` tasks of ``terms`` terms in all that took so long together.
+
+        ``size``: bytes of their answers.
+        """
+        self._bytes_per_term = max(size / terms, MEMORY * self._bytes_per_term)
         self._most = max(self._most, terms)
         self._spent += nanoseconds / 1e9
         self._done += terms
@@ -122,6 +129,8 @@ class Pace:
             size = int(FIRST_TASK_SECONDS / self._guess)
         else:
             size = 1
+        if self._bytes_per_term * size > TARGET_TASK_BYTES:
+            size = int(TARGET_TASK_BYTES / self._bytes_per_term)
         if left is not None:
             share = left // ((KERNEL_SHARES if self._vectorised else SHARES) * self.workers)
             if self._cost is not None and self._vectorised:

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from mapreduce_rq.core.bodies import size_of
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.asks import Requests
 from mapreduce_rq.core.job.chunking import Pace
@@ -46,6 +47,8 @@ from mapreduce_rq.core.messages import (
 from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.errors import BadMessage
 
+OUT_BYTES = 64 << 20
+"""Bytes of items in tasks out: more wait in their iterable."""
 PUSH_TASKS = 2048
 """Tasks in one push at most: while the server takes in a large one it answers nobody."""
 
@@ -136,6 +139,7 @@ class Ledger:
             vectorised=computation.vectorised,
         )
         self._source = source
+        self._most_bytes = 0  # of the items of one task
         self._again: list[Task] = []  # to be pushed before anything new is cut
         self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
         self._held_since: dict[int, float] = {}
@@ -302,7 +306,7 @@ class Ledger:
 
     def _replied(self, event: Replied, now: float) -> None:
         good = []
-        terms = nanoseconds = largest = 0
+        terms = nanoseconds = largest = volume = 0
         for answer in event.answers:
             if answer.op == MERGE:
                 if self.merges.answered(answer):
@@ -319,6 +323,7 @@ class Ledger:
                 good.append((answer.lo, answer.hi, answer.body))
                 terms += size
                 nanoseconds += answer.ns
+                volume += len(answer.body)
                 if size > largest:
                     largest = size
             else:
@@ -328,7 +333,7 @@ class Ledger:
         counted = self.tally.count(good)
         self._forget(good, counted, terms)
         self._delegate()
-        self.pace.observe(terms, len(good), nanoseconds, largest, now)
+        self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
 
     def _was_cut(self, hi: int) -> bool:
         """Whether terms up to ``hi`` have been made into tasks; what an earlier master cut is learned here."""
@@ -521,6 +526,8 @@ class Ledger:
         if free <= 0 or (free < min(window // 4, PUSH_TASKS // 2) and len(self.out) > 2 * self.pace.workers):
             return tasks
         free = min(free, PUSH_TASKS)
+        if self._laden():
+            return tasks
         if self._source is None and self.spec.limits.chunk == 1:
             return tasks + self._cut_singles(free)
         while free > 0 and not self.waits and (self.goal is None or self.next < self.goal):
@@ -529,7 +536,17 @@ class Ledger:
                 break
             tasks.append(fresh)
             free -= 1
+            if fresh.body and self._laden():
+                break
         return tasks
+
+    def _laden(self) -> bool:
+        """Whether the items of the tasks out are as many bytes as Redis should hold of one job."""
+        if not self._most_bytes:
+            return False
+        if self._most_bytes * len(self.out) <= OUT_BYTES:  # nearly always: no need to ask each
+            return False
+        return sum(size_of(task.body) for task in self.out.values()) > OUT_BYTES
 
     def _cut_singles(self, free: int) -> list[Task]:
         job = self.spec.job
@@ -552,6 +569,7 @@ class Ledger:
             # The first items go out alone: the next may be long in coming, and nobody would know of the job.
             self.waits = (got < size or lo == 0) and not over
             size = got
+            self._most_bytes = max(self._most_bytes, size_of(body))
         if size == 0:
             return None
         task = task_of(self.spec.job, Span(lo, lo + size), 0, body)

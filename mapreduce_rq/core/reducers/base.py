@@ -93,6 +93,10 @@ class Reducer(ABC, Generic[P]):
         """About how many bytes the partial encodes to, if merging such is work worth sending to a worker; else 0."""
         return 0
 
+    def size(self, partial: P) -> int:
+        """Bytes of a partial that keeps values; 0 for one that folds them."""
+        return 0
+
     def gap(self, lo: int, hi: int) -> P:
         """What stands for skipped terms under the ordered law. Raises ValueError where nothing can."""
         return self.zero()

@@ -56,6 +56,9 @@ class _Stretches(Reducer[Stretch]):
     def zero(self) -> Stretch:
         return EMPTY
 
+    def size(self, partial: Stretch) -> int:
+        return size_of(partial)
+
     def merge(self, left: Stretch, right: Stretch) -> Stretch:
         if left.lo == left.hi:
             return right
@@ -122,7 +125,7 @@ class ListReducer(_Stretches):
         return join(bodies)
 
     def framed(self, body: bytes) -> bool:
-        return body[:1] in FRAMED
+        return bytes(body[:1]) in FRAMED
 
     def fold(self, lo: int, values: Iterable[Any]) -> Stretch:
         if is_array(values):  # a kernel's, of the values of a span
@@ -169,7 +172,7 @@ class ListReducer(_Stretches):
 
     def canonical(self, partial: Stretch) -> bytes:
         """As the base class says; of values that a pickle alone takes their pickles, which may differ."""
-        if any(body[:1] in FRAMED for body in partial.bodies):
+        if any(bytes(body[:1]) in FRAMED for body in partial.bodies):
             with suppress(Unfit):
                 values = self.finish_native(partial)
                 partial = partial._replace(bodies=(PlainCodec().encode(values),))

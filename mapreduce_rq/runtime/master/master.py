@@ -24,7 +24,7 @@ from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import SCHEMA, record_of, shown_params
-from mapreduce_rq.core.messages import MAP, OK, Failure, Reply, Spec, Task
+from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Failure, Reply, Spec, Task
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
@@ -123,6 +123,7 @@ class Master:
         self.value_stays = value_stays
         self._hasty = hasty
         self._source = source
+        self._aside = computation.aside
         self._job = spec.job
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
         self._keeper = keeper(self._lease, jobs)
@@ -330,6 +331,8 @@ class Master:
         except MergeError as error:  # what is counted and what is folded may differ now: nothing more comes of this job
             return [Broken(Span(0, self.ledger.counted), _failure_of(error))]
         self._uncommitted += self.ledger.tasks - before
+        if self._aside is not None and self._source is not None and self.ledger.tasks > before:
+            self._aside.keep({task.body for task in self.ledger.out.values()})
         return commands
 
     def _hear(self, wait: float) -> tuple[list[Replied], int]:
@@ -354,7 +357,28 @@ class Master:
                     for answer in reply.answers:
                         if answer.status == OK and answer.op == MAP and 0 <= answer.lo < answer.hi:
                             self._in_stream.add(answer.lo, answer.hi)
-        return [Replied(reply.wid, reply.answers) for reply in replies], len(replies) + bad
+        heard = [Replied(reply.wid, reply.answers) for reply in replies]
+        return (heard if self._aside is None else [self._fetched(one) for one in heard]), len(replies) + bad
+
+    def _fetched(self, replied: Replied) -> Replied:
+        """With the bodies that were laid aside. One that is gone was read before: its answer is counted."""
+        if all(answer.status != OK_ASIDE for answer in replied.answers):
+            return replied
+        assert self._aside is not None
+        answers = []
+        for answer in replied.answers:
+            if answer.status == OK_ASIDE:
+                try:
+                    body = self._aside.get(answer.body)
+                except ValueError:
+                    continue
+                self._aside.drop(answer.body)
+                kept = answer.op == MAP and self.ledger.keeps  # as it is; others read bytes
+                whole: Any = body if kept else bytes(body)
+                answers.append(msgspec.structs.replace(answer, status=OK, body=whole))
+            else:
+                answers.append(answer)
+        return Replied(replied.wid, answers)
 
     def _sweep(self) -> list[Command]:
         """Look around; what follows from that, and from the replies that came before."""
@@ -586,6 +610,8 @@ class Master:
         row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
         self._hear_of_push()
         untidy = self.ledger.out or self._sweeper.sweeps
+        if self._aside is not None:
+            self._aside.clear()
         what = "over, kept" if state == "done" and self.ledger.keeps and self._is_to_stay() else "over"
         small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
         if self._hasty and small and not untidy and self._down_since is None:

@@ -84,6 +84,7 @@ class PoolSettings:
     burst: bool = False
     max_tasks: int | None = None
     trust: Trust = field(default_factory=Trust)
+    shelf: str = ""  # the directory of large bodies beside a private server
 
 
 @dataclass
@@ -241,6 +242,7 @@ class Pool:
                 name=settings.name,
                 burst=settings.burst,
                 max_tasks=settings.max_tasks,
+                shelf=settings.shelf,
             )
 
             for number in SIGNALS:

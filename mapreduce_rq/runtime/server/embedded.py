@@ -84,6 +84,11 @@ class EmbeddedServer:
         return guardian.socket_path(self.directory)
 
     @property
+    def shelf(self) -> str:
+        """The directory for large bodies that need not go through the server (see shelf.py)."""
+        return guardian.shelf_path(self.directory)
+
+    @property
     def url(self) -> str:
         """``unix://:PASSWORD@/path``: to connect with, never to print."""
         from urllib.parse import quote  # 5 ms: whoever connects has it loaded, who starts need not wait for it

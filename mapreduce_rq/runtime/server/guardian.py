@@ -35,6 +35,8 @@ loglevel warning
 
 SERVERS = ("valkey-server", "redis-server")
 
+SHARED_MEMORY = "/dev/shm"  # noqa: S108  the directory in it is ours alone
+
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 SIGKILL = 9  # by number: importing signal first would delay the server by 7 ms
 
@@ -55,6 +57,8 @@ def guard(lifeline: int, status: int, directory: str, password: str, binaries: l
         lifeline, status = _detach(lifeline, status)
         os.mkdir(directory, 0o700)
         made = True
+        if shelf_path(directory) != directory:
+            os.mkdir(shelf_path(directory), 0o700)
         log, pid = _spawn(directory, password, find_servers() if binaries is None else binaries)
         _report(status, f"pid {pid}")
         why = _watch(lifeline, log, pid)
@@ -104,13 +108,21 @@ def can_configure(directory: str) -> bool:
 
 
 def remove(directory: str) -> None:
-    """Remove the server's directory and the files in it; it has no folders. Silent if it is not there."""
-    try:
-        for name in os.listdir(directory):
-            os.unlink(os.path.join(directory, name))
-        os.rmdir(directory)
-    except OSError:
-        pass
+    """Remove the server's directories and the files in them; they have no folders. Silent if they are not there."""
+    for path in {directory, shelf_path(directory)}:
+        try:
+            for name in os.listdir(path):
+                os.unlink(os.path.join(path, name))
+            os.rmdir(path)
+        except OSError:
+            pass
+
+
+def shelf_path(directory: str) -> str:
+    """The directory for the large bodies of the server of this directory: in memory, where the system offers that."""
+    if os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        return os.path.join(SHARED_MEMORY, os.path.basename(directory))
+    return directory
 
 
 def socket_path(directory: str) -> str:

@@ -28,6 +28,7 @@ import msgspec
 from mapreduce_rq import __version__
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.computations import load
+from mapreduce_rq.core.bodies import ASIDE
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.job.merges import compute_merge
@@ -37,6 +38,7 @@ from mapreduce_rq.core.messages import (
     MAP,
     MERGE,
     OK,
+    OK_ASIDE,
     REFUSED,
     REQUEST,
     Answer,
@@ -50,6 +52,7 @@ from mapreduce_rq.core.messages import (
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError, VersionSkew
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.probe import identity, numerics
 from mapreduce_rq.runtime.worker.slate import Slate
 
@@ -78,6 +81,7 @@ class Ready(NamedTuple):
 
     computation: Computation[Any]
     spec: Spec
+    shelf: Shelf | None  # where its large bodies are laid aside, with a private server
 
 
 class Batch(NamedTuple):
@@ -111,6 +115,7 @@ class Worker:
         name: str = "",
         burst: bool = False,
         max_tasks: int | None = None,
+        shelf: str = "",
     ) -> None:
         self.wid = wid
         self.name = name
@@ -123,6 +128,7 @@ class Worker:
         self._nanoseconds = clock.nanoseconds
         self._prepare = prepare
         self._burst = burst
+        self._shelf = shelf  # the directory of large bodies beside a private server; '' with any other
         self._tasks_left = max_tasks
         self._hand: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
         self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
@@ -364,9 +370,12 @@ class Worker:
                     if task.op == MAP and not task.body:
                         body = ready.computation.map_encoded(lo, hi)
                     else:
-                        body = compute_body(ready.computation, task)
+                        body = compute_body(ready.computation, self._fetched(task, ready))
                     if len(body) > cap:
                         raise ValueError(f"a partial of {len(body)} bytes is over the cap of {cap}")
+                    status = OK
+                    if ready.shelf is not None and (reference := ready.shelf.put(body)) is not None:
+                        body, status = reference, OK_ASIDE
                 except Interruption:
                     raise
                 except BaseException as error:  # of whatever kind: it is the term's, and no end of ours
@@ -375,7 +384,7 @@ class Worker:
                     now = nanoseconds()
                     if hi - lo > 1 and task.op == MAP:
                         hi = ready.computation.reached or hi
-                    answer = Answer(lo, hi, task.attempt, task.op, OK, body, now - before)
+                    answer = Answer(lo, hi, task.attempt, task.op, status, body, now - before)
                     size += len(body)
                 end()
             row.append(answer)
@@ -386,6 +395,13 @@ class Worker:
         if done and now > started:
             self._prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
         return {name: items for name, items in answers.items() if items}, done
+
+    @staticmethod
+    def _fetched(task: Task, ready: Ready) -> Task:
+        """The task with its items, where they were laid aside."""
+        if task.op != MAP or task.body[:1] != ASIDE or ready.shelf is None:
+            return task
+        return msgspec.structs.replace(task, body=ready.shelf.get(task.body))
 
     def _decline(self, task: Task, ready: Ready | Failure | Spec) -> Answer:
         """The answer to a task that is not to be computed here, or not any more."""
@@ -461,7 +477,7 @@ class Worker:
         self.slate.job(task.job, None)  # no limit: an import takes the time it takes
         self.slate.meet(task.lo, task.hi, self._nanoseconds())
         try:
-            ready = Ready(self._prepare(spec), spec)
+            ready = Ready(self._prepare(spec), spec, Shelf(self._shelf, spec.job) if self._shelf else None)
             if spec.numerics:
                 self.slate.numerics(numerics())
             return ready

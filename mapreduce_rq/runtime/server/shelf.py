@@ -1,0 +1,107 @@
+"""Large bodies between the processes of one host: in files of a memory file system, beside a private server.
+
+A body of a megabyte that goes through Redis is copied some ten times on its way, in a process that all share.
+On one host there is a shorter way: its sender writes it to a file, the message carries a reference, and who is to read
+it maps the file. A mapped file that nobody names any more is memory of its reader alone, so an array that is read from
+it is a view, and writable. Files belong to a directory of this user alone, whose guardian removes it with the server,
+however its owner ended; a job's files are removed with the job.
+
+References come from the private server, which only our own processes write to.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import os
+import re
+
+from mapreduce_rq.core.bodies import ASIDE, Buffer
+
+ASIDE_BYTES = 64 * 1024
+"""Bodies from this size on are laid aside: below, a file costs more than the copies."""
+
+_NAME = re.compile(rb"[0-9a-z]+-[0-9]+-[0-9]+")
+_counter = itertools.count()
+
+
+class Shelf:
+    """One job's large bodies, in files of a directory."""
+
+    def __init__(self, directory: str, job: str) -> None:
+        self._directory = directory
+        self._job = re.sub(r"[^0-9a-z]", "", job[-16:].lower()) or "job"
+        self._mine: set[bytes] = set()  # references of what this process has laid aside and not dropped
+
+    def put(self, body: Buffer) -> bytes | None:
+        """Lay a body aside: the reference to it. None if it is small, or if there is no room."""
+        if len(body) < ASIDE_BYTES:
+            return None
+        name = f"{self._job}-{os.getpid()}-{next(_counter)}".encode()
+        path = self._path(name)
+        try:
+            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                rest = memoryview(body)
+                while rest:
+                    rest = rest[os.write(file, rest) :]
+            except OSError:
+                os.unlink(path)
+                raise
+            finally:
+                os.close(file)
+        except OSError:  # full: through Redis, then
+            return None
+        reference = ASIDE + len(body).to_bytes(8, "big") + name
+        self._mine.add(reference)
+        return reference
+
+    def get(self, reference: Buffer) -> memoryview:
+        """The body; it stays when the file is removed. Raises ValueError where it is not there any more.
+
+        It is writable, and what is written there nobody else sees: another worker may have to read it, too.
+        """
+        name = bytes(reference[9:])
+        if not _NAME.fullmatch(name):
+            raise ValueError("a reference to no body of ours")
+        try:
+            file = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise ValueError(f"a body that was laid aside is gone: {error.strerror}") from None
+        try:
+            return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_COPY))
+        finally:
+            os.close(file)
+
+    def drop(self, reference: Buffer) -> None:
+        """Remove a body; who has mapped it keeps it."""
+        name = bytes(reference[9:])
+        self._mine.discard(bytes(reference))
+        if _NAME.fullmatch(name):
+            try:
+                os.unlink(self._path(name))
+            except OSError:
+                pass  # it has gone before
+
+    def keep(self, references: set[bytes]) -> None:
+        """Drop all that was laid aside here but these."""
+        for reference in self._mine - references:
+            self.drop(reference)
+
+    def clear(self) -> None:
+        """The job is over: remove all of its bodies, also those that killed workers have left."""
+        prefix = f"{self._job}-"
+        try:
+            names = os.listdir(self._directory)
+        except OSError:
+            return
+        for name in names:
+            if name.startswith(prefix):
+                try:
+                    os.unlink(os.path.join(self._directory, name))
+                except OSError:
+                    pass  # somebody was quicker
+        self._mine.clear()
+
+    def _path(self, name: bytes) -> str:
+        return os.path.join(self._directory, name.decode("ascii"))
