@@ -14,6 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 PRIME = (1 << 61) - 1
 STAGE = "MRQ_TEST_STAGE"
@@ -101,3 +102,10 @@ def _misbehave(how: str) -> None:
         if not flag.exists():
             flag.touch()
             _misbehave(how.removeprefix("once-"))
+
+
+def megabyte(term: int) -> Any:
+    """An array of a megabyte."""
+    import numpy as np  # heavy, and only here
+
+    return np.full(131_072, float(term))
