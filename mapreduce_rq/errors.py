@@ -24,6 +24,7 @@
     ├── CannotWrite              the result has no place to go                         exit 74
     ├── VersionSkew              a worker runs another version of the code than the submitter
     └── BadMessage               bytes from Redis that fail the size, the MAC or the type
+        └── OtherKey             they are signed with a key that is not configured here, or not signed
 
 ``exit_code`` is what the command line ends with. Each message is one line that says what happened
 and what to do about it; passwords never appear in one.
@@ -147,3 +148,14 @@ class VersionSkew(MrqError):
 
 class BadMessage(MrqError):
     """Bytes from Redis that are too large, fail the MAC, or are not of the expected type."""
+
+
+class OtherKey(BadMessage):
+    """Bytes from Redis that are signed with a key that is not configured here, or not signed where one is.
+
+    ``kid``: the id of the key that they say they are signed with; 0: none.
+    """
+
+    def __init__(self, text: str, kid: int) -> None:
+        super().__init__(text)
+        self.kid = kid

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, token_bytes, token_text
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
-from mapreduce_rq.core.messages import Checkpoint, Codecs, Reply, Spec
+from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.messages import Codecs, Reply
 from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
 
 COMMIT = Script("commit")
 REAP = Script("reap")
 
-State = Literal["running", "done", "failed", "cancelled"]
 FIRST_REPLY = "0-0"
 STRIKE_OFF = "X"
 """In place of an obituary: strike the worker off if it holds nothing."""
@@ -22,20 +23,6 @@ REPLIES_AT_ONCE = 16
 """Stream entries a read: a master that reads for long lets the queue run dry."""
 MAX_RECORDS = 1000
 """Finished jobs that a queue remembers, each for as long as its ``keep`` says."""
-
-
-@dataclass(frozen=True)
-class JobState:
-    """A job as it stands in Redis."""
-
-    job: str
-    token: str
-    state: State
-    spec: Spec
-    checkpoint: Checkpoint | None
-    master: str  # who leads; '' = released for anybody
-    record: dict[str, Any] | None  # of a finished job
-    progress: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -147,56 +134,42 @@ class Jobs:
     def _committed(self, what: str, answer: Any) -> Committed | Lost:
         if answer[0] == b"ok":
             return Committed(waiting=int(answer[1]), reopened=bool(answer[2]) and what != "create")
-        return Lost(_text(answer[1]), _text(answer[2]))
+        return Lost(token_text(answer[1]), text_of(answer[2]))
 
     def token(self, job: str) -> Lost:
         """The job's token and state as they are; '' for a job that is not there."""
-        token, state = self.wire.call("HMGET", self.keys.job(job), "tok", "state")
-        return Lost(_text(token), _text(state))
+        token, state = self._of_hash(job, "HMGET", "tok", "state")
+        return Lost(token_text(token), text_of(state))
 
     def listed(self) -> list[str]:
         """The jobs of the listing, oldest first: running, ended, and some whose records have expired."""
-        return [_text(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
+        return [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
 
     def leases(self) -> dict[str, tuple[str, str]]:
         """``job -> (token, master)`` of every running job that the listing knows."""
         jobs = self.listed()
         if not jobs:
             return {}
-        rows = self.wire.pipeline([("HMGET", self.keys.job(job), "state", "tok", "master") for job in jobs])
+        rows = self.wire.pipeline(
+            [("HMGET", self.keys.job(job), "state", "tok", "master") for job in jobs], refusals=True
+        )
         return {
-            job: (_text(token), _text(master))
-            for job, (state, token, master) in zip(jobs, rows, strict=True)
-            if state == b"running" and token is not None
+            job: (token_text(row[1]), text_of(row[2]))
+            for job, row in zip(jobs, rows, strict=True)
+            if not isinstance(row, BrokerError) and row[0] == State.RUNNING.encode() and row[1] is not None
         }
 
     def load(self, job: str) -> JobState | None:
-        """The whole job, or None. Raises BadMessage for one that is not signed as ours."""
-        raw = self.wire.call("HGETALL", self.keys.job(job))
-        found = dict(zip(raw[::2], raw[1::2], strict=True))
-        if not found:
-            return None
-        return self.parse(job, found)
+        """The whole job, or None. Raises BadMessage for one that cannot be read, ForeignKey."""
+        raw = self._of_hash(job, "HGETALL")
+        found = {text_of(name): value for name, value in zip(raw[::2], raw[1::2], strict=True)}
+        return read_job(self.keys, self.codecs, job, found) if found else None
 
-    def parse(self, job: str, found: dict[bytes, bytes]) -> JobState:
-        """A job's hash, read. Raises BadMessage."""
-        if b"spec" not in found or b"tok" not in found:
-            raise BadMessage(f"job {job} is incomplete")
-        spec = self.codecs.spec.open(found[b"spec"])
-        if spec.job != job:
-            raise BadMessage(f"job {job} holds the spec of {spec.job}")
-        record = found.get(b"record")
-        progress = found.get(b"progress")
-        return JobState(
-            job=job,
-            token=_text(found[b"tok"]),
-            state=_text(found.get(b"state")),  # type: ignore[arg-type]
-            spec=spec,
-            checkpoint=self.codecs.checkpoint.open(found[b"ck"]) if found.get(b"ck") else None,
-            master=_text(found.get(b"master")),
-            record=self.codecs.record.open(record) if record else None,
-            progress=self.codecs.record.open(progress) if progress else {},
-        )
+    def _of_hash(self, job: str, command: str, *fields: str) -> Any:
+        try:
+            return self.wire.call(command, self.keys.job(job), *fields)
+        except ForeignKey:
+            raise ForeignKey(not_a_hash(self.keys.job(job))) from None
 
     def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
         """``(last id read, replies, how many were dropped as forged or malformed)`` behind the id ``after``."""
@@ -255,7 +228,7 @@ class Jobs:
                 *(("LRANGE", self.keys.in_flight(wid), 0, -1) for wid in wids),
             ]
             _, raw, replies, waiting, *held = self.wire.transaction(look)
-            beats = {_text(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
+            beats = {text_of(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
             if beats.keys() <= known:
                 return Survey(beats, waiting, dict(zip(wids, held, strict=True)), replies)
             known = set(beats)
@@ -263,7 +236,7 @@ class Jobs:
     def registry(self) -> dict[str, bytes]:
         """Every worker's entry: its beat or obituary."""
         raw = self.wire.call("HGETALL", self.keys.workers)
-        return {_text(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
+        return {text_of(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
 
     def hand(self, wid: str) -> list[bytes]:
         """What one worker holds, newest first."""
@@ -297,11 +270,11 @@ class Jobs:
 
     def prune(self, keep: int = MAX_RECORDS) -> int:
         """Delete the oldest finished jobs beyond ``keep`` listed ones, and what expired from the list; how many."""
-        listed = [_text(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)]
+        listed = [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)]
         if not listed:
             return 0
-        states = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in listed])
-        over = [job for job, state in zip(listed, states, strict=True) if state != b"running"]
+        states = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in listed], refusals=True)
+        over = [job for job, state in zip(listed, states, strict=True) if state != State.RUNNING.encode()]
         if over:
             self.wire.transaction(
                 [
@@ -334,13 +307,13 @@ def _commit(
     tasks: Iterable[bytes] = (),
 ) -> list[Argument]:
     """The arguments of commit.lua."""
-    arguments: list[Argument] = [expect, token, what, number, job, len(fields)]
+    arguments: list[Argument] = [token_bytes(expect), token, what, number, job, len(fields)]
     for pair in fields:
         arguments.extend(pair)
     arguments.extend(tasks)
     return arguments
 
 
-def _text(raw: bytes | None) -> str:
-    """What should be text of ours. Somebody else's bytes must not stop a master."""
-    return (raw or b"").decode(errors="replace")
+def not_a_hash(key: str) -> str:
+    """What is said of a key that holds something else than a job."""
+    return f"key {key} holds no job: another program uses it; DEL {key} if nothing needs it, or choose another --queue"

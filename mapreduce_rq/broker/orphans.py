@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.core.job.record import State
 
 SCAN_COUNT = 1000
 
@@ -28,11 +29,11 @@ def find_orphans(wire: Wire, keys: Keys) -> Orphans:
     jobs = sorted(_suffixes(wire, keys.replies("")))
     registered = {raw.decode(errors="replace") for raw in wire.call("HKEYS", keys.workers)}
     unknown = [wid for wid in hands if wid not in registered]
-    lengths = wire.pipeline([("LLEN", keys.in_flight(wid)) for wid in unknown]) if unknown else []
-    states = wire.pipeline([("HGET", keys.job(job), "state") for job in jobs]) if jobs else []
+    lengths = wire.pipeline([("LLEN", keys.in_flight(wid)) for wid in unknown], refusals=True) if unknown else []
+    states = wire.pipeline([("HGET", keys.job(job), "state") for job in jobs], refusals=True) if jobs else []
     return Orphans(
-        hands={wid: length for wid, length in zip(unknown, lengths, strict=True) if length},
-        streams=tuple(job for job, state in zip(jobs, states, strict=True) if state != b"running"),
+        hands={wid: length for wid, length in zip(unknown, lengths, strict=True) if isinstance(length, int) and length},
+        streams=tuple(job for job, state in zip(jobs, states, strict=True) if state != State.RUNNING.encode()),
     )
 
 

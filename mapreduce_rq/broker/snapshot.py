@@ -7,48 +7,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
-
-import msgspec
+from typing import Any
 
 from mapreduce_rq.broker.inspect import UNTOLD, ServerInfo, parse_info
+from mapreduce_rq.broker.job_hash import read_job, token_bytes
+from mapreduce_rq.broker.jobs import not_a_hash
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Command, Wire
 from mapreduce_rq.core.fleet.liveness import OBITUARY
-from mapreduce_rq.core.messages import Beat, Codecs, Spec
+from mapreduce_rq.core.job.record import Record, Report, State
+from mapreduce_rq.core.messages import Beat, Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, NoPermission
 
 MAX_JOBS = 200
 """The newest jobs that a snapshot reads; jobs with a master are read beyond that."""
 
 _FIELDS = ("tok", "state", "spec", "master", "progress", "record")
-
-JobStateName = Literal["running", "done", "failed", "cancelled"]
-_STATES: dict[bytes, JobStateName] = {
-    b"running": "running",
-    b"done": "done",
-    b"failed": "failed",
-    b"cancelled": "cancelled",
-    b"cancelled-now": "cancelled",
-}
-
-
-class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is, as its master last wrote it down; terms, seconds, terms a second."""
-
-    counted: int = 0
-    total: int | None = None
-    out: int = 0  # tasks pushed and not counted
-    tasks: int = 0  # counted
-    ignored: int = 0  # answers that came twice
-    dropped: int = 0  # replies that were forged or malformed
-    rate: float = 0.0
-    elapsed_s: float = 0.0
-    workers: int = 0
-    chunk: int = 0  # terms in the next task
-    value: str | None = None  # the running value
-    error: float | None = None  # the half width of its error, worth what bound_kind says
-    bound_kind: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,12 +32,12 @@ class JobView:
     job: str
     computation: str
     params: dict[str, Any]
-    state: JobStateName
+    state: State
     created: float  # unix seconds
     token: str  # changes at least every second while a master lives
     master: str  # who leads; '' = nobody, it waits to be resumed
     report: Report
-    record: dict[str, Any] | None  # of a job that has ended
+    record: Record | None  # of a job that has ended
 
     @property
     def share(self) -> float | None:
@@ -75,7 +49,7 @@ class JobView:
     @property
     def seconds_left(self) -> float | None:
         """Until the last term is counted, at the present rate; None where nobody can tell."""
-        if self.state != "running" or self.report.total is None or self.report.rate <= 0:
+        if self.state is not State.RUNNING or self.report.total is None or self.report.rate <= 0:
             return None
         return (self.report.total - self.report.counted) / self.report.rate
 
@@ -133,15 +107,15 @@ def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | Non
     newest, known, masters, beats, waiting = map(_answered, (newest, known, masters, beats, waiting))
     ids = list(dict.fromkeys(raw.decode(errors="replace") for raw in [*newest, *masters]))
     hands = sorted((wid.decode(errors="replace"), beat) for wid, beat in zip(beats[::2], beats[1::2], strict=True))
-    ended = {job.job: job for job in before.jobs if job.state != "running"} if before is not None else {}
+    ended = {job.job: job for job in before.jobs if job.state is not State.RUNNING} if before is not None else {}
     details: list[Command] = [
         ("HMGET", keys.job(name), "tok") if name in ended else ("HMGET", keys.job(name), *_FIELDS) for name in ids
     ]
     details += [("LLEN", keys.in_flight(wid)) for wid, _ in hands]
-    found = wire.pipeline(details) if details else []
-    reader = _Reader(codecs)
+    found = wire.pipeline(details, refusals=True) if details else []
+    reader = _Reader(keys, codecs)
     jobs = [job for name, row in zip(ids, found, strict=False) if (job := reader.job(name, row, ended)) is not None]
-    held = found[len(ids) :]
+    held = [count if isinstance(count, int) else 0 for count in found[len(ids) :]]
     workers = [reader.worker(wid, beat, count) for (wid, beat), count in zip(hands, held, strict=True)]
     return Snapshot(
         queue=keys.name,
@@ -166,58 +140,52 @@ def _answered(answer: Any) -> Any:
 class _Reader:
     """Reads entries and counts those that cannot be read."""
 
-    def __init__(self, codecs: Codecs) -> None:
+    def __init__(self, keys: Keys, codecs: Codecs) -> None:
+        self.keys = keys
         self.codecs = codecs
         self.dropped = 0
         self.why = ""
 
-    def job(self, name: str, row: list[bytes | None], ended: Mapping[str, JobView]) -> JobView | None:
+    def job(self, name: str, row: list[bytes | None] | BrokerError, ended: Mapping[str, JobView]) -> JobView | None:
         """The job in the fields of its hash; None for one that has expired or cannot be read."""
-        if row[0] is None:
+        if isinstance(row, BrokerError):
+            self._drop(not_a_hash(self.keys.job(name)))
             return None
         if name in ended:
             known = ended[name]
-            return known if row == [known.token.encode()] else None  # submitted anew: the next look reads it whole
-        try:
-            token, state, spec, master, progress, record = row
-            if token is None or spec is None or state not in _STATES:
-                raise BadMessage(f"job {name} is incomplete")
-            opened: Spec = self.codecs.spec.open(spec)
-            if opened.job != name:
-                raise BadMessage(f"job {name} holds the spec of {opened.job}")
-            return JobView(
-                job=name,
-                computation=opened.computation,
-                params=opened.params,
-                state=_STATES[state],
-                created=opened.created,
-                token=token.decode(errors="replace"),
-                master=(master or b"").decode(errors="replace"),
-                report=self._report(progress, opened.total),
-                record=self.codecs.record.open(record) if record else None,
-            )
-        except BadMessage as error:
-            self._drop(error)
+            return known if row == [token_bytes(known.token)] else None  # submitted anew: the next look reads it whole
+        fields = {field: value for field, value in zip(_FIELDS, row, strict=True) if value is not None}
+        if not fields:
             return None
-
-    def _report(self, progress: bytes | None, total: int | None) -> Report:
-        if progress is None:
-            return Report(total=total)  # in its first second
         try:
-            return msgspec.convert(self.codecs.record.open(progress), Report)
-        except msgspec.ValidationError as error:
-            raise BadMessage(f"a report is malformed: {error}") from None
+            found = read_job(self.keys, self.codecs, name, fields)
+        except BadMessage as error:
+            self._drop(str(error))
+            return None
+        for fault in found.faults:
+            self._drop(fault)
+        return JobView(
+            job=name,
+            computation=found.spec.computation,
+            params=found.spec.params,
+            state=found.state,
+            created=found.spec.created,
+            token=found.token,
+            master=found.master,
+            report=found.report or Report(total=found.spec.total),
+            record=found.record,
+        )
 
     def worker(self, wid: str, raw: bytes, held: int) -> WorkerView | None:
         """The worker of an entry; None for one that cannot be read."""
         if raw.startswith(OBITUARY):
             return WorkerView(wid, None, raw.removeprefix(OBITUARY).decode(errors="replace"), held)
         try:
-            return WorkerView(wid, self.codecs.beat.open(raw), "", held)
+            return WorkerView(wid, self.codecs.beat.at(wid).open(raw), "", held)
         except BadMessage as error:
-            self._drop(error)
+            self._drop(f"worker {wid}: {error}")
             return None
 
-    def _drop(self, error: BadMessage) -> None:
+    def _drop(self, why: str) -> None:
         self.dropped += 1
-        self.why = self.why or str(error)
+        self.why = self.why or why

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from mapreduce_rq.broker.job_hash import text_of
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
+from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import Codecs, Spec
+from mapreduce_rq.errors import BadMessage
 
 SETTLE = Script("settle")
 
@@ -104,12 +108,28 @@ class Tasks:
         sealed, state = self.wire.call("HMGET", self.keys.job(job), "spec", "state")
         if sealed is None:
             return None, ""
-        return self.codecs.spec.open(sealed), (state or b"").decode()
+        return self.codecs.spec.at(job).open(sealed), text_of(state)
 
-    def states(self, jobs: Sequence[str]) -> dict[str, str]:
-        """The state of each job, '' for one that is gone."""
-        answers = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in jobs])
-        return {job: (answer or b"").decode() for job, answer in zip(jobs, answers, strict=True)}
+    def cancelled_now(self, jobs: Sequence[str]) -> set[str]:
+        """Those of these jobs that were cancelled together with what workers have in hand: their records say so.
+
+        What anybody may write into a job's ``state`` kills no worker.
+        """
+        rows = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in jobs], refusals=True)
+        said = [job for job, state in zip(jobs, rows, strict=True) if state == State.CANCELLED_NOW.encode()]
+        if not said:
+            return set()
+        records = self.wire.pipeline([("HGET", self.keys.job(job), "record") for job in said], refusals=True)
+        return {job for job, sealed in zip(said, records, strict=True) if self._says_so(job, sealed)}
+
+    def _says_so(self, job: str, sealed: Any) -> bool:
+        if not isinstance(sealed, bytes):
+            return False
+        try:
+            record = self.codecs.record.at(job).open(sealed)
+        except BadMessage:
+            return False
+        return bool(record.job == job and record.state is State.CANCELLED_NOW)
 
     def beat(self, beats: Mapping[str, bytes]) -> None:
         """Write signs of life of several workers at once."""

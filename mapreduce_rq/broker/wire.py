@@ -321,7 +321,7 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
     if isinstance(error, _TRANSIENT_TYPES) or text.startswith(TRANSIENT):
         return BrokerDown(f"{endpoint} is not ready: {text}")
     if "WRONGTYPE" in text:
-        return ForeignKey(f"a key under our prefix is not ours: {text}")
+        return ForeignKey(f"a key under our prefix is not ours: {text}; `mrq doctor` names it")
     if isinstance(error, redis.exceptions.InvalidResponse) or "Protocol error" in text:
         return BrokerRefused(f"{endpoint} answers, but not as a Redis does")
     if isinstance(error, redis.TimeoutError | TimeoutError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect
@@ -15,6 +14,7 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.client.values import with_value
+from mapreduce_rq.core.job.record import Record
 from mapreduce_rq.core.messages import Codecs, Keyring
 from mapreduce_rq.errors import NoSuchJob, UsageError
 from mapreduce_rq.functions.trust import Trust
@@ -38,7 +38,7 @@ class Place:
         """Look at all of it."""
         return read_snapshot(self.wire, self.keys, self.codecs, before)
 
-    def with_value(self, record: dict[str, Any]) -> dict[str, Any]:
+    def with_value(self, record: Record) -> Record:
         """A record with its value, fetched where that is too large for it. Raises MrqError."""
         return with_value(self.jobs, record, Trust(signed=self.codecs.keyring.kid != 0))
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mapreduce_rq.cli.screen.output import progress_line
 from mapreduce_rq.cli.streams import interactive, say
 
 if TYPE_CHECKING:
     from mapreduce_rq.cli.screen.bar import Bar
-
-Report = dict[str, Any]
+    from mapreduce_rq.core.job.record import Report
 
 BAR_AFTER_SECONDS = 0.3
 """A job that is over sooner needs no bar, nor the import of Rich for it."""
@@ -73,8 +72,7 @@ class Watcher:
         self._bar.draw(report)
 
     def _line(self, report: Report, now: float) -> None:
-        total = report.get("total")
-        share = report.get("counted", 0) / total if total else 0.0
+        share = report.counted / report.total if report.total else 0.0
         if now - self._drawn < LINE_SECONDS and share - self._share < LINE_SHARE:
             return
         self._drawn, self._share = now, share

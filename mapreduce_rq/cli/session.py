@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from msgspec.structs import replace
 
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.modules import look_here
@@ -14,9 +16,10 @@ from mapreduce_rq.cli.screen.output import about, as_json
 from mapreduce_rq.cli.screen.text import job_label
 from mapreduce_rq.cli.streams import aside, interactive_output, say, show, write, write_bytes
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys, variable_of
-from mapreduce_rq.core.job.result import failure_text
+from mapreduce_rq.core.job.record import Done, Failed, Record
+from mapreduce_rq.core.job.result import error_of
 from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.errors import CannotWrite, JobCancelled, JobError, JobFailed
+from mapreduce_rq.errors import CannotWrite
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -140,14 +143,16 @@ class Session:
                 say(f"cancelled: {job}")
             raise Signalled(interrupts.number)
         interrupts.leader = None
-        if self.show.out is not None and ended.state == "done":
-            return self._save(client, job, self.show.out, ended)
-        if ended.state == "done" and ended.record["value"] is None:
-            result = client.result_of(ended)
-            ended = replace(ended, record={**ended.record, "value": result.value, "digest": result.digest})
-        return self.report(ended.state, ended.record)
+        record = ended.record
+        if isinstance(record, Done):
+            if self.show.out is not None:
+                return self._save(client, self.show.out, ended, record)
+            if record.value is None:
+                result = client.result_of(ended)
+                record = replace(record, value=result.value, digest=result.digest)
+        return self.report(record)
 
-    def _save(self, client: Client, job: str, out: OutFile, ended: Ended) -> int:
+    def _save(self, client: Client, out: OutFile, ended: Ended, record: Done) -> int:
         """Write the value to the file, and report; the exit code. Raises CannotWrite; the value is not lost then."""
         content = client.result_of(ended).content
         try:
@@ -155,46 +160,40 @@ class Session:
         except OSError as error:
             why = f"--out: cannot write {out.path}: {error.strerror}"
             if not client.embedded:
-                raise CannotWrite(f"{why}; {job} keeps its result for now: mrq resume {job} --out FILE") from None
-            if content == f"{ended.record['value']}\n".encode():
-                self.report(ended.state, ended.record)
+                keeps = f"{record.job} keeps its result for now"
+                raise CannotWrite(f"{why}; {keeps}: mrq resume {record.job} --out FILE") from None
+            if content == f"{record.value}\n".encode():
+                self.report(record)
                 raise CannotWrite(f"{why}; the value is on standard output") from None
             if interactive_output():
                 raise CannotWrite(f"{why}, and a terminal cannot show it: run it again") from None
             write_bytes(content)
             raise CannotWrite(f"{why}; it is on standard output, {len(content)} bytes") from None
-        value = f"{len(content)} bytes written to {out.path}"
-        return self.report(ended.state, {**ended.record, "value": value})
+        return self.report(replace(record, value=f"{len(content)} bytes written to {out.path}"))
 
-    def report(self, state: str, record: Mapping[str, Any]) -> int:
+    def report(self, record: Record) -> int:
         """Print how a job ended; the exit code. Raises JobFailed, JobCancelled."""
-        if state != "done":
+        if not isinstance(record, Done):
             if self.show.form == "json":
-                write(as_json({**record, "state": state.partition("-")[0]}))
-            if record.get("kind") == "Deadline":
-                say(str(record.get("message")))
-                return DEADLINE
-            if record.get("traceback") and not self.show.quiet:
-                say("the worker's traceback:", below=str(record["traceback"]).rstrip())
-            raise ended_badly(state, record)
-        write(as_json(record) if self.show.form == "json" else str(record["value"]))
+                write(as_json(record.data))
+            if isinstance(record, Failed):
+                if record.kind == "Deadline":
+                    say(record.message)
+                    return DEADLINE
+                if record.traceback and not self.show.quiet:
+                    say("the worker's traceback:", below=record.traceback.rstrip())
+            raise error_of(record)
+        write(as_json(record.data) if self.show.form == "json" else record.value or "")
         if self.show.form == "text":
-            show(about(record))
+            show(about(record.data))
         return exit_code(record)
 
 
-def ended_badly(state: str, record: Mapping[str, Any]) -> JobError:
-    """The error of a job that ended without a value."""
-    if state.startswith("cancelled"):
-        return JobCancelled(f"{record.get('job', 'the job')} was cancelled: {record.get('message', '')}")
-    return JobFailed(failure_text(record))
-
-
-def exit_code(record: Mapping[str, Any]) -> int:
+def exit_code(record: Done) -> int:
     """Of a job that ended with a value."""
-    if record.get("ended") == "deadline":
+    if record.ended == "deadline":
         return DEADLINE
-    return PARTIAL if record.get("skipped") or record.get("ended") == "tolerance not met" else 0
+    return PARTIAL if record.skipped or record.ended == "tolerance not met" else 0
 
 
 def detached(job: str) -> str:

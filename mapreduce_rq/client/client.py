@@ -26,7 +26,8 @@ import msgspec
 from mapreduce_rq import __version__
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect
-from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.broker.job_hash import JobState
+from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
@@ -36,7 +37,8 @@ from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
-from mapreduce_rq.core.job.result import Result, failure_text
+from mapreduce_rq.core.job.record import Done
+from mapreduce_rq.core.job.result import Result, error_of
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -44,7 +46,6 @@ from mapreduce_rq.errors import (
     BadParameter,
     BrokerDown,
     BrokerError,
-    JobCancelled,
     JobError,
     JobFailed,
     MrqError,
@@ -331,8 +332,8 @@ class Client:
             state = watcher.wait()
             if state is None:
                 return None
-            if state.state != "running":
-                return Ended(state.state, state.record or {}, None)
+            if state.record is not None:
+                return Ended(state.record, None)
             computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
             if state.spec.lazy:
                 raise JobFailed(f"{job} cannot go on: its items came from an iterator in a process that is gone")
@@ -385,7 +386,7 @@ class Client:
         try:
             wire.connect()
             state = verbs.load(job)
-            if state is None or state.state != "running":
+            if state is None or not state.running:
                 return
             if state.spec.lazy:
                 raise JobFailed("it cannot go on: its items came from an iterator in a process that is gone")
@@ -407,14 +408,12 @@ class Client:
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""
         record = ended.record
-        if ended.state.startswith("cancelled"):
-            raise JobCancelled(f"{record.get('job', 'the job')} was cancelled: {record.get('message', '')}")
-        if ended.state != "done":
-            raise JobFailed(failure_text(record))
+        if not isinstance(record, Done):
+            raise error_of(record)
         if ended.outcome is not None:
-            return Result(record, ended.outcome)
+            return Result(record.data, ended.outcome)
         with self._verbs() as verbs:
-            return Result(record, outcome_of(verbs, record, self.trust))
+            return Result(record.data, outcome_of(verbs, record, self.trust))
 
     # -- your own functions ----------------------------------------------------------------------------------------
 

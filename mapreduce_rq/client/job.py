@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.errors import JobError, Superseded
-from mapreduce_rq.runtime.master.master import Ended, Master, Report
+from mapreduce_rq.runtime.master.master import Ended, Master
 
 
 class Owner(Protocol):
@@ -43,7 +46,7 @@ class Job:
     def __init__(self, client: Owner, spec: Spec, lead: Callable[[Job], Master]) -> None:
         self.id = spec.job
         self._client = client
-        self._report: Report = {"counted": 0, "total": spec.total, "value": None, "error": None}
+        self._report = Report(total=spec.total)
         self._ended: Ended | None = None
         self._error: BaseException | None = None
         self._over = threading.Event()
@@ -88,13 +91,13 @@ class Job:
     def status(self) -> str:
         """One of running, done, failed, cancelled."""
         if not self._over.is_set():
-            return "running"
-        return self._ended.state.partition("-")[0] if self._ended is not None else "failed"
+            return State.RUNNING.word
+        return self._ended.state.word if self._ended is not None else State.FAILED.word
 
     @property
-    def progress(self) -> Report:
+    def progress(self) -> dict[str, Any]:
         """How far it is: ``counted``, ``total``, ``rate``, the running ``value`` with its ``error``, and more."""
-        return dict(self._report)
+        return msgspec.structs.asdict(self._report)
 
     def result(self, timeout: float | None = None) -> Result:
         """The result, waiting for it. Raises TimeoutError, JobFailed, JobCancelled, and what the master met."""

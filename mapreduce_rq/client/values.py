@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from msgspec.structs import replace
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import More, Outcome
+from mapreduce_rq.core.job.record import Done, Record
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.messages import MAP, OK
-from mapreduce_rq.errors import JobError
+from mapreduce_rq.errors import BadMessage, JobError
 from mapreduce_rq.functions.trust import Trust
 
 
-def outcome_of(jobs: Jobs, record: Mapping[str, Any], trust: Trust) -> Outcome | None:
+def outcome_of(jobs: Jobs, record: Done, trust: Trust) -> Outcome | None:
     """The outcome of a job that is done: from its checkpoint and, where they are its value, the replies that it kept.
 
-    None where they are not there any more. Raises MrqError: BadFunction for a job whose reducer must not run here.
+    None where they are not there any more. Raises MrqError: BadFunction for a job whose reducer must not run here,
+    BadMessage where the checkpoint is not the one that the record speaks of: an older one would be of fewer terms.
     """
-    state = jobs.load(record["job"])
+    state = jobs.load(record.job)
     if state is None or state.checkpoint is None:
         return None
+    if state.checkpoint_mac != record.checkpoint:
+        raise BadMessage(
+            f"the value of {record.job} cannot be made of its checkpoint: that in {jobs.keys.job(record.job)} is "
+            "not the one that its record speaks of: somebody without the key has written there"
+        )
     computation = load(state.spec.computation).to_lead(state.spec.params, trust)
     tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
     if computation.reducer.keeps:
@@ -33,23 +39,23 @@ def outcome_of(jobs: Jobs, record: Mapping[str, Any], trust: Trust) -> Outcome |
                 if answer.status == OK and answer.op == MAP
             )
     terms, partial = tally.prefix()
-    if terms != record["terms_used"]:
+    if terms != record.terms_used:
         return None
     outcome = computation.conclude(partial, terms)
     return None if isinstance(outcome, More) else outcome
 
 
-def with_value(jobs: Jobs, record: dict[str, Any], trust: Trust) -> dict[str, Any]:
+def with_value(jobs: Jobs, record: Record, trust: Trust) -> Record:
     """A record with the value that is too large to stand in it, and its digest, where that is so.
 
     Raises JobError where it cannot be had any more.
     """
-    if record.get("value", "") is not None:
+    if not isinstance(record, Done) or record.value is not None:
         return record
     outcome = outcome_of(jobs, record, trust)
     if outcome is None:
         raise JobError(
-            f"the value of {record['job']} is not in Redis: it was large, and its caller has had it, or Redis lost it"
+            f"the value of {record.job} is not in Redis: it was large, and its caller has had it, or Redis lost it"
         )
-    result = Result(record, outcome)
-    return {**record, "value": result.value, "digest": result.digest}
+    result = Result(record.data, outcome)
+    return replace(record, value=result.value, digest=result.digest)

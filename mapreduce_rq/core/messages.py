@@ -1,9 +1,11 @@
 """The messages that travel through Redis: typed, versioned, capped in size and, with a key, signed.
 
-On the wire a message is ``kid (2 bytes) | mac (16 bytes, absent when kid is 0) | payload``, the payload a
-msgpack array. The MAC is keyed BLAKE2b-128 (RFC 7693); its personalisation is the wire version and the kind, its text
-the queue's name and the payload: a message cannot be replayed as another kind, on another queue or
-under another wire version. Reading goes in this order: size, MAC, type. What fails raises BadMessage.
+On the wire a message is ``kid (2 bytes) | mac (16 bytes, absent when kid is 0) | payload``, the payload in msgpack.
+The MAC is keyed BLAKE2b-128 (RFC 7693); its personalisation is the wire version and the kind, its text
+the queue's name, the address and the payload: a message cannot be replayed as another kind, on another queue, at
+another address or under another wire version. The address is the id of the job or worker whose key the message stands
+in; tasks and replies, which stand in no key of their own, have none and hold their job's id instead: who reads one
+compares it. Reading goes in this order: size, MAC, type. What fails raises BadMessage.
 
 Without a key a message is typed and capped but not authenticated: whoever can write to the Redis can then write
 tasks and replies.
@@ -14,16 +16,21 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from mapreduce_rq.core.fleet.liveness import OBITUARY
-from mapreduce_rq.errors import BadMessage, BadParameter, UsageError
+from mapreduce_rq.core.job.record import Record, Report
+from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, UsageError
 
 WIRE_VERSION = 1
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 """Redis' own limit of one value; a reply's body has its own, lower cap in the job's limits."""
+MAX_SPEC_BYTES = 32 * 1024 * 1024
+MAX_REPORT_BYTES = 1024 * 1024
+MAX_BEAT_BYTES = 64 * 1024
 
 OK, ERROR, REFUSED, DIED, OK_ASIDE = 0, 1, 2, 3, 4
 """A task's status in a reply: computed; the term raised; this worker will not run it; its attempts are used up;
@@ -33,7 +40,7 @@ MAP, MERGE, REQUEST = 0, 1, 2
 """What a task asks for: the partial of its span; the merge of the two partials in its body; or what the job's
 computation makes of its body (a request of ``finish``)."""
 
-Kind = Literal["task", "reply", "spec", "check", "beat", "record"]
+Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report"]
 
 
 class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -165,6 +172,11 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 
 
+@cache
+def _decoder(shape: Any) -> Callable[[bytes], Any]:
+    return msgspec.msgpack.Decoder(shape).decode
+
+
 _RESERVED = {b"\0\0", OBITUARY}
 """Short ids that no key has: that of no key, and the one with which a beat would begin like an obituary."""
 
@@ -191,12 +203,14 @@ class Keyring:
         """The keys, the signing one first; to hand to a process of ours, never to print."""
         return list(self._keys.values())
 
-    def hashes(self, kind: Kind, queue: str) -> dict[int, Any]:
-        """For each key id a hash that has taken in everything but the payload."""
+    def hashes(self, kind: Kind, queue: str, address: str | None) -> dict[int, Any]:
+        """For each key id a hash that has taken in everything but the payload. ``address``: None for kinds without."""
+        parts = [queue.encode()] if address is None else [queue.encode(), address.encode(errors="surrogateescape")]
         found = {}
         for kid, key in self._keys.items():
             base = hashlib.blake2b(key=key, digest_size=16, person=f"mrq{WIRE_VERSION}{kind}".encode())
-            base.update(len(queue.encode()).to_bytes(4, "big") + queue.encode())
+            for part in parts:
+                base.update(len(part).to_bytes(4, "big") + part)
             found[kid] = base
         return found
 
@@ -209,13 +223,22 @@ class Codec:
 
     __slots__ = ("_bases", "_cap", "_decode", "_head", "_kind", "_signer")
 
-    def __init__(self, kind: Kind, shape: type[T], queue: str, keyring: Keyring, cap: int = MAX_MESSAGE_BYTES) -> None:
+    def __init__(
+        self,
+        kind: Kind,
+        shape: Any,
+        queue: str,
+        keyring: Keyring,
+        cap: int = MAX_MESSAGE_BYTES,
+        *,
+        address: str | None = None,
+    ) -> None:
         self._kind = kind
         self._cap = cap
-        self._bases = {kid.to_bytes(2, "big"): base for kid, base in keyring.hashes(kind, queue).items()}
+        self._bases = {kid.to_bytes(2, "big"): base for kid, base in keyring.hashes(kind, queue, address).items()}
         self._head = keyring.kid.to_bytes(2, "big")
         self._signer = self._bases.get(self._head)
-        self._decode: Callable[[bytes], Any] = msgspec.msgpack.Decoder(shape).decode
+        self._decode = _decoder(shape)
 
     def seal(self, message: Any) -> bytes:
         """The bytes of a message."""
@@ -231,11 +254,11 @@ class Codec:
         head = self._head
         if self._signer is None:
             return [head + _encode(message) for message in messages]
-        copy = self._signer.copy
+        fresh = self._signer.copy
         sealed = []
         for message in messages:
             payload = _encode(message)
-            mac = copy()
+            mac = fresh()
             mac.update(payload)
             sealed.append(b"%b%b%b" % (head, mac.digest(), payload))
         return sealed
@@ -246,12 +269,12 @@ class Codec:
             raise BadMessage(f"a {self._kind} of {len(data)} bytes is over the cap of {self._cap}")
         if self._signer is None:
             if data[:2] != b"\0\0":
-                raise BadMessage(f"a {self._kind} is signed, and no key is configured here: set MRQ_KEY or --key-file")
+                raise self._of_another_key(data)
             payload = data[2:]
         else:
             base = self._bases.get(data[:2])
             if base is None:
-                raise BadMessage(f"a {self._kind} is unsigned or signed with a key that is not configured here")
+                raise self._of_another_key(data)
             mac = base.copy()
             payload = data[18:]
             mac.update(payload)
@@ -262,6 +285,30 @@ class Codec:
         except _UNREADABLE as error:
             raise BadMessage(f"a {self._kind} is malformed: {error}") from None
 
+    def _of_another_key(self, data: bytes) -> BadMessage:
+        if len(data) < len(self._head):
+            return BadMessage(f"a {self._kind} is malformed: it has {len(data)} bytes")
+        theirs = kid_of(data)
+        if not theirs:
+            here = kid_text(kid_of(self._head))
+            return OtherKey(f"a {self._kind} is not signed, and messages here are ({here})", theirs)
+        if self._signer is None:
+            text = f"a {self._kind} is signed ({kid_text(theirs)}), and no key is configured here"
+            return OtherKey(f"{text}: set MRQ_KEY or --key-file", theirs)
+        here = ", ".join(kid_text(kid_of(head)) for head in self._bases)
+        return OtherKey(f"a {self._kind} is signed with {kid_text(theirs)}, and configured here is {here}", theirs)
+
+
+class AddressedCodec:
+    """One kind of message that stands in the key of a job or worker: it can be read nowhere but there."""
+
+    def __init__(self, kind: Kind, shape: Any, queue: str, keyring: Keyring, cap: int = MAX_MESSAGE_BYTES) -> None:
+        self._made_of = kind, shape, queue, keyring, cap
+
+    def at(self, address: str) -> Codec:
+        """The codec for messages at the address of this job or worker."""
+        return Codec(*self._made_of, address=address)
+
 
 class Codecs:
     """The codecs of one queue under one keyring."""
@@ -270,10 +317,26 @@ class Codecs:
         self.keyring = keyring or Keyring()
         self.task = Codec("task", Task, queue, self.keyring)
         self.reply = Codec("reply", Reply, queue, self.keyring)
-        self.spec = Codec("spec", Spec, queue, self.keyring, 32 * 1024 * 1024)
-        self.checkpoint = Codec("check", Checkpoint, queue, self.keyring)
-        self.beat = Codec("beat", Beat, queue, self.keyring, 64 * 1024)
-        self.record = Codec("record", dict[str, Any], queue, self.keyring)
+        self.spec = AddressedCodec("spec", Spec, queue, self.keyring, MAX_SPEC_BYTES)
+        self.checkpoint = AddressedCodec("check", Checkpoint, queue, self.keyring)
+        self.beat = AddressedCodec("beat", Beat, queue, self.keyring, MAX_BEAT_BYTES)
+        self.record = AddressedCodec("record", Record, queue, self.keyring)
+        self.report = AddressedCodec("report", Report, queue, self.keyring, MAX_REPORT_BYTES)
+
+
+def mac_of(sealed: bytes) -> bytes:
+    """The MAC of a sealed message, which tells it from all others; empty if it has none."""
+    return b"" if sealed[:2] == b"\0\0" else sealed[2:18]
+
+
+def kid_of(sealed: bytes) -> int:
+    """The id of the key that some bytes say they are signed with; 0: none."""
+    return int.from_bytes(sealed[:2], "big")
+
+
+def kid_text(kid: int) -> str:
+    """A key's id as people see it: four hexadecimal digits, which say nothing of the key itself."""
+    return f"key {kid:04x}" if kid else "no key"
 
 
 def encode_failure(failure: Failure) -> bytes:

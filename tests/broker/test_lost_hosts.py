@@ -31,7 +31,7 @@ def looks(jobs: Jobs, tasks: Tasks, codecs: Codecs) -> Callable[[int], None]:
         nonlocal made
         for _ in range(count):
             made += 1
-            tasks.beat({ALIVE: codecs.beat.seal(beat(made))})
+            tasks.beat({ALIVE: codecs.beat.at(ALIVE).seal(beat(made))})
             caretaker.look(made * LOOK_SECONDS)
 
     return look
@@ -41,7 +41,7 @@ def test_a_lost_worker_is_reaped_and_later_struck_off(
     jobs: Jobs, tasks: Tasks, raw: redis.Redis, looks: Callable[[int], None]
 ) -> None:
     keys, codecs = jobs.keys, jobs.codecs
-    tasks.beat({LOST: codecs.beat.seal(beat(7, lo=1))})
+    tasks.beat({LOST: codecs.beat.at(LOST).seal(beat(7, lo=1))})
     for lo in range(2):
         raw.lpush(keys.in_flight(LOST), codecs.task.seal(Task("job", lo, lo + 1)))
     raw.lpush(keys.in_flight(ALIVE), codecs.task.seal(Task("job", 5, 6)))
@@ -67,7 +67,7 @@ def test_one_that_comes_back_is_left_alone(
 ) -> None:
     keys, codecs = jobs.keys, jobs.codecs
     for count in range(4):
-        tasks.beat({LOST: codecs.beat.seal(beat(count))})
+        tasks.beat({LOST: codecs.beat.at(LOST).seal(beat(count))})
         raw.lpush(keys.in_flight(LOST), b"task")
         looks(DEAD_AFTER)
     assert raw.llen(keys.in_flight(LOST)) == 4

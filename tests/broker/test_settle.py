@@ -12,6 +12,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.errors import BrokerFull
+from tests.support.records import cancelled
 
 WID = "host:1:w"
 
@@ -184,9 +185,20 @@ def test_a_leaver_gives_back_in_order_and_is_struck_off(tasks: Tasks, keys: Keys
     assert not raw.exists(keys.in_flight(WID))
 
 
-def test_states_of_several_jobs_in_one_trip(tasks: Tasks, running: str) -> None:
-    assert tasks.states([running, "gone"]) == {running: "running", "gone": ""}
-    assert tasks.states([]) == {}
+def test_only_a_record_of_the_job_has_its_workers_killed(tasks: Tasks, running: str, raw: redis.Redis) -> None:
+    def sealed(job: str, *, now: bool) -> bytes:
+        return tasks.codecs.record.at(job).seal(cancelled(job, now=now))
+
+    jobs = [running, "other", "gone"]
+    assert tasks.cancelled_now(jobs) == set()
+    for record in (None, b"", b"garbage", sealed("other", now=True), sealed(running, now=False)):
+        raw.hset(tasks.keys.job(running), mapping={"state": "cancelled-now", **({"record": record} if record else {})})
+        assert tasks.cancelled_now(jobs) == set(), record
+    raw.hset(tasks.keys.job(running), mapping={"state": "cancelled-now", "record": sealed(running, now=True)})
+    assert tasks.cancelled_now(jobs) == {running}
+    raw.set(tasks.keys.job("other"), "no hash")
+    assert tasks.cancelled_now(jobs) == {running}
+    assert tasks.cancelled_now([]) == set()
 
 
 def test_beating_for_nobody_is_nothing(tasks: Tasks, keys: Keys, raw: redis.Redis) -> None:

@@ -16,19 +16,21 @@ from collections.abc import Callable
 from typing import Any, Self
 
 from mapreduce_rq.broker.connection import Endpoint, parse_url
-from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.broker.job_hash import JobState
+from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job import chunking as pace
+from mapreduce_rq.core.job.record import Done, Report
 from mapreduce_rq.core.messages import Limits, Spec
 from mapreduce_rq.errors import BrokerDown, MrqError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master import master
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Master, Report
+from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.worker.slate import Slate
@@ -352,9 +354,9 @@ class Arena:
         assert found is not None
         assert found.state == (self._cancelled or state), f"{found.state}, and the canceller heard {self._cancelled!r}"
         if found.state == "done":
-            assert found.record is not None
-            assert int(found.record["value"]) == total(self.terms)
-            assert found.record["skipped"] == []
+            assert isinstance(found.record, Done)
+            assert int(found.record.value or "") == total(self.terms)
+            assert found.record.skipped == []
         # An obituary stays until some later master strikes it off; the sign of life of a killed master stays, too.
         left = {name for name in self.names() if name[:2] != "f:"}
         assert left <= {"J", "j:JOB", "w", "m"}, left

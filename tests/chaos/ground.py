@@ -19,7 +19,7 @@ import redis
 
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.job.record import digest_of
+from mapreduce_rq.core.job.ends import digest_of
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.reducers.sums import IntSum
 from tests.chaos.aof import files_of

@@ -20,7 +20,7 @@ from typing import Any
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.job.record import digest_of
+from mapreduce_rq.core.job.ends import digest_of
 from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Codecs, Keyring, Reply, Spec
 from mapreduce_rq.core.reducers.base import Law
@@ -167,7 +167,7 @@ class History:
 
     def _meet(self, name: str, new: dict[bytes, bytes]) -> Known:
         try:
-            spec = self._codecs_of(name).spec.open(new[b"spec"])
+            spec = self._codecs_of(name).spec.at(job_of(name)).open(new[b"spec"])
         except (KeyError, BadMessage) as error:
             raise BadHistory(f"{name}: no spec of ours: {error}") from None
         return Known(new[b"spec"], spec, self._computing(spec))
@@ -195,7 +195,7 @@ class History:
 
     def _checkpoint(self, name: str, known: Known, sealed: bytes) -> None:
         self.found.checkpoints += 1
-        checkpoint: Checkpoint = self._codecs_of(name).checkpoint.open(sealed)
+        checkpoint: Checkpoint = self._codecs_of(name).checkpoint.at(job_of(name)).open(sealed)
         runs = Runs(checkpoint.runs)
         if not all(runs.covers(lo, hi) for lo, hi in known.runs):
             raise BadHistory(f"{name}: counted before and not any more: {known.runs} became {runs}")
@@ -247,13 +247,13 @@ class History:
     def _end(self, name: str, known: Known, new: dict[bytes, bytes]) -> None:
         if new[b"state"] != b"done":
             return
-        record = self._codecs_of(name).record.open(new[b"record"])
-        if record["ended"] == "all" and list(known.runs) != [(0, record["terms"])] and record["terms"]:
-            raise BadHistory(f"{name}: done with {known.runs} counted of {record['terms']} terms")
+        record = self._codecs_of(name).record.at(job_of(name)).open(new[b"record"])
+        if record.ended == "all" and list(known.runs) != [(0, record.terms)] and record.terms:
+            raise BadHistory(f"{name}: done with {known.runs} counted of {record.terms} terms")
         if known.computation.reducer.law is not Law.ORDERED:
             digest = digest_of(known.computation.reducer.encode(known.folded))
-            if record["digest"] != digest:
-                raise BadHistory(f"{name}: its digest {record['digest']} is not that of its terms, {digest}")
+            if record.digest != digest:
+                raise BadHistory(f"{name}: its digest {record.digest} is not that of its terms, {digest}")
 
     # -- bounds ----------------------------------------------------------------------------------------------------
 
@@ -287,3 +287,8 @@ class History:
 def _is(key: bytes, part: bytes) -> bool:
     """Whether a key is one of ours of that kind."""
     return key.startswith(b"mrq1:{") and key.partition(b"}:")[2].startswith(part)
+
+
+def job_of(key: str) -> str:
+    """The id of the job whose hash this key holds."""
+    return key.partition("}:j:")[2]

@@ -12,10 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_rq.core.fleet.liveness import OBITUARY
+from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import (
     MAP,
     OK,
     WIRE_VERSION,
+    AddressedCodec,
     Answer,
     Beat,
     Checkpoint,
@@ -31,10 +33,12 @@ from mapreduce_rq.core.messages import (
     encode_failure,
 )
 from mapreduce_rq.errors import BadMessage
+from tests.support.records import done
 
 KEY, OTHER = b"k" * 32, b"o" * 32
 SIGNED = Codecs("queue", Keyring([KEY]))
 PLAIN = Codecs("queue")
+ADDRESS = "job"
 FAILURE = Failure(7, "ValueError", "no", "Traceback", "host:1")
 
 MESSAGES: dict[str, Any] = {
@@ -51,14 +55,15 @@ MESSAGES: dict[str, Any] = {
     ),
     "checkpoint": Checkpoint("job", [(0, 5), (7, 9)], [(0, 0, b"partial")], 12, 50, 50, 3, [(4, FAILURE)], 1.5),
     "beat": Beat(1, "host", 2, "name", "busy", "job", 3, 9, 0.5, 7, 1.5, 1 << 24, "1", "probe", 3, 1e9),
-    "record": {"schema": 1, "value": "7.389", "float": 7.389, "list": [1, {"a": None}], "big": "9" * 40},
+    "record": done("job", details={"list": [1, {"a": None}], "big": "9" * 40}),
+    "report": Report(counted=3, total=9, rate=1.5, value="7.389", error=0.5),
 }
 KINDS = sorted(MESSAGES)
 
 
 def codec(codecs: Codecs, kind: str) -> Codec:
-    found: Codec = getattr(codecs, kind)
-    return found
+    found: Codec | AddressedCodec = getattr(codecs, kind)
+    return found if isinstance(found, Codec) else found.at(ADDRESS)
 
 
 def refused(codecs: Codecs, kind: str, data: bytes) -> bool:
@@ -121,6 +126,15 @@ def test_another_kind_queue_key_or_version_is_refused(kind: str, monkeypatch: py
     assert refused(Codecs("queue", Keyring([KEY])), kind, sealed)
 
 
+@pytest.mark.parametrize("kind", sorted(set(KINDS) - {"task", "reply"}))
+def test_what_stands_in_the_key_of_one_job_or_worker_is_refused_in_another(kind: str) -> None:
+    sealed = codec(SIGNED, kind).seal(MESSAGES[kind])
+    for other in ("", "jo", "jobs", "job2", ADDRESS + "\0", "\udcff"):
+        with pytest.raises(BadMessage):
+            getattr(SIGNED, kind).at(other).open(sealed)
+        assert getattr(SIGNED, kind).at(other).open(getattr(SIGNED, kind).at(other).seal(MESSAGES[kind]))
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_queue_names_that_run_into_the_payload_are_told_apart(kind: str) -> None:
     payload = msgspec.msgpack.encode(MESSAGES[kind])
@@ -146,10 +160,10 @@ def test_no_keys_beats_look_like_an_obituary_or_like_no_key(taken: bytes) -> Non
 
     key = next(number for number in count() if short(number) == taken).to_bytes(32, "big")
     codecs = Codecs("queue", Keyring([key]))
-    sealed = codecs.beat.seal(MESSAGES["beat"])
+    sealed = codec(codecs, "beat").seal(MESSAGES["beat"])
     assert not sealed.startswith(taken)
     assert codecs.keyring.kid != 0
-    assert codecs.beat.open(sealed) == MESSAGES["beat"]
+    assert codec(codecs, "beat").open(sealed) == MESSAGES["beat"]
     assert refused(PLAIN, "beat", sealed)
 
 
@@ -194,7 +208,7 @@ def test_a_message_over_its_cap_is_refused_before_it_is_looked_at() -> None:
     small = Codec("task", Task, "queue", Keyring([KEY]), cap=64)
     with pytest.raises(BadMessage, match="over the cap of 64"):
         small.open(b"x" * 65)
-    with pytest.raises(BadMessage, match="not configured"):
+    with pytest.raises(BadMessage, match="configured here is key"):
         small.open(b"x" * 64)
 
 

@@ -17,11 +17,12 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.lease_keeper import TEND_SECONDS, Keeper
-from mapreduce_rq.runtime.master.master import Ended, Interrupted, Master, Report
+from mapreduce_rq.runtime.master.master import Ended, Interrupted, Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
@@ -401,8 +402,8 @@ class ClientProcess:
                 self._end(None)
                 return
             assert state is not None
-            if state.state != "running":
-                self._end(Ended(state.state, state.record or {}, None))
+            if state.record is not None:
+                self._end(Ended(state.record, None))
                 return
             master = self._new_master()
             try:

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Codecs, Reply
@@ -123,17 +122,17 @@ class Invariants:
         if state == b"running":
             return
         require(b"record" in new, f"{job.name} is over and has no record")
-        record: dict[str, Any] = self.codecs.record.open(new[b"record"])
+        record = self.codecs.record.at(job.name).open(new[b"record"])
         if state == b"done":
-            require(record["value"] == job.value, f"{job.name} is done with {record['value']}, exact is {job.value}")
+            require(record.value == job.value, f"{job.name} is done with {record.value}, exact is {job.value}")
             if not job.kept:
                 require(checkpoint.runs == [(0, job.oracle.terms)], f"{job.name} is done with runs {checkpoint.runs}")
             require(not job.raising or job.on_error == "skip", f"{job.name} is done though terms raise")
-            skipped = sorted(item["term"] for item in record["skipped"])
+            skipped = sorted(item.term for item in record.skipped)
             require(skipped == sorted(job.raising), f"{job.name} skipped {skipped}, not {sorted(job.raising)}")
         elif state == b"failed":
             require(bool(job.raising) and job.on_error == "fail", f"{job.name} failed: {record}")
-            require(record["term"] in job.raising, f"{job.name} failed at term {record['term']}, which does not raise")
+            require(record.term in job.raising, f"{job.name} failed at term {record.term}, which does not raise")
         else:
             require(job.may_be_cancelled, f"{job.name} is {state!r}")
 
@@ -147,7 +146,7 @@ class Invariants:
     def _checkpoint(self, job: Job, sealed: bytes) -> Checkpoint:
         if sealed == job.checked and job.checkpoint is not None:
             return job.checkpoint
-        checkpoint: Checkpoint = self.codecs.checkpoint.open(sealed)
+        checkpoint: Checkpoint = self.codecs.checkpoint.at(job.name).open(sealed)
         at = -1
         for lo, hi in checkpoint.runs:
             require(at < lo < hi <= checkpoint.next, f"runs {checkpoint.runs} of {checkpoint.next} terms cut")

@@ -544,7 +544,7 @@ def an_end_holds_all_that_is_counted_whatever_was_lost() -> None:
         found = world.server.model.now.keys.get(world.keys.job("sim-0").encode())
         if not is_hash(found) or fallen or found[b"state"] != b"running":
             return
-        checkpoint = world.codecs.checkpoint.open(found[b"ck"])
+        checkpoint = world.codecs.checkpoint.at("sim-0").open(found[b"ck"])
         if checkpoint.runs == [(0, 8)]:
             history = world.server.model.history
             older = [i for i, one in enumerate(history) if _checkpoint_at(world, one) not in {b"", found[b"ck"]}]

@@ -19,6 +19,7 @@ from mapreduce_rq.core.fleet.prefetch import MAX_TASKS
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
 from mapreduce_rq.core.job.ledger import Broken as LedgerBroken
 from mapreduce_rq.core.job.ledger import Command, Event, Ledger
+from mapreduce_rq.core.job.record import Done
 from mapreduce_rq.core.messages import Codec, Codecs, Keyring, Kind, Spec, Task
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.master.master import Ended
@@ -301,8 +302,8 @@ class World:
         job = next(job for job in self.jobs if job.name == client.spec.job)
         self.ends.setdefault(job.name, ended.state)
         try:
-            if ended.state == "done":
-                require(ended.record["value"] == job.value, f"a client announced {ended.record['value']}")
+            if isinstance(ended.record, Done):
+                require(ended.record.value == job.value, f"a client announced {ended.record.value}")
                 if ended.outcome is not None:
                     require(ended.outcome.value == job.value, f"a master holds {ended.outcome.value}")
             elif ended.state == "failed":

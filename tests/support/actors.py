@@ -21,10 +21,11 @@ from typing import Any
 
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.client.client import Client
+from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import Keyring, Limits
 from mapreduce_rq.errors import MrqError
 from mapreduce_rq.functions.trust import Trust
-from mapreduce_rq.runtime.master.master import Ended, Master, Report
+from mapreduce_rq.runtime.master.master import Ended, Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
 
@@ -40,7 +41,7 @@ class Herald:
         self._counted = -1
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        counted = report().get("counted", 0)
+        counted = report().counted
         if counted != self._counted:
             self._counted = counted
             say("counted", counted)
@@ -107,7 +108,7 @@ def run_master(settings: dict[str, Any], role: str) -> int:
         except MrqError as error:
             say("error", type(error).__name__, error)
             return error.exit_code
-    say("ended", json.dumps(None if ended is None else {"state": ended.state, **ended.record}))
+    say("ended", json.dumps(None if ended is None else {**ended.record.data, "state": ended.state}))
     return 0
 
 

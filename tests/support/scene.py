@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.broker.job_hash import JobState
+from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.core.messages import Codecs, Keyring
@@ -76,8 +77,8 @@ class Scene:
 
     def vouched(self) -> int:
         """How many workers are registered by their supervisors."""
-        beats = [beat for beat in self.beats().values() if not beat.startswith(b"X:")]
-        return sum(bool(self.codecs.beat.open(beat).count) for beat in beats)
+        beats = {wid: beat for wid, beat in self.beats().items() if not beat.startswith(b"X:")}
+        return sum(bool(self.codecs.beat.at(wid).open(beat).count) for wid, beat in beats.items())
 
     def wait_beats(self, count: int) -> None:
         """Wait until so many are."""

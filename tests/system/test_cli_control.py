@@ -372,7 +372,11 @@ def test_the_doctor_names_a_worker_that_goes_on_for_a_job_that_has_ended(
         at=time.time(),
     )
     with server.client() as client:
-        client.hset(f"mrq1:{{{queue}}}:w", "far:77:ab", Codecs(queue, Keyring([bytes.fromhex(KEY)])).beat.seal(beat))
+        client.hset(
+            f"mrq1:{{{queue}}}:w",
+            "far:77:ab",
+            Codecs(queue, Keyring([bytes.fromhex(KEY)])).beat.at("far:77:ab").seal(beat),
+        )
     (finding,) = [one for one in findings(at)["workers"] if "far:77" in one["text"]]
     assert (finding["level"], job in finding["text"], "kill -9 77 on far" in finding["remedy"]) == ("warn", True, True)
     at.stage.open()

@@ -59,16 +59,18 @@ def write_hostile(server: RealServer, queue: str) -> None:
             "tok": "1:abcdef:1",
             "state": state,
             "master": master,
-            "spec": codecs.spec.seal(spec),
-            "ck": codecs.checkpoint.seal(checkpoint),
-            "progress": codecs.record.seal(progress),
+            "spec": codecs.spec.at(name).seal(spec),
+            "ck": codecs.checkpoint.at(name).seal(checkpoint),
+            "progress": codecs.report.at(name).seal(progress),
         }
         if record is not None:
-            fields["record"] = codecs.record.seal({"schema": 1, "job": name, "computation": "function"} | record)
+            fields["record"] = codecs.record.at(name).seal(
+                {"schema": 1, "job": name, "computation": "function", "state": state} | record
+            )
         return fields
 
     done = {
-        "params": {}, "value": f"value{HOSTILE}", "float": None, "bound": f"1{HOSTILE}", "bound_kind": f"ok{HOSTILE}",
+        "params": {}, "value": f"value{HOSTILE}", "float": None, "bound": f"1{HOSTILE}", "bound_kind": "proven",
         "terms": 9, "terms_used": 9, "tasks": 1, "workers": 1, "elapsed_s": 1.0, "digest": f"d{HOSTILE}",
         "ended": f"by{HOSTILE}", "details": {f"detail{HOSTILE}": HOSTILE}, "notes": [f"note{HOSTILE}"],
         "skipped": [{"term": 1, "kind": f"Kind{HOSTILE}", "message": HOSTILE, "where": HOSTILE}],
@@ -95,7 +97,7 @@ def write_hostile(server: RealServer, queue: str) -> None:
         client.xadd(keys.replies(RUNNING), {"a": b"x"})
         client.xadd(keys.replies(f"orphan{HOSTILE}"), {"a": b"x"})
         client.lpush(keys.in_flight(f"lost{HOSTILE}:1:ab"), b"a task")
-        client.hset(keys.workers, f"host{HOSTILE}:7:ab", codecs.beat.seal(beat))
+        client.hset(keys.workers, f"host{HOSTILE}:7:ab", codecs.beat.at(f"host{HOSTILE}:7:ab").seal(beat))
         client.hset(keys.workers, f"dead{HOSTILE}:8:ab", f"X:killed{HOSTILE} (gone{HOSTILE}:8)")
         client.hset(keys.workers, f"noise{HOSTILE}:9:ab", b"\0\0" + HOSTILE.encode())
 

@@ -89,7 +89,8 @@ def test_forged_and_repeated_messages_change_nothing(scene: Scene) -> None:
     assert forger.written > 10
     state = scene.state(job)
     assert state is not None
-    assert state.progress["dropped"] > 10
+    assert state.report is not None
+    assert state.report.dropped > 10
     said = [line for actor in (fleet, leader) for _, line in actor.said]
     assert not any("Traceback" in line or "please report" in line for line in said)
     assert any("dropped: " in line for line in said)

@@ -28,13 +28,14 @@ import pytest
 from mapreduce_rq import Client, Limits, kernel
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.computations.sum import Sum
+from mapreduce_rq.core.job.ends import record_of
 from mapreduce_rq.core.job.ledger import Ledger
-from mapreduce_rq.core.job.record import record_of
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.errors import BadFunction, JobError, JobFailed, Superseded, UsageError
 from mapreduce_rq.runtime.master.master import Ended, Master
 from tests.support.commands import KEY, MRQ, Ran, Running, environment, mrq
+from tests.support.records import cancelled
 from tests.support.servers import RealServer
 
 
@@ -485,8 +486,8 @@ def test_a_series_without_its_first_terms_has_no_bound() -> None:
         outcome = computation.finish(ledger.tally.prefix()[1], 500 - lo)
         assert isinstance(outcome, Outcome)
         record = record_of(spec, ledger, outcome, ended="deadline", workers=1, now=0.0)
-        assert (record["bound"] is not None) is bound
-        assert record["bound_kind"] == ("proven" if bound else "none")
+        assert (record.bound is not None) is bound
+        assert record.bound_kind == ("proven" if bound else "none")
 
 
 def test_a_tolerance_that_the_result_keeps_is_met(client: Client) -> None:
@@ -566,7 +567,7 @@ def test_who_loses_a_job_while_another_thread_folds_follows_it_over_a_connection
 
     def follow(_: Client, job: str, *__: Any, verbs: Jobs | None = None) -> Ended:
         followed.append(verbs)
-        return Ended("cancelled", {"job": job}, None)
+        return Ended(cancelled(job), None)
 
     monkeypatch.setattr(Master, "run", lost)
     monkeypatch.setattr(Client, "follow", follow)

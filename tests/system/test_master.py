@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
-from mapreduce_rq.core.job.record import digest_of
+from mapreduce_rq.core.job.ends import digest_of
 from mapreduce_rq.core.reducers.sums import IntSum
 from tests.support.scene import Scene
 from tests.support.stage import until

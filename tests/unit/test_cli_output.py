@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.cli.screen.output import about, as_json, progress_line
 from mapreduce_rq.cli.session import exit_code
+from mapreduce_rq.core.job.record import Report, Skipped
+from tests.support.records import done
 
 RECORD: dict[str, Any] = {
     "schema": 1,
@@ -114,15 +116,20 @@ def test_json_is_one_ascii_line_that_reads_back(data: Any) -> None:
 
 
 def test_a_progress_line() -> None:
-    report = {"counted": 142, "total": 1000, "rate": 310.2, "value": "7.389", "error": 3.2e-9}
+    report = Report(counted=142, total=1000, rate=310.2, value="7.389", error=3.2e-9)
     assert progress_line(report) == "142/1000 14.2% 310/s ETA 2.8 s est=7.389 +-3.2e-09"
-    assert progress_line({"counted": 5, "total": None, "rate": 0.0}) == "5 terms 0/s"
-    assert progress_line({}) == "0 terms 0/s"
+    assert progress_line(Report(counted=5)) == "5 terms 0/s"
+    assert progress_line(Report()) == "0 terms 0/s"
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [({}, 0), ({"skipped": [{}]}, 3), ({"ended": "deadline"}, 124), ({"ended": "tolerance"}, 0)],
+    [
+        ({}, 0),
+        ({"skipped": [Skipped(1, "ValueError", "no", "h:1")]}, 3),
+        ({"ended": "deadline"}, 124),
+        ({"ended": "tolerance"}, 0),
+    ],
 )
 def test_the_exit_code_of_a_job_with_a_value(change: dict[str, Any], code: int) -> None:
-    assert exit_code(RECORD | change) == code
+    assert exit_code(done(**change)) == code

@@ -12,20 +12,22 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from mapreduce_rq.broker.inspect import ServerInfo
-from mapreduce_rq.broker.snapshot import JobView, Report, Snapshot, WorkerView
+from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.commands.dashboard import Changes
 from mapreduce_rq.cli.screen.picture import ASCII, JOB_ORDER, UNICODE, WORKER_ORDER, Frame, bar, draw
 from mapreduce_rq.cli.screen.views import Seen, job_state, snapshot_data, worker_state
+from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.messages import Beat
+from tests.support.records import cancelled, done, failed
 
 NOW = 1_700_000_000.0
 SEEN = Seen(NOW)
 SERVER = ServerInfo("Valkey", "9.1.2", "master", "noeviction", 64 << 20, 5 << 20, True, False, 3)
 
 
-def job(name: str = "exp-abcdefghijkl", state: Any = "running", **changes: Any) -> JobView:
+def job(name: str = "exp-abcdefghijkl", state: str = "running", **changes: Any) -> JobView:
     report = Report(counted=250, total=1000, rate=125.0, elapsed_s=2.0, workers=3, value="7.389", error=1e-9)
-    made = JobView(name, "exp", {"x": "2"}, state, NOW - 60, "1:n:1", "master:n", report, None)
+    made = JobView(name, "exp", {"x": "2"}, State(state), NOW - 60, "1:n:1", "master:n", report, None)
     return replace(made, **changes)
 
 
@@ -76,9 +78,9 @@ def test_a_running_job_shows_how_far_how_fast_how_long_and_what_so_far() -> None
 
 
 def test_an_ended_job_shows_its_value_or_why_it_has_none() -> None:
-    done = job(state="done", record={"value": "7.38905609893065", "bound": "3.853e-50"})
-    failed = job("sum-bcdefghijk", "failed", record={"kind": "ValueError", "message": "a bad term"})
-    text = "\n".join(picture(snapshot((done, failed)), width=120))
+    good = job(state="done", record=done(value="7.38905609893065", bound="3.853e-50"))
+    bad = job("sum-bcdefghijk", "failed", record=failed(message="a bad term"))
+    text = "\n".join(picture(snapshot((good, bad)), width=120))
     assert "7.38905609893065 ± 3.853e-50" in text
     assert "ValueError a bad term" in text
 
@@ -133,7 +135,7 @@ def test_what_does_not_fit_is_counted() -> None:
 
 def test_without_unicode_everything_is_ascii() -> None:
     lines = picture(
-        snapshot((job(), job("a-b", "done", record={"value": "1", "bound": "2"})), (worker(),)), unicode=False
+        snapshot((job(), job("a-b", "done", record=done(value="1", bound="2"))), (worker(),)), unicode=False
     )
     assert all(line.isascii() for line in lines)
     assert any("7.389 +- 1e-09" in line for line in lines)
@@ -172,7 +174,10 @@ jobs_strategy = st.builds(
         error=st.none() | st.floats(0, 1e300),
         workers=st.integers(0, 500),
     ),
-    record=st.none() | st.fixed_dictionaries({"value": texts, "bound": st.none() | texts, "message": texts}),
+    record=st.none()
+    | st.builds(done, value=texts, bound=st.none() | texts)
+    | st.builds(failed, message=texts)
+    | st.builds(cancelled, message=texts),
 )
 workers_strategy = st.builds(
     worker,

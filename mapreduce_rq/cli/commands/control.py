@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from mapreduce_rq.broker.jobs import JobState
 from mapreduce_rq.cli.connect import Place, connect, find_job
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.options import (
@@ -32,6 +31,7 @@ from mapreduce_rq.cli.session import Session, Show, Where
 from mapreduce_rq.cli.streams import aside, say
 from mapreduce_rq.cli.values import choice
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
+from mapreduce_rq.core.job.record import Record, State
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel as cancel_job
 from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby
@@ -58,24 +58,24 @@ def attach(
     with Interrupts():
         watcher.noticed(f"watching {name}")
         try:
-            state = _await_end(place, name, watcher)
+            record = _await_end(place, name, watcher)
         except Signalled:
             watcher.close()
             say(f"{name} goes on as before: mrq attach {name} | mrq cancel {name}")
             raise
         finally:
             watcher.close()
-    return Session(show=show).report(state.state, place.with_value(state.record or {}))
+    return Session(show=show).report(place.with_value(record))
 
 
-def _await_end(place: Place, job: str, watcher: Watcher) -> JobState:
+def _await_end(place: Place, job: str, watcher: Watcher) -> Record:
     standby = Standby(place.jobs, Clock(), job, watcher)
     said = False
     while True:
         state = standby.wait()
         assert state is not None, "nobody told it to stop"
-        if state.state != "running":
-            return state
+        if state.record is not None:
+            return state.record
         if not said:
             said = True
             watcher.noticed(f"nobody leads {job}: mrq resume {job}")
@@ -116,12 +116,12 @@ def cancel(
     """Cancel a job, whether or not anybody leads it. Workers stop after the task in hand."""
     place = connect(required(url, "cancel"), queue, key_file)
     name = find_job(place.jobs, job)
-    before = place.jobs.token(name).state
+    before = place.jobs.load(name)
     state = cancel_job(place.jobs, Clock(), name, now=now)
-    if before == "running" and state.startswith("cancelled"):
+    if state.word == State.CANCELLED and (before is None or before.running):
         say(f"cancelled: {name}")
     else:
-        say(f"{name} has ended already: {state.partition('-')[0]}")
+        say(f"{name} has ended already: {state.word}")
 
 
 def standby(

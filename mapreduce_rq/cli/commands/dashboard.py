@@ -32,6 +32,7 @@ from mapreduce_rq.cli.screen.views import Seen, snapshot_data
 from mapreduce_rq.cli.streams import interactive, shows_unicode, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
+from mapreduce_rq.core.job.record import State
 from mapreduce_rq.errors import BrokerDown
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.1, 60.0
@@ -88,7 +89,7 @@ class Changes:
     def look(self, snapshot: Snapshot, now: float) -> dict[str, float]:
         """Take in a look; id -> seconds, for those that were there before it."""
         signs: dict[str, object] = {one.wid: one.beat.count for one in snapshot.workers if one.beat is not None}
-        signs |= {job.job: job.token for job in snapshot.jobs if job.state == "running"}
+        signs |= {job.job: job.token for job in snapshot.jobs if job.state is State.RUNNING}
         before = self._last
         self._last = {
             name: before[name] if name in before and before[name][0] == sign else (sign, now)

@@ -22,6 +22,7 @@ from mapreduce_rq.cli.screen.views import Seen, job_state, worker_name, worker_s
 from mapreduce_rq.cli.streams import show, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
+from mapreduce_rq.core.job.record import State
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 
 Level = Literal["ok", "warn", "fail"]
@@ -182,7 +183,7 @@ def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
             why = "a master gives their tasks to others" if state != "stopped" else "continue or kill them"
             yield Finding("warn", "workers", f"{len(names)} {state}: {_some(names)}", why)
     beats = [one.beat for one in alive if one.beat is not None]
-    over = {job.job for job in snapshot.jobs if job.state != "running"}
+    over = {job.job for job in snapshot.jobs if job.state is not State.RUNNING}
     for beat in beats:
         if beat.job in over and beat.state == "busy" and beat.seconds > LONG_SECONDS:
             text = f"{beat.host}:{beat.pid} has computed for {duration(beat.seconds)} for {beat.job}, which has ended"
@@ -203,7 +204,7 @@ def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
 
 
 def _jobs(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
-    running = [job for job in snapshot.jobs if job.state == "running"]
+    running = [job for job in snapshot.jobs if job.state is State.RUNNING]
     alone = [job.job for job in running if job_state(job, seen) == "waiting"]
     for job in alone:
         yield Finding("warn", "jobs", f"nobody leads {job}", f"mrq resume {job}")

@@ -33,7 +33,8 @@ from mapreduce_rq.cli.session import Session, Show
 from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
-from mapreduce_rq.errors import JobError, NoSuchJob
+from mapreduce_rq.core.job.record import State
+from mapreduce_rq.errors import BadMessage, JobError, NoSuchJob
 
 VALUE_WIDTH = 48
 
@@ -91,7 +92,7 @@ def jobs(
             one.job,
             job_state(one, seen),
             progress_words(one),
-            rate(one.report.rate) if one.state == "running" else "",
+            rate(one.report.rate) if one.state is State.RUNNING else "",
             eta_words(one),
             duration(one.report.elapsed_s),
             short(value_words(one), VALUE_WIDTH),
@@ -149,9 +150,11 @@ def result(
     state = place.jobs.load(name)
     if state is None:
         raise NoSuchJob(f"job {name} has just expired")
-    if state.state == "running":
+    if state.record is None:
+        if state.faults:
+            raise BadMessage(f"{state.faults[0]}; `mrq resume {name}` goes on with it, `mrq cancel {name}` ends it")
         raise JobError(f"{name} is still running: wait for it with `mrq attach {name}`")
-    return Session(show=Show(form)).report(state.state, place.with_value(state.record or {}))
+    return Session(show=Show(form)).report(place.with_value(state.record))
 
 
 def look(place: Place) -> tuple[float, Snapshot, Seen]:
@@ -173,7 +176,7 @@ def _summary(snapshot: Snapshot, seen: Seen, url: str, took: float) -> Iterator[
     yield f"workers  {_tally(worker_state(one, seen) for one in snapshot.workers)}"
     yield f"jobs     {_tally(job_state(one, seen) for one in snapshot.jobs)}"
     for one in snapshot.jobs:
-        if one.state == "running":
+        if one.state is State.RUNNING:
             words = [job_state(one, seen), progress_words(one), rate(one.report.rate), eta_words(one), value_words(one)]
             yield f"         {one.job}  {'  '.join(word for word in words if word)}"
 
@@ -194,7 +197,7 @@ def _job(job: JobView, seen: Seen) -> Iterator[str]:
         ("state", job_state(job, seen)),
         ("counted", f"{grouped(report.counted)}{total} terms ({progress_words(job)})"),
         ("value", short(value_words(job), 200)),
-        ("rate", rate(report.rate) if job.state == "running" else ""),
+        ("rate", rate(report.rate) if job.state is State.RUNNING else ""),
         ("left", eta_words(job)),
         ("time", duration(report.elapsed_s)),
         ("tasks", f"{grouped(report.tasks)} counted, {report.out} out, {report.ignored} answered twice"),
@@ -205,7 +208,7 @@ def _job(job: JobView, seen: Seen) -> Iterator[str]:
 
 
 def _master(job: JobView, seen: Seen) -> str:
-    if job.state != "running":
+    if job.state is not State.RUNNING:
         return ""
     return f"none: mrq resume {job.job}" if job_state(job, seen) == "waiting" else job.master
 

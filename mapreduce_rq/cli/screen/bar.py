@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -12,6 +9,7 @@ from rich.table import Table
 
 from mapreduce_rq.cli.screen.ink import Text
 from mapreduce_rq.cli.screen.text import count, duration, plural, rate, short
+from mapreduce_rq.core.job.record import Report
 
 
 class Bar:
@@ -23,7 +21,7 @@ class Bar:
         self._live = Live(console=self._console, auto_refresh=False, transient=True, redirect_stdout=False)
         self._live.start()
 
-    def draw(self, report: Mapping[str, Any]) -> None:
+    def draw(self, report: Report) -> None:
         """Show how far it is."""
         self._live.update(drawing(self._label, report), refresh=True)
 
@@ -36,10 +34,9 @@ class Bar:
         self._live.stop()
 
 
-def drawing(label: str, report: Mapping[str, Any]) -> Group:
+def drawing(label: str, report: Report) -> Group:
     """Two lines: how far, how fast, how long; and the value so far."""
-    counted, total = report.get("counted", 0), report.get("total")
-    per_second = report.get("rate") or 0.0
+    counted, total, per_second = report.counted, report.total, report.rate
     first = Table.grid(padding=(0, 1), expand=True)
     for column in range(6):
         first.add_column(no_wrap=True, ratio=1 if column == 1 else None, justify="left" if column < 2 else "right")
@@ -51,14 +48,14 @@ def drawing(label: str, report: Mapping[str, Any]) -> Group:
         Text(f"{100 * done:.0f} %" if done is not None else count(counted), style="bold"),
         Text(f"{count(counted)}/{count(total)}" if total else "terms"),
         Text(rate(per_second), style="cyan"),
-        Text(f"{left} left" if total else duration(report.get("elapsed_s") or 0.0), style="yellow"),
+        Text(f"{left} left" if total else duration(report.elapsed_s), style="yellow"),
     )
     second = Text(no_wrap=True, overflow="ellipsis")
-    if report.get("value") is not None:
-        second.append(short(str(report["value"]), 40), style="green")
-        if report.get("error") is not None:
-            second.append(f" ± {report['error']:.3g}", style="dim")
+    if report.value is not None:
+        second.append(short(report.value, 40), style="green")
+        if report.error is not None:
+            second.append(f" ± {report.error:.3g}", style="dim")
         second.append("   ")
-    second.append(plural(report.get("workers") or 0, "worker"), style="dim")
-    second.append(f", {plural(report.get('out') or 0, 'task')} out", style="dim")
+    second.append(plural(report.workers, "worker"), style="dim")
+    second.append(f", {plural(report.out, 'task')} out", style="dim")
     return Group(first, second)

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.cli.screen.text import duration, short
+from mapreduce_rq.core.job.record import Report
 
 FORMATS = ("text", "value", "json")
 NO_BOUND = "no bound: "
@@ -78,15 +79,15 @@ def _terms(record: Mapping[str, Any]) -> str:
     return str(used) if asked in {None, used} else f"{used} used, {asked} asked"
 
 
-def progress_line(report: Mapping[str, Any]) -> str:
+def progress_line(report: Report) -> str:
     """How a job goes, in one plain line: ``142/1000 14.2% 310/s ETA 3.4 s est=7.389 +-3e-9``."""
-    counted, total, per_second = report.get("counted", 0), report.get("total"), report.get("rate") or 0.0
+    counted, total, per_second = report.counted, report.total, report.rate
     words = [f"{counted}/{total} {100 * counted / total:.1f}%" if total else f"{counted} terms"]
     words.append(f"{per_second:.0f}/s")
     if total and per_second > 0:
         words.append(f"ETA {duration((total - counted) / per_second)}")
-    if report.get("value") is not None:
-        words.append(f"est={short(str(report['value']), 40)}")
-    if report.get("error") is not None:
-        words.append(f"+-{report['error']:.3g}")
+    if report.value is not None:
+        words.append(f"est={short(report.value, 40)}")
+    if report.error is not None:
+        words.append(f"+-{report.error:.3g}")
     return " ".join(words)

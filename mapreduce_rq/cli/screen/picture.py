@@ -29,6 +29,7 @@ from mapreduce_rq.cli.screen.views import (
     worker_name,
     worker_state,
 )
+from mapreduce_rq.core.job.record import State
 
 STYLES = {
     "running": "cyan",
@@ -145,7 +146,7 @@ def _job_items(snapshot: Snapshot, seen: Seen, frame: Frame, width: int) -> list
 
 
 def _runs(job: JobView) -> bool:
-    return job.state == "running"
+    return job.state is State.RUNNING
 
 
 def _running(job: JobView, state: str, glyphs: Glyphs, width: int, label: int) -> list[Text]:
@@ -174,7 +175,7 @@ def _ended(job: JobView, glyphs: Glyphs, width: int, label: int) -> Text:
     start.append(value or params_words(job), style=STYLES[job.state] if job.state == "failed" else "")
     report = job.report
     terms = f"{count(report.counted):>8} terms" if width >= WIDE else ""
-    end = Text(f"{job.state:>9}{terms}{duration(report.elapsed_s):>9}", style="dim")
+    end = Text(f"{job.state.word:>9}{terms}{duration(report.elapsed_s):>9}", style="dim")
     return _apart(start, end, width)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.screen.text import count, duration, size
+from mapreduce_rq.core.job.record import Done, State
 
 SCHEMA = 1
 SILENT_SECONDS = 15.0
@@ -54,8 +55,8 @@ def worker_state(worker: WorkerView, seen: Seen) -> str:
 
 def job_state(job: JobView, seen: Seen) -> str:
     """running, done, failed, cancelled; or waiting: it runs, and nobody leads it."""
-    if job.state != "running":
-        return job.state
+    if job.state is not State.RUNNING:
+        return job.state.word
     return "waiting" if not job.master or seen.unchanged.get(job.job, 0.0) > SILENT_SECONDS else "running"
 
 
@@ -74,16 +75,16 @@ def progress_words(job: JobView) -> str:
 
 def value_words(job: JobView) -> str:
     """The value, or the running value, with what is known of its error."""
-    if job.state == "running":
+    record = job.record
+    if record is None:
         if job.report.value is None:
             return ""
         error = job.report.error
         return job.report.value if error is None else f"{job.report.value} ± {error:.2g}"
-    record = job.record or {}
-    if job.state == "done":
-        bound = record.get("bound")
-        return str(record.get("value", "")) if bound in {None, "0"} else f"{record.get('value', '')} ± {bound}"
-    return " ".join(str(record.get(key)) for key in ("kind", "message") if record.get(key))
+    if isinstance(record, Done):
+        value = record.value or ""  # a large one is fetched by who asks for it alone
+        return value if record.bound in {None, "0"} else f"{value} ± {record.bound}"
+    return f"{record.kind} {record.message}"
 
 
 def params_words(job: JobView) -> str:
@@ -112,7 +113,7 @@ def job_data(job: JobView, seen: Seen) -> dict[str, Any]:
         "master": job.master,
         **msgspec.structs.asdict(report),
         "eta_s": job.seconds_left,
-        "record": job.record,
+        "record": job.record.data if job.record is not None else None,
     }
 
 

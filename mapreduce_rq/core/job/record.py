@@ -1,73 +1,141 @@
-"""The record of a finished job: what `mrq compute --json` prints and what stays in Redis a while. Keys are stable."""
+"""A job's state, the report of how it goes, and the record of how it ended: as they stand in Redis. Keys are stable.
+
+The state is what a record says. The hash of a job has a field of that name too, for scripts and workers, but anybody
+who can write to Redis can write that one: it decides who waits, and never what a job's end is taken to be.
+"""
 
 from __future__ import annotations
 
-import hashlib
+from enum import StrEnum
 from typing import Any
 
-from msgspec.structs import replace
+import msgspec
 
-from mapreduce_rq.core.computation import Outcome
-from mapreduce_rq.core.job.ledger import Ledger
-from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.outcome import BoundKind
 
 SCHEMA = 1
 
 
-def digest_of(total: bytes) -> str:
-    """128 bits of the exact total, as hex: equal for equal totals, whatever the schedule."""
-    return hashlib.blake2b(total, digest_size=16, person=b"mrq digest").hexdigest()
+class State(StrEnum):
+    """Where a job is in its life."""
+
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    CANCELLED_NOW = "cancelled-now"
+    """Cancelled, and what workers have in hand for it is to be killed."""
+
+    @property
+    def word(self) -> str:
+        """The state in the word that people read: how it was cancelled is of no interest any more."""
+        return self.value.partition("-")[0]
 
 
-def shown_params(spec: Spec) -> dict[str, Any]:
-    """The parameters, less what only workers read."""
-    return {name: value for name, value in spec.params.items() if not isinstance(value, bytes)}
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a job is, as its master last wrote it down; terms, seconds, terms a second."""
+
+    counted: int = 0
+    total: int | None = None
+    cut: int = 0  # terms made into tasks
+    out: int = 0  # tasks pushed and not counted
+    tasks: int = 0  # counted
+    ignored: int = 0  # answers that came twice
+    dropped: int = 0  # replies that were forged or malformed
+    rate: float = 0.0
+    elapsed_s: float = 0.0
+    workers: int = 0
+    chunk: int = 0  # terms in the next task
+    value: str | None = None  # the running value
+    error: float | None = None  # the half width of its error, worth what bound_kind says
+    bound_kind: str | None = None
 
 
-def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
-    """An outcome that lacks terms, with its bound only if that holds all the same.
+class Skipped(msgspec.Struct, frozen=True):
+    """A term that was left out."""
 
-    A sample of a sample is one, so statistical bounds do; a proven one does where a computation was cut short behind
-    its first terms, and knows how many they are. A function of one's own says nothing of the terms that are missing.
-    """
-    gaps = bool(ledger.skipped) or [lo for lo, _ in ledger.tally.runs] not in ([], [0])
-    if outcome.bound_kind == "statistical" or outcome.bound is None:
-        return outcome
-    if outcome.bound_kind != "exact" and not gaps and spec.computation != "function":
-        return outcome
-    notes = (*(note for note in outcome.notes if not note.startswith("bound: ")), "no bound: terms are missing")
-    return replace(outcome, bound=None, bound_kind="none", notes=notes)
+    term: int
+    kind: str
+    message: str
+    where: str
 
 
-def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, workers: int, now: float) -> dict[str, Any]:
-    """The record of a job that ends with a value. ``ended``: why it did."""
-    reducer = ledger.computation.reducer
-    terms, total = ledger.tally.prefix()
-    if ended == "deadline" or ledger.skipped:
-        outcome = without_terms(spec, ledger, outcome)
-    skipped = [
-        {"term": term, "kind": failure.kind, "message": failure.message, "where": failure.where}
-        for term, failure in ledger.skipped
-    ]
-    large = outcome.text is not None  # then neither text nor digest is made until they are asked for
-    return {
-        "schema": SCHEMA,
-        "job": spec.job,
-        "computation": spec.computation,
-        "params": shown_params(spec),
-        "value": None if large else outcome.value,
-        "float": outcome.number,
-        "bound": outcome.bound,
-        "bound_kind": outcome.bound_kind,
-        "terms": spec.params.get("terms") or ledger.total,
-        "terms_used": terms,
-        "tasks": ledger.tasks,
-        "workers": workers,
-        "elapsed_s": round(ledger.elapsed(now), 6),
-        # What was decided without a term has no total to tell answers apart.
-        "digest": None if large else digest_of(reducer.canonical(total) if terms else outcome.value.encode()),
-        "ended": ended,
-        "skipped": skipped,
-        "details": outcome.details,
-        "notes": list(outcome.notes),
-    }
+class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
+    """What the records of all ends have in common."""
+
+    schema: int = SCHEMA
+    job: str
+    computation: str
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """The record as plain data, with its ``state`` at the end: what `--json` prints."""
+        found: dict[str, Any] = msgspec.to_builtins(self)
+        found["state"] = found.pop("state")
+        return found
+
+
+class Done(_Record, frozen=True, kw_only=True, tag="done"):
+    """The record of a job that ended with a value."""
+
+    params: dict[str, Any]
+    value: str | None  # None: too large for a record, see client/values.py
+    number: float | None = msgspec.field(name="float")
+    bound: str | None
+    bound_kind: BoundKind
+    terms: int | None
+    terms_used: int
+    tasks: int
+    workers: int
+    elapsed_s: float
+    digest: str | None  # None with the value
+    ended: str  # why it did
+    skipped: list[Skipped]
+    details: dict[str, Any]
+    notes: list[str]
+    checkpoint: bytes = b""  # the MAC of the checkpoint that holds this value; b"" on a queue without a key
+
+    @property
+    def state(self) -> State:
+        """Of the job."""
+        return State.DONE
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """As of every record; of the checkpoint programs need to know nothing."""
+        found = super().data
+        del found["checkpoint"]
+        return found
+
+
+class Failed(_Record, frozen=True, kw_only=True, tag="failed"):
+    """The record of a job that ended without a value."""
+
+    params: dict[str, Any]
+    term: int | None  # at fault; None where no single one is known to be
+    span: tuple[int, int]
+    kind: str
+    message: str
+    traceback: str
+    where: str
+
+    @property
+    def state(self) -> State:
+        """Of the job."""
+        return State.FAILED
+
+
+class Cancelled(_Record, frozen=True, kw_only=True, tag="cancelled"):
+    """The record of a job that somebody cancelled."""
+
+    kind: str = "Cancelled"
+    message: str
+    now: bool = False
+
+    @property
+    def state(self) -> State:
+        """Of the job."""
+        return State.CANCELLED_NOW if self.now else State.CANCELLED
+
+
+Record = Done | Failed | Cancelled

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from mapreduce_rq.core.job.record import digest_of
+from mapreduce_rq.core.job.ends import digest_of
+from mapreduce_rq.core.job.record import Cancelled, Failed
 from mapreduce_rq.core.outcome import BoundKind, Outcome, made
 from mapreduce_rq.core.visible import visible
+from mapreduce_rq.errors import JobCancelled, JobError, JobFailed
 
 Float = float
 """The built-in, inside a class that has an attribute of that name."""
@@ -134,11 +135,12 @@ class Result:
         return f"<Result {value if len(value) < 60 else value[:57] + '...'} of {self.job}>"
 
 
-def failure_text(record: Mapping[str, Any]) -> str:
-    """One line about a failed job, from its record: what a worker wrote in it commands no terminal."""
-    where = f" on {record['where']}" if record.get("where") else ""
-    term = record.get("term")
-    at = f"term {term}" if term is not None else f"terms {record.get('span')}"
-    label = (record.get("params") or {}).get("label") or record.get("computation")
-    text = f"{label} failed at {at}{where}: {record.get('kind')}: {record.get('message')} (job {record.get('job')})"
-    return visible(text)
+def error_of(record: Failed | Cancelled) -> JobError:
+    """The error of a job that ended without a value: one line, in which what a worker wrote commands no terminal."""
+    if isinstance(record, Cancelled):
+        return JobCancelled(visible(f"{record.job} was cancelled: {record.message}"))
+    where = f" on {record.where}" if record.where else ""
+    lo, hi = record.span
+    at = f"term {record.term}" if record.term is not None else f"terms [{lo}, {hi}]"
+    label = record.params.get("label") or record.computation
+    return JobFailed(visible(f"{label} failed at {at}{where}: {record.kind}: {record.message} (job {record.job})"))

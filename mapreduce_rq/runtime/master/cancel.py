@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from mapreduce_rq.broker.jobs import Jobs, Lost
-from mapreduce_rq.core.job.record import SCHEMA
-from mapreduce_rq.errors import NoSuchJob
+from mapreduce_rq.core.job.ends import cancelled_record
+from mapreduce_rq.core.job.record import State
+from mapreduce_rq.errors import BrokerError, NoSuchJob
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.pool.supervisor import CANCELLED_NOW
+
+TRIES = 200
+"""A master changes its job's token with each commit, and we may be too late each time: by then it is no accident."""
+PAUSE_SECONDS = 0.01
+"""Between two tries, growing with their number, so that all of them take 10 s at most."""
 
 
-def cancel(jobs: Jobs, clock: Clock, job: str, *, now: bool = False, why: str = "cancelled") -> str:
+def cancel(jobs: Jobs, clock: Clock, job: str, *, now: bool = False, why: str = "cancelled") -> State:
     """End a job without a result; the state it ended in (which may be ``done`` if it was quicker).
 
     Its master's next commit fails on the token, its workers learn from their next answer; with ``now`` their
-    supervisors kill what is in hand. Raises NoSuchJob.
+    supervisors kill what is in hand. Raises NoSuchJob, BadMessage for a job that cannot be read, BrokerError.
     """
-    while True:
+    for tries in range(TRIES):
+        clock.sleep(min(tries, 5) * PAUSE_SECONDS)
         state = jobs.load(job)
         if state is None:
             raise NoSuchJob(f"there is no job {job} on queue {jobs.keys.name}: see `mrq jobs`")
-        if state.state != "running":
+        if not state.running:
             return state.state
-        record = {
-            "schema": SCHEMA,
-            "job": job,
-            "computation": state.spec.computation,
-            "kind": "Cancelled",
-            "message": why,
-        }
+        record = cancelled_record(state.spec, why, now=now)
         answer = jobs.commit(
             job,
             state.token,
@@ -35,12 +35,15 @@ def cancel(jobs: Jobs, clock: Clock, job: str, *, now: bool = False, why: str = 
             what="over",
             number=state.spec.limits.keep,
             fields=[
-                ("state", CANCELLED_NOW if now else "cancelled"),
+                ("state", record.state),
                 ("master", ""),
-                ("record", jobs.codecs.record.seal(record)),
+                ("record", jobs.codecs.record.at(job).seal(record)),
             ],
         )
         if not isinstance(answer, Lost):
             jobs.withdraw(job)
             jobs.forget_master(job)
-            return "cancelled"
+            return State.CANCELLED
+    raise BrokerError(
+        f"{job} could not be cancelled: {jobs.keys.job(job)} changed before each of {TRIES} tries; again?"
+    )

@@ -14,6 +14,9 @@ from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.messages import Reply
 from mapreduce_rq.errors import BrokerError
 
+EPOCH_DIGITS = 15
+"""An epoch that is longer is not one of ours."""
+
 
 class LeaseLost(Exception):
     """A commit found another token than ours; ``found`` is the job as it was seen."""
@@ -46,7 +49,9 @@ class Lease:
 
     def succeed(self, token: str) -> None:
         """Be the next after the master whose token this is."""
-        self._epoch = int(token.partition(":")[0] or 0) + 1
+        epoch = token.partition(":")[0]
+        readable = len(epoch) <= EPOCH_DIGITS and epoch.isascii() and epoch.isdigit()
+        self._epoch = int(epoch) + 1 if readable else 1  # for people to read: the nonce alone makes a token ours
         self.token = token
 
     def commit(

@@ -15,19 +15,21 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, JobState, Lost
+from mapreduce_rq.broker.job_hash import JobState
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, Lost
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
+from mapreduce_rq.core.job.ends import failed_record, record_of
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
-from mapreduce_rq.core.job.record import SCHEMA, record_of, shown_params
-from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Failure, Reply, Spec, Task
+from mapreduce_rq.core.job.record import Done, Record, Report, State
+from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Codec, Failure, Reply, Spec, Task, mac_of
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Runs, Span
-from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
+from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
@@ -45,15 +47,14 @@ POLL_SECONDS = 2.0
 INLINE_SPEC_BYTES = 2048
 INLINE_SPEC_TASKS = 32
 """The first tasks of a job carry its spec, where it is small, and save new workers a round trip."""
+MAX_RESUBMITTED = 100
+"""A job that is gone from Redis, or overwritten there, is written anew so many times at most."""
 HASTY_BYTES = 64 * 1024
 """The largest end of a job that is not waited for: until it is heard of, all that it was made of must be kept."""
 
 
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
 """A record's ``ended``, by what became of the tolerance; ``deadline`` besides."""
-
-Report = dict[str, Any]
-"""How a job goes: what stands in its ``progress`` field."""
 
 
 class Observer(Protocol):
@@ -76,6 +77,15 @@ class Silent:
         """Not interested."""
 
 
+class Seals(NamedTuple):
+    """The codecs of what stands in one job's hash."""
+
+    spec: Codec
+    checkpoint: Codec
+    record: Codec
+    report: Codec
+
+
 class Interrupted(BaseException):
     """Raised by :meth:`Master.interrupt` into a master that waits."""
 
@@ -84,9 +94,13 @@ class Interrupted(BaseException):
 class Ended:
     """How a job ended."""
 
-    state: str
-    record: dict[str, Any]
+    record: Record
     outcome: Outcome | None  # with the native object, where this master made it
+
+    @property
+    def state(self) -> State:
+        """What it ended as."""
+        return self.record.state
 
 
 class Master:
@@ -125,6 +139,15 @@ class Master:
         self._source = source
         self._aside = computation.aside
         self._job = spec.job
+        codecs = jobs.codecs
+        self._seals = Seals(
+            spec=codecs.spec.at(spec.job),
+            checkpoint=codecs.checkpoint.at(spec.job),
+            record=codecs.record.at(spec.job),
+            report=codecs.report.at(spec.job),
+        )
+        self._checkpoint_mac = b""  # of the checkpoint sealed last
+        self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
         self._keeper = keeper(self._lease, jobs)
         self._sweeper = Sweeper(jobs, clock, spec.job, observer.noticed, expected=workers, wait=wait_workers)
@@ -152,14 +175,13 @@ class Master:
 
     def submit(self) -> None:
         """Create the job with its first tasks. Safe to repeat after BrokerDown. Raises BrokerError, Superseded."""
-        seal = self.jobs.codecs
         pushed = [
             task
             for command in self.ledger.receive(Resumed(), self._now)
             if isinstance(command, Push)
             for task in command.tasks
         ]
-        sealed = seal.spec.seal(self.spec)
+        sealed = self._seals.spec.seal(self.spec)
         if len(sealed) <= INLINE_SPEC_BYTES:
             first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
             pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
@@ -170,12 +192,12 @@ class Master:
                 raise Superseded(f"{self._job} is there already, led by another master") from None
             self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
 
-    def _create(self, tasks: list[Task], sealed: bytes, *, hasty: bool) -> None:
+    def _create(self, tasks: list[Task], sealed: bytes, *, hasty: bool, expect: str = "") -> None:
         number = int(self.spec.created)
         row: list[tuple[str, Argument]] = [
-            ("state", "running"),
+            ("state", State.RUNNING),
             ("spec", sealed),
-            ("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))),
+            ("ck", self._sealed_checkpoint(self._now)),
             ("master", self._lease.holder),
         ]
         pushed = self.jobs.codecs.task.seal_all(tasks)
@@ -184,7 +206,7 @@ class Master:
             self._lease.create(number, row, pushed, self._patience())
             self._creating = True
         else:
-            self._lease.commit(expect="", what="create", number=number, fields=row, tasks=pushed)
+            self._lease.commit(expect=expect, what="create", number=number, fields=row, tasks=pushed)
 
     def take_over(self, state: JobState) -> None:
         """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
@@ -199,7 +221,7 @@ class Master:
             workers=self.workers,
         )
         try:
-            self._commit(fields=[("master", self._lease.holder)])
+            self._commit(fields=[("master", self._lease.holder), ("state", State.RUNNING)])
         except LeaseLost as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
 
@@ -452,10 +474,11 @@ class Master:
         row = list(fields)
         listed_since = 0
         if checkpoint:
-            row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(started))))
+            row.append(("ck", self._sealed_checkpoint(started)))
             what = "" if self.ledger.keeps else _behind(self._cursor)
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
-            row.append(("progress", self.jobs.codecs.record.seal(self.report())))
+            row.append(("state", State.RUNNING))  # again: workers drop the tasks of a job that says otherwise
+            row.append(("progress", self._seals.report.seal(self.report())))
             listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
         ahead = self._crowded and self._ahead is None
         if ahead:
@@ -504,12 +527,12 @@ class Master:
         if not found.token:
             if self.clock.now() - self._last_commit > self.spec.limits.keep and self._job in self.jobs.listed():
                 return self._ended()  # while we were away it was ended, by another master, and its record has expired
-            # Wiped, with us alive: what we hold is exact. Submit again; what is out goes out anew after a look.
-            self.observer.noticed(f"{self._job} is gone from Redis: submitting it again with what is counted")
-            self._begin_anew()
-            self._create([], self.jobs.codecs.spec.seal(self.spec), hasty=False)
-        elif found.state != "running":
-            return self._ended(found.state)
+            self._submit_again("", f"{self._job} is gone from Redis")
+        elif found.state != State.RUNNING:
+            try:
+                return self._ended(found.state)
+            except BadMessage as error:
+                self._submit_again(found.token, str(error))
         elif self._lease.owns(found.token):
             self._lease.token = found.token
             self._begin_anew()
@@ -519,16 +542,32 @@ class Master:
         self._sweeper.hurry()
         return self._perform(self.ledger.receive(Resumed(), self._now))
 
+    def _submit_again(self, expect: str, why: str) -> None:
+        """Write the whole job anew, where it was wiped or overwritten with us alive: what we hold is exact.
+
+        What is out goes out anew after a look. It may be done to it again and again: not without a pause, nor for ever.
+        """
+        self._resubmitted += 1
+        if self._resubmitted > MAX_RESUBMITTED:
+            key = self.jobs.keys.job(self._job)
+            raise BrokerError(f"{why}, the {self._resubmitted}th time: something else deletes or overwrites {key}")
+        if self._resubmitted > 1:
+            self._pause(min(1.0, 0.05 * 2**self._resubmitted))
+        self.observer.noticed(f"{why}: submitting it again with what is counted")
+        self._begin_anew()
+        self._create([], self._seals.spec.seal(self.spec), hasty=False, expect=expect)
+
     def _ended(self, state: str = "") -> Ended:
         """How the job ended: as its record says, or, where that has gone meanwhile, as this master ended it."""
         found = self.jobs.load(self._job)
-        if found is not None and found.state == "running":
-            raise LeaseLost(Lost(found.token, found.state))  # the past came back between the two looks
+        if found is not None and found.record is None:
+            # The past came back between the two looks, or the job only says that it is over.
+            raise LeaseLost(Lost(found.token, State.RUNNING))
         self.jobs.forget_master(self._job)
         state = found.state if found is not None else state
         mine = self._made if self._made is not None and state in (self._made.state, "") else None
-        if found is not None:
-            return Ended(state, found.record or {}, mine.outcome if mine else None)
+        if found is not None and found.record is not None:
+            return Ended(found.record, mine.outcome if mine else None)
         if mine is None:
             raise NoSuchJob(f"{self._job} has ended and its record has expired")
         return mine
@@ -544,22 +583,22 @@ class Master:
 
     def _reported(self, peek: Progress | None) -> Report:
         ledger = self.ledger
-        return {
-            "counted": ledger.counted,
-            "total": ledger.total,
-            "cut": ledger.next,
-            "out": len(ledger.out),
-            "tasks": ledger.tasks,
-            "ignored": ledger.ignored,
-            "dropped": self.dropped,
-            "rate": ledger.pace.terms_rate,
-            "elapsed_s": ledger.elapsed(self._now),
-            "workers": self.workers,
-            "chunk": ledger.pace.size(None if ledger.total is None else ledger.total - ledger.next),
-            "value": peek.value if peek else None,
-            "error": peek.error if peek else None,
-            "bound_kind": peek.bound_kind if peek else None,
-        }
+        return Report(
+            counted=ledger.counted,
+            total=ledger.total,
+            cut=ledger.next,
+            out=len(ledger.out),
+            tasks=ledger.tasks,
+            ignored=ledger.ignored,
+            dropped=self.dropped,
+            rate=ledger.pace.terms_rate,
+            elapsed_s=ledger.elapsed(self._now),
+            workers=self.workers,
+            chunk=ledger.pace.size(None if ledger.total is None else ledger.total - ledger.next),
+            value=peek.value if peek else None,
+            error=peek.error if peek else None,
+            bound_kind=peek.bound_kind if peek else None,
+        )
 
     # -- the ways out ----------------------------------------------------------------------------------------------
 
@@ -567,11 +606,12 @@ class Master:
         workers = max(1, len(self._answered))
         with self._keeper:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
-        self._made = Ended("done", record, outcome)
-        row: list[tuple[str, Argument]] = [("record", self.jobs.codecs.record.seal(record))]
+        row: list[tuple[str, Argument]] = []
         if self._stored != self.ledger.counted:
-            row.append(("ck", self.jobs.codecs.checkpoint.seal(self.ledger.checkpoint(self._now))))
-        self._end("done", row)
+            row.append(("ck", self._sealed_checkpoint(self._now)))
+        record = msgspec.structs.replace(record, checkpoint=self._checkpoint_mac)
+        self._made = Ended(record, outcome)
+        self._end(record, row)
         return self._made
 
     def _finish_early(self, ended: str) -> Ended:
@@ -589,30 +629,29 @@ class Master:
         return self._finish(found, ended)
 
     def _fail(self, span: Span, failure: Failure) -> Ended:
-        record = {
-            "schema": SCHEMA,
-            "job": self._job,
-            "computation": self.spec.computation,
-            "params": shown_params(self.spec),
-            "term": span.lo if span.size == 1 else None,
-            "span": [span.lo, span.hi],
-            "kind": failure.kind,
-            "message": failure.message,
-            "traceback": failure.traceback,
-            "where": failure.where,
-        }
-        self._made = Ended("failed", record, None)
-        self._end("failed", [("record", self.jobs.codecs.record.seal(record))])
+        record = failed_record(self.spec, span, failure)
+        self._made = Ended(record, None)
+        self._end(record, [])
         return self._made
 
-    def _end(self, state: str, fields: list[tuple[str, Argument]]) -> None:
-        progress = self.jobs.codecs.record.seal(self._reported(None))  # the value stands in the record
-        row: list[tuple[str, Argument]] = [("state", state), ("master", ""), ("progress", progress), *fields]
+    def _sealed_checkpoint(self, now: float) -> bytes:
+        sealed = self._seals.checkpoint.seal(self.ledger.checkpoint(now))
+        self._checkpoint_mac = mac_of(sealed)
+        return sealed
+
+    def _end(self, record: Record, fields: list[tuple[str, Argument]]) -> None:
+        row: list[tuple[str, Argument]] = [
+            ("state", record.state),
+            ("master", ""),
+            ("progress", self._seals.report.seal(self._reported(None))),  # the value stands in the record
+            ("record", self._seals.record.seal(record)),
+            *fields,
+        ]
         self._hear_of_push()
         untidy = self.ledger.out or self._sweeper.sweeps
         if self._aside is not None:
             self._aside.clear()
-        what = "over, kept" if state == "done" and self.ledger.keeps and self._is_to_stay() else "over"
+        what = "over, kept" if isinstance(record, Done) and self.ledger.keeps and self._is_to_stay(record) else "over"
         small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
         if self._hasty and small and not untidy and self._down_since is None:
             self._lease.end(what, self.spec.limits.keep, row, self._heard_of_end)
@@ -623,13 +662,12 @@ class Master:
             self.jobs.withdraw(self._job)
             self.jobs.forget_master(self._job)
 
-    def _is_to_stay(self) -> bool:
+    def _is_to_stay(self, record: Done) -> bool:
         """Whether the value of a job whose replies are its value stays in Redis: not a large one that its caller has.
 
         A large value is None in the record, and the private server ends with the caller.
         """
-        assert self._made is not None
-        if not self.value_stays and self._made.record["value"] is None:
+        if not self.value_stays and record.value is None:
             return False
         while not self._all_in_stream():  # the rest has been read before an outage, and may have been lost in it
             if not self._hear(0)[1]:

@@ -6,11 +6,13 @@ that is gone; one that has let go says so, and need not be waited for. Looks tha
 
 from __future__ import annotations
 
-from mapreduce_rq.broker.jobs import Jobs, JobState
+from mapreduce_rq.broker.job_hash import JobState, token_bytes
+from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.core.fleet.liveness import Watch
+from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob
 from mapreduce_rq.runtime.clock import Backoff, Clock
-from mapreduce_rq.runtime.master.master import Observer, Report
+from mapreduce_rq.runtime.master.master import Observer
 
 POLL_SECONDS = 2.0
 AGAIN_SECONDS = 60.0
@@ -27,7 +29,7 @@ class Steward:
     def orphans(self) -> list[str]:
         """Running jobs whose master is gone or has let go. Call it every POLL_SECONDS. Raises BrokerError."""
         leases = self.jobs.leases()
-        self._watch.look({job: token.encode() for job, (token, _) in leases.items()})
+        self._watch.look({job: token_bytes(token) for job, (token, _) in leases.items()})
         dead = set(self._watch.dead())
         return [job for job, (_, master) in leases.items() if job in dead or not master]
 
@@ -61,7 +63,7 @@ class Standby:
         self.job = job
         self.observer = observer
         self.stop = False
-        self._report: Report = {}
+        self._report = Report()
 
     def wait(self) -> JobState | None:
         """The job once it is over, or once it is there to be taken over; None if told to ``stop``.
@@ -71,6 +73,7 @@ class Standby:
         watch = Watch()
         backoff = Backoff()
         connected = True
+        said: set[str] = set()
         while not self.stop:
             try:
                 if not connected:
@@ -79,13 +82,18 @@ class Standby:
                 state = self.jobs.load(self.job)
                 if state is None:
                     raise NoSuchJob(f"there is no job {self.job} on queue {self.jobs.keys.name}: see `mrq jobs`")
-                if state.state != "running" or not state.master:
+                for fault in state.faults:
+                    if fault not in said:
+                        self.observer.noticed(fault)
+                said |= set(state.faults)
+                if not state.running or not state.master:
                     return state
-                watch.look({self.job: state.token.encode()})
+                watch.look({self.job: token_bytes(state.token)})
                 if watch.dead():
                     return state
-                self._report = state.progress
-                self.observer.progressed(lambda: self._report)
+                if state.report is not None:
+                    self._report = state.report
+                    self.observer.progressed(lambda: self._report)
                 self.clock.sleep(POLL_SECONDS)
             except (BrokerDown, BrokerFull) as error:
                 if connected:

@@ -98,7 +98,8 @@ class Sweeper:
             else:
                 held += self._mine(raws)
         alive = sum(
-            wid not in dead and (self._watch.moved(wid) or not self._stale(beat)) for wid, beat in survey.beats.items()
+            wid not in dead and (self._watch.moved(wid) or not self._stale(wid, beat))
+            for wid, beat in survey.beats.items()
         )
         starting = self._expected if now - self._began < NO_WORKERS_SECONDS else 0
         self._count(max(alive, starting), now)
@@ -120,10 +121,10 @@ class Sweeper:
         if given:
             self._notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
 
-    def _stale(self, beat: bytes) -> bool:
+    def _stale(self, wid: str, beat: bytes) -> bool:
         """Whether a beat is so old by the clocks that its worker should not be counted on. Decides nothing else."""
         try:
-            at: float = self._jobs.codecs.beat.open(beat).at
+            at: float = self._jobs.codecs.beat.at(wid).open(beat).at
         except BadMessage:
             return True
         return abs(self._clock.wall() - at) > STALE_SECONDS
@@ -152,7 +153,7 @@ def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_of
         why = beat.removeprefix(OBITUARY).decode(errors="replace")
     else:
         try:
-            last = jobs.codecs.beat.open(beat)
+            last = jobs.codecs.beat.at(wid).open(beat)
             in_hand = (last.job, last.lo, last.hi) if last.state != "idle" else None
         except BadMessage:
             pass

@@ -62,7 +62,6 @@ QUICK_DEATH_SECONDS = 1.0
 MAX_RESPAWN_SECONDS = 5.0
 BOOT_FAILED = 78
 """Exit code of a child that could not even begin (EX_CONFIG): replacing it would not help."""
-CANCELLED_NOW = "cancelled-now"
 
 SIGNALS = {
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP,
@@ -388,7 +387,7 @@ class Pool:
             rate = (doing.done - child.done) / (now - child.beat_at) if child.beat_at else 0.0
             child.beats += 1
             child.done, child.beat_at = doing.done, now
-            beats[child.wid] = self._tasks.codecs.beat.seal(self._beat_of(child, doing, rate))
+            beats[child.wid] = self._tasks.codecs.beat.at(child.wid).seal(self._beat_of(child, doing, rate))
         self._tasks.beat(beats)
 
     def _beat_of(self, child: Child, doing: Doing, rate: float) -> Beat:
@@ -419,10 +418,10 @@ class Pool:
                 busy[child.pid] = doing
         if not busy:
             return
-        states = self._tasks.states(sorted({doing.job for doing in busy.values()}))
+        dropped = self._tasks.cancelled_now(sorted({doing.job for doing in busy.values()}))
         for pid, doing in busy.items():
             child = self._children[pid]
-            if states[doing.job] == CANCELLED_NOW and child.slate.read().begun == doing.begun:
+            if doing.job in dropped and child.slate.read().begun == doing.begun:
                 self._kill(child, f"{doing.job} was cancelled")
 
 

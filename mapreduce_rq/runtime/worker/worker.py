@@ -32,6 +32,7 @@ from mapreduce_rq.core.bodies import ASIDE
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.job.merges import compute_merge
+from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
@@ -219,7 +220,7 @@ class Worker:
             del self._unsettled[0]
 
     def _enter_queue(self) -> None:
-        self._hand = self.tasks.enter(self.wid, self.tasks.codecs.beat.seal(self._first_beat()))
+        self._hand = self.tasks.enter(self.wid, self.tasks.codecs.beat.at(self.wid).seal(self._first_beat()))
 
     def _first_beat(self) -> Beat:
         """A sign of life until the supervisor's next one."""
@@ -460,11 +461,11 @@ class Worker:
     def _meet(self, task: Task) -> Ready | Failure | Spec | None:
         try:
             if task.spec and task.job not in self._jobs:  # of a job that was over only Redis knows whether it is
-                spec: Spec | None = self.tasks.codecs.spec.open(task.spec)
+                spec: Spec | None = self.tasks.codecs.spec.at(task.job).open(task.spec)
             else:
                 self._read()
                 spec, state = self.tasks.spec(task.job)
-                if state != "running":
+                if state != State.RUNNING:
                     spec = None
             if spec is None or spec.job != task.job:
                 return None

@@ -1,0 +1,88 @@
+"""How a job ends: the record of each of its ends."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from msgspec.structs import replace
+
+from mapreduce_rq.core.computation import Outcome
+from mapreduce_rq.core.job.ledger import Ledger
+from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Skipped
+from mapreduce_rq.core.messages import Failure, Spec
+from mapreduce_rq.core.span import Span
+
+
+def digest_of(total: bytes) -> str:
+    """128 bits of the exact total, as hex: equal for equal totals, whatever the schedule."""
+    return hashlib.blake2b(total, digest_size=16, person=b"mrq digest").hexdigest()
+
+
+def shown_params(spec: Spec) -> dict[str, Any]:
+    """The parameters, less what only workers read."""
+    return {name: value for name, value in spec.params.items() if not isinstance(value, bytes)}
+
+
+def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
+    """An outcome that lacks terms, with its bound only if that holds all the same.
+
+    A sample of a sample is one, so statistical bounds do; a proven one does where a computation was cut short behind
+    its first terms, and knows how many they are. A function of one's own says nothing of the terms that are missing.
+    """
+    gaps = bool(ledger.skipped) or [lo for lo, _ in ledger.tally.runs] not in ([], [0])
+    if outcome.bound_kind == "statistical" or outcome.bound is None:
+        return outcome
+    if outcome.bound_kind != "exact" and not gaps and spec.computation != "function":
+        return outcome
+    notes = (*(note for note in outcome.notes if not note.startswith("bound: ")), "no bound: terms are missing")
+    return replace(outcome, bound=None, bound_kind="none", notes=notes)
+
+
+def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, workers: int, now: float) -> Done:
+    """The record of a job that ends with a value. ``ended``: why it did."""
+    reducer = ledger.computation.reducer
+    terms, total = ledger.tally.prefix()
+    if ended == "deadline" or ledger.skipped:
+        outcome = without_terms(spec, ledger, outcome)
+    large = outcome.text is not None  # then neither text nor digest is made until they are asked for
+    return Done(
+        job=spec.job,
+        computation=spec.computation,
+        params=shown_params(spec),
+        value=None if large else outcome.value,
+        number=outcome.number,
+        bound=outcome.bound,
+        bound_kind=outcome.bound_kind,
+        terms=spec.params.get("terms") or ledger.total,
+        terms_used=terms,
+        tasks=ledger.tasks,
+        workers=workers,
+        elapsed_s=round(ledger.elapsed(now), 6),
+        # What was decided without a term has no total to tell answers apart.
+        digest=None if large else digest_of(reducer.canonical(total) if terms else outcome.value.encode()),
+        ended=ended,
+        skipped=[Skipped(term, failure.kind, failure.message, failure.where) for term, failure in ledger.skipped],
+        details=outcome.details,
+        notes=list(outcome.notes),
+    )
+
+
+def failed_record(spec: Spec, span: Span, failure: Failure) -> Failed:
+    """The record of a job that ends without a value, for a failure in these terms."""
+    return Failed(
+        job=spec.job,
+        computation=spec.computation,
+        params=shown_params(spec),
+        term=span.lo if span.size == 1 else None,
+        span=(span.lo, span.hi),
+        kind=failure.kind,
+        message=failure.message,
+        traceback=failure.traceback,
+        where=failure.where,
+    )
+
+
+def cancelled_record(spec: Spec, why: str, *, now: bool) -> Cancelled:
+    """The record of a job that somebody cancels; ``now``: with what workers have in hand for it."""
+    return Cancelled(job=spec.job, computation=spec.computation, message=why, now=now)
