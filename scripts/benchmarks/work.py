@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from typing import Any
 
 from mapreduce_rq.functions.computation import kernel
 
@@ -162,3 +163,25 @@ def mark(k: int) -> int:
         file.write(line)
     time.sleep(float(os.environ["MRQ_BENCH_MARK_SECONDS"]))
     return 1
+
+
+def same(item: Any) -> Any:
+    """Nothing at all."""
+    return item
+
+
+def array_sum(array: Any) -> float:
+    """The sum of an array."""
+    return float(array.sum())
+
+
+def megabyte(k: int) -> Any:
+    """An array of a megabyte."""
+    import numpy as np  # only where it is measured
+
+    return np.full(131_072, float(k))
+
+
+def pair(k: int) -> tuple[int, float]:
+    """A record: one of 10^5 keys, and a value."""
+    return k * 7919 % 100_000, 0.25 * k
