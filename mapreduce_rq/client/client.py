@@ -33,11 +33,12 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
 from mapreduce_rq.client.job import Job
+from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
-from mapreduce_rq.core.job.record import Done
+from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, error_of
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
@@ -57,6 +58,7 @@ from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
 from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.shipping import function_params, range_params, reducer_params
+from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
@@ -117,6 +119,7 @@ class Client:
         self._idle: list[Wire] = []  # connected, of jobs that have ended
         self._ending: Master | None = None  # of the last job led here, whose end may not be heard of yet
         self._closed = False
+        self._surroundings = Surroundings()
         self.clock = Clock()
         self.keys = Keys(queue)
         self.info: ServerInfo | None = None
@@ -145,6 +148,7 @@ class Client:
             if size:
                 shelf = self._server.shelf if self._server is not None else ""
                 settings = PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust, shelf=shelf)
+                learn()  # what is imported by now, the workers have, too
                 self._pool = LocalPool(settings)
             # A client that nobody closes ends its workers first, too: they would complain of the server's end.
             weakref.finalize(self, _end, self._pool, self._server)
@@ -409,7 +413,8 @@ class Client:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""
         record = ended.record
         if not isinstance(record, Done):
-            raise error_of(record)
+            local = isinstance(record, Failed) and self._pool is not None
+            raise error_of(record, self._surroundings.explain(record.kind, record.message) if local else "")
         if ended.outcome is not None:
             return Result(record.data, ended.outcome)
         with self._verbs() as verbs:
@@ -482,7 +487,8 @@ class Client:
         """As ``plan``, for a function of the caller's own; and where its items come from, if not a range."""
         pickles = Pickles()
         params = function_params(function, self.trust, pickles)
-        params |= reducer_params(reduce, zero, law, options, self.trust, pickles=pickles)
+        folding = reducer_params(reduce, zero, law, options, self.trust, pickles=pickles)
+        params |= folding | {"around": params.get("around", {}) | folding.get("around", {})}
         lazy = False
         if isinstance(items, range):
             params |= range_params(items)

@@ -5,7 +5,7 @@ Cost per term: that of the function. What the value is worth is the reducer's wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
@@ -22,7 +22,8 @@ from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
-from mapreduce_rq.functions.trust import Trust, find, source_hash
+from mapreduce_rq.functions.sources import check_theirs
+from mapreduce_rq.functions.trust import Trust, find
 
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
@@ -64,6 +65,7 @@ class FunctionParams(Params, frozen=True, kw_only=True):
 
     function: str = ""  # package.module:function, unless there is a pickle
     code: str = ""  # hash of its module's source
+    around: dict[str, str] = msgspec.field(default_factory=dict)  # of the modules that this one and merge's imported
     pickle: bytes = b""  # of the function
     reduce: str = "sum"
     reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
@@ -146,7 +148,7 @@ class FunctionComputation(Computation[Any]):
     def function(self) -> Callable[..., Any]:
         """The function; a master that goes on with another's job never asks for it. Raises BadFunction."""
         params = self.params
-        found = self._defined(params.pickle) if params.pickle else _found(params.function, params.code)
+        found = self._defined(params.pickle) if params.pickle else _found(params.function, params.code, params.around)
         if not callable(found):
             raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
         if getattr(found, KERNEL, "") != self._kernel:
@@ -159,7 +161,9 @@ class FunctionComputation(Computation[Any]):
         if params.merge:
             zero = unpack_all(1, params.merge_zero or b"")[0]
             law = Law(params.merge_law or Law.ORDERED)
-            return CallableReducer(_found(params.merge, params.merge_code), zero, law, label=params.merge)
+            return CallableReducer(
+                _found(params.merge, params.merge_code or "", params.around), zero, law, label=params.merge
+            )
         return reducer_named(params.reduce, **params.reduce_options)
 
     def _defined(self, pickled: bytes) -> Any:
@@ -279,9 +283,9 @@ class FunctionComputation(Computation[Any]):
         return Progress(value=now.value, number=now.number, error=error, bound_kind="statistical" if error else "none")
 
 
-def _found(name: str, code: str | None) -> Any:
+def _found(name: str, code: str, around: Mapping[str, str]) -> Any:
     """The function of this name. Raises BadFunction for one from another source than the submitter's."""
     found = find(name)
-    if code and source_hash(name) != code:
-        raise BadFunction(f"{name}: its module's source here differs from the submitter's: deploy the same version")
+    if code:
+        check_theirs(name, name.partition(":")[0], code, around)
     return found

@@ -12,7 +12,8 @@ from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.errors import BadFunction, BadParameter
 from mapreduce_rq.functions.computation import KERNEL, LIBM
 from mapreduce_rq.functions.pickling import Pickles
-from mapreduce_rq.functions.trust import Trust, find, name_of, source_hash
+from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
+from mapreduce_rq.functions.trust import Trust, find, name_of
 
 
 def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: Pickles) -> dict[str, Any]:
@@ -25,7 +26,8 @@ def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: P
     found = find(name)
     if not callable(found):
         raise BadFunction(f"{name} is a {type(found).__name__}, not a function")
-    return {"label": name, "function": name, "code": source_hash(name)} | _said(found)
+    code, around = _sources(name)
+    return {"label": name, "function": name, "code": code, "around": around} | _said(found)
 
 
 def _said(function: Any) -> dict[str, Any]:
@@ -72,7 +74,15 @@ def reducer_params(
         if trust.pickles:
             return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles)}
         raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
-    return {"merge": name, "merge_code": source_hash(name), "merge_zero": packed, "merge_law": law.value}
+    code, around = _sources(name)
+    return {"merge": name, "merge_code": code, "around": around, "merge_zero": packed, "merge_law": law.value}
+
+
+def _sources(name: str) -> tuple[str, dict[str, str]]:
+    """What a worker compares: the hashes of the function's module, and of those around it. Raises BadFunction."""
+    module = name.partition(":")[0]
+    check_ours(name, module)
+    return code_of(module), codes_around(module)
 
 
 def range_params(items: range) -> dict[str, int]:

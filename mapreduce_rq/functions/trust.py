@@ -14,13 +14,11 @@ both sides allow it and a key signs every message.
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
@@ -35,6 +33,7 @@ from typing import Any
 
 from mapreduce_rq.errors import BadFunction, UsageError
 from mapreduce_rq.functions.pickling import NAMELESS
+from mapreduce_rq.functions.sources import learn
 
 
 @dataclass(frozen=True)
@@ -142,9 +141,11 @@ def _home(thing: Any) -> str:
     return home if isinstance(home, str) else ""
 
 
-@lru_cache(maxsize=256)
 def find(name: str) -> Any:
-    """The object called ``package.module:attribute``. Raises BadFunction in one line."""
+    """The object called ``package.module:attribute``. Raises BadFunction in one line.
+
+    Nothing is remembered: a module may be reloaded.
+    """
     module, separator, attribute = name.partition(":")
     if not (module and separator and attribute):
         raise BadFunction(f"{name!r}: a function is named package.module:function")
@@ -158,8 +159,12 @@ def find(name: str) -> Any:
 
 
 def _imported(name: str, module: str) -> ModuleType:
+    if module in NAMELESS:
+        raise BadFunction(f"{name}: {module} is another module in a worker: give the function itself, or a module's")
     try:
-        return importlib.import_module(module)
+        found = importlib.import_module(module)
+        learn()
+        return found
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise BadFunction(
@@ -168,18 +173,6 @@ def _imported(name: str, module: str) -> ModuleType:
         raise BadFunction(f"{name}: importing {module} failed: {error}") from error
     except (Exception, SystemExit) as error:
         raise BadFunction(f"{name}: importing {module} failed: {type(error).__name__}: {error}") from error
-
-
-@lru_cache(maxsize=256)
-def source_hash(name: str) -> str:
-    """A hash of the source of the module that ``name`` is in; for one without source, of what versions there are."""
-    module = importlib.import_module(name.partition(":")[0])
-    path = getattr(module, "__file__", None)
-    if path and path.endswith(".py"):
-        with open(path, "rb") as file:
-            return hashlib.blake2b(file.read(), digest_size=16).hexdigest()
-    facts = f"{module.__name__} {getattr(module, '__version__', '')} {sys.version}"
-    return hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
 
 
 def name_of(function: Callable[..., Any]) -> str | None:

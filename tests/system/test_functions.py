@@ -354,6 +354,30 @@ def test_a_worker_calls_nothing_that_an_allowed_module_has_imported(
     assert not (tmp_path / "shell").exists()
 
 
+def test_a_worker_with_an_older_helper_refuses_and_answers_when_it_is_started_anew(
+    server: RealServer, queue: str, tmp_path: Path
+) -> None:
+    (tmp_path / "helping.py").write_text("def times(k):\n    return k\n")
+    (tmp_path / "first.py").write_text("def f(k):\n    import helping\n    return helping.times(k)\n")
+    (tmp_path / "second.py").write_text("from helping import times\ndef f(k):\n    return times(k)\n")
+    there = environment({"MRQ_KEY": KEY}, path=[tmp_path])
+    where = ("-u", server.url, "--queue", queue, "-q")
+
+    def ran(function: str) -> Ran:
+        return mrq("run", function, "--terms", "10", "-o", "value", *where, env=there, seconds=30)
+
+    with Running("worker", *where, "-c", "1", env=there):
+        assert ran("first:f").out == "45\n"
+        (tmp_path / "helping.py").write_text("def times(k):\n    return k * 100\n")
+        refused = ran("second:f")
+        assert (refused.code, refused.out) == (1, "")
+        assert "second:f: helping has been edited since this worker imported it: start the worker anew" in refused.err
+        (tmp_path / "second.py").write_text("from helping import times\ndef f(k):\n    return times(k) + 0\n")
+        assert "second:f: second has been edited since this worker imported it" in ran("second:f").err
+    with Running("worker", *where, "-c", "1", env=there):
+        assert ran("second:f").out == "4500\n"
+
+
 def test_a_kernel_is_given_the_spans_of_its_range(client: Client) -> None:
     assert client.map_reduce(numbers, range(5, 1000), reduce="list", limits=Limits(chunk=7)) == list(range(5, 1000))
     assert client.map_reduce(numbers, range(-5, 5)) == -5

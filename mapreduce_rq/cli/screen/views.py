@@ -16,7 +16,7 @@ from mapreduce_rq.core.job.record import Done, State
 SCHEMA = 1
 SILENT_SECONDS = 15.0
 """A beat this old is worth a word: they come every three seconds."""
-_FUNCTION_DETAILS = {"function", "code", "pickle", "reduce_pickle", "reduce_options", "start", "step"}
+_FUNCTION_DETAILS = {"function", "code", "around", "pickle", "reduce_pickle", "reduce_options", "start", "step"}
 _FUNCTION_DETAILS |= {"merge_code", "merge_zero", "merge_law"}
 """What a job of somebody's own function has beside its label and reducer; not for people."""
 

@@ -135,12 +135,17 @@ class Result:
         return f"<Result {value if len(value) < 60 else value[:57] + '...'} of {self.job}>"
 
 
-def error_of(record: Failed | Cancelled) -> JobError:
-    """The error of a job that ended without a value: one line, in which what a worker wrote commands no terminal."""
+def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
+    """The error of a job that ended without a value: one line, in which what a worker wrote commands no terminal.
+
+    ``more``: what the caller knows of a failure.
+    """
     if isinstance(record, Cancelled):
         return JobCancelled(visible(f"{record.job} was cancelled: {record.message}"))
     where = f" on {record.where}" if record.where else ""
     lo, hi = record.span
     at = f"term {record.term}" if record.term is not None else f"terms [{lo}, {hi}]"
     label = record.params.get("label") or record.computation
-    return JobFailed(visible(f"{label} failed at {at}{where}: {record.kind}: {record.message} (job {record.job})"))
+    return JobFailed(
+        visible(f"{label} failed at {at}{where}: {record.kind}: {record.message} (job {record.job}){more}")
+    )

@@ -51,6 +51,7 @@ from mapreduce_rq.core.messages import (
     encode_failure,
 )
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError, VersionSkew
+from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.server.shelf import Shelf
@@ -201,6 +202,7 @@ class Worker:
                 return bool(self._hand) or not self._burst
             self._hand.append(task)
         answers, done = self._compute()
+        learn()  # what the functions have imported meanwhile
         self._settle(answers, done)
         return True
 

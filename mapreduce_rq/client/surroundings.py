@@ -1,0 +1,25 @@
+"""What local workers have from their client's process: its search path and environment of when it was made."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+
+class Surroundings:
+    """Of this process, now. Later it says what has changed, for a failure that comes of it."""
+
+    def __init__(self) -> None:
+        self._path = list(sys.path)
+        self._variables = dict(os.environ)
+
+    def explain(self, kind: str, message: str) -> str:
+        """What to add to a local worker's failure: what it has not, in words; "" where that cannot be the cause."""
+        path = [entry for entry in sys.path if entry not in self._path]
+        names = sorted(name for name in os.environ if os.environ[name] != self._variables.get(name))
+        if kind != "BadFunction":  # any code may miss a variable, and then its name is told
+            path, names = [], [name for name in names if name in message]
+        changed = [f"sys.path has {', '.join(path)}"] * bool(path) + [f"{', '.join(names)} is set"] * bool(names)
+        if not changed:
+            return ""
+        return f"; since this Client was made, {' and '.join(changed)}, which its local workers lack: do that before"

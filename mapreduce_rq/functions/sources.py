@@ -1,0 +1,201 @@
+"""Which source a module was made of: as it was when it was imported, and not as its file is by now.
+
+A function travels by its name, and a worker that has another version of it must refuse. Two things make that hard. A
+file may be edited after its import, so the source is hashed as early as we can: when a client is made, and after each
+import of ours; a reload is noticed by the module's new spec. And a module uses others, which may have been imported
+long before, for another job: so a job names the hashes of the modules of the same project that its function's module
+has imported, and of those a worker compares what it has loaded.
+
+What this does not see: packages that are installed (their versions are the deployment's matter), what a function
+imports only when it runs, data files; and the constants of a module that was edited between its import and the first
+client of its process (its functions and methods are compared with the file).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.machinery import SourceFileLoader
+from types import CodeType, FunctionType, ModuleType
+from typing import Any, NamedTuple
+
+import mapreduce_rq
+from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.pickling import NAMELESS
+
+MOST_AROUND = 256
+"""Modules of a project that a job names at most; the nearest come first."""
+
+_INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_NOT_OF_A_PROJECT = tuple(f"{os.path.dirname(str(each.__file__))}{os.sep}" for each in (os, mapreduce_rq))
+
+
+class _Source(NamedTuple):
+    """Of one module, as it was imported."""
+
+    spec: object
+    stamp: tuple[int, int, int] | None  # of its file, when it was hashed
+    code: str  # the hash
+    module: ModuleType
+
+
+_known: dict[str, _Source] = {}
+_learnt = 0
+"""How many modules there were when we looked last."""
+_found_true: set[str] = set()  # hashes of modules whose functions were compared with the file
+_around: dict[str, tuple[object, int, dict[str, str]]] = {}
+
+
+def learn() -> None:
+    """Hash what projects have imported and we have not seen yet. Call it before anything of it can be edited."""
+    global _learnt  # noqa: PLW0603  one for the process, as sys.modules is
+    if len(sys.modules) == _learnt:
+        return
+    _learnt = len(sys.modules)
+    for name, module in list(sys.modules.items()):
+        if _is_of_a_project(module) and not _is_known(name, module):
+            _known[name] = _hashed(name, module)
+
+
+def code_of(module: str) -> str:
+    """The hash of the source of an imported module; for one without source, of what versions there are."""
+    found = sys.modules[module]
+    if not _is_known(module, found):
+        _known[module] = _hashed(module, found)
+    return _known[module].code
+
+
+def codes_around(module: str) -> dict[str, str]:
+    """The hashes of the modules of its project that an imported module has imported, and those have, and so on."""
+    spec = getattr(sys.modules[module], "__spec__", None)
+    kept = _around.get(module)
+    if kept is None or kept[0] is not spec or kept[1] != len(sys.modules):
+        learn()
+        found = {name: code_of(name) for name in _reached(module)}
+        kept = _around[module] = (spec, len(sys.modules), found)
+    return {name: code_of(name) for name in kept[2] if name in sys.modules}
+
+
+def check_ours(name: str, module: str) -> None:
+    """Raises BadFunction if the module of the function ``name`` was edited before its source was hashed here."""
+    for each in (module, *codes_around(module)):
+        code_of(each)
+        known = _known[each]
+        if known.code in _found_true or known.stamp is None or _stamp(known.module) != known.stamp:
+            continue  # what cannot be compared any more was hashed in time
+        if not _is_true(known.module):
+            raise BadFunction(
+                f"{name}: {each} was edited after its import here: reload it (importlib.reload) or start anew"
+            )
+        _found_true.add(known.code)
+
+
+def check_theirs(name: str, module: str, code: str, around: Mapping[str, str]) -> None:
+    """Raises BadFunction unless what is imported here has the submitter's source."""
+    learn()
+    for each, its in {module: code, **around}.items():
+        if each not in sys.modules or (ours := code_of(each)) == its:
+            continue
+        known = _known[each]
+        if known.stamp is not None and _hashed(each, known.module).code != ours:
+            raise BadFunction(
+                f"{name}: {each} has been edited since this worker imported it: start the worker anew (HUP to its "
+                "supervisor; local workers go with their Client)"
+            )
+        raise BadFunction(f"{name}: the source of {each} here differs from the submitter's: deploy the same version")
+
+
+def _is_known(name: str, module: ModuleType) -> bool:
+    known = _known.get(name)
+    return known is not None and known.module is module and known.spec is getattr(module, "__spec__", None)
+
+
+def _hashed(name: str, module: ModuleType) -> _Source:
+    path, stamp = _path(module), _stamp(module)
+    source = ""
+    if path.endswith(".py") and stamp is not None:
+        try:
+            with open(path, "rb") as file:
+                source = hashlib.blake2b(file.read(), digest_size=16).hexdigest()
+        except OSError:
+            stamp = None
+    if not source:
+        facts = f"{name} {getattr(module, '__version__', '')} {sys.version}"
+        source = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
+    return _Source(getattr(module, "__spec__", None), stamp, source, module)
+
+
+def _path(module: object) -> str:
+    # Not by getattr: there are modules that import more when they are asked.
+    path = getattr(module, "__dict__", {}).get("__file__")
+    return path if isinstance(path, str) else ""
+
+
+def _stamp(module: ModuleType) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(_path(module))
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _is_of_a_project(module: object) -> bool:
+    """Whether a module has source and is neither Python's, nor ours, nor installed."""
+    path = _path(module)
+    return path.endswith(".py") and not path.startswith(_NOT_OF_A_PROJECT) and not any(at in path for at in _INSTALLED)
+
+
+def _reached(module: str) -> list[str]:
+    """The modules of its project that lead from it by what stands in them, the nearest first."""
+    top = module.partition(".")[0]
+    found = [module]
+    for name in found:  # which grows meanwhile
+        for other in dict.fromkeys(_mentioned(sys.modules[name])):
+            there = sys.modules.get(other)
+            if there is None or other in found or other in NAMELESS or len(found) > MOST_AROUND:
+                continue
+            if _is_of_a_project(there) or (other.partition(".")[0] == top and _path(there).endswith(".py")):
+                found.append(other)
+    return found[1:]
+
+
+def _mentioned(module: ModuleType) -> Iterator[str]:
+    for value in list(vars(module).values()):
+        if isinstance(value, ModuleType):
+            yield value.__name__
+        elif isinstance(value, (type, FunctionType)) and isinstance(value.__module__, str):
+            yield value.__module__
+
+
+def _is_true(module: ModuleType) -> bool:
+    """Whether the functions of an imported module are those of its file."""
+    loader = getattr(getattr(module, "__spec__", None), "loader", None)
+    if type(loader) is not SourceFileLoader:  # one that rewrites, as pytest's, has other code
+        return True
+    path = _path(module)
+    try:
+        code = loader.source_to_code(loader.get_data(path), path)  # not what is cached beside the file: it may be older
+    except Exception:  # the file is gone, or does not even compile
+        return False
+    there = set(_codes(code))
+    return all(each in there for each in _live(vars(module), module.__name__, set()) if each.co_filename == path)
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes(constant)
+
+
+def _live(names: Mapping[str, Any], module: str, seen: set[int]) -> Iterator[CodeType]:
+    """The code of the functions and methods among these that the module defines."""
+    for value in list(names.values()):
+        found = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
+        if isinstance(found, FunctionType) and found.__module__ == module:
+            yield found.__code__
+        elif isinstance(found, type) and found.__module__ == module and id(found) not in seen:
+            seen.add(id(found))
+            yield from _live(vars(found), module, seen)

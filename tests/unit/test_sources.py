@@ -1,0 +1,225 @@
+"""A source counts as it was imported: edited afterwards, reloaded or imported through another module."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions import sources
+from mapreduce_rq.functions.sources import check_ours, check_theirs, code_of, codes_around, learn
+from mapreduce_rq.functions.trust import find
+
+OWN = """
+import own_lib
+from own_lib import helper
+N = 45
+class Class:
+    itself = None
+    def method(self):
+        return N
+Class.itself = Class
+def f(k):
+    return helper(k) + 45
+"""
+
+
+class Folder:
+    """Modules of a project. Each edit is seen, however soon it follows: the times of its files go on by a second."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._time = 1_700_000_000
+
+    def write(self, name: str, source: str) -> None:
+        file = self.path / f"{name}.py"
+        file.parent.mkdir(exist_ok=True, parents=True)
+        file.write_text(source)
+        self._time += 1
+        os.utime(file, (self._time, self._time))
+        importlib.invalidate_caches()
+
+    def load(self, name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Folder]:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    before = set(sys.modules)
+    made = Folder(tmp_path)
+    made.write("own", OWN)
+    made.write("own_lib", "import own_deep\ndef helper(k):\n    return own_deep.deep(k)\n")
+    made.write("own_deep", "import __main__\nimport json, own_lib\ndef deep(k):\n    return k\n")
+    yield made
+    for name in set(sys.modules) - before:
+        if name.startswith("own"):
+            del sys.modules[name]
+    learn()
+
+
+def test_a_source_is_what_was_imported_until_it_is_reloaded(folder: Folder) -> None:
+    find("own:f")
+    first = code_of("own")
+    folder.write("own", OWN.replace("45", "46"))
+    assert code_of("own") == first
+    check_ours("own:f", "own")  # it was hashed in time
+    assert find("own:f")(1) == 46
+    importlib.reload(sys.modules["own"])
+    second = code_of("own")
+    assert second != first
+    check_ours("own:f", "own")
+    assert find("own:f")(1) == 47
+
+
+def test_a_module_put_in_the_place_of_another_is_hashed_anew(folder: Folder) -> None:
+    find("own:f")
+    first = code_of("own")
+    folder.write("own", OWN.replace("45", "46"))
+    del sys.modules["own"]
+    find("own:f")
+    assert code_of("own") != first
+
+
+@pytest.mark.parametrize("edited", ["own", "own_lib", "own_deep"])
+@pytest.mark.parametrize("edit", ["def {}(k):\n    return 9\n", "this is no Python"])
+def test_a_module_edited_between_its_import_and_our_first_look_is_refused(
+    folder: Folder, edited: str, edit: str
+) -> None:
+    folder.load("own")
+    name = {"own": "f", "own_lib": "helper", "own_deep": "deep"}[edited]
+    folder.write(edited, edit.format(name))
+    with pytest.raises(BadFunction, match=f"^own:f: {edited} was edited after its import here: reload it"):
+        check_ours("own:f", "own")
+
+
+def test_an_edit_too_quick_for_the_compiled_file_is_seen(folder: Folder) -> None:
+    """Python takes a compiled file for a source of the same second and length."""
+    folder.load("own")
+    file = folder.path / "own.py"
+    file.write_text(OWN.replace("return helper(k) + 45", "return helper(k) + 46"))
+    os.utime(file, (1_700_000_001, 1_700_000_001))
+    with pytest.raises(BadFunction, match="own was edited after its import here"):
+        check_ours("own:f", "own")
+
+
+@pytest.mark.usefixtures("folder")
+def test_the_modules_of_the_project_count_and_those_of_others_do_not() -> None:
+    find("own:f")
+    around = codes_around("own")
+    assert set(around) == {"own_lib", "own_deep"}
+    assert around["own_lib"] == code_of("own_lib")
+    check_theirs("own:f", "own", code_of("own"), around)
+
+
+def test_a_package_that_is_installed_counts_as_a_whole_of_its_own(folder: Folder) -> None:
+    for name in ("__init__", "own_b", "own_c"):
+        folder.write(f"site-packages/own_pack/{name}", "")
+    folder.write(
+        "site-packages/own_pack/own_b", "from own_pack import own_c\nimport own_other\ndef f(k):\n    return k\n"
+    )
+    folder.write("site-packages/own_other", "")
+    sys.path.insert(0, str(folder.path / "site-packages"))
+    try:
+        find("own_pack.own_b:f")
+        assert set(codes_around("own_pack.own_b")) == {"own_pack.own_c"}
+    finally:
+        sys.path.pop(0)
+
+
+@pytest.mark.parametrize("edited", ["own", "own_lib", "own_deep"])
+def test_a_worker_that_has_imported_an_older_file_says_so(folder: Folder, edited: str) -> None:
+    """The submitter has the newer one."""
+    find("own:f")
+    ours = {name: code_of(name) for name in ("own", "own_lib", "own_deep")}
+    folder.write(edited, "newer = 1\n")
+    newer = sources._hashed(edited, sys.modules[edited]).code
+    theirs = ours | {edited: newer}
+    code = theirs.pop("own")
+    with pytest.raises(BadFunction, match=f"^own:f: {edited} has been edited since this worker imported it: start the"):
+        check_theirs("own:f", "own", code, theirs)
+
+
+@pytest.mark.usefixtures("folder")
+def test_another_source_is_told_as_such() -> None:
+    find("own:f")
+    with pytest.raises(BadFunction, match=r"^own:f: the source of own here differs from the submitter's: deploy"):
+        check_theirs("own:f", "own", "0" * 32, {})
+    with pytest.raises(BadFunction, match=r"^own:f: the source of own_lib here differs from the submitter's: deploy"):
+        check_theirs("own:f", "own", code_of("own"), {"own_lib": "0" * 32, "own_not_loaded": "0" * 32})
+
+
+def test_what_has_no_source_has_a_code_all_the_same() -> None:
+    for name in ("math:floor", "builtins:abs"):
+        find(name)
+        module = name.partition(":")[0]
+        assert code_of(module) == code_of(module)
+        check_ours(name, module)
+        check_theirs(name, module, code_of(module), codes_around(module))
+
+
+def test_a_name_in_the_script_itself_is_refused() -> None:
+    with pytest.raises(BadFunction, match="__main__ is another module in a worker: give the function itself"):
+        find("__main__:f")
+
+
+SCRIPT = """
+import importlib, os, sys, pathlib
+from mapreduce_rq import Client
+from mapreduce_rq.errors import MrqError
+def tried(function, message=""):
+    try:
+        return mrq.map_reduce(function, range(3))
+    except MrqError as error:
+        return str(error).partition(": ")[2]
+if __name__ == "__main__":
+    here = pathlib.Path(__file__).parent
+    sys.path.insert(0, str(here))
+    (here / "fast.py").write_text("def f(k):\\n    return k * 15\\n")
+    import fast
+    with Client(local=1) as mrq:
+        print(tried(fast.f))
+        (here / "fast.py").write_text("def f(k):\\n    return k * 1500\\n")
+        print(tried(fast.f))
+        importlib.reload(fast)
+        print(tried(fast.f))
+    with Client(local=1) as mrq:
+        print(tried(fast.f))
+        (here / "lib").mkdir()
+        (here / "lib" / "late.py").write_text("def f(k):\\n    return k\\n")
+        sys.path.append(str(here / "lib"))
+        os.environ["LATE_VARIABLE"] = "x"
+        import late
+        print(tried(late.f))
+        print(tried(lambda k: int(os.environ["LATE_VARIABLE"], 36)))
+    with Client(local=1) as mrq:
+        print(tried(late.f), tried(lambda k: int(os.environ["LATE_VARIABLE"], 36)))
+"""
+
+
+def test_a_script_that_edits_and_reloads_is_never_told_a_value_of_old_code(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    ran = subprocess.run(
+        [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert all(line.startswith("mrq: refuses ") for line in ran.stderr.splitlines()), ran.stderr
+    first, edited, reloaded, renewed, path, variable, last = ran.stdout.splitlines()
+    assert (first, edited) == ("45", "45")
+    assert "fast has been edited since this worker imported it: start the worker anew" in reloaded
+    assert renewed == "4500"
+    added = tmp_path / "lib"
+    assert path.startswith("BadFunction: late:f: there is no module late here")
+    assert path.endswith(
+        f"since this Client was made, sys.path has {added} and LATE_VARIABLE is set, which its local workers lack: "
+        "do that before"
+    )
+    assert variable.startswith("KeyError: 'LATE_VARIABLE'")
+    assert "since this Client was made, LATE_VARIABLE is set, which its local workers lack" in variable
+    assert last == "3 99"
