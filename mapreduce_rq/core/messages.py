@@ -3,9 +3,10 @@
 On the wire a message is ``kid (2 bytes) | mac (16 bytes, absent when kid is 0) | payload``, the payload in msgpack.
 The MAC is keyed BLAKE2b-128 (RFC 7693); its personalisation is the wire version and the kind, its text
 the queue's name, the address and the payload: a message cannot be replayed as another kind, on another queue, at
-another address or under another wire version. The address is the id of the job or worker whose key the message stands
-in; tasks and replies, which stand in no key of their own, have none and hold their job's id instead: who reads one
-compares it. Reading goes in this order: size, MAC, type. What fails raises BadMessage.
+another address or under another wire version. Of a large payload it takes in the SHA-256. The address is the id of
+the job or worker whose key the message stands in; tasks and replies, which stand in no key of their own, have none and
+hold their job's id instead: who reads one compares it. Reading goes in this order: size, MAC, type. What fails raises
+BadMessage.
 
 Without a key a message is typed and capped but not authenticated: whoever can write to the Redis can then write
 tasks and replies.
@@ -173,7 +174,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 @cache
-def _decoder(shape: Any) -> Callable[[bytes], Any]:
+def _decoder(shape: Any) -> Callable[[bytes | memoryview], Any]:
     return msgspec.msgpack.Decoder(shape).decode
 
 
@@ -218,6 +219,13 @@ class Keyring:
         return f"Keyring({len(self._keys)} keys)"
 
 
+LARGE_BYTES = 64 * 1024
+"""Of a payload from this size on the MAC takes in the SHA-256: processors have instructions for that, and it is hashed
+at 1.9 GB/s instead of 0.9."""
+LARGE = b"\xc1"
+"""Before it: a byte with which no msgpack begins, so that no small payload has the MAC of a large one."""
+
+
 class Codec:
     """One kind of message on one queue: ``seal`` makes its bytes, ``open`` reads them."""
 
@@ -245,9 +253,13 @@ class Codec:
         payload: bytes = _encode(message)
         if self._signer is None:
             return self._head + payload
-        mac = self._signer.copy()
-        mac.update(payload)
-        return b"%b%b%b" % (self._head, mac.digest(), payload)
+        return b"%b%b%b" % (self._head, self._mac(self._head, payload), payload)
+
+    def _mac(self, head: bytes, payload: bytes | memoryview) -> bytes:
+        mac = self._bases[head].copy()
+        mac.update(payload if len(payload) < LARGE_BYTES else LARGE + hashlib.sha256(payload).digest())
+        found: bytes = mac.digest()
+        return found
 
     def seal_all(self, messages: Iterable[Any]) -> list[bytes]:
         """As ``seal``, many at once."""
@@ -258,6 +270,9 @@ class Codec:
         sealed = []
         for message in messages:
             payload = _encode(message)
+            if len(payload) >= LARGE_BYTES:
+                sealed.append(b"%b%b%b" % (head, self._mac(head, payload), payload))
+                continue
             mac = fresh()
             mac.update(payload)
             sealed.append(b"%b%b%b" % (head, mac.digest(), payload))
@@ -265,6 +280,7 @@ class Codec:
 
     def open(self, data: bytes) -> Any:
         """The message in these bytes. Raises BadMessage."""
+        payload: bytes | memoryview
         if len(data) > self._cap:
             raise BadMessage(f"a {self._kind} of {len(data)} bytes is over the cap of {self._cap}")
         if self._signer is None:
@@ -275,10 +291,14 @@ class Codec:
             base = self._bases.get(data[:2])
             if base is None:
                 raise self._of_another_key(data)
-            mac = base.copy()
-            payload = data[18:]
-            mac.update(payload)
-            if not hmac.compare_digest(mac.digest(), data[2:18]):
+            payload = data[18:] if len(data) < LARGE_BYTES else memoryview(data)[18:]
+            if len(payload) < LARGE_BYTES:
+                mac = base.copy()
+                mac.update(payload)
+                found = mac.digest()
+            else:
+                found = self._mac(data[:2], payload)
+            if not hmac.compare_digest(found, data[2:18]):
                 raise BadMessage(f"a {self._kind} fails its MAC")
         try:
             return self._decode(payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from hashlib import blake2b
 from itertools import count
 from typing import Any
@@ -14,6 +15,8 @@ from hypothesis import strategies as st
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import (
+    LARGE,
+    LARGE_BYTES,
     MAP,
     OK,
     WIRE_VERSION,
@@ -234,3 +237,25 @@ def test_every_truncation_of_a_failure_is_refused() -> None:
     for size in range(len(body)):
         with pytest.raises(BadMessage):
             decode_failure(body[:size])
+
+
+@pytest.mark.parametrize("size", [LARGE_BYTES - 40, LARGE_BYTES, LARGE_BYTES + 1, 1 << 20])
+def test_a_bit_of_a_large_message_that_differs_fails_its_mac(size: int) -> None:
+    codec = Codecs("queue", Keyring([b"k" * 32])).task
+    task = Task("job", 0, 1, body=bytes(range(256)) * (size // 256) + bytes(size % 256))
+    sealed = codec.seal(task)
+    assert sealed == codec.seal_all([task])[0]
+    assert codec.open(sealed) == task
+    for at in (2, 17, 18, len(sealed) // 2, len(sealed) - 1):
+        forged = bytearray(sealed)
+        forged[at] ^= 1
+        with pytest.raises(BadMessage, match="MAC"):
+            codec.open(bytes(forged))
+
+
+def test_the_digest_that_a_large_message_is_signed_by_is_no_message_itself() -> None:
+    codec = Codecs("queue", Keyring([b"k" * 32])).task
+    sealed = codec.seal(Task("job", 0, 1, body=bytes(LARGE_BYTES)))
+    posing = sealed[:18] + LARGE + hashlib.sha256(sealed[18:]).digest()
+    with pytest.raises(BadMessage, match="malformed"):
+        codec.open(posing)
