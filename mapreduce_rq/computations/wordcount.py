@@ -13,6 +13,7 @@ from typing import Annotated, Any, BinaryIO, ClassVar
 
 import msgspec
 
+from mapreduce_rq.computations.files import open_file
 from mapreduce_rq.core.computation import Computation, TermError
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
@@ -32,7 +33,13 @@ class WordCountParams(Params, frozen=True, kw_only=True):
     files: Annotated[list[str], msgspec.Meta(description="paths; every worker reads them", min_length=1)]
     lower: Annotated[bool, msgspec.Meta(description="count The and the as one word")] = False
     top: Annotated[int, msgspec.Meta(description="show only so many of the most frequent words", ge=1)] | None = None
-    sizes: Annotated[list[int], msgspec.Meta(description="of the files in bytes, measured when absent")] | None = None
+    sizes: (
+        Annotated[
+            list[Annotated[int, msgspec.Meta(ge=0)]],
+            msgspec.Meta(description="of the files in bytes, measured when absent"),
+        ]
+        | None
+    ) = None
 
 
 class WordCount(Computation[Counts]):
@@ -47,6 +54,7 @@ class WordCount(Computation[Counts]):
     Params = WordCountParams
     positional: ClassVar[str] = "files"
     seconds_per_term: ClassVar[float | None] = 3e-3
+    reads_files: ClassVar[bool] = True
 
     def __init__(self, params: WordCountParams) -> None:
         super().__init__(params)
@@ -68,6 +76,16 @@ class WordCount(Computation[Counts]):
             made.params = msgspec.structs.replace(made.params, sizes=made.sizes)
         return made
 
+    @classmethod
+    def to_map(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:
+        _check_measured(raw)
+        return super().to_map(raw, trust)
+
+    @classmethod
+    def to_lead(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:
+        _check_measured(raw)
+        return super().to_lead(raw, trust)
+
     def map(self, lo: int, hi: int) -> Counts:
         found: Counter[bytes] = Counter()
         while lo < hi:
@@ -75,14 +93,14 @@ class WordCount(Computation[Counts]):
             first = self.ends[file - 1] if file else 0
             stop = min(hi, self.ends[file])
             try:
-                with open(self.paths[file], "rb") as opened:
+                with open_file(self.paths[file], self.folder) as opened:
                     size = opened.seek(0, _END)
                     if size != self.sizes[file]:
                         raise TermError(lo, f"{self.paths[file]} has {size} bytes, not {self.sizes[file]} as at first")
                     end = min((stop - first) * BLOCK, size)
                     _count(found, opened, (lo - first) * BLOCK, end, lower=self.params.lower)
             except OSError as error:
-                raise TermError(lo, f"{self.paths[file]}: {error.strerror or error}") from error
+                raise TermError(lo, f"{self.paths[file]}: {error.strerror or error}") from None
             lo = stop
         return {"b": found} if found else {}
 
@@ -113,11 +131,19 @@ class WordCount(Computation[Counts]):
 _END = 2  # what seek calls the end of a file
 
 
+def _check_measured(raw: dict[str, Any]) -> None:
+    """Raises BadParameter for a job without its files' sizes: whoever submits it measures, and nobody else does."""
+    if not raw.get("sizes"):
+        raise BadParameter(
+            "wordcount: the job does not say how large its files are: submit it with this version of mrq"
+        )
+
+
 def _sizes(paths: list[str]) -> list[int]:
     sizes = []
     for path in paths:
         try:
-            with open(path, "rb") as file:
+            with open_file(path, None) as file:
                 sizes.append(file.seek(0, _END))
         except OSError as error:
             raise BadParameter(f"wordcount: files: {path}: {error.strerror or error}") from None

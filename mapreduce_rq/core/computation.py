@@ -67,6 +67,13 @@ class Computation(ABC, Generic[P]):
     reached: int = 0
     """Where the last call of ``map`` or ``map_body`` ended, if it was cut short; 0: where it was asked to."""
 
+    reads_files: ClassVar[bool] = False
+    """Whether ``map`` reads files that its parameters name. On a queue without a key a worker then refuses the job,
+    unless it was told of a folder to read in."""
+
+    folder: str | None = None
+    """The only folder that a computation which ``reads_files`` may read in; None: it may read anywhere."""
+
     aside: Aside | None = None
     """In a master on the host of a private server: where large bodies of its job are laid aside."""
 
@@ -83,12 +90,15 @@ class Computation(ABC, Generic[P]):
         return cls(validate(cls.name, cls.Params, raw))
 
     @classmethod
-    def to_map(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask
+    def to_map(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:
         """As ``create``, in a worker, of parameters that came from Redis.
 
         Raises MrqError for what this process must not run, or cannot (``trust``: see functions/trust.py).
         """
-        return cls.create(raw)
+        folder = trust.folder(cls.name) if cls.reads_files else None
+        made = cls.create(raw)
+        made.folder = folder
+        return made
 
     @classmethod
     def to_lead(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask

@@ -44,6 +44,7 @@ class Trust:
     signed: bool = False  # every message carries a MAC of a key that we hold
     allow: tuple[str, ...] = ()  # what may be named on a queue that is not signed: foo, foo.*, foo:f
     allow_pickle: bool = False
+    files: str | None = None  # the folder whose files computations may read; None: any file, on a queue that is signed
 
     def __post_init__(self) -> None:
         for entry in self.allow:
@@ -57,6 +58,15 @@ class Trust:
     def pickles(self) -> bool:
         """Whether pickles are read and written."""
         return self.private or (self.allow_pickle and self.signed)
+
+    def folder(self, computation: str) -> str | None:
+        """The folder in which a computation may read files; None: anywhere. Raises BadFunction for nowhere."""
+        if self.files is None and not (self.private or self.signed):
+            raise BadFunction(
+                f"{computation} reads files of the worker's machine, and messages on this queue are not signed: start "
+                "workers with --files DIR, a folder that anybody may read in, or give both sides a key (`mrq key`)"
+            )
+        return self.files
 
     def check_name(self, name: str) -> None:
         """Raises BadFunction unless what this name leads to may be run. It imports only what is allowed."""

@@ -9,7 +9,7 @@ from tests.docs.ledger_states import Move, drawing, moves, played, states
 from tests.docs.pictures import PICTURES, screenshot
 from tests.sim.world import run_seed
 
-SEEDS = 40
+SEEDS = 90
 
 
 def test_the_picture_of_the_ledger_is_what_the_ledger_does_now() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from typing import Annotated
 
@@ -84,6 +85,16 @@ def worker(
             rich_help_panel=HOW,
         ),
     ] = False,
+    files: Annotated[
+        str | None,
+        typer.Option(
+            "--files",
+            envvar="MRQ_FILES",
+            metavar="DIR",
+            help="Where jobs such as wordcount may read, and nowhere else. Default: anywhere with a key, else nowhere.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.", rich_help_panel=OUTPUT)] = False,
     quiet: Quiet = False,
 ) -> int:
@@ -98,6 +109,8 @@ def worker(
     most = None if max_tasks is None else integer("--max-tasks", max_tasks, 1)
     if allow_pickle and not chosen_keys(key_file):
         raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")
+    if files is not None and not os.path.isdir(files):
+        raise UsageError(f"--files: {files} is no folder")
     look_here()
     start_log(
         "%(asctime)s %(levelname)s %(message)s",
@@ -116,6 +129,7 @@ def worker(
         signed=place.codecs.keyring.kid != 0,
         allow=tuple(" ".join(allow or ()).replace(",", " ").split()),
         allow_pickle=allow_pickle,
+        files=None if files is None else os.path.realpath(files),
     )
     settings = PoolSettings(
         place.wire.endpoint, queue, place.codecs.keyring, size, name=name, burst=burst, max_tasks=most, trust=trust

@@ -420,7 +420,8 @@ class Worker:
         if term is None and task.hi - task.lo == 1:
             term = task.lo
         cause = error.__cause__ if isinstance(error, TermError) and error.__cause__ is not None else error
-        text = "".join(traceback.format_exception(cause))[-8000:]
+        # A computation that says itself what is wrong with a term has said all.
+        text = "" if isinstance(cause, TermError) else "".join(traceback.format_exception(cause))[-8000:]
         failure = Failure(term, type(cause).__name__, str(cause)[:2000], text, self.wid.rpartition(":")[0])
         return Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0)
 

@@ -1,0 +1,39 @@
+"""Files of the worker's machine, for computations that declare ``reads_files``: regular ones, in a folder if set.
+
+A name comes from whoever submits jobs. So nothing is waited for (a FIFO), nothing is asked of a device, and where a
+folder is set no ``..``, absolute name or symbolic link leads out of it.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from typing import BinaryIO
+
+
+def open_file(name: str, folder: str | None) -> BinaryIO:
+    """Open a regular file for reading; a relative name is looked for in the folder, if there is one.
+
+    Raises OSError, with the reason in ``strerror``, for what is no regular file, or is not in the folder.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        if folder is not None:
+            name = _inside(name, folder)
+            flags |= os.O_NOFOLLOW
+        descriptor = os.open(name, flags)
+    except ValueError as error:  # a name that no file can have
+        raise OSError(errno.EINVAL, f"is no file's name: {error}") from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "is not a regular file")
+    return os.fdopen(descriptor, "rb")
+
+
+def _inside(name: str, folder: str) -> str:
+    root = os.path.realpath(folder)
+    real = os.path.realpath(os.path.join(root, name))
+    if os.path.commonpath([root, real]) != root:
+        raise PermissionError(errno.EACCES, f"is not in {folder}, the folder that this worker reads (--files)")
+    return real
