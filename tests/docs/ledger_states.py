@@ -185,6 +185,7 @@ def _taken_over(scene: Scene) -> None:
 def _taken_over_early(scene: Scene) -> None:
     scene.restore(first=True)
     scene.answer(0, 2, (Move(UNCUT, COUNTED), "answered to the master before"))
+    scene.answer(4, 6, (Move(UNCUT, UNSEEN), "the master before had cut further: an answer shows it"))
 
 
 SCENES: list[tuple[Callable[[Scene], None], dict[str, Any]]] = [
@@ -227,6 +228,7 @@ PLACES = {
 LABELS = {
     Move(UNCUT, OUT): (232, 182, "middle"),
     Move(UNCUT, COUNTED): (90, 34, "start"),
+    Move(UNCUT, UNSEEN): (20, 418, "start"),
     Move(OUT, COUNTED): (506, 182, "middle"),
     Move(OUT, OUT): (20, 270, "start"),
     Move(OUT, LEFT_OUT): (440, 302, "start"),
@@ -287,6 +289,8 @@ def _arrow(move: Move) -> list[str]:
         path = f"M{x + half_x} {y} H{x + half_x + 40} V{to_y} H{to_x + half_x}"
     elif move == Move(UNCUT, COUNTED):
         path = f"M{x} {y - half_y} V16 H{to_x - half_x - 112} V{to_y - 12} H{to_x - half_x}"
+    elif move == Move(UNCUT, UNSEEN):
+        path = f"M{x - half_x} {y} H8 V{to_y} H{to_x - half_x}"
     elif move == Move(UNSEEN, COUNTED):
         path = f"M{x + half_x} {y} H{to_x - half_x - 36} V{to_y + 12} H{to_x - half_x}"
     elif move == Move(OUT, LEFT_OUT):
