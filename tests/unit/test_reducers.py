@@ -284,7 +284,7 @@ def test_a_partial_that_only_nan_could_make_is_refused(name: str, body: bytes) -
 
 
 @pytest.mark.parametrize("name", ["sum", "product", "min", "mean", "histogram", "quantiles", "prefix_sums"])
-@pytest.mark.parametrize("bad", ["1", 1j, [1.0], np.zeros(2)])
+@pytest.mark.parametrize("bad", ["1", 1j, [1.0], np.array(["1"])])
 def test_numbers_only(name: str, bad: object) -> None:
     with pytest.raises(BadValue):
         reducer(name, **OPTIONS.get(name, {})).lift(3, bad)

@@ -22,7 +22,7 @@ from mapreduce_rq.errors import BadParameter
 
 REDUCERS: dict[str, tuple[str, str]] = {
     # name: (module:class, one line for lists)
-    "sum": ("sums:ExactSum", "exact sum of floats and integers, rounded once"),
+    "sum": ("sums:Sum", "exact sum of numbers, or of arrays element by element, rounded once"),
     "int_sum": ("sums:IntSum", "sum of integers"),
     "product": ("product:Product", "exact product, rounded once"),
     "count": ("sums:Count", "how many values"),
@@ -30,7 +30,7 @@ REDUCERS: dict[str, tuple[str, str]] = {
     "max": ("extremes:Maximum", "largest value"),
     "argmin": ("extremes:ArgMin", "index of the smallest value, of equals the first"),
     "argmax": ("extremes:ArgMax", "index of the largest value, of equals the first"),
-    "mean": ("moments:Statistics", "mean with its confidence interval (confidence=0.95), correctly rounded"),
+    "mean": ("moments:Mean", "mean with its confidence interval (confidence=0.95), correctly rounded"),
     "variance": ("moments:Variance", "unbiased variance, correctly rounded"),
     "stats": ("moments:AllStatistics", "count, mean, variance, standard deviation, confidence interval"),
     "histogram": ("histogram:Histogram", "counts between edges=[...], or low=, high=, bins="),

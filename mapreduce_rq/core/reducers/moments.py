@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import struct
 import sys
+from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -26,6 +27,8 @@ from mapreduce_rq.core.numbers.exact import (
 )
 from mapreduce_rq.core.numbers.rounding import nearest_double, upper_text
 from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.reducers.array_moments import ArrayMoments
+from mapreduce_rq.core.reducers.arrays import NUMBERS, are_points, arrays_of, fold_each, has_arrays, merged
 from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.core.reducers.sums import ExactSum, array_kind, batches, describe_rounded, is_array, reals, refuse_nan
 
@@ -37,6 +40,7 @@ NORMAL_95 = 1.959963984540054
 
 _HEADER = struct.Struct("<QBII")  # count, flags, bytes of the sum, bytes of the sum of squares
 _SQUARE_BITS = 2 * UNIT_BITS
+_ARRAYS = b"\xff" * 8  # in the place of a count that cannot be: moments of arrays follow
 
 
 class Moments(NamedTuple):
@@ -96,8 +100,10 @@ def nearest_root(num: int, den: int) -> float:
     return nearest_double(root, 1 << (shift // 2))
 
 
-class Statistics(Reducer[Moments]):
+class Statistics(Reducer[Any]):
     """Count, mean, unbiased variance, standard deviation and the confidence interval of the mean, correctly rounded.
+
+    Partials are Moments.
 
     The headline value is the mean, with half the confidence interval as its (statistical) bound: by the central limit
     theorem, so it is worth little for a handful of values. nan is refused.
@@ -113,17 +119,17 @@ class Statistics(Reducer[Moments]):
         self.quantile = normal_quantile(confidence)
 
     def zero(self) -> Moments:
-        return Moments(0, 0, 0, 0)
+        return _NOTHING
 
-    def merge(self, left: Moments, right: Moments) -> Moments:
+    def merge(self, left: Any, right: Any) -> Any:
         return Moments(left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] | right[3])
 
-    def encode(self, partial: Moments) -> bytes:
+    def encode(self, partial: Any) -> bytes:
         count, units, squares, flags = partial
         first, second = _SUM.encode(Total(units, flags)), _SUM.encode(Total(squares, 0))
         return _HEADER.pack(count, flags, len(first), len(second)) + first + second
 
-    def decode(self, data: bytes) -> Moments:
+    def decode(self, data: bytes) -> Any:
         if len(data) < _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for moments")
         count, flags, first, second = _HEADER.unpack_from(data)
@@ -136,31 +142,38 @@ class Statistics(Reducer[Moments]):
             raise ValueError("sums that do not belong together")
         return Moments(count, units, squares, flags)
 
-    def fold(self, lo: int, values: Iterable[Any]) -> Moments:
+    def fold(self, lo: int, values: Iterable[Any]) -> Any:
         if is_array(values):
             kind = array_kind(lo, values, "numbers (int or float)")
             if kind == "f":
-                found = moments_of_array(values)
-                if found.flags & NAN:
+                moments = moments_of_array(values)
+                if moments.flags & NAN:
                     refuse_nan(lo, values)
-                return found
+                return moments
             values = values.ravel().tolist()  # type: ignore[attr-defined]  # an array has it
-        found = self.zero()
+        found: Any = self.zero()
         for start, batch in batches(lo, values):
-            if all(issubclass(kind, float) for kind in set(map(type, batch))):  # numpy's doubles, too
+            kinds = set(map(type, batch))
+            part: Any
+            if all(issubclass(kind, float) for kind in kinds):  # numpy's doubles, too
                 part = moments_of_floats(batch)
             else:
-                numbers = list(reals(start, batch))
-                whole = [value for value in numbers if isinstance(value, int)]
-                part = moments_of_floats([value for value in numbers if isinstance(value, float)])
-                if whole:
-                    squares = sum(value * value for value in whole)
-                    more = Moments(len(whole), sum(whole) << UNIT_BITS, squares << _SQUARE_BITS, INT)
-                    part = self.merge(part, more)
-            if part.flags & NAN:
+                part = self.fold_others(start, batch, kinds)
+            if type(part) is Moments and part.flags & NAN:
                 refuse_nan(start, list(reals(start, batch)))
             found = self.merge(found, part)
         return found
+
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        """The partial of values that are not all floats; ``kinds`` are their types."""
+        numbers = list(reals(lo, values))
+        whole = [value for value in numbers if isinstance(value, int)]
+        part = moments_of_floats([value for value in numbers if isinstance(value, float)])
+        if not whole:
+            return part
+        squares = sum(value * value for value in whole)
+        more = Moments(len(whole), sum(whole) << UNIT_BITS, squares << _SQUARE_BITS, INT)
+        return self.merge(part, more)
 
     def finish_native(self, partial: Moments) -> Any:
         return partial.mean()
@@ -190,15 +203,73 @@ class Statistics(Reducer[Moments]):
         }
 
 
-class Variance(Statistics):
-    """The unbiased variance (divisor n - 1), correctly rounded."""
+class _OfArraysToo(Statistics):
+    """Statistics that arrays of one shape have element by element, rounded once each, without a confidence interval."""
+
+    squares: ClassVar[bool]
+    """Whether the result for arrays needs the sum of squares."""
+
+    @abstractmethod
+    def of_arrays(self, partial: ArrayMoments) -> Any:
+        """The result."""
+
+    def merge(self, left: Any, right: Any) -> Any:
+        if type(left) is Moments is type(right):
+            return super().merge(left, right)
+        return merged(left, right, zero=_NOTHING, reducer=self.name)
+
+    def encode(self, partial: Any) -> bytes:
+        return _ARRAYS + partial.encoded() if isinstance(partial, ArrayMoments) else super().encode(partial)
+
+    def decode(self, data: bytes) -> Any:
+        if data[: len(_ARRAYS)] == _ARRAYS:
+            return ArrayMoments.decoded(memoryview(data)[len(_ARRAYS) :], squares=self.squares)
+        return super().decode(data)
+
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        if has_arrays(kinds):
+            if are_points(values, kinds):
+                return fold_each(self, lo, values)
+            return ArrayMoments.of(lo, arrays_of(lo, values, "biufc", NUMBERS), squares=self.squares)
+        return super().fold_others(lo, values, kinds)
+
+    def finish_native(self, partial: Any) -> Any:
+        return self.of_arrays(partial) if isinstance(partial, ArrayMoments) else super().finish_native(partial)
+
+    def describe(self, partial: Any) -> Outcome:
+        if isinstance(partial, ArrayMoments):
+            return partial.outcome(self.of_arrays(partial))
+        return super().describe(partial)
+
+
+class Mean(_OfArraysToo):
+    """The mean with its confidence interval, as Statistics; of arrays the mean of each element, correctly rounded."""
+
+    name: ClassVar[str] = "mean"
+    squares: ClassVar[bool] = False
+
+    def of_arrays(self, partial: ArrayMoments) -> Any:
+        return partial.means()
+
+
+class Variance(_OfArraysToo):
+    """The unbiased variance (divisor n - 1), correctly rounded; of arrays that of each element.
+
+    That of complex numbers is the sum of those of their parts.
+    """
 
     name: ClassVar[str] = "variance"
+    squares: ClassVar[bool] = True
 
-    def finish_native(self, partial: Moments) -> float:
-        return partial.variance()
+    def of_arrays(self, partial: ArrayMoments) -> Any:
+        return partial.variances()
 
-    def describe(self, partial: Moments) -> Outcome:
+    def finish_native(self, partial: Any) -> Any:
+        return partial.variance() if type(partial) is Moments else super().finish_native(partial)
+
+    def describe(self, partial: Any) -> Outcome:
+        if type(partial) is not Moments:
+            return super().describe(partial)
         value = partial.variance()
         if not math.isfinite(value):
             return Outcome(value=repr(value), number=value, native=value, details=self.details(partial))
@@ -276,3 +347,4 @@ def moments_of_array(array: Any) -> Moments:
 
 
 _SUM = ExactSum()
+_NOTHING = Moments(0, 0, 0, 0)

@@ -23,6 +23,7 @@ from mapreduce_rq.core.numbers.exact import (
 from mapreduce_rq.core.numbers.integers import digits, from_bytes, to_bytes
 from mapreduce_rq.core.numbers.rounding import nearest_double, upper_text
 from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.reducers.arrays import NUMBERS, ArraySum, are_points, arrays_of, fold_each, has_arrays, merged
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 
 BATCH = 1 << 16
@@ -33,6 +34,7 @@ _DOUBLE = struct.Struct("<Bd")  # a sum of floats that is a double itself, as th
 _DOUBLE_TAG = 32  # beyond all flags
 _INTEGER = struct.Struct("<Bq")  # a sum of integers that fits a word
 _INTEGER_TAG = 33
+_ARRAY_TAG = 34
 _WORD = 1 << 63
 _MANTISSA_BITS = 53
 _LARGEST_BITS = 1024 + UNIT_BITS
@@ -95,10 +97,10 @@ class Count(IntSum):
         return total
 
 
-class ExactSum(Reducer[Total]):
+class ExactSum(Reducer[Any]):
     """The exact sum of floats and integers, rounded once at the end: an integer if all values were, else a float.
 
-    nan is refused. Infinities are not: the sum of both is nan.
+    Partials are Totals. nan is refused. Infinities are not: the sum of both is nan.
     """
 
     live: ClassVar[bool] = True
@@ -165,26 +167,30 @@ class ExactSum(Reducer[Total]):
             return _INTEGER.pack(_INTEGER_TAG, value)
         return self.encode(self.lift(term, value))
 
-    def fold(self, lo: int, values: Iterable[Any]) -> Total:
+    def fold(self, lo: int, values: Iterable[Any]) -> Any:
         if is_array(values):
             return _array_total(lo, values)
-        total = Total(0, 0)
+        total: Any = Total(0, 0)
         for start, batch in batches(lo, values):
             kinds = set(map(type, batch))
+            part: Any
             if all(issubclass(kind, float) for kind in kinds):  # numpy's doubles, too
                 part = total_of_floats(batch)
             elif kinds <= _INTS:
                 part = Total(sum(batch) << UNIT_BITS, INT)
             else:
-                numbers = list(reals(start, batch))
-                part = self.merge(
-                    total_of_floats([value for value in numbers if isinstance(value, float)]),
-                    Total(sum(value for value in numbers if isinstance(value, int)) << UNIT_BITS, INT),
-                )
-            if part.flags & NAN:
+                part = self.fold_others(start, batch, kinds)
+            if type(part) is Total and part.flags & NAN:
                 refuse_nan(start, list(reals(start, batch)))
             total = self.merge(total, part)
         return total
+
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        """The partial of values that are not all floats or all integers; ``kinds`` are their types."""
+        numbers = list(reals(lo, values))
+        whole = [value for value in numbers if isinstance(value, int)]
+        units, flags = total_of_floats([value for value in numbers if isinstance(value, float)])
+        return Total(units + (sum(whole) << UNIT_BITS), flags | (INT if whole else 0))
 
     def finish_native(self, partial: Total) -> float | int:
         value = special(partial.flags)
@@ -200,8 +206,51 @@ class ExactSum(Reducer[Total]):
         return describe_rounded(self.finish_native(partial), partial.units, 1 << UNIT_BITS)
 
 
+class Sum(ExactSum):
+    """As ExactSum, and of arrays of one shape the exact sum of each element, by the same rules.
+
+    It is an array: of int64 if all values were integers or booleans (of Python's integers, as objects, if a sum does
+    not fit), of float64 if there were floats of any width, of complex128 if there were complex numbers.
+    """
+
+    def merge(self, left: Any, right: Any) -> Any:
+        if type(left) is Total is type(right):
+            return Total(left[0] + right[0], left[1] | right[1])
+        return merged(left, right, zero=_NOTHING, reducer=self.name)
+
+    def encode(self, partial: Any) -> bytes:
+        return _ARRAY_BYTE + partial.encoded() if isinstance(partial, ArraySum) else super().encode(partial)
+
+    def decode(self, data: bytes) -> Any:
+        return ArraySum.decoded(memoryview(data)[1:]) if data[:1] == _ARRAY_BYTE else super().decode(data)
+
+    def merge_encoded(self, accumulator: Any, bodies: list[bytes]) -> Any:
+        arrays = [self.decode(body) for body in bodies if body[:1] == _ARRAY_BYTE]
+        if not arrays and type(accumulator) is Total:
+            return super().merge_encoded(accumulator, bodies)
+        numbers = [body for body in bodies if body[:1] != _ARRAY_BYTE]
+        for part in [super().merge_encoded(_NOTHING, numbers), *arrays]:
+            accumulator = self.merge(accumulator, part)
+        return accumulator
+
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        if has_arrays(kinds):
+            if are_points(values, kinds):
+                return fold_each(self, lo, values)
+            return ArraySum.of(lo, arrays_of(lo, values, "biufc", NUMBERS))
+        return super().fold_others(lo, values, kinds)
+
+    def finish_native(self, partial: Any) -> Any:
+        return partial.rounded() if isinstance(partial, ArraySum) else super().finish_native(partial)
+
+    def describe(self, partial: Any) -> Outcome:
+        return partial.outcome() if isinstance(partial, ArraySum) else super().describe(partial)
+
+
+_NOTHING = Total(0, 0)
 _TAG_BYTE = bytes([_DOUBLE_TAG])
 _INTEGER_BYTE = bytes([_INTEGER_TAG])
+_ARRAY_BYTE = bytes([_ARRAY_TAG])
 
 
 def _integer_sum(bodies: list[bytes]) -> int:

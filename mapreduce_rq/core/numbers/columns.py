@@ -1,0 +1,628 @@
+"""Exact sums of arrays of doubles, element by element: what ``mapreduce_rq.core.numbers.exact`` is for one number.
+
+The sum of a column (of the elements at one place in all arrays) is kept as a few doubles, the first about as large as
+the sum and each further one about 2^-53 of the one before: levels, an array each. Adding two doubles leaves an error
+that is a double itself (Knuth's TwoSum), so an array is added to the first level, the errors of that to the second,
+and so on until a level leaves none. Two levels do for values of like size, and cost 13 additions a value.
+
+Only additions can be exact here that stay within the range of doubles. Columns that leave it, or that come near its
+ends, are kept as Python integers beside the levels. Infinities are two sets of places; the rules for them are those
+of a single sum. How a total came about shows in the levels until ``settle``: after that, equal totals are equal
+levels, and the first is the total rounded to the nearest double.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
+from itertools import count as numbers_from
+from typing import Any
+
+import msgspec
+
+from mapreduce_rq.core.numbers.exact import MINUS_INFINITY, PLUS_INFINITY, UNIT_BITS, Total, to_units
+from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
+from mapreduce_rq.core.numbers.rounding import nearest_double
+
+WIDTH = 1 << 13
+"""Columns at a time: the rows and temporaries of a block stay in the second-level cache."""
+
+CELLS = 1 << 15
+"""Doubles at a time: narrow arrays are added many at once, so that a call of numpy costs little of each."""
+
+LIMIT = 2.0**1000
+"""From which a column is a Python integer."""
+
+_NEAR_LIMIT = LIMIT / 2
+_SPLITTER = 134217729.0  # 2^27 + 1: Veltkamp's splitting into halves of 26 bits
+_DIVISORS = 1 << 48
+_SMALLEST_DIVIDED, _LARGEST_DIVIDED = 2.0**-900, 2.0**990
+_SMALLEST_SQUARED, _LARGEST_SQUARED = 2.0**-480, 2.0**480
+
+
+_MOST_LEVELS = 64  # 2098 bits of all doubles and 64 of a count, 53 in a level: 41, and some that overlap
+
+
+class Packed(msgspec.Struct, array_like=True):
+    """Settled sums as they travel: levels as doubles, and what is odd."""
+
+    levels: list[memoryview]
+    places: list[bytes]  # of the doubles of a level that is mostly 0, as 64-bit words; empty: it holds all of them
+    odd: list[int]  # columns in rising order
+    units: list[bytes]  # of these
+    plus: bytes  # a bit for each column, or nothing
+    minus: bytes
+
+    @property
+    def size(self) -> int:
+        """Of how many columns; the first level always has them all."""
+        return len(self.levels[0]) // 8 if self.levels else 0
+
+
+class NotANumber(Exception):
+    """There is a nan in a row that was to be added."""
+
+    def __init__(self, row: int, column: int) -> None:
+        super().__init__(f"row {row} has nan in column {column}")
+        self.row, self.column = row, column
+
+
+class Columns:
+    """Exact sums of ``size`` columns; ``unit_bits`` says of what power of two all are whole multiples."""
+
+    __slots__ = ("levels", "minus", "odd", "plus", "size", "unit_bits")
+
+    def __init__(self, size: int, unit_bits: int = UNIT_BITS) -> None:
+        self.size = size
+        self.unit_bits = unit_bits
+        self.levels: list[Any] = []
+        self.odd: dict[int, int] = {}  # column: units to be added to its levels
+        self.plus: Any = None  # where an infinity was seen, as booleans
+        self.minus: Any = None
+
+    def add(self, rows: Sequence[Any]) -> None:
+        """Add arrays of one dimension, of doubles or what numpy turns into these exactly. Raises NotANumber."""
+        self._add_all(rows, lambda pieces, _: pieces, 1)
+
+    def add_squares(self, rows: Sequence[Any]) -> None:
+        """Add the squares of such arrays, of finite values only; the unit must be 2^-2148."""
+        self._add_all(rows, self._squares, 2)
+
+    def add_integers(self, rows: Sequence[Any]) -> None:
+        """Add arrays of integers or booleans, at most 2^20 of them."""
+        import numpy as np  # the caller has imported it
+
+        wide = [row for row in rows if row.dtype.itemsize == 8]
+        narrow = [row for row in rows if row.dtype.itemsize < 8]
+        sums = []
+        if narrow:
+            sums.append(_word_sum(narrow).astype(np.float64))
+        if wide:  # halves, whose sums a word holds and a double, too
+            sums.append(_word_sum(row & 0xFFFFFFFF for row in wide).astype(np.float64))
+            sums.append(_word_sum((row >> 32).astype(np.int64) for row in wide) * 2.0**32)
+        self.add(sums)
+
+    def add_units(self, column: int, units: int) -> None:
+        """Add an exact number of units to one column."""
+        self.odd[column] = self.odd.get(column, 0) + int(units)
+
+    def add_total(self, column: int, total: Total) -> None:
+        """Add the sum of some numbers to one column."""
+        import numpy as np  # the caller has imported it
+
+        self.add_units(column, total.units << (self.unit_bits - UNIT_BITS))
+        for name, flag in (("plus", PLUS_INFINITY), ("minus", MINUS_INFINITY)):
+            if total.flags & flag:
+                setattr(self, name, np.arange(self.size) == column)
+
+    def merge(self, others: Sequence[Columns]) -> None:
+        """Add the sums of others, which stay as they are."""
+        import numpy as np  # the caller has imported it
+
+        rows = [level for other in others for level in other.levels]
+        if not self.levels and others:
+            self.levels = [level.copy() for level in others[0].levels]
+            rows = rows[len(self.levels) :]
+        self.add(rows)
+        for other in others:
+            for column, units in other.odd.items():
+                self.add_units(column, units)
+            for name in ("plus", "minus"):
+                mine, theirs = getattr(self, name), getattr(other, name)
+                if theirs is not None:
+                    setattr(self, name, theirs if mine is None else np.logical_or(mine, theirs))
+
+    # -- as bytes --------------------------------------------------------------------------------------------------
+
+    def packed(self) -> Packed:
+        """What travels of these sums: equal for equal ones."""
+        import numpy as np  # the caller has imported it
+
+        self.settle()
+        levels, places = self.levels[:1] or [np.zeros(self.size)], [b""] * max(len(self.levels), 1)
+        for place, level in enumerate(self.levels[1:], 1):
+            where = np.flatnonzero(level)
+            levels.append(level)
+            if 2 * where.size < self.size:
+                levels[place], places[place] = level[where], where.astype("<i8").tobytes()
+        odd = sorted(self.odd.items())
+        return Packed(
+            [memoryview(level.astype("<f8", copy=False).view(np.uint8)) for level in levels],
+            places,
+            [column for column, _ in odd],
+            [to_bytes(units) for _, units in odd],
+            *(b"" if seen is None else np.packbits(seen).tobytes() for seen in (self.plus, self.minus)),
+        )
+
+    @classmethod
+    def unpacked(cls, size: int, packed: Packed, unit_bits: int = UNIT_BITS) -> Columns:
+        """The sums that were packed. Raises ValueError for what cannot be such."""
+        import numpy as np  # the caller may not have imported it: 0.1 s, and only for arrays
+
+        found = cls(size, unit_bits)
+        if len(packed.levels) != len(packed.places) or not 0 < len(packed.levels) <= _MOST_LEVELS:
+            raise ValueError(f"{len(packed.levels)} levels of a sum, and {len(packed.places)} lists of places")
+        for level, places in zip(packed.levels, packed.places, strict=True):
+            found.levels.append(_level_of(size, level, places, dense=not found.levels))
+        with np.errstate(all="ignore"):
+            if any(map(_overlap, found.levels, found.levels[1:])):
+                raise ValueError("levels of a sum that overlap")
+        if len(packed.odd) != len(packed.units):
+            raise ValueError(f"{len(packed.odd)} columns, and {len(packed.units)} sums of these")
+        if packed.odd != sorted(set(packed.odd)) or not all(0 <= column < size for column in packed.odd):
+            raise ValueError("columns that are none of this sum, or in no order")
+        found.odd = dict(zip(packed.odd, map(int, map(from_bytes, packed.units)), strict=True))
+        if not all(map(found._is_odd, found.odd.values())):
+            raise ValueError("a sum that is its levels has a shorter form")
+        found.plus, found.minus = (_places_of(size, bits) for bits in (packed.plus, packed.minus))
+        return found
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def rounded(self) -> Any:
+        """The double nearest to each sum: an infinity where one was seen or the sum is beyond all doubles."""
+        import numpy as np  # the caller has imported it
+
+        self.settle()
+        found = self.levels[0].copy() if self.levels else np.zeros(self.size)
+        for column, units in self.odd.items():
+            found[column] = nearest_double(units, 1 << self.unit_bits)
+        return self._with_infinities(found)
+
+    def integers(self) -> Any:
+        """The sums as an array of int64 if all fit, else of Python's integers; they must be whole."""
+        import numpy as np  # the caller has imported it
+
+        self.settle()
+        found = np.zeros(self.size, np.int64)
+        if not self.levels:
+            return found
+        large = np.abs(self.levels[0]) >= 2.0**62
+        for level in self.levels:
+            found += np.where(large, 0.0, level).astype(np.int64)
+        exact = {column: self.units(column) >> self.unit_bits for column in np.flatnonzero(large).tolist()}
+        exact |= {column: units >> self.unit_bits for column, units in self.odd.items()}
+        if not all(-(1 << 63) <= value < 1 << 63 for value in exact.values()):
+            found = found.astype(object)
+        for column, value in exact.items():
+            found[column] = value
+        return found
+
+    def quotients(self, divisor: int) -> Any:
+        """The double nearest to each sum divided by an integer above 0."""
+        import numpy as np  # the caller has imported it
+
+        self.settle()
+        found = np.zeros(self.size)
+        with np.errstate(all="ignore"):
+            for lo, hi in _blocks(self.size if self.levels else 0):
+                rows = np.stack([level[lo:hi] for level in self.levels])
+                size = np.abs(rows[0])
+                plain = (size > _SMALLEST_DIVIDED) & (size < _LARGEST_DIVIDED) & (divisor < _DIVISORS)
+                found[lo:hi], unclear = _quotients(rows, float(divisor))
+                plain[unclear] = False
+                for at in np.flatnonzero(~plain & (size > 0)).tolist():
+                    found[lo + at] = nearest_double(self.units(lo + at), divisor << self.unit_bits)
+        for column, units in self.odd.items():
+            found[column] = nearest_double(units, divisor << self.unit_bits)
+        return self._with_infinities(found)
+
+    def overflows(self) -> bool:
+        """Whether a sum without infinities is beyond all doubles."""
+        return any(
+            math.isinf(nearest_double(units, 1 << self.unit_bits))
+            and not any(seen is not None and seen[column] for seen in (self.plus, self.minus))
+            for column, units in self.odd.items()
+        )
+
+    def _with_infinities(self, found: Any) -> Any:
+        if self.plus is not None:
+            found[self.plus] = math.inf
+        if self.minus is not None:
+            found[self.minus] = -math.inf
+            if self.plus is not None:
+                found[self.plus & self.minus] = math.nan
+        return found
+
+    def units(self, column: int) -> int:
+        """The exact finite sum of a column, in units."""
+        shift = self.unit_bits - UNIT_BITS
+        return self.odd.get(column, 0) + (sum(to_units(float(level[column])) for level in self.levels) << shift)
+
+    # -- one form for equal totals ---------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Bring the levels into the one form: each is the double nearest to the sum less the levels before it."""
+        import numpy as np  # the caller has imported it
+
+        self._make_own()
+        strange = set(self.odd)
+        for level in self.levels:
+            if not (level.max(initial=0.0) < _NEAR_LIMIT and level.min(initial=0.0) > -_NEAR_LIMIT):
+                strange.update(np.flatnonzero(np.abs(level) >= _NEAR_LIMIT).tolist())
+        self._write_anew(sorted(strange))
+        if len(self.levels) > 1:
+            with np.errstate(all="ignore"):
+                for lo, hi in _blocks(self.size):
+                    self._settle_block(lo, hi)
+            first = self.levels[0]  # to which levels below the limit may have added up
+            if not (first.max(initial=0.0) < LIMIT and first.min(initial=0.0) > -LIMIT):
+                self._write_anew(np.flatnonzero(np.abs(first) >= LIMIT).tolist())
+        while self.levels and not (self.levels[-1].max(initial=0.0) or self.levels[-1].min(initial=0.0)):
+            self.levels.pop()
+
+    def _write_anew(self, columns: Sequence[int]) -> None:
+        """The one form of some columns, by Python's integers."""
+        for column in columns:
+            units = self.units(column)
+            self.odd.pop(column, None)
+            for level in self.levels:
+                level[column] = 0.0
+            if self._is_odd(units):
+                self.odd[column] = units
+            else:
+                self._spell(column, units >> (self.unit_bits - UNIT_BITS))
+
+    def _settle_block(self, lo: int, hi: int) -> None:
+        import numpy as np  # the caller has imported it
+
+        if len(self.levels) == 2:
+            first, second = self.levels
+            first[lo:hi], second[lo:hi] = two_sum(first[lo:hi], second[lo:hi])
+            return
+        rows = np.stack([level[lo:hi] for level in self.levels])
+        unclear = np.union1d(_distil(rows), _undecided(rows))
+        for level, row in zip(self.levels, rows, strict=True):
+            level[lo:hi] = row
+        self._write_anew((unclear + lo).tolist())
+
+    def _spell(self, column: int, units: int) -> None:
+        """Write the levels of a column that are 0 until now, from its units of 2^-1074."""
+        import numpy as np  # the caller has imported it
+
+        for place in numbers_from():
+            if not units:
+                return
+            if place == len(self.levels):
+                self.levels.append(np.zeros(self.size))
+            self.levels[place][column] = value = nearest_double(units, 1 << UNIT_BITS)
+            units -= to_units(value)
+
+    def _is_odd(self, units: int) -> bool:
+        """Whether no levels hold this sum; a rule of the sum alone."""
+        shift = self.unit_bits - UNIT_BITS
+        return abs(nearest_double(units, 1 << self.unit_bits)) >= LIMIT or bool(units & ((1 << shift) - 1))
+
+    # -- adding ----------------------------------------------------------------------------------------------------
+
+    def _add_all(self, rows: Sequence[Any], made: Callable[[Sequence[Any], int], Sequence[Any]], each: int) -> None:
+        """Add what is made of blocks of rows, and of their first column's number: ``each`` times as many blocks."""
+        import numpy as np  # the caller has imported it
+
+        if not self.size or not rows:
+            return
+        self._make_own()
+        width = min(self.size, WIDTH)
+        height = _power_above(min(len(rows) * each, max(CELLS // width, 4) - 1))
+        space = _Space(height, width)
+        group = (height - 1) // each
+        with np.errstate(all="ignore"):
+            for lo, hi in _blocks(self.size):
+                for first in range(0, len(rows), group):
+                    pieces = made([row[lo:hi] for row in rows[first : first + group]], lo)
+                    if not self._add_block(lo, hi, pieces, space):
+                        try:
+                            pieces = self._put_aside(lo, hi, pieces)
+                        except NotANumber as found:
+                            raise NotANumber(first + found.row, lo + found.column) from None
+                        self._add_block(lo, hi, pieces, space)
+
+    def _squares(self, pieces: Sequence[Any], lo: int) -> Sequence[Any]:
+        """The squares of some rows, and their errors; those of values of extreme size are noted here already."""
+        import numpy as np  # the caller has imported it
+
+        values = np.empty((len(pieces), len(pieces[0])))
+        for place, piece in enumerate(pieces):
+            values[place] = piece
+        size = np.abs(values)
+        if not (size.max() < _LARGEST_SQUARED and size.min() > _SMALLEST_SQUARED):
+            strange = (size != 0) & ~((size > _SMALLEST_SQUARED) & (size < _LARGEST_SQUARED))
+            for row, column in np.argwhere(strange).tolist():
+                units = to_units(float(values[row, column]))
+                self.add_units(lo + column, units * units)
+            values[strange] = 0.0
+        product, error = two_product(values, values)
+        return [*product, *error]
+
+    def _make_own(self) -> None:
+        """Levels that were read may be views of the bytes they came in."""
+        self.levels = [level if level.flags.writeable else level.copy() for level in self.levels]
+
+    def _add_block(self, lo: int, hi: int, pieces: Sequence[Any], space: _Space) -> bool:
+        """Add the columns [lo, hi) of some rows; False, and nothing is changed, if not all is finite."""
+        import numpy as np  # the caller has imported it
+
+        height, width = _power_above(len(pieces)), hi - lo
+        rows = space.rows[:height, :width]
+        for place, piece in enumerate(pieces, 1):
+            rows[place] = piece
+        rows[len(pieces) + 1 :] = 0.0
+        sums = []
+        for place in numbers_from():
+            rows[0] = self.levels[place][lo:hi] if place < len(self.levels) else 0.0
+            sums.append(space.fold(height, width))
+            errors = rows[1:]
+            if not (errors.max() or errors.min()):
+                break
+            if place and not np.isfinite(errors).all():
+                return False
+        while len(self.levels) < len(sums):
+            self.levels.append(np.zeros(self.size))
+        for level, found in zip(self.levels, sums, strict=False):
+            level[lo:hi] = found
+        return True
+
+    def _put_aside(self, lo: int, hi: int, pieces: Sequence[Any]) -> list[Any]:
+        """What is finite and not huge of some rows; the rest is noted. Raises NotANumber."""
+        import numpy as np  # the caller has imported it
+
+        values = np.empty((len(pieces), hi - lo))
+        for place, piece in enumerate(pieces):
+            values[place] = piece
+        nan = np.isnan(values)
+        if nan.any():
+            row, column = np.argwhere(nan)[0].tolist()
+            raise NotANumber(row, column)
+        for name, infinity in (("plus", math.inf), ("minus", -math.inf)):
+            seen = (values == infinity).any(axis=0)
+            if seen.any():
+                known = getattr(self, name)
+                known = np.zeros(self.size, bool) if known is None else known.copy()
+                known[lo:hi] |= seen
+                setattr(self, name, known)
+        shift = self.unit_bits - UNIT_BITS
+        values[np.isinf(values)] = 0.0
+        blocks = [values, *(level[lo:hi].reshape(1, -1) for level in self.levels)]
+        for block in blocks:
+            huge = np.abs(block) >= _NEAR_LIMIT  # what is left of a block cannot add up to an infinity
+            for row, column in np.argwhere(huge).tolist():
+                self.add_units(lo + column, to_units(float(block[row, column])) << shift)
+            block[huge] = 0.0
+        return list(values)
+
+
+def spread(count: int, squares: Columns, sums: Sequence[Columns]) -> Columns:
+    """``count`` times the sum of squares, less the square of the sum (of the sums of all parts): exactly.
+
+    Divided by ``count`` (``count`` - 1) it is the unbiased variance.
+    """
+    import numpy as np  # the caller has imported it
+
+    for each in (squares, *sums):
+        each.settle()
+    found = Columns(squares.size, squares.unit_bits)
+    strange = set(squares.odd).union(*(each.odd for each in sums))
+    with np.errstate(all="ignore"):
+        for lo, hi in _blocks(squares.size):
+            first = [level[lo:hi] for level in squares.levels]
+            seconds = [[level[lo:hi] for level in each.levels] for each in sums]
+            plain = np.full(hi - lo, count < _DIVISORS)
+            plain[[column - lo for column in strange if lo <= column < hi]] = False
+            for level in first:
+                plain &= np.abs(level) < _LARGEST_DIVIDED / _DIVISORS
+            for level in chain.from_iterable(seconds):
+                size = np.abs(level)
+                plain &= (size == 0) | ((size > _SMALLEST_SQUARED) & (size < _LARGEST_SQUARED))
+            rows = [row for level in first for row in two_product(level, np.float64(count))]
+            for levels in seconds:
+                for place, level in enumerate(levels):
+                    rows += [-row for row in two_product(level, level)]
+                    for other in levels[place + 1 :]:
+                        rows += [-row for row in two_product(2 * level, other)]
+            block = Columns(hi - lo, squares.unit_bits)
+            block.add([np.where(plain, row, 0.0) for row in rows])
+            for place, level in enumerate(block.levels):
+                if place == len(found.levels):
+                    found.levels.append(np.zeros(found.size))
+                found.levels[place][lo:hi] = level
+            for column in (np.flatnonzero(~plain) + lo).tolist():
+                found.odd[column] = count * squares.units(column) - sum(each.units(column) ** 2 for each in sums)
+    return found
+
+
+class _Space:
+    """The memory in which blocks are added up: rows, and temporaries."""
+
+    def __init__(self, height: int, width: int) -> None:
+        import numpy as np  # the caller has imported it
+
+        self.rows = np.empty((height, width))
+        self._sums = np.empty((height, width))
+        self._spare = np.empty((height // 2, width))
+
+    def fold(self, height: int, width: int) -> Any:
+        """The sum of the first ``height`` rows, rounded at each step; rows 1, 2, ... become the errors of that.
+
+        Halves of rows are added until one is left. ``height`` is a power of two.
+        """
+        import numpy as np  # the caller has imported it
+
+        source, errors_end, sums_start = self.rows[:height, :width], height, 0
+        while height > 1:
+            height //= 2
+            first, second = source[:height], source[height : 2 * height]
+            total = self._sums[sums_start : sums_start + height, :width]
+            errors = self.rows[errors_end - height : errors_end, :width]
+            spare = self._spare[:height, :width]
+            np.add(first, second, out=total)
+            np.subtract(total, first, out=spare)
+            np.subtract(second, spare, out=second)
+            np.subtract(total, spare, out=spare)
+            np.subtract(first, spare, out=first)
+            np.add(first, second, out=errors)
+            source, errors_end, sums_start = total, errors_end - height, sums_start + height
+        return source[0].copy()
+
+
+def _level_of(size: int, level: memoryview, places: bytes, *, dense: bool) -> Any:
+    """A level as an array. Raises ValueError for bytes that hold none."""
+    import numpy as np  # the caller has imported it
+
+    if len(level) % 8 or len(places) % 8:
+        raise ValueError(f"{len(level)} bytes of doubles, and {len(places)} of places")
+    found = np.frombuffer(level, "<f8")
+    found.flags.writeable = False
+    if not (found.max(initial=0.0) < LIMIT and found.min(initial=0.0) > -LIMIT):
+        raise ValueError("a level of a sum that is not finite, or too large")
+    if not places:
+        if found.size != size:
+            raise ValueError(f"{found.size} doubles for {size} columns")
+        return found
+    where = np.frombuffer(places, "<i8")
+    if dense or where.size != found.size or 2 * where.size >= size or not found.all():
+        raise ValueError("a level of a sum in another form than its shortest")
+    if where[0] < 0 or where[-1] >= size or (np.diff(where) <= 0).any():
+        raise ValueError("columns that are none of this sum, or in no order")
+    level_of_all = np.zeros(size)
+    level_of_all[where] = found
+    return level_of_all
+
+
+def _places_of(size: int, bits: bytes) -> Any:
+    """Booleans from bits; None for none. Raises ValueError for bits that are not as many or all 0."""
+    import numpy as np  # the caller has imported it
+
+    if not bits:
+        return None
+    if len(bits) != (size + 7) // 8:
+        raise ValueError(f"{len(bits)} bytes of bits for {size} columns")
+    found = np.unpackbits(np.frombuffer(bits, np.uint8))
+    if found[size:].any() or not found.any():
+        raise ValueError("bits of no columns")
+    return found[:size].astype(bool)
+
+
+def two_sum(first: Any, second: Any) -> tuple[Any, Any]:
+    """The rounded sum, and its error: together the exact sum, for doubles whose sum is one (Knuth)."""
+    total = first + second
+    spare = total - first
+    return total, (first - (total - spare)) + (second - spare)
+
+
+def two_product(first: Any, second: Any) -> tuple[Any, Any]:
+    """The rounded product, and its error: together the exact product, unless either is too small or large (Dekker)."""
+    product = first * second
+    first_high, first_low = _halves(first)
+    second_high, second_low = (first_high, first_low) if second is first else _halves(second)
+    error = first_high * second_high - product
+    return product, ((error + first_high * second_low) + first_low * second_high) + first_low * second_low
+
+
+def _halves(value: Any) -> tuple[Any, Any]:
+    scaled = value * _SPLITTER
+    high = scaled - (scaled - value)
+    return high, value - high
+
+
+def _distil(rows: Any) -> Any:
+    """Change rows so that each is the double nearest to itself plus the next; the columns where that is not reached."""
+    import numpy as np  # the caller has imported it
+
+    columns, part = None, rows
+    for _ in range(3 * len(rows)):
+        for place in range(len(rows) - 2, -1, -1):
+            part[place], part[place + 1] = two_sum(part[place], part[place + 1])
+        if columns is not None:
+            rows[:, columns] = part
+        loose = np.flatnonzero((part[:-1] + part[1:] != part[:-1]).any(axis=0))
+        columns = loose if columns is None else columns[loose]
+        if not columns.size:
+            break
+        part = rows[:, columns]
+    return columns
+
+
+def _undecided(rows: Any) -> Any:
+    """The columns of distilled rows in which one is a tie between two doubles that what follows would decide."""
+    import numpy as np  # the caller has imported it
+
+    first, second, third = rows[:-2], rows[1:-1], rows[2:]
+    same = (second != 0) & (third != 0) & ((second > 0) == (third > 0))
+    return np.flatnonzero((same & _is_half(first, second)).any(axis=0))
+
+
+def _overlap(first: Any, second: Any) -> bool:
+    """Whether a double of the second level is more than half of the last bit of the one of the first."""
+    import numpy as np  # the caller has imported it
+
+    change = first + second != first
+    return bool(change.any() and (np.abs(second) > np.spacing(np.abs(first)) / 2).any())
+
+
+def _is_half(first: Any, second: Any) -> Any:
+    """Whether ``first``, the sum of the two rounded, is one of two doubles that their sum is as near to."""
+    return (first + 2 * second) - first == 2 * second
+
+
+def _quotients(rows: Any, divisor: float) -> tuple[Any, Any]:
+    """Settled sums divided by an integer below 2^48, rounded once; and the columns where that did not succeed.
+
+    The rounded quotient of the rounded rest is added to a first quotient. Only where that sum is a tie does it matter
+    what is left then, and by its sign alone.
+    """
+    import numpy as np  # the caller has imported it
+
+    parts, unclear = [], []
+    for _ in range(2):
+        quotient = rows[0] / divisor
+        product, error = two_product(quotient, np.float64(divisor))
+        rows = np.concatenate([rows, -product[None], -error[None]])
+        parts.append(quotient)
+        unclear.append(_distil(rows))
+    quotient, more = two_sum(*parts)
+    up = (more != 0) & (np.sign(rows[0]) == np.sign(more)) & _is_half(quotient, more)
+    return np.where(up, quotient + 2 * more, quotient), np.concatenate(unclear)
+
+
+def _word_sum(rows: Any) -> Any:
+    """The sum of arrays of integers in a word each."""
+    import numpy as np  # the caller has imported it
+
+    total: Any = None
+    for row in rows:
+        if total is None:
+            total = row.astype(np.int64)
+        else:
+            np.add(total, row, out=total, casting="unsafe")
+    return total
+
+
+def _blocks(size: int) -> Iterator[tuple[int, int]]:
+    for lo in range(0, size, WIDTH):
+        yield lo, min(lo + WIDTH, size)
+
+
+def _power_above(rows: int) -> int:
+    """The smallest power of two above that number."""
+    return 1 << rows.bit_length()

@@ -1,0 +1,315 @@
+"""Values that are numpy arrays, reduced element by element: what the reducers of numbers have in common for them.
+
+A job has numbers or arrays of one shape; its first value says which, and one of another shape is refused in one line.
+Arrays hold booleans, integers, floats of 16 to 64 bits or, for sums and means, complex numbers, in any byte order and
+memory layout. Numbers go well with arrays without dimensions, and the result is one. What a subclass of arrays means
+beyond its numbers (a mask, a unit) is unknown here, so none is taken.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from mapreduce_rq.core.numbers.columns import Columns, NotANumber, Packed
+from mapreduce_rq.core.numbers.exact import FLOAT, INT, Total
+from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.plain_values import written
+from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
+
+COMPLEX = 32
+"""A flag of a sum of arrays, besides INT and FLOAT."""
+
+REALS = "arrays of booleans, integers and floats of 16 to 64 bits"
+NUMBERS = f"{REALS}, and of complex numbers of twice that"
+MOST_DIMENSIONS = 64  # numpy's own limit
+
+
+class BadArray(BadValue):
+    """As BadValue, of an array: what it is cannot be told by its text."""
+
+    def __init__(self, term: int, what: str, takes: str) -> None:
+        ValueError.__init__(self, f"term {term} is {what}, and the reducer takes {takes}")
+        self.term, self.what, self.takes = term, what, takes
+
+
+class UnlikeValues(MergeError):
+    """Two partials of values that do not belong together: the job cannot go on."""
+
+    def __init__(self, text: str) -> None:
+        Exception.__init__(self, text)
+
+
+class ArrayPartial(ABC):
+    """A partial of arrays of one shape; ``term`` is the first of them, for messages."""
+
+    __slots__ = ("shape", "term")
+
+    def __init__(self, term: int, shape: tuple[int, ...]) -> None:
+        self.term = term
+        self.shape = shape
+
+    @property
+    def size(self) -> int:
+        """Elements of an array."""
+        return math.prod(self.shape)
+
+    @abstractmethod
+    def empty(self) -> ArrayPartial:
+        """One of the same shape and of no values yet."""
+
+    @abstractmethod
+    def of_numbers(self, numbers: Any) -> ArrayPartial | None:
+        """One without dimensions of the same kind, from a partial of numbers; None if none can hold these."""
+
+    @abstractmethod
+    def absorb(self, other: Any) -> None:
+        """Merge another one of the same shape, which stays as it was."""
+
+    @abstractmethod
+    def encoded(self) -> bytes:
+        """Bytes, the same for equal partials."""
+
+
+def merged(left: Any, right: Any, *, zero: Any, reducer: str) -> Any:
+    """The partial of two, one of arrays at least; the left one may be changed. Raises UnlikeValues."""
+    if right == zero:
+        return left
+    if left == zero:
+        left = right.empty()
+    elif not isinstance(left, ArrayPartial):
+        left = _points(right, left, reducer)
+    elif not isinstance(right, ArrayPartial):
+        right = _points(left, right, reducer)
+    elif left.shape != right.shape:
+        first, second = (left, right) if left.term < right.term else (right, left)
+        raise UnlikeValues(
+            f"term {second.term} is {shaped(second.shape)}, and term {first.term} is {shaped(first.shape)}: "
+            f"the reducer {reducer} takes arrays of one shape"
+        )
+    left.absorb(right)
+    left.term = min(left.term, right.term)
+    return left
+
+
+def _points(arrays: ArrayPartial, numbers: Any, reducer: str) -> ArrayPartial:
+    """The partial of some numbers among arrays. Raises UnlikeValues if these have dimensions."""
+    found = None if arrays.shape else arrays.of_numbers(numbers)
+    if found is None:
+        raise UnlikeValues(
+            f"term {arrays.term} is {shaped(arrays.shape)}, and other terms are numbers: the reducer {reducer} takes "
+            "either numbers or arrays of one shape"
+        )
+    return found
+
+
+def are_points(values: Iterable[Any], kinds: set[type]) -> bool:
+    """Whether all arrays among these have no dimensions, and other values are between them."""
+    return any(not has_arrays([kind]) for kind in kinds) and not any(getattr(value, "ndim", 0) for value in values)
+
+
+def fold_each(reducer: Reducer[Any], lo: int, values: Iterable[Any]) -> Any:
+    """The partial of such values, taken one by one. Raises BadValue."""
+    found = reducer.zero()
+    for term, value in enumerate(values, lo):
+        found = reducer.merge(found, reducer.lift(term, value))
+    return found
+
+
+def shaped(shape: tuple[int, ...]) -> str:
+    """An array of this shape, in words."""
+    return f"an array of shape {shape}"
+
+
+def has_arrays(kinds: Iterable[type]) -> bool:
+    """Whether one of these types is numpy's array or a subclass of it; numpy is not imported for it."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and any(issubclass(kind, numpy.ndarray) for kind in kinds)
+
+
+def arrays_of(lo: int, values: Sequence[Any], kinds: str, takes: str) -> list[Any]:
+    """The values, which are the terms from ``lo`` on, if all are arrays of one shape. Raises BadValue.
+
+    ``kinds`` are numpy's letters for the kinds of elements.
+    """
+    import numpy as np  # the caller has imported it
+
+    first = values[0]
+    if not isinstance(first, np.ndarray):
+        term = next(term for term, value in enumerate(values, lo) if isinstance(value, np.ndarray))
+        what = BadValue(lo, first, "").what
+        raise BadArray(term, shaped(values[term - lo].shape), f"either numbers or arrays: term {lo} is {what}")
+    for term, value in enumerate(values, lo):
+        if not isinstance(value, np.ndarray):
+            raise BadValue(term, value, f"arrays of one shape: term {lo} is {shaped(first.shape)}")
+        if type(value) not in {np.ndarray, np.memmap}:
+            raise BadArray(term, f"a {type(value).__name__}", f"plain arrays: {takes}")
+        if value.dtype.kind not in kinds or value.dtype.itemsize > (16 if value.dtype.kind == "c" else 8):
+            raise BadArray(term, f"an array of {value.dtype}", takes)
+        if value.shape != first.shape:
+            raise BadArray(term, shaped(value.shape), f"arrays of one shape: term {lo} is {shaped(first.shape)}")
+    return list(values)
+
+
+def array_with_nan(term: int, place: int, shape: tuple[int, ...]) -> BadValue:
+    """What is said of a term with nan among its elements, at that place of them in C order."""
+    import numpy as np  # the caller has imported it
+
+    takes = "numbers other than nan"
+    if not shape:
+        return BadValue(term, math.nan, takes)
+    index = tuple(map(int, np.unravel_index(place, shape)))
+    return BadArray(term, f"an array with nan at {index if len(index) > 1 else index[0]}", takes)
+
+
+def describe_array(native: Any, *, exact: bool, details: dict[str, Any] | None = None) -> Outcome:
+    """An array as an outcome."""
+    return Outcome(
+        value=written(native),
+        bound="0" if exact else None,
+        bound_kind="exact" if exact else "none",
+        native=native,
+        details={"shape": list(native.shape), "dtype": str(native.dtype), **(details or {})},
+    )
+
+
+class PackedSum(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
+    """A sum of arrays as it travels."""
+
+    term: int
+    shape: list[int]
+    kinds: int
+    real: Packed
+    imag: Packed | None
+
+
+_decode_sum = msgspec.msgpack.Decoder(PackedSum).decode
+
+
+def checked_shape(shape: Sequence[int], held: int) -> tuple[int, ...]:
+    """The shape of an array whose elements came as that many doubles or words. Raises ValueError for another."""
+    if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0 or math.prod(shape) != held:
+        raise ValueError(f"{held} elements are not an array of shape {shape[:MOST_DIMENSIONS]}")
+    return tuple(shape)
+
+
+class ArraySum(ArrayPartial):
+    """The exact sum of arrays, element by element; complex ones as two sums."""
+
+    __slots__ = ("imag", "kinds", "real")
+
+    def __init__(self, term: int, shape: tuple[int, ...]) -> None:
+        super().__init__(term, shape)
+        self.kinds = 0  # flags
+        self.real = Columns(self.size)
+        self.imag: Columns | None = None
+
+    @classmethod
+    def of(cls, lo: int, arrays: Sequence[Any]) -> ArraySum:
+        """The sum of arrays that are the terms from ``lo`` on. Raises BadValue for nan."""
+        found = cls(lo, arrays[0].shape)
+        flat = [array.ravel() for array in arrays]
+        whole = [row for row in flat if row.dtype.kind in "biu"]
+        if whole:
+            found.kinds |= INT
+            found.real.add_integers(whole)
+        places = [place for place, row in enumerate(flat) if row.dtype.kind in "fc"]
+        if places:
+            found.kinds |= FLOAT
+            found._add(lo, places, flat, found.real, "real")
+        places = [place for place in places if flat[place].dtype.kind == "c"]
+        if places:
+            found.kinds |= COMPLEX
+            found.imag = Columns(found.size)
+            found._add(lo, places, flat, found.imag, "imag")
+        return found
+
+    def _add(self, lo: int, places: list[int], flat: list[Any], part: Columns, name: str) -> None:
+        try:
+            part.add([getattr(flat[place], name) for place in places])
+        except NotANumber:
+            self._refuse_nan(lo, flat)
+
+    def _refuse_nan(self, lo: int, flat: list[Any]) -> None:
+        """Raises BadValue for the first term with nan."""
+        for term, row in enumerate(flat, lo):
+            differs = row != row  # noqa: PLR0124  from itself, as nothing but nan does
+            if differs.any():
+                raise array_with_nan(term, int(differs.argmax()), self.shape)
+
+    def empty(self) -> ArraySum:
+        return ArraySum(self.term, self.shape)
+
+    def of_numbers(self, numbers: Total) -> ArraySum:
+        found = self.empty()
+        found.kinds = numbers.flags & (INT | FLOAT)
+        found.real.add_total(0, numbers)
+        return found
+
+    def absorb(self, other: ArraySum) -> None:
+        self.kinds |= other.kinds
+        self.real.merge([other.real])
+        if other.imag is not None:
+            if self.imag is None:
+                self.imag = Columns(self.size)
+            self.imag.merge([other.imag])
+
+    def encoded(self) -> bytes:
+        return msgspec.msgpack.encode(self.packed())
+
+    def packed(self) -> PackedSum:
+        """What travels of it."""
+        imag = None if self.imag is None else self.imag.packed()
+        return PackedSum(self.term, list(self.shape), self.kinds, self.real.packed(), imag)
+
+    @classmethod
+    def decoded(cls, data: memoryview) -> ArraySum:
+        """The sum of these bytes. Raises ValueError."""
+        return cls.unpacked(_decode_sum(data))
+
+    @classmethod
+    def unpacked(cls, packed: PackedSum) -> ArraySum:
+        """The sum that was packed. Raises ValueError."""
+        if packed.term < 0 or packed.kinds not in {INT, FLOAT, INT | FLOAT, FLOAT | COMPLEX, INT | FLOAT | COMPLEX}:
+            raise ValueError(f"a sum of arrays from term {packed.term} on, with flags {packed.kinds}")
+        if (packed.imag is None) == bool(packed.kinds & COMPLEX):
+            raise ValueError("a sum of complex arrays has two parts, and another has one")
+        found = cls(packed.term, checked_shape(packed.shape, packed.real.size))
+        found.kinds = packed.kinds
+        found.real = Columns.unpacked(found.size, packed.real)
+        if packed.imag is not None:
+            found.imag = Columns.unpacked(found.size, packed.imag)
+        return found
+
+    def rounded(self) -> Any:
+        """The sums, rounded once; exact integers if all values were."""
+        if self.kinds == INT:
+            return self.real.integers().reshape(self.shape)
+        return self._complete([part.rounded() for part in self.parts])
+
+    def means(self, count: int) -> Any:
+        """The sums divided by an integer above 0, rounded once."""
+        return self._complete([part.quotients(count) for part in self.parts])
+
+    def _complete(self, parts: list[Any]) -> Any:
+        found = parts[0]
+        if len(parts) > 1:
+            found = found.astype(complex)
+            found.imag = parts[1]
+        return found.reshape(self.shape)
+
+    @property
+    def parts(self) -> list[Columns]:
+        """The real sums, and the imaginary ones if there are any."""
+        return [self.real] if self.imag is None else [self.real, self.imag]
+
+    def outcome(self) -> Outcome:
+        """As the result of a job."""
+        native = self.rounded()
+        exact = self.kinds == INT
+        return describe_array(native, exact=exact, details={"overflow": any(part.overflows() for part in self.parts)})
