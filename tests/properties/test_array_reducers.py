@@ -204,6 +204,33 @@ def test_means_and_variances_of_complex_numbers_are_of_their_parts(
         assert same(variance, rounded(exact[0] + exact[1]) if len(exact) == 2 else math.nan)
 
 
+@given(arrays("? i1 u4 i8 u8 f2 f4 f8"), CUTS, st.integers())
+@example([np.array([2**63], "u8"), np.array([-1])], [1], 0)
+@pytest.mark.parametrize(("name", "of"), [("min", min), ("max", max)])
+def test_each_element_of_an_extreme_is_one_of_its_numbers(
+    name: str, of: Callable[[list[Any]], Any], values: list[Any], cuts: list[int], seed: int
+) -> None:
+    found = reducer(name).finish_native(assert_one_total(reducer(name), values, cuts, seed))
+    assert found.shape == values[0].shape
+    kinds = {array.dtype.newbyteorder("=") for array in values}
+    if not found.shape:
+        assert same(float(found), float(scalar(name, [array.item() for array in values])))
+        return
+    if len(kinds) == 1 or found.dtype.kind == "f":
+        assert found.dtype == np.result_type(*sorted(kinds, key=str))
+    assert (found.dtype.kind == "f") == any(kind.kind == "f" for kind in kinds)
+    for element, column in zip(found.ravel().tolist(), columns(values), strict=True):
+        assert same(element, float(of(column)) + 0.0) if found.dtype.kind == "f" else element == of(column)
+
+
+def test_complex_numbers_and_places_have_no_extremes_here() -> None:
+    with pytest.raises(BadValue, match="term 4 is an array of complex64, and the reducer takes arrays of booleans"):
+        reducer("max").fold(4, [np.zeros(2, "c8")])
+    for name in ("argmin", "argmax", "stats", "product"):
+        with pytest.raises(BadValue, match=r"term 4 is ndarray array\(\[0., 0.\]\), and the reducer takes numbers"):
+            reducer(name).fold(4, [np.zeros(2)])
+
+
 def test_many_columns_and_many_rows_are_added_in_blocks() -> None:
     rng = np.random.default_rng(1)
     made = reducer("sum")
@@ -245,7 +272,7 @@ REFUSED: dict[str, tuple[list[Any], str]] = {
     "dates": ([np.array(["2026-01-01"], "M8[D]")], "term 5 is an array of datetime64.*, .* 16 to 64 bits"),
     "records": ([np.zeros(2, [("a", "f8")])], "term 5 is an array of .*, .* 16 to 64 bits"),
 }
-TAKING_ARRAYS = ["sum", "mean", "variance"]
+TAKING_ARRAYS = ["sum", "mean", "variance", "min", "max"]
 
 
 @pytest.mark.parametrize("name", TAKING_ARRAYS)

@@ -63,9 +63,9 @@ class ArrayPartial(ABC):
     def empty(self) -> ArrayPartial:
         """One of the same shape and of no values yet."""
 
-    @abstractmethod
     def of_numbers(self, numbers: Any) -> ArrayPartial | None:
-        """One without dimensions of the same kind, from a partial of numbers; None if none can hold these."""
+        """One without dimensions of the same kind, from a partial of numbers; None if that has none."""
+        return None
 
     @abstractmethod
     def absorb(self, other: Any) -> None:
@@ -108,9 +108,16 @@ def _points(arrays: ArrayPartial, numbers: Any, reducer: str) -> ArrayPartial:
     return found
 
 
-def are_points(values: Iterable[Any], kinds: set[type]) -> bool:
-    """Whether all arrays among these have no dimensions, and other values are between them."""
-    return any(not has_arrays([kind]) for kind in kinds) and not any(getattr(value, "ndim", 0) for value in values)
+def are_points(values: Iterable[Any]) -> bool:
+    """Whether the arrays among these have no dimensions."""
+    return not any(getattr(value, "ndim", 0) for value in values)
+
+
+def point_of(number: float) -> Any:
+    """An array without dimensions that holds this number."""
+    import numpy as np  # the caller has imported it
+
+    return np.array(number)
 
 
 def fold_each(reducer: Reducer[Any], lo: int, values: Iterable[Any]) -> Any:

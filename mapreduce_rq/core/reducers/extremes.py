@@ -1,35 +1,49 @@
 """The smallest and the largest value, and where it is.
 
 Integers and floats compare by their exact values. Of equal values (1 and 1.0, or 0.0 and -0.0) the one with the lowest
-index counts. nan, which has no place among numbers, is refused.
+index counts. nan, which has no place among numbers, is refused. Arrays of one shape have a smallest and a largest value
+element by element, of the type that numpy gives to arrays of theirs; a zero among these is 0.0, whichever came first.
+An array without dimensions is taken for its number, and then the result is one, of int64 or float64.
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from mapreduce_rq.core.numbers.integers import digits, from_bytes, to_bytes
 from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.reducers.array_extremes import ArrayExtreme
+from mapreduce_rq.core.reducers.arrays import (
+    REALS,
+    are_points,
+    arrays_of,
+    describe_array,
+    has_arrays,
+    merged,
+    point_of,
+)
 from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.core.reducers.sums import array_kind, batches, describe_integer, is_array, reals, refuse_nan
 
 
 class Extreme(NamedTuple):
-    """A value and the index of its term."""
+    """A value and the index of its term, and whether any value was an array without dimensions."""
 
     term: int
     value: float | int
+    point: bool = False
 
 
 _HEADER = struct.Struct("<qc")
+_ARRAYS = _HEADER.pack(-1, b"a")  # extremes of arrays follow
 _DOUBLE = struct.Struct("<d")
 
 
-class _Extremes(Reducer[Extreme | None]):
-    """What the four have in common; None is the partial of no values."""
+class _Extremes(Reducer[Any]):
+    """What the four have in common: partials are Extremes, and None of no values."""
 
     live: ClassVar[bool] = True
     largest: ClassVar[bool]
@@ -37,38 +51,39 @@ class _Extremes(Reducer[Extreme | None]):
     def zero(self) -> Extreme | None:
         return None
 
-    def merge(self, left: Extreme | None, right: Extreme | None) -> Extreme | None:
+    def merge(self, left: Any, right: Any) -> Any:
         if left is None or right is None:
             return right if left is None else left
         first, second = (left, right) if left.term <= right.term else (right, left)
         better = second.value > first.value if self.largest else second.value < first.value
-        return second if better else first
+        found = second if better else first
+        return found if first.point == second.point else found._replace(point=True)
 
-    def encode(self, partial: Extreme | None) -> bytes:
+    def encode(self, partial: Any) -> bytes:
         if partial is None:
             return b""
-        term, value = partial
+        term, value, point = partial
         if isinstance(value, int):
-            return _HEADER.pack(term, b"i") + to_bytes(value)
-        return _HEADER.pack(term, b"f") + _DOUBLE.pack(value)
+            return _HEADER.pack(term, b"I" if point else b"i") + to_bytes(value)
+        return _HEADER.pack(term, b"F" if point else b"f") + _DOUBLE.pack(value)
 
-    def decode(self, data: bytes) -> Extreme | None:
+    def decode(self, data: bytes) -> Any:
         if not data:
             return None
         if len(data) <= _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for a value and its index")
         term, kind = _HEADER.unpack_from(data)
         body = data[_HEADER.size :]
-        if kind == b"i" and term >= 0:
-            return Extreme(term, int(from_bytes(body)))
-        if kind == b"f" and term >= 0 and len(body) == _DOUBLE.size:
+        if kind in b"iI" and term >= 0:
+            return Extreme(term, int(from_bytes(body)), kind == b"I")
+        if kind in b"fF" and term >= 0 and len(body) == _DOUBLE.size:
             value = _DOUBLE.unpack(body)[0]
             if math.isnan(value):
                 raise ValueError("an extreme that is nan")
-            return Extreme(term, value)
+            return Extreme(term, value, kind == b"F")
         raise ValueError("neither an integer nor a double with its index")
 
-    def fold(self, lo: int, values: Iterable[Any]) -> Extreme | None:
+    def fold(self, lo: int, values: Iterable[Any]) -> Any:
         if is_array(values):
             array_kind(lo, values, "numbers (int or float)")
             flat = values.ravel()  # type: ignore[attr-defined]  # an array has it
@@ -79,22 +94,25 @@ class _Extremes(Reducer[Extreme | None]):
             if math.isnan(value):
                 refuse_nan(lo, flat)
             return Extreme(lo + at, value)
-        best: Extreme | None = None
-        choose = max if self.largest else min
+        best: Any = None
         for start, batch in batches(lo, values):
-            numbers = list(reals(start, batch))
-            refuse_nan(start, numbers)
-            at = numbers.index(choose(numbers))
-            best = self.merge(best, Extreme(start + at, numbers[at]))
+            best = self.merge(best, self.fold_batch(start, batch))
         return best
 
-    def finish_native(self, partial: Extreme | None) -> Any:
+    def fold_batch(self, lo: int, values: Sequence[Any]) -> Any:
+        """The partial of some values, at least one."""
+        numbers = list(reals(lo, values))
+        refuse_nan(lo, numbers)
+        at = numbers.index(max(numbers) if self.largest else min(numbers))
+        return Extreme(lo + at, numbers[at])
+
+    def finish_native(self, partial: Any) -> Any:
         return None if partial is None else partial.value
 
-    def describe(self, partial: Extreme | None) -> Outcome:
+    def describe(self, partial: Any) -> Outcome:
         if partial is None:
             return Outcome(value="none", notes=("there were no values",))
-        term, value = partial
+        term, value, _ = partial
         if isinstance(value, int):
             outcome = describe_integer(value)
             return Outcome(
@@ -115,28 +133,70 @@ class _Extremes(Reducer[Extreme | None]):
         )
 
 
-class Minimum(_Extremes):
-    """The smallest value."""
+class _OfArraysToo(_Extremes):
+    """Extremes that arrays of one shape have element by element."""
+
+    def merge(self, left: Any, right: Any) -> Any:
+        if isinstance(left, ArrayExtreme) or isinstance(right, ArrayExtreme):
+            return merged(left, right, zero=None, reducer=self.name)
+        return super().merge(left, right)
+
+    def encode(self, partial: Any) -> bytes:
+        return _ARRAYS + partial.encoded() if isinstance(partial, ArrayExtreme) else super().encode(partial)
+
+    def decode(self, data: bytes) -> Any:
+        if data[: len(_ARRAYS)] == _ARRAYS:
+            return ArrayExtreme.decoded(memoryview(data)[len(_ARRAYS) :], largest=self.largest)
+        return super().decode(data)
+
+    def fold_batch(self, lo: int, values: Sequence[Any]) -> Any:
+        kinds = set(map(type, values))
+        if has_arrays(kinds):
+            if are_points(values):
+                for term, value in enumerate(values, lo):
+                    if has_arrays([type(value)]):
+                        arrays_of(term, [value], "biuf", REALS)
+                found = super().fold_batch(
+                    lo, [value.item() if has_arrays([type(value)]) else value for value in values]
+                )
+                return found._replace(point=True)
+            return ArrayExtreme.of(lo, arrays_of(lo, values, "biuf", REALS), largest=self.largest)
+        return super().fold_batch(lo, values)
+
+    def finish_native(self, partial: Any) -> Any:
+        if isinstance(partial, ArrayExtreme):
+            return partial.result()
+        value = super().finish_native(partial)
+        return value if partial is None or not partial.point else point_of(value)
+
+    def describe(self, partial: Any) -> Outcome:
+        if isinstance(partial, ArrayExtreme) or (partial is not None and partial.point):
+            return describe_array(self.finish_native(partial), exact=True)
+        return super().describe(partial)
+
+
+class Minimum(_OfArraysToo):
+    """The smallest value; of arrays that of each element."""
 
     name: ClassVar[str] = "min"
     largest: ClassVar[bool] = False
 
 
-class Maximum(_Extremes):
-    """The largest value."""
+class Maximum(_OfArraysToo):
+    """The largest value; of arrays that of each element."""
 
     name: ClassVar[str] = "max"
     largest: ClassVar[bool] = True
 
 
 class _Places(_Extremes):
-    def finish_native(self, partial: Extreme | None) -> int | None:
+    def finish_native(self, partial: Any) -> Any:
         return None if partial is None else partial.term
 
-    def describe(self, partial: Extreme | None) -> Outcome:
+    def describe(self, partial: Any) -> Outcome:
         if partial is None:
             return Outcome(value="none", notes=("there were no values",))
-        term, value = partial
+        term, value, _ = partial
         text = digits(value) if isinstance(value, int) else repr(value)
         return Outcome(
             value=str(term),

@@ -228,7 +228,7 @@ class _OfArraysToo(Statistics):
 
     def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
         if has_arrays(kinds):
-            if are_points(values, kinds):
+            if not all(has_arrays([kind]) for kind in kinds) and are_points(values):
                 return fold_each(self, lo, values)
             return ArrayMoments.of(lo, arrays_of(lo, values, "biufc", NUMBERS), squares=self.squares)
         return super().fold_others(lo, values, kinds)

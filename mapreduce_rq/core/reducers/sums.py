@@ -235,7 +235,7 @@ class Sum(ExactSum):
 
     def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
         if has_arrays(kinds):
-            if are_points(values, kinds):
+            if not all(has_arrays([kind]) for kind in kinds) and are_points(values):
                 return fold_each(self, lo, values)
             return ArraySum.of(lo, arrays_of(lo, values, "biufc", NUMBERS))
         return super().fold_others(lo, values, kinds)
