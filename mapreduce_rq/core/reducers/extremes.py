@@ -40,6 +40,8 @@ class Extreme(NamedTuple):
 _HEADER = struct.Struct("<qc")
 _ARRAYS = _HEADER.pack(-1, b"a")  # extremes of arrays follow
 _DOUBLE = struct.Struct("<d")
+_FLOATS, _INTEGERS = frozenset({b"f", b"F"}), frozenset({b"i", b"I"})  # capitals: of arrays without dimensions
+_PLAIN = {float, int}
 
 
 class _Extremes(Reducer[Any]):
@@ -52,16 +54,22 @@ class _Extremes(Reducer[Any]):
         return None
 
     def merge(self, left: Any, right: Any) -> Any:
-        if left is None or right is None:
-            return right if left is None else left
+        if type(left) is not Extreme or type(right) is not Extreme:
+            return self.merge_others(left, right)
         first, second = (left, right) if left.term <= right.term else (right, left)
         better = second.value > first.value if self.largest else second.value < first.value
         found = second if better else first
-        return found if first.point == second.point else found._replace(point=True)
+        return found._replace(point=True) if first.point is not second.point else found
+
+    def merge_others(self, left: Any, right: Any) -> Any:
+        """The partial of two of which at least one is not that of numbers."""
+        return right if left is None else left
 
     def encode(self, partial: Any) -> bytes:
         if partial is None:
             return b""
+        if type(partial) is not Extreme:
+            return b"".join([_ARRAYS, partial.encoded()])
         term, value, point = partial
         if isinstance(value, int):
             return _HEADER.pack(term, b"I" if point else b"i") + to_bytes(value)
@@ -74,14 +82,25 @@ class _Extremes(Reducer[Any]):
             raise ValueError(f"{len(data)} bytes are too few for a value and its index")
         term, kind = _HEADER.unpack_from(data)
         body = data[_HEADER.size :]
-        if kind in b"iI" and term >= 0:
-            return Extreme(term, int(from_bytes(body)), kind == b"I")
-        if kind in b"fF" and term >= 0 and len(body) == _DOUBLE.size:
+        if kind in _FLOATS and term >= 0 and len(body) == _DOUBLE.size:
             value = _DOUBLE.unpack(body)[0]
-            if math.isnan(value):
+            if value != value:  # noqa: PLR0124  as nothing but nan does
                 raise ValueError("an extreme that is nan")
             return Extreme(term, value, kind == b"F")
+        if kind in _INTEGERS and term >= 0:
+            return Extreme(term, int(from_bytes(body)), kind == b"I")
+        if data[: len(_ARRAYS)] == _ARRAYS:
+            return self.decode_arrays(memoryview(body))
         raise ValueError("neither an integer nor a double with its index")
+
+    def lift_encoded(self, term: int, value: Any) -> bytes:
+        if type(value) is float and value == value:  # noqa: PLR0124  as all but nan do
+            return _HEADER.pack(term, b"f") + _DOUBLE.pack(value)
+        return self.encode(self.lift(term, value))
+
+    def decode_arrays(self, data: memoryview) -> Any:
+        """A partial of arrays, for reducers that take these. Raises ValueError."""
+        raise ValueError("extremes of arrays where there should be those of numbers")
 
     def fold(self, lo: int, values: Iterable[Any]) -> Any:
         if is_array(values):
@@ -96,12 +115,17 @@ class _Extremes(Reducer[Any]):
             return Extreme(lo + at, value)
         best: Any = None
         for start, batch in batches(lo, values):
-            best = self.merge(best, self.fold_batch(start, batch))
+            kinds = set(map(type, batch))
+            part = self.fold_numbers(start, batch) if kinds <= _PLAIN else self.fold_others(start, batch, kinds)
+            best = self.merge(best, part)
         return best
 
-    def fold_batch(self, lo: int, values: Sequence[Any]) -> Any:
-        """The partial of some values, at least one."""
-        numbers = list(reals(lo, values))
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        """The partial of values that are not all Python's numbers; ``kinds`` are their types."""
+        return self.fold_numbers(lo, list(reals(lo, values)))
+
+    def fold_numbers(self, lo: int, numbers: Sequence[float | int]) -> Extreme:
+        """The partial of numbers, at least one."""
         refuse_nan(lo, numbers)
         at = numbers.index(max(numbers) if self.largest else min(numbers))
         return Extreme(lo + at, numbers[at])
@@ -136,32 +160,27 @@ class _Extremes(Reducer[Any]):
 class _OfArraysToo(_Extremes):
     """Extremes that arrays of one shape have element by element."""
 
-    def merge(self, left: Any, right: Any) -> Any:
+    def merge_others(self, left: Any, right: Any) -> Any:
         if isinstance(left, ArrayExtreme) or isinstance(right, ArrayExtreme):
             return merged(left, right, zero=None, reducer=self.name)
-        return super().merge(left, right)
+        return super().merge_others(left, right)
 
-    def encode(self, partial: Any) -> bytes:
-        return _ARRAYS + partial.encoded() if isinstance(partial, ArrayExtreme) else super().encode(partial)
+    def decode_arrays(self, data: memoryview) -> ArrayExtreme:
+        return ArrayExtreme.decoded(data, largest=self.largest)
 
-    def decode(self, data: bytes) -> Any:
-        if data[: len(_ARRAYS)] == _ARRAYS:
-            return ArrayExtreme.decoded(memoryview(data)[len(_ARRAYS) :], largest=self.largest)
-        return super().decode(data)
-
-    def fold_batch(self, lo: int, values: Sequence[Any]) -> Any:
-        kinds = set(map(type, values))
-        if has_arrays(kinds):
-            if are_points(values):
-                for term, value in enumerate(values, lo):
-                    if has_arrays([type(value)]):
-                        arrays_of(term, [value], "biuf", REALS)
-                found = super().fold_batch(
-                    lo, [value.item() if has_arrays([type(value)]) else value for value in values]
-                )
-                return found._replace(point=True)
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        if not has_arrays(kinds):
+            return super().fold_others(lo, values, kinds)
+        if not are_points(values):
             return ArrayExtreme.of(lo, arrays_of(lo, values, "biuf", REALS), largest=self.largest)
-        return super().fold_batch(lo, values)
+        numbers = []
+        for term, value in enumerate(values, lo):
+            numbers += (
+                [one.item() for one in arrays_of(term, [value], "biuf", REALS)]
+                if has_arrays([type(value)])
+                else [value]
+            )
+        return super().fold_others(lo, numbers, kinds)._replace(point=True)
 
     def finish_native(self, partial: Any) -> Any:
         if isinstance(partial, ArrayExtreme):

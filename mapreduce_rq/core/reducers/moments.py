@@ -40,7 +40,7 @@ NORMAL_95 = 1.959963984540054
 
 _HEADER = struct.Struct("<QBII")  # count, flags, bytes of the sum, bytes of the sum of squares
 _SQUARE_BITS = 2 * UNIT_BITS
-_ARRAYS = b"\xff" * 8  # in the place of a count that cannot be: moments of arrays follow
+_ARRAYS = (1 << 64) - 1  # in the place of a count that cannot be: moments of arrays follow
 
 
 class Moments(NamedTuple):
@@ -125,6 +125,8 @@ class Statistics(Reducer[Any]):
         return Moments(left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] | right[3])
 
     def encode(self, partial: Any) -> bytes:
+        if type(partial) is not Moments:
+            return self.encode_arrays(partial)
         count, units, squares, flags = partial
         first, second = _SUM.encode(Total(units, flags)), _SUM.encode(Total(squares, 0))
         return _HEADER.pack(count, flags, len(first), len(second)) + first + second
@@ -133,6 +135,8 @@ class Statistics(Reducer[Any]):
         if len(data) < _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for moments")
         count, flags, first, second = _HEADER.unpack_from(data)
+        if count == _ARRAYS:
+            return self.decode_arrays(memoryview(data)[8:])
         middle = _HEADER.size + first
         if middle + second != len(data):
             raise ValueError(f"{len(data)} bytes do not hold sums of {first} and {second} bytes")
@@ -141,6 +145,14 @@ class Statistics(Reducer[Any]):
         if seen != flags or none or squares < 0:
             raise ValueError("sums that do not belong together")
         return Moments(count, units, squares, flags)
+
+    def encode_arrays(self, partial: Any) -> bytes:
+        """Bytes of a partial of arrays, for reducers that take these."""
+        raise NotImplementedError(f"the reducer {self.name} has no such partials")
+
+    def decode_arrays(self, data: memoryview) -> Any:
+        """A partial of arrays. Raises ValueError."""
+        raise ValueError("moments of arrays where there should be those of numbers")
 
     def fold(self, lo: int, values: Iterable[Any]) -> Any:
         if is_array(values):
@@ -214,17 +226,15 @@ class _OfArraysToo(Statistics):
         """The result."""
 
     def merge(self, left: Any, right: Any) -> Any:
-        if type(left) is Moments is type(right):
-            return super().merge(left, right)
+        if type(left) is Moments and type(right) is Moments:
+            return Moments(left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] | right[3])
         return merged(left, right, zero=_NOTHING, reducer=self.name)
 
-    def encode(self, partial: Any) -> bytes:
-        return _ARRAYS + partial.encoded() if isinstance(partial, ArrayMoments) else super().encode(partial)
+    def encode_arrays(self, partial: ArrayMoments) -> bytes:
+        return _ARRAYS.to_bytes(8, "little") + partial.encoded()
 
-    def decode(self, data: bytes) -> Any:
-        if data[: len(_ARRAYS)] == _ARRAYS:
-            return ArrayMoments.decoded(memoryview(data)[len(_ARRAYS) :], squares=self.squares)
-        return super().decode(data)
+    def decode_arrays(self, data: memoryview) -> ArrayMoments:
+        return ArrayMoments.decoded(data, squares=self.squares)
 
     def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
         if has_arrays(kinds):

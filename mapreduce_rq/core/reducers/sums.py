@@ -145,20 +145,20 @@ class ExactSum(Reducer[Any]):
             raise ValueError("a sum that is a double or a word has a shorter form")
         return total
 
-    def merge_encoded(self, accumulator: Total, bodies: list[bytes]) -> Total:
+    def merge_encoded(self, accumulator: Any, bodies: list[bytes]) -> Any:
         doubles = [body for body in bodies if body[:1] == _TAG_BYTE]
         integers = [body for body in bodies if body[:1] == _INTEGER_BYTE]
         units, flags = total_of_floats(_doubles(doubles))
         if integers:
             units += _integer_sum(integers) << UNIT_BITS
             flags |= INT
+        others = []
         if len(doubles) + len(integers) < len(bodies):
-            for body in bodies:
-                if body[:1] not in {_TAG_BYTE, _INTEGER_BYTE}:
-                    part, seen = self.decode(body)
-                    units += part
-                    flags |= seen
-        return Total(accumulator[0] + units, accumulator[1] | flags)
+            others = [self.decode(body) for body in bodies if body[:1] not in {_TAG_BYTE, _INTEGER_BYTE}]
+        accumulator = self.merge(accumulator, Total(units, flags))
+        for other in others:
+            accumulator = self.merge(accumulator, other)
+        return accumulator
 
     def lift_encoded(self, term: int, value: Any) -> bytes:
         if type(value) is float and value and math.isfinite(value):
@@ -223,15 +223,6 @@ class Sum(ExactSum):
 
     def decode(self, data: bytes) -> Any:
         return ArraySum.decoded(memoryview(data)[1:]) if data[:1] == _ARRAY_BYTE else super().decode(data)
-
-    def merge_encoded(self, accumulator: Any, bodies: list[bytes]) -> Any:
-        arrays = [self.decode(body) for body in bodies if body[:1] == _ARRAY_BYTE]
-        if not arrays and type(accumulator) is Total:
-            return super().merge_encoded(accumulator, bodies)
-        numbers = [body for body in bodies if body[:1] != _ARRAY_BYTE]
-        for part in [super().merge_encoded(_NOTHING, numbers), *arrays]:
-            accumulator = self.merge(accumulator, part)
-        return accumulator
 
     def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
         if has_arrays(kinds):
