@@ -38,6 +38,7 @@ class JobView:
     master: str  # who leads; '' = nobody, it waits to be resumed
     report: Report
     record: Record | None  # of a job that has ended
+    lazy: bool = False  # its items are in its master alone: nobody else can go on with it
 
     @property
     def share(self) -> float | None:
@@ -174,6 +175,7 @@ class _Reader:
             master=found.master,
             report=found.report or Report(total=found.spec.total),
             record=found.record,
+            lazy=found.spec.lazy,
         )
 
     def worker(self, wid: str, raw: bytes, held: int) -> WorkerView | None:

@@ -95,9 +95,12 @@ class Session:
         with aside(), Interrupts() as interrupts, self.client() as client:
             job = find(client.verbs)
             watcher = Watcher(job.rpartition("-")[0], quiet=self.show.quiet)
+            watching: Standby | Master | None = None
 
             def take(leader: Standby | Master) -> None:
+                nonlocal watching
                 interrupts.leader = leader if hasattr(leader, "interrupt") else None
+                watching = leader
 
             try:
                 self._warn(client, watcher)
@@ -105,7 +108,7 @@ class Session:
                 ended = client.follow(job, watcher, take)
             except Signalled:
                 watcher.close()
-                say(f"{job} goes on as before: mrq attach {job} | mrq cancel {job}")
+                say(left_alone(job, led=getattr(watching, "led", True)))
                 raise
             finally:
                 watcher.close()
@@ -194,6 +197,13 @@ def exit_code(record: Done) -> int:
     if record.ended == "deadline":
         return DEADLINE
     return PARTIAL if record.skipped or record.ended == "tolerance not met" else 0
+
+
+def left_alone(job: str, *, led: bool) -> str:
+    """What becomes of a job that is not watched any more."""
+    if led:
+        return f"{job} goes on as before: mrq attach {job} | mrq cancel {job}"
+    return f"{job} has no master now and does not go on: mrq resume {job} | mrq cancel {job}"
 
 
 def detached(job: str) -> str:

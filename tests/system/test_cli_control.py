@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 import redis
 
@@ -17,6 +20,8 @@ from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.cli.commands.status import watch_quiet
+from mapreduce_rq.cli.connect import reach
 from mapreduce_rq.cli.screen.text import job_label
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring
 from tests.support.commands import KEY, Running, User
@@ -197,6 +202,98 @@ def test_a_standby_that_cannot_lead_a_job_says_so_once(at: User, server: RealSer
         assert standby.wait() == 0
         assert [job in line for line in standby.err] == [False, True]
     at.stage.open()
+
+
+def test_a_job_whose_master_was_killed_has_none_in_every_view(at: User) -> None:
+    master, job = begin(at)
+    for look_at in ("status", "jobs"):
+        assert "running" in at.run(look_at).out
+    staying = at.start("resume", job)
+    staying.hear("watching")
+    staying.signal(signal.SIGINT)
+    assert staying.wait() == 130
+    assert f"{job} goes on as before" in staying.err[-1]
+
+    master.signal(signal.SIGKILL)
+    master.wait()
+    until(lambda: "no master" in at.run("jobs").out, 15, "said within 15 s")
+    remedy = re.compile(rf"no sign of its master for [0-9:]+ ?s?: mrq resume {job_label(job)}\b")
+    assert remedy.search(at.run("jobs").err)
+    for view in (["status"], ["status", job], ["dashboard", "--once"]):
+        shown = at.run(*view).out
+        assert "no master" in shown
+        assert remedy.search(shown), shown
+        assert "left" not in shown
+    data = at.run("status", job, "--json").json
+    assert (data["state"], data["waits_for"]) == ("waiting", "master")
+    assert data["silent_s"] > 10
+
+    leaving = at.start("resume", job)
+    assert re.search(r"for \d+ s; taking over in 10 s", leaving.hear("no sign of its master", seconds=5.0))
+    leaving.signal(signal.SIGINT)
+    assert leaving.wait() == 130
+    assert f"{job} has no master now and does not go on: mrq resume {job}" in leaving.err[-1]
+    watching = at.start("attach", job)
+    assert f"mrq resume {job}" in watching.hear("no sign of its master", seconds=5.0)
+    watching.signal(signal.SIGINT)
+    assert watching.wait() == 130
+    assert f"{job} has no master now" in watching.err[-1]
+    at.stage.open()
+    assert at.run("resume", job, "-o", "value").out == f"{hex(total(TERMS))}\n"
+
+
+def test_a_clock_that_is_wrong_makes_no_job_masterless(at: User, tmp_path: Path) -> None:
+    master, job = begin(at)
+    (tmp_path / "keys").write_text(KEY)
+    place = reach(at.env["MRQ_URL"], at.env["MRQ_QUEUE"], str(tmp_path / "keys"))
+    seen = place.snapshot()
+    for hours in (-1, 1):
+        report = msgspec.structs.replace(seen.jobs[0].report, at=time.time() + hours * 3600)
+        odd = replace(seen, jobs=(replace(seen.jobs[0], report=report),))
+        assert watch_quiet(place, odd) == {job: 0.0}, "its token moves"
+    assert watch_quiet(place, place.snapshot()) == {}, "and where the clock is right one look is enough"
+    place.wire.close()
+    at.stage.open()
+    assert master.wait() == 0
+
+
+def test_a_job_without_workers_says_so(at: User) -> None:
+    master = at.start("compute", "exp", "--x", "2")
+    master.hear("0 workers")
+    (job,) = (one["job"] for one in at.run("jobs", "--json").json)
+    for view in (["status"], ["jobs"], ["status", job], ["dashboard", "--once"]):
+        assert "no workers" in at.run(*view).out
+    assert at.run("status", job, "--json").json["waits_for"] == "workers"
+    master.signal(signal.SIGTERM)
+    master.wait()
+
+
+def test_workers_that_are_replaced_are_counted_as_often_as_they_work_at_one_time(at: User) -> None:
+    at.start("worker", "-c", "1", "--max-tasks", "5").hear("1 worker")
+    record = at.run("compute", "exp", "--x", "2", "--terms", "60", "--chunk", "1", "--json").json
+    assert record["tasks"] == 60
+    assert record["workers"] == 1
+    details = at.run("status", record["job"]).out
+    assert re.search(r"^workers +1$", details, re.MULTILINE)
+
+
+def test_a_worker_that_was_killed_keeps_its_name_and_stands_last(at: User) -> None:
+    master, _ = begin(at)
+    at.start("worker", "-c", "1", "--name", "painter")
+
+    def painter() -> str:
+        return next((line for line in at.run("workers").out.splitlines() if line.startswith("painter:")), "")
+
+    alive = until(painter, 10, "it is listed")
+    pid = alive.split()[0].partition(":")[2]
+    os.kill(int(pid), signal.SIGKILL)
+    dead = until(
+        lambda: next((line for line in at.run("workers").out.splitlines() if " dead " in line), ""), 10, "dead"
+    )
+    assert dead.split()[0] == f"painter:{pid}"
+    assert at.run("workers").out.splitlines()[-1] == dead
+    at.stage.open()
+    assert master.wait() == 0
 
 
 @pytest.mark.parametrize("now", [False, True])

@@ -14,8 +14,22 @@ from rich.console import Console
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.commands.dashboard import Changes
-from mapreduce_rq.cli.screen.picture import ASCII, JOB_ORDER, UNICODE, WORKER_ORDER, Frame, bar, draw
-from mapreduce_rq.cli.screen.views import Seen, job_state, snapshot_data, worker_state
+from mapreduce_rq.cli.screen.picture import ASCII, JOB_ORDER, UNICODE, Frame, bar, draw
+from mapreduce_rq.cli.screen.views import (
+    WORKER_ORDER,
+    Seen,
+    job_state,
+    living_first,
+    remedy_words,
+    silence,
+    snapshot_data,
+    state_words,
+    task_words,
+    value_words,
+    worker_name,
+    worker_state,
+    workers_on,
+)
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.messages import Beat
 from tests.support.records import cancelled, done, failed
@@ -72,8 +86,9 @@ def test_the_head_says_where_one_is() -> None:
 
 
 def test_a_running_job_shows_how_far_how_fast_how_long_and_what_so_far() -> None:
-    text = "\n".join(picture(snapshot((job(),))))
-    for words in ("exp-abcdef ", "25 %", "250/1k", "125/s", "6.0 s left", "7.389 ± 1e-09", "3 workers"):
+    workers = (worker(), worker("host:18:ab", pid=18), worker("host:19:ab", pid=19, job="other-abc"))
+    text = "\n".join(picture(snapshot((job(),), workers)))
+    for words in ("exp-abcdef ", "25 %", "250/1k", "125/s", "6.0 s left", "7.389 ± 1e-09", "2 workers, 0 tasks out"):
         assert words in text
 
 
@@ -82,13 +97,90 @@ def test_an_ended_job_shows_its_value_or_why_it_has_none() -> None:
     bad = job("sum-bcdefghijk", "failed", record=failed(message="a bad term"))
     text = "\n".join(picture(snapshot((good, bad)), width=120))
     assert "7.38905609893065 ± 3.853e-50" in text
-    assert "ValueError a bad term" in text
+    assert "ValueError: a bad term" in text
 
 
-def test_a_job_without_a_master_is_said_to_wait() -> None:
-    assert "no master" in "\n".join(picture(snapshot((job(master=""),))))
-    assert job_state(job(), Seen(NOW, {"exp-abcdefghijkl": 16.0})) == "waiting"
-    assert job_state(job(), Seen(NOW, {"exp-abcdefghijkl": 2.0})) == "running"
+def test_our_own_ends_are_not_named_twice() -> None:
+    late = job("late-a", "failed", record=failed(kind="Deadline", message="the deadline passed with 0 terms counted"))
+    given_up = job("given-a", "cancelled", record=cancelled(message="cancelled"))
+    wanting = job("wanting-a", "cancelled", record=cancelled(message="no worker came in time"))
+    assert value_words(late) == "the deadline passed with 0 terms counted"
+    assert value_words(given_up) == ""
+    assert value_words(wanting) == "no worker came in time"
+
+
+def reported(seconds_ago: float) -> Report:
+    return Report(counted=250, total=1000, rate=125.0, at=NOW - seconds_ago)
+
+
+def test_a_job_without_a_master_says_so_and_what_to_do() -> None:
+    text = "\n".join(picture(snapshot((job(master=""),), (worker(),))))
+    assert "no master" in text
+    assert "nobody leads it: mrq resume exp-abcdef" in text
+    assert "left" not in text
+    mine = job(master="", lazy=True)
+    assert remedy_words(mine, snapshot((mine,)), SEEN).endswith("nobody else has its items: mrq cancel exp-abcdef")
+
+
+@pytest.mark.parametrize(
+    ("looked", "reported_ago", "silent"),
+    [
+        (None, 3600.0, 0.0),  # one look tells nothing, whatever the clocks say
+        (0.0, 3600.0, 0.0),  # it has changed just now
+        (1.0, 3600.0, 0.0),  # not for long enough
+        (2.1, 23.0, 23.0),
+        (2.1, 4.0, 4.0),
+        (11.0, -3600.0, 11.0),  # its clock goes ahead
+        (11.0, 0.5, 11.0),
+    ],
+)
+def test_silence_is_what_our_own_looks_say_and_the_report_how_long(
+    looked: float | None, reported_ago: float, silent: float
+) -> None:
+    one = job(report=reported(reported_ago))
+    seen = Seen(NOW, {} if looked is None else {one.job: looked})
+    assert silence(one, seen) == pytest.approx(silent)
+    assert job_state(one, seen) == ("waiting" if silent >= 10 else "running")
+    words = remedy_words(one, snapshot((one,), (worker(),)), seen)
+    assert words == (f"no sign of its master for {silent:.0f} s: mrq resume exp-abcdef" if silent >= 10 else "")
+
+
+def test_a_job_without_workers_does_not_run() -> None:
+    shown = snapshot((job(),), (WorkerView("host:17:ab", None, "killed", 0), worker("host:18:ab", at=NOW - 60)))
+    assert state_words(shown.jobs[0], shown, SEEN) == "no workers"
+    assert "no worker is on this queue: mrq worker" in "\n".join(picture(shown))
+    assert state_words(shown.jobs[0], snapshot((job(),), (worker(),)), SEEN) == "running"
+
+
+def test_each_worker_is_counted_for_one_job_alone() -> None:
+    jobs = tuple(job(name) for name in ("a-1", "b-1", "c-1"))
+    workers = tuple(worker(f"host:{pid}:ab", pid=pid, job=name) for pid, name in enumerate(["a-1", "b-1", "b-1", "x"]))
+    shown = snapshot(jobs, workers)
+    assert [workers_on(one, shown, SEEN) for one in jobs] == [1, 2, 0]
+    ended = job(state="done", record=done(value="1", workers=5))
+    assert workers_on(ended, snapshot((ended,), workers), SEEN) == 5
+
+
+def test_a_worker_busy_for_a_job_that_has_ended_says_so() -> None:
+    shown = snapshot((job(state="failed", record=failed(kind="Deadline", message="late")),), (worker(),))
+    assert task_words(shown.workers[0], shown) == "exp-abcdefghijkl (over)"
+    assert "exp-abcdef (over)" in "\n".join(picture(shown, width=100))
+
+
+def test_the_dead_keep_their_names_and_stand_behind_the_living() -> None:
+    dead = [
+        WorkerView("host:5:ab", None, "killed by SIGKILL (painter:5 on host)", 0),
+        WorkerView("host:6:ab", None, "killed by SIGKILL (host:6)", 0),
+        WorkerView("host:7:ab", None, "killed (painter:8 on host)", 0),
+        WorkerView("host:8:ab", None, "over the task timeout of 5 s", 0),
+    ]
+    assert [worker_name(one) for one in dead] == ["painter:5", "host:6", "host:7", "host:8"]
+    shown = snapshot(workers=(*dead, worker("zoo:1:ab", state="idle"), worker("zoo:2:ab", at=NOW - 60)))
+    assert [worker_state(one, SEEN) for one in living_first(shown, SEEN)] == ["idle", "silent", *["dead"] * 4]
+
+
+def test_memory_that_is_not_known_is_not_nought() -> None:
+    assert "0 B" not in "\n".join(picture(snapshot(workers=(worker(rss=0),)), width=120))
 
 
 def test_a_worker_shows_what_it_does() -> None:

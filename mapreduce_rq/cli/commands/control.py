@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from mapreduce_rq.cli.connect import Place, connect, find_job
+from mapreduce_rq.cli.connect import connect, find_job
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.options import (
     JobId,
@@ -27,7 +27,7 @@ from mapreduce_rq.cli.options import (
 from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import FORMATS
-from mapreduce_rq.cli.session import Session, Show, Where
+from mapreduce_rq.cli.session import Session, Show, Where, left_alone
 from mapreduce_rq.cli.streams import aside, say
 from mapreduce_rq.cli.values import choice
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
@@ -55,21 +55,21 @@ def attach(
     place = connect(required(url, "attach"), queue, key_file)
     name = find_job(place.jobs, job)
     watcher = Watcher(name.rpartition("-")[0], quiet=quiet)
+    standby = Standby(place.jobs, Clock(), name, watcher, takes_over=False)
     with Interrupts():
         watcher.noticed(f"watching {name}")
         try:
-            record = _await_end(place, name, watcher)
+            record = _await_end(standby, watcher)
         except Signalled:
             watcher.close()
-            say(f"{name} goes on as before: mrq attach {name} | mrq cancel {name}")
+            say(left_alone(name, led=standby.led))
             raise
         finally:
             watcher.close()
     return Session(show=show).report(place.with_value(record))
 
 
-def _await_end(place: Place, job: str, watcher: Watcher) -> Record:
-    standby = Standby(place.jobs, Clock(), job, watcher)
+def _await_end(standby: Standby, watcher: Watcher) -> Record:
     said = False
     while True:
         state = standby.wait()
@@ -78,7 +78,7 @@ def _await_end(place: Place, job: str, watcher: Watcher) -> Record:
             return state.record
         if not said:
             said = True
-            watcher.noticed(f"nobody leads {job}: mrq resume {job}")
+            watcher.noticed(f"nobody leads {standby.job}: mrq resume {standby.job}")
         time.sleep(POLL_SECONDS)
 
 

@@ -205,9 +205,12 @@ def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
 
 def _jobs(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
     running = [job for job in snapshot.jobs if job.state is State.RUNNING]
-    alone = [job.job for job in running if job_state(job, seen) == "waiting"]
+    alone = [job for job in running if job_state(job, seen) == "waiting"]
     for job in alone:
-        yield Finding("warn", "jobs", f"nobody leads {job}", f"mrq resume {job}")
+        if job.lazy:
+            yield Finding("warn", "jobs", f"nobody leads {job.job}, nor has its items", f"mrq cancel {job.job}")
+        else:
+            yield Finding("warn", "jobs", f"nobody leads {job.job}", f"mrq resume {job.job}")
     if len(running) > len(alone) or not running:
         yield Finding("ok", "jobs", f"{len(running) - len(alone)} running, {len(snapshot.jobs) - len(running)} ended")
 

@@ -15,19 +15,26 @@ from mapreduce_rq.cli.options import JobId, Json, KeyFile, Output, PlainJson, Qu
 from mapreduce_rq.cli.screen.output import FORMATS, as_json
 from mapreduce_rq.cli.screen.text import count, duration, grouped, plural, rate, short, size
 from mapreduce_rq.cli.screen.views import (
+    LEADERLESS_SECONDS,
+    LOOK_SECONDS,
     Seen,
     age_of,
     eta_words,
     job_data,
     job_state,
+    living_first,
     memory_words,
     params_words,
     progress_words,
+    remedy_words,
     snapshot_data,
+    state_words,
+    task_words,
     value_words,
     worker_data,
     worker_name,
     worker_state,
+    workers_on,
 )
 from mapreduce_rq.cli.session import Session, Show
 from mapreduce_rq.cli.streams import say, show, write
@@ -69,9 +76,9 @@ def status(
     if found is None:
         raise NoSuchJob(f"job {wanted} cannot be read: {snapshot.why_dropped or 'it has just expired'}")
     if json:
-        write(as_json(job_data(found, seen)))
+        write(as_json(job_data(found, snapshot, seen)))
     else:
-        show(_job(found, seen))
+        show(_job(found, snapshot, seen))
 
 
 def jobs(
@@ -85,21 +92,24 @@ def jobs(
     place = connect(required(url, "jobs"), queue, key_file)
     _, snapshot, seen = look(place)
     if json:
-        write(as_json([job_data(one, seen) for one in snapshot.jobs]))
+        write(as_json([job_data(one, snapshot, seen) for one in snapshot.jobs]))
         return
     rows = [
         (
             one.job,
-            job_state(one, seen),
+            state_words(one, snapshot, seen),
             progress_words(one),
-            rate(one.report.rate) if one.state is State.RUNNING else "",
-            eta_words(one),
+            rate(one.report.rate) if job_state(one, seen) == "running" else "",
+            eta_words(one, snapshot, seen),
             duration(one.report.elapsed_s),
             short(value_words(one), VALUE_WIDTH),
         )
         for one in snapshot.jobs
     ]
     _table(("JOB", "STATE", "COUNTED", "RATE", "LEFT", "TIME", "VALUE"), rows, "no jobs")
+    for one in snapshot.jobs:
+        if what := remedy_words(one, snapshot, seen):
+            say(f"{one.job}: {what}")
 
 
 def workers(
@@ -116,18 +126,18 @@ def workers(
         write(as_json([worker_data(one, seen) for one in snapshot.workers]))
         return
     rows = []
-    for one in snapshot.workers:
+    for one in living_first(snapshot, seen):
         beat = one.beat
         age = age_of(one, seen)
         rows.append(
             (
                 worker_name(one),
                 worker_state(one, seen),
-                short(one.obituary, VALUE_WIDTH) if beat is None else beat.job if beat.state != "idle" else "",
+                short(task_words(one, snapshot), VALUE_WIDTH),
                 f"{beat.lo}..{beat.hi}" if beat and beat.state != "idle" else "",
                 rate(beat.rate) if beat else "",
                 count(beat.done) if beat else "",
-                size(beat.rss) if beat else "",
+                size(beat.rss) if beat and beat.rss else "",
                 duration(age) if age is not None else "",
             )
         )
@@ -163,7 +173,33 @@ def look(place: Place) -> tuple[float, Snapshot, Seen]:
     snapshot = place.snapshot()
     if snapshot.dropped:
         say(f"{plural(snapshot.dropped, 'entry', 'entries')} cannot be read: {snapshot.why_dropped}")
-    return took, snapshot, Seen(time.time())
+    return took, snapshot, Seen(time.time(), watch_quiet(place, snapshot))
+
+
+def watch_quiet(place: Place, snapshot: Snapshot) -> dict[str, float]:
+    """Job -> seconds that nothing of it has changed, for those whose last report is old, or by a clock that is wrong.
+
+    One look tells nothing about a master, and no two clocks are compared to decide: so such a job is looked at until it
+    changes, which takes a second where a master is alive, for LOOK_SECONDS where it has been quiet for long already.
+    """
+    began, now = time.monotonic(), time.time()
+    quiet: dict[str, tuple[str, float]] = {}
+    for job in snapshot.jobs:
+        age = now - (job.report.at or job.created)
+        if job.state is State.RUNNING and job.master and not 0 <= age < LEADERLESS_SECONDS:
+            quiet[job.job] = (job.token, LOOK_SECONDS if age > 0 else LEADERLESS_SECONDS)
+    found: dict[str, float] = {}
+    while watched := [name for name in quiet if name not in found]:
+        time.sleep(LOOK_SECONDS / 4)
+        tokens = place.wire.pipeline([("HGET", place.keys.job(name), "tok") for name in watched])
+        passed = time.monotonic() - began
+        for name, token in zip(watched, tokens, strict=True):
+            before, enough = quiet[name]
+            if (token or b"").decode(errors="replace") != before:
+                found[name] = 0.0
+            elif passed >= enough:
+                found[name] = passed
+    return found
 
 
 def _summary(snapshot: Snapshot, seen: Seen, url: str, took: float) -> Iterator[str]:
@@ -174,10 +210,14 @@ def _summary(snapshot: Snapshot, seen: Seen, url: str, took: float) -> Iterator[
         yield f"warning  {server.warning}"
     yield f"queue    {snapshot.queue}: {plural(snapshot.waiting, 'task')} waiting, {snapshot.in_flight} in hand"
     yield f"workers  {_tally(worker_state(one, seen) for one in snapshot.workers)}"
-    yield f"jobs     {_tally(job_state(one, seen) for one in snapshot.jobs)}"
+    yield f"jobs     {_tally(state_words(one, snapshot, seen) for one in snapshot.jobs)}"
     for one in snapshot.jobs:
         if one.state is State.RUNNING:
-            words = [job_state(one, seen), progress_words(one), rate(one.report.rate), eta_words(one), value_words(one)]
+            words = [state_words(one, snapshot, seen), progress_words(one), value_words(one)]
+            if what := remedy_words(one, snapshot, seen):
+                words.append(what)
+            else:
+                words[2:2] = [rate(one.report.rate), eta_words(one, snapshot, seen)]
             yield f"         {one.job}  {'  '.join(word for word in words if word)}"
 
 
@@ -188,29 +228,24 @@ def _tally(words: Iterable[str]) -> str:
     return ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "none"
 
 
-def _job(job: JobView, seen: Seen) -> Iterator[str]:
+def _job(job: JobView, snapshot: Snapshot, seen: Seen) -> Iterator[str]:
     report = job.report
     total = f" of {grouped(report.total)}" if report.total is not None else ""
     rows = [
         ("job", job.job),
         ("computation", f"{job.computation} {params_words(job)}".rstrip()),
-        ("state", job_state(job, seen)),
+        ("state", state_words(job, snapshot, seen)),
         ("counted", f"{grouped(report.counted)}{total} terms ({progress_words(job)})"),
         ("value", short(value_words(job), 200)),
-        ("rate", rate(report.rate) if job.state is State.RUNNING else ""),
-        ("left", eta_words(job)),
+        ("rate", rate(report.rate) if job_state(job, seen) == "running" else ""),
+        ("left", eta_words(job, snapshot, seen)),
         ("time", duration(report.elapsed_s)),
         ("tasks", f"{grouped(report.tasks)} counted, {report.out} out, {report.ignored} answered twice"),
-        ("workers", str(report.workers)),
-        ("master", _master(job, seen)),
+        ("workers", str(workers_on(job, snapshot, seen))),
+        ("master", job.master if job_state(job, seen) == "running" else ""),
+        ("remedy", remedy_words(job, snapshot, seen)),
     ]
     return (f"{name:<12} {text}" for name, text in rows if text)
-
-
-def _master(job: JobView, seen: Seen) -> str:
-    if job.state is not State.RUNNING:
-        return ""
-    return f"none: mrq resume {job.job}" if job_state(job, seen) == "waiting" else job.master
 
 
 def _table(headers: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:

@@ -19,15 +19,20 @@ from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.screen.ink import Text
 from mapreduce_rq.cli.screen.text import count, duration, job_label, plural, rate, short, size
 from mapreduce_rq.cli.screen.views import (
+    WORKER_ORDER,
     Seen,
     age_of,
-    job_state,
+    living_first,
     memory_words,
     params_words,
     progress_words,
+    remedy_words,
+    state_words,
+    task_words,
     value_words,
     worker_name,
     worker_state,
+    workers_on,
 )
 from mapreduce_rq.core.job.record import State
 
@@ -36,15 +41,15 @@ STYLES = {
     "busy": "cyan",
     "done": "green",
     "idle": "green",
-    "waiting": "magenta",
+    "no master": "magenta",
+    "no workers": "magenta",
     "stopped": "yellow",
     "cancelled": "yellow",
     "silent": "yellow",
     "failed": "red",
     "dead": "red",
 }
-JOB_ORDER = ("running", "waiting", "failed", "done", "cancelled")
-WORKER_ORDER = ("busy", "stopped", "silent", "dead", "idle")
+JOB_ORDER = ("running", "no workers", "no master", "failed", "done", "cancelled")
 FRAME_LINES = 2  # of a panel: its upper and lower edge
 FRAME_COLUMNS = 4
 LEAST_WORKER_LINES = 4
@@ -65,9 +70,21 @@ class Glyphs(NamedTuple):
 
 
 UNICODE = Glyphs(
-    {"running": "●", "waiting": "◌", "done": "✓", "failed": "✗", "cancelled": "■"}, "━", "╸", "─", "·", "±"
+    marks={"running": "●", "no master": "◌", "no workers": "○", "done": "✓", "failed": "✗", "cancelled": "■"},
+    full="━",
+    half="╸",
+    empty="─",
+    dot="·",
+    plus_minus="±",
 )
-ASCII = Glyphs({"running": ">", "waiting": "?", "done": "+", "failed": "!", "cancelled": "-"}, "#", "#", ".", "|", "+-")
+ASCII = Glyphs(
+    marks={"running": ">", "no master": "?", "no workers": "0", "done": "+", "failed": "!", "cancelled": "-"},
+    full="#",
+    half="#",
+    empty=".",
+    dot="|",
+    plus_minus="+-",
+)
 
 
 @dataclass(frozen=True)
@@ -103,7 +120,7 @@ def draw(snapshot: Snapshot, seen: Seen, frame: Frame) -> Group:
     filled = [*worker_lines, *[Text()] * fill]
     return Group(
         *head,
-        _panel("jobs", [job_state(job, seen) for job in snapshot.jobs], JOB_ORDER, job_lines, frame),
+        _panel("jobs", [state_words(job, snapshot, seen) for job in snapshot.jobs], JOB_ORDER, job_lines, frame),
         _panel("workers", [worker_state(one, seen) for one in snapshot.workers], WORKER_ORDER, filled, frame),
         *foot,
     )
@@ -140,7 +157,9 @@ def _head(snapshot: Snapshot, seen: Seen, frame: Frame) -> Iterator[Text]:
 def _job_items(snapshot: Snapshot, seen: Seen, frame: Frame, width: int) -> list[list[Text]]:
     """The lines of each job, those that run first."""
     label = max([len(job_label(job.job)) for job in snapshot.jobs], default=0)
-    running = [_running(job, job_state(job, seen), frame.glyphs, width, label) for job in snapshot.jobs if _runs(job)]
+    running = [
+        _running(job, snapshot, seen, frame.glyphs, width=width, label=label) for job in snapshot.jobs if _runs(job)
+    ]
     ended = [[_ended(job, frame.glyphs, width, label)] for job in snapshot.jobs if not _runs(job)]
     return [*running, *ended] or [[Text("no jobs: mrq compute exp --x 2 -u URL", style="dim")]]
 
@@ -149,13 +168,14 @@ def _runs(job: JobView) -> bool:
     return job.state is State.RUNNING
 
 
-def _running(job: JobView, state: str, glyphs: Glyphs, width: int, label: int) -> list[Text]:
+def _running(job: JobView, snapshot: Snapshot, seen: Seen, glyphs: Glyphs, *, width: int, label: int) -> list[Text]:
     report = job.report
+    state = state_words(job, snapshot, seen)
     style = STYLES[state]
     counted = f"{count(report.counted)}/{count(report.total)}" if report.total is not None else "terms"
     left = duration(job.seconds_left) + " left" if job.seconds_left is not None else duration(report.elapsed_s)
-    if state == "waiting":
-        left = "no master"
+    if state != "running":
+        left = state
     facts = Text.assemble(
         (f"{progress_words(job):>6}", "bold"), f"{counted:>12}", (f"{rate(report.rate):>9}", "cyan"), f"{left:>11}"
     )
@@ -163,10 +183,11 @@ def _running(job: JobView, state: str, glyphs: Glyphs, width: int, label: int) -
     room = width - start.cell_len - facts.cell_len
     first = Text.assemble(start, bar(job.share, max(4, room), glyphs, style), facts, no_wrap=True, overflow="crop")
     value = value_words(job).replace("±", glyphs.plus_minus)
-    more = f"{plural(report.workers, 'worker')}, {plural(report.out, 'task')} out"
+    remedy = remedy_words(job, snapshot, seen)
+    more = remedy or f"{plural(workers_on(job, snapshot, seen), 'worker')}, {plural(report.out, 'task')} out"
     second = Text(" " * start.cell_len)
     second.append(value or params_words(job), style="green" if value else "dim")
-    return [first, _apart(second, Text(more, style="dim"), width)]
+    return [first, _apart(second, Text(more, style="magenta" if remedy else "dim"), width)]
 
 
 def _ended(job: JobView, glyphs: Glyphs, width: int, label: int) -> Text:
@@ -213,17 +234,21 @@ COLUMNS = (  # in order of importance: a narrow terminal shows the first ones
 NAME_WIDTH = (12, 40)  # at least, at most
 
 
-def _cells(worker: WorkerView, seen: Seen) -> dict[str, str]:
+def _cells(worker: WorkerView, snapshot: Snapshot, seen: Seen) -> dict[str, str]:
     """What stands in each column."""
     cells = {"state": worker_state(worker, seen), "held": count(worker.held)}
     beat = worker.beat
     if beat is None:
         return cells | {"job": worker.obituary}
-    cells |= {"tasks/s": count(beat.rate), "done": count(beat.done), "memory": size(beat.rss)}
+    cells |= {"tasks/s": count(beat.rate), "done": count(beat.done), "memory": size(beat.rss) if beat.rss else ""}
     age = age_of(worker, seen) or 0.0
     cells["seen"] = "now" if age < JUST_NOW_SECONDS else duration(age)
     if beat.state == "busy":
-        cells |= {"job": job_label(beat.job), "for": duration(beat.seconds), "terms": f"{beat.lo}..{beat.hi}"}
+        cells |= {
+            "job": task_words(worker, snapshot, shorten=True),
+            "for": duration(beat.seconds),
+            "terms": f"{beat.lo}..{beat.hi}",
+        }
     return cells
 
 
@@ -241,8 +266,8 @@ def _worker_lines(snapshot: Snapshot, seen: Seen, width: int) -> list[Text]:
     left = width - name - sum(2 + column.width for column in columns)
     columns = [one._replace(width=one.width + left) if one.title == "job" else one for one in columns]
     lines = [Text("  ".join([f"{'worker':<{name}}", *(_cell(one, one.title) for one in columns)]), style="dim")]
-    for worker in sorted(snapshot.workers, key=lambda one: (WORKER_ORDER.index(worker_state(one, seen)), one.address)):
-        cells = _cells(worker, seen)
+    for worker in living_first(snapshot, seen):
+        cells = _cells(worker, snapshot, seen)
         line = Text(f"{short(worker_name(worker), name):<{name}}", no_wrap=True)
         for column in columns:
             text = cells.get(column.title, "")

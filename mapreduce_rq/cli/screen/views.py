@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
-from mapreduce_rq.cli.screen.text import count, duration, size
-from mapreduce_rq.core.job.record import Done, State
+from mapreduce_rq.cli.screen.text import count, duration, job_label, size
+from mapreduce_rq.core.job.record import Cancelled, Done, State
 
 SCHEMA = 1
 SILENT_SECONDS = 15.0
 """A beat this old is worth a word: they come every three seconds."""
+LEADERLESS_SECONDS = 10.0
+"""A job without a sign of its master for so long has none: they write every second."""
+LOOK_SECONDS = 2.0
+"""Between two looks that are to tell."""
+_NAMED = re.compile(r"\(([^()]*):(\d+)(?: on [^()]*)?\)$")
+"""How a supervisor ends what it says of a dead worker."""
 _FUNCTION_DETAILS = {"function", "code", "around", "pickle", "reduce_pickle", "reduce_options", "start", "step"}
 _FUNCTION_DETAILS |= {"merge_code", "merge_zero", "merge_law"}
 """What a job of somebody's own function has beside its label and reducer; not for people."""
@@ -39,8 +46,11 @@ def age_of(worker: WorkerView, seen: Seen) -> float | None:
 
 
 def worker_name(worker: WorkerView) -> str:
-    """Its given name and pid, or its host and pid."""
-    if worker.beat is None or not worker.beat.name or worker.beat.name == worker.address:
+    """Its given name and pid, or its host and pid. Of a dead one the supervisor's last word on it tells."""
+    if worker.beat is None:
+        found = _NAMED.search(worker.obituary)
+        return f"{found[1]}:{found[2]}" if found and worker.address.endswith(f":{found[2]}") else worker.address
+    if not worker.beat.name or worker.beat.name == worker.address:
         return worker.address
     return f"{worker.beat.name}:{worker.beat.pid}"
 
@@ -53,11 +63,81 @@ def worker_state(worker: WorkerView, seen: Seen) -> str:
     return "silent" if age is not None and age > SILENT_SECONDS else worker.beat.state
 
 
+def silence(job: JobView, seen: Seen) -> float:
+    """Seconds without a sign of its master; 0 for one that is there, or where one look alone cannot tell.
+
+    A master writes every second. Our own looks decide: that nothing has changed between two of them. How long it has
+    been so before, its last report says, by its master's clock.
+    """
+    looked = seen.unchanged.get(job.job, 0.0)
+    if looked < LOOK_SECONDS:
+        return 0.0
+    return max(looked, seen.at - job.report.at) if job.report.at else looked
+
+
 def job_state(job: JobView, seen: Seen) -> str:
     """running, done, failed, cancelled; or waiting: it runs, and nobody leads it."""
     if job.state is not State.RUNNING:
         return job.state.word
-    return "waiting" if not job.master or seen.unchanged.get(job.job, 0.0) > SILENT_SECONDS else "running"
+    return "waiting" if not job.master or silence(job, seen) >= LEADERLESS_SECONDS else "running"
+
+
+def lacks(job: JobView, snapshot: Snapshot, seen: Seen) -> Literal["", "master", "workers"]:
+    """What a running job waits for; '' if it has all it needs, or has ended."""
+    if job_state(job, seen) == "waiting":
+        return "master"
+    alive = any(worker_state(one, seen) in {"idle", "busy"} for one in snapshot.workers)
+    return "" if job.state is not State.RUNNING or alive else "workers"
+
+
+def state_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
+    """Its state for people: running, no master, no workers, done, failed, cancelled."""
+    lacking = lacks(job, snapshot, seen)
+    return f"no {lacking}" if lacking else job_state(job, seen)
+
+
+def remedy_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
+    """What a running job waits for, and what to do; '' if nothing needs to be done."""
+    lacking = lacks(job, snapshot, seen)
+    if lacking == "workers":
+        return "no worker is on this queue: mrq worker"
+    if lacking != "master":
+        return ""
+    quiet = silence(job, seen)
+    what = f"no sign of its master for {duration(quiet)}" if job.master else "nobody leads it"
+    if job.lazy:
+        return f"{what}, and nobody else has its items: mrq cancel {job_label(job.job)}"
+    return f"{what}: mrq resume {job_label(job.job)}"
+
+
+def workers_on(job: JobView, snapshot: Snapshot, seen: Seen) -> int:
+    """How many workers take part, or took part in a job that has ended: each is counted for one job alone."""
+    if job.state is not State.RUNNING:
+        return job.record.workers if isinstance(job.record, Done) else job.report.workers
+    return sum(
+        one.beat is not None and one.beat.job == job.job and worker_state(one, seen) in {"idle", "busy"}
+        for one in snapshot.workers
+    )
+
+
+def task_words(worker: WorkerView, snapshot: Snapshot, *, shorten: bool = False) -> str:
+    """The job that a busy worker computes for, and whether that is over; how a dead one died."""
+    if worker.beat is None:
+        return worker.obituary
+    if worker.beat.state == "idle":
+        return ""
+    found = snapshot.job(worker.beat.job)
+    name = job_label(worker.beat.job) if shorten else worker.beat.job
+    return f"{name} (over)" if found is not None and found.state is not State.RUNNING else name
+
+
+WORKER_ORDER = ("busy", "stopped", "idle", "silent", "dead")
+"""The living first."""
+
+
+def living_first(snapshot: Snapshot, seen: Seen) -> list[WorkerView]:
+    """The workers in that order, then by address."""
+    return sorted(snapshot.workers, key=lambda one: (WORKER_ORDER.index(worker_state(one, seen)), one.address))
 
 
 def memory_words(server: ServerInfo) -> str:
@@ -84,7 +164,9 @@ def value_words(job: JobView) -> str:
     if isinstance(record, Done):
         value = record.value or ""  # a large one is fetched by who asks for it alone
         return value if record.bound in {None, "0"} else f"{value} ± {record.bound}"
-    return f"{record.kind} {record.message}"
+    if isinstance(record, Cancelled):
+        return "" if record.message == job.state.word else record.message
+    return record.message if record.kind == "Deadline" else f"{record.kind}: {record.message}"
 
 
 def params_words(job: JobView) -> str:
@@ -95,23 +177,26 @@ def params_words(job: JobView) -> str:
     return " ".join([str(label), *words] if label else words)
 
 
-def eta_words(job: JobView) -> str:
-    """The time left, or nothing."""
+def eta_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
+    """The time left; nothing where nobody knows, or nothing goes on."""
     left = job.seconds_left
-    return "" if left is None else duration(left)
+    return "" if left is None or lacks(job, snapshot, seen) else duration(left)
 
 
-def job_data(job: JobView, seen: Seen) -> dict[str, Any]:
+def job_data(job: JobView, snapshot: Snapshot, seen: Seen) -> dict[str, Any]:
     """One job for programs; keys are stable."""
     report = job.report
     return {
         "job": job.job,
         "computation": job.computation,
         "params": job.params,
-        "state": job_state(job, seen),
+        "state": "waiting" if lacks(job, snapshot, seen) else job_state(job, seen),
+        "waits_for": lacks(job, snapshot, seen) or None,
+        "silent_s": silence(job, seen),
         "created": job.created,
         "master": job.master,
         **msgspec.structs.asdict(report),
+        "workers": workers_on(job, snapshot, seen),
         "eta_s": job.seconds_left,
         "record": job.record.data if job.record is not None else None,
     }
@@ -150,6 +235,6 @@ def snapshot_data(snapshot: Snapshot, seen: Seen, url: str, round_trip: float) -
         "waiting": snapshot.waiting,
         "in_flight": snapshot.in_flight,
         "dropped": snapshot.dropped,
-        "jobs": [job_data(job, seen) for job in snapshot.jobs],
+        "jobs": [job_data(job, snapshot, seen) for job in snapshot.jobs],
         "workers": [worker_data(worker, seen) for worker in snapshot.workers],
     }

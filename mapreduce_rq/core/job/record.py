@@ -49,6 +49,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     value: str | None = None  # the running value
     error: float | None = None  # the half width of its error, worth what bound_kind says
     bound_kind: str | None = None
+    at: float = 0.0  # unix seconds by the master's clock, for people; 0: an older version does not say
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -141,7 +141,8 @@ def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
     ``more``: what the caller knows of a failure.
     """
     if isinstance(record, Cancelled):
-        return JobCancelled(visible(f"{record.job} was cancelled: {record.message}"))
+        why = "" if record.message == record.state.word else f": {record.message}"
+        return JobCancelled(visible(f"{record.job} was cancelled{why}"))
     where = f" on {record.where}" if record.where else ""
     lo, hi = record.span
     at = f"term {record.term}" if record.term is not None else f"terms [{lo}, {hi}]"

@@ -162,7 +162,8 @@ class Master:
         self._checkpoint_cost = 0.0
         self._uncommitted = 0  # tasks counted since the last checkpoint
         self._stored = -1  # terms that were counted in it, if it is certain to be in Redis
-        self._answered: set[str] = set()  # workers heard of
+        self._answered: set[str] = set()  # workers heard of, less those that were gone at the last look
+        self._at_work = 0  # the most workers that took part at one time
         self._restored = False  # took the job over
         self._in_stream = Runs()  # what the replies hold that were read since the beginning, where they are kept
         self._waiting = False  # for Redis or the clock: nothing is half changed
@@ -418,6 +419,8 @@ class Master:
         survey = self._sweeper.sweep(self._now, hear)
         if survey is None:
             return []
+        self._answered &= self._sweeper.present
+        self._at_work = max(self._at_work, len(self._answered))
         self._redis_is_back()
         return self._receive(survey._replace(answered=answered))
 
@@ -598,12 +601,19 @@ class Master:
             value=peek.value if peek else None,
             error=peek.error if peek else None,
             bound_kind=peek.bound_kind if peek else None,
+            at=self.clock.wall(),
+        )
+
+    def _took_part(self) -> int:
+        """The most workers that answered at one time. Of those that a recycling pool replaces there are many more."""
+        return max(
+            self._at_work, min(len(self._answered), self.workers) if self._sweeper.sweeps else len(self._answered)
         )
 
     # -- the ways out ----------------------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome, ended: str) -> Ended:
-        workers = max(1, len(self._answered))
+        workers = max(1, self._took_part())
         with self._keeper:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
         row: list[tuple[str, Argument]] = []

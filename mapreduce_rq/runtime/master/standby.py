@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from mapreduce_rq.broker.job_hash import JobState, token_bytes
 from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.core.fleet.liveness import Watch
+from mapreduce_rq.core.fleet.liveness import DEAD_AFTER, Watch
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.master.master import Observer
 
 POLL_SECONDS = 2.0
+QUIET_SECONDS = 5.0
+"""A master that has written nothing for so long may be gone: it writes every second."""
 AGAIN_SECONDS = 60.0
 """A job that cannot be led (a module that is not here) is tried again after so long: somebody may have helped."""
 
@@ -57,12 +59,14 @@ class Setbacks:
 class Standby:
     """Watches one job. ``stop`` may be set from another thread."""
 
-    def __init__(self, jobs: Jobs, clock: Clock, job: str, observer: Observer) -> None:
+    def __init__(self, jobs: Jobs, clock: Clock, job: str, observer: Observer, *, takes_over: bool = True) -> None:
         self.jobs = jobs
         self.clock = clock
         self.job = job
         self.observer = observer
         self.stop = False
+        self.led = True  # whether a master leads the job, as far as is known by now
+        self._takes_over = takes_over
         self._report = Report()
 
     def wait(self) -> JobState | None:
@@ -87,10 +91,13 @@ class Standby:
                         self.observer.noticed(fault)
                 said |= set(state.faults)
                 if not state.running or not state.master:
+                    self.led = False
                     return state
                 watch.look({self.job: token_bytes(state.token)})
                 if watch.dead():
+                    self.led = False
                     return state
+                self._judge(watch, state)
                 if state.report is not None:
                     self._report = state.report
                     self.observer.progressed(lambda: self._report)
@@ -101,3 +108,20 @@ class Standby:
                 connected = False
                 self.clock.sleep(backoff.next())
         return None
+
+    def _judge(self, watch: Watch, state: JobState) -> None:
+        """Whether a master leads it: by the age of its report at first, which is told; by its token from then on."""
+        looks = watch.unchanged(self.job)
+        moved = watch.moved(self.job)
+        if moved and not looks:
+            self.led = True
+            return
+        reported = state.report.at if state.report is not None else 0.0
+        age = 0.0 if moved else self.clock.wall() - (reported or state.spec.created)
+        quiet = max(age, looks * POLL_SECONDS)
+        if quiet < QUIET_SECONDS or not self.led:
+            return
+        self.led = False
+        left = (DEAD_AFTER - looks) * POLL_SECONDS
+        then = f"taking over in {left:.0f} s" if self._takes_over else f"mrq resume {self.job}"
+        self.observer.noticed(f"no sign of its master for {quiet:.0f} s; {then}, unless one comes")

@@ -34,6 +34,7 @@ class Sweeper:
         self, jobs: Jobs, clock: Clock, job: str, notice: Callable[[str], None], *, expected: int, wait: float | None
     ) -> None:
         self.workers = expected
+        self.present: set[str] = set()  # ids of those that were alive at the last look
         self.sweeps = 0
         self._jobs = jobs
         self._clock = clock
@@ -97,12 +98,13 @@ class Sweeper:
                 waiting += self._mine(raws)
             else:
                 held += self._mine(raws)
-        alive = sum(
-            wid not in dead and (self._watch.moved(wid) or not self._stale(wid, beat))
+        self.present = {
+            wid
             for wid, beat in survey.beats.items()
-        )
+            if wid not in dead and (self._watch.moved(wid) or not self._stale(wid, beat))
+        }
         starting = self._expected if now - self._began < NO_WORKERS_SECONDS else 0
-        self._count(max(alive, starting), now)
+        self._count(max(len(self.present), starting), now)
         return Surveyed(waiting, held, self.workers, slack=not survey.waiting)
 
     def _mine(self, raws: list[bytes]) -> list[Task]:
