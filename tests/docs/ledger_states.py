@@ -185,7 +185,7 @@ def _taken_over(scene: Scene) -> None:
 def _taken_over_early(scene: Scene) -> None:
     scene.restore(first=True)
     scene.answer(0, 2, (Move(UNCUT, COUNTED), "answered to the master before"))
-    scene.answer(4, 6, (Move(UNCUT, UNSEEN), "the master before had cut further: an answer shows it"))
+    scene.answer(4, 6, (Move(UNCUT, UNSEEN), "an answer shows: the master before cut further"))
 
 
 SCENES: list[tuple[Callable[[Scene], None], dict[str, Any]]] = [

@@ -9,7 +9,8 @@ from tests.docs.ledger_states import Move, drawing, moves, played, states
 from tests.docs.pictures import PICTURES, screenshot
 from tests.sim.world import run_seed
 
-SEEDS = 90
+LEAST, MOST = 40, 1000
+"""Worlds that are looked at, and at most, for the rarest of the moves that are drawn."""
 
 
 def test_the_picture_of_the_ledger_is_what_the_ledger_does_now() -> None:
@@ -17,7 +18,8 @@ def test_the_picture_of_the_ledger_is_what_the_ledger_does_now() -> None:
 
 
 def test_no_world_shows_a_move_that_the_picture_lacks() -> None:
-    """Simulated worlds with all their faults; and together they show every move that is drawn."""
+    """Simulated worlds with all their faults; and sooner or later they show every move that is drawn."""
+    drawn = set(played())
     seen: set[Move] = set()
     receive = Ledger.receive
 
@@ -30,11 +32,13 @@ def test_no_world_shows_a_move_that_the_picture_lacks() -> None:
 
     Ledger.receive = watched  # type: ignore[method-assign]
     try:
-        for seed in range(SEEDS):
+        for seed in range(MOST):
+            if seed >= LEAST and seen >= drawn:
+                break
             assert not run_seed(seed).failure
     finally:
         Ledger.receive = receive  # type: ignore[method-assign]
-    assert seen == set(played())
+    assert seen == drawn
 
 
 def test_a_screenshot_asks_for_nothing_from_elsewhere() -> None:
