@@ -65,6 +65,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mapreduce_rq.version import __version__
+
 if TYPE_CHECKING:
     from mapreduce_rq.client.client import Client
     from mapreduce_rq.client.job import Job
@@ -100,7 +102,6 @@ if TYPE_CHECKING:
     )
     from mapreduce_rq.functions.computation import kernel
 
-__version__ = "0.1.0"
 
 __all__ = [
     "BadFunction",

@@ -12,7 +12,7 @@ import gc
 import sys
 from collections.abc import Sequence
 
-from mapreduce_rq import __version__
+from mapreduce_rq.version import __version__
 
 CTRL_C = 130
 VERSION_WORDS = {"--version", "-V", "version"}

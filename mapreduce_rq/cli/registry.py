@@ -9,11 +9,11 @@ from typing import Annotated, NamedTuple
 import typer
 from typer.core import TyperCommand
 
-from mapreduce_rq import __version__
 from mapreduce_rq.cli.groups import LazyGroup, Listed, command
 from mapreduce_rq.cli.interrupts import Signalled
 from mapreduce_rq.cli.streams import forgive, say, write
 from mapreduce_rq.errors import MrqError
+from mapreduce_rq.version import __version__
 
 CTRL_C = 130
 

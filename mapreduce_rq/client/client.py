@@ -23,7 +23,6 @@ from typing import Any, Self
 
 import msgspec
 
-from mapreduce_rq import __version__
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect
 from mapreduce_rq.broker.job_hash import JobState
@@ -37,6 +36,7 @@ from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, error_of
@@ -71,6 +71,7 @@ from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.private_wire import PrivateWire
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.probe import numerics
+from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.client")
 
@@ -210,6 +211,7 @@ class Client:
             limits=limits or Limits(),
             created=self.clock.wall(),
             version=__version__,
+            code="" if self.embedded else code_of(computation),
             numerics=numerics() if computation.libm else "",
             lazy=lazy,
         )

@@ -126,6 +126,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     created: float  # unix seconds, for people
     version: str  # of this package, on the submitting side
+    code: str = ""  # hash of what the computation is made of there (core/fingerprint.py); '' on a private server
     numerics: str = ""  # probe of the submitting side, where the kernel depends on it
     lazy: bool = False  # terms come from an iterator in the master: cannot be resumed elsewhere
 

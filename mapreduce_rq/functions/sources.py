@@ -21,7 +21,7 @@ from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
-import mapreduce_rq
+from mapreduce_rq import version
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.pickling import NAMELESS
 
@@ -29,7 +29,7 @@ MOST_AROUND = 256
 """Modules of a project that a job names at most; the nearest come first."""
 
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
-_NOT_OF_A_PROJECT = tuple(f"{os.path.dirname(str(each.__file__))}{os.sep}" for each in (os, mapreduce_rq))
+_NOT_OF_A_PROJECT = tuple(f"{os.path.dirname(str(each.__file__))}{os.sep}" for each in (os, version))
 
 
 class _Source(NamedTuple):

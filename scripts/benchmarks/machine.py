@@ -10,8 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from mapreduce_rq import __version__
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
+from mapreduce_rq.version import __version__
 
 PACKAGES = ("redis", "hiredis", "msgspec", "numpy", "rq", "huey", "celery", "dramatiq", "distributed", "joblib")
 _TICK = os.sysconf("SC_CLK_TCK")

@@ -15,7 +15,6 @@ import msgspec
 import pytest
 import redis
 
-from mapreduce_rq import __version__
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
@@ -24,6 +23,7 @@ from mapreduce_rq.cli.commands.status import watch_quiet
 from mapreduce_rq.cli.connect import reach
 from mapreduce_rq.cli.screen.text import job_label
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring
+from mapreduce_rq.version import __version__
 from tests.support.commands import KEY, Running, User
 from tests.support.servers import ROOT, RealServer, free_port
 from tests.support.stage import until

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from mapreduce_rq import __version__
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.messages import Beat, Checkpoint, Codecs, Limits, Spec, Task
+from mapreduce_rq.version import __version__
 from tests.support.commands import User
 from tests.support.servers import RealServer
 from tests.support.terminal import Terminal

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from mapreduce_rq import __version__
+from mapreduce_rq.version import __version__
 from tests.support.commands import MRQ, Ran, User, environment, mrq
 from tests.support.servers import ROOT, RealServer
 from tests.support.stage import until

@@ -59,6 +59,7 @@ def test_the_version_needs_next_to_nothing(tmp_path: Path) -> None:
         "mapreduce_rq",
         "mapreduce_rq.cli",
         "mapreduce_rq.cli.app",
+        "mapreduce_rq.version",
     }
     assert not tops(modules) & (HEAVY | {"typer", "redis", "asyncio", "dataclasses", "inspect", "importlib.metadata"})
 

@@ -10,7 +10,6 @@ from typing import Annotated, Literal
 
 import typer
 
-from mapreduce_rq import __version__
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.orphans import find_orphans
 from mapreduce_rq.broker.snapshot import Snapshot
@@ -24,6 +23,7 @@ from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
+from mapreduce_rq.version import __version__
 
 Level = Literal["ok", "warn", "fail"]
 

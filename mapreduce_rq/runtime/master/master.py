@@ -662,7 +662,9 @@ class Master:
         if self._aside is not None:
             self._aside.clear()
         what = "over, kept" if isinstance(record, Done) and self.ledger.keeps and self._is_to_stay(record) else "over"
+        # A large value stays in this master as long as its end is in doubt.
         small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
+        small = small and not (isinstance(record, Done) and record.value is None)
         if self._hasty and small and not untidy and self._down_since is None:
             self._lease.end(what, self.spec.limits.keep, row, self._heard_of_end)
             self.end_in_doubt = True

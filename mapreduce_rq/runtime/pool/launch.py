@@ -16,7 +16,7 @@ import sys
 import threading
 from dataclasses import asdict
 
-import mapreduce_rq
+from mapreduce_rq import version
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.core.messages import Keyring
 from mapreduce_rq.functions.trust import Trust
@@ -83,7 +83,7 @@ def _fork(settings: PoolSettings) -> int:
 
 def _spawn(settings: PoolSettings) -> int:
     child = subprocess.Popen(
-        [sys.executable, "-P", "-c", BEGIN, os.path.dirname(mapreduce_rq.__path__[0]), str(os.getpid())],
+        [sys.executable, "-P", "-c", BEGIN, os.path.dirname(os.path.dirname(version.__file__)), str(os.getpid())],
         stdin=subprocess.PIPE,
         process_group=0,
     )

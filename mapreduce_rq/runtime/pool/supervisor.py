@@ -33,7 +33,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from mapreduce_rq import __version__
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
@@ -49,6 +48,7 @@ from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
 from mapreduce_rq.runtime.worker.probe import identity
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Preparer, Worker, hostname
+from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.pool")
 

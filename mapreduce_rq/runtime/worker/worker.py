@@ -25,11 +25,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mapreduce_rq import __version__
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.bodies import ASIDE
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
+from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.job.merges import compute_merge
 from mapreduce_rq.core.job.record import State
@@ -57,6 +57,7 @@ from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.probe import identity, numerics
 from mapreduce_rq.runtime.worker.slate import Slate
+from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.worker")
 
@@ -523,7 +524,7 @@ class Preparer:
 
     def __call__(self, spec: Spec) -> Computation[Any]:
         """The computation of a spec. Raises MrqError where this worker must not or cannot run it."""
-        recipe = msgspec.msgpack.encode((spec.version, spec.computation, spec.params))
+        recipe = msgspec.msgpack.encode((spec.version, spec.code, spec.computation, spec.params))
         made = self._made.get(recipe)
         if made is None:
             made = self._make(spec)
@@ -533,11 +534,12 @@ class Preparer:
         return made
 
     def _make(self, spec: Spec) -> Computation[Any]:
-        if spec.version != __version__:
-            raise VersionSkew(
-                f"{spec.job} was submitted by mrq {spec.version} and this worker is {__version__}: deploy one version"
-            )
         made = load(spec.computation).to_map(spec.params, self._trust)
+        if spec.version != __version__ and spec.code != code_of(made):
+            raise VersionSkew(
+                f"{spec.job} was submitted by mrq {spec.version}, this worker is {__version__}, and {spec.computation} "
+                "differs between the two: deploy one version"
+            )
         if spec.numerics and spec.numerics != numerics():
             skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
             if not spec.limits.allow_mixed:
