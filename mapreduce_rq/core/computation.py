@@ -16,6 +16,7 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.bodies import Aside
+from mapreduce_rq.core.foreign_errors import Interruption
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -26,10 +27,6 @@ P = TypeVar("P")
 
 MAX_TERMS = 10**15
 """The largest number of terms a job may have: spans must fit a signed 64-bit word with room to spare."""
-
-
-class Interruption(BaseException):
-    """Raised into whoever computes from outside, by a signal's handler: no term has failed."""
 
 
 class TermError(Exception):

@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from mapreduce_rq.core.fleet.liveness import OBITUARY
+from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
 from mapreduce_rq.core.job.record import Record, Report
 from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, UsageError
 
@@ -85,6 +86,11 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     message: str
     traceback: str
     where: str  # host:pid
+
+    @classmethod
+    def of(cls, error: BaseException, where: str, term: int | None = None) -> Failure:
+        """That of an exception, which may be of any class and do anything when it is asked."""
+        return cls(term, kind_of(error), message_of(error), traceback_of(error), where)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

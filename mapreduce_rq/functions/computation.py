@@ -13,6 +13,7 @@ import msgspec
 
 from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
+from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.plain_values import unpack_all
@@ -263,7 +264,7 @@ class FunctionComputation(Computation[Any]):
             ) from None
 
     def _failed(self, term: int, error: BaseException) -> TermError:
-        return TermError(term, f"{self.label} at term {term}: {error}")
+        return TermError(term, f"{self.label} at term {term}: {told(error)}")
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
         if body[:1] == ASIDE and self.aside is not None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.bodies import PICKLED, PLAIN, WRAPPED, Buffer, PlainCodec, frame, frames
+from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.plain_values import Unfit, unpack_all
 from mapreduce_rq.functions.pickling import Pickles
 
@@ -33,8 +34,8 @@ class PickleCodec:
                 try:
                     self._pickles.dumps(value, buffers.append)
                 except Exception as its:
-                    raise Unfit(index, f"{type(its).__name__}: {its}") from its
-            raise Unfit(0, f"{type(error).__name__}: {error}") from error  # each alone travels, all together do not
+                    raise Unfit(index, told(its)) from its
+            raise Unfit(0, told(error)) from error  # each alone travels, all together do not
         return b"".join(frame(PICKLED, len(values), pickled, [buffer.raw() for buffer in buffers]))
 
     def decode(self, body: Buffer) -> list[Any]:

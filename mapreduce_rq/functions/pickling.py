@@ -30,6 +30,8 @@ from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
+from mapreduce_rq.core.foreign_errors import Interruption, told
+
 PROTOCOL = 5
 """PEP 574: large buffers stay out of the pickle."""
 
@@ -123,9 +125,9 @@ class Pickles:
         reader = _Reader(pickled, self, buffers)
         try:
             return reader.load()
-        except Unreadable:
+        except (Unreadable, Interruption, KeyboardInterrupt):
             raise
-        except Exception as error:
+        except BaseException as error:  # of the sender's classes, and no end of ours
             raise reader.failed(error) from error
         finally:
             reader.forget_unfinished()
@@ -257,15 +259,15 @@ class _Reader(pickle.Unpickler):
             self._latest = f"{module}.{name}" if module != "builtins" else name
         return found
 
-    def failed(self, error: Exception) -> Unreadable:
+    def failed(self, error: BaseException) -> Unreadable:
         """What went wrong, and what to do about it."""
-        told = f"{type(error).__name__}: {error}"
+        what = told(error)
         if self._missing:
             return Unreadable(
-                f"{self._missing} cannot be found here ({told}): its module must be where the workers run, and the same"
+                f"{self._missing} cannot be found here ({what}): its module must be where the workers run, and the same"
             )
         where = f" at a {self._latest}" if self._latest else ""
-        return Unreadable(f"{told}{where}: see that pickle.loads(pickle.dumps(it)) gives it back")
+        return Unreadable(f"{what}{where}: see that pickle.loads(pickle.dumps(it)) gives it back")
 
     def forget_unfinished(self) -> None:
         """What was begun and not filled is nothing to be found by its number."""

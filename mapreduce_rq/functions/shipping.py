@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from mapreduce_rq.core.computation import MAX_TERMS
+from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.plain_values import TAKES, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.custom import CallableReducer
@@ -98,7 +99,7 @@ def _pickled(thing: Any, what: str, pickles: Pickles) -> bytes:
     try:
         return pickles.definition(thing)
     except Exception as error:
-        raise BadFunction(f"{what} cannot be shipped to the workers: {type(error).__name__}: {error}") from error
+        raise BadFunction(f"{what} cannot be shipped to the workers: {told(error)}") from error
 
 
 def _need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:

@@ -31,6 +31,7 @@ from types import (
 )
 from typing import Any
 
+from mapreduce_rq.core.foreign_errors import message_of, told
 from mapreduce_rq.errors import BadFunction, UsageError
 from mapreduce_rq.functions.pickling import NAMELESS
 from mapreduce_rq.functions.sources import learn
@@ -180,9 +181,9 @@ def _imported(name: str, module: str) -> ModuleType:
             raise BadFunction(
                 f"{name}: there is no module {error.name} here: be in its folder, or set PYTHONPATH"
             ) from None
-        raise BadFunction(f"{name}: importing {module} failed: {error}") from error
+        raise BadFunction(f"{name}: importing {module} failed: {message_of(error)}") from error
     except (Exception, SystemExit) as error:
-        raise BadFunction(f"{name}: importing {module} failed: {type(error).__name__}: {error}") from error
+        raise BadFunction(f"{name}: importing {module} failed: {told(error)}") from error
 
 
 def name_of(function: Callable[..., Any]) -> str | None:

@@ -45,7 +45,7 @@ from mapreduce_rq.core.messages import (
     decode_failure,
 )
 from mapreduce_rq.core.span import Runs, Span
-from mapreduce_rq.errors import BadMessage
+from mapreduce_rq.errors import BadMessage, MrqError
 
 OUT_BYTES = 64 << 20
 """Bytes of items in tasks out: more wait in their iterable."""
@@ -429,9 +429,14 @@ class Ledger:
             return
         if failure.term is None and span.size > 1:
             # Nobody knows which term it was. Each half has one more try: the bad one ends up alone.
-            self._recall(task)
             attempt = max(0, self.spec.limits.attempts - 1) if answer.status == DIED else 0
-            self._again.extend(task_of(self.spec.job, half, attempt, self._part(task, half)) for half in span.halves())
+            try:
+                halves = [task_of(self.spec.job, half, attempt, self._part(task, half)) for half in span.halves()]
+            except MrqError:  # it carries an item that cannot be read here either, so it stays one
+                self._broken = Broken(span, failure)
+                return
+            self._recall(task)
+            self._again.extend(halves)
             return
         term = span.lo if failure.term is None else failure.term
         if self.spec.limits.on_error == "fail" or not span.lo <= term < span.hi:

@@ -13,13 +13,13 @@ an exact accumulator is.
 
 from __future__ import annotations
 
-import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.bodies import ValueCodec
+from mapreduce_rq.core.foreign_errors import shown, told
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.plain_values import written
 
@@ -38,7 +38,7 @@ class BadValue(ValueError):
     """A term's value that the reducer cannot take: the term's index, what the value is, and what is taken."""
 
     def __init__(self, term: int, value: object, takes: str) -> None:
-        what = "None" if value is None else f"{type(value).__name__} {reprlib.repr(value)}"
+        what = shown(value)
         super().__init__(f"term {term} is {what}, and the reducer takes {takes}")
         self.term, self.what, self.takes = term, what, takes
 
@@ -47,7 +47,7 @@ class MergeError(Exception):
     """A user's own merge has raised something, which is this one's cause: the job cannot go on."""
 
     def __init__(self, label: str, error: Exception) -> None:
-        super().__init__(f"{label}, which folds the values, raised {type(error).__name__}: {error}")
+        super().__init__(f"{label}, which folds the values, raised {told(error)}")
 
 
 class Reducer(ABC, Generic[P]):

@@ -12,7 +12,6 @@ is ignored). Gone: submit again from memory. Another's: stop, change nothing.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -352,7 +351,7 @@ class Master:
             with self._keeper:
                 commands = self.ledger.receive(event, self._now)
         except MergeError as error:  # what is counted and what is folded may differ now: nothing more comes of this job
-            return [Broken(Span(0, self.ledger.counted), _failure_of(error))]
+            return [Broken(Span(0, self.ledger.counted), Failure.of(error, "the master"))]
         self._uncommitted += self.ledger.tasks - before
         if self._aside is not None and self._source is not None and self.ledger.tasks > before:
             self._aside.keep({task.body for task in self.ledger.out.values()})
@@ -438,7 +437,7 @@ class Master:
                 with self._keeper:
                     outcome = self.ledger.outcome()
             except Exception as error:
-                return self._fail(Span(0, self.ledger.counted), _failure_of(error))
+                return self._fail(Span(0, self.ledger.counted), Failure.of(error, "the master"))
             if outcome is not None:
                 return self._finish(outcome, ENDED[self.ledger.met])
             return self._perform(self.ledger.receive(Resumed(), self._now))
@@ -702,8 +701,3 @@ def _behind(entry: str) -> str:
         return ""
     milliseconds, _, sequence = entry.partition("-")
     return f"{milliseconds}-{int(sequence) + 1}"
-
-
-def _failure_of(error: BaseException) -> Failure:
-    text = "".join(traceback.format_exception(error))[-8000:]
-    return Failure(None, type(error).__name__, str(error)[:2000], text, "the master")

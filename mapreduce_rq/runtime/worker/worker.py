@@ -18,7 +18,6 @@ import contextlib
 import logging
 import math
 import socket
-import traceback
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -31,6 +30,7 @@ from mapreduce_rq.core.bodies import ASIDE
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.fleet.prefetch import Prefetch
+from mapreduce_rq.core.foreign_errors import kind_of, message_of
 from mapreduce_rq.core.job.merges import compute_merge
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import (
@@ -417,13 +417,17 @@ class Worker:
         return Answer(lo, hi, task.attempt, task.op, DIED, encode_failure(failure), 0)
 
     def _failed(self, task: Task, error: BaseException) -> Answer:
-        term = error.term if isinstance(error, TermError) else None
+        ours = issubclass(type(error), TermError)  # by its type: what it says of itself is the user's word
+        term = error.term if ours else None  # type: ignore[attr-defined]  # so a TermError has it
         if term is None and task.hi - task.lo == 1:
             term = task.lo
-        cause = error.__cause__ if isinstance(error, TermError) and error.__cause__ is not None else error
-        # A computation that says itself what is wrong with a term has said all.
-        text = "" if isinstance(cause, TermError) else "".join(traceback.format_exception(cause))[-8000:]
-        failure = Failure(term, type(cause).__name__, str(cause)[:2000], text, self.wid.rpartition(":")[0])
+        where = self.wid.rpartition(":")[0]
+        if ours and error.__cause__ is None:  # a computation that says itself what is wrong with a term has said all
+            failure = Failure(term, kind_of(error), message_of(error), "", where)
+        else:
+            cause = error.__cause__ if ours else error
+            assert cause is not None
+            failure = Failure.of(cause, where, term)
         return Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
@@ -489,8 +493,8 @@ class Worker:
         except Interruption:
             raise
         except BaseException as error:  # an import may raise anything
-            self._warn(task.job, f"refuses {task.job}: {error}")
-            return Failure(None, type(error).__name__, str(error)[:2000], "", self.wid.rpartition(":")[0])
+            self._warn(task.job, f"refuses {task.job}: {message_of(error)}")
+            return Failure(None, kind_of(error), message_of(error), "", self.wid.rpartition(":")[0])
         finally:
             self.slate.met()
 
