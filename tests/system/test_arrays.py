@@ -1,8 +1,9 @@
-"""Arrays reduced element by element over real workers: the same bits and the same digest at any schedule."""
+"""Arrays, decimals and fractions reduced by real workers: the same bits and the same digest at any schedule."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
@@ -103,3 +104,34 @@ def test_values_that_do_not_belong_together_end_the_job_in_one_line(
 def test_nan_is_named_with_its_term_and_place(private: Client, name: str) -> None:
     with pytest.raises(JobFailed, match=r"term 37 is an array with nan at \(1, 0\)"):
         private.map_reduce(with_nan, range(TERMS), reduce=name)
+
+
+def cents(k: int) -> Decimal:
+    """Amounts of money, and one far from them."""
+    return Decimal("1E+40") if k == 0 else Decimal("-1E+40") if k == 50 else Decimal(k).scaleb(-2)
+
+
+def parts(k: int) -> Fraction:
+    """One by one."""
+    return Fraction(1, k + 1)
+
+
+@pytest.mark.parametrize("name", ["sum", "mean"])
+@pytest.mark.parametrize(
+    ("function", "total", "mean"),
+    [
+        (cents, Decimal("17.20"), Decimal("17.20") / 60),
+        (parts, sum(map(parts, range(TERMS))), sum(map(parts, range(TERMS))) / TERMS),
+    ],
+)
+def test_decimals_and_fractions_are_exact(private: Client, name: str, function: Any, total: Any, mean: Any) -> None:
+    found = [
+        private.submit_function(function, range(TERMS), reduce=name, limits=Limits(chunk=chunk)).result()
+        for chunk in (None, 1, 7, TERMS)
+    ]
+    assert len({result.digest for result in found}) == 1
+    expected = total if name == "sum" else mean
+    for result in found:
+        assert type(result.native) is type(expected)
+        assert result.native == expected
+        assert str(result.native) == str(expected)

@@ -12,6 +12,7 @@ from mapreduce_rq.core.numbers.columns import Columns, Packed, spread
 from mapreduce_rq.core.numbers.exact import UNIT_BITS, Total
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.arrays import ArrayPartial, ArraySum, PackedSum, describe_array
+from mapreduce_rq.core.reducers.rationals import RationalMean
 
 _SQUARE_BITS = 2 * UNIT_BITS
 _EXACT_DOUBLES = 1 << 53
@@ -72,10 +73,12 @@ class ArrayMoments(ArrayPartial):
         squares = None if self.squares is None else Columns(self.size, _SQUARE_BITS)
         return ArrayMoments(0, self.total.empty(), squares)
 
-    def of_numbers(self, numbers: Any) -> ArrayMoments:
+    def of_numbers(self, numbers: Any) -> ArrayMoments | None:
+        if isinstance(numbers, RationalMean):
+            return None
         found = self.empty()
         found.count = numbers.n
-        found.total = self.total.of_numbers(Total(numbers.units, numbers.flags))
+        found.total.add_total(Total(numbers.units, numbers.flags))
         if found.squares is not None:
             found.squares.add_units(0, numbers.squares)
         return found

@@ -120,10 +120,10 @@ def point_of(number: float) -> Any:
     return np.array(number)
 
 
-def fold_each(reducer: Reducer[Any], lo: int, values: Iterable[Any]) -> Any:
-    """The partial of such values, taken one by one. Raises BadValue."""
+def fold_each(reducer: Reducer[Any], terms: Iterable[tuple[int, Any]]) -> Any:
+    """The partial of some terms and their values, taken one by one. Raises BadValue."""
     found = reducer.zero()
-    for term, value in enumerate(values, lo):
+    for term, value in terms:
         found = reducer.merge(found, reducer.lift(term, value))
     return found
 
@@ -252,11 +252,17 @@ class ArraySum(ArrayPartial):
     def empty(self) -> ArraySum:
         return ArraySum(self.term, self.shape)
 
-    def of_numbers(self, numbers: Total) -> ArraySum:
+    def of_numbers(self, numbers: Any) -> ArraySum | None:
+        if not isinstance(numbers, Total):
+            return None
         found = self.empty()
-        found.kinds = numbers.flags & (INT | FLOAT)
-        found.real.add_total(0, numbers)
+        found.add_total(numbers)
         return found
+
+    def add_total(self, total: Total) -> None:
+        """Add the sum of some numbers to the one element."""
+        self.kinds |= total.flags & (INT | FLOAT)
+        self.real.add_total(0, total)
 
     def absorb(self, other: ArraySum) -> None:
         self.kinds |= other.kinds
@@ -293,7 +299,7 @@ class ArraySum(ArrayPartial):
             found.imag = Columns.unpacked(found.size, packed.imag)
         return found
 
-    def rounded(self) -> Any:
+    def value(self) -> Any:
         """The sums, rounded once; exact integers if all values were."""
         if self.kinds == INT:
             return self.real.integers().reshape(self.shape)
@@ -317,6 +323,6 @@ class ArraySum(ArrayPartial):
 
     def outcome(self) -> Outcome:
         """As the result of a job."""
-        native = self.rounded()
+        native = self.value()
         exact = self.kinds == INT
         return describe_array(native, exact=exact, details={"overflow": any(part.overflows() for part in self.parts)})

@@ -30,6 +30,7 @@ from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.array_moments import ArrayMoments
 from mapreduce_rq.core.reducers.arrays import NUMBERS, are_points, arrays_of, fold_each, has_arrays, merged
 from mapreduce_rq.core.reducers.base import Reducer
+from mapreduce_rq.core.reducers.rationals import RationalMean, RationalSum, has_rationals, rationals_of
 from mapreduce_rq.core.reducers.sums import ExactSum, array_kind, batches, describe_rounded, is_array, reals, refuse_nan
 
 NUMPY_PAYS = 1 << 17
@@ -40,7 +41,7 @@ NORMAL_95 = 1.959963984540054
 
 _HEADER = struct.Struct("<QBII")  # count, flags, bytes of the sum, bytes of the sum of squares
 _SQUARE_BITS = 2 * UNIT_BITS
-_ARRAYS = (1 << 64) - 1  # in the place of a count that cannot be: moments of arrays follow
+_ARRAYS, _RATIONAL = (1 << 64) - 1, (1 << 64) - 2  # in place of a count: moments of arrays, or a mean of fractions
 
 
 class Moments(NamedTuple):
@@ -126,7 +127,7 @@ class Statistics(Reducer[Any]):
 
     def encode(self, partial: Any) -> bytes:
         if type(partial) is not Moments:
-            return self.encode_arrays(partial)
+            return self.encode_others(partial)
         count, units, squares, flags = partial
         first, second = _SUM.encode(Total(units, flags)), _SUM.encode(Total(squares, 0))
         return _HEADER.pack(count, flags, len(first), len(second)) + first + second
@@ -135,8 +136,8 @@ class Statistics(Reducer[Any]):
         if len(data) < _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for moments")
         count, flags, first, second = _HEADER.unpack_from(data)
-        if count == _ARRAYS:
-            return self.decode_arrays(memoryview(data)[8:])
+        if count >= _RATIONAL:
+            return self.decode_others(count, memoryview(data)[8:])
         middle = _HEADER.size + first
         if middle + second != len(data):
             raise ValueError(f"{len(data)} bytes do not hold sums of {first} and {second} bytes")
@@ -146,13 +147,13 @@ class Statistics(Reducer[Any]):
             raise ValueError("sums that do not belong together")
         return Moments(count, units, squares, flags)
 
-    def encode_arrays(self, partial: Any) -> bytes:
-        """Bytes of a partial of arrays, for reducers that take these."""
+    def encode_others(self, partial: Any) -> bytes:
+        """Bytes of a partial that is not of floats and integers, for reducers that have such."""
         raise NotImplementedError(f"the reducer {self.name} has no such partials")
 
-    def decode_arrays(self, data: memoryview) -> Any:
-        """A partial of arrays. Raises ValueError."""
-        raise ValueError("moments of arrays where there should be those of numbers")
+    def decode_others(self, count: int, data: memoryview) -> Any:
+        """Such a partial, where ``count`` says of what it is. Raises ValueError."""
+        raise ValueError("moments of other values than floats and integers")
 
     def fold(self, lo: int, values: Iterable[Any]) -> Any:
         if is_array(values):
@@ -230,16 +231,18 @@ class _OfArraysToo(Statistics):
             return Moments(left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] | right[3])
         return merged(left, right, zero=_NOTHING, reducer=self.name)
 
-    def encode_arrays(self, partial: ArrayMoments) -> bytes:
-        return _ARRAYS.to_bytes(8, "little") + partial.encoded()
+    def encode_others(self, partial: Any) -> bytes:
+        return b"".join([_ARRAYS.to_bytes(8, "little"), partial.encoded()])
 
-    def decode_arrays(self, data: memoryview) -> ArrayMoments:
+    def decode_others(self, count: int, data: memoryview) -> Any:
+        if count != _ARRAYS:
+            return super().decode_others(count, data)
         return ArrayMoments.decoded(data, squares=self.squares)
 
     def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
         if has_arrays(kinds):
             if not all(has_arrays([kind]) for kind in kinds) and are_points(values):
-                return fold_each(self, lo, values)
+                return fold_each(self, enumerate(values, lo))
             return ArrayMoments.of(lo, arrays_of(lo, values, "biufc", NUMBERS), squares=self.squares)
         return super().fold_others(lo, values, kinds)
 
@@ -253,13 +256,52 @@ class _OfArraysToo(Statistics):
 
 
 class Mean(_OfArraysToo):
-    """The mean with its confidence interval, as Statistics; of arrays the mean of each element, correctly rounded."""
+    """The mean with its confidence interval, as Statistics; of arrays the mean of each element, correctly rounded.
+
+    The mean of decimals is a Decimal rounded to 28 digits, whatever their context is, and that of fractions an exact
+    Fraction, both without a confidence interval. Which of them it is where types are mixed is as for sums.
+    """
 
     name: ClassVar[str] = "mean"
     squares: ClassVar[bool] = False
 
     def of_arrays(self, partial: ArrayMoments) -> Any:
         return partial.means()
+
+    def merge(self, left: Any, right: Any) -> Any:
+        if type(left) is Moments and type(right) is Moments:
+            return Moments(left[0] + right[0], left[1] + right[1], left[2] + right[2], left[3] | right[3])
+        if isinstance(left, ArrayMoments) or isinstance(right, ArrayMoments):
+            return super().merge(left, right)
+        return _rational(left).plus(_rational(right))
+
+    def encode_others(self, partial: Any) -> bytes:
+        if isinstance(partial, RationalMean):
+            return _RATIONAL.to_bytes(8, "little") + partial.encoded()
+        return super().encode_others(partial)
+
+    def decode_others(self, count: int, data: memoryview) -> Any:
+        return RationalMean.decoded(data) if count == _RATIONAL else super().decode_others(count, data)
+
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        if has_arrays(kinds) or not has_rationals(kinds):
+            return super().fold_others(lo, values, kinds)
+        found, others = rationals_of(lo, values)
+        return _rational(fold_each(self, others)).plus(RationalMean(len(values) - len(others), found))
+
+    def finish_native(self, partial: Any) -> Any:
+        return partial.total.value(partial.n) if isinstance(partial, RationalMean) else super().finish_native(partial)
+
+    def describe(self, partial: Any) -> Outcome:
+        if isinstance(partial, RationalMean):
+            return partial.total.outcome(partial.n)
+        return super().describe(partial)
+
+
+def _rational(partial: Moments | RationalMean) -> RationalMean:
+    if isinstance(partial, RationalMean):
+        return partial
+    return RationalMean(partial.n, RationalSum(partial.units, partial.flags))
 
 
 class Variance(_OfArraysToo):
