@@ -161,7 +161,7 @@ def _address(text: str, port: int) -> tuple[str, int]:
 def _password() -> str | None:
     if path := os.environ.get("MRQ_PASSWORD_FILE"):
         try:
-            with open(path, encoding="utf-8") as file:
+            with open(path, encoding="utf-8-sig") as file:
                 return file.read().strip()
         except OSError as error:
             raise BadURL(f"cannot read MRQ_PASSWORD_FILE: {error.strerror}") from None

@@ -1,12 +1,14 @@
 """How often each word occurs in files, cut into blocks of bytes without cutting a line.
 
 A block counts the lines that begin in it, to their ends. Words are what stands between white space, compared byte by
-byte, as ``sort | uniq -c`` does. Bytes become text only at the very end.
+byte, as ``sort | uniq -c`` does. Bytes become text only at the very end, or to be written in lower case. A byte-order
+mark at the beginning of a file is none of its first word.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from codecs import BOM_UTF8
 from collections import Counter
 from itertools import accumulate
 from typing import Annotated, Any, BinaryIO, ClassVar
@@ -102,6 +104,8 @@ class WordCount(Computation[Counts]):
             except OSError as error:
                 raise TermError(lo, f"{self.paths[file]}: {error.strerror or error}") from None
             lo = stop
+        if self.params.lower:
+            found = _lowered(found)
         return {"b": found} if found else {}
 
     def finish(self, partial: Counts, terms: int) -> Outcome:
@@ -157,13 +161,26 @@ def _count(found: Counter[bytes], file: BinaryIO, start: int, end: int, *, lower
         _skip_line(file)  # up to the first line that begins in here: at start itself if a line ends just before
     at = file.tell()
     while at < end:
+        at_start = at == 0
         piece = file.read(min(PIECE, end - at))
         if not piece:
             return
         if not piece.endswith(b"\n"):
             piece += file.readline()
         at = file.tell()
+        if at_start:
+            piece = piece.removeprefix(BOM_UTF8)
         found.update((piece.lower() if lower else piece).split())
+
+
+def _lowered(counts: Counter[bytes]) -> Counter[bytes]:
+    """The counts of words in lower case, where ASCII is so already; bytes that are no text stay as they are."""
+    found: Counter[bytes] = Counter()
+    for word, count in counts.items():
+        if not word.isascii():
+            word = word.decode("utf-8", "surrogateescape").lower().encode("utf-8", "surrogateescape")  # noqa: PLW2901
+        found[word] += count
+    return found
 
 
 def _skip_line(file: BinaryIO) -> None:

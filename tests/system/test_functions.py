@@ -621,3 +621,13 @@ def test_a_partial_over_its_cap_is_halved_and_a_term_over_it_fails_with_both_siz
     assert (halved.native, halved.tasks) == ([f"{k:0100d}" for k in range(100)], 2)
     with pytest.raises(JobFailed, match=r"failed at term 0 .*a partial of \d\d\d bytes is over the cap of 100 "):
         client.map_reduce(hundred, range(1), reduce="list", limits=Limits(max_body=100))
+
+
+def test_a_byte_order_mark_is_none_of_the_first_line(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes("\ufeffone\ntwo \ufeff\n".encode())
+    for source in (str(tmp_path / "lines"), "-"):
+        done = subprocess.run(
+            [*MRQ, "run", "builtins:len", "--lines", source, "-q", "-o", "value", "--reduce", "list"],
+            input=(tmp_path / "lines").read_bytes(), capture_output=True, timeout=30, env=environment(), check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, b"3\n5\n"), done.stderr

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 import struct
 from collections import Counter
+from decimal import Decimal
 from fractions import Fraction
 from statistics import NormalDist, variance
 from typing import Any
@@ -51,6 +52,27 @@ def test_sum_is_the_nearest_double_to_the_true_sum(values: list[float], expected
     assert isinstance(found, float)
     assert found == expected
     assert math.copysign(1, found) == math.copysign(1, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in TAKING_VALUES if name not in {"concat", "list", "count"}])
+def test_each_scalar_of_numpy_is_taken_as_pythons_number_of_its_value(name: str) -> None:
+    """Booleans are integers, as Python's are; ``list`` keeps the types."""
+    options = OPTIONS.get(name, {})
+    scalars: list[Any] = [np.bool_(True), np.bool_(False), np.int8(-1), np.uint64(2**64 - 1), np.intp(3)]
+    if name != "int_sum":
+        scalars += [np.float16(0.5), np.float32(1.5), np.float64(-0.25)]
+    plain = [scalar.item() for scalar in scalars]
+    assert repr(result(name, scalars, **options)) == repr(result(name, plain, **options))
+    made = reducer(name, **options)
+    for term, (scalar, value) in enumerate(zip(scalars, plain, strict=True)):
+        assert made.lift_encoded(term, scalar) == made.lift_encoded(term, value)
+
+
+@pytest.mark.parametrize("name", NUMERIC)
+@pytest.mark.parametrize("value", [Fraction(1, 2), Decimal("0.5"), np.longdouble(0.5), np.str_("5"), 1j, "5", None])
+def test_what_is_no_number_of_a_float_or_an_int_is_told_as_such(name: str, value: Any) -> None:
+    with pytest.raises(BadValue, match=r"term 1 is .*, and the reducer takes "):
+        result(name, [1, value], **OPTIONS.get(name, {}))
 
 
 @pytest.mark.parametrize("name", ["sum", "mean"])

@@ -78,6 +78,40 @@ def test_lower_case(tmp_path: Path) -> None:
     assert fold(job_of([path], lower=True))[0].native == Counter(the=3)
 
 
+@pytest.mark.parametrize("block", [1, 3, 8, 65_536])
+def test_lower_case_is_that_of_every_alphabet_and_leaves_odd_bytes(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wordcount, "BLOCK", block)
+    path = tmp_path / "text"
+    words = ["École école ÉCOLE\n", "ΣΊΣΥΦΟΣ σίσυφος Σίσυφος\n", "ПРИВЕТ Привет\n", "STRASSE Straße\n", "\u0130 日本\n"]
+    path.write_bytes("".join(words).encode() + b"\xc9COLE \xc3\x89\xff \xed\xa0\x80A\n")
+    found = fold(job_of([path], lower=True), block)[0].native
+    assert found == {
+        "école": 3,
+        "σίσυφος": 3,
+        "привет": 2,
+        "strasse": 1,
+        "straße": 1,
+        "i\u0307": 1,
+        "日本": 1,
+        "\\xc9cole": 1,
+        "é\\xff": 1,
+        "\\xed\\xa0\\x80a": 1,
+    }
+
+
+@pytest.mark.parametrize("block", [1, 2, 4, 65_536])
+def test_a_byte_order_mark_is_none_of_the_first_word(
+    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wordcount, "BLOCK", block)
+    for number, text in enumerate(["\ufeffone two\none\n", "\ufeffone", "one \ufeffone\n", "\ufeff\n", "\ufeff"]):
+        (tmp_path / str(number)).write_bytes(text.encode())
+    found = fold(job_of(sorted(tmp_path.iterdir())), 2)[0].native
+    assert found == {"one": 4, "two": 1, "\ufeffone": 1}
+
+
 def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "text"
     path.write_text("one two\n")

@@ -109,7 +109,7 @@ def lines_of(path: str) -> Iterator[str]:
     """The lines of a file or of standard input, read as they are needed. Raises UsageError."""
     try:
         # Standard input, too: as sys.stdin has it, bytes that are no text would pass for some.
-        file = open(0 if path == "-" else path, encoding="utf-8", newline="\n", closefd=path != "-")  # noqa: SIM115
+        file = open(0 if path == "-" else path, encoding="utf-8-sig", newline="\n", closefd=path != "-")  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"--lines: cannot read {path}: {error.strerror}") from None
     return _lines(file, path)

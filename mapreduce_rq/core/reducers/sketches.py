@@ -22,9 +22,10 @@ from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.plain_values import TAKES, pack
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
-from mapreduce_rq.core.reducers.sums import array_kind, batches, is_array, reals, refuse_nan
+from mapreduce_rq.core.reducers.sums import array_kind, batches, is_array, kind_of_scalar, reals, refuse_nan
 
 _HASHES = 1 << 64
+_NUMBERS = frozenset("biuf")
 _DOUBLE = struct.Struct("<d")
 _BITS = struct.Struct("<q")
 
@@ -76,6 +77,8 @@ class Distinct(Reducer[set[int]]):
                 try:
                     if value is None:
                         raise TypeError
+                    if kind_of_scalar(value) in _NUMBERS:
+                        value = value.item()  # noqa: PLW2901  as in an array
                     body = pack(value + 0.0 if type(value) is float else value)  # one zero
                 except (TypeError, ValueError, RecursionError):
                     raise BadValue(term, value, TAKES) from None

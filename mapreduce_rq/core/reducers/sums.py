@@ -336,7 +336,9 @@ def integers(lo: int, values: Iterable[Any]) -> Iterator[int]:
         try:
             yield index(value)
         except TypeError:
-            raise BadValue(term, value, "integers") from None
+            if kind_of_scalar(value) != "b":
+                raise BadValue(term, value, "integers") from None
+            yield int(value)
 
 
 def reals(lo: int, values: Iterable[Any]) -> Iterator[float | int]:
@@ -348,9 +350,16 @@ def reals(lo: int, values: Iterable[Any]) -> Iterator[float | int]:
         try:
             yield index(value)
         except TypeError:
-            if not hasattr(value, "dtype") or value.shape or value.dtype.kind != "f" or value.dtype.itemsize > 8:
+            kind = kind_of_scalar(value)
+            if kind != "b" and (kind != "f" or value.dtype.itemsize > 8):
                 raise BadValue(term, value, "numbers (int or float)") from None
-            yield float(value)
+            yield int(value) if kind == "b" else float(value)
+
+
+def kind_of_scalar(value: Any) -> str:
+    """The kind of a scalar of numpy's, as its dtype has it: b for a boolean, which is an integer as Python's is."""
+    dtype = getattr(value, "dtype", None)
+    return "" if dtype is None or getattr(value, "shape", None) != () else str(getattr(dtype, "kind", ""))
 
 
 def refuse_nan(lo: int, numbers: Any) -> None:
