@@ -6,10 +6,16 @@ import random
 import threading
 from typing import Any
 
+import pytest
 import redis
 
+from mapreduce_rq import BadMessage, Client
 from mapreduce_rq.core.messages import OK, Answer, Codecs, Keyring, Reply, Task
+from mapreduce_rq.runtime.master.master import Silent
+from tests.support.commands import environment, mrq
+from tests.support.fleet import KEY, Leader
 from tests.support.scene import Scene
+from tests.support.stage import until
 from tests.support.terms import total
 
 TERMS = 300
@@ -95,3 +101,153 @@ def test_forged_and_repeated_messages_change_nothing(scene: Scene) -> None:
     assert not any("Traceback" in line or "please report" in line for line in said)
     assert any("dropped: " in line for line in said)
     assert fleet.poll() is None
+
+
+# -- the hash of a job ---------------------------------------------------------------------------------------------
+
+
+Fields = dict[str, Any]
+
+GATED = 7
+
+
+def other_job(scene: Scene) -> dict[bytes, bytes]:
+    """The hash of another job of this queue that has ended, with another value."""
+    other = scene.leader("noted", 5)
+    assert other.record()["state"] == "done"
+    with scene.server.client() as client:
+        found: dict[bytes, bytes] = client.hgetall(scene.keys.job(other.job))
+    return found
+
+
+def forgeries(own: dict[bytes, bytes], other: dict[bytes, bytes]) -> dict[str, Fields]:
+    """What somebody without the key may put together of what was signed once."""
+    unsigned = Codecs("queue").record.at("x").seal({"state": "done"})
+    return {
+        "another job's record": {"record": other[b"record"], "state": "done"},
+        "its own report as a record": {"record": own[b"progress"], "state": "done"},
+        "its own spec as a record": {"record": own[b"spec"], "state": "failed"},
+        "an unsigned record": {"record": unsigned, "state": "done"},
+        "an end without a record": {"state": "done"},
+        "a cancel": {"state": "cancelled-now"},
+        "another job's checkpoint": {"ck": other[b"ck"]},
+        "another job's report": {"progress": other[b"progress"]},
+        "nonsense": {"record": b"\0\0\x80", "ck": b"ck", "progress": b"p", "state": b"\xff", "master": b"\xff"},
+    }
+
+
+NAMES = sorted(
+    forgeries(dict.fromkeys([b"progress", b"spec"], b""), dict.fromkeys([b"record", b"ck", b"progress"], b""))
+)
+
+
+class Gated:
+    """A job of twenty terms that waits at one of them."""
+
+    terms = 20
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.fleet = scene.fleet(1)
+        self.other = other_job(scene)
+        scene.stage.write("gated", str(GATED))
+        scene.stage.forget()
+        self.leader = scene.leader("gated", self.terms, chunk=1)
+        self.job = self.leader.job
+        self.key = scene.keys.job(self.job)
+        self.worker = scene.stage.begun(GATED)
+        with scene.server.client() as client:  # a report is written within a second
+            until(lambda: client.hget(self.key, "progress"), 10, "a report")
+            self.own: dict[bytes, bytes] = client.hgetall(self.key)
+
+    def write(self, fields: Fields) -> None:
+        with self.scene.server.client() as client:
+            client.hset(self.key, mapping=fields)
+
+    def ends_well(self, leader: Leader | None = None) -> None:
+        self.scene.stage.open()
+        record = (leader or self.leader).record()
+        assert record["state"] == "done", record
+        assert int(record["value"]) == total(self.terms)
+        assert record["skipped"] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_forged_in_a_job_under_its_own_token_changes_nothing(scene: Scene, name: str) -> None:
+    job = Gated(scene)
+    job.write(forgeries(job.own, job.other)[name])
+    state = scene.state(job.job)
+    assert state is not None
+    assert (state.state, state.record) == ("running", None)
+    with scene.server.client() as client:  # its master writes what is true again
+        until(lambda: client.hget(job.key, "state") == b"running", 10, "the state is written anew")
+    assert scene.stage.begun(GATED) == job.worker
+    assert scene.stage.count()[GATED] == 1, "its worker was killed"
+    job.ends_well()
+    assert job.fleet.poll() is None
+
+
+@pytest.mark.parametrize("name", ["another job's record", "its own report as a record", "another job's checkpoint"])
+def test_what_is_forged_in_a_job_under_another_token_takes_time_and_nothing_else(scene: Scene, name: str) -> None:
+    job = Gated(scene)
+    job.write(forgeries(job.own, job.other)[name] | {"tok": "9:x:1"})
+    job.ends_well()
+
+
+def test_who_resumes_a_job_is_not_deceived(scene: Scene) -> None:
+    job = Gated(scene)
+    job.leader.kill9()
+    job.write(forgeries(job.own, job.other)["another job's record"] | {"tok": "9:x:1", "master": "", "ck": b"no"})
+    follower = scene.follower(job.job)
+    follower.hear("notice the record of")
+    job.ends_well(follower)
+
+
+def test_an_older_checkpoint_is_no_value(scene: Scene) -> None:
+    job = Gated(scene)
+    job.ends_well()
+    with Client(scene.url, queue=scene.queue, keys=[KEY]) as client:
+        ended = client.follow(job.job, Silent())
+        assert ended is not None
+        assert client.result_of(ended).native == total(job.terms)
+        assert job.own[b"ck"] != scene_checkpoint(scene, job.key)
+        job.write({"ck": job.own[b"ck"]})
+        with pytest.raises(BadMessage, match="not the one that its record speaks of"):
+            client.result_of(ended)
+        assert int(ended.record.data["value"]) == total(job.terms)
+
+
+def scene_checkpoint(scene: Scene, key: str) -> bytes:
+    with scene.server.client() as client:
+        found: bytes = client.hget(key, "ck")
+    return found
+
+
+def test_commands_say_in_one_line_what_is_wrong_with_a_job(scene: Scene) -> None:
+    job = Gated(scene)
+    job.leader.kill9()
+    env = environment({"MRQ_URL": scene.url, "MRQ_QUEUE": scene.queue, "MRQ_KEY": KEY})
+    job.write({"state": "done", "record": job.other[b"record"], "tok": b"\xff" * 6000})
+    ran = mrq("result", job.job, env=env)
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1)
+    assert "cannot be read" in ran.err
+    ran = mrq("status", job.job, env=env)
+    assert (ran.code, "running" in ran.out or "waiting" in ran.out) == (0, True)
+    assert "cannot be read" in ran.err
+    ran = mrq("doctor", "--watch", "0", env=env)
+    assert job.job in ran.out
+    with scene.server.client() as client:
+        client.hdel(job.key, "spec")
+    for command in ("result", "status", "attach", "resume", "cancel"):
+        ran = mrq(command, job.job, env=env)
+        assert (ran.code != 0, ran.out) == (True, ""), command
+        assert f"DEL {job.key}" in ran.err, (command, ran.err)
+    ran = mrq("doctor", "--watch", "0", env=env)
+    assert job.key in ran.out
+    with scene.server.client() as client:
+        client.delete(job.key)
+        client.set(job.key, "another program's")
+    for command in ("result", "status", "attach", "resume", "cancel"):
+        ran = mrq(command, job.job, env=env)
+        assert (ran.code != 0, ran.out) == (True, ""), command
+        assert job.key in ran.err, (command, ran.err)

@@ -45,5 +45,5 @@ def cancel(jobs: Jobs, clock: Clock, job: str, *, now: bool = False, why: str = 
             jobs.forget_master(job)
             return State.CANCELLED
     raise BrokerError(
-        f"{job} could not be cancelled: {jobs.keys.job(job)} changed before each of {TRIES} tries; again?"
+        f"{job} could not be cancelled: {jobs.keys.job(job)} changed before each of {TRIES} tries; try again"
     )
