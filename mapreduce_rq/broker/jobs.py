@@ -21,6 +21,8 @@ STRIKE_OFF = "X"
 """In place of an obituary: strike the worker off if it holds nothing."""
 REPLIES_AT_ONCE = 16
 """Stream entries a read: a master that reads for long lets the queue run dry."""
+SURVEY_TRIES = 10
+"""Looks until no worker is new. If new ones keep coming, those of the last look count as holding nothing."""
 MAX_RECORDS = 1000
 """Finished jobs that a queue remembers, each for as long as its ``keep`` says."""
 
@@ -33,6 +35,7 @@ class Survey:
     waiting: list[bytes]
     held: dict[str, list[bytes]]
     replies: int  # in the job's stream, read or not
+    spec_bytes: int  # of the job's spec; 0: it is gone
 
 
 @dataclass(frozen=True)
@@ -218,20 +221,24 @@ class Jobs:
     def survey(self, job: str, sign_of_life: int) -> Survey:
         """Look at queue and hands in one step that also writes: BrokerFull where beats cannot be written either."""
         known: set[str] = set()
-        while True:
+        for tries in range(SURVEY_TRIES):
             wids = sorted(known)
             look: list[Command] = [
                 ("HSET", self.keys.masters, job, sign_of_life),
                 ("HGETALL", self.keys.workers),
                 ("XLEN", self.keys.replies(job)),
+                ("HSTRLEN", self.keys.job(job), "spec"),
                 ("LRANGE", self.keys.queue, 0, -1),
                 *(("LRANGE", self.keys.in_flight(wid), 0, -1) for wid in wids),
             ]
-            _, raw, replies, waiting, *held = self.wire.transaction(look)
+            _, raw, replies, spec_bytes, waiting, *held = self.wire.transaction(look)
             beats = {text_of(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
-            if beats.keys() <= known:
-                return Survey(beats, waiting, dict(zip(wids, held, strict=True)), replies)
+            if beats.keys() <= known or tries == SURVEY_TRIES - 1:
+                hands: dict[str, list[bytes]] = {wid: [] for wid in beats}
+                hands |= zip(wids, held, strict=True)
+                return Survey(beats, waiting, hands, replies, spec_bytes)
             known = set(beats)
+        raise AssertionError("unreachable")
 
     def registry(self) -> dict[str, bytes]:
         """Every worker's entry: its beat or obituary."""

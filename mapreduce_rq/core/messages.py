@@ -93,6 +93,12 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
         return cls(term, kind_of(error), message_of(error), traceback_of(error), where)
 
 
+LOST = "its host or supervisor was lost"
+"""Why a worker is dead that nobody saw die: its entry in Redis did not change for long, or was kept from changing."""
+WORKER_DIED, WORKER_LOST = "WorkerDied", "WorkerLost"
+"""A failure's kind where a task's attempts are used up; the second where nobody saw the last of its workers die."""
+
+
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A job's settings that outlive its master; seconds and bytes."""
 

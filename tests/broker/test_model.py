@@ -72,6 +72,7 @@ COMMANDS = st.one_of(
     command("HMGET", a_hash, words),
     command("HDEL", a_hash, words),
     command("HLEN", a_hash),
+    command("HSTRLEN", a_hash, word),
     command("ZADD", a_set, scores.map(lambda row: [item for pair in row for item in pair])),
     command("ZRANGE", a_set, number, number),
     command("ZREM", a_set, words),

@@ -125,6 +125,10 @@ def _hget(db: Database, args: Arguments) -> bytes | None:
     return db.hash(args[0]).get(args[1])
 
 
+def _hstrlen(db: Database, args: Arguments) -> int:
+    return len(db.hash(args[0]).get(args[1], b""))
+
+
 def _hmget(db: Database, args: Arguments) -> list[bytes | None]:
     found = db.hash(args[0])
     return [found.get(name) for name in args[1:]]
@@ -280,6 +284,7 @@ COMMANDS: dict[str, Callable[[Database, Arguments], Any]] = {
     "BLMOVE": lambda db, args: _lmove(db, args[:4]),
     "HSET": _hset,
     "HGET": _hget,
+    "HSTRLEN": _hstrlen,
     "HMGET": _hmget,
     "HGETALL": _hgetall,
     "HDEL": _hdel,
@@ -314,6 +319,7 @@ ARITY = {
     "BLMOVE": 6,
     "HSET": -4,
     "HGET": 3,
+    "HSTRLEN": 3,
     "HMGET": -3,
     "HGETALL": 2,
     "HDEL": -3,

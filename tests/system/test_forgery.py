@@ -132,12 +132,13 @@ def forgeries(own: dict[bytes, bytes], other: dict[bytes, bytes]) -> dict[str, F
         "a cancel": {"state": "cancelled-now"},
         "another job's checkpoint": {"ck": other[b"ck"]},
         "another job's report": {"progress": other[b"progress"]},
+        "another job's spec": {"spec": other[b"spec"]},
         "nonsense": {"record": b"\0\0\x80", "ck": b"ck", "progress": b"p", "state": b"\xff", "master": b"\xff"},
     }
 
 
 NAMES = sorted(
-    forgeries(dict.fromkeys([b"progress", b"spec"], b""), dict.fromkeys([b"record", b"ck", b"progress"], b""))
+    forgeries(dict.fromkeys([b"progress", b"spec"], b""), dict.fromkeys([b"record", b"ck", b"progress", b"spec"], b""))
 )
 
 
@@ -176,9 +177,10 @@ class Gated:
 def test_what_is_forged_in_a_job_under_its_own_token_changes_nothing(scene: Scene, name: str) -> None:
     job = Gated(scene)
     job.write(forgeries(job.own, job.other)[name])
-    state = scene.state(job.job)
-    assert state is not None
-    assert (state.state, state.record) == ("running", None)
+    if name != "another job's spec":
+        state = scene.state(job.job)
+        assert state is not None
+        assert (state.state, state.record) == ("running", None)
     with scene.server.client() as client:  # its master writes what is true again
         until(lambda: client.hget(job.key, "state") == b"running", 10, "the state is written anew")
     assert scene.stage.begun(GATED) == job.worker
@@ -191,6 +193,20 @@ def test_what_is_forged_in_a_job_under_its_own_token_changes_nothing(scene: Scen
 def test_what_is_forged_in_a_job_under_another_token_takes_time_and_nothing_else(scene: Scene, name: str) -> None:
     job = Gated(scene)
     job.write(forgeries(job.own, job.other)[name] | {"tok": "9:x:1"})
+    job.ends_well()
+
+
+@pytest.mark.parametrize("spec", [None, b"no spec"])
+def test_a_master_writes_its_jobs_spec_anew(scene: Scene, spec: bytes | None) -> None:
+    job = Gated(scene)
+    with scene.server.client() as client:
+        if spec is None:
+            client.hdel(job.key, "spec")
+        else:
+            client.hset(job.key, "spec", spec)
+        until(lambda: client.hget(job.key, "spec") == job.own[b"spec"], 10, "the spec is written anew")
+    job.leader.hear("notice the spec of")
+    scene.fleet(1)  # who is new to the job has to read it
     job.ends_well()
 
 

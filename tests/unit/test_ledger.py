@@ -349,6 +349,15 @@ def test_a_term_outside_its_span_is_a_failure_of_the_kernel() -> None:
     assert isinstance(command, Broken)
 
 
+@pytest.mark.parametrize(("kind", "skips"), [("WorkerDied", True), ("WorkerLost", False)])
+def test_a_term_is_left_out_only_where_somebody_saw_its_workers_die(kind: str, skips: bool) -> None:
+    one = begun(terms=1, on_error="skip")
+    body = encode_failure(Failure(0, kind, "its host or supervisor was lost", "", ""))
+    (command,) = one.receive(replied(Answer(0, 1, 3, MAP, DIED, body, 0)), 0)
+    assert isinstance(command, Settled if skips else Broken)
+    assert [term for term, _ in one.skipped] == ([0] if skips else [])
+
+
 def test_a_job_is_refused_when_every_worker_refuses_it() -> None:
     one = begun(terms=20)  # two workers
     assert pushed(feed(one, replied(bad(0, 10, REFUSED), wid="a"))) == [(0, 10)]

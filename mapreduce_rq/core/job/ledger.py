@@ -37,6 +37,7 @@ from mapreduce_rq.core.messages import (
     OK,
     REFUSED,
     REQUEST,
+    WORKER_LOST,
     Answer,
     Checkpoint,
     Failure,
@@ -439,7 +440,9 @@ class Ledger:
             self._again.extend(halves)
             return
         term = span.lo if failure.term is None else failure.term
-        if self.spec.limits.on_error == "fail" or not span.lo <= term < span.hi:
+        # That a worker was lost, anybody who can write to Redis can pretend: it leaves no term out.
+        unseen = answer.status == DIED and failure.kind == WORKER_LOST
+        if self.spec.limits.on_error == "fail" or unseen or not span.lo <= term < span.hi:
             self._broken = Broken(Span(term, term + 1), failure)
             return
         self._recall(task)

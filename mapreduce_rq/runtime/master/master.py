@@ -145,6 +145,7 @@ class Master:
             record=codecs.record.at(spec.job),
             report=codecs.report.at(spec.job),
         )
+        self._spec_bytes = 0  # sealed, where it is known
         self._checkpoint_mac = b""  # of the checkpoint sealed last
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
@@ -182,6 +183,7 @@ class Master:
             for task in command.tasks
         ]
         sealed = self._seals.spec.seal(self.spec)
+        self._spec_bytes = len(sealed)
         if len(sealed) <= INLINE_SPEC_BYTES:
             first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
             pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
@@ -421,7 +423,20 @@ class Master:
         self._answered &= self._sweeper.present
         self._at_work = max(self._at_work, len(self._answered))
         self._redis_is_back()
+        if self._sweeper.spec_bytes != self._spec_bytes:
+            self._write_spec_anew()
         return self._receive(survey._replace(answered=answered))
+
+    def _write_spec_anew(self) -> None:
+        """Without it no worker that is new to the job can work for it, and no other master can lead it.
+
+        A master that has taken the job over has read it, and does not know its size yet.
+        """
+        sealed = self._seals.spec.seal(self.spec)
+        self._spec_bytes = len(sealed)
+        if self._sweeper.spec_bytes != self._spec_bytes:
+            self.observer.noticed(f"the spec of {self._job} was gone from Redis, or overwritten: it is written anew")
+            self._commit(fields=[("spec", sealed)])
 
     def _perform(self, commands: list[Command]) -> Ended | None:
         """Do what the ledger says: all pushes in one commit, or the job's end."""

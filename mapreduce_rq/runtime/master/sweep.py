@@ -12,7 +12,7 @@ from mapreduce_rq.broker.jobs import STRIKE_OFF, Jobs
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
 from mapreduce_rq.core.job.ledger import Surveyed
-from mapreduce_rq.core.messages import Task
+from mapreduce_rq.core.messages import LOST, Task
 from mapreduce_rq.errors import BadMessage, BrokerFull, NoWorkers
 from mapreduce_rq.runtime.clock import Clock
 
@@ -36,6 +36,7 @@ class Sweeper:
         self.workers = expected
         self.present: set[str] = set()  # ids of those that were alive at the last look
         self.sweeps = 0
+        self.spec_bytes = 0  # in the job's hash, at the last look
         self._jobs = jobs
         self._clock = clock
         self._job = job
@@ -84,6 +85,7 @@ class Sweeper:
         if self._full:
             self._full = False
             self._notice("Redis takes answers again")
+        self.spec_bytes = survey.spec_bytes
         hear(survey.replies)
         if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the hurried looks of the start prove nobody's death
             self._last_look = now
@@ -150,7 +152,7 @@ def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_of
     """Give back what a dead worker holds, and perhaps strike it off: (how many tasks went back, why it is dead)."""
     obituary = beat.startswith(OBITUARY)
     in_hand = None
-    why = "its host or supervisor was lost"
+    why = LOST
     if obituary:
         why = beat.removeprefix(OBITUARY).decode(errors="replace")
     else:

@@ -36,12 +36,15 @@ from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
+    LOST,
     MAP,
     MERGE,
     OK,
     OK_ASIDE,
     REFUSED,
     REQUEST,
+    WORKER_DIED,
+    WORKER_LOST,
     Answer,
     Beat,
     Failure,
@@ -413,7 +416,8 @@ class Worker:
         if isinstance(ready, Failure):
             self._pause(REFUSAL_SECONDS)
             return Answer(lo, hi, task.attempt, task.op, REFUSED, encode_failure(ready), 0)
-        failure = Failure(lo if hi - lo == 1 else None, "WorkerDied", task.why or "its worker died", "", "")
+        kind = WORKER_LOST if task.why == LOST else WORKER_DIED
+        failure = Failure(lo if hi - lo == 1 else None, kind, task.why or "its worker died", "", "")
         return Answer(lo, hi, task.attempt, task.op, DIED, encode_failure(failure), 0)
 
     def _failed(self, task: Task, error: BaseException) -> Answer:
