@@ -20,13 +20,11 @@ from mapreduce_rq.core.foreign_errors import Interruption
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.span import MAX_TERMS
 
 __all__ = ["MAX_TERMS", "Ask", "BoundKind", "Computation", "Interruption", "More", "Outcome", "Progress", "TermError"]
 
 P = TypeVar("P")
-
-MAX_TERMS = 10**15
-"""The largest number of terms a job may have: spans must fit a signed 64-bit word with room to spare."""
 
 
 class TermError(Exception):

@@ -18,13 +18,15 @@ import hashlib
 import hmac
 from collections.abc import Callable, Iterable
 from functools import cache
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
 from mapreduce_rq.core.job.record import Record, Report
+from mapreduce_rq.core.span import MAX_TERMS
 from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, UsageError
 
 WIRE_VERSION = 1
@@ -44,14 +46,30 @@ computation makes of its body (a request of ``finish``)."""
 
 Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report"]
 
+# The range of each number that travels is one that all who read it can take: a slate's words have 64 bits, Lua's
+# numbers and Redis' times to live fewer, and times are shown to people. What is outside cannot be decoded.
+LONGEST_SECONDS = 10 * 365 * 86_400
+"""Ten years: the longest time that a limit may be."""
+LARGEST_FLOAT = 1.7976931348623157e308
+END_OF_TIME = 253_402_300_799
+"""The last second of the year 9999, as unix time."""
+
+Index = Annotated[int, Meta(ge=0, le=1 << 62)]
+"""A term's index, the hash that stands in its place in a request, or a count."""
+Small = Annotated[int, Meta(ge=0, le=1 << 31)]
+Seconds = Annotated[float, Meta(ge=0, le=1e12)]
+Rate = Annotated[float, Meta(ge=0, le=1e18)]
+Moment = Annotated[float, Meta(ge=0, le=END_OF_TIME)]
+"""Unix seconds."""
+
 
 class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A span of a job's terms to be computed. ``attempt`` counts the workers that died with it in hand."""
 
     job: str
-    lo: int
-    hi: int
-    attempt: int = 0
+    lo: Index
+    hi: Index
+    attempt: Small = 0
     op: int = MAP
     body: bytes = b""  # the items of the span, the partials to merge, or a request
     why: str = ""  # how the last attempt ended
@@ -61,13 +79,13 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What became of one task."""
 
-    lo: int
-    hi: int
-    attempt: int
+    lo: Index
+    hi: Index
+    attempt: Small
     op: int
     status: int
     body: bytes  # the encoded partial, or an encoded Failure
-    ns: int  # nanoseconds of work
+    ns: Index  # nanoseconds of work
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -93,39 +111,72 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
         return cls(term, kind_of(error), message_of(error), traceback_of(error), where)
 
 
+<<<<<<< HEAD
 LOST = "its host or supervisor was lost"
 """Why a worker is dead that nobody saw die: its entry in Redis did not change for long, or was kept from changing."""
 WORKER_DIED, WORKER_LOST = "WorkerDied", "WorkerLost"
 """A failure's kind where a task's attempts are used up; the second where nobody saw the last of its workers die."""
+=======
+CHUNK = Meta(ge=1, le=MAX_TERMS)
+ATTEMPTS = Meta(ge=1, le=1_000_000)
+TASK_TIMEOUT = Meta(ge=0.001, le=LONGEST_SECONDS)
+DEADLINE = Meta(gt=0, le=LONGEST_SECONDS)
+TOLERANCE = Meta(gt=0, le=LARGEST_FLOAT)
+KEEP = Meta(ge=1, le=LONGEST_SECONDS)
+MAX_BODY = Meta(ge=1, le=MAX_MESSAGE_BYTES)
+>>>>>>> 4de3a50 (Each number that travels has a range that its readers can take)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A job's settings that outlive its master; seconds and bytes."""
 
-    chunk: int | None = None  # terms per task; None: measured
-    attempts: int = 3  # workers that may die with a task in hand
+    chunk: Annotated[int, CHUNK] | None = None  # terms per task; None: measured
+    attempts: Annotated[int, ATTEMPTS] = 3  # workers that may die with a task in hand
     on_error: Literal["fail", "skip"] = "fail"
-    task_timeout: float | None = None
-    deadline: float | None = None  # of work, over all masters
-    rel_tol: float | None = None
-    abs_tol: float | None = None
-    keep: int = 86_400  # how long the record of a finished job stays
-    max_body: int = 64 * 1024 * 1024
+    task_timeout: Annotated[float, TASK_TIMEOUT] | None = None
+    deadline: Annotated[float, DEADLINE] | None = None  # of work, over all masters
+    rel_tol: Annotated[float, TOLERANCE] | None = None
+    abs_tol: Annotated[float, TOLERANCE] | None = None
+    keep: Annotated[int, KEEP] = 86_400  # how long the record of a finished job stays
+    max_body: Annotated[int, MAX_BODY] = 64 * 1024 * 1024
     allow_mixed: bool = False
 
 
+_RANGES = {
+    "chunk": CHUNK,
+    "attempts": ATTEMPTS,
+    "task_timeout": TASK_TIMEOUT,
+    "deadline": DEADLINE,
+    "rel_tol": TOLERANCE,
+    "abs_tol": TOLERANCE,
+    "keep": KEEP,
+    "max_body": MAX_BODY,
+}
+
+
 def check_limits(limits: Limits) -> None:
-    """Raises BadParameter, naming the limit that cannot be."""
+    """Raises BadParameter, naming the limit that cannot be, and its range."""
     if not isinstance(limits, Limits):
         raise BadParameter(f"limits: a Limits, not a {type(limits).__name__}")
+    for name, meta in _RANGES.items():
+        value = getattr(limits, name)
+        if isinstance(value, (int, float)) and not (_above_least(value, meta) and value <= (meta.le or 0)):
+            most = f"{meta.le:g}" if isinstance(meta.le, float) else f"{meta.le:,}"
+            allowed = f"from {meta.ge:g} to {most}" if meta.gt is None else f"above {meta.gt:g} and at most {most}"
+            shown = f"{value:g}" if isinstance(value, float) else _short(value)
+            raise BadParameter(f"limits: {name} is {shown}, and must be {allowed}")
     try:
         msgspec.convert(msgspec.structs.asdict(limits), Limits)
     except msgspec.ValidationError as error:
         raise BadParameter(f"limits: {error}") from None
-    for name in ("chunk", "attempts", "task_timeout", "deadline", "rel_tol", "abs_tol", "keep", "max_body"):
-        value = getattr(limits, name)
-        if value is not None and not value > 0:
-            raise BadParameter(f"limits: {name} is {value}, and must be above 0")
+
+
+def _above_least(value: float, meta: Meta) -> bool:
+    return value > meta.gt if meta.gt is not None else value >= (meta.ge or 0)
+
+
+def _short(value: int) -> str:
+    return f"{value:,}" if value.bit_length() < 100 else f"{'-' * (value < 0)}2**{value.bit_length() - 1} or more"
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,9 +185,9 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     job: str
     computation: str
     params: dict[str, Any]
-    total: int | None
+    total: Annotated[int, Meta(ge=0, le=MAX_TERMS)] | None
     limits: Limits
-    created: float  # unix seconds, for people
+    created: Moment  # for people
     version: str  # of this package, on the submitting side
     code: str = ""  # hash of what the computation is made of there (core/fingerprint.py); '' on a private server
     numerics: str = ""  # probe of the submitting side, where the kernel depends on it
@@ -147,35 +198,35 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     """What is counted: the fold of ``parts`` is the fold of exactly the terms in ``runs``."""
 
     job: str
-    runs: list[tuple[int, int]]
-    parts: list[tuple[int, int, bytes]]  # (lo, hi, encoded partial); lo = hi = 0 for one accumulator of everything
-    next: int  # terms below it have been cut into tasks
-    total: int | None
-    goal: int | None  # where the tolerance is asked next
-    tasks: int  # answers counted
-    skipped: list[tuple[int, Failure]]
-    elapsed: float  # seconds of work so far, over all masters
+    runs: list[tuple[Index, Index]]
+    parts: list[tuple[Index, Index, bytes]]  # (lo, hi, encoded partial); lo = hi = 0 for one accumulator of everything
+    next: Index  # terms below it have been cut into tasks
+    total: Index | None
+    goal: Index | None  # where the tolerance is asked next
+    tasks: Index  # answers counted
+    skipped: list[tuple[Index, Failure]]
+    elapsed: Seconds  # of work so far, over all masters
 
 
 class Beat(msgspec.Struct, array_like=True, frozen=True):
     """A worker's sign of life. Observers only ask whether the bytes changed; the rest is for people."""
 
-    count: int
+    count: Index
     host: str
-    pid: int
+    pid: Index
     name: str
     state: Literal["idle", "busy", "stopped"]
     job: str
-    lo: int
-    hi: int
-    seconds: float  # in the task in hand
-    done: int  # tasks since start
-    rate: float  # tasks a second since the last beat
-    rss: int  # bytes
+    lo: Index
+    hi: Index
+    seconds: Seconds  # in the task in hand
+    done: Index  # tasks since start
+    rate: Rate  # tasks a second since the last beat
+    rss: Index  # bytes
     version: str
     probe: str  # interpreter, numpy, machine
-    kid: int  # which key it signs with; 0: none
-    at: float  # unix seconds, for people
+    kid: Index  # which key it signs with; 0: none
+    at: Moment  # for people
 
 
 T = TypeVar("T")

@@ -10,6 +10,9 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+MAX_TERMS = 10**15
+"""The largest number of terms a job may have: spans must fit a signed 64-bit word with room to spare."""
+
 
 class Span(NamedTuple):
     """Terms ``lo <= k < hi``."""

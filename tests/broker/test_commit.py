@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 import redis
 
-from mapreduce_rq.broker.jobs import Committed, Jobs, Lost
+from mapreduce_rq.broker.jobs import COMMIT, Committed, Jobs, Lost
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.errors import ForeignKey
 
 
 def create(jobs: Jobs, job: str = "job", token: str = "1:a:1", **more: Any) -> Committed | Lost:
@@ -166,3 +168,50 @@ def test_the_oldest_ended_jobs_are_forgotten_and_running_ones_never(jobs: Jobs, 
     assert jobs.prune(keep=8) == 0
     assert jobs.token("job1").state == "running"
     assert jobs.leases() == {"job1": ("1:1:1", "")}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("over", 0, 0),
+        ("over", -1, 0),
+        ("over", 10**18, 0),
+        ("over", "1e400", 0),
+        ("over", "nan", 0),
+        ("over", 1.5, 0),
+        ("over", "", 0),
+        ("over, kept", 10**18, 0),
+        ("", 10**18, 0),
+        ("create", "soon", 0),
+        ("", 0, -1),
+        ("", 0, 1),
+        ("", 0, 0.5),
+        ("", 0, "x"),
+        ("", 0, 10**9),
+        ("no stream id", 0, 0),
+    ],
+)
+def test_an_argument_out_of_range_is_refused_with_nothing_done(
+    jobs: Jobs, keys: Keys, raw: redis.Redis, arguments: tuple[str, float | str, float | str]
+) -> None:
+    what, number, count = arguments
+    create(jobs)
+    raw.xadd(keys.replies("job"), {"a": b"r"})
+    before = {key: raw.dump(key) for key in raw.keys(f"{keys.prefix}*")}
+    names = (keys.job("job"), keys.replies("job"), keys.queue, keys.jobs, keys.values("job"))
+    with pytest.raises(redis.ResponseError):
+        raw.eval(COMMIT.source, len(names), *names, "1:a:1", "1:a:2", what, number, "job", count)
+    assert {key: raw.dump(key) for key in raw.keys(f"{keys.prefix}*")} == before
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 4])
+def test_a_key_of_another_type_is_refused_with_nothing_done(jobs: Jobs, keys: Keys, raw: redis.Redis, at: int) -> None:
+    create(jobs)
+    names = (keys.job("job"), keys.replies("job"), keys.queue, keys.jobs, keys.values("job"))
+    raw.delete(names[at])
+    raw.set(names[at], "of another program")
+    before = {key: raw.dump(key) for key in raw.keys(f"{keys.prefix}*")}
+    for what, number in (("", 1000), ("over", 9), ("over, kept", 9), ("keep", 1000)):
+        with pytest.raises(ForeignKey, match=re.escape(names[at])):
+            jobs.commit("job", "1:a:1", "1:a:2", what=what, number=number, fields=[("ck", b"x")], tasks=[b"t"])
+    assert {key: raw.dump(key) for key in raw.keys(f"{keys.prefix}*")} == before

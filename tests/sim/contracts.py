@@ -10,11 +10,12 @@ from math import ceil, floor
 
 from tests.sim.invariants import Broken, require
 from tests.sim.scripts import Run
-from tests.sim.store import Hash, Id, List, Snapshot, SortedSet, Stream, Value, id_of, is_hash
+from tests.sim.store import Hash, Id, List, Refusal, Snapshot, SortedSet, Stream, Value, id_of, is_hash
 
 
 def hold(name: str, run: Run) -> None:
-    """Raises Broken if a script has not done what it promises."""
+    """Raises Broken if a script has not done what it promises: here none has reason to be refused."""
+    require(not isinstance(run.answer, Refusal), f"{name}.lua is refused: {run.answer}")
     CONTRACTS[name](run)
 
 

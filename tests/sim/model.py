@@ -77,10 +77,13 @@ class Model:
         words = _encoded(keys), _encoded(arguments)
         try:
             answer = program(db, *words)
-        finally:
-            self._end(db)
+        except Refusal as refusal:
+            answer = refusal
+        self._end(db)
         if self.on_script is not None:
             self.on_script(name, Run(*words, before, self.now, answer, now_ms))
+        if isinstance(answer, Refusal):
+            raise answer
         return answer
 
     def go_back(self, index: int) -> None:

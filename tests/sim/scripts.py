@@ -96,6 +96,8 @@ class Interpreter:
             return int(value)
         if (status := value[b"ok"]) is not None:
             return status
+        if (refusal := value[b"err"]) is not None:
+            raise Refusal(refusal.decode())
         row: list[Any] = []
         while (item := value[len(row) + 1]) is not None:
             row.append(self._answer(item))
@@ -119,7 +121,7 @@ def interpreter() -> Interpreter:
 
 
 class Run(NamedTuple):
-    """One run of a script that was not refused."""
+    """One run of a script; its answer is a Refusal where a command of it, or it itself, has refused something."""
 
     keys: Sequence[bytes]
     argv: Sequence[bytes]

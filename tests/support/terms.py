@@ -97,11 +97,27 @@ def _misbehave(how: str) -> None:
         os._exit(3)
     if how == "hang":
         sum(repeat(0))  # a loop in C that holds the interpreter: no signal handler of Python's ever runs
+    if how.startswith("sending-"):
+        _break_sending(how.removeprefix("sending-"))
     if how.startswith("once-"):
         flag = _stage(f"done-{how}")
         if not flag.exists():
             flag.touch()
             _misbehave(how.removeprefix("once-"))
+
+
+def _break_sending(how: str) -> None:
+    """From here on this worker misbehaves when it seals an answer that is good: outside of any task."""
+    from mapreduce_rq.core.messages import OK, Codec, Reply  # not for whoever computes something else
+
+    seal = Codec.seal
+
+    def broken(self: Codec, message: Any) -> bytes:
+        if isinstance(message, Reply) and any(answer.status == OK for answer in message.answers):
+            _misbehave(how)
+        return seal(self, message)
+
+    Codec.seal = broken  # type: ignore[method-assign]
 
 
 def megabyte(term: int) -> Any:

@@ -434,9 +434,9 @@ def test_integers_of_any_size_are_listed_and_counted(client: Client) -> None:
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"limits": Limits(chunk=0)}, "limits: chunk is 0, and must be above 0"),
-        ({"limits": Limits(deadline=-1)}, "limits: deadline is -1, and must be above 0"),
-        ({"limits": Limits(rel_tol=math.nan)}, "limits: rel_tol is nan, and must be above 0"),
+        ({"limits": Limits(chunk=0)}, "limits: chunk is 0, and must be from 1 to 1,000,000,000,000,000"),
+        ({"limits": Limits(deadline=-1)}, "limits: deadline is -1, and must be above 0 and at most 315,360,000"),
+        ({"limits": Limits(rel_tol=math.nan)}, "limits: rel_tol is nan, and must be above 0 and at most 1.79769e"),
         ({"limits": Limits(on_error="ignore")}, "limits: Invalid enum value 'ignore'"),  # type: ignore[arg-type]
         ({"limits": {"chunk": 5}}, "limits: a Limits, not a dict"),
         ({"reduce": None}, "reduce: a name, a Reducer or a function, not a NoneType"),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
 
 import pytest
 
-from mapreduce_rq.core.messages import Task
+from mapreduce_rq.core.messages import Limits, Spec, Task
+from tests.support.fleet import state_of
 from tests.support.scene import Scene
 from tests.support.stage import until
 from tests.support.terms import total_without
@@ -115,3 +117,55 @@ def test_workers_go_on_with_other_jobs(scene: Scene) -> None:
     scene.stage.write("poison", "")
     scene.check(scene.leader("poisoned", TERMS, chunk=1), TERMS)
     until(lambda: len(fleet.workers()) == 2, 10, "both workers replaced")
+
+
+def test_what_kills_workers_outside_of_any_task_is_blamed_and_ended(scene: Scene) -> None:
+    scene.stage.write("poison", "0:sending-kill")
+    scene.fleet(1)
+    record = scene.leader("poisoned", 1, attempts=3).record()
+    assert (record["state"], record["term"], record["kind"]) == ("failed", 0, "WorkerDied")
+    assert record["message"].startswith("killed by SIGKILL (")
+    assert scene.stage.count()[0] == 3
+
+
+def test_an_error_outside_of_any_task_fails_what_was_in_hand_and_ends_no_worker(scene: Scene) -> None:
+    scene.stage.write("poison", "0:sending-raise")
+    (worker,) = scene.fleet(1).workers()
+    record = scene.leader("poisoned", 1).record()
+    assert (record["state"], record["term"], record["kind"]) == ("failed", 0, "ValueError")
+    assert {pid for pid, _ in scene.stage.runs()} == {worker}
+    assert state_of(worker) != "X"
+
+
+def test_limits_that_no_worker_can_take_end_none(scene: Scene) -> None:
+    """As a client of another make would send them: this one refuses to."""
+    (worker,) = scene.fleet(1).workers()
+    jobs = scene.jobs()
+    for n, bad in enumerate((math.inf, 1e17, 1e300, math.nan, -1.0)):
+        limits = Limits(task_timeout=bad)
+        spec = Spec(job=f"bad-{n}", computation="sum", params={}, total=1, limits=limits, created=1.0, version="0")
+        sealed = scene.codecs.spec.at(spec.job).seal(spec)
+        row: list[tuple[str, bytes | str | int]] = [("state", "running"), ("spec", sealed)]
+        tasks = scene.codecs.task.seal_all([Task(spec.job, 0, 1, spec=sealed), Task(spec.job, 1, 2)])
+        jobs.commit(spec.job, "", "1:a:1", what="create", number=1, fields=row, tasks=tasks)
+    scene.stage.write("poison", "")
+    assert scene.leader("poisoned", TERMS).record()["state"] == "done"
+    assert {pid for pid, _ in scene.stage.runs()} == {worker}
+
+
+def test_another_programs_key_in_the_place_of_a_jobs_ends_no_worker(scene: Scene) -> None:
+    scene.stage.write("poison", "")
+    scene.stage.write("gated", "0")
+    (worker,) = scene.fleet(1).workers()
+    leader = scene.leader("gated", 1)
+    scene.stage.begun(0)
+    with scene.server.client() as client:
+        client.delete(scene.keys.replies(leader.job))
+        client.set(scene.keys.replies(leader.job), "not a stream")
+    leader.kill9()
+    scene.stage.open()
+    with scene.server.client() as client:
+        client.set(scene.keys.job("foreign"), "not a hash")
+        client.lpush(scene.keys.queue, *scene.codecs.task.seal_all([Task("foreign", 0, 1)]))
+    assert scene.leader("poisoned", TERMS).record()["state"] == "done"
+    assert {pid for pid, _ in scene.stage.runs()} == {worker}

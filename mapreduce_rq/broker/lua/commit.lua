@@ -15,6 +15,7 @@
 --       5 job         its id
 --       6 n           number of fields
 --       7 ...         n pairs field value, then the sealed tasks to push
+-- An argument that is out of range, or a key of another type, is refused with nothing done
 -- Gives {'ok', waiting tasks, 1 if the stream is new} or {'lost', token found, state found}
 local found = redis.call('HGET', KEYS[1], 'tok') or ''
 if found ~= ARGV[1] then
@@ -22,6 +23,20 @@ if found ~= ARGV[1] then
 end
 local what = ARGV[3]
 local over = what == 'over' or what == 'over, kept'
+-- What is done here is never taken back, so nothing may stop this half way: all that could is looked at before.
+local number, last = tonumber(ARGV[4]), 6 + 2 * (tonumber(ARGV[6]) or -1)
+local most = over and 315360000 or 253402300799
+if not number or number % 1 ~= 0 or number < (over and 1 or 0) or number > most or last % 2 ~= 0 or last < 6
+  or last > math.min(#ARGV, 2000) then
+  return {err = 'ERR commit.lua: an argument is out of range'}
+end
+local kinds = {'hash', 'stream', 'list', 'zset', 'stream'}
+for i, key in ipairs(KEYS) do
+  local found = redis.call('TYPE', key).ok
+  if found ~= 'none' and found ~= kinds[i] then
+    return {err = 'WRONGTYPE ' .. key .. ' holds a ' .. found .. ' and not a ' .. kinds[i]}
+  end
+end
 if what == 'over, kept' and redis.call('EXISTS', KEYS[2]) == 1 then
   redis.call('RENAME', KEYS[2], KEYS[5])
   redis.call('EXPIRE', KEYS[5], ARGV[4])
@@ -39,7 +54,6 @@ if not over and what ~= 'keep' and redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, '*', 'open', '')
   opened = 1
 end
-local last = 6 + 2 * tonumber(ARGV[6])
 redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 7, last))
 if over then
   redis.call('EXPIRE', KEYS[1], ARGV[4])

@@ -309,7 +309,8 @@ class Pool:
                 for other in self._children.values():
                     self._tell(other)
         why = child.why or how
-        self._buried.append((child, why, not child.why.startswith("its supervisor")))
+        ordered = child.why.startswith("its supervisor") or how == f"exit code {BOOT_FAILED}"
+        self._buried.append((child, why, not ordered))
         if self.clock.now() - child.born < QUICK_DEATH_SECONDS and not child.slate.read().begun:
             self._quick_deaths += 1
             self._respawn_at = self.clock.now() + min(MAX_RESPAWN_SECONDS, 0.1 * 2**self._quick_deaths)
@@ -373,7 +374,8 @@ class Pool:
         address = f"{self._host}:{child.pid}"
         name = self.settings.name
         reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
-        moves = given_back(self._tasks.codecs, held, in_hand, reason, guess=False)
+        # Who dies outside of any task (its reply was too much for this host) does so again with the same in hand.
+        moves = given_back(self._tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
         obituary = OBITUARY.decode() + reason if why else "X"
         self._jobs.reap(child.wid, obituary, moves)
 

@@ -53,7 +53,16 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
-from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, MrqError, VersionSkew
+from mapreduce_rq.errors import (
+    BadMessage,
+    BrokerDown,
+    BrokerError,
+    BrokerFull,
+    BrokerRefused,
+    ForeignKey,
+    MrqError,
+    VersionSkew,
+)
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
@@ -145,6 +154,7 @@ class Worker:
         self._void_since: dict[str, float] = {}
         self._current = ""  # job written on the slate
         self._warned: set[str] = set()
+        self._at_fault = b""  # the task that was looked at when something failed that is no task's
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
         """A signal handler's word, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
@@ -181,12 +191,18 @@ class Worker:
                     while self._step():
                         pass
                     break
-                except (BrokerDown, BrokerFull) as error:
+                except BrokerRefused:
+                    raise  # no time will help
+                except BrokerError as error:
                     if down_since is None:
                         down_since = self.clock.now()
                     if not warned and self.clock.now() - down_since >= quiet:
                         log.warning("%s; trying again", error)
                         warned = True
+                    self._pause(backoff.next())
+                except Exception as error:
+                    log.exception("an error that is no task's; please report this")
+                    self._blame(error)
                     self._pause(backoff.next())
         except Stop:
             self.stopping = True
@@ -220,10 +236,38 @@ class Worker:
         """Settle what may not have been: how long the hand is nobody knows, so strike the tasks off one by one."""
         while self._unsettled:
             batch = self._unsettled[0]
-            self._ask(batch, length=-1, want=0)
-            self._take_in()
+            for answers in batch.answers:
+                self._answer_anew(answers)
             self.tasks.drop(self.wid, batch.done)
             del self._unsettled[0]
+
+    def _answer_anew(self, answers: tuple[str, list[Answer]]) -> None:
+        """Answer one job. Where its replies cannot be written (another program's key is there), it has none."""
+        try:
+            self._ask(Batch([answers], []), length=-1, want=0)
+            self._take_in()
+        except (BrokerDown, BrokerFull, BrokerRefused):
+            raise
+        except BrokerError as error:
+            self._asked = self._got = None
+            self._warn(answers[0], f"{answers[0]} takes no answers: {error}")
+
+    def _blame(self, error: Exception) -> None:
+        """What failed is no task's, and must not be met again for ever: the tasks that were looked at fail with it.
+
+        Those are the ones whose answers could not be sent, or else the one in hand.
+        """
+        self._asked = self._got = None
+        guilty, self._at_fault = [self._at_fault], b""
+        if not guilty[0]:  # it was in sending
+            guilty = [raw for batch in self._unsettled for raw in batch.done]
+            self._unsettled.clear()
+        answers: dict[str, list[Answer]] = {}
+        for raw in guilty:
+            with contextlib.suppress(BadMessage):
+                task = self.tasks.codecs.task.open(raw)
+                answers.setdefault(task.job, []).append(self._failed(task, error))
+        self._unsettled.append(Batch(list(answers.items()), guilty))
 
     def _enter_queue(self) -> None:
         self._hand = self.tasks.enter(self.wid, self.tasks.codecs.beat.at(self.wid).seal(self._first_beat()))
@@ -352,53 +396,57 @@ class Worker:
         done = size = longest = 0
         started = now = nanoseconds()
         deadline = started + int(self._prefetch.batch_seconds * 1e9)
-        for raw in self._hand[: self._prefetch.batch]:
-            done += 1
-            try:
-                task: Task = open_(raw)
-            except BadMessage as error:
-                self._warn("task", f"dropped: {error}")
-                continue
-            if task.job != job:
-                job = task.job
-                row = answers.setdefault(job, [])
-                ready = self._enter(task)
-                if isinstance(ready, Ready):
-                    attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
-            if ready is None:
-                continue
-            before = now
-            lo, hi = task.lo, task.hi
-            if not isinstance(ready, Ready) or task.attempt >= attempts:
-                answer = self._decline(task, ready)
-            else:
-                begin(lo, hi, now)
+        try:
+            for raw in self._hand[: self._prefetch.batch]:
+                done += 1
                 try:
-                    if task.op == MAP and not task.body:
-                        body = ready.computation.map_encoded(lo, hi)
-                    else:
-                        body = compute_body(ready.computation, self._fetched(task, ready))
-                    if len(body) > cap:
-                        raise ValueError(f"a partial of {len(body)} bytes is over the cap of {cap}")
-                    status = OK
-                    if ready.shelf is not None and (reference := ready.shelf.put(body)) is not None:
-                        body, status = reference, OK_ASIDE
-                except Interruption:
-                    raise
-                except BaseException as error:  # of whatever kind: it is the term's, and no end of ours
-                    answer = self._failed(task, error)
+                    task: Task = open_(raw)
+                except BadMessage as error:
+                    self._warn("task", f"dropped: {error}")
+                    continue
+                if task.job != job:
+                    job = task.job
+                    row = answers.setdefault(job, [])
+                    ready = self._enter(task)
+                    if isinstance(ready, Ready):
+                        attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
+                if ready is None:
+                    continue
+                before = now
+                lo, hi = task.lo, task.hi
+                if not isinstance(ready, Ready) or task.attempt >= attempts:
+                    answer = self._decline(task, ready)
                 else:
-                    now = nanoseconds()
-                    if hi - lo > 1 and task.op == MAP:
-                        hi = ready.computation.reached or hi
-                    answer = Answer(lo, hi, task.attempt, task.op, status, body, now - before)
-                    size += len(body)
-                end()
-            row.append(answer)
-            if now - before > longest:
-                longest = now - before
-            if now > deadline or size > REPLY_BYTES or self.stopping:
-                break
+                    begin(lo, hi, now)
+                    try:
+                        if task.op == MAP and not task.body:
+                            body = ready.computation.map_encoded(lo, hi)
+                        else:
+                            body = compute_body(ready.computation, self._fetched(task, ready))
+                        if len(body) > cap:
+                            raise ValueError(f"a partial of {len(body)} bytes is over the cap of {cap}")
+                        status = OK
+                        if ready.shelf is not None and (reference := ready.shelf.put(body)) is not None:
+                            body, status = reference, OK_ASIDE
+                    except Interruption:
+                        raise
+                    except BaseException as error:  # of whatever kind: it is the term's, and no end of ours
+                        answer = self._failed(task, error)
+                    else:
+                        now = nanoseconds()
+                        if hi - lo > 1 and task.op == MAP:
+                            hi = ready.computation.reached or hi
+                        answer = Answer(lo, hi, task.attempt, task.op, status, body, now - before)
+                        size += len(body)
+                    end()
+                row.append(answer)
+                if now - before > longest:
+                    longest = now - before
+                if now > deadline or size > REPLY_BYTES or self.stopping:
+                    break
+        except Exception:
+            self._at_fault = raw
+            raise
         if done and now > started:
             self._prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
         return {name: items for name, items in answers.items() if items}, done
@@ -481,7 +529,7 @@ class Worker:
                     spec = None
             if spec is None or spec.job != task.job:
                 return None
-        except BadMessage as error:
+        except (BadMessage, ForeignKey) as error:
             self._warn("spec", f"dropped a task of {task.job}: {error}")
             return None
         if task.attempt >= spec.limits.attempts:
