@@ -111,12 +111,11 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
         return cls(term, kind_of(error), message_of(error), traceback_of(error), where)
 
 
-<<<<<<< HEAD
 LOST = "its host or supervisor was lost"
 """Why a worker is dead that nobody saw die: its entry in Redis did not change for long, or was kept from changing."""
 WORKER_DIED, WORKER_LOST = "WorkerDied", "WorkerLost"
 """A failure's kind where a task's attempts are used up; the second where nobody saw the last of its workers die."""
-=======
+
 CHUNK = Meta(ge=1, le=MAX_TERMS)
 ATTEMPTS = Meta(ge=1, le=1_000_000)
 TASK_TIMEOUT = Meta(ge=0.001, le=LONGEST_SECONDS)
@@ -124,7 +123,6 @@ DEADLINE = Meta(gt=0, le=LONGEST_SECONDS)
 TOLERANCE = Meta(gt=0, le=LARGEST_FLOAT)
 KEEP = Meta(ge=1, le=LONGEST_SECONDS)
 MAX_BODY = Meta(ge=1, le=MAX_MESSAGE_BYTES)
->>>>>>> 4de3a50 (Each number that travels has a range that its readers can take)
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
