@@ -70,6 +70,7 @@ from mapreduce_rq.version import __version__
 if TYPE_CHECKING:
     from mapreduce_rq.client.client import Client
     from mapreduce_rq.client.job import Job
+    from mapreduce_rq.core.foreign_errors import RemoteError
     from mapreduce_rq.core.job.result import Result
     from mapreduce_rq.core.messages import Limits
     from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -129,6 +130,7 @@ __all__ = [
     "NoWorkers",
     "OtherKey",
     "Reducer",
+    "RemoteError",
     "Result",
     "ServerFailed",
     "Superseded",
@@ -147,6 +149,7 @@ _HOMES = {
     "Limits": "mapreduce_rq.core.messages",
     "Law": "mapreduce_rq.core.reducers.base",
     "Reducer": "mapreduce_rq.core.reducers.base",
+    "RemoteError": "mapreduce_rq.core.foreign_errors",
 }
 """Where the public names are at home; all others are errors."""
 

@@ -16,13 +16,13 @@
     │   └── ServerFailed         the embedded server did not start                     exit 69
     ├── JobError                 the job's own end
     │   ├── JobFailed            a term raised, killed its workers, or gave no number
+    │   │   └── VersionSkew      its workers run another version of the code than the submitter
     │   ├── JobCancelled         somebody cancelled it
     │   ├── NoSuchJob            never there, or expired                               exit 4
     │   ├── NoWorkers            none came within --wait-workers                       exit 75
     │   ├── DeadlineReached      the time allowed is over                              exit 124
     │   └── Superseded           another master took the job over
     ├── CannotWrite              the result has no place to go                         exit 74
-    ├── VersionSkew              a worker runs another version of the code than the submitter
     └── BadMessage               bytes from Redis that fail the size, the MAC or the type
         └── OtherKey             they are signed with a key that is not configured here, or not signed
 
@@ -107,7 +107,14 @@ class JobError(MrqError):
 
 
 class JobFailed(JobError):
-    """A term raised, killed its workers, or gave something the reducer cannot take."""
+    """A term raised, killed its workers, or gave something the reducer cannot take.
+
+    ``__cause__`` is what the function raised, of its own class where that can be had, else a RemoteError.
+    """
+
+
+class VersionSkew(JobFailed):
+    """Its workers run another version of the code than the job was submitted with."""
 
 
 class JobCancelled(JobError):
@@ -140,10 +147,6 @@ class CannotWrite(MrqError):
     """The result cannot be written where it was to go: a full disk, a closed stream."""
 
     exit_code = 74
-
-
-class VersionSkew(MrqError):
-    """A worker runs another version of the code than the job was submitted with."""
 
 
 class BadMessage(MrqError):

@@ -39,7 +39,7 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Failed
-from mapreduce_rq.core.job.result import Result, error_of
+from mapreduce_rq.core.job.result import Result, cause_of, error_of
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -57,7 +57,7 @@ from mapreduce_rq.errors import (
 from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
 from mapreduce_rq.functions.pickling import Pickles
-from mapreduce_rq.functions.shipping import function_params, range_params, reducer_params
+from mapreduce_rq.functions.shipping import exception_params, function_params, range_params, reducer_params
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
@@ -415,10 +415,12 @@ class Client:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""
         record = ended.record
         if not isinstance(record, Done):
-            local = isinstance(record, Failed) and self._pool is not None
-            raise error_of(record, self._surroundings.explain(record.kind, record.message) if local else "")
+            if not isinstance(record, Failed):
+                raise error_of(record)
+            more = self._surroundings.explain(record.kind, record.message) if self._pool is not None else ""
+            raise error_of(record, more) from (ended.errors[None].make() if ended.errors else cause_of(record))
         if ended.outcome is not None:
-            return Result(record.data, ended.outcome)
+            return Result(record.data, ended.outcome, ended.errors)
         with self._verbs() as verbs:
             return Result(record.data, outcome_of(verbs, record, self.trust))
 
@@ -434,6 +436,7 @@ class Client:
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
+        return_exceptions: bool = False,
         observer: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Any:
@@ -444,11 +447,20 @@ class Client:
         no item to give, deadlines wait, too. ``reduce``: a reducer's name (with ``options``), a Reducer, or an
         associative callable with its ``zero`` and ``law`` (ordered, or commutative if you know it is). The same bits
         for any number of workers and any schedule. Where ``limits`` let it end early or leave terms out,
-        ``submit_function`` tells what is missing. Returns when the job's end is on its way to Redis; the next call, or
-        ``close``, makes sure that it came there. Raises UsageError, and JobFailed naming the term.
+        ``submit_function`` tells what is missing. ``return_exceptions``: what a term raises is its value, with the
+        worker's traceback as a note (for lists and folds of your own, where pickles are trusted). Returns when the
+        job's end is on its way to Redis; the next call, or ``close``, makes sure that it came there.
+        Raises UsageError, and JobFailed naming the term.
         """
         spec, computation, source = self.plan_function(
-            function, items, reduce=reduce, zero=zero, law=law, options=options, limits=limits
+            function,
+            items,
+            reduce=reduce,
+            zero=zero,
+            law=law,
+            options=options,
+            limits=limits,
+            return_exceptions=return_exceptions,
         )
         with self._verbs() as verbs:
             master = self.master(
@@ -485,10 +497,13 @@ class Client:
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
+        return_exceptions: bool = False,
     ) -> tuple[Spec, Computation[Any], Source | None]:
         """As ``plan``, for a function of the caller's own; and where its items come from, if not a range."""
         pickles = Pickles()
         params = function_params(function, self.trust, pickles)
+        if return_exceptions:
+            params |= exception_params(reduce, params, self.trust)
         folding = reducer_params(reduce, zero, law, options, self.trust, pickles=pickles)
         params |= folding | {"around": params.get("around", {}) | folding.get("around", {})}
         lazy = False

@@ -16,7 +16,8 @@ from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.bodies import Aside
-from mapreduce_rq.core.foreign_errors import Interruption
+from mapreduce_rq.core.foreign_errors import Interruption, RemoteError, noted
+from mapreduce_rq.core.messages import Failure
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -140,6 +141,14 @@ class Computation(ABC, Generic[P]):
     def peek(self, partial: P, terms: int) -> Progress | None:
         """The running value after ``terms`` terms in one run from 0 (ordered law) or any terms (commutative); cheap."""
         return None
+
+    def pickled_error(self, error: BaseException) -> bytes:
+        """In a worker: an exception of a term, for ``error_of`` to make anew; b"" where it cannot travel."""
+        return b""
+
+    def error_of(self, failure: Failure) -> BaseException:
+        """In a master: the exception of a failure, with the worker's traceback as a note; a stand-in if need be."""
+        return noted(RemoteError(failure.kind, failure.message), failure.traceback, failure.where)
 
     @property
     def law(self) -> Law:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import reprlib
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -30,6 +31,20 @@ _ANSWER_TRULY = (object, BaseException, BaseExceptionGroup)
 
 class Interruption(BaseException):
     """Raised into whoever computes from outside, by a signal's handler: no term has failed."""
+
+
+class RemoteError(Exception):
+    """What a function raised in a worker, in the place of an exception whose class cannot be had here.
+
+    ``kind``: the name of its class. ``message``: its text.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(kind, message)
+        self.kind, self.message = kind, message
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.message}"
 
 
 def kind_of(error: BaseException) -> str:
@@ -66,6 +81,15 @@ def traceback_of(error: BaseException) -> str:
     at: TracebackType | None = _of(BaseException, "__traceback__", error)
     text, _ = _asked(lambda: "".join(["Traceback (most recent call last):\n", *traceback.format_tb(at)]))
     return _clean(f"{text}{told(error)}\n", TRACEBACK_CHARACTERS, end=True)
+
+
+def noted(error: BaseException, traceback: str, where: str) -> BaseException:
+    """The exception with what a worker's traceback showed as a note, which Python prints below it."""
+    if traceback:
+        at = f" {where}" if where else ""
+        with suppress(Exception):  # where its notes are no list
+            BaseException.add_note(error, f"\nThe traceback in the worker{at}:\n{traceback.rstrip()}")
+    return error
 
 
 def _asked(question: Callable[[], str]) -> tuple[str, BaseException | None]:

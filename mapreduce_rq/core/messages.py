@@ -104,11 +104,12 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     message: str
     traceback: str
     where: str  # host:pid
+    pickled: bytes = b""  # the exception itself, where pickles are trusted and it has one
 
     @classmethod
-    def of(cls, error: BaseException, where: str, term: int | None = None) -> Failure:
+    def of(cls, error: BaseException, where: str, term: int | None = None, pickled: bytes = b"") -> Failure:
         """That of an exception, which may be of any class and do anything when it is asked."""
-        return cls(term, kind_of(error), message_of(error), traceback_of(error), where)
+        return cls(term, kind_of(error), message_of(error), traceback_of(error), where, pickled)
 
 
 LOST = "its host or supervisor was lost"

@@ -13,13 +13,15 @@ import msgspec
 
 from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
-from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, told, traceback_of
+from mapreduce_rq.core.messages import Failure
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.plain_values import unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
@@ -29,6 +31,8 @@ from mapreduce_rq.functions.trust import Trust, find
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
 
+MAX_ERROR_BYTES = 64 * 1024
+"""Of a pickled exception: one that carries more is named, and not carried."""
 FIRST_KEPT = 8
 """Values held at first where the answer holds them all: they may be large."""
 EARLY_BYTES = 8 << 20
@@ -80,6 +84,7 @@ class FunctionParams(Params, frozen=True, kw_only=True):
     terms: int | None = None
     kernel: Literal["", "values", "whole"] = ""  # what the function says of itself (see ``kernel``)
     libm: bool = False
+    return_exceptions: bool = False  # as values
     label: str = ""  # for people
 
 
@@ -91,6 +96,16 @@ def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
         )
     for name in filter(None, (params.function if maps else "", params.merge)):
         trust.check_name(name)
+
+
+class _Raised:
+    """An exception on its way into a list, with the note that its own pickle may not carry."""
+
+    def __init__(self, error: BaseException, traceback: str) -> None:
+        self._parts = error, traceback, ""
+
+    def __reduce__(self) -> Any:
+        return noted, self._parts
 
 
 class FunctionComputation(Computation[Any]):
@@ -154,7 +169,7 @@ class FunctionComputation(Computation[Any]):
             raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
         if getattr(found, KERNEL, "") != self._kernel:
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
-        return found  # type: ignore[no-any-return]
+        return self._guarded(found) if params.return_exceptions else found
 
     def _folding(self, params: FunctionParams) -> Reducer[Any]:
         if params.reduce_pickle:
@@ -271,6 +286,42 @@ class FunctionComputation(Computation[Any]):
             cut = self._codec.encode(self._items(self.aside.get(body))[lo - at : hi - at])
             return self.aside.put(cut) or cut
         return self._codec.encode(self._items(body)[lo - at : hi - at])
+
+    def pickled_error(self, error: BaseException) -> bytes:
+        if not isinstance(self._codec, PickleCodec):
+            return b""
+        try:
+            pickled = self._pickles.dumps(error)
+            same = type(self._pickles.loads(pickled)) is type(error)  # many cannot be made of what they were made of
+        except Interruption:
+            raise
+        except BaseException:
+            return b""
+        return pickled if same and len(pickled) <= MAX_ERROR_BYTES else b""
+
+    def error_of(self, failure: Failure) -> BaseException:
+        if failure.pickled and isinstance(self._codec, PickleCodec):
+            try:
+                found = self._pickles.loads(failure.pickled)
+                if isinstance(found, BaseException):
+                    return noted(found, failure.traceback, failure.where)
+            except Unreadable:  # its class is not to be had here
+                pass
+        return super().error_of(failure)
+
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function with what it raises as its value."""
+        listed = isinstance(self.reducer, ListReducer)
+
+        def guarded(item: Any) -> Any:
+            try:
+                return function(item)
+            except Exception as error:
+                found = error if self.pickled_error(error) else RemoteError(kind_of(error), message_of(error))
+                text = traceback_of(error)
+                return _Raised(found, text) if listed else noted(found, text, "")
+
+        return guarded
 
     def finish(self, partial: Any, terms: int) -> Outcome | More:
         return self.reducer.describe(partial)

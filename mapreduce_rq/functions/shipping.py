@@ -86,6 +86,22 @@ def _sources(name: str) -> tuple[str, dict[str, str]]:
     return code_of(module), codes_around(module)
 
 
+def exception_params(reduce: object, params: Mapping[str, Any], trust: Trust) -> dict[str, bool]:
+    """The parameters that say that exceptions are values. Raises BadParameter where they cannot be."""
+    if isinstance(reduce, str) and reduce != "list":
+        raise BadParameter(
+            f"return_exceptions: {reduce} takes no exceptions: reduce to a list, or by a function of yours"
+        )
+    if params["kernel"]:
+        raise BadParameter("return_exceptions: a kernel of spans has no term that could raise on its own")
+    if not trust.pickles:
+        raise BadParameter(
+            "return_exceptions: exceptions travel as pickles: give this client and the workers a signing key and "
+            "allow_pickle=True"
+        )
+    return {"return_exceptions": True}
+
+
 def range_params(items: range) -> dict[str, int]:
     """The parameters that say over which range. Raises BadParameter for one that is too large."""
     if max(map(abs, (items.start, items.stop, items.step))) >= 1 << 63:

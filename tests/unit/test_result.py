@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from mapreduce_rq.core.foreign_errors import RemoteError
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.outcome import Deferred, Outcome
 
@@ -36,9 +37,12 @@ def result_of(native: Any) -> Result:
 
 def test_attributes_are_the_keys_of_the_record() -> None:
     result = result_of(7.389)
-    assert {name: getattr(result, name) for name in RECORD if name != "schema"} == {
-        name: value for name, value in RECORD.items() if name != "schema"
-    }
+    found = {name: getattr(result, name) for name in RECORD if name != "schema"}
+    (skipped,) = found["skipped"]
+    error = skipped.pop("exception")
+    assert type(error) is RemoteError
+    assert str(error) == f"{skipped['kind']}: {skipped['message']}"
+    assert found == {name: value for name, value in RECORD.items() if name != "schema"}
     assert result.record is RECORD
 
 

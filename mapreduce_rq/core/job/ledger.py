@@ -23,6 +23,8 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple
 
+from msgspec.structs import replace
+
 from mapreduce_rq.core.bodies import size_of
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.asks import Requests
@@ -215,7 +217,7 @@ class Ledger:
             total=self.total,
             goal=self.goal,
             tasks=0 if self.keeps else self.tasks,
-            skipped=self.skipped,
+            skipped=[(term, replace(failure, pickled=b"")) for term, failure in self.skipped],
             elapsed=self.elapsed(now),
         )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from mapreduce_rq.core.foreign_errors import RemoteError, noted
 from mapreduce_rq.core.job.ends import digest_of
 from mapreduce_rq.core.job.record import Cancelled, Failed
-from mapreduce_rq.core.outcome import BoundKind, Outcome, made
+from mapreduce_rq.core.outcome import BoundKind, Deferred, Outcome, made
 from mapreduce_rq.core.visible import visible
-from mapreduce_rq.errors import JobCancelled, JobError, JobFailed
+from mapreduce_rq.errors import DeadlineReached, JobCancelled, JobError, JobFailed, VersionSkew
 
 Float = float
 """The built-in, inside a class that has an attribute of that name."""
@@ -17,8 +20,14 @@ Float = float
 class Result:
     """A job's result. ``record`` holds all of it, as `mrq compute --json` prints it; the rest reads from there."""
 
-    def __init__(self, record: dict[str, Any], outcome: Outcome | None) -> None:
+    def __init__(
+        self,
+        record: dict[str, Any],
+        outcome: Outcome | None,
+        errors: Mapping[int | None, Deferred] = MappingProxyType({}),
+    ) -> None:
         self.record = record
+        self._errors = errors
         self._native = outcome.native if outcome is not None else None
         self._text = outcome.text if outcome is not None else None
         self._total = outcome.total if outcome is not None else None
@@ -108,9 +117,16 @@ class Result:
 
     @property
     def skipped(self) -> list[dict[str, Any]]:
-        """The terms that were left out, each a dict with ``term``, ``kind``, ``message`` and ``where``."""
-        found: list[dict[str, Any]] = self.record["skipped"]
-        return found
+        """The terms that were left out, each a dict with ``term``, ``kind``, ``message``, ``where`` and ``exception``.
+
+        The exception is of its own class where that can be had, else a RemoteError.
+        """
+        return [{**entry, "exception": self._raised(entry)} for entry in self.record["skipped"]]
+
+    def _raised(self, entry: Mapping[str, Any]) -> BaseException:
+        found = self._errors.get(entry["term"])
+        error: BaseException = RemoteError(entry["kind"], entry["message"]) if found is None else found.make()
+        return error
 
     @property
     def details(self) -> dict[str, Any]:
@@ -135,6 +151,11 @@ class Result:
         return f"<Result {value if len(value) < 60 else value[:57] + '...'} of {self.job}>"
 
 
+def cause_of(record: Failed) -> BaseException:
+    """What a term has raised, as far as the record tells."""
+    return noted(RemoteError(record.kind, record.message), record.traceback, record.where)
+
+
 def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
     """The error of a job that ended without a value: one line, in which what a worker wrote commands no terminal.
 
@@ -147,6 +168,7 @@ def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
     lo, hi = record.span
     at = f"term {record.term}" if record.term is not None else f"terms [{lo}, {hi}]"
     label = record.params.get("label") or record.computation
-    return JobFailed(
+    kind = {"Deadline": DeadlineReached, "VersionSkew": VersionSkew}.get(record.kind, JobFailed)
+    return (JobFailed if record.traceback else kind)(  # with one it is an exception of a function, of whatever name
         visible(f"{label} failed at {at}{where}: {record.kind}: {record.message} (job {record.job}){more}")
     )

@@ -12,8 +12,8 @@ is ignored). Gone: submit again from memory. Another's: stop, change nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -26,6 +26,7 @@ from mapreduce_rq.core.job.ends import failed_record, record_of
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import Done, Record, Report, State
 from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Codec, Failure, Reply, Spec, Task, mac_of
+from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
@@ -95,6 +96,8 @@ class Ended:
 
     record: Record
     outcome: Outcome | None  # with the native object, where this master made it
+    errors: Mapping[int | None, Deferred] = field(default_factory=dict)
+    """What terms have raised: of the job's failure (None), and of each term that was left out; made when looked at."""
 
     @property
     def state(self) -> State:
@@ -584,7 +587,7 @@ class Master:
         state = found.state if found is not None else state
         mine = self._made if self._made is not None and state in (self._made.state, "") else None
         if found is not None and found.record is not None:
-            return Ended(found.record, mine.outcome if mine else None)
+            return Ended(found.record, mine.outcome, mine.errors) if mine else Ended(found.record, None)
         if mine is None:
             raise NoSuchJob(f"{self._job} has ended and its record has expired")
         return mine
@@ -634,7 +637,10 @@ class Master:
         if self._stored != self.ledger.counted:
             row.append(("ck", self._sealed_checkpoint(self._now)))
         record = msgspec.structs.replace(record, checkpoint=self._checkpoint_mac)
-        self._made = Ended(record, outcome)
+        errors: dict[int | None, Deferred] = {
+            term: Deferred(self.computation.error_of, failure) for term, failure in self.ledger.skipped
+        }
+        self._made = Ended(record, outcome, errors)
         self._end(record, row)
         return self._made
 
@@ -654,7 +660,7 @@ class Master:
 
     def _fail(self, span: Span, failure: Failure) -> Ended:
         record = failed_record(self.spec, span, failure)
-        self._made = Ended(record, None)
+        self._made = Ended(record, None, {None: Deferred(self.computation.error_of, failure)})
         self._end(record, [])
         return self._made
 

@@ -1,0 +1,149 @@
+"""What a function raises comes to the caller: the exception itself where that can be, else one that names it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from mapreduce_rq import BadParameter, Client, DeadlineReached, JobFailed, Limits, RemoteError
+from tests.support.commands import KEY
+from tests.support.servers import RealServer
+
+
+class OutOfStock(Exception):
+    """One with more than a text."""
+
+    def __init__(self, article: str, *, left: int) -> None:
+        super().__init__(article)
+        self.article, self.left = article, left
+
+    def __reduce__(self) -> Any:
+        return _out_of_stock, (self.article, self.left)
+
+
+def _out_of_stock(article: str, left: int) -> OutOfStock:
+    return OutOfStock(article, left=left)
+
+
+class Awkward(Exception):
+    """One that a pickle cannot make again: it wants two arguments and hands on one."""
+
+    def __init__(self, one: int, other: int) -> None:
+        super().__init__(f"{one} and {other}")
+
+
+def picky(k: int) -> int:
+    if k % 10 == 3:
+        raise OutOfStock(f"article {k}", left=k)
+    if k % 10 == 7:
+        raise Awkward(k, 1)
+    return k
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[Client]:
+    with Client(local=2) as client:
+        yield client
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 1000])
+def test_the_cause_of_a_failed_job_is_what_the_function_raised(private: Client, chunk: int | None) -> None:
+    with pytest.raises(JobFailed, match=r"picky failed at term 3 .*OutOfStock: article 3") as caught:
+        private.map_reduce(picky, range(5), limits=Limits(chunk=chunk))
+    cause = caught.value.__cause__
+    assert isinstance(cause, OutOfStock)
+    assert (cause.article, cause.left) == ("article 3", 3)
+    printed = "".join(traceback.format_exception(caught.value))
+    assert "The traceback in the worker" in printed
+    assert 'raise OutOfStock(f"article {k}", left=k)' in printed
+
+
+def test_a_stand_in_names_what_cannot_be_made_again(private: Client) -> None:
+    with pytest.raises(JobFailed) as caught:
+        private.map_reduce(picky, [7])
+    cause = caught.value.__cause__
+    assert isinstance(cause, RemoteError)
+    assert (cause.kind, cause.message, str(cause)) == ("Awkward", "7 and 1", "Awkward: 7 and 1")
+    assert any("raise Awkward(k, 1)" in note for note in cause.__notes__)
+
+
+def test_where_pickles_are_not_trusted_the_cause_is_a_stand_in(server: RealServer, queue: str) -> None:
+    with Client(server.url, local=1, queue=queue, keys=[KEY]) as client:
+        with pytest.raises(JobFailed) as caught:
+            client.map_reduce("builtins:int", ["1", "two"])
+        cause = caught.value.__cause__
+        assert isinstance(cause, RemoteError)
+        assert cause.kind == "ValueError"
+        assert "'two'" in cause.message
+        with pytest.raises(BadParameter, match=r"return_exceptions: exceptions travel as pickles: .*allow_pickle=True"):
+            client.map_reduce("builtins:int", ["1"], reduce="list", return_exceptions=True)
+
+
+def test_a_job_that_another_master_has_ended_has_its_cause_from_the_record(server: RealServer, queue: str) -> None:
+    with (
+        Client(server.url, local=1, queue=queue, keys=[KEY]) as client,
+        Client(server.url, queue=queue, keys=[KEY]) as other,
+    ):
+        job = client.submit_function("builtins:int", ["two"])
+        assert job.wait(20)
+        state = other.job_state(job.id)
+        assert state is not None
+        ended = other.follow(job.id, job)
+        assert ended is not None
+        with pytest.raises(JobFailed, match="'two'") as caught:
+            other.result_of(ended)
+        assert isinstance(caught.value.__cause__, RemoteError)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7, 1000])
+def test_exceptions_may_be_values(private: Client, chunk: int | None) -> None:
+    found = private.map_reduce(picky, range(100), reduce="list", return_exceptions=True, limits=Limits(chunk=chunk))
+    for k, value in enumerate(found):
+        if k % 10 == 3:
+            assert type(value) is OutOfStock
+            assert value.left == k
+            assert any("in picky" in note for note in value.__notes__)
+        elif k % 10 == 7:
+            assert type(value) is RemoteError
+            assert value.kind == "Awkward"
+        else:
+            assert value == k
+    for reduce in ("sum", "counter"):
+        with pytest.raises(BadParameter, match=f"{reduce} takes no exceptions"):
+            private.map_reduce(picky, range(3), reduce=reduce, return_exceptions=True)
+
+
+def test_terms_that_are_left_out_have_their_exceptions_in_the_result(private: Client) -> None:
+    result = private.submit_function(picky, range(20), limits=Limits(on_error="skip")).result(30)
+    assert result.native == sum(range(20)) - 3 - 7 - 13 - 17
+    found = {entry["term"]: entry["exception"] for entry in result.skipped}
+    assert {term: type(error) for term, error in found.items()} == {
+        3: OutOfStock,
+        13: OutOfStock,
+        7: RemoteError,
+        17: RemoteError,
+    }
+    assert found[13].left == 13
+    json.dumps(result.record)  # which holds their names and texts
+
+
+def test_a_deadline_with_nothing_to_show_is_an_error_of_its_own(private: Client) -> None:
+    with pytest.raises(DeadlineReached, match="the deadline passed with 0 terms counted"):
+        private.map_reduce("time:sleep", [60], reduce="list", limits=Limits(deadline=0.2))
+
+
+def test_an_exception_of_that_name_is_not_taken_for_one() -> None:
+    class Deadline(Exception):
+        pass
+
+    def late(_: int) -> None:
+        raise Deadline("of the user's own")
+
+    with Client(local=1) as client, pytest.raises(JobFailed) as caught:
+        client.map_reduce(late, [1])
+    assert type(caught.value) is JobFailed
+    assert type(caught.value.__cause__) is Deadline
