@@ -22,16 +22,16 @@ from mapreduce_rq.errors import BadParameter
 
 REDUCERS: dict[str, tuple[str, str]] = {
     # name: (module:class, one line for lists)
-    "sum": ("sums:Sum", "exact sum of numbers, or of arrays element by element, rounded once"),
+    "sum": ("value_sums:Sum", "exact sum of numbers, or of arrays element by element, rounded once"),
     "int_sum": ("sums:IntSum", "sum of integers"),
     "product": ("product:Product", "exact product, rounded once"),
     "count": ("sums:Count", "how many values"),
-    "min": ("extremes:Minimum", "smallest value"),
-    "max": ("extremes:Maximum", "largest value"),
+    "min": ("value_extremes:Minimum", "smallest value"),
+    "max": ("value_extremes:Maximum", "largest value"),
     "argmin": ("extremes:ArgMin", "index of the smallest value, of equals the first"),
     "argmax": ("extremes:ArgMax", "index of the largest value, of equals the first"),
-    "mean": ("moments:Mean", "mean with its confidence interval (confidence=0.95), correctly rounded"),
-    "variance": ("moments:Variance", "unbiased variance, correctly rounded"),
+    "mean": ("value_moments:Mean", "mean with its confidence interval (confidence=0.95), correctly rounded"),
+    "variance": ("value_moments:Variance", "unbiased variance, correctly rounded"),
     "stats": ("moments:AllStatistics", "count, mean, variance, standard deviation, confidence interval"),
     "histogram": ("histogram:Histogram", "counts between edges=[...], or low=, high=, bins="),
     "counter": ("counter:CounterReducer", "how often each key occurs"),

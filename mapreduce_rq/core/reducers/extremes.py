@@ -1,9 +1,7 @@
 """The smallest and the largest value, and where it is.
 
 Integers and floats compare by their exact values. Of equal values (1 and 1.0, or 0.0 and -0.0) the one with the lowest
-index counts. nan, which has no place among numbers, is refused. Arrays of one shape have a smallest and a largest value
-element by element, of the type that numpy gives to arrays of theirs; a zero among these is 0.0, whichever came first.
-An array without dimensions is taken for its number, and then the result is one, of int64 or float64.
+index counts. nan, which has no place among numbers, is refused.
 """
 
 from __future__ import annotations
@@ -15,16 +13,6 @@ from typing import Any, ClassVar, NamedTuple
 
 from mapreduce_rq.core.numbers.integers import digits, from_bytes, to_bytes
 from mapreduce_rq.core.outcome import Outcome
-from mapreduce_rq.core.reducers.array_extremes import ArrayExtreme
-from mapreduce_rq.core.reducers.arrays import (
-    REALS,
-    are_points,
-    arrays_of,
-    describe_array,
-    has_arrays,
-    merged,
-    point_of,
-)
 from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.core.reducers.sums import array_kind, batches, describe_integer, is_array, reals, refuse_nan
 
@@ -38,13 +26,14 @@ class Extreme(NamedTuple):
 
 
 _HEADER = struct.Struct("<qc")
-_ARRAYS = _HEADER.pack(-1, b"a")  # extremes of arrays follow
+ARRAYS = _HEADER.pack(-1, b"a")
+"""A place that is none: extremes of arrays follow."""
 _DOUBLE = struct.Struct("<d")
 _FLOATS, _INTEGERS = frozenset({b"f", b"F"}), frozenset({b"i", b"I"})  # capitals: of arrays without dimensions
 _PLAIN = {float, int}
 
 
-class _Extremes(Reducer[Any]):
+class Extremes(Reducer[Any]):
     """What the four have in common: partials are Extremes, and None of no values."""
 
     live: ClassVar[bool] = True
@@ -69,7 +58,7 @@ class _Extremes(Reducer[Any]):
         if partial is None:
             return b""
         if type(partial) is not Extreme:
-            return b"".join([_ARRAYS, partial.encoded()])
+            return b"".join([ARRAYS, partial.encoded()])
         term, value, point = partial
         if isinstance(value, int):
             return _HEADER.pack(term, b"I" if point else b"i") + to_bytes(value)
@@ -89,7 +78,7 @@ class _Extremes(Reducer[Any]):
             return Extreme(term, value, kind == b"F")
         if kind in _INTEGERS and term >= 0:
             return Extreme(term, int(from_bytes(body)), kind == b"I")
-        if data[: len(_ARRAYS)] == _ARRAYS:
+        if data[: len(ARRAYS)] == ARRAYS:
             return self.decode_arrays(memoryview(body))
         raise ValueError("neither an integer nor a double with its index")
 
@@ -157,58 +146,7 @@ class _Extremes(Reducer[Any]):
         )
 
 
-class _OfArraysToo(_Extremes):
-    """Extremes that arrays of one shape have element by element."""
-
-    def merge_others(self, left: Any, right: Any) -> Any:
-        if isinstance(left, ArrayExtreme) or isinstance(right, ArrayExtreme):
-            return merged(left, right, zero=None, reducer=self.name)
-        return super().merge_others(left, right)
-
-    def decode_arrays(self, data: memoryview) -> ArrayExtreme:
-        return ArrayExtreme.decoded(data, largest=self.largest)
-
-    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
-        if not has_arrays(kinds):
-            return super().fold_others(lo, values, kinds)
-        if not are_points(values):
-            return ArrayExtreme.of(lo, arrays_of(lo, values, "biuf", REALS), largest=self.largest)
-        numbers = []
-        for term, value in enumerate(values, lo):
-            numbers += (
-                [one.item() for one in arrays_of(term, [value], "biuf", REALS)]
-                if has_arrays([type(value)])
-                else [value]
-            )
-        return super().fold_others(lo, numbers, kinds)._replace(point=True)
-
-    def finish_native(self, partial: Any) -> Any:
-        if isinstance(partial, ArrayExtreme):
-            return partial.result()
-        value = super().finish_native(partial)
-        return value if partial is None or not partial.point else point_of(value)
-
-    def describe(self, partial: Any) -> Outcome:
-        if isinstance(partial, ArrayExtreme) or (partial is not None and partial.point):
-            return describe_array(self.finish_native(partial), exact=True)
-        return super().describe(partial)
-
-
-class Minimum(_OfArraysToo):
-    """The smallest value; of arrays that of each element."""
-
-    name: ClassVar[str] = "min"
-    largest: ClassVar[bool] = False
-
-
-class Maximum(_OfArraysToo):
-    """The largest value; of arrays that of each element."""
-
-    name: ClassVar[str] = "max"
-    largest: ClassVar[bool] = True
-
-
-class _Places(_Extremes):
+class _Places(Extremes):
     def finish_native(self, partial: Any) -> Any:
         return None if partial is None else partial.term
 

@@ -23,9 +23,7 @@ from mapreduce_rq.core.numbers.exact import (
 from mapreduce_rq.core.numbers.integers import digits, from_bytes, to_bytes
 from mapreduce_rq.core.numbers.rounding import nearest_double, upper_text
 from mapreduce_rq.core.outcome import Outcome
-from mapreduce_rq.core.reducers.arrays import NUMBERS, ArraySum, are_points, arrays_of, fold_each, has_arrays, merged
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
-from mapreduce_rq.core.reducers.rationals import RationalSum, has_rationals, rational, rationals_of
 
 BATCH = 1 << 16
 """Values taken from an iterator at a time: memory stays flat however long the span."""
@@ -35,8 +33,6 @@ _DOUBLE = struct.Struct("<Bd")  # a sum of floats that is a double itself, as th
 _DOUBLE_TAG = 32  # beyond all flags
 _INTEGER = struct.Struct("<Bq")  # a sum of integers that fits a word
 _INTEGER_TAG = 33
-_ARRAY_TAG = 34
-_RATIONAL_TAG = 35
 _WORD = 1 << 63
 _MANTISSA_BITS = 53
 _LARGEST_BITS = 1024 + UNIT_BITS
@@ -208,63 +204,8 @@ class ExactSum(Reducer[Any]):
         return describe_rounded(self.finish_native(partial), partial.units, 1 << UNIT_BITS)
 
 
-class Sum(ExactSum):
-    """As ExactSum, and of arrays of one shape the exact sum of each element, by the same rules.
-
-    It is an array: of int64 if all values were integers or booleans (of Python's integers, as objects, if a sum does
-    not fit), of float64 if there were floats of any width, of complex128 if there were complex numbers.
-
-    Decimals and fractions are summed exactly, too, whatever the context of decimals is: to a Decimal if all values were
-    decimals or integers, to a Fraction if there were fractions, to a float, rounded once, if there were floats.
-    """
-
-    def merge(self, left: Any, right: Any) -> Any:
-        if type(left) is Total is type(right):
-            return Total(left[0] + right[0], left[1] | right[1])
-        if isinstance(left, ArraySum) or isinstance(right, ArraySum):
-            return merged(left, right, zero=_NOTHING, reducer=self.name)
-        return rational(left).plus(rational(right))
-
-    def encode(self, partial: Any) -> bytes:
-        if type(partial) is Total:
-            return super().encode(partial)
-        tag = _ARRAY_BYTE if isinstance(partial, ArraySum) else _RATIONAL_BYTE
-        return b"".join([tag, partial.encoded()])
-
-    def decode(self, data: bytes) -> Any:
-        if data[:1] == _ARRAY_BYTE:
-            return ArraySum.decoded(memoryview(data)[1:])
-        if data[:1] == _RATIONAL_BYTE:
-            return RationalSum.decoded(memoryview(data)[1:])
-        return super().decode(data)
-
-    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
-        if has_arrays(kinds):
-            if not all(has_arrays([kind]) for kind in kinds) and are_points(values):
-                return fold_each(self, enumerate(values, lo))
-            return ArraySum.of(lo, arrays_of(lo, values, "biufc", NUMBERS))
-        if has_rationals(kinds):
-            found, others = rationals_of(lo, values)
-            return rational(fold_each(self, others)).plus(found)
-        return super().fold_others(lo, values, kinds)
-
-    def finish_native(self, partial: Any) -> Any:
-        return super().finish_native(partial) if type(partial) is Total else partial.value()
-
-    def describe(self, partial: Any) -> Outcome:
-        if type(partial) is Total:
-            return super().describe(partial)
-        found: Outcome = partial.outcome()
-        if isinstance(partial, RationalSum) and isinstance(found.native, float) and special(partial.flags) is None:
-            return describe_rounded(found.native, *partial.ratio())
-        return found
-
-
-_NOTHING = Total(0, 0)
 _TAG_BYTE = bytes([_DOUBLE_TAG])
 _INTEGER_BYTE = bytes([_INTEGER_TAG])
-_RATIONAL_BYTE = bytes([_RATIONAL_TAG])
-_ARRAY_BYTE = bytes([_ARRAY_TAG])
 
 
 def _integer_sum(bodies: list[bytes]) -> int:

@@ -1,0 +1,74 @@
+"""The smallest and the largest of numbers, and of arrays of one shape element by element.
+
+Those of arrays are of the type that numpy gives to arrays of theirs; a zero among them is 0.0, whichever came first.
+An array without dimensions is taken for its number, and then the result is one, of int64 or float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.reducers.array_extremes import ArrayExtreme
+from mapreduce_rq.core.reducers.arrays import (
+    REALS,
+    are_points,
+    arrays_of,
+    describe_array,
+    has_arrays,
+    merged,
+    point_of,
+)
+from mapreduce_rq.core.reducers.extremes import Extremes
+
+
+class _OfArraysToo(Extremes):
+    """Extremes that arrays of one shape have element by element."""
+
+    def merge_others(self, left: Any, right: Any) -> Any:
+        if isinstance(left, ArrayExtreme) or isinstance(right, ArrayExtreme):
+            return merged(left, right, zero=None, reducer=self.name)
+        return super().merge_others(left, right)
+
+    def decode_arrays(self, data: memoryview) -> ArrayExtreme:
+        return ArrayExtreme.decoded(data, largest=self.largest)
+
+    def fold_others(self, lo: int, values: Sequence[Any], kinds: set[type]) -> Any:
+        if not has_arrays(kinds):
+            return super().fold_others(lo, values, kinds)
+        if not are_points(values):
+            return ArrayExtreme.of(lo, arrays_of(lo, values, "biuf", REALS), largest=self.largest)
+        numbers = []
+        for term, value in enumerate(values, lo):
+            numbers += (
+                [one.item() for one in arrays_of(term, [value], "biuf", REALS)]
+                if has_arrays([type(value)])
+                else [value]
+            )
+        return super().fold_others(lo, numbers, kinds)._replace(point=True)
+
+    def finish_native(self, partial: Any) -> Any:
+        if isinstance(partial, ArrayExtreme):
+            return partial.result()
+        value = super().finish_native(partial)
+        return value if partial is None or not partial.point else point_of(value)
+
+    def describe(self, partial: Any) -> Outcome:
+        if isinstance(partial, ArrayExtreme) or (partial is not None and partial.point):
+            return describe_array(self.finish_native(partial), exact=True)
+        return super().describe(partial)
+
+
+class Minimum(_OfArraysToo):
+    """The smallest value; of arrays that of each element."""
+
+    name: ClassVar[str] = "min"
+    largest: ClassVar[bool] = False
+
+
+class Maximum(_OfArraysToo):
+    """The largest value; of arrays that of each element."""
+
+    name: ClassVar[str] = "max"
+    largest: ClassVar[bool] = True
