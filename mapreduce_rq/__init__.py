@@ -102,6 +102,7 @@ if TYPE_CHECKING:
         VersionSkew,
     )
     from mapreduce_rq.functions.computation import kernel
+    from mapreduce_rq.functions.draws import random_for
 
 
 __all__ = [
@@ -139,6 +140,7 @@ __all__ = [
     "VersionSkew",
     "__version__",
     "kernel",
+    "random_for",
 ]
 
 _HOMES = {
@@ -146,6 +148,7 @@ _HOMES = {
     "Job": "mapreduce_rq.client.job",
     "Result": "mapreduce_rq.core.job.result",
     "kernel": "mapreduce_rq.functions.computation",
+    "random_for": "mapreduce_rq.functions.draws",
     "Limits": "mapreduce_rq.core.messages",
     "Law": "mapreduce_rq.core.reducers.base",
     "Reducer": "mapreduce_rq.core.reducers.base",

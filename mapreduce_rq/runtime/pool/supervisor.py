@@ -227,6 +227,7 @@ class Pool:
         code = BOOT_FAILED
         try:
             die_with_parent(supervisor)
+            _forget_random_state()
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(line_buffering=True)  # what functions print: we end without a last flush
             settings = self.settings
@@ -425,6 +426,14 @@ class Pool:
             child = self._children[pid]
             if doing.job in dropped and child.slate.read().begun == doing.begun:
                 self._kill(child, f"{doing.job} was cancelled")
+
+
+def _forget_random_state() -> None:
+    """Let no two workers draw the same numbers: numpy's global generator is seeded anew, as Python's is by a fork."""
+    numpy_random = sys.modules.get("numpy.random")  # loaded later, it seeds itself
+    if numpy_random is not None:
+        with contextlib.suppress(Exception):  # a script's own generator may be made in ways that only the script knows
+            numpy_random.set_bit_generator(type(numpy_random.get_bit_generator())())
 
 
 def _listen(ear: int, heard: Callable[[], None]) -> None:
