@@ -266,7 +266,7 @@ class Worker:
         for raw in guilty:
             with contextlib.suppress(BadMessage):
                 task = self.tasks.codecs.task.open(raw)
-                answers.setdefault(task.job, []).append(self._failed(task, ready.computation, error))
+                answers.setdefault(task.job, []).append(self._failed(task, None, error))
         self._unsettled.append(Batch(list(answers.items()), guilty))
 
     def _enter_queue(self) -> None:
@@ -468,7 +468,7 @@ class Worker:
         failure = Failure(lo if hi - lo == 1 else None, kind, task.why or "its worker died", "", "")
         return Answer(lo, hi, task.attempt, task.op, DIED, encode_failure(failure), 0)
 
-    def _failed(self, task: Task, computation: Computation[Any], error: BaseException) -> Answer:
+    def _failed(self, task: Task, computation: Computation[Any] | None, error: BaseException) -> Answer:
         ours = issubclass(type(error), TermError)  # by its type: what it says of itself is the user's word
         term = error.term if ours else None  # type: ignore[attr-defined]  # so a TermError has it
         if term is None and task.hi - task.lo == 1:
@@ -479,7 +479,8 @@ class Worker:
         else:
             cause = error.__cause__ if ours else error
             assert cause is not None
-            failure = Failure.of(cause, where, term, computation.pickled_error(cause))
+            pickled = computation.pickled_error(cause) if computation is not None else b""
+            failure = Failure.of(cause, where, term, pickled)
         return Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
