@@ -22,6 +22,7 @@ from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.sequence import ListReducer
+from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
@@ -30,11 +31,13 @@ from mapreduce_rq.functions.trust import Trust, find
 
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
+HELD_BYTES = 64 << 20
+"""Of arrays held at a time, unless one has more."""
 
 MAX_ERROR_BYTES = 64 * 1024
 """Of a pickled exception: one that carries more is named, and not carried."""
 FIRST_KEPT = 8
-"""Values held at first where the answer holds them all: they may be large."""
+"""Values held at first where the answer holds them all, and of a job's first task: they may be large."""
 EARLY_BYTES = 8 << 20
 """An answer of so many bytes is given before its task is done; the rest is cut anew for all workers."""
 
@@ -127,6 +130,7 @@ class FunctionComputation(Computation[Any]):
         self._codec: ValueCodec = PlainCodec()
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
+        self._block = FIRST_KEPT  # how many of them at a time, as far as is known
         self._short = False
         if self._kernel and (params.terms is None or params.step != 1):
             raise BadFunction(f"{self.label} is a kernel of spans: it takes a range with step 1, not items")
@@ -227,7 +231,7 @@ class FunctionComputation(Computation[Any]):
         self._short, self.reached = False, 0
         total = None
         at = 0
-        block = FIRST_KEPT if reducer.keeps else BLOCK
+        block = FIRST_KEPT if reducer.keeps else self._block
         while at < len(items) and not (self._short and at):
             values: list[Any] = []
             self._row = list(items[at : at + block])
@@ -251,6 +255,9 @@ class FunctionComputation(Computation[Any]):
                 size = reducer.size(total)
                 self._short = self._short or size >= EARLY_BYTES
                 block = min(2 * block, BLOCK, 1 + at * EARLY_BYTES // max(1, size))
+            else:
+                size = values[-1].nbytes if is_array(values[-1]) else 0
+                block = self._block = min(BLOCK, max(1, HELD_BYTES // size)) if size else BLOCK
         self._row = []  # they may be large
         if at < len(items):
             self.reached = lo + at

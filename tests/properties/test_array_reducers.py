@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import weakref
 from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import mapreduce_rq.functions.computation as functions
 from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
 from mapreduce_rq.core.reducers.catalogue import reducer
 
@@ -326,3 +328,22 @@ def test_bytes_that_no_partial_of_arrays_makes_are_refused(name: str, values: li
             continue
         made.encode(made.merge(made.zero(), partial))
         made.describe(partial)
+
+
+def test_a_task_holds_few_large_arrays_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(functions, "HELD_BYTES", 3 * 8000)
+    made = functions.FunctionComputation(functions.FunctionParams(function="tests:none", terms=200))
+    held: list[weakref.ref[Any]] = []
+    most = [0, 0]
+
+    def array(k: int) -> Any:
+        value = np.full(1000, 0.1 * k)
+        held.append(weakref.ref(value))
+        task = k // 100
+        most[task] = max(most[task], sum(one() is not None for one in held[-50:]))
+        return value
+
+    made.function = array  # in place of what its name would find
+    total = made.reducer.merge(made.map(0, 100), made.map(100, 200))
+    assert most == [functions.FIRST_KEPT, 3]
+    assert set(made.reducer.finish_native(total).tolist()) == {float(sum(Fraction(0.1 * k) for k in range(200)))}
