@@ -120,6 +120,16 @@ def test_a_real_worker_outlives_them_all(client: Client, chunk: int | None) -> N
     assert client.map_reduce(pid, range(1)) == before
 
 
+@pytest.mark.slow
+def test_each_reaches_its_caller_as_the_failure_of_its_term(client: Client) -> None:
+    """Also where the exception itself comes back, to be the cause of the failure."""
+    before = client.map_reduce(pid, range(1))
+    for trick in TRICKS:
+        with pytest.raises(JobFailed, match=r"fails failed at term 0 on .*: Hostile: "):
+            client.map_reduce(fails, [[trick]])
+    assert client.map_reduce(pid, range(1)) == before
+
+
 class Unread:
     """An item that fails where it is read."""
 
