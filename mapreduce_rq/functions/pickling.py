@@ -22,7 +22,6 @@ import io
 import itertools
 import os
 import pickle
-import secrets
 import sys
 import types
 from collections.abc import Callable, Iterable
@@ -50,7 +49,7 @@ class _Own:
     """What this process has sent with its code."""
 
     def __init__(self) -> None:
-        self.process = secrets.token_hex(8)
+        self.process = os.urandom(8).hex()
         self.count = itertools.count()
         self.numbers: WeakKeyDictionary[Any, tuple[str, int]] = WeakKeyDictionary()
         self.things: WeakValueDictionary[tuple[str, int], Any] = WeakValueDictionary()
@@ -64,7 +63,7 @@ class _Own:
 
     def forked(self) -> None:
         """Our parent's things keep their numbers, but what we have are copies of another time."""
-        self.process = secrets.token_hex(8)
+        self.process = os.urandom(8).hex()
         self.things = WeakValueDictionary()
 
 
@@ -80,7 +79,7 @@ class Pickles:
     """Writes and reads what one job sends as pickles. Of one thread at a time."""
 
     def __init__(self) -> None:
-        self._job = secrets.token_hex(4)
+        self._job = os.urandom(4).hex()
         self._defined: set[tuple[str, int]] = set()  # what our function and reducer brought along
         self._things: WeakValueDictionary[Number, Any] = WeakValueDictionary()  # made here
         self._numbers: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()  # of these

@@ -50,9 +50,8 @@ PURE_ALL_THE_SAME = {
     ("mapreduce_rq.core.numbers.integers", "threading"),  # products side by side: the output is the same
     ("mapreduce_rq.core.plain_values", "datetime"),  # dates as values: no clock is asked
     ("mapreduce_rq.core.plain_values", "uuid"),  # as values, too: none is made
-    ("mapreduce_rq.functions.pickling", "os"),  # a fork is noticed
+    ("mapreduce_rq.functions.pickling", "os"),  # a fork is noticed; numbers of things, which no result shows
     ("mapreduce_rq.functions.sources", "os"),  # whether a file is as it was when it was imported
-    ("mapreduce_rq.functions.pickling", "secrets"),  # numbers of things, which no result shows
     ("mapreduce_rq.computations.files", "os"),  # whoever reads a file depends on it: its size is part of the job
 }
 """Imports of what could be impure, and is not there."""
