@@ -330,6 +330,23 @@ def test_bytes_that_no_partial_of_arrays_makes_are_refused(name: str, values: li
         made.describe(partial)
 
 
+@pytest.mark.parametrize("name", ["sum", "mean", "variance"])
+@given(st.lists(st.lists(st.floats(-1e9, 1e9), min_size=3, max_size=3), min_size=2, max_size=5))
+def test_the_bound_of_an_array_holds_for_each_element(name: str, rows: list[list[float]]) -> None:
+    made = reducer(name)
+    outcome = made.describe(made.fold(0, [np.array(row) for row in rows]))
+    assert outcome.bound_kind in {"proven", "exact"}
+    bound = Fraction(outcome.bound or "none")
+    for element, column in zip(outcome.native.tolist(), zip(*rows, strict=True), strict=True):
+        exact = [Fraction(value) for value in column]
+        total = sum(exact, Fraction(0))
+        middle = total / len(exact)
+        spread = sum(((value - middle) ** 2 for value in exact), Fraction(0))
+        wanted = {"sum": total, "mean": middle, "variance": spread / (len(exact) - 1)}[name]
+        assert abs(Fraction(element) - wanted) <= bound
+    assert made.describe(made.fold(0, [np.array([1.0, math.inf])] * 2)).bound is None
+
+
 def test_a_task_holds_few_large_arrays_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(functions, "HELD_BYTES", 3 * 8000)
     made = functions.FunctionComputation(functions.FunctionParams(function="tests:none", terms=200))

@@ -18,6 +18,7 @@ import msgspec
 
 from mapreduce_rq.core.numbers.columns import Columns, NotANumber, Packed
 from mapreduce_rq.core.numbers.exact import FLOAT, INT, Total
+from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
@@ -175,14 +176,26 @@ def array_with_nan(term: int, place: int, shape: tuple[int, ...]) -> BadValue:
 
 
 def describe_array(native: Any, *, exact: bool, details: dict[str, Any] | None = None) -> Outcome:
-    """An array as an outcome."""
+    """An array as an outcome: of exact elements, or of elements rounded once."""
+    spacing = 0.0 if exact or not native.size else _spacing(native)
+    known = math.isfinite(spacing)
+    numerator, denominator = spacing.as_integer_ratio() if known else (0, 1)
     return Outcome(
         value=written(native),
-        bound="0" if exact else None,
-        bound_kind="exact" if exact else "none",
+        bound=upper_text(numerator, 2 * denominator) if known else None,
+        bound_kind=("proven" if spacing else "exact") if known else "none",
         native=native,
         details={"shape": list(native.shape), "dtype": str(native.dtype), **(details or {})},
     )
+
+
+def _spacing(native: Any) -> float:
+    """The last bit of the largest element of an array of floats, half of which is lost; not finite if one is not."""
+    import numpy as np  # the caller has imported it
+
+    if native.dtype.kind == "c":  # both parts are rounded
+        return 2 * max(_spacing(native.real), _spacing(native.imag))
+    return float(np.spacing(np.abs(native).max()))
 
 
 class PackedSum(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
