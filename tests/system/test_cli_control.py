@@ -216,7 +216,10 @@ def test_a_job_whose_master_was_killed_has_none_in_every_view(at: User) -> None:
 
     master.signal(signal.SIGKILL)
     master.wait()
-    until(lambda: "no master" in at.run("jobs").out, 15, "said within 15 s")
+    killed = began = time.monotonic()
+    while "no master" not in at.run("jobs").out:
+        assert began - killed < 12, "a look that begins then says so, and takes some two seconds"
+        began = time.monotonic()
     remedy = re.compile(rf"no sign of its master for [0-9:]+ ?s?: mrq resume {job_label(job)}\b")
     assert remedy.search(at.run("jobs").err)
     for view in (["status"], ["status", job], ["dashboard", "--once"]):
@@ -226,15 +229,15 @@ def test_a_job_whose_master_was_killed_has_none_in_every_view(at: User) -> None:
         assert "left" not in shown
     data = at.run("status", job, "--json").json
     assert (data["state"], data["waits_for"]) == ("waiting", "master")
-    assert data["silent_s"] > 10
+    assert data["silent_s"] > 8
 
     leaving = at.start("resume", job)
-    assert re.search(r"for \d+ s; taking over in 10 s", leaving.hear("no sign of its master", seconds=5.0))
+    assert re.search(r"for \d+ s; taking over in 10 s", leaving.hear("no sign of its master"))
     leaving.signal(signal.SIGINT)
     assert leaving.wait() == 130
     assert f"{job} has no master now and does not go on: mrq resume {job}" in leaving.err[-1]
     watching = at.start("attach", job)
-    assert f"mrq resume {job}" in watching.hear("no sign of its master", seconds=5.0)
+    assert f"mrq resume {job}" in watching.hear("no sign of its master")
     watching.signal(signal.SIGINT)
     assert watching.wait() == 130
     assert f"{job} has no master now" in watching.err[-1]

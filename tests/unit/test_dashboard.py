@@ -16,6 +16,7 @@ from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.commands.dashboard import Changes
 from mapreduce_rq.cli.screen.picture import ASCII, JOB_ORDER, UNICODE, Frame, bar, draw
 from mapreduce_rq.cli.screen.views import (
+    LEADERLESS_SECONDS,
     WORKER_ORDER,
     Seen,
     job_state,
@@ -140,9 +141,12 @@ def test_silence_is_what_our_own_looks_say_and_the_report_how_long(
     one = job(report=reported(reported_ago))
     seen = Seen(NOW, {} if looked is None else {one.job: looked})
     assert silence(one, seen) == pytest.approx(silent)
-    assert job_state(one, seen) == ("waiting" if silent >= 10 else "running")
+    alone = silent >= LEADERLESS_SECONDS
+    assert job_state(one, seen) == ("waiting" if alone else "running")
     words = remedy_words(one, snapshot((one,), (worker(),)), seen)
-    assert words == (f"no sign of its master for {silent:.0f} s: mrq resume exp-abcdef" if silent >= 10 else "")
+    assert words == (
+        f"no sign of its master for {silent:.0f} s: mrq resume exp-abcdef" if silent >= LEADERLESS_SECONDS else ""
+    )
 
 
 def test_a_job_without_workers_does_not_run() -> None:

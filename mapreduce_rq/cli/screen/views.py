@@ -17,7 +17,7 @@ from mapreduce_rq.core.job.record import Cancelled, Done, State
 SCHEMA = 1
 SILENT_SECONDS = 15.0
 """A beat this old is worth a word: they come every three seconds."""
-LEADERLESS_SECONDS = 10.0
+LEADERLESS_SECONDS = 8.0
 """A job without a sign of its master for so long has none: they write every second."""
 LOOK_SECONDS = 2.0
 """Between two looks that are to tell."""
