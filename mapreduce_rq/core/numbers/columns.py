@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, zip_longest
 from itertools import count as numbers_from
 from typing import Any
 
@@ -83,11 +83,11 @@ class Columns:
 
     def add(self, rows: Sequence[Any]) -> None:
         """Add arrays of one dimension, of doubles or what numpy turns into these exactly. Raises NotANumber."""
-        self._add_all(rows, lambda pieces, _: pieces, 1)
+        self._add_all(rows, lambda pieces, _: pieces)
 
     def add_squares(self, rows: Sequence[Any]) -> None:
         """Add the squares of such arrays, of finite values only; the unit must be 2^-2148."""
-        self._add_all(rows, self._squares, 2)
+        self._add_all(rows, self._squares, each=2)
 
     def add_integers(self, rows: Sequence[Any]) -> None:
         """Add arrays of integers or booleans, at most 2^20 of them."""
@@ -120,11 +120,11 @@ class Columns:
         """Add the sums of others, which stay as they are."""
         import numpy as np  # the caller has imported it
 
-        rows = [level for other in others for level in other.levels]
-        if not self.levels and others:
-            self.levels = [level.copy() for level in others[0].levels]
-            rows = rows[len(self.levels) :]
-        self.add(rows)
+        levels = [other.levels for other in others]
+        if not self.levels and levels:
+            self.levels = [level.copy() for level in levels.pop(0)]
+        for top, rows in enumerate(zip_longest(*levels)):
+            self._add_all([row for row in rows if row is not None], lambda pieces, _: pieces, top=top)
         for other in others:
             for column, units in other.odd.items():
                 self.add_units(column, units)
@@ -316,8 +316,13 @@ class Columns:
 
     # -- adding ----------------------------------------------------------------------------------------------------
 
-    def _add_all(self, rows: Sequence[Any], made: Callable[[Sequence[Any], int], Sequence[Any]], each: int) -> None:
-        """Add what is made of blocks of rows, and of their first column's number: ``each`` times as many blocks."""
+    def _add_all(
+        self, rows: Sequence[Any], made: Callable[[Sequence[Any], int], Sequence[Any]], *, each: int = 1, top: int = 0
+    ) -> None:
+        """Add what is made of blocks of rows, and of their first column's number: ``each`` times as many blocks.
+
+        What is added is about as large as the level ``top``.
+        """
         import numpy as np  # the caller has imported it
 
         if not self.size or not rows:
@@ -331,12 +336,12 @@ class Columns:
             for lo, hi in _blocks(self.size):
                 for first in range(0, len(rows), group):
                     pieces = made([row[lo:hi] for row in rows[first : first + group]], lo)
-                    if not self._add_block(lo, hi, pieces, space):
+                    if not self._add_block(lo, hi, pieces, space, top):
                         try:
                             pieces = self._put_aside(lo, hi, pieces)
                         except NotANumber as found:
                             raise NotANumber(first + found.row, lo + found.column) from None
-                        self._add_block(lo, hi, pieces, space)
+                        self._add_block(lo, hi, pieces, space, top)
 
     def _squares(self, pieces: Sequence[Any], lo: int) -> Sequence[Any]:
         """The squares of some rows, and their errors; those of values of extreme size are noted here already."""
@@ -359,8 +364,8 @@ class Columns:
         """Levels that were read may be views of the bytes they came in."""
         self.levels = [level if level.flags.writeable else level.copy() for level in self.levels]
 
-    def _add_block(self, lo: int, hi: int, pieces: Sequence[Any], space: _Space) -> bool:
-        """Add the columns [lo, hi) of some rows; False, and nothing is changed, if not all is finite."""
+    def _add_block(self, lo: int, hi: int, pieces: Sequence[Any], space: _Space, top: int) -> bool:
+        """Add the columns [lo, hi) of some rows to levels from ``top`` on; False, with nothing changed, if not finite."""
         import numpy as np  # the caller has imported it
 
         height, width = _power_above(len(pieces)), hi - lo
@@ -369,17 +374,17 @@ class Columns:
             rows[place] = piece
         rows[len(pieces) + 1 :] = 0.0
         sums = []
-        for place in numbers_from():
+        for place in numbers_from(top):
             rows[0] = self.levels[place][lo:hi] if place < len(self.levels) else 0.0
             sums.append(space.fold(height, width))
             errors = rows[1:]
             if not (errors.max() or errors.min()):
                 break
-            if place and not np.isfinite(errors).all():
+            if place > top and not np.isfinite(errors).all():
                 return False
-        while len(self.levels) < len(sums):
+        while len(self.levels) < top + len(sums):
             self.levels.append(np.zeros(self.size))
-        for level, found in zip(self.levels, sums, strict=False):
+        for level, found in zip(self.levels[top:], sums, strict=False):
             level[lo:hi] = found
         return True
 
