@@ -74,6 +74,8 @@ if TYPE_CHECKING:
     from mapreduce_rq.core.job.result import Result
     from mapreduce_rq.core.messages import Limits
     from mapreduce_rq.core.reducers.base import Law, Reducer
+    from mapreduce_rq.core.reducers.combine import Combine
+    from mapreduce_rq.core.reducers.keyed import by_key
     from mapreduce_rq.errors import (
         BadFunction,
         BadMessage,
@@ -117,6 +119,7 @@ __all__ = [
     "BrokerRefused",
     "CannotWrite",
     "Client",
+    "Combine",
     "DeadlineReached",
     "ForeignKey",
     "Job",
@@ -139,6 +142,7 @@ __all__ = [
     "UsageError",
     "VersionSkew",
     "__version__",
+    "by_key",
     "kernel",
     "random_for",
 ]
@@ -153,6 +157,8 @@ _HOMES = {
     "Law": "mapreduce_rq.core.reducers.base",
     "Reducer": "mapreduce_rq.core.reducers.base",
     "RemoteError": "mapreduce_rq.core.foreign_errors",
+    "Combine": "mapreduce_rq.core.reducers.combine",
+    "by_key": "mapreduce_rq.core.reducers.keyed",
 }
 """Where the public names are at home; all others are errors."""
 

@@ -43,6 +43,7 @@ from mapreduce_rq.core.job.result import Result, cause_of, error_of
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.reducers.keyed import Keyed, by_key
 from mapreduce_rq.errors import (
     BadParameter,
     BrokerDown,
@@ -431,7 +432,7 @@ class Client:
         function: Callable[..., Any] | str,
         items: Iterable[Any],
         *,
-        reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
+        reduce: str | Keyed | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
         zero: Any = ...,
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
@@ -444,9 +445,9 @@ class Client:
 
         ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
         costs nothing to send; any other iterable is read only as fast as workers take it, in this thread: while it has
-        no item to give, deadlines wait, too. ``reduce``: a reducer's name (with ``options``), a Reducer, or an
-        associative callable with its ``zero`` and ``law`` (ordered, or commutative if you know it is). The same bits
-        for any number of workers and any schedule. Where ``limits`` let it end early or leave terms out,
+        no item to give, deadlines wait, too. ``reduce``: a reducer's name (with ``options``), a Reducer, a ``by_key``,
+        or an associative callable with its ``zero`` and ``law`` (ordered, or commutative if you know it is). The same
+        bits for any number of workers and any schedule. Where ``limits`` let it end early or leave terms out,
         ``submit_function`` tells what is missing. ``return_exceptions``: what a term raises is its value, with the
         worker's traceback as a note (for lists and folds of your own, where pickles are trusted). Returns when the
         job's end is on its way to Redis; the next call, or ``close``, makes sure that it came there.
@@ -481,6 +482,29 @@ class Client:
             raise JobError(f"{spec.job} was let go of before its end: resume it")
         return self.result_of(ended).native
 
+    def reduce_by_key(
+        self,
+        pairs: Callable[..., Any] | str,
+        items: Iterable[Any],
+        reduce: Any = "sum",
+        *,
+        zero: Any = ...,
+        law: Law | str = Law.ORDERED,
+        options: Mapping[str, Any] | None = None,
+        top: int | None = None,
+        sorted: bool = False,  # noqa: A002  as the built-in
+        limits: Limits | None = None,
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
+    ) -> Any:
+        """For each key the fold of its values, in this thread: a dictionary, or a list of pairs.
+
+        ``pairs(item)`` gives a pair ``(key, value)``, a dictionary, or an iterable of pairs. ``reduce``, ``zero``,
+        ``law``, ``options``, ``top`` and ``sorted``: see ``by_key``. The rest, and what is raised: see ``map_reduce``.
+        """
+        how = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted)
+        return self.map_reduce(pairs, items, reduce=how, limits=limits, observer=observer, wait_workers=wait_workers)
+
     def abandon(self, master: Master, error: BaseException) -> None:
         """Cancel a job that its master was torn out of (Ctrl-C, a failing iterator): it may have half changed it."""
         with contextlib.suppress(MrqError):
@@ -492,7 +516,7 @@ class Client:
         function: Callable[..., Any] | str,
         items: Iterable[Any],
         *,
-        reduce: str | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
+        reduce: str | Keyed | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
         zero: Any = ...,
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
@@ -587,4 +611,8 @@ def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
 
 def settled(params: Params) -> dict[str, Any]:
     """The parameters as the plan has them, with what it filled in, for every other process to plan the same."""
-    return {name: value for name, value in msgspec.structs.asdict(params).items() if value is not None}
+    return {
+        name: msgspec.to_builtins(value, builtin_types=(bytes,)) if isinstance(value, Params) else value
+        for name, value in msgspec.structs.asdict(params).items()
+        if value is not None
+    }

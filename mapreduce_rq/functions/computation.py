@@ -5,7 +5,7 @@ Cost per term: that of the function. What the value is worth is the reducer's wo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
@@ -18,8 +18,10 @@ from mapreduce_rq.core.messages import Failure
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.plain_values import unpack_all
-from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
+from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
+from mapreduce_rq.core.reducers.catalogue import keyed_reducer
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
+from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.core.reducers.sums import is_array
@@ -68,13 +70,9 @@ def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False) 
     return declare if function is None else declare(function)
 
 
-class FunctionParams(Params, frozen=True, kw_only=True):
-    """How to find the function, its items and its reducer on a worker."""
+class FoldParams(Params, frozen=True, kw_only=True, omit_defaults=True):
+    """How to find a reducer."""
 
-    function: str = ""  # package.module:function, unless there is a pickle
-    code: str = ""  # hash of its module's source
-    around: dict[str, str] = msgspec.field(default_factory=dict)  # of the modules that this one and merge's imported
-    pickle: bytes = b""  # of the function
     reduce: str = "sum"
     reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
     reduce_pickle: bytes = b""  # of a Reducer
@@ -82,6 +80,25 @@ class FunctionParams(Params, frozen=True, kw_only=True):
     merge_code: str | None = None
     merge_zero: bytes | None = None
     merge_law: Literal["commutative", "ordered"] | None = None
+    combine: list[tuple[str, str]] | None = None  # names and hashes of a Combine's functions, if they have names
+    around: dict[str, str] = msgspec.field(default_factory=dict)  # of the modules that those of these names imported
+    by_key: KeyedParams | None = None
+
+
+class KeyedParams(Params, frozen=True, kw_only=True, omit_defaults=True):
+    """How the values of each key are folded: see ``by_key``."""
+
+    folds: dict[str, FoldParams]
+    top: int | None = None
+    sorted: bool = False
+
+
+class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False):
+    """How to find the function, its items and its reducer on a worker."""
+
+    function: str = ""  # package.module:function, unless there is a pickle
+    code: str = ""  # hash of its module's source
+    pickle: bytes = b""  # of the function
     start: int = 0  # term k is the item start + k step, unless tasks carry items
     step: int = 1
     terms: int | None = None
@@ -93,11 +110,13 @@ class FunctionParams(Params, frozen=True, kw_only=True):
 
 def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
     """Raises BadFunction unless these parameters may be turned into code here, the function's own if it ``maps``."""
-    if (params.reduce_pickle or (maps and params.pickle)) and not trust.pickles:
+    folds = list(_folds(params))
+    if (any(fold.reduce_pickle for fold in folds) or (maps and params.pickle)) and not trust.pickles:
         raise BadFunction(
             "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
         )
-    for name in filter(None, (params.function if maps else "", params.merge)):
+    merging = [name for fold in folds for name in (fold.merge, *(name for name, _ in fold.combine or ()))]
+    for name in filter(None, (params.function if maps else "", *merging)):
         trust.check_name(name)
 
 
@@ -109,6 +128,13 @@ class _Raised:
 
     def __reduce__(self) -> Any:
         return noted, self._parts
+
+
+def _folds(params: FoldParams) -> Iterator[FoldParams]:
+    """These, and those of its columns."""
+    yield params
+    for fold in params.by_key.folds.values() if params.by_key is not None else ():
+        yield from _folds(fold)
 
 
 class FunctionComputation(Computation[Any]):
@@ -175,7 +201,14 @@ class FunctionComputation(Computation[Any]):
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
         return self._guarded(found) if params.return_exceptions else found
 
-    def _folding(self, params: FunctionParams) -> Reducer[Any]:
+    def _folding(self, params: FoldParams) -> Reducer[Any]:
+        if params.by_key is not None:
+            how = params.by_key
+            folds = {column: self._folding(fold) for column, fold in how.folds.items()}
+            return keyed_reducer(folds, how.top, how.sorted)
+        if params.combine is not None:
+            functions = [_found(name, code, params.around) if name else None for name, code in params.combine]
+            return Combine(*functions, law=params.merge_law or Law.COMMUTATIVE)  # type: ignore[arg-type]  # the user's
         if params.reduce_pickle:
             return self._defined(params.reduce_pickle)  # type: ignore[no-any-return]
         if params.merge:
@@ -246,10 +279,11 @@ class FunctionComputation(Computation[Any]):
             except BaseException as error:  # extend keeps what came before the failure: its length names the term
                 raise self._failed(lo + at + len(values), error) from error
             try:
-                part = reducer.fold(lo + at, values)
+                total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
             except BadValue as error:
                 raise self._failed(error.term, error) from error
-            total = part if total is None else reducer.merge(total, part)
+            except TermFailed as error:
+                raise self._failed(error.term, error.__cause__ or error) from error.__cause__
             at += len(values)
             if reducer.keeps:  # an answer of some megabytes goes early, and no block of values is much larger
                 size = reducer.size(total)

@@ -9,7 +9,9 @@ from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.plain_values import TAKES, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.errors import BadFunction, BadParameter
 from mapreduce_rq.functions.computation import KERNEL, LIBM
 from mapreduce_rq.functions.pickling import Pickles
@@ -37,7 +39,7 @@ def _said(function: Any) -> dict[str, Any]:
 
 
 def reducer_params(
-    reduce: str | Reducer[Any] | Callable[[Any, Any], Any],
+    reduce: str | Keyed | Reducer[Any] | Callable[[Any, Any], Any],
     zero: Any,
     law: Law | str,
     options: Mapping[str, Any] | None,
@@ -46,6 +48,11 @@ def reducer_params(
     pickles: Pickles,
 ) -> dict[str, Any]:
     """The parameters that say what folds; a ``zero`` of ``...`` is none given. Raises UsageError."""
+    if isinstance(reduce, Keyed):
+        if zero is not ... or options:
+            raise BadParameter("by_key has its own zero and options")
+        folds = {column: reducer_params(*fold, trust, pickles=pickles) for column, fold in reduce.folds.items()}
+        return {"by_key": {"folds": folds, "top": reduce.top, "sorted": reduce.sorted}}
     if isinstance(reduce, str):
         if zero is not ...:
             raise BadParameter(f"zero goes with a function of your own, and {reduce} is a reducer's name")
@@ -55,6 +62,8 @@ def reducer_params(
     if isinstance(reduce, Reducer):
         if zero is not ...:
             raise BadParameter("a Reducer has its own zero")
+        if type(reduce) is Combine and (named := _named(reduce)):
+            return named
         _need_pickles("a Reducer", trust, "give its name and options")
         return {"reduce_pickle": _pickled(reduce, "the reducer", pickles)}
     if not callable(reduce):
@@ -88,9 +97,10 @@ def _sources(name: str) -> tuple[str, dict[str, str]]:
 
 def exception_params(reduce: object, params: Mapping[str, Any], trust: Trust) -> dict[str, bool]:
     """The parameters that say that exceptions are values. Raises BadParameter where they cannot be."""
-    if isinstance(reduce, str) and reduce != "list":
+    if isinstance(reduce, Keyed) or (isinstance(reduce, str) and reduce != "list"):
+        name = reduce if isinstance(reduce, str) else "by_key"
         raise BadParameter(
-            f"return_exceptions: {reduce} takes no exceptions: reduce to a list, or by a function of yours"
+            f"return_exceptions: {name} takes no exceptions: reduce to a list, or by a function of yours"
         )
     if params["kernel"]:
         raise BadParameter("return_exceptions: a kernel of spans has no term that could raise on its own")
@@ -100,6 +110,23 @@ def exception_params(reduce: object, params: Mapping[str, Any], trust: Trust) ->
             "allow_pickle=True"
         )
     return {"return_exceptions": True}
+
+
+def _named(reduce: Combine) -> dict[str, Any] | None:
+    """The parameters of a Combine whose functions have names; None if one has none."""
+    combine: list[tuple[str, str]] = []
+    around: dict[str, str] = {}
+    for function in reduce.functions:
+        if function is None:
+            combine.append(("", ""))
+            continue
+        name = name_of(function)
+        if name is None:
+            return None
+        code, others = _sources(name)
+        combine.append((name, code))
+        around |= others
+    return {"combine": combine, "around": around, "merge_law": reduce.law.value}
 
 
 def range_params(items: range) -> dict[str, int]:

@@ -21,7 +21,15 @@ def digest_of(total: bytes) -> str:
 
 def shown_params(spec: Spec) -> dict[str, Any]:
     """The parameters, less what only workers read."""
-    return {name: value for name, value in spec.params.items() if not isinstance(value, bytes)}
+    return _without_bytes(spec.params)
+
+
+def _without_bytes(params: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: _without_bytes(value) if isinstance(value, dict) else value
+        for name, value in params.items()
+        if not isinstance(value, bytes)
+    }
 
 
 def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from mapreduce_rq.core.numbers.rounding import nearest_double
+
 UNIT_BITS = 1074
 """A unit is 2^-1074."""
 
@@ -139,6 +141,45 @@ def to_units(value: float) -> int:
     """A finite double in units. Raises OverflowError or ValueError for another."""
     num, den = value.as_integer_ratio()
     return num << (UNIT_BITS + 1 - den.bit_length())
+
+
+def pieces_of(values: list[float]) -> list[float]:
+    """The exact sum of floats as floats, at least one: the same for the same sum, about 0.5 us for a few.
+
+    The first is the sum rounded to the nearest double, the next what is left rounded, and so on until nothing is left.
+    An infinity, or nan for both, is alone. Raises OverflowError for a finite sum beyond all doubles.
+    """
+    try:
+        pieces = [first := math.fsum(values)]
+        if math.isnan(first):
+            return pieces
+        rest = [*values, -first]
+        while part := math.fsum(rest):
+            pieces.append(part)
+            rest.append(-part)
+        return pieces
+    except (OverflowError, ValueError):  # something is not finite, or a sum on the way is beyond all doubles
+        flags = 0
+        for value in values:
+            if not math.isfinite(value):
+                flags |= flag_of(value)
+        found = math.nan if flags & NAN else special(flags)
+        return [found] if found is not None else pieces_of_units(sum(map(to_units, values)))
+
+
+def pieces_of_units(units: int) -> list[float]:
+    """As :func:`pieces_of`, of a sum in units."""
+    pieces = [_nearest(units)]
+    while units := units - to_units(pieces[-1]):
+        pieces.append(_nearest(units))
+    return pieces
+
+
+def _nearest(units: int) -> float:
+    found = nearest_double(units, 1 << UNIT_BITS)
+    if math.isinf(found):
+        raise OverflowError("a sum beyond all doubles")
+    return found
 
 
 def flag_of(value: float) -> int:

@@ -14,7 +14,7 @@ an exact accumulator is.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -39,8 +39,19 @@ class BadValue(ValueError):
 
     def __init__(self, term: int, value: object, takes: str) -> None:
         what = shown(value)
-        super().__init__(f"term {term} is {what}, and the reducer takes {takes}")
+        super().__init__(term, what, takes)
         self.term, self.what, self.takes = term, what, takes
+
+    def __str__(self) -> str:
+        return f"term {self.term} is {self.what}, and the reducer takes {self.takes}"
+
+
+class TermFailed(Exception):
+    """A term's value, an iterator, raised something while it was read, which is this one's cause."""
+
+    def __init__(self, term: int) -> None:
+        super().__init__(f"term {term} raised")
+        self.term = term
 
 
 class MergeError(Exception):
@@ -117,6 +128,17 @@ class Reducer(ABC, Generic[P]):
     def fold(self, lo: int, values: Iterable[Any]) -> P:
         """The partial of these values, which are the terms from ``lo`` on. Raises BadValue for one it cannot take."""
         raise NotImplementedError(f"the reducer {self.name} takes partials only, not values")
+
+    def fold_into(self, partial: P, lo: int, values: Iterable[Any]) -> P:
+        """``merge(partial, fold(lo, values))``, for reducers that know a shorter way; it may change ``partial``."""
+        return self.merge(partial, self.fold(lo, values))
+
+    def fold_at(self, terms: Sequence[int], values: Sequence[Any]) -> P:
+        """As ``fold``, of some terms in their order that need not follow each other; at least one. Raises BadValue."""
+        try:
+            return self.fold(0, values)
+        except BadValue as error:
+            raise BadValue(terms[error.term], values[error.term], error.takes) from None
 
     def lift(self, term: int, value: Any) -> P:
         """The partial of one value. Raises BadValue."""

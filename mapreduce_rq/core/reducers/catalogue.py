@@ -76,3 +76,9 @@ def reducer(name: str, **options: Any) -> Reducer[Any]:
         return kind(**options)
     except (TypeError, ValueError) as error:
         raise BadParameter(f"the reducer {name}: {error}") from None
+
+
+def keyed_reducer(reducers: dict[str, Reducer[Any]], top: int | None, sorted: bool) -> Reducer[Any]:  # noqa: A002  as of ``by_key``
+    """The reducer of each key's values; its module is imported now, too."""
+    made: Reducer[Any] = import_module(f"{__package__}.by_key").ByKey(reducers, top=top, sorted=sorted)
+    return made

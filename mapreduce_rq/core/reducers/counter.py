@@ -7,16 +7,18 @@ dictionary kept would depend on the order of arrival.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from operator import index
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, repeat
+from operator import add, index, itemgetter
 from typing import Any, ClassVar
 
 import msgspec
 
 from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
-from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.outcome import Deferred, Outcome
 from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.sums import batches, is_array
@@ -28,7 +30,13 @@ Counts = dict[str, "Counter[Key]"]
 KINDS: dict[type, str] = {bool: "?", int: "i", float: "f", bytes: "b", str: "s", tuple: "t"}
 """In the order in which kinds are listed."""
 
+_TYPES = {kind: each for each, kind in KINDS.items()}
 _PLAIN = {"?", "i", "b", "s"}  # kinds whose every value is a key as it stands
+_MSGPACK = {"?", "b", "s"}  # kinds that msgpack has as they are
+_MANY = {list, set, frozenset}
+
+LISTED = 1000
+"""Keys from which on the result is no text in a job's record: that is made for the caller who asks for it."""
 
 TAKES = "keys (text, bytes, bool, int, float, or a tuple of texts, bytes and ints), or lists, sets or dicts of them"
 
@@ -46,13 +54,24 @@ class CounterReducer(Reducer[Counts]):
 
     def merge(self, left: Counts, right: Counts) -> Counts:
         for kind, counts in right.items():
-            if kind in left:
-                left[kind].update(counts)
-            else:
-                left[kind] = Counter(counts)
+            add_counts(left.setdefault(kind, Counter()), counts)
         return left
 
     def encode(self, partial: Counts) -> bytes:
+        """For each kind its keys and their counts, two rows, in no order."""
+        return _ENCODER.encode(
+            [
+                (
+                    kind,
+                    list(counts) if kind in _MSGPACK else [_pack(kind, key) for key in counts],
+                    list(counts.values()),
+                )
+                for kind, counts in partial.items()
+                if counts
+            ]
+        )
+
+    def canonical(self, partial: Counts) -> bytes:
         return _ENCODER.encode(
             [
                 (kind, [(_pack(kind, key), counts[key]) for key in _sorted(kind, counts)])
@@ -64,31 +83,52 @@ class CounterReducer(Reducer[Counts]):
     def decode(self, data: bytes) -> Counts:
         try:
             found: Counts = {}
-            for kind, pairs in _DECODER.decode(data):
-                keys = [_unpack(kind, key) for key, _ in pairs]
-                counts = Counter(dict(zip(keys, (count for _, count in pairs), strict=True)))
-                if kind in found or not keys or len(counts) != len(keys) or min(counts.values()) < 1:
+            for kind, packed, row in _DECODER.decode(data):
+                keys = packed
+                if kind not in _MSGPACK:
+                    keys = [_unpack(kind, key) for key in packed]
+                elif set(map(type, keys)) != {_TYPES[kind]}:
+                    raise ValueError(f"keys of another kind than {kind}")
+                counts = Counter(dict(zip(keys, row, strict=True)))
+                if kind in found or not keys or len(counts) != len(keys) or min(row) < 1:
                     raise ValueError("counts that no counter makes")
                 found[kind] = counts
-        except (msgspec.MsgspecError, TypeError) as error:
+        except (msgspec.MsgspecError, TypeError, UnicodeDecodeError) as error:
             raise ValueError(f"not counts: {error}") from None
         return found
 
     def fold(self, lo: int, values: Iterable[Any]) -> Counts:
+        return self.fold_into({}, lo, values)
+
+    def fold_into(self, partial: Counts, lo: int, values: Iterable[Any]) -> Counts:
         if is_array(values):
             values = values.tolist()  # type: ignore[attr-defined]  # an array has it
-        found: Counts = {}
         for start, batch in batches(lo, values):
             types = set(map(type, batch))
-            if len(types) == 1 and (kind := KINDS.get(types.pop())) in _PLAIN:
-                found.setdefault(kind, Counter()).update(batch)
+            if len(types) == 1 and (kind := KINDS.get(next(iter(types)))) in _PLAIN:
+                partial.setdefault(kind, Counter()).update(batch)
+                continue
+            if types <= _MANY and self._count_texts(partial, batch):
                 continue
             for term, value in enumerate(batch, start):
                 try:
-                    self._count(found, value)
+                    self._count(partial, value)
                 except TypeError:
                     raise BadValue(term, value, TAKES) from None
-        return found
+        return partial
+
+    def _count_texts(self, found: Counts, batch: Sequence[Iterable[Any]]) -> bool:
+        """Count what these hold in one go, if it is texts alone; otherwise nothing."""
+        counts = found.setdefault("s", Counter())
+        try:
+            counts.update(chain.from_iterable(batch))
+        except TypeError:  # a key that is none: counting each by itself says which
+            return False
+        if set(map(type, counts)) <= {str}:
+            return True
+        counts.subtract(chain.from_iterable(batch))
+        found["s"] = +counts
+        return False
 
     def _count(self, found: Counts, value: Any) -> None:
         """Count the key or keys that one term gave. Raises TypeError for what is none."""
@@ -115,19 +155,26 @@ class CounterReducer(Reducer[Counts]):
         """A Counter; if True and 1, or 1 and 1.0, both occur, the one that is listed last stands for both."""
         whole: Counter[Key] = Counter()
         for kind in KINDS.values():
-            for key, count in partial.get(kind, {}).items():
-                whole[key] = whole.pop(key, 0) + count
+            counts: Mapping[Key, int] = partial.get(kind, {})
+            for key in _sorted(kind, counts):
+                whole[key] = whole.pop(key, 0) + counts[key]
         return whole
 
     def describe(self, partial: Counts) -> Outcome:
-        rows = ranked(partial)
+        distinct, counted = sum(map(len, partial.values())), sum(map(Counter.total, partial.values()))
+        large = distinct > LISTED
         return Outcome(
-            value="\n".join(f"{count}\t{written(key)}" for key, count in rows),
+            value="" if large else self._text(partial),
+            text=Deferred(self._text, partial) if large else None,
             bound="0",
             bound_kind="exact",
-            native=self.finish_native(partial),
-            details={"distinct": len(rows), "counted": sum(count for _, count in rows)},
+            native=Deferred(self.finish_native, partial) if large else self.finish_native(partial),
+            details={"distinct": distinct, "counted": counted},
+            total=Deferred(self.canonical, partial) if large else None,
         )
+
+    def _text(self, partial: Counts) -> str:
+        return "\n".join(f"{count}\t{written(key)}" for key, count in ranked(partial))
 
 
 class TopK(CounterReducer):
@@ -141,29 +188,41 @@ class TopK(CounterReducer):
             raise ValueError(f"k is {k}, and must be at least 1")
 
     def finish_native(self, partial: Counts) -> list[tuple[Key, int]]:
-        return ranked(partial)[: self.k]
+        return ranked(partial, self.k)
 
     def describe(self, partial: Counts) -> Outcome:
-        rows = ranked(partial)
+        rows = ranked(partial, self.k)
         return Outcome(
-            value="\n".join(f"{count}\t{written(key)}" for key, count in rows[: self.k]),
+            value="\n".join(f"{count}\t{written(key)}" for key, count in rows),
             bound="0",
             bound_kind="exact",
-            native=rows[: self.k],
-            details={"distinct": len(rows), "counted": sum(count for _, count in rows)},
+            native=rows,
+            details={
+                "distinct": sum(map(len, partial.values())),
+                "counted": sum(map(Counter.total, partial.values())),
+            },
         )
 
 
-def ranked(counts: Counts) -> list[tuple[Key, int]]:
-    """All keys with their counts: the highest count first, of equals by kind and key."""
+def ranked(counts: Counts, top: int | None = None) -> list[tuple[Key, int]]:
+    """All keys, or only the ``top`` ones, with their counts: the highest count first, of equals by kind and key."""
+    least = 0
+    if top is not None and top < sum(map(len, counts.values())):
+        least = heapq.nlargest(top, chain.from_iterable(map(dict.values, counts.values())))[-1]
     rows = [
-        (key, count)
+        (key, counts[kind][key])
         for kind in KINDS.values()
         if kind in counts
-        for key, count in ((key, counts[kind][key]) for key in _sorted(kind, counts[kind]))
+        for key in _sorted(kind, (key for key, count in counts[kind].items() if count >= least))
     ]
-    rows.sort(key=lambda row: -row[1])  # stable: equals stay in the order of their keys
-    return rows
+    rows.sort(key=itemgetter(1), reverse=True)  # stable, backwards too: equals stay in the order of their keys
+    return rows[:top]
+
+
+def add_counts(left: dict[Key, int], right: Mapping[Key, int]) -> None:
+    """Add the numbers of each key, in C."""
+    sums = zip(right, map(add, map(left.get, right, repeat(0)), right.values()), strict=True) if left else right
+    dict.update(left, sums)  # that of a Counter would count the pairs
 
 
 def _checked(key: Key) -> tuple[str, Key]:
@@ -210,4 +269,4 @@ def _unpack(kind: str, packed: Any) -> Key:
 
 
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(list[tuple[str, list[tuple[Any, int]]]])
+_DECODER = msgspec.msgpack.Decoder(list[tuple[str, list[Any], list[int]]])

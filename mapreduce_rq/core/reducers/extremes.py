@@ -6,6 +6,7 @@ index counts. nan, which has no place among numbers, is refused.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Iterable, Sequence
@@ -118,6 +119,13 @@ class Extremes(Reducer[Any]):
         refuse_nan(lo, numbers)
         at = numbers.index(max(numbers) if self.largest else min(numbers))
         return Extreme(lo + at, numbers[at])
+
+    def fold_at(self, terms: Sequence[int], values: Sequence[Any]) -> Any:
+        found = super().fold_at(terms, values)
+        if found is None or type(found) is Extreme:
+            return found and found._replace(term=terms[found.term])
+        parts = (self.fold(term, (value,)) for term, value in zip(terms, values, strict=True))
+        return functools.reduce(self.merge, parts)
 
     def finish_native(self, partial: Any) -> Any:
         return None if partial is None else partial.value

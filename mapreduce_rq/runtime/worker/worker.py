@@ -53,6 +53,7 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
+from mapreduce_rq.core.reducers.base import BadValue
 from mapreduce_rq.errors import (
     BadMessage,
     BrokerDown,
@@ -471,6 +472,8 @@ class Worker:
     def _failed(self, task: Task, computation: Computation[Any] | None, error: BaseException) -> Answer:
         ours = issubclass(type(error), TermError)  # by its type: what it says of itself is the user's word
         term = error.term if ours else None  # type: ignore[attr-defined]  # so a TermError has it
+        if issubclass(type(error), BadValue):
+            term = error.term  # type: ignore[attr-defined]  # so a BadValue has it: what waited is folded when it is sent
         if term is None and task.hi - task.lo == 1:
             term = task.lo
         where = self.wid.rpartition(":")[0]

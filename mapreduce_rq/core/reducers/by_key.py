@@ -1,0 +1,301 @@
+"""The reduce of map-reduce: each key's values folded by a reducer, or each of several columns by one of its own.
+
+A term's value is a pair ``(key, value)``, a dictionary, or an iterable of pairs. A tuple is always one pair.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from itertools import chain, count, repeat
+from operator import itemgetter
+from typing import Any, ClassVar, NoReturn
+
+import msgspec
+
+from mapreduce_rq.core.bodies import ValueCodec
+from mapreduce_rq.core.outcome import Deferred, Outcome
+from mapreduce_rq.core.plain_values import written
+from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
+from mapreduce_rq.core.reducers.counter import LISTED
+from mapreduce_rq.core.reducers.key_columns import Column, Rows, column_of
+from mapreduce_rq.core.reducers.keys import TAKES as KEYS
+from mapreduce_rq.core.reducers.keys import (
+    BadKey,
+    Key,
+    Kinds,
+    checked,
+    in_order,
+    may_mix,
+    pack_keys,
+    preferred,
+    unpack_keys,
+)
+from mapreduce_rq.core.reducers.sequence import RECORD_BYTES
+from mapreduce_rq.core.reducers.sums import batches
+
+PAIRS = "a pair (key, value), a dict, or an iterable of pairs"
+
+
+class Groups:
+    """What is known of each key: a state for each column, all with the same keys.
+
+    Where equal keys may differ, ``names`` has for each the one to show; else the states' own keys are.
+    """
+
+    __slots__ = ("kinds", "names", "states")
+
+    def __init__(self, states: list[Any]) -> None:
+        self.states = states
+        self.kinds: Kinds = set()
+        self.names: dict[Key, Key] | None = None
+
+    def learn(self, keys: Sequence[Key], kinds: Kinds | None, own: Iterable[Key]) -> None:
+        """Keys of these kinds (see ``checked``) are joining the ``own`` ones."""
+        if self.names is None:
+            if kinds is not None and (kinds <= self.kinds or not may_mix(self.kinds | kinds)):
+                self.kinds |= kinds
+                return
+            self.names = {key: key for key in own}
+        names = self.names
+        for key in keys:
+            names[key] = preferred(names[key], key) if key in names else key
+
+    def shown(self, keys: Iterable[Key]) -> list[Key]:
+        """The keys to show for these."""
+        return list(keys if self.names is None else map(self.names.__getitem__, keys))
+
+
+class ByKey(Reducer[Groups]):
+    """Folds the values of each key.
+
+    ``reducers``: one, under the name ``""``, or one for each column: a value is then a mapping with these names.
+    ``top`` and ``sorted``: see ``by_key``.
+    """
+
+    name: ClassVar[str] = "by_key"
+
+    def __init__(self, reducers: Mapping[str, Reducer[Any]], *, top: int | None = None, sorted: bool = False) -> None:  # noqa: A002  as the built-in
+        if not reducers:
+            raise ValueError("there must be a column at least")
+        if top is not None and (type(top) is not int or top < 1):
+            raise ValueError(f"top is {top}, and must be a whole number, at least 1")
+        self.reducers = dict(reducers)
+        self.top, self.sorted = top, sorted
+        self._columns: list[Column[Any]] = [column_of(reducer) for reducer in self.reducers.values()]
+        self._names = [] if list(self.reducers) == [""] else list(self.reducers)
+        laws = {reducer.law for reducer in self.reducers.values()}
+        (self.law,) = [law for law in (Law.ORDERED, Law.APPROXIMATE, Law.COMMUTATIVE) if law in laws][:1]  # type: ignore[misc]  # of this one
+
+    def travel_by(self, codec: ValueCodec) -> None:
+        for reducer in self.reducers.values():
+            reducer.travel_by(codec)
+
+    def zero(self) -> Groups:
+        return Groups([column.zero() for column in self._columns])
+
+    # -- folding ---------------------------------------------------------------------------------------------------
+
+    def fold(self, lo: int, values: Iterable[Any]) -> Groups:
+        return self.fold_into(self.zero(), lo, values)
+
+    def fold_into(self, partial: Groups, lo: int, values: Iterable[Any]) -> Groups:
+        for start, batch in batches(lo, values):
+            self._add(partial, _rows(start, batch))
+        return partial
+
+    def _add(self, groups: Groups, rows: Rows) -> None:
+        try:
+            rows.keys, kinds = checked(rows.keys)
+        except BadKey as error:
+            rows.refuse(error.index, f"{KEYS} ({error})", rows.keys[error.index])
+        groups.learn(rows.keys, kinds, self._keys(groups) if groups.names is None else ())
+        if not self._names:
+            self._columns[0].add(groups.states[0], rows)
+            return
+        for name, column, state in zip(self._names, self._columns, groups.states, strict=True):
+            try:
+                row = list(map(itemgetter(name), rows.values))
+            except (KeyError, TypeError, IndexError):
+                self._refuse_row(rows, name)
+            try:
+                column.add(state, rows.having(row))
+            except BadValue as error:
+                error.takes += f" for {name!r}"
+                raise
+
+    def _refuse_row(self, rows: Rows, name: str) -> NoReturn:
+        for at, value in enumerate(rows.values):
+            if not isinstance(value, Mapping) or name not in value:
+                rows.refuse(at, f"for each key mappings with {', '.join(map(repr, self._names))}")
+        raise ValueError(f"a mapping that has {name!r} and does not give it")
+
+    def merge(self, left: Groups, right: Groups) -> Groups:
+        if self.law is Law.ORDERED:
+            left = self._copy(left)
+        if right.names is None and left.names is None and not may_mix(left.kinds | right.kinds):
+            left.kinds |= right.kinds
+        else:
+            left.learn(right.shown(self._keys(right)), None, self._keys(left))
+        for column, mine, theirs in zip(self._columns, left.states, right.states, strict=True):
+            column.merge(mine, theirs)
+        return left
+
+    def _copy(self, groups: Groups) -> Groups:
+        found = Groups([column.copy(state) for column, state in zip(self._columns, groups.states, strict=True)])
+        found.kinds = set(groups.kinds)
+        found.names = None if groups.names is None else dict(groups.names)
+        return found
+
+    def _keys(self, groups: Groups) -> Collection[Key]:
+        return self._columns[0].keys(groups.states[0])
+
+    # -- as bytes --------------------------------------------------------------------------------------------------
+
+    def encode(self, partial: Groups) -> bytes:
+        keys = list(self._keys(partial))
+        columns = zip(self._columns, partial.states, strict=True)
+        return self._packed(partial, keys, [column.pack(state, keys) for column, state in columns])
+
+    def canonical(self, partial: Groups) -> bytes:
+        keys = self._in_order(partial)
+        columns = zip(self._columns, partial.states, strict=True)
+        return self._packed(partial, keys, [column.canonical(state, keys) for column, state in columns])
+
+    def _packed(self, groups: Groups, keys: list[Key], columns: list[Any]) -> bytes:
+        form, packed = pack_keys(groups.shown(keys))
+        try:
+            return _ENCODER.encode((len(keys), form, packed, columns))
+        except UnicodeEncodeError as error:
+            raise ValueError(f"the key {error.object!r} cannot travel: UTF-8 cannot write it") from None
+
+    def decode(self, data: bytes) -> Groups:
+        try:
+            number, form, packed, columns = _DECODER.decode(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+            raise ValueError(f"not what a key each has: {error}") from None
+        keys, kinds = unpack_keys(form, packed, number)
+        if len(columns) != len(self._columns):
+            raise ValueError(f"{len(columns)} columns where there should be {len(self._columns)}")
+        found = Groups([column.unpack(keys, each) for column, each in zip(self._columns, columns, strict=True)])
+        found.learn(keys, kinds, ())
+        return found
+
+    def _in_order(self, groups: Groups) -> list[Key]:
+        return in_order(groups.shown(self._keys(groups)))
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def finish_native(self, partial: Groups) -> Any:
+        """A dictionary in the order of the keys, or with ``top`` or ``sorted`` a list of pairs."""
+        if self.top is not None:
+            return self._ranked(partial, self.top)
+        pairs = self._pairs(partial, self._in_order(partial))
+        return pairs if self.sorted else dict(pairs)
+
+    def _pairs(self, groups: Groups, keys: list[Key]) -> list[tuple[Key, Any]]:
+        rows = [column.results(state, keys) for column, state in zip(self._columns, groups.states, strict=True)]
+        if not self._names:
+            return list(zip(keys, rows[0], strict=True))
+        return list(
+            zip(keys, (dict(zip(self._names, row, strict=True)) for row in zip(*rows, strict=True)), strict=True)
+        )
+
+    def _ranked(self, groups: Groups, top: int) -> list[tuple[Key, Any]]:
+        """The pairs with the largest results, nan the smallest of all; of equal ones those of the first keys."""
+        keys = groups.shown(self._keys(groups))
+        results = self._columns[0].results(groups.states[0], keys)
+        kinds = set(map(type, results))
+        try:
+            if any(issubclass(kind, (Mapping, AbstractSet)) for kind in kinds):
+                raise TypeError  # of these some compare, but not any two
+            largest = heapq.nlargest(top, (result for result in results if result == result))  # noqa: PLR0124  no nan
+            chosen = [key for key, result in zip(keys, results, strict=True) if largest and result >= largest[-1]]
+            rank = dict(zip(chosen, self._columns[0].results(groups.states[0], chosen), strict=True))
+            row = sorted(in_order(chosen), key=rank.__getitem__, reverse=True)[:top]
+        except TypeError:
+            names = ", ".join(sorted(kind.__name__ for kind in kinds))
+            raise ValueError(f"top needs results that have an order, and these are of type {names}") from None
+        if len(row) < top:
+            row += in_order(key for key, result in zip(keys, results, strict=True) if result != result)  # noqa: PLR0124
+        return self._pairs(groups, row[:top])
+
+    def describe(self, partial: Groups) -> Outcome:
+        number = len(self._keys(partial))
+        exact = all(column.exact(state) for column, state in zip(self._columns, partial.states, strict=True))
+        vague = [reducer.name for reducer in self.reducers.values() if reducer.law is Law.APPROXIMATE]
+        about: dict[str, Any] = {
+            "bound": "0" if exact else None,
+            "bound_kind": "exact" if exact else "none",
+            "details": {"keys": number} | ({"columns": self._names} if self._names else {}),
+            "notes": (f"approximate: {', '.join(vague)}",) if vague else (),
+        }
+        if number <= LISTED or self.top is not None:
+            native = self.finish_native(partial)
+            text = self._text(partial)
+            if len(text) <= RECORD_BYTES:
+                return Outcome(value=text, native=native, **about)
+        return Outcome(
+            value="",
+            text=Deferred(self._text, partial),
+            native=Deferred(self.finish_native, partial),
+            total=Deferred(self.canonical, partial),
+            **about,
+        )
+
+    def _text(self, groups: Groups) -> str:
+        """A line for each key, in their order or ranked, with tabs before the results."""
+        pairs = self._pairs(groups, self._in_order(groups)) if self.top is None else self._ranked(groups, self.top)
+        rows = ((key, *(result.values() if self._names else (result,))) for key, result in pairs)
+        return "\n".join("\t".join(map(written, row)) for row in rows)
+
+
+def _rows(lo: int, values: Sequence[Any]) -> Rows:
+    """What terms gave, a row for each pair. Raises BadValue for what is none, TermFailed for what raises."""
+    kinds = set(map(type, values))
+    if kinds == {tuple} and set(map(len, values)) == {2}:
+        return Rows(list(map(_FIRST, values)), list(map(_SECOND, values)), lambda: range(lo, lo + len(values)))
+    pairs: list[Any] = []
+    counts: list[int] = []
+    if kinds == {dict}:
+        counts = list(map(len, values))
+        pairs = list(chain.from_iterable(map(dict.items, values)))
+    elif kinds == {list}:
+        counts = list(map(len, values))
+        pairs = list(chain.from_iterable(values))
+    else:
+        for term, value in enumerate(values, lo):
+            before = len(pairs)
+            pairs += _pairs_of(term, value)
+            counts.append(len(pairs) - before)
+
+    def terms() -> list[int]:
+        return list(chain.from_iterable(map(repeat, count(lo), counts)))
+
+    if pairs and not (set(map(type, pairs)) <= _PAIR_KINDS and set(map(len, pairs)) == {2}):
+        at = next(at for at, pair in enumerate(pairs) if type(pair) not in _PAIR_KINDS or len(pair) != 2)
+        raise BadValue(terms()[at], pairs[at], "pairs (key, value) in an iterable")
+    return Rows(list(map(_FIRST, pairs)), list(map(_SECOND, pairs)), terms)
+
+
+def _pairs_of(term: int, value: Any) -> Iterable[Any]:
+    """The pairs of one term."""
+    if isinstance(value, tuple):
+        return (value,)
+    if isinstance(value, Mapping):
+        return value.items()
+    if value is None or isinstance(value, (str, bytes, bytearray, memoryview)):
+        raise BadValue(term, value, PAIRS)
+    try:
+        return list(value)
+    except Exception as error:
+        if isinstance(error, TypeError) and not hasattr(type(value), "__iter__") and not hasattr(value, "__getitem__"):
+            raise BadValue(term, value, PAIRS) from None
+        raise TermFailed(term) from error
+
+
+_PAIR_KINDS = {tuple, list}
+_FIRST, _SECOND = itemgetter(0), itemgetter(1)
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(tuple[int, int, Any, list[Any]])

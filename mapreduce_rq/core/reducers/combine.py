@@ -1,0 +1,55 @@
+"""A reducer of four functions, as Beam's CombineFn: an accumulator is made, values are added, accumulators merged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from mapreduce_rq.core.reducers.base import Law, MergeError
+from mapreduce_rq.core.reducers.custom import CallableReducer
+
+
+class Combine(CallableReducer):
+    """Folds values into accumulators of your own kind.
+
+    ``create()`` gives an empty accumulator, ``add(accumulator, value)`` one with a value more, ``merge(left, right)``
+    one of both, ``extract(accumulator)`` the result (None: the accumulator is it). ``add`` and ``merge`` may change
+    their first argument and return it. That the result does not depend on how values are grouped, nor, under the
+    commutative law, on their order is the user's promise. Accumulators travel as they are.
+    """
+
+    name: ClassVar[str] = "combine"
+
+    def __init__(
+        self,
+        create: Callable[[], Any],
+        add: Callable[[Any, Any], Any],
+        merge: Callable[[Any, Any], Any],
+        extract: Callable[[Any], Any] | None = None,
+        *,
+        law: Law | str = Law.COMMUTATIVE,
+    ) -> None:
+        super().__init__(merge, None, Law(law))
+        self.functions = (create, add, merge, extract)
+
+    def zero(self) -> Any:
+        return self._call(self.functions[0])
+
+    def fold(self, lo: int, values: Iterable[Any]) -> Any:
+        return self.fold_into(self.zero(), lo, values)
+
+    def fold_into(self, partial: Any, lo: int, values: Iterable[Any]) -> Any:
+        add = self.functions[1]
+        for value in values:
+            partial = self._call(add, partial, value)
+        return partial
+
+    def finish_native(self, partial: Any) -> Any:
+        extract = self.functions[3]
+        return partial if extract is None else self._call(extract, partial)
+
+    def _call(self, function: Callable[..., Any], *given: Any) -> Any:
+        try:
+            return function(*given)
+        except Exception as error:
+            raise MergeError(getattr(function, "__qualname__", type(function).__name__), error) from error
