@@ -9,6 +9,7 @@
     │   └── BadFunction          a user's function cannot be found, hashed or shipped      exit 1
     ├── BrokerError              Redis' fault or the network's                         exit 69
     │   ├── BrokerDown           no answer, refused, cut: worth another try            exit 69
+    │   │   └── ReadOnly         a replica: it takes no writes, unless it is promoted      exit 69
     │   ├── BrokerFull           out of memory; refused as a whole, worth another try      exit 69
     │   ├── BrokerRefused        wrong password, not a Redis, too old                  exit 69
     │   │   └── NoPermission     the server's user may not use a command               exit 69
@@ -80,6 +81,10 @@ class BrokerError(MrqError):
 
 class BrokerDown(BrokerError):
     """No answer, refused, cut, loading, demoted: the same call may succeed later."""
+
+
+class ReadOnly(BrokerDown):
+    """The server is a replica and takes no writes: a wrong URL, or a failover is under way."""
 
 
 class BrokerFull(BrokerError):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.errors import BrokerDown, BrokerRefused, NoPermission
+from mapreduce_rq.broker.connection import Endpoint
+from mapreduce_rq.broker.wire import REPLICA, Wire
+from mapreduce_rq.errors import BrokerDown, BrokerRefused, NoPermission, ReadOnly
 
 OLDEST_REDIS = (7, 0)
 """Script flags, and XADD NOMKSTREAM with exact MINID trims. All Valkey versions have them."""
@@ -29,6 +30,11 @@ class ServerInfo:
     def told(self) -> bool:
         """Whether the server lets us know about its memory and its disk."""
         return self.eviction_policy != ""
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether it copies another server, and takes no writes."""
+        return self.role in {"slave", "replica"}
 
     @property
     def warning(self) -> str | None:
@@ -71,6 +77,12 @@ def greet(wire: Wire) -> ServerInfo:
     version = str(found.get("version", ""))
     _check_age(product, version)
     return ServerInfo(product, version, str(found.get("role", "")))
+
+
+def require_primary(info: ServerInfo, endpoint: Endpoint) -> None:
+    """Raises BrokerRefused for a replica; ReadOnly where sentinels have named it, who soon will name another."""
+    if info.is_replica:
+        raise (ReadOnly if endpoint.sentinels else BrokerRefused)(REPLICA.format(endpoint))
 
 
 def parse_info(raw: bytes) -> ServerInfo:

@@ -19,23 +19,20 @@ from hiredis import pack_command  # redis-py's own packing looks at every argume
 from redis.connection import AbstractConnection
 
 from mapreduce_rq.broker.connection import Endpoint, connection
-from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey, NoPermission
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey, NoPermission, ReadOnly
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
 Heard = Callable[[Any], None]
 
-TRANSIENT = (
-    *("LOADING", "READONLY", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY", "MISCONF"),
-)
-"""Refusals that pass: the server starts, was demoted, is busy, or cannot write its disk just now."""
+TRANSIENT = (*("LOADING", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY", "MISCONF"),)
+"""Refusals that pass: the server starts, is busy, or cannot write its disk just now."""
 _TRANSIENT_TYPES = (
     redis.exceptions.BusyLoadingError,
-    redis.exceptions.ReadOnlyError,
-    redis.exceptions.MasterDownError,
     redis.exceptions.TryAgainError,
     redis.exceptions.ClusterDownError,
 )
+_REPLICA_TYPES = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
 _REFUSED_TYPES = (
     redis.exceptions.AuthenticationError,
     redis.exceptions.AuthorizationError,
@@ -308,6 +305,9 @@ class RedisWire:
         return found
 
 
+REPLICA = "{} is a replica, which takes no writes: give the URL of the primary, or of the sentinels"
+
+
 def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
     """Our error for one of redis-py's or the socket's."""
     text = str(error)
@@ -316,6 +316,8 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
         return NoPermission(f"{endpoint} does not let {who} do all that is needed: {text.removeprefix('NOPERM ')}")
     if isinstance(error, _REFUSED_TYPES) or text.startswith(("NOAUTH", "WRONGPASS")):
         return BrokerRefused(f"{endpoint} refuses us: {text} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
+    if isinstance(error, _REPLICA_TYPES) or text.startswith(("READONLY", "MASTERDOWN")):
+        return ReadOnly(REPLICA.format(endpoint))
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
         return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some or raise it")
     if isinstance(error, _TRANSIENT_TYPES) or text.startswith(TRANSIENT):

@@ -24,7 +24,7 @@ from typing import Any, Self
 import msgspec
 
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.inspect import ServerInfo, inspect
+from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_primary
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
@@ -144,6 +144,7 @@ class Client:
             if not private:
                 self._wire.connect()
                 self.info = inspect(self._wire)
+                require_primary(self.info, self.endpoint)
                 self.verbs.check_types()
                 self._wire.close()  # nothing of ours may be open while we fork
             self._local = size
@@ -262,7 +263,8 @@ class Client:
             self.tidy(master.jobs)
             return ended
         except NoWorkers:
-            cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
+            with contextlib.suppress(BrokerError):  # it may be for want of a Redis that none came
+                cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
             raise
         except Superseded:
             return self.follow(master.spec.job, master.observer, verbs=master.jobs)

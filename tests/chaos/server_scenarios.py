@@ -178,7 +178,7 @@ def job_lost() -> dict[str, float]:
         for _ in range(3):
             ground.wait_progress(100)
             client.delete(ground.scene.keys.job(ground.job))
-        leader.hear(f"notice {ground.job} is gone from Redis: submitting it again with what is counted")
+        leader.hear(f"notice {ground.job} is gone from Redis: submitted again with what is counted")
         ground.end()
         return ground.figures
 

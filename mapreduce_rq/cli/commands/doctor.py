@@ -115,8 +115,13 @@ def examine(place: Place, patience: float) -> Iterator[Finding]:
 
 
 def _server(info: ServerInfo) -> Iterator[Finding]:
-    if info.role in {"slave", "replica"}:
-        yield Finding("fail", "role", "this is a replica", "give the URL of the primary, or of the sentinels")
+    if info.is_replica:
+        yield Finding(
+            "fail",
+            "role",
+            "this is a replica, which takes no writes",
+            "give the URL of the primary, or of the sentinels",
+        )
     if not info.told:
         text = "this user may not use INFO: persistence, eviction and memory are not looked at"
         yield Finding("warn", "server", text, "ACL SETUSER ... +info, to have them looked at")

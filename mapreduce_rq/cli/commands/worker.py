@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mapreduce_rq.broker.inspect import require_primary
 from mapreduce_rq.cli.connect import Place, connect
 from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.options import HOW, OUTPUT, KeyFile, Queue, Quiet, Url, required
@@ -117,7 +118,7 @@ def worker(
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
     )
     where = required(url, "worker")
-    place = connect(where, queue, key_file) if burst else wait_for(where, queue, key_file)
+    place = primary(where, queue, key_file) if burst else wait_for(where, queue, key_file)
     place.wire.close()  # nothing of ours may be open while workers are forked
     if not quiet:
         if place.info.warning:
@@ -137,13 +138,20 @@ def worker(
     return Pool(settings).run()
 
 
+def primary(url: str, queue: str, key_file: str | None) -> Place:
+    """As :func:`connect`, to a server that takes writes."""
+    place = connect(url, queue, key_file)
+    require_primary(place.info, place.wire.endpoint)
+    return place
+
+
 def wait_for(url: str, queue: str, key_file: str | None) -> Place:
-    """As :func:`connect`, but a server that is not there yet is waited for: services start in any order."""
+    """As :func:`primary`, but a server that is not there yet is waited for: services start in any order."""
     backoff = Backoff()
     said = False
     while True:
         try:
-            return connect(url, queue, key_file)
+            return primary(url, queue, key_file)
         except BrokerDown as error:
             if not said:
                 say(f"{error}; waiting for it (with --burst: an error)")

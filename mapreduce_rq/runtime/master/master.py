@@ -31,6 +31,7 @@ from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from mapreduce_rq.runtime.master.sweep import Sweeper
@@ -172,6 +173,7 @@ class Master:
         self._waiting = False  # for Redis or the clock: nothing is half changed
         self._down_since: float | None = None  # an outage that is not known to be over
         self._backoff = Backoff()
+        self._demotion = Demotion(clock)
         self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
         self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
 
@@ -274,6 +276,8 @@ class Master:
                 if self.stop:
                     return None  # what is counted since the checkpoint is still in the stream
                 connected = False
+                self._demotion.met(error, f"; what is counted of {self._job} is kept" if self._lease.token else "")
+                self._sweeper.despair(error)
                 if self._down_since is None:
                     self._down_since = self.clock.now()
                     self.observer.noticed(f"{error}; trying again")
@@ -284,6 +288,7 @@ class Master:
         """It has taken a write of ours, or told how the job ended: to answer is not enough, as a replica does that."""
         if self._down_since is None:
             return
+        self._demotion.over()
         if not self.stop:
             self.observer.noticed(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
         self._down_since, self._backoff = None, Backoff()
@@ -567,15 +572,17 @@ class Master:
 
         What is out goes out anew after a look. It may be done to it again and again: not without a pause, nor for ever.
         """
-        self._resubmitted += 1
-        if self._resubmitted > MAX_RESUBMITTED:
+        if self._resubmitted >= MAX_RESUBMITTED:
             key = self.jobs.keys.job(self._job)
-            raise BrokerError(f"{why}, the {self._resubmitted}th time: something else deletes or overwrites {key}")
-        if self._resubmitted > 1:
+            raise BrokerError(f"{why}, the {self._resubmitted + 1}th time: something else deletes or overwrites {key}")
+        if self._resubmitted > 0:
             self._pause(min(1.0, 0.05 * 2**self._resubmitted))
-        self.observer.noticed(f"{why}: submitting it again with what is counted")
+        was_there = bool(self._lease.token)
         self._begin_anew()
         self._create([], self._seals.spec.seal(self.spec), hasty=False, expect=expect)
+        self._resubmitted += 1
+        if was_there:
+            self.observer.noticed(f"{why}: submitted again with what is counted")
 
     def _ended(self, state: str = "") -> Ended:
         """How the job ended: as its record says, or, where that has gone meanwhile, as this master ended it."""

@@ -13,7 +13,7 @@ from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
 from mapreduce_rq.core.job.ledger import Surveyed
 from mapreduce_rq.core.messages import LOST, Task
-from mapreduce_rq.errors import BadMessage, BrokerFull, NoWorkers
+from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers
 from mapreduce_rq.runtime.clock import Clock
 
 SWEEP_SECONDS = 3.0
@@ -47,6 +47,7 @@ class Sweeper:
         self._began = self._last_sweep = self._without_since = clock.now()
         self._last_look = float("-inf")  # that counted
         self._said = False
+        self._met = False  # a worker has been seen
         self._full = False  # Redis was, at the last sweep
 
     @property
@@ -65,6 +66,11 @@ class Sweeper:
         self._last_sweep = self._last_look = float("-inf")
         self._watch = Watch()
         self._without_since = self._clock.now()  # nobody could be seen meanwhile
+
+    def despair(self, error: BrokerError) -> None:
+        """Redis cannot be asked: no worker can be seen. Raises NoWorkers if a first one was waited for long enough."""
+        if self._wait is not None and not self._met and self._clock.now() - self._began >= self._wait:
+            raise NoWorkers(f"no worker came to queue {self._jobs.keys.name} within {self._wait:g} s: {error}")
 
     def sweep(self, now: float, hear: Callable[[int], None]) -> Surveyed | None:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
@@ -141,6 +147,7 @@ class Sweeper:
         queue = self._jobs.keys.name
         if alive:
             self._without_since = now
+            self._met = True
         elif self._wait is not None and now - self._without_since >= self._wait:
             raise NoWorkers(f"no worker came to queue {queue} within {self._wait:g} s")
         elif not self._said and now - self._without_since >= NO_WORKERS_SECONDS:

@@ -67,6 +67,7 @@ from mapreduce_rq.errors import (
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.probe import identity, numerics
 from mapreduce_rq.runtime.worker.slate import Slate
@@ -178,6 +179,7 @@ class Worker:
     def run(self) -> None:
         """Work until stopped, or until the queue is empty (burst). Leaves nothing in hand."""
         backoff = Backoff()
+        demotion = Demotion(self.clock)
         down_since: float | None = None
         warned = False
         quiet = FIRST_QUIET_SECONDS
@@ -189,12 +191,14 @@ class Worker:
                         log.warning("Redis is back after %.1f s", self.clock.now() - down_since)
                     down_since, warned, quiet = None, False, 0.0
                     backoff = Backoff()
+                    demotion.over()
                     while self._step():
                         pass
                     break
                 except BrokerRefused:
                     raise  # no time will help
                 except BrokerError as error:
+                    demotion.met(error)
                     if down_since is None:
                         down_since = self.clock.now()
                     if not warned and self.clock.now() - down_since >= quiet:
