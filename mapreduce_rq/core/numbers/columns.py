@@ -365,7 +365,7 @@ class Columns:
         self.levels = [level if level.flags.writeable else level.copy() for level in self.levels]
 
     def _add_block(self, lo: int, hi: int, pieces: Sequence[Any], space: _Space, top: int) -> bool:
-        """Add the columns [lo, hi) of some rows to levels from ``top`` on; False, with nothing changed, if not finite."""
+        """Add the columns [lo, hi) of some rows, from level ``top`` on; False, with none changed, if not finite."""
         import numpy as np  # the caller has imported it
 
         height, width = _power_above(len(pieces)), hi - lo
