@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, token_bytes, token_text
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
+from mapreduce_rq.broker.wire import Argument, Command, Ear, Script, Wire
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import Codecs, Reply
 from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
@@ -17,6 +18,8 @@ COMMIT = Script("commit")
 REAP = Script("reap")
 
 FIRST_REPLY = "0-0"
+PATIENCE_SECONDS = 1.0
+"""With a server that should have answered by now: then the connection says what is wrong with it."""
 STRIKE_OFF = "X"
 """In place of an obituary: strike the worker off if it holds nothing."""
 REPLIES_AT_ONCE = 16
@@ -62,6 +65,15 @@ class Jobs:
         self.keys = keys
         self.codecs = codecs
         self.at_once = at_once
+        self.ear: Ear | None = None  # another one, over which replies are waited for while commits go over the first
+        self._awaited = ""  # the id behind which they are
+
+    def connect(self) -> None:
+        """Connect anew. Raises BrokerError."""
+        self.wire.connect()
+        if self.ear is not None:
+            self.ear.connect()
+            self._awaited = ""
 
     def commit(
         self,
@@ -196,6 +208,29 @@ class Jobs:
     def replies_asked(self, job: str, after: str) -> tuple[str, list[Reply], int]:
         """What :meth:`ask_for_replies` asked for, as :meth:`replies`."""
         return self._opened(job, after, self.wire.answer())
+
+    def replies_or(self, job: str, after: str, seconds: float, bell: int) -> tuple[str, list[Reply], int] | None:
+        """As :meth:`replies`, over ``ear``; None as soon as the descriptor ``bell`` can be read.
+
+        The question stays asked then, and the next call has its answer, which may hold replies that were read
+        meanwhile.
+        """
+        assert self.ear is not None
+        if self._awaited and after == FIRST_REPLY != self._awaited:
+            self.ear.connect()  # what was asked was for another stream
+            self._awaited = ""
+        if not self._awaited:
+            self.ear.ask_call(*self._read(job, after, seconds))
+            self._awaited = after
+        poll = select.poll()
+        poll.register(self.ear.fileno(), select.POLLIN)
+        poll.register(bell, select.POLLIN)
+        ready = {descriptor for descriptor, _ in poll.poll((seconds + PATIENCE_SECONDS) * 1000)}
+        if bell in ready and self.ear.fileno() not in ready:
+            return None
+        asked, self._awaited = self._awaited, ""
+        last, replies, bad = self._opened(job, asked, self.ear.answer())
+        return (last if replies or bad else after), replies, bad
 
     def _read(self, job: str, after: str, block_seconds: float) -> Command:
         block: Command = ("BLOCK", max(1, int(block_seconds * 1000))) if block_seconds > 0 else ()

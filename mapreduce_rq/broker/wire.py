@@ -117,6 +117,13 @@ class Wire(Protocol):
         """Read the answers that ``heard`` wants."""
 
 
+class Ear(Wire, Protocol):
+    """A wire that can be waited for together with other descriptors."""
+
+    def fileno(self) -> int:
+        """The descriptor that can be read when an answer comes. Raises BrokerDown."""
+
+
 class _Asked(NamedTuple):
     """What was sent and has no answer yet."""
 
@@ -269,6 +276,11 @@ class RedisWire:
             self._hear(open_)
         except BaseException as error:
             raise self._broken(error) from None
+
+    def fileno(self) -> int:
+        """The descriptor that can be read when an answer comes. Raises BrokerDown."""
+        found: int = self._opened()._sock.fileno()  # type: ignore[attr-defined]  # noqa: SLF001  it offers no other way
+        return found
 
     def _send(self, packed: bytes) -> None:
         open_ = self._opened()

@@ -19,7 +19,7 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -32,9 +32,12 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
 from mapreduce_rq.client.job import Job
+from mapreduce_rq.client.open_job import OpenJob
+from mapreduce_rq.client.streams import Values
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
+from mapreduce_rq.core.bodies import ValueCodec
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.job.ledger import Source
@@ -62,6 +65,7 @@ from mapreduce_rq.functions.shipping import exception_params, function_params, r
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Ended, Master, Observer, Silent
 from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Setbacks, Standby, Steward
@@ -75,6 +79,8 @@ from mapreduce_rq.runtime.worker.probe import numerics
 from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.client")
+
+T = TypeVar("T")
 
 IDLE_WIRES = 8
 KEY_DIGITS = 64
@@ -116,7 +122,7 @@ class Client:
             raise BadParameter(f"{local} local workers: a private server needs at least one")
         self._server: EmbeddedServer | None = None
         self._pool: LocalPool | None = None
-        self._followers: list[Job] = []
+        self._followers: list[Job | OpenJob] = []
         self._led = 0  # jobs
         self._idle: list[Wire] = []  # connected, of jobs that have ended
         self._ending: Master | None = None  # of the last job led here, whose end may not be heard of yet
@@ -231,6 +237,7 @@ class Client:
         source: Source | None = None,
         verbs: Jobs | None = None,
         hasty: bool = False,
+        bell: Bell | None = None,
     ) -> Master:
         """A master for a job, to be submitted and run by the caller.
 
@@ -246,6 +253,7 @@ class Client:
             wait_workers=wait_workers,
             workers=self._local,
             hasty=hasty,
+            bell=bell,
             value_stays=not (hasty or self.embedded),  # else the caller alone will have it, and has it in memory
         )
 
@@ -545,6 +553,55 @@ class Client:
         source = source_of(items, codec=codec, clock=self.clock.now, aside=computation.aside) if lazy else None
         return spec, computation, source
 
+    # -- values as they come ---------------------------------------------------------------------------------------
+
+    def imap(
+        self,
+        function: Callable[..., T] | str,
+        items: Iterable[Any],
+        *,
+        ordered: bool = True,
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+        limits: Limits | None = None,
+    ) -> Values[T]:
+        """The values of ``function(item)`` as an iterator, in the order of the items, while these still come.
+
+        The iterable may be endless, and slow: it is read in a thread of its own, never more than ``buffersize`` items
+        ahead of what the caller has taken. Memory is constant. What a term raises is raised in its place, and the next
+        call goes on behind it. ``chunksize``: items a task (None: measured). Closing the iterator ends the job.
+        Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
+        """
+        return Values(
+            self,
+            function,
+            items,
+            ordered=ordered,
+            buffersize=buffersize,
+            chunksize=chunksize,
+            limits=limits,
+            made=lambda _, value: value,
+        )
+
+    def imap_unordered(self, function: Callable[..., T] | str, items: Iterable[Any], **how: Any) -> Values[T]:
+        """As :meth:`imap`, each value as soon as it is there."""
+        return self.imap(function, items, ordered=False, **how)
+
+    def plan_open(
+        self, function: Callable[..., Any] | str, *, chunk: int | None, star: bool, limits: Limits | None
+    ) -> tuple[Spec, Computation[Any], ValueCodec]:
+        """As ``plan_function``, of a job whose items come later and whose values are handed on; and how they travel."""
+        pickles = Pickles()
+        params = function_params(function, self.trust, pickles)
+        if params["kernel"]:
+            raise BadParameter("a kernel of spans takes a range, not items")
+        params |= {"reduce": "handed", "star": star, "return_exceptions": self.trust.pickles}
+        given = limits or Limits()
+        limits = msgspec.structs.replace(given, chunk=chunk or given.chunk, on_error="skip")
+        spec, computation = self.plan("function", params, limits, lazy=True)
+        assert isinstance(computation, FunctionComputation)
+        return spec, computation, computation.trusting(self.trust, pickles)
+
     # -- jobs in the background ------------------------------------------------------------------------------------
 
     def submit(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> Job:
@@ -561,9 +618,13 @@ class Client:
             return self.master(spec, computation, job, source=source, verbs=verbs)
 
         job = Job(self, spec, lead)
+        self.keep_in_sight(job)
+        return job
+
+    def keep_in_sight(self, job: Job | OpenJob) -> None:
+        """A job that is to be let go of when this client is closed."""
         self._followers = [other for other in self._followers if not other.done()]
         self._followers.append(job)
-        return job
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job by id; the state it ended in. Raises NoSuchJob."""

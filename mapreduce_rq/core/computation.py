@@ -142,6 +142,9 @@ class Computation(ABC, Generic[P]):
         """The running value after ``terms`` terms in one run from 0 (ordered law) or any terms (commutative); cheap."""
         return None
 
+    def left_out(self, term: int, failure: Failure) -> None:
+        """In a master: a term was counted without a value."""
+
     def pickled_error(self, error: BaseException) -> bytes:
         """In a worker: an exception of a term, for ``error_of`` to make anew; b"" where it cannot travel."""
         return b""

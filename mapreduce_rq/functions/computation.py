@@ -23,6 +23,7 @@ from mapreduce_rq.core.reducers.catalogue import keyed_reducer
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.core.reducers.handed import Handed, Raised
 from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.errors import BadFunction
@@ -105,6 +106,7 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False)
     kernel: Literal["", "values", "whole"] = ""  # what the function says of itself (see ``kernel``)
     libm: bool = False
     return_exceptions: bool = False  # as values
+    star: bool = False  # an item is a sequence of arguments
     label: str = ""  # for people
 
 
@@ -120,14 +122,26 @@ def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
         trust.check_name(name)
 
 
-class _Raised:
-    """An exception on its way into a list, with the note that its own pickle may not carry."""
+class _Travelling:
+    """An exception on its way to be a value, with the note that its own pickle may not carry."""
 
-    def __init__(self, error: BaseException, traceback: str) -> None:
-        self._parts = error, traceback, ""
+    def __init__(self, error: BaseException, traceback: str, made: Callable[[BaseException, str], Any]) -> None:
+        self._made, self._parts = made, (error, traceback)
 
     def __reduce__(self) -> Any:
-        return noted, self._parts
+        return self._made, self._parts
+
+
+def _starred(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    return lambda item: function(*item)
+
+
+def _as_value(error: BaseException, traceback: str) -> BaseException:
+    return noted(error, traceback, "")
+
+
+def _as_raised(error: BaseException, traceback: str) -> Raised:
+    return Raised(noted(error, traceback, ""))
 
 
 def _folds(params: FoldParams) -> Iterator[FoldParams]:
@@ -199,6 +213,8 @@ class FunctionComputation(Computation[Any]):
             raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
         if getattr(found, KERNEL, "") != self._kernel:
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
+        if params.star:
+            found = _starred(found)
         return self._guarded(found) if params.return_exceptions else found
 
     def _folding(self, params: FoldParams) -> Reducer[Any]:
@@ -328,6 +344,10 @@ class FunctionComputation(Computation[Any]):
             return self.aside.put(cut) or cut
         return self._codec.encode(self._items(body)[lo - at : hi - at])
 
+    def left_out(self, term: int, failure: Failure) -> None:
+        if isinstance(self.reducer, Handed) and self.reducer.hand is not None:
+            self.reducer.hand(term, [Raised(self.error_of(failure))])
+
     def pickled_error(self, error: BaseException) -> bytes:
         if not isinstance(self._codec, PickleCodec):
             return b""
@@ -352,7 +372,8 @@ class FunctionComputation(Computation[Any]):
 
     def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """The function with what it raises as its value."""
-        listed = isinstance(self.reducer, ListReducer)
+        travels = isinstance(self.reducer, ListReducer)
+        made = _as_raised if isinstance(self.reducer, Handed) else _as_value
 
         def guarded(item: Any) -> Any:
             try:
@@ -360,7 +381,7 @@ class FunctionComputation(Computation[Any]):
             except Exception as error:
                 found = error if self.pickled_error(error) else RemoteError(kind_of(error), message_of(error))
                 text = traceback_of(error)
-                return _Raised(found, text) if listed else noted(found, text, "")
+                return _Travelling(found, text, made) if travels else noted(found, text, "")
 
         return guarded
 

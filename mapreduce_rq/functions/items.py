@@ -40,7 +40,7 @@ def source_of(
                 try:
                     bodies.append(codec.encode(some))
                 except Unfit as unfit:
-                    raise _refused(taken + unfit.index, some[unfit.index], unfit, codec) from None
+                    raise refused(taken + unfit.index, some[unfit.index], unfit, codec) from None
                 size += len(bodies[-1])
             got += len(some)
             taken += len(some)
@@ -57,7 +57,8 @@ def source_of(
     return take
 
 
-def _refused(index: int, item: Any, unfit: Unfit, codec: ValueCodec) -> BadFunction:
+def refused(index: int, item: Any, unfit: Unfit, codec: ValueCodec) -> BadFunction:
+    """The error for an item that cannot travel."""
     kind = type(item)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return BadFunction(

@@ -13,6 +13,8 @@ TARGET_TASK_SECONDS = 0.2
 """Work per task when there is plenty: a thousand times the cost of a message, and progress five times a second."""
 TARGET_TASK_BYTES = 4 << 20
 """Bytes of an answer, however little work they are: a window of answers must fit into Redis, and into its master."""
+BRISK_TASK_SECONDS = 0.02
+"""Work per task where somebody waits for each value."""
 FIRST_TASK_SECONDS = 0.01
 """Work per task as long as only a guess of the cost is known."""
 GROWTH = 8
@@ -62,8 +64,10 @@ class Pace:
         even: int | None = None,
         workers: int = 0,
         vectorised: bool = True,
+        brisk: bool = False,
     ) -> None:
         self._chunk = chunk
+        self._target = BRISK_TASK_SECONDS if brisk else TARGET_TASK_SECONDS
         self._even = even
         self._vectorised = vectorised
         self._guess = seconds_per_term
@@ -123,7 +127,7 @@ class Pace:
             most = int(EVEN_SECONDS / cost) if cost > 0 else 1
             return max(1, min(-(-self._even // max(self._even_tasks, self.workers)), most))
         if self._cost is not None:
-            size = int(TARGET_TASK_SECONDS / max(self._cost, 1e-12))
+            size = int(self._target / max(self._cost, 1e-12))
             size = min(size, max(1, self._cap))
         elif self._guess is not None:
             size = int(FIRST_TASK_SECONDS / self._guess)

@@ -140,8 +140,10 @@ class Ledger:
             even=even,
             workers=workers,
             vectorised=computation.vectorised,
+            brisk=computation.reducer.brisk,
         )
         self._source = source
+        self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
         self._most_bytes = 0  # of the items of one task
         self._again: list[Task] = []  # to be pushed before anything new is cut
         self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
@@ -454,6 +456,7 @@ class Ledger:
             self._broken = Broken(Span(term, term + 1), failure)
             return
         self.skipped.append((term, failure))
+        self.computation.left_out(term, failure)
         for rest in (Span(span.lo, term), Span(term + 1, span.hi)):
             if rest.size:
                 self._again.append(task_of(self.spec.job, rest, 0, self._part(task, rest)))
@@ -568,7 +571,8 @@ class Ledger:
 
     def _cut(self) -> Task | None:
         lo = self.next
-        size = self.pace.size(None if self.goal is None else self.goal - lo)
+        left = None if self.goal is None else self.goal - lo
+        size = self.pace.size(self._ready() if self._ready is not None else left)
         if self.goal is not None:
             size = min(size, self.goal - lo)
         body = b""

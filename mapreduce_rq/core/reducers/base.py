@@ -74,6 +74,9 @@ class Reducer(ABC, Generic[P]):
     """Whether a partial is the terms' values themselves, as they came: then the answers in Redis are kept as what is
     counted, and a checkpoint need not hold it all again."""
 
+    brisk: ClassVar[bool] = False
+    """Whether somebody waits for each value: tasks are then short."""
+
     live: ClassVar[bool] = False
     """Whether ``describe`` is cheap enough for a running value, asked for once a second."""
 

@@ -45,6 +45,10 @@ REDUCERS: dict[str, tuple[str, str]] = {
 }
 
 
+UNLISTED = {"handed": "handed:Handed"}
+"""Not for users to name: jobs whose values are handed on as they come have it."""
+
+
 @cache
 def _options_of(kind: type[Reducer[Any]]) -> tuple[str, ...]:
     return tuple(signature(kind).parameters)
@@ -52,8 +56,8 @@ def _options_of(kind: type[Reducer[Any]]) -> tuple[str, ...]:
 
 @cache
 def _kind_of(name: str) -> type[Reducer[Any]]:
-    if name in REDUCERS:
-        module, _, attribute = REDUCERS[name][0].partition(":")
+    if name in REDUCERS or name in UNLISTED:
+        module, _, attribute = (UNLISTED.get(name) or REDUCERS[name][0]).partition(":")
         kind: type[Reducer[Any]] = getattr(import_module(f"{__package__}.{module}"), attribute)
         return kind
     found = load_plugin(GROUP, name, Reducer)

@@ -32,6 +32,7 @@ from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
+from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from mapreduce_rq.runtime.master.sweep import Sweeper
@@ -111,6 +112,7 @@ class Master:
 
     ``hasty``: its caller waits for nothing but the value. The job's creation and the first look at its replies go out
     together, and a small end is not waited for: it is ``end_in_doubt`` until Redis is heard to have taken it.
+    ``bell``: rung by who fills its source, which may have nothing yet.
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
     """
 
@@ -127,6 +129,7 @@ class Master:
         workers: int = 0,
         hasty: bool = False,
         value_stays: bool = True,
+        bell: Bell | None = None,
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
     ) -> None:
         self.jobs = jobs
@@ -141,6 +144,7 @@ class Master:
         self._hasty = hasty
         self._source = source
         self._aside = computation.aside
+        self._bell = bell
         self._job = spec.job
         codecs = jobs.codecs
         self._seals = Seals(
@@ -259,7 +263,7 @@ class Master:
             try:
                 if not connected:
                     self._pause(self._backoff.next())
-                    self.jobs.wire.connect()
+                    self.jobs.connect()
                     self._ahead, self._creating, self._pushing = None, False, False
                     found = self.jobs.token(self._job)
                     connected = True
@@ -338,7 +342,7 @@ class Master:
 
     def _patience(self) -> float:
         """Seconds until something else than a reply is due."""
-        if self.ledger.waits:
+        if self.ledger.waits and self._bell is None:
             return 0.0
         lease = LEASE_SECONDS - (self._now - self._last_commit)
         return max(0.001, min(lease, self._remaining(), self._sweeper.due_in(self._now)))
@@ -374,9 +378,11 @@ class Master:
         if self._ahead is None:
             self._waiting = True
             try:
-                self._ahead = self.jobs.replies(self._job, self._cursor, 0 if self.stop else wait)
+                self._ahead = self._listen(0 if self.stop else wait)
             finally:
                 self._waiting = False
+        if self._ahead is None:
+            return [], 0
         (self._cursor, replies, bad), self._ahead = self._ahead, None
         self._crowded = len(replies) + bad == self.jobs.at_once
         self._now = self.clock.now()
@@ -391,6 +397,15 @@ class Master:
                             self._in_stream.add(answer.lo, answer.hi)
         heard = [Replied(reply.wid, reply.answers) for reply in replies]
         return (heard if self._aside is None else [self._fetched(one) for one in heard]), len(replies) + bad
+
+    def _listen(self, wait: float) -> tuple[str, list[Reply], int] | None:
+        """The replies that are there, or come in so many seconds; None if the bell was quicker."""
+        if self._bell is None or wait <= 0 or not self._bell.await_it():
+            return self.jobs.replies(self._job, self._cursor, wait if self._bell is None else 0)
+        try:
+            return self.jobs.replies_or(self._job, self._cursor, wait, self._bell.fileno())
+        finally:
+            self._bell.heard()
 
     def _fetched(self, replied: Replied) -> Replied:
         """With the bodies that were laid aside. One that is gone was read before: its answer is counted."""

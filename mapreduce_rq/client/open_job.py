@@ -1,0 +1,342 @@
+"""A job whose items come as they come, and whose values leave as they arrive: the one mechanism behind all doors.
+
+    items ── put ──> OpenSource ── take ──> master ── tasks ──> workers
+    caller <── hand ── Handed reducer <── tally (each span once) <── replies
+
+Items are put in by any thread, and may be long in coming; a bell wakes the master. The tally folds each span once,
+whatever dies or answers twice, so each value is handed on once. There is room for so many items between being put in
+and their values being taken: behind that, who puts in waits. Memory is constant, however many there are.
+
+Such a job ends with the process that opened it: its items are nowhere else.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, Protocol
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import RedisWire, Wire
+from mapreduce_rq.core.bodies import ValueCodec, join
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.foreign_errors import Interruption
+from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.record import Report
+from mapreduce_rq.core.job.result import Result
+from mapreduce_rq.core.messages import Codecs, Limits, Spec
+from mapreduce_rq.core.plain_values import Unfit
+from mapreduce_rq.core.reducers.handed import Handed
+from mapreduce_rq.errors import BadFunction, JobError, MrqError
+from mapreduce_rq.functions.items import TAKE_BYTES, refused
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.bell import Bell
+from mapreduce_rq.runtime.master.cancel import cancel
+from mapreduce_rq.runtime.master.master import Ended, Master, Observer
+
+ROOM_BYTES = 64 << 20
+"""Of items that are put in and not yet sent, about."""
+MOST_AT_ONCE = 64
+"""Items that are encoded together."""
+
+Hand = Callable[[int, list[Any]], None]
+"""Takes the values of the terms from the first on; called in the master's thread, in the order of arrival."""
+
+
+class Opener(Protocol):
+    """What an open job needs of the client that it belongs to."""
+
+    keys: Keys
+    codecs: Codecs
+    clock: Clock
+
+    def plan_open(
+        self, function: Callable[..., Any] | str, *, chunk: int | None, star: bool, limits: Limits | None
+    ) -> tuple[Spec, Computation[Any], ValueCodec]:
+        """Spec and computation of the job, and how its items travel."""
+
+    def master(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        observer: Observer,
+        *,
+        source: Source | None,
+        verbs: Jobs | None,
+        bell: Bell | None,
+    ) -> Master:
+        """A master for it."""
+
+    def borrow(self) -> Wire:
+        """A connected wire."""
+
+    def give_back(self, wire: Wire, *, sound: bool) -> None:
+        """Take a wire back."""
+
+    def abandon(self, master: Master, error: BaseException) -> None:
+        """Cancel a job that its master was torn out of."""
+
+    def result_of(self, ended: Ended) -> Result:
+        """The result of a job that ended; raises what it ended with."""
+
+    def keep_in_sight(self, job: OpenJob) -> None:
+        """A job that is to be let go of when the client is closed."""
+
+
+class OpenSource:
+    """Items between who puts them in and the master that sends them. Any thread may put in; one master takes."""
+
+    def __init__(self, codec: ValueCodec, chunk: int | None) -> None:
+        self._codec = codec
+        self._chunk = chunk
+        self._entries: deque[tuple[bytes, int]] = deque()  # bodies, and how many items each holds
+        self._lock = threading.Lock()  # of what follows
+        self._count = 0  # items in the entries
+        self._bytes = 0
+        self._term = 0  # of the next item
+        self._over = False
+        self.at_once = 1
+        """How many items are worth an entry: where each is long, one, for another worker may take the next."""
+        self.ring: Callable[[], None] = lambda: None
+
+    def ready(self) -> int:
+        """How many items wait."""
+        return self._count
+
+    def news(self) -> bool:
+        """Whether there is something to take: items, or the end."""
+        return bool(self._count) or self._over
+
+    @property
+    def put_in(self) -> int:
+        """How many items there have been."""
+        return self._term
+
+    @property
+    def full(self) -> bool:
+        """Whether more would only take memory."""
+        return self._bytes > ROOM_BYTES
+
+    def put(self, items: list[Any], before: Callable[[int], None] = lambda _: None) -> int:
+        """Put items in: the term of the first one, of which ``before`` is told before anybody can answer.
+
+        Raises Unfit for one that cannot travel, with none put in.
+        """
+        with self._lock:  # also for the codec, which is of one thread at a time
+            body = self._codec.encode(items)
+            term = self._term
+            before(term)
+            self._term += len(items)
+            self._entries.append((body, len(items)))
+            self._bytes += len(body)
+            self._count += len(items)
+        self.ring()
+        return term
+
+    def end(self) -> None:
+        """No more items will come."""
+        self._over = True
+        self.ring()
+
+    def __call__(self, count: int) -> tuple[bytes, int, bool]:
+        """As a ledger's source; no item where there is none yet."""
+        if self._chunk is None:
+            self.at_once = max(1, min(MOST_AT_ONCE, count // 4))
+        bodies: list[bytes] = []
+        got = size = 0
+        with self._lock:
+            while self._entries and got < count and size < TAKE_BYTES:
+                body, items = self._entries.popleft()
+                bodies.append(body)
+                got += items
+                size += len(body)
+            self._count -= got
+            self._bytes -= size
+            over = self._over and not self._entries
+        return join(bodies) if bodies else b"", got, over
+
+
+class OpenJob:
+    """One open job: its master in a thread of its own. ``hand`` takes its values; ``ended`` hears of its end, once."""
+
+    def __init__(
+        self,
+        client: Opener,
+        function: Callable[..., Any] | str,
+        hand: Hand,
+        ended: Callable[[BaseException | None], None],
+        *,
+        chunk: int | None = None,
+        star: bool = False,
+        limits: Limits | None = None,
+    ) -> None:
+        self._client = client
+        self._ended = ended
+        spec, computation, codec = client.plan_open(function, chunk=chunk, star=star, limits=limits)
+        assert isinstance(computation.reducer, Handed)
+        computation.reducer.hand = hand
+        self.id = spec.job
+        self.codec = codec
+        self.source = OpenSource(codec, chunk)
+        self._bell = Bell(self.source.news)
+        self.source.ring = self._bell.ring
+        self._report = Report(total=None)
+        self._wires = [client.borrow(), client.borrow()]
+        verbs = Jobs(self._wires[0], client.keys, client.codecs)
+        ear = self._wires[1]
+        assert isinstance(ear, RedisWire)
+        verbs.ear = ear
+        self._over = threading.Event()
+        self._master = client.master(spec, computation, self, source=self.source, verbs=verbs, bell=self._bell)
+        try:
+            self._master.submit()
+        except BaseException:
+            self._leave(sound=False)
+            raise
+        self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
+        self._thread.start()
+        client.keep_in_sight(self)
+
+    def done(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self._over.is_set()
+
+    def let_go(self) -> None:
+        """Its client is being closed: nobody else has its items."""
+        self.cancel()
+
+    @property
+    def report(self) -> Report:
+        """How far it is."""
+        return self._report
+
+    def ring(self) -> None:
+        """There may be something for the master to do."""
+        self._bell.ring()
+
+    def finish(self) -> None:
+        """No more items will come: it ends with the last of those that are in."""
+        self.source.end()
+
+    def cancel(self) -> None:
+        """End it now, with what is in hand. Nothing is handed on after this."""
+        self._master.stop = True
+        self.source.end()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=5)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end, at most so many seconds; whether it came."""
+        return self._over.wait(timeout)
+
+    def progressed(self, report: Callable[[], Report]) -> None:
+        """The master's word; see Observer."""
+        self._report = report()
+
+    def noticed(self, text: str) -> None:
+        """The master's word; nobody reads it here."""
+
+    def _run(self) -> None:
+        error: BaseException | None = None
+        sound = False
+        try:
+            ended = self._master.run()
+            if ended is None:
+                with suppress(MrqError):
+                    cancel(self._master.jobs, self._client.clock, self.id, now=True, why="its client has closed it")
+                error = JobError(f"{self.id} was closed before its end")
+            else:
+                sound = True
+                self._client.result_of(ended)
+        except BaseException as caught:
+            error = caught
+            if not sound:
+                self._client.abandon(self._master, caught)
+        finally:
+            self._leave(sound=False)  # its ear may still be waiting for replies
+            self._over.set()
+            self._ended(error)
+
+    def _leave(self, *, sound: bool) -> None:
+        self._bell.close()
+        for wire in self._wires:
+            self._client.give_back(wire, sound=sound)
+
+
+class Feeder:
+    """Puts the items of an iterable into an open job, in a thread of its own, as long as there is room.
+
+    ``room``: how many more items may be in now; it is asked again when ``more`` was called.
+    """
+
+    def __init__(
+        self, job: OpenJob, items: Iterable[Any], room: Callable[[], int], failed: Callable[[BaseException], None]
+    ) -> None:
+        self._job, self._items, self._room, self._failed = job, items, room, failed
+        self._more = threading.Condition()
+        self._stopped = threading.Event()
+        self.total: int | None = None
+        """How many items there were, once that is known."""
+        self._thread = threading.Thread(target=self._run, name=f"mrq items of {job.id}", daemon=True)
+        self._thread.start()
+
+    def more(self) -> None:
+        """There may be more room now."""
+        with self._more:
+            self._more.notify()
+
+    def stop(self) -> None:
+        """Take no more items. The iterable is left where it is: it may be in the middle of one."""
+        self._stopped.set()
+        self.more()
+
+    def _run(self) -> None:
+        source = self._job.source
+        count, row = 0, []
+        try:
+            room = self._wait_for_room()
+            for item in self._items:
+                if self._stopped.is_set() or self._job.done():
+                    return
+                row.append(item)
+                # Where the master waits, one at once; else some together, which costs less.
+                if len(row) >= min(source.at_once, room) or not source.ready():
+                    self._put(row, count)
+                    count += len(row)
+                    room -= len(row)
+                    row = []
+                    if room <= 0 or source.full:
+                        room = self._wait_for_room()
+                if self._stopped.is_set():
+                    return
+            if row:
+                self._put(row, count)
+                count += len(row)
+        except Interruption:
+            raise
+        except BaseException as error:  # of the iterable, or of an item that cannot travel
+            self._failed(error)
+        else:
+            self.total = count
+            self._job.finish()
+
+    def _put(self, row: list[Any], count: int) -> None:
+        try:
+            self._job.source.put(row)
+        except Unfit as unfit:
+            raise self._refused(row, count, unfit) from unfit.__cause__
+
+    def _refused(self, row: list[Any], count: int, unfit: Unfit) -> BadFunction:
+        return refused(count + unfit.index, row[unfit.index], unfit, self._job.codec)
+
+    def _wait_for_room(self) -> int:
+        with self._more:
+            while not self._stopped.is_set() and not self._job.done():
+                room = self._room()
+                if room > 0 and not self._job.source.full:
+                    return room
+                self._more.wait(1.0)
+        return 0

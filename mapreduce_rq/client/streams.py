@@ -1,0 +1,130 @@
+"""Values as they come: what ``imap`` gives, an iterator over an open job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from queue import SimpleQueue
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob
+from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.reducers.handed import Raised
+from mapreduce_rq.errors import BadParameter
+
+BUFFER = 65_536
+"""Items between iterable and caller where the caller has not said how many; large ones are fewer, by their bytes."""
+
+T = TypeVar("T")
+
+_END = -1
+
+
+class Values(Generic[T]):
+    """The values of a function over items, as they come; an iterator, to be closed if it is not read to its end.
+
+    What a term raises is raised where its value would stand; the next call goes on behind it.
+    """
+
+    def __init__(
+        self,
+        client: Opener,
+        function: Callable[..., Any] | str,
+        items: Iterable[Any],
+        *,
+        ordered: bool,
+        buffersize: int | None = None,
+        chunksize: int | None = None,
+        star: bool = False,
+        limits: Limits | None = None,
+        made: Callable[[int, Any], T],
+    ) -> None:
+        if buffersize is not None and buffersize < 1:
+            raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
+        iterator = iter(items)
+        self._made = made
+        self._ordered = ordered
+        self._size = buffersize or BUFFER
+        self._came: SimpleQueue[tuple[int, list[Any], BaseException | None]] = SimpleQueue()
+        self._early: dict[int, list[Any]] = {}  # by first term: what came before its turn
+        self._row: Iterator[Any] = iter(())
+        self._term = 0  # of the next value of the row
+        self._next = 0  # the term whose turn it is
+        self._put = self._taken = 0  # items that were put in, and those whose values the caller has
+        self._over = False
+        self._job = OpenJob(client, function, self._hand, self._ended, chunk=chunksize, star=star, limits=limits)
+        self._feeder = Feeder(self._job, iterator, self._room, self._failed)
+
+    @property
+    def job(self) -> str:
+        """The job's id."""
+        return self._job.id
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> T:
+        while True:
+            for value in self._row:
+                term, self._term = self._term, self._term + 1
+                self._took_one()
+                if type(value) is Raised:
+                    raise value.error
+                return self._made(term, value)
+            self._turn()
+
+    def _turn(self) -> None:
+        """Have the next values in the row. Raises StopIteration at the end, and what the job or its items came to."""
+        if self._ordered and self._next in self._early:
+            lo, values = self._next, self._early.pop(self._next)
+        else:
+            if self._over:
+                raise StopIteration
+            lo, values, error = self._came.get()
+            if lo == _END:
+                self._over = True
+                self.close()
+                if error is not None:
+                    raise error
+                raise StopIteration
+            if self._ordered and lo != self._next:
+                self._early[lo] = values
+                return
+        self._term, self._row = lo, iter(values)
+        self._next = lo + len(values)
+
+    def _took_one(self) -> None:
+        self._taken += 1
+        if self._taken % max(1, self._size // 4) == 0 or self._put - self._taken < 2:
+            self._feeder.more()
+
+    def _room(self) -> int:
+        self._put = self._job.source.put_in
+        return self._size - (self._put - self._taken)
+
+    def _hand(self, lo: int, values: list[Any]) -> None:
+        self._came.put((lo, values, None))
+
+    def _ended(self, error: BaseException | None) -> None:
+        self._came.put((_END, [], error))
+
+    def _failed(self, error: BaseException) -> None:
+        """The iterable has raised, or an item cannot travel: that is the end, behind what has come."""
+        self._came.put((_END, [], error))
+
+    def close(self) -> None:
+        """End the job, with what is in hand; again: nothing."""
+        self._over = True
+        self._feeder.stop()
+        if not self._job.done():
+            self._job.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_feeder"):  # it was made
+            self.close()
