@@ -95,6 +95,11 @@ class Tasks:
         if tasks:
             self.wire.transaction([("LREM", self.keys.in_flight(wid), -1, task) for task in tasks])
 
+    def put_back(self, tasks: Sequence[bytes]) -> None:
+        """Put tasks at the end of the line, for others; the hand is left as it is."""
+        if tasks:
+            self.wire.call("LPUSH", self.keys.queue, *tasks)
+
     def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
         """Leave: return these tasks (oldest first) to the taken end of the queue and strike the worker off."""
         hand, queue = self.keys.in_flight(wid), self.keys.queue

@@ -5,6 +5,7 @@ Cost per term: that of the function. What the value is worth is the reducer's wo
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeVar, overload
@@ -26,7 +27,7 @@ from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.handed import Handed, Raised
 from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.core.reducers.sums import is_array
-from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.errors import BadFunction, VersionSkew
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
 from mapreduce_rq.functions.sources import check_theirs
@@ -45,6 +46,8 @@ EARLY_BYTES = 8 << 20
 """An answer of so many bytes is given before its task is done; the rest is cut anew for all workers."""
 
 F = TypeVar("F", bound=Callable[..., Any])
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+"""The version that a pickled function's bytecode is of."""
 KERNEL = "__mrq_kernel__"
 LIBM = "__mrq_libm__"
 
@@ -77,6 +80,7 @@ class FoldParams(Params, frozen=True, kw_only=True, omit_defaults=True):
     reduce: str = "sum"
     reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
     reduce_pickle: bytes = b""  # of a Reducer
+    python: str = ""  # of who pickled it, or the function
     merge: str | None = None  # package.module:function that folds, if it has a name
     merge_code: str | None = None
     merge_zero: bytes | None = None
@@ -111,12 +115,19 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False)
 
 
 def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
-    """Raises BadFunction unless these parameters may be turned into code here, the function's own if it ``maps``."""
+    """Raises BadFunction, VersionSkew unless these parameters may become code here; ``maps``: the function, too."""
     folds = list(_folds(params))
-    if (any(fold.reduce_pickle for fold in folds) or (maps and params.pickle)) and not trust.pickles:
+    pickled = [fold.python for fold in folds if fold.reduce_pickle or (maps and fold is params and params.pickle)]
+    if pickled and not trust.pickles:
         raise BadFunction(
             "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
         )
+    for python in pickled:
+        if python not in {"", PYTHON}:
+            raise VersionSkew(
+                f"{params.label or 'the reducer'} was pickled by Python {python}, and this is Python {PYTHON}: "
+                "bytecode is of one version; run the same on both sides, or put it into a module"
+            )
     merging = [name for fold in folds for name in (fold.merge, *(name for name, _ in fold.combine or ()))]
     for name in filter(None, (params.function if maps else "", *merging)):
         trust.check_name(name)

@@ -13,7 +13,7 @@ from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.errors import BadFunction, BadParameter
-from mapreduce_rq.functions.computation import KERNEL, LIBM
+from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON
 from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
 from mapreduce_rq.functions.trust import Trust, find, name_of
@@ -25,7 +25,7 @@ def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: P
     if name is None:
         label = getattr(function, "__qualname__", type(function).__name__)
         _need_pickles(label, trust)
-        return {"label": label, "pickle": _pickled(function, label, pickles)} | _said(function)
+        return {"label": label, "pickle": _pickled(function, label, pickles), "python": PYTHON} | _said(function)
     found = find(name)
     if not callable(found):
         raise BadFunction(f"{name} is a {type(found).__name__}, not a function")
@@ -65,7 +65,7 @@ def reducer_params(
         if type(reduce) is Combine and (named := _named(reduce)):
             return named
         _need_pickles("a Reducer", trust, "give its name and options")
-        return {"reduce_pickle": _pickled(reduce, "the reducer", pickles)}
+        return {"reduce_pickle": _pickled(reduce, "the reducer", pickles), "python": PYTHON}
     if not callable(reduce):
         raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
     label = getattr(reduce, "__qualname__", type(reduce).__name__)
@@ -77,12 +77,12 @@ def reducer_params(
     name = name_of(reduce)
     if name is None:
         _need_pickles(label, trust)
-        return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles)}
+        return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles), "python": PYTHON}
     try:
         packed = pack(zero)
     except (TypeError, ValueError, RecursionError) as error:
         if trust.pickles:
-            return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles)}
+            return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles), "python": PYTHON}
         raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
     code, around = _sources(name)
     return {"merge": name, "merge_code": code, "around": around, "merge_zero": packed, "merge_law": law.value}

@@ -57,7 +57,14 @@ def states(ledger: Ledger, below: int) -> list[str]:
 
 
 def moves(before: list[str], after: list[str], commands: Iterable[Command]) -> set[Move]:
-    """What an event did: the states before and after it, and what the ledger then wants."""
+    """What an event did: the states before and after it, and what the ledger then wants.
+
+    Of a job that has failed with it nothing else is told: what was to go out again does not any more.
+    """
+    for command in commands:
+        if isinstance(command, Broken):
+            lo = command.span.lo
+            return {Move(before[lo] if lo < len(before) else OUT, BROKEN)}
     pushes = [task for command in commands if isinstance(command, Push) for task in command.tasks if task.op == MAP]
     pushed = {k for task in pushes for k in range(task.lo, min(task.hi, len(after)))}
     found = {Move(old, new) for old, new in zip(before, after, strict=True) if old != new}
@@ -65,9 +72,6 @@ def moves(before: list[str], after: list[str], commands: Iterable[Command]) -> s
     for command in commands:
         if isinstance(command, Settled):
             found |= {Move(state, SETTLED) for state in set(after) & {COUNTED, LEFT_OUT}}
-        if isinstance(command, Broken):
-            lo = command.span.lo
-            found.add(Move(after[lo] if lo < len(after) else OUT, BROKEN))
     return found
 
 
@@ -156,6 +160,7 @@ def _died(scene: Scene) -> None:
 
 
 def _refused(scene: Scene) -> None:
+    scene.look([(0, 2), (2, 4), (4, 6), (6, 8)], 0.5)
     scene.answer(0, 2, (AGAIN, "refused by one worker: for another"), status=REFUSED, wid="a")
     scene.answer(0, 2, (Move(OUT, BROKEN), "every worker refuses it"), status=REFUSED, wid="b")
 

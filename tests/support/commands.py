@@ -110,9 +110,11 @@ def mrq(*arguments: str, env: Mapping[str, str] | None = None, seconds: float = 
 class Running:
     """A command under way: what it has said so far, and the means to end it."""
 
-    def __init__(self, *arguments: str, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = tuple(MRQ)
+    ) -> None:
         self._process = subprocess.Popen(
-            [*MRQ, *arguments],
+            [*program, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -184,9 +186,11 @@ class User:
         """A command, to its end."""
         return mrq(*arguments, env=self.env)
 
-    def start(self, *arguments: str) -> Running:
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = tuple(MRQ)
+    ) -> Running:
         """A command, and do not wait for it."""
-        return self._stack.enter_context(Running(*arguments, env=self.env))
+        return self._stack.enter_context(Running(*arguments, env=env or self.env, program=program))
 
     def __enter__(self) -> Self:
         return self

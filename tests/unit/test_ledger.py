@@ -49,12 +49,13 @@ def ledger(
     attempts: int = 3,
     on_error: Literal["fail", "skip"] = "fail",
     source: Source | None = None,
+    patient: bool = False,
     **params: Any,
 ) -> Ledger:
     computation = SimComputation(TestParams(terms=terms, lazy=source is not None, **params))
     limits = Limits(chunk=chunk, attempts=attempts, on_error=on_error)
     spec = Spec(job="j", computation="sim", params={}, total=computation.total, limits=limits, created=0, version="0")
-    return Ledger(spec, computation, 0.0, source=source)
+    return Ledger(spec, computation, 0.0, source=source, patient=patient)
 
 
 def ok(lo: int, hi: int) -> Answer:
@@ -364,6 +365,21 @@ def test_a_job_is_refused_when_every_worker_refuses_it() -> None:
     assert pushed(feed(one, replied(bad(10, 20, REFUSED), wid="a"))) == [(10, 20)]
     (command,) = one.receive(replied(bad(0, 10, REFUSED), wid="b"), 0)
     assert isinstance(command, Broken)
+
+
+def test_how_many_workers_there_are_the_first_look_tells() -> None:
+    one = ledger(terms=20)
+    feed(one, Resumed())
+    for wid in "abc":
+        assert pushed(feed(one, replied(bad(0, 10, REFUSED), wid=wid))) == [(0, 10)]
+    assert set(one.refusals) == set("abc")
+
+
+def test_who_waits_for_workers_waits_for_one_that_can() -> None:
+    one = begun(terms=20, patient=True)
+    for wid in "abc":
+        assert pushed(feed(one, replied(bad(0, 10, REFUSED), wid=wid))) == [(0, 10)]
+    assert [command for command in feed(one, replied(ok(0, 10), ok(10, 20))) if isinstance(command, Settled)]
 
 
 # -- masters -------------------------------------------------------------------------------------------------------

@@ -11,7 +11,8 @@ from typing import Annotated, Literal
 import typer
 
 from mapreduce_rq.broker.inspect import ServerInfo
-from mapreduce_rq.broker.orphans import find_orphans
+from mapreduce_rq.broker.leftovers import Leftovers, find_leftovers
+from mapreduce_rq.broker.leftovers import clear as clear_leftovers
 from mapreduce_rq.broker.snapshot import Snapshot
 from mapreduce_rq.cli.connect import Place, reach
 from mapreduce_rq.cli.options import KeyFile, PlainJson, Queue, Url, required
@@ -22,6 +23,7 @@ from mapreduce_rq.cli.streams import show, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.messages import kid_text
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 from mapreduce_rq.version import __version__
 
@@ -61,6 +63,9 @@ def doctor(
             help="How long to watch running jobs for a sign of their masters.",
         ),
     ] = f"{WATCH_SECONDS:g}",
+    clear: Annotated[
+        bool, typer.Option("--clear", help="Delete what nobody can read or answers for, and has not changed meanwhile.")
+    ] = False,
     json: PlainJson = False,
 ) -> int:
     """Look for what is wrong, and say what helps.
@@ -72,7 +77,7 @@ def doctor(
     findings: list[Finding] = []
     code = 0
     try:
-        findings += examine(reach(where, queue, key_file), patience)
+        findings += examine(reach(where, queue, key_file), patience, clear=clear)
     except BrokerError as error:
         findings.append(Finding("fail", "connection", str(error), "see that the server runs and takes commands"))
         code = error.exit_code
@@ -87,7 +92,7 @@ def doctor(
     return code or int(any(finding.level == "fail" for finding in findings))
 
 
-def examine(place: Place, patience: float) -> Iterator[Finding]:
+def examine(place: Place, patience: float, *, clear: bool = False) -> Iterator[Finding]:
     """All findings about a place, in the order in which one would look. Raises BrokerError if it goes away."""
     info = place.info
     yield Finding("ok", "connection", f"{place.wire.endpoint} answers as {info.product} {info.version}")
@@ -102,8 +107,9 @@ def examine(place: Place, patience: float) -> Iterator[Finding]:
     yield Finding("ok", "keys", f"those of queue {place.keys.name} are of our types")
     snapshot = place.snapshot()
     seen = Seen(time.time())
+    left = find_leftovers(place.wire, place.keys, place.codecs)
     running = {job.job: job.token for job in snapshot.jobs if job_state(job, seen) == "running"}
-    if running and patience:
+    if (running or left) and patience:
         time.sleep(patience)
         snapshot = place.snapshot()
         still = {job.job for job in snapshot.jobs if running.get(job.job) == job.token}
@@ -111,7 +117,7 @@ def examine(place: Place, patience: float) -> Iterator[Finding]:
     yield from _entries(place, snapshot)
     yield from _workers(snapshot, seen)
     yield from _jobs(snapshot, seen)
-    yield from _orphans(place)
+    yield from _leftovers(place, left, clear=clear)
 
 
 def _server(info: ServerInfo) -> Iterator[Finding]:
@@ -165,8 +171,8 @@ def _scripts(place: Place) -> Finding:
 
 
 def _entries(place: Place, snapshot: Snapshot) -> Iterator[Finding]:
-    if place.codecs.keyring.kid:
-        yield Finding("ok", "signing", "messages are signed")
+    if kid := place.codecs.keyring.kid:
+        yield Finding("ok", "signing", f"messages are signed ({kid_text(kid)})")
     else:
         text = "messages are not signed: whoever can write to this Redis can give workers tasks"
         yield Finding("warn", "signing", text, "make a key with `mrq key`, set MRQ_KEY everywhere")
@@ -220,14 +226,34 @@ def _jobs(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
         yield Finding("ok", "jobs", f"{len(running) - len(alone)} running, {len(snapshot.jobs) - len(running)} ended")
 
 
-def _orphans(place: Place) -> Iterator[Finding]:
-    found = find_orphans(place.wire, place.keys)
+def _leftovers(place: Place, before: Leftovers, *, clear: bool) -> Iterator[Finding]:
+    now = find_leftovers(place.wire, place.keys, place.codecs)
+    found = before.still(now)
+    if clear:
+        clear_leftovers(place.wire, place.keys, found)
+    remedy = "cleared" if clear else "`mrq doctor --clear` deletes it"
+    whys: dict[str, int] = {}
+    for why in found.tasks.values():
+        whys[why] = whys.get(why, 0) + 1
+    if whys:
+        reason = "; ".join(f"{count}: {why}" for why, count in list(whys.items())[:3])
+        text = f"{plural(len(found.tasks), 'task')} in the queue that nobody with our key can read ({reason})"
+        yield Finding("warn", "orphans", text, remedy)
+    for job, (_, why) in found.jobs.items():
+        yield Finding("warn", "orphans", f"{place.keys.job(job)}: {why}", remedy)
+    for wid, (_, why) in found.workers.items():
+        yield Finding("warn", "orphans", f"the entry of worker {wid.rpartition(':')[0]}: {why}", remedy)
     for wid, tasks in found.hands.items():
         text = f"{plural(tasks, 'task')} in the hands of {wid.rpartition(':')[0]}, which nobody knows"
-        yield Finding("warn", "orphans", text, "their job's master sends them out anew; delete the key if none does")
+        yield Finding("warn", "orphans", text, "cleared" if clear else f"their job's master sends them anew; {remedy}")
     for job in found.streams:
-        yield Finding("warn", "orphans", f"replies to {job}, which does not run", f"DEL {place.keys.replies(job)}")
-    if not found.hands and not found.streams:
+        text = f"replies to {job}, which does not run, in {place.keys.replies(job)}"
+        yield Finding("warn", "orphans", text, remedy)
+    others = len({*before.jobs, *now.jobs} - found.jobs.keys()) + len({*now.workers} - found.workers.keys())
+    if others:
+        text = f"{plural(others, 'job or worker', 'jobs and workers')} of another key: somebody is there"
+        yield Finding("warn", "orphans", text, "left alone; MRQ_KEY or --key-file lets you see them")
+    if not now and not before:
         yield Finding("ok", "orphans", "none")
 
 

@@ -17,6 +17,7 @@ from mapreduce_rq.cli.screen.text import plural
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys
+from mapreduce_rq.core.messages import kid_text
 from mapreduce_rq.errors import BrokerDown, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff
@@ -123,7 +124,10 @@ def worker(
     if not quiet:
         if place.info.warning:
             say(f"warning: {place.info.warning}")
-        signed = "" if place.codecs.keyring.kid else "; unsigned: whoever can write to this Redis can give them tasks"
+        kid = place.codecs.keyring.kid
+        signed = (
+            f"; signed ({kid_text(kid)})" if kid else "; unsigned: whoever can write to this Redis can give them tasks"
+        )
         product = f"{place.info.product} {place.info.version}"
         say(f"{plural(size, 'worker')} on queue {queue} of {place.wire.endpoint} ({product}){signed}")
     trust = Trust(

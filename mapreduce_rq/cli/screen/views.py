@@ -24,7 +24,7 @@ LOOK_SECONDS = 2.0
 _NAMED = re.compile(r"\(([^()]*):(\d+)(?: on [^()]*)?\)$")
 """How a supervisor ends what it says of a dead worker."""
 _FUNCTION_DETAILS = {"function", "code", "around", "pickle", "reduce_pickle", "reduce_options", "start", "step"}
-_FUNCTION_DETAILS |= {"merge_code", "merge_zero", "merge_law"}
+_FUNCTION_DETAILS |= {"python", "merge_code", "merge_zero", "merge_law"}
 """What a job of somebody's own function has beside its label and reducer; not for people."""
 
 

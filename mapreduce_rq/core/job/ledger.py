@@ -110,7 +110,9 @@ Command = Push | Settled | Broken
 
 
 class Ledger:
-    """The state of one job. ``checkpoint`` restores what an earlier master had counted."""
+    """The state of one job. ``checkpoint`` restores what an earlier master had counted; ``patient``: that every worker
+    refuses the job does not end it, for others may come.
+    """
 
     def __init__(
         self,
@@ -121,6 +123,7 @@ class Ledger:
         checkpoint: Checkpoint | None = None,
         source: Source | None = None,
         workers: int = 1,
+        patient: bool = False,
     ) -> None:
         self.spec = spec
         self.computation = computation
@@ -149,7 +152,8 @@ class Ledger:
         self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
         self._held_since: dict[int, float] = {}
         self._backed: set[int] = set()
-        self._refusals: dict[str, Failure] = {}
+        self.refusals: dict[str, Failure] = {}  # by worker
+        self._patient = patient
         self._broken: Broken | None = None
         self._look_around = True  # the next survey decides alone what is lost
         self._restored = checkpoint is not None  # an earlier master may have cut on: how far, the next survey tells
@@ -423,8 +427,9 @@ class Ledger:
             return
         span = Span(task.lo, task.hi)
         if answer.status == REFUSED:
-            self._refusals[wid] = failure
-            if len(self._refusals) >= self.pace.workers:
+            self.refusals[wid] = failure
+            # How many workers there are, the first look tells.
+            if len(self.refusals) >= self.pace.workers and not self._look_around and not self._patient:
                 self._broken = Broken(span, failure)
             else:
                 self._again.append(self._recall(task))

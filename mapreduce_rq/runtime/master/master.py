@@ -25,7 +25,7 @@ from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ends import failed_record, record_of
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import Done, Record, Report, State
-from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Codec, Failure, Reply, Spec, Task, mac_of
+from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, REFUSED, Codec, Failure, Reply, Spec, Task, mac_of
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Runs, Span
@@ -158,7 +158,16 @@ class Master:
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
         self._keeper = keeper(self._lease, jobs)
-        self._sweeper = Sweeper(jobs, clock, spec.job, observer.noticed, expected=workers, wait=wait_workers)
+        self._sweeper = Sweeper(
+            jobs,
+            clock,
+            spec.job,
+            observer.noticed,
+            expected=workers,
+            wait=wait_workers,
+            refused=lambda: self.ledger.refusals,
+        )
+        self._patient = wait_workers is not None
         self._cursor = FIRST_REPLY
         self._crowded = False  # replies come quicker than they are read
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
@@ -179,7 +188,7 @@ class Master:
         self._backoff = Backoff()
         self._demotion = Demotion(clock)
         self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
-        self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers)
+        self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers, patient=self._patient)
 
     # -- the ways in -----------------------------------------------------------------------------------------------
 
@@ -230,6 +239,7 @@ class Master:
             checkpoint=state.checkpoint,
             source=self._source,
             workers=self.workers,
+            patient=self._patient,
         )
         try:
             self._commit(fields=[("master", self._lease.holder), ("state", State.RUNNING)])
@@ -388,7 +398,7 @@ class Master:
         self._now = self.clock.now()
         self.dropped += bad
         self._answered.update(reply.wid for reply in replies)
-        if replies:
+        if any(answer.status != REFUSED for reply in replies for answer in reply.answers):
             self._sweeper.workers = max(self.workers, 1)
             if self.ledger.keeps:
                 for reply in replies:

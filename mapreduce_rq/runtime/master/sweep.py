@@ -6,14 +6,14 @@ full Redis refuses us, it refuses the workers' beats too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from mapreduce_rq.broker.jobs import STRIKE_OFF, Jobs
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
 from mapreduce_rq.core.job.ledger import Surveyed
-from mapreduce_rq.core.messages import LOST, Task
-from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers
+from mapreduce_rq.core.messages import LOST, Beat, Failure, Task, kid_text
+from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers, OtherKey
 from mapreduce_rq.runtime.clock import Clock
 
 SWEEP_SECONDS = 3.0
@@ -28,13 +28,25 @@ STALE_SECONDS = 15.0
 
 
 class Sweeper:
-    """Looks around for one job. ``expected``: local workers that may not have beaten yet."""
+    """Looks around for one job. ``expected``: local workers that may not have beaten yet.
+
+    A worker counts that can do something for the job: one that signs with another key, or has refused a task of it
+    (``refused`` gives them), does not, and is told of.
+    """
 
     def __init__(
-        self, jobs: Jobs, clock: Clock, job: str, notice: Callable[[str], None], *, expected: int, wait: float | None
+        self,
+        jobs: Jobs,
+        clock: Clock,
+        job: str,
+        notice: Callable[[str], None],
+        *,
+        expected: int,
+        wait: float | None,
+        refused: Callable[[], Mapping[str, Failure]] = dict,
     ) -> None:
         self.workers = expected
-        self.present: set[str] = set()  # ids of those that were alive at the last look
+        self.present: set[str] = set()  # ids of those that were alive at the last look and can work for the job
         self.sweeps = 0
         self.spec_bytes = 0  # in the job's hash, at the last look
         self._jobs = jobs
@@ -42,7 +54,10 @@ class Sweeper:
         self._job = job
         self._notice = notice
         self._expected = expected
-        self._wait = wait  # seconds to wait for a first worker; None: for ever
+        self._wait = wait  # seconds to wait for a first worker that can; None: for ever
+        self._refused = refused
+        self._strangers: dict[int, int] = {}  # workers of other keys, by their keys' ids
+        self._told: set[int | str] = set()  # why some workers cannot
         self._watch = Watch()
         self._began = self._last_sweep = self._without_since = clock.now()
         self._last_look = float("-inf")  # that counted
@@ -106,14 +121,29 @@ class Sweeper:
                 waiting += self._mine(raws)
             else:
                 held += self._mine(raws)
-        self.present = {
-            wid
-            for wid, beat in survey.beats.items()
-            if wid not in dead and (self._watch.moved(wid) or not self._stale(wid, beat))
-        }
+        alive = self._alive({wid: beat for wid, beat in survey.beats.items() if wid not in dead})
+        refused = self._refused()
+        self.present = alive - refused.keys()
         starting = self._expected if now - self._began < NO_WORKERS_SECONDS else 0
-        self._count(max(len(self.present), starting), now)
-        return Surveyed(waiting, held, self.workers, slack=not survey.waiting)
+        self._count(max(len(self.present), starting - len(refused)), now)
+        return Surveyed(waiting, held, max(len(alive), starting), slack=not survey.waiting)
+
+    def _alive(self, beats: dict[str, bytes]) -> set[str]:
+        """Those of these workers that sign as we do, and that one can count on; the others are noted."""
+        alive = set()
+        self._strangers = {}
+        for wid, raw in beats.items():
+            try:
+                beat: Beat = self._jobs.codecs.beat.at(wid).open(raw)
+            except OtherKey as error:
+                self._strangers[error.kid] = self._strangers.get(error.kid, 0) + 1
+            except BadMessage:
+                continue
+            else:
+                # One that is so old by the clocks should not be counted on. Nothing else depends on them.
+                if self._watch.moved(wid) or abs(self._clock.wall() - beat.at) <= STALE_SECONDS:
+                    alive.add(wid)
+        return alive
 
     def _mine(self, raws: list[bytes]) -> list[Task]:
         found = []
@@ -131,28 +161,49 @@ class Sweeper:
         if given:
             self._notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
 
-    def _stale(self, wid: str, beat: bytes) -> bool:
-        """Whether a beat is so old by the clocks that its worker should not be counted on. Decides nothing else."""
-        try:
-            at: float = self._jobs.codecs.beat.at(wid).open(beat).at
-        except BadMessage:
-            return True
-        return abs(self._clock.wall() - at) > STALE_SECONDS
-
-    def _count(self, alive: int, now: float) -> None:
-        if alive and not self.workers and self._said:
-            self._notice(f"{alive} worker{'s' * (alive > 1)} appeared")
+    def _count(self, able: int, now: float) -> None:
+        if able and not self.workers and self._said:
+            self._notice(f"{able} worker{'s' * (able > 1)} appeared")
             self._said = False
-        self.workers = alive
+        self.workers = able
+        reasons = self._reasons()
         queue = self._jobs.keys.name
-        if alive:
+        if able:
             self._without_since = now
             self._met = True
+            self._tell(reasons)
         elif self._wait is not None and now - self._without_since >= self._wait:
-            raise NoWorkers(f"no worker came to queue {queue} within {self._wait:g} s")
-        elif not self._said and now - self._without_since >= NO_WORKERS_SECONDS:
+            who = "no worker that can do this job" if reasons else "no worker"
+            raise NoWorkers("; ".join([f"{who} came to queue {queue} within {self._wait:g} s", *reasons.values()]))
+        elif now - self._without_since >= NO_WORKERS_SECONDS:
+            if not self._said and not reasons:
+                start = "start `mrq worker` with the same URL, or add --local 4"
+                self._notice(f"0 workers on queue {queue}: {start}; waiting")
             self._said = True
-            self._notice(f"0 workers on queue {queue}: start `mrq worker` with the same URL, or add --local 4; waiting")
+            self._tell(reasons)
+
+    def _reasons(self) -> dict[int | str, str]:
+        """Why workers that are there cannot work for this job: a line for each key, and for each thing they say."""
+        ours = self._jobs.codecs.keyring.kid
+        here = f"this master signs with {kid_text(ours)}" if ours else "this master has no key"
+        found: dict[int | str, str] = {}
+        for kid, count in sorted(self._strangers.items()):
+            one = count == 1
+            theirs = f"sign{'s' * one} with {kid_text(kid)}" if kid else f"{'has' if one else 'have'} no key"
+            who = f"{count} worker{'s' * (not one)} on queue {self._jobs.keys.name}"
+            found[kid] = f"{who} {theirs}, and {here}: give all the same (MRQ_KEY)"
+        for wid, failure in self._refused().items():
+            found.setdefault(
+                failure.message, f"worker {wid.rpartition(':')[0]} cannot do {self._job}: {failure.message}"
+            )
+        return found
+
+    def _tell(self, reasons: Mapping[int | str, str]) -> None:
+        """Say each of these once."""
+        for what, text in reasons.items():
+            if what not in self._told:
+                self._told.add(what)
+                self._notice(text)
 
 
 def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> tuple[int, str]:

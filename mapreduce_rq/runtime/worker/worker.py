@@ -62,6 +62,7 @@ from mapreduce_rq.errors import (
     BrokerRefused,
     ForeignKey,
     MrqError,
+    OtherKey,
     VersionSkew,
 )
 from mapreduce_rq.functions.sources import learn
@@ -84,6 +85,9 @@ REFUSAL_SECONDS = 0.5
 """Wait after refusing a task: a worker that can do it should get it."""
 FIRST_QUIET_SECONDS = 1.0
 """A private server may still be starting when its workers are there."""
+STRANGER_TRIES = 10
+"""How often a task of another key is left to other workers before it is dropped."""
+STRANGERS_KNOWN = 1000
 VOID_SECONDS = 0.2
 """A job that seems over is asked about again after so long: its master may have submitted it anew."""
 JOBS_KEPT = 64
@@ -157,6 +161,8 @@ class Worker:
         self._current = ""  # job written on the slate
         self._warned: set[str] = set()
         self._at_fault = b""  # the task that was looked at when something failed that is no task's
+        self._strangers: list[bytes] = []  # tasks of another key in the batch being computed
+        self._left: OrderedDict[int, int] = OrderedDict()  # how often such a one was left to others
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
         """A signal handler's word, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
@@ -228,6 +234,8 @@ class Worker:
             self._hand.append(task)
         answers, done = self._compute()
         learn()  # what the functions have imported meanwhile
+        if self._strangers:
+            self._leave_to_others(alone=not answers)
         self._settle(answers, done)
         return True
 
@@ -406,6 +414,10 @@ class Worker:
                 done += 1
                 try:
                     task: Task = open_(raw)
+                except OtherKey as error:
+                    self._strangers.append(raw)
+                    self._warn("key", f"left to other workers: {error}")
+                    continue
                 except BadMessage as error:
                     self._warn("task", f"dropped: {error}")
                     continue
@@ -455,6 +467,26 @@ class Worker:
         if done and now > started:
             self._prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
         return {name: items for name, items in answers.items() if items}, done
+
+    def _leave_to_others(self, *, alone: bool) -> None:
+        """Put tasks of another key at the end of the line: there may be workers that have it.
+
+        Whether there are, nobody can tell: what comes here again and again is dropped at last, as what is malformed is
+        at once. The settle that follows strikes them off this hand; in between they are in both places, which is
+        harmless.
+        """
+        back = []
+        for raw in self._strangers:
+            seen = self._left[hash(raw)] = self._left.pop(hash(raw), 0) + 1
+            if seen <= STRANGER_TRIES:
+                back.append(raw)
+        self._strangers = []
+        while len(self._left) > STRANGERS_KNOWN:
+            self._left.popitem(last=False)
+        self._read()
+        self.tasks.put_back(back)
+        if alone:
+            self._pause(REFUSAL_SECONDS)
 
     @staticmethod
     def _fetched(task: Task, ready: Ready) -> Task:

@@ -1,0 +1,134 @@
+"""Workers that can do nothing for a job: both sides say so, and `--wait-workers` does not count them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mapreduce_rq.core.messages import Codecs, Keyring, Task, kid_text
+from mapreduce_rq.errors import JobFailed, NoWorkers
+from tests.support.commands import KEY, User
+from tests.support.servers import RealServer
+from tests.support.stage import until
+
+OTHER = "6c" * 32
+SOON = 5.0
+
+
+def name_of(key: str) -> str:
+    """How people see a key."""
+    return kid_text(Keyring([bytes.fromhex(key)] if key else []).kid)
+
+
+@pytest.fixture
+def at(server: RealServer, queue: str, tmp_path: Path) -> Iterator[User]:
+    (tmp_path / "shop.py").write_text("def one(k):\n    return 1\n")
+    (tmp_path / "depot.py").write_text("def one(k):\n    return 1\n")
+    with User(tmp_path, MRQ_URL=server.url, MRQ_QUEUE=queue) as made:
+        yield made
+
+
+def keyed(at: User, key: str) -> dict[str, str]:
+    return at.env | ({"MRQ_KEY": key} if key else {})
+
+
+@pytest.mark.parametrize(("masters", "workers"), [(KEY, ""), ("", KEY), (KEY, OTHER)])
+def test_both_sides_say_who_has_which_key(at: User, masters: str, workers: str) -> None:
+    worker = at.start("worker", "-c", "1", env=keyed(at, workers))
+    worker.hear("1 worker on queue")
+    began = time.monotonic()
+    master = at.start("compute", "exp", "1", "--wait-workers", "4", env=keyed(at, masters))
+    told = master.hear("1 worker on queue", SOON)
+    assert name_of(workers).removeprefix("no ") in told
+    assert name_of(masters).removeprefix("no ") in told
+    dropped = worker.hear("left to other workers: a task is", SOON)
+    assert time.monotonic() - began < SOON + 2
+    assert masters == "" or name_of(masters) in dropped
+    assert workers == "" or name_of(workers) in dropped
+    assert master.wait() == NoWorkers.exit_code
+    assert "no worker that can do this job came" in master.err[-1]
+    assert not any("appeared" in line for line in master.err)
+
+
+def test_a_worker_that_can_is_counted_beside_those_that_cannot(at: User) -> None:
+    at.start("worker", "-c", "2").hear("2 workers on queue")
+    at.start("worker", "-c", "1", env=keyed(at, KEY)).hear("1 worker on queue")
+    master = at.start("compute", "exp", "1", "-o", "value", "--wait-workers", "10", env=keyed(at, KEY))
+    assert (master.wait(), master.out) == (0, ["2.718281828459045\n"])
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_worker_with_another_allow_list_says_so_to_the_master(at: User, wait: bool) -> None:
+    at.start("worker", "-c", "2", "--allow", "depot").hear("2 workers on queue")
+    patience = ("--wait-workers", "3") if wait else ()
+    ran = at.run("run", "shop:one", "--terms", "10", "-q" if wait else "--json", *patience)
+    assert ran.code == (NoWorkers.exit_code if wait else JobFailed.exit_code)
+    assert "start it with --allow shop" in ran.err
+    assert ran.err.count("start it with --allow shop") == 1
+
+
+def test_one_that_refuses_is_told_of_once_and_another_does_the_job(at: User) -> None:
+    at.start("worker", "-c", "1", "--allow", "depot").hear("1 worker on queue")
+    master = at.start("run", "shop:one", "--terms", "1e4", "-o", "value", "--wait-workers", "30")
+    told = master.hear("cannot do function-", SOON)
+    assert "start it with --allow shop" in told
+    at.start("worker", "-c", "1", "--allow", "shop").hear("1 worker on queue")
+    assert (master.wait(), master.out) == (0, ["10000\n"])
+    assert sum("cannot do function-" in line for line in master.err) == 1
+
+
+OLDER = """
+import mapreduce_rq.version as version
+version.__version__ = "0.0.1"
+import mapreduce_rq.runtime.worker.worker as worker
+worker.code_of = lambda made: "older"
+from mapreduce_rq.cli.app import main
+raise SystemExit(main())
+"""
+
+
+def test_a_worker_of_another_version_says_so_to_the_master(at: User) -> None:
+    at.start("worker", "-c", "1", program=[sys.executable, "-c", OLDER]).hear("1 worker on queue")
+    ran = at.run("compute", "exp", "1", "--wait-workers", "3")
+    assert ran.code == NoWorkers.exit_code
+    assert "this worker is 0.0.1" in ran.err
+
+
+def test_the_doctor_names_what_nobody_can_read_and_clears_it(at: User, server: RealServer, queue: str) -> None:
+    codecs = Codecs(queue, Keyring([bytes.fromhex(OTHER)]))
+    prefix = f"mrq1:{{{queue}}}:"
+    with server.client() as client:
+        client.lpush(f"{prefix}q", codecs.task.seal(Task("exp-gone", 0, 1)), b"\0\0nonsense")
+        client.hset(f"{prefix}j:exp-gone", mapping={"tok": "1:a:1", "state": "running", "spec": b"\1\2spec"})
+        client.zadd(f"{prefix}J", {"exp-gone": 1.0})
+        client.lpush(f"{prefix}f:lost:7:ab", b"a task")
+        client.xadd(f"{prefix}r:exp-over", {"a": b"late"})
+        client.hset(f"{prefix}w", "far:8:cd", b"\1\2beat")
+        client.set(f"{prefix}j:exp-string", "x")
+        client.zadd(f"{prefix}J", {"exp-string": 2.0})
+    ran = at.run("doctor", "--watch", "0.2")
+    for words in (
+        "2 tasks in the queue that nobody with our key can read", f"{prefix}j:exp-gone", "lost:7",
+        f"{prefix}r:exp-over", "far:8", f"{prefix}j:exp-string", "mrq doctor --clear",
+    ):  # fmt: skip
+        assert words in ran.out, (words, ran.out)
+    ran = at.run("doctor", "--watch", "0.2", "--clear")
+    assert "cleared" in ran.out
+    with server.client() as client:
+        assert until(lambda: not client.keys(f"{prefix}*"), 1, "nothing left"), client.keys(f"{prefix}*")
+
+
+def test_the_doctor_clears_nothing_of_somebody_who_is_there(at: User) -> None:
+    at.stage.write("gated", "1")
+    theirs = keyed(at, KEY)
+    at.start("worker", "-c", "1", env=theirs).hear("1 worker on queue")
+    master = at.start("compute", "staged", "--terms", "4", "--function", "gated", "-o", "value", env=theirs)
+    at.stage.begun(1)
+    ran = at.run("doctor", "--watch", "4", "--clear")
+    assert "left alone" in ran.out
+    at.stage.open()
+    assert master.wait() == 0
