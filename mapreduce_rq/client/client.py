@@ -61,7 +61,13 @@ from mapreduce_rq.errors import (
 from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
 from mapreduce_rq.functions.pickling import Pickles
-from mapreduce_rq.functions.shipping import exception_params, function_params, range_params, reducer_params
+from mapreduce_rq.functions.shipping import (
+    exception_params,
+    function_params,
+    range_params,
+    reducer_params,
+    sampling_params,
+)
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
@@ -547,6 +553,7 @@ class Client:
             raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
         else:
             lazy = True
+        params |= sampling_params(params, limits)
         spec, computation = self.plan("function", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
         codec = computation.trusting(self.trust, pickles)

@@ -93,6 +93,7 @@ class MonteCarlo(Computation[Moments]):
     positional: ClassVar[str] = "of"
     seconds_per_term: ClassVar[float | None] = 5e-8
     first_stage: ClassVar[int] = 65_536
+    samples: bool = True
 
     def __init__(self, params: MonteCarloParams) -> None:
         super().__init__(params)
@@ -116,7 +117,7 @@ class MonteCarlo(Computation[Moments]):
         return found
 
     def finish(self, partial: Moments, terms: int) -> Outcome:
-        outcome = self.reducer.describe(partial)
+        outcome = self.reducer.describe_sample(partial, None)
         details = {"of": self.params.of, "seed": self.params.seed, "samples": partial.n, "std": partial.std()}
         notes = ["bound: half the 95 % confidence interval"]
         if terms < self.params.samples:

@@ -57,6 +57,10 @@ class Computation(ABC, Generic[P]):
     first_stage: ClassVar[int] = 4096
     """Terms after which a tolerance is asked for the first time."""
 
+    samples: bool = False
+    """Whether its terms are random samples, any of them as good as others: a statistical bound then holds for those
+    that are counted, whichever they are."""
+
     libm: bool = False
     """Whether the kernel uses functions whose last bit differs between machines (see runtime/worker/probe.py)."""
 
@@ -137,6 +141,10 @@ class Computation(ABC, Generic[P]):
         while isinstance(found, Ask):
             found = found.then([self.work(body) for body in found.bodies])
         return found
+
+    def place(self, term: int) -> int:
+        """What people call a term: another number where terms are drawn from a range in a random order."""
+        return term
 
     def peek(self, partial: P, terms: int) -> Progress | None:
         """The running value after ``terms`` terms in one run from 0 (ordered law) or any terms (commutative); cheap."""

@@ -140,6 +140,11 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_body: Annotated[int, MAX_BODY] = 64 * 1024 * 1024
     allow_mixed: bool = False
 
+    @property
+    def tolerant(self) -> bool:
+        """Whether the job may end before all its terms are counted, when its error is small enough."""
+        return self.rel_tol is not None or self.abs_tol is not None
+
 
 _RANGES = {
     "chunk": CHUNK,

@@ -14,6 +14,7 @@ import msgspec
 
 from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
+from mapreduce_rq.core.draw import drawn
 from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, told, traceback_of
 from mapreduce_rq.core.messages import Failure
 from mapreduce_rq.core.outcome import More, Outcome, Progress
@@ -50,25 +51,28 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 """The version that a pickled function's bytecode is of."""
 KERNEL = "__mrq_kernel__"
 LIBM = "__mrq_libm__"
+SAMPLES = "__mrq_samples__"
 
 
 @overload
 def kernel(function: F, /) -> F: ...
 @overload
-def kernel(*, whole: bool = ..., libm: bool = ...) -> Callable[[F], F]: ...
-def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False) -> Any:
+def kernel(*, whole: bool = ..., libm: bool = ..., samples: bool = ...) -> Callable[[F], F]: ...
+def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False, samples: bool = False) -> Any:
     """Declare a function of a span, ``f(lo, hi)``, instead of one of a single item.
 
     It gives the values of the items ``lo <= k < hi`` of a range as an array or a list of that length, and the reducer
     folds them. With ``whole=True`` it gives one value that stands for the whole span; that the result then does not
     depend on how spans are cut is the user's promise (true of integers, not of float sums).
     ``libm=True`` says that it uses functions such as exp or sin, whose last bit differs between machines: workers with
-    other bits than the submitter then refuse.
+    other bits than the submitter then refuse. ``samples=True`` says that its terms are random samples (of
+    ``random_for`` the term, say): a mean of them has a confidence interval, and a tolerance may stop it at any of them.
     """
 
     def declare(declared: Any) -> Any:
         setattr(declared, KERNEL, "whole" if whole else "values")
         setattr(declared, LIBM, libm)
+        setattr(declared, SAMPLES, samples)
         return declared
 
     return declare if function is None else declare(function)
@@ -109,6 +113,8 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False)
     terms: int | None = None
     kernel: Literal["", "values", "whole"] = ""  # what the function says of itself (see ``kernel``)
     libm: bool = False
+    samples: bool = False
+    draw: int | None = None  # terms come in the random order of this number
     return_exceptions: bool = False  # as values
     star: bool = False  # an item is a sequence of arguments
     label: str = ""  # for people
@@ -176,6 +182,8 @@ class FunctionComputation(Computation[Any]):
         self._kernel = params.kernel
         self.vectorised = bool(params.kernel)
         self.libm = params.libm
+        self.samples = params.samples
+        self._draw = params.draw
         self._pickles = Pickles()
         self.reducer = self._folding(params)
         self._codec: ValueCodec = PlainCodec()
@@ -185,6 +193,8 @@ class FunctionComputation(Computation[Any]):
         self._short = False
         if self._kernel and (params.terms is None or params.step != 1):
             raise BadFunction(f"{self.label} is a kernel of spans: it takes a range with step 1, not items")
+        if self._draw is not None and (self._kernel or params.terms is None):
+            raise BadFunction(f"{self.label} cannot have its terms drawn: only those of a range are, one by one")
 
     @classmethod
     def to_map(cls, raw: dict[str, Any], trust: Trust) -> FunctionComputation:
@@ -255,16 +265,30 @@ class FunctionComputation(Computation[Any]):
     def map(self, lo: int, hi: int) -> Any:
         if self._kernel:
             return self._map_span(lo, hi)
+        return self._map_items(lo, self._range(lo, hi))
+
+    def _range(self, lo: int, hi: int) -> Sequence[int]:
+        """The items of terms of a range."""
         start, step = self._start, self._step
-        return self._map_items(lo, range(start + lo * step, start + hi * step, step))
+        if self._draw is None:
+            return range(start + lo * step, start + hi * step, step)
+        return [start + place * step for place in drawn(lo, hi, self.params.terms, self._draw)]
+
+    def place(self, term: int) -> int:
+        if self._draw is None:
+            return term
+        return drawn(term, term + 1, self.params.terms, self._draw)[0]
 
     def map_encoded(self, lo: int, hi: int) -> bytes:
         if hi - lo > 1 or self._kernel:
             return self.reducer.encode(self.map(lo, hi))
+        item = self._start + lo * self._step if self._draw is None else self._range(lo, hi)[0]
         try:
-            return self.reducer.lift_encoded(lo, self.function(self._start + lo * self._step))
+            return self.reducer.lift_encoded(lo, self.function(item))
         except Interruption:
             raise
+        except BadValue as error:
+            raise self._bad_value(error) from error
         except BaseException as error:
             raise self._failed(lo, error) from error
 
@@ -308,7 +332,7 @@ class FunctionComputation(Computation[Any]):
             try:
                 total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
             except BadValue as error:
-                raise self._failed(error.term, error) from error
+                raise self._bad_value(error) from error
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
             at += len(values)
@@ -347,7 +371,12 @@ class FunctionComputation(Computation[Any]):
             ) from None
 
     def _failed(self, term: int, error: BaseException) -> TermError:
-        return TermError(term, f"{self.label} at term {term}: {told(error)}")
+        return TermError(term, f"{self.label} at term {self.place(term)}: {told(error)}")
+
+    def _bad_value(self, error: BadValue) -> TermError:
+        """A failure of the term whose value it is, which people know by its place."""
+        term, error.term = error.term, self.place(error.term)
+        return self._failed(term, error)
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
         if body[:1] == ASIDE and self.aside is not None:
@@ -397,15 +426,27 @@ class FunctionComputation(Computation[Any]):
         return guarded
 
     def finish(self, partial: Any, terms: int) -> Outcome | More:
-        return self.reducer.describe(partial)
+        return self._estimate(partial, terms) or self.reducer.describe(partial)
+
+    def _estimate(self, partial: Any, terms: int) -> Outcome | None:
+        """What terms drawn at random say of all; None where they are no random sample, or are all there are."""
+        if not self.reducer.estimates:
+            return None
+        if self.samples:
+            return self.reducer.describe_sample(partial, None)
+        if self._draw is not None and self.total is not None and terms < self.total:
+            return self.reducer.describe_sample(partial, self.total)
+        return None
 
     def peek(self, partial: Any, terms: int) -> Progress | None:
         if not self.reducer.live:
             return None
-        now = self.reducer.describe(partial)
-        # A confidence interval says how far the result may be; the rounding of what is summed so far does not.
-        error = float(now.bound) if now.bound is not None and now.bound_kind == "statistical" else None
-        return Progress(value=now.value, number=now.number, error=error, bound_kind="statistical" if error else "none")
+        now = self._estimate(partial, terms)
+        if now is None:  # of the first terms, say: how far they are from all, their rounding does not tell
+            now = self.reducer.describe(partial)
+            return Progress(value=now.value, number=now.number)
+        error = None if now.bound is None else float(now.bound)
+        return Progress(value=now.value, number=now.number, error=error, bound_kind=now.bound_kind)
 
 
 def _found(name: str, code: str, around: Mapping[str, str]) -> Any:

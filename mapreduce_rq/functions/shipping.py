@@ -7,13 +7,14 @@ from typing import Any
 
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plain_values import TAKES, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.errors import BadFunction, BadParameter
-from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON
+from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON, SAMPLES, FunctionComputation
 from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
 from mapreduce_rq.functions.trust import Trust, find, name_of
@@ -35,7 +36,11 @@ def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: P
 
 def _said(function: Any) -> dict[str, Any]:
     """What a function says of itself (see ``kernel``)."""
-    return {"kernel": getattr(function, KERNEL, ""), "libm": getattr(function, LIBM, False)}
+    return {
+        "kernel": getattr(function, KERNEL, ""),
+        "libm": getattr(function, LIBM, False),
+        "samples": getattr(function, SAMPLES, False),
+    }
 
 
 def reducer_params(
@@ -143,6 +148,29 @@ def _pickled(thing: Any, what: str, pickles: Pickles) -> bytes:
         return pickles.definition(thing)
     except Exception as error:
         raise BadFunction(f"{what} cannot be shipped to the workers: {told(error)}") from error
+
+
+def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[str, int]:
+    """The parameters that make the first terms a random sample, where a tolerance may end the job after them.
+
+    Raises BadParameter where they cannot be one: the first of an ordered file say nothing of the rest.
+    """
+    if not isinstance(limits, Limits) or not limits.tolerant:
+        return {}
+    computation = FunctionComputation.create(dict(params))
+    if not computation.reducer.estimates or computation.samples:
+        return {}
+    if computation.total is None:
+        raise BadParameter(
+            "limits: a tolerance needs a random sample, and the first lines of a file, or items of an iterable, "
+            "are none: leave it out, or give a range"
+        )
+    if computation.vectorised:
+        raise BadParameter(
+            "limits: a tolerance needs a random sample, and the first spans of a kernel are none: leave it out, or "
+            "declare kernel(samples=True) where the values are drawn at random"
+        )
+    return {"draw": 0}
 
 
 def _need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:

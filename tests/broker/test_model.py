@@ -86,7 +86,7 @@ COMMANDS = st.one_of(
 XADDS = st.one_of(
     command("XADD", a_key(STREAMS), "*", "a", word),
     command("XADD", a_key(STREAMS), "NOMKSTREAM", "*", "a", word),
-    command("XADD", a_key(STREAMS), "MAXLEN", "=", st.integers(0, 2), "*", "a", word),
+    command("XADD", a_key(STREAMS), "MAXLEN", "=", st.integers(-1, 2), "*", "a", word),
 )
 
 

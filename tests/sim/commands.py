@@ -222,7 +222,7 @@ def _xadd(db: Database, args: Arguments) -> bytes | None:
     entries, last = found or Stream((), (0, 0))
     kept = len(entries) + 1
     if rest[:2] == [b"MAXLEN", b"="]:
-        kept = int(rest[2])
+        kept = _positive(rest[2])
         del rest[:3]
     if rest[0] != b"*":
         raise Refusal("ERR the model gives out ids itself")

@@ -7,7 +7,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mapreduce_rq.core.computation import Outcome
+from mapreduce_rq.core.computation import Computation, Outcome
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Skipped
 from mapreduce_rq.core.messages import Failure, Spec
@@ -35,13 +35,14 @@ def _without_bytes(params: dict[str, Any]) -> dict[str, Any]:
 def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
     """An outcome that lacks terms, with its bound only if that holds all the same.
 
-    A sample of a sample is one, so statistical bounds do; a proven one does where a computation was cut short behind
-    its first terms, and knows how many they are. A function of one's own says nothing of the terms that are missing.
+    A statistical one does where the terms are samples: any of them are a sample, too. What a deadline has left out
+    of terms drawn at random is not random: those that take long. A proven one does where a computation was cut short
+    behind its first terms, and knows how many they are. A function of one's own says nothing of missing terms.
     """
     gaps = bool(ledger.skipped) or [lo for lo, _ in ledger.tally.runs] not in ([], [0])
-    if outcome.bound_kind == "statistical" or outcome.bound is None:
+    if outcome.bound is None or (outcome.bound_kind == "statistical" and ledger.computation.samples):
         return outcome
-    if outcome.bound_kind != "exact" and not gaps and spec.computation != "function":
+    if outcome.bound_kind not in {"exact", "statistical"} and not gaps and spec.computation != "function":
         return outcome
     notes = (*(note for note in outcome.notes if not note.startswith("bound: ")), "no bound: terms are missing")
     return replace(outcome, bound=None, bound_kind="none", notes=notes)
@@ -70,19 +71,22 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         # What was decided without a term has no total to tell answers apart.
         digest=None if large else digest_of(reducer.canonical(total) if terms else outcome.value.encode()),
         ended=ended,
-        skipped=[Skipped(term, failure.kind, failure.message, failure.where) for term, failure in ledger.skipped],
+        skipped=[
+            Skipped(ledger.computation.place(term), failure.kind, failure.message, failure.where)
+            for term, failure in ledger.skipped
+        ],
         details=outcome.details,
         notes=list(outcome.notes),
     )
 
 
-def failed_record(spec: Spec, span: Span, failure: Failure) -> Failed:
+def failed_record(spec: Spec, computation: Computation[Any], span: Span, failure: Failure) -> Failed:
     """The record of a job that ends without a value, for a failure in these terms."""
     return Failed(
         job=spec.job,
         computation=spec.computation,
         params=shown_params(spec),
-        term=span.lo if span.size == 1 else None,
+        term=computation.place(span.lo) if span.size == 1 else None,
         span=(span.lo, span.hi),
         kind=failure.kind,
         message=failure.message,

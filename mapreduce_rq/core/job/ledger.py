@@ -174,7 +174,7 @@ class Ledger:
             self._elapsed_before = checkpoint.elapsed
         self.merges = Merges(spec.job, self.tally)
         self.requests = Requests(spec.job, computation)
-        if checkpoint is None and self._tolerant:
+        if checkpoint is None and spec.limits.tolerant:
             self.goal = computation.first_stage if self.total is None else min(self.total, computation.first_stage)
 
     # -- what others may ask ---------------------------------------------------------------------------------------
@@ -187,11 +187,6 @@ class Ledger:
     def settled(self) -> bool:
         """Whether every term up to the goal is counted."""
         return self.counted == self.goal and not self.merges and not self.requests
-
-    @property
-    def _tolerant(self) -> bool:
-        limits = self.spec.limits
-        return limits.rel_tol is not None or limits.abs_tol is not None
 
     def elapsed(self, now: float) -> float:
         """Seconds of work on the job, over all its masters."""
@@ -288,7 +283,7 @@ class Ledger:
         Goals depend on values at earlier goals alone, so where a job stops, and with it every bit of its result, does
         not depend on the schedule.
         """
-        if not self._tolerant or self.goal is None:
+        if not self.spec.limits.tolerant or self.goal is None:
             return True
         terms, partial = self.tally.prefix()
         found = self.computation.peek(partial, terms)

@@ -79,6 +79,8 @@ class Reducer(ABC, Generic[P]):
 
     live: ClassVar[bool] = False
     """Whether ``describe`` is cheap enough for a running value, asked for once a second."""
+    estimates: ClassVar[bool] = False
+    """Whether some terms drawn at random tell the value of all, and how well: see ``describe_sample``."""
 
     @abstractmethod
     def zero(self) -> P:
@@ -156,6 +158,13 @@ class Reducer(ABC, Generic[P]):
         return partial
 
     def describe(self, partial: P) -> Outcome:
-        """The result as an outcome."""
+        """The result as an outcome, of these terms and no others."""
         native = self.finish_native(partial)
         return Outcome(value=written(native), native=native)
+
+    def describe_sample(self, partial: P, total: int | None) -> Outcome:
+        """As ``describe``, of terms drawn at random from ``total`` (None: from any number), with a statistical bound.
+
+        The bound is the distance to the value of all of them. Only where a reducer ``estimates``.
+        """
+        raise NotImplementedError(f"the reducer {self.name} estimates nothing")

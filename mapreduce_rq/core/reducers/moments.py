@@ -12,6 +12,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, ClassVar, NamedTuple
 
+from msgspec.structs import replace
+
 from mapreduce_rq.core.numbers.exact import (
     FLOAT,
     INT,
@@ -27,7 +29,7 @@ from mapreduce_rq.core.numbers.exact import (
 from mapreduce_rq.core.numbers.rounding import nearest_double, upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.base import Reducer
-from mapreduce_rq.core.reducers.sums import ExactSum, array_kind, batches, is_array, reals, refuse_nan
+from mapreduce_rq.core.reducers.sums import ExactSum, array_kind, batches, describe_rounded, is_array, reals, refuse_nan
 
 NUMPY_PAYS = 1 << 17
 """Values from which importing numpy (80 ms) costs less than exact squares without it (600 ns more a value)."""
@@ -73,11 +75,16 @@ class Moments(NamedTuple):
             return math.nan
         return nearest_root(*self.variance_fraction())
 
-    def half_width(self, quantile: float = NORMAL_95) -> float:
-        """Half the confidence interval of the mean: quantile times the standard error; nan of fewer than two values."""
+    def half_width(self, quantile: float = NORMAL_95, total: int | None = None) -> float:
+        """Half the confidence interval of the mean: quantile times the standard error; nan of fewer than two values.
+
+        ``total``: how many values there are, if these are some of them drawn at random, each once at most.
+        """
         if self.n < 2 or self._special() is not None:
             return math.nan
         num, den = self.variance_fraction()
+        if total is not None:
+            num, den = num * (total - self.n), den * total
         return quantile * nearest_root(num, den * self.n)
 
     def _special(self) -> float | None:
@@ -104,11 +111,13 @@ class Statistics(Reducer[Any]):
 
     Partials are Moments.
 
-    The headline value is the mean, with half the confidence interval as its (statistical) bound: by the central limit
-    theorem, so it is worth little for a handful of values. nan is refused.
+    The headline value is the mean of the values, exact. As the mean of others, of which these are a random sample, its
+    bound is half the confidence interval: by the central limit theorem, so it is worth little for a handful of values,
+    and nothing is known where all are the same. nan is refused.
     """
 
     live: ClassVar[bool] = True
+    estimates: ClassVar[bool] = True
     name: ClassVar[str] = "mean"
 
     def __init__(self, confidence: float = 0.95) -> None:
@@ -190,16 +199,26 @@ class Statistics(Reducer[Any]):
         return partial.mean()
 
     def describe(self, partial: Moments) -> Outcome:
-        mean, width = partial.mean(), partial.half_width(self.quantile)
-        known = math.isfinite(width) and math.isfinite(mean)
+        mean = partial.mean()
+        found = Outcome(value=repr(mean), number=mean)
+        if math.isfinite(mean):
+            found = describe_rounded(mean, partial.units, partial.n << UNIT_BITS)
+        return replace(found, native=self.finish_native(partial), details=self.details(partial))
+
+    def describe_sample(self, partial: Any, total: int | None) -> Outcome:
+        if type(partial) is not Moments:
+            return replace(self.describe(partial), bound=None, bound_kind="none")
+        mean, width = partial.mean(), partial.half_width(self.quantile, total)
+        known = math.isfinite(width) and math.isfinite(mean) and width > 0
+        of = "" if total is None else f", of {partial.n} of {total} terms drawn at random"
         return Outcome(
             value=repr(mean),
             number=mean,
             bound=upper_text(*width.as_integer_ratio()) if known else None,
             bound_kind="statistical" if known else "none",
             native=self.finish_native(partial),
-            details=self.details(partial),
-            notes=(f"bound: half the {self.confidence:.6g} confidence interval of the mean",) if known else (),
+            details=self.details(partial) | {"half_width": width},
+            notes=(f"bound: half the {self.confidence:.6g} confidence interval of the mean{of}",) if known else (),
         )
 
     def details(self, partial: Moments) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from msgspec.structs import replace
+
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.array_moments import ArrayMoments
 from mapreduce_rq.core.reducers.arrays import NUMBERS, are_points, arrays_of, fold_each, has_arrays, merged
@@ -57,7 +59,7 @@ class _OfArraysToo(Statistics):
 
 
 class Mean(_OfArraysToo):
-    """The mean with its confidence interval, as Statistics; of arrays the mean of each element, correctly rounded.
+    """The mean, as Statistics; of arrays the mean of each element, correctly rounded.
 
     The mean of decimals is a Decimal rounded to 28 digits, whatever their context is, and that of fractions an exact
     Fraction, both without a confidence interval. Which of them it is where types are mixed is as for sums.
@@ -112,6 +114,7 @@ class Variance(_OfArraysToo):
     """
 
     name: ClassVar[str] = "variance"
+    estimates: ClassVar[bool] = False
     squares: ClassVar[bool] = True
 
     def of_arrays(self, partial: ArrayMoments) -> Any:
@@ -127,11 +130,4 @@ class Variance(_OfArraysToo):
         if not math.isfinite(value):
             return Outcome(value=repr(value), number=value, native=value, details=self.details(partial))
         rounded = describe_rounded(value, *partial.variance_fraction())
-        return Outcome(
-            value=rounded.value,
-            number=value,
-            bound=rounded.bound,
-            bound_kind=rounded.bound_kind,
-            native=value,
-            details=self.details(partial),
-        )
+        return replace(rounded, native=value, details=self.details(partial))

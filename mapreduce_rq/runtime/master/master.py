@@ -691,7 +691,7 @@ class Master:
         return self._finish(found, ended)
 
     def _fail(self, span: Span, failure: Failure) -> Ended:
-        record = failed_record(self.spec, span, failure)
+        record = failed_record(self.spec, self.computation, span, failure)
         self._made = Ended(record, None, {None: Deferred(self.computation.error_of, failure)})
         self._end(record, [])
         return self._made
