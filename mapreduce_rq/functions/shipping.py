@@ -19,6 +19,9 @@ from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
 from mapreduce_rq.functions.trust import Trust, find, name_of
 
+DRAW = 1
+"""Which random order the terms of a range come in where they are drawn: the same at each run, and any would do."""
+
 
 def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: Pickles) -> dict[str, Any]:
     """The parameters that say which function. Raises BadFunction for one that cannot get to a worker."""
@@ -170,7 +173,7 @@ def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[st
             "limits: a tolerance needs a random sample, and the first spans of a kernel are none: leave it out, or "
             "declare kernel(samples=True) where the values are drawn at random"
         )
-    return {"draw": 0}
+    return {"draw": DRAW}
 
 
 def _need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:

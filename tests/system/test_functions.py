@@ -631,3 +631,63 @@ def test_a_byte_order_mark_is_none_of_the_first_line(tmp_path: Path) -> None:
             input=(tmp_path / "lines").read_bytes(), capture_output=True, timeout=30, env=environment(), check=False,
         )  # fmt: skip
         assert (done.returncode, done.stdout) == (0, b"3\n5\n"), done.stderr
+
+
+@kernel(samples=True)
+def dice(lo: int, hi: int) -> Any:
+    return np.random.default_rng([lo, hi]).integers(1, 7, hi - lo)
+
+
+@kernel
+def squares(lo: int, hi: int) -> Any:
+    return np.arange(lo, hi, dtype=np.float64) ** 2
+
+
+@pytest.mark.parametrize("reduce", ["mean", "stats"])
+def test_a_tolerance_over_an_ordered_range_is_kept_and_ends_alike_for_any_workers(reduce: str) -> None:
+    found = set()
+    for workers in (1, 3):
+        with Client(local=workers) as client:
+            how: dict[str, Any] = {"reduce": reduce, "limits": Limits(rel_tol=0.03)}
+            result = client.submit_function(float, range(10**6), **how).result(20)
+            found.add((result.value, result.digest, result.terms_used, result.bound))
+    assert len(found) == 1
+    value, _, used, bound = found.pop()
+    assert abs(float(value or 0) - 499_999.5) <= float(bound or 0) <= 0.03 * 500_000
+    assert used < 10_000
+
+
+@pytest.mark.parametrize(
+    ("function", "items", "message"),
+    [
+        (float, [1, 2, 3], "a tolerance needs a random sample, and the first lines of a file, or items"),
+        (float, iter(range(5)), "a tolerance needs a random sample, and the first lines of a file, or items"),
+        (squares, range(10**6), r"a tolerance needs a random sample, and the first spans of a kernel are none"),
+    ],
+)
+def test_a_tolerance_where_there_is_no_sample_is_refused(
+    client: Client, function: Any, items: Any, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        client.map_reduce(function, items, reduce="mean", limits=Limits(abs_tol=0.1))
+
+
+def test_a_kernel_of_samples_has_a_confidence_interval_and_may_stop(client: Client) -> None:
+    result = client.submit_function(dice, range(10**7), reduce="mean", limits=Limits(abs_tol=0.02, chunk=1024)).result(
+        20
+    )
+    assert (result.bound_kind, result.ended) == ("statistical", "tolerance met")
+    assert abs(float(result.value or 0) - 3.5) <= 3 * float(result.bound or 0)
+    assert result.terms_used < 10**6
+
+
+def test_a_mean_that_a_deadline_cuts_short_has_no_bound(client: Client) -> None:
+    limits = Limits(deadline=2.0, chunk=1, rel_tol=1e-9)
+    result = client.submit_function(tenth_of_a_second, range(10**6), reduce="mean", limits=limits).result(20)
+    assert (result.ended, result.bound, result.bound_kind) == ("deadline", None, "none")
+    assert "no bound: terms are missing" in result.notes
+
+
+def tenth_of_a_second(k: int) -> float:
+    time.sleep(0.1)
+    return float(k)

@@ -138,7 +138,7 @@ def test_people_are_told_the_place_of_a_drawn_term() -> None:
     job = FunctionComputation.create(how)
     (term,) = [k for k in range(100) if job.place(k) == 7]
     for ask in (lambda: job.map(0, 100), lambda: job.map(term, term + 1), lambda: job.map_encoded(term, term + 1)):
-        with pytest.raises(TermError, match="at term 7: term 7 is str 'seven', and the reducer takes") as caught:
+        with pytest.raises(TermError, match="at term 7: BadValue: term 7 is str 'seven', and") as caught:
             ask()
         assert caught.value.term == term
 
