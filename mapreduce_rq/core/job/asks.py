@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome
+from mapreduce_rq.core.job.whereabouts import Whereabouts
 from mapreduce_rq.core.messages import OK, REQUEST, Answer, Task
 from mapreduce_rq.core.stragglers import Patience
 
@@ -30,8 +31,7 @@ class Requests:
         self._tasks: list[Task] = []  # one for each of its bodies
         self._out: dict[int, Task] = {}  # by lo
         self._given: dict[int, bytes] = {}  # answers, by lo
-        self._held_since: dict[int, float] = {}
-        self._patience = Patience(UNMEASURED_SECONDS)
+        self._where = Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
 
     def __len__(self) -> int:
         return len(self._out)
@@ -72,24 +72,23 @@ class Requests:
             self._given[answer.lo] = answer.body
         if task is not None:
             if answer.status == OK:
-                self._patience.learn(answer.ns / 1e9, len(task.body))
+                self._where.patience.learn(answer.ns / 1e9, len(task.body))
             self._end(answer.lo)
         return True
 
     def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float) -> None:
         """Give up on what nobody has any more, and on what is late in a hand: it is done here."""
-        in_hands = {task.lo for task in held if task.op == REQUEST}
-        there = in_hands.union(task.lo for task in waiting if task.op == REQUEST)
+        in_hands = [task for task in held if task.op == REQUEST]
+        mine = [task for task in waiting if task.op == REQUEST]
+        there = {task.lo for task in in_hands + mine}
         self.fresh = [task for task in self.fresh if task.lo not in there]  # an earlier master has asked for the same
-        there.update(task.lo for task in self.fresh)
-        self._held_since = {lo: self._held_since.get(lo, now) for lo in in_hands if lo in self._out}
-        for lo, task in list(self._out.items()):
-            since = self._held_since.get(lo, now)
-            if lo not in there or self._patience.is_over(now - since, len(task.body)):
-                self._end(lo)
+        self._where.look(self._out, mine + self.fresh, in_hands, now)
+        for lo in self._where.absent | set(self._where.late(self._out, now)):
+            self._end(lo)
 
     def _end(self, lo: int) -> None:
         del self._out[lo]
+        self._where.forget(lo)
         self.fresh = [task for task in self.fresh if task.lo != lo]
 
 

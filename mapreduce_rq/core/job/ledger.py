@@ -31,6 +31,7 @@ from mapreduce_rq.core.job.asks import Requests
 from mapreduce_rq.core.job.chunking import Pace
 from mapreduce_rq.core.job.merges import Merges
 from mapreduce_rq.core.job.tally import Tally
+from mapreduce_rq.core.job.whereabouts import Whereabouts
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
@@ -149,8 +150,7 @@ class Ledger:
         self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
         self._most_bytes = 0  # of the items of one task
         self._again: list[Task] = []  # to be pushed before anything new is cut
-        self._missing: set[int] = set()  # out, yet neither in the queue nor in a hand at the last survey
-        self._held_since: dict[int, float] = {}
+        self._where = Whereabouts(self.pace.patience, lambda task: task.hi - task.lo)
         self._backed: set[int] = set()
         self.refusals: dict[str, Failure] = {}  # by worker
         self._patient = patient
@@ -263,8 +263,7 @@ class Ledger:
             self._surveyed(event, now)
         else:
             self._look_around = True
-            self._missing.clear()
-            self._held_since.clear()
+            self._where.begin_anew()
         return self._consequences()
 
     def _consequences(self) -> list[Command]:
@@ -467,8 +466,7 @@ class Ledger:
     def _recall(self, task: Task) -> Task:
         """Take a task off what is out; it will go out again, whole or in parts."""
         del self.out[task.lo]
-        self._missing.discard(task.lo)
-        self._held_since.pop(task.lo, None)
+        self._where.forget(task.lo)
         self._backed.discard(task.lo)
         return task
 
@@ -487,21 +485,16 @@ class Ledger:
         )
         if self._look_around:
             self._adopt(event)
-        seen = {task.lo for task in event.waiting}
-        held = {task.lo for task in event.held}
-        missing = {lo for lo in self.out if lo not in seen and lo not in held}
-        lost = missing if self._look_around else missing & self._missing
-        for lo in lost:
+        self._where.look(self.out, event.waiting, event.held, now)
+        for lo in self._where.absent if self._look_around else self._where.lost:
             self._again.append(self._recall(self.out[lo]))
-        self._missing = missing - lost
         self._backed &= self.out.keys()
-        self._held_since = {lo: self._held_since.get(lo, now) for lo in held if lo in self.out}
         if self._restored and self.tasks:  # all that is known of what an earlier master has seen finish
             each = self._elapsed_before * event.workers / self.tasks
             self.pace.patience.learn(each, self.counted / self.tasks)
         if event.slack and event.workers > 1:  # a lone worker would only do it twice itself
-            for lo, since in self._held_since.items():
-                if lo not in self._backed and self.pace.patience.is_over(now - since, self.out[lo].hi - lo):
+            for lo in self._where.late(self.out, now):
+                if lo not in self._backed:
                     self._backed.add(lo)
                     self._again.append(self.out[lo])
         self._look_around = self._restored = False

@@ -16,6 +16,7 @@ from typing import Any
 
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.tally import Tally
+from mapreduce_rq.core.job.whereabouts import Whereabouts
 from mapreduce_rq.core.messages import MERGE, OK, Answer, Task
 from mapreduce_rq.core.stragglers import Patience
 
@@ -51,9 +52,9 @@ class Merges:
         self.fresh: list[Task] = []  # to be pushed
         self._job = job
         self._tally = tally
-        self._out: dict[int, tuple[Task, int]] = {}  # by lo: the task, and where its two meet
-        self._held_since: dict[int, float] = {}
-        self._patience = Patience(UNMEASURED_SECONDS)
+        self._out: dict[int, Task] = {}  # by lo
+        self._middles: dict[int, int] = {}  # by lo: where its two meet
+        self._where = Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
 
     def __len__(self) -> int:
         return len(self._out)
@@ -71,7 +72,7 @@ class Merges:
             lo, middle, hi = wish = wishes.pop()
             if (more or self._out) and min(self._tally.weight(lo), self._tally.weight(middle)) >= TRAVEL_BYTES:
                 task = Task(self._job, lo, hi, 0, MERGE, self._tally.pair(lo, middle))
-                self._out[lo] = task, middle
+                self._out[lo], self._middles[lo] = task, middle
                 self.fresh.append(task)
             elif last:
                 waiting.append(wish)
@@ -81,13 +82,13 @@ class Merges:
 
     def answered(self, answer: Answer) -> bool:
         """Take in an answer; whether it was one to a merge that is out."""
-        task, _ = self._out.get(answer.lo, (None, 0))
+        task = self._out.get(answer.lo)
         if task is None or task.hi != answer.hi:
             return False
         if answer.status != OK:
             self._end(task, None)
         elif answer.body.startswith(_digest(task.body)):
-            self._patience.learn(answer.ns / 1e9, len(task.body))
+            self._where.patience.learn(answer.ns / 1e9, len(task.body))
             self._end(task, answer.body[DIGEST_BYTES:])
         else:
             return False  # to other partials of the same span; the answer to these is still to come
@@ -98,17 +99,16 @@ class Merges:
 
         Before that nobody waits for a merge, and a master that merges does not listen.
         """
-        in_hands = {task.lo for task in held if task.op == MERGE}
-        there = in_hands.union(task.lo for task in waiting if task.op == MERGE)
-        there.update(task.lo for task in self.fresh)
-        self._held_since = {lo: self._held_since.get(lo, now) for lo in in_hands if lo in self._out}
-        for lo, (task, _) in list(self._out.items()):
-            since = self._held_since.get(lo, now)
-            if lo not in there or (idle and self._patience.is_over(now - since, len(task.body))):
-                self._end(task, None)
+        mine = [task for task in waiting if task.op == MERGE]
+        self._where.look(self._out, mine + self.fresh, (task for task in held if task.op == MERGE), now)
+        late = set(self._where.late(self._out, now)) if idle else set()
+        for lo in sorted(self._where.absent | late):
+            self._end(self._out[lo], None)
 
     def _end(self, task: Task, merged: bytes | None) -> None:
-        _, middle = self._out.pop(task.lo)
+        del self._out[task.lo]
+        middle = self._middles.pop(task.lo)
+        self._where.forget(task.lo)
         try:
             self._tally.join(task.lo, middle, task.hi, merged)
         except ValueError:
