@@ -258,9 +258,11 @@ class FunctionComputation(Computation[Any]):
 
     def _defined(self, pickled: bytes) -> Any:
         try:
-            return self._pickles.loads(pickled)
+            found = self._pickles.loads(pickled)
         except Unreadable as error:
             raise BadFunction(f"{self.label}, a pickle, cannot be read here: {error}") from error
+        check_theirs(self.label, self.params.around)
+        return found
 
     def map(self, lo: int, hi: int) -> Any:
         if self._kernel:
@@ -453,5 +455,5 @@ def _found(name: str, code: str, around: Mapping[str, str]) -> Any:
     """The function of this name. Raises BadFunction for one from another source than the submitter's."""
     found = find(name)
     if code:
-        check_theirs(name, name.partition(":")[0], code, around)
+        check_theirs(name, {name.partition(":")[0]: code, **around})
     return found

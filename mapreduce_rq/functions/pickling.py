@@ -85,6 +85,8 @@ class Pickles:
         self._numbers: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()  # of these
         self._codes: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
         self._with_code = False  # whether the last one had to be
+        self.modules: set[str] = set()
+        """The modules that our function and reducer speak of by their names."""
 
     def definition(self, thing: Any) -> bytes:
         """The pickle of the function or the reducer: the same bytes for what is the same. Raises as :meth:`dumps`."""
@@ -100,12 +102,17 @@ class Pickles:
     def _dumps(self, thing: Any, keep: Keep | None, *, defines: bool) -> bytes:
         if not self._with_code:
             buffers: list[pickle.PickleBuffer] = []  # until it is known that this pickle is the one
+            modules: set[str] = set()
             try:
-                pickled = pickle.dumps(thing, PROTOCOL, buffer_callback=buffers.append if keep else None)
+                if defines:
+                    pickled = _named(thing, modules)
+                else:
+                    pickled = pickle.dumps(thing, PROTOCOL, buffer_callback=buffers.append if keep else None)
             except Exception:  # perhaps for lack of a name only
                 return self._dumped_with_code(thing, keep, defines)
             if any(name in pickled for name in _nameless()):
                 return self._dumped_with_code(thing, keep, defines)
+            self.modules |= modules
             for buffer in buffers:
                 assert keep is not None
                 keep(buffer)
@@ -116,7 +123,10 @@ class Pickles:
         file = io.BytesIO()
         pickler = _coder()(file, self, keep, defines=defines, apart=not defines)
         pickler.dump(thing)
-        self._with_code = pickler.coded and not defines
+        if defines:
+            self.modules |= pickler.modules
+        else:
+            self._with_code = pickler.coded
         return file.getvalue()
 
     def loads(self, pickled: Data, buffers: Iterable[Data] = ()) -> Any:
@@ -173,6 +183,31 @@ class Pickles:
         return code
 
 
+class _Namer(pickle.Pickler):
+    """Pickles by name, and notes the modules of the names."""
+
+    def __init__(self, file: io.BytesIO, modules: set[str]) -> None:
+        super().__init__(file, PROTOCOL)
+        self._modules = modules
+
+    def reducer_override(self, obj: Any) -> Any:
+        _note(obj, self._modules)
+        return NotImplemented
+
+
+def _named(thing: Any, modules: set[str]) -> bytes:
+    file = io.BytesIO()
+    _Namer(file, modules).dump(thing)
+    return file.getvalue()
+
+
+def _note(thing: Any, modules: set[str]) -> None:
+    if isinstance(thing, types.ModuleType):
+        modules.add(thing.__name__)
+    elif isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)) and thing.__module__ is not None:
+        modules.add(str(thing.__module__))
+
+
 def _nameless() -> list[bytes]:
     """The modules whose classes and functions travel with their code, as they are written in a pickle."""
     names = list(NAMELESS)
@@ -197,13 +232,17 @@ def _coder() -> Callable[..., Any]:
             super().__init__(file, PROTOCOL, buffer_callback=keep)
             self._pickles, self._defines, self._apart = pickles, defines, apart
             self.coded = False
+            self.modules: set[str] = set()
 
         def reducer_override(self, obj: Any) -> Any:
             kind = type(obj)
+            if kind is types.ModuleType:
+                _note(obj, self.modules)
             if kind is not type and kind is not types.FunctionType and not issubclass(kind, type):
                 return NotImplemented
             reduced = super().reducer_override(obj)
             if reduced is NotImplemented or len(reduced) != 6:
+                _note(obj, self.modules)
                 return reduced  # by name
             self.coded = True
             number = self._pickles.number(obj, defines=self._defines)

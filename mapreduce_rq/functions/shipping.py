@@ -16,7 +16,7 @@ from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.errors import BadFunction, BadParameter
 from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON, SAMPLES, FunctionComputation
 from mapreduce_rq.functions.pickling import Pickles
-from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
+from mapreduce_rq.functions.sources import check_ours, code_of, codes_around, codes_of
 from mapreduce_rq.functions.trust import Trust, find, name_of
 
 DRAW = 1
@@ -29,7 +29,7 @@ def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: P
     if name is None:
         label = getattr(function, "__qualname__", type(function).__name__)
         _need_pickles(label, trust)
-        return {"label": label, "pickle": _pickled(function, label, pickles), "python": PYTHON} | _said(function)
+        return {"label": label, **_pickled("pickle", function, label, pickles)} | _said(function)
     found = find(name)
     if not callable(found):
         raise BadFunction(f"{name} is a {type(found).__name__}, not a function")
@@ -73,7 +73,7 @@ def reducer_params(
         if type(reduce) is Combine and (named := _named(reduce)):
             return named
         _need_pickles("a Reducer", trust, "give its name and options")
-        return {"reduce_pickle": _pickled(reduce, "the reducer", pickles), "python": PYTHON}
+        return _pickled("reduce_pickle", reduce, "the reducer", pickles)
     if not callable(reduce):
         raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
     label = getattr(reduce, "__qualname__", type(reduce).__name__)
@@ -85,12 +85,12 @@ def reducer_params(
     name = name_of(reduce)
     if name is None:
         _need_pickles(label, trust)
-        return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles), "python": PYTHON}
+        return _pickled("reduce_pickle", CallableReducer(reduce, zero, law), label, pickles)
     try:
         packed = pack(zero)
     except (TypeError, ValueError, RecursionError) as error:
         if trust.pickles:
-            return {"reduce_pickle": _pickled(CallableReducer(reduce, zero, law), label, pickles), "python": PYTHON}
+            return _pickled("reduce_pickle", CallableReducer(reduce, zero, law), label, pickles)
         raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
     code, around = _sources(name)
     return {"merge": name, "merge_code": code, "around": around, "merge_zero": packed, "merge_law": law.value}
@@ -99,8 +99,9 @@ def reducer_params(
 def _sources(name: str) -> tuple[str, dict[str, str]]:
     """What a worker compares: the hashes of the function's module, and of those around it. Raises BadFunction."""
     module = name.partition(":")[0]
-    check_ours(name, module)
-    return code_of(module), codes_around(module)
+    around = codes_around(module)
+    check_ours(name, [module, *around])
+    return code_of(module), around
 
 
 def exception_params(reduce: object, params: Mapping[str, Any], trust: Trust) -> dict[str, bool]:
@@ -146,11 +147,15 @@ def range_params(items: range) -> dict[str, int]:
     return {"start": items.start, "step": items.step, "terms": terms}
 
 
-def _pickled(thing: Any, what: str, pickles: Pickles) -> bytes:
+def _pickled(name: str, thing: Any, what: str, pickles: Pickles) -> dict[str, Any]:
+    """The parameter of this name, the sources that it speaks of, and the Python that reads it. Raises BadFunction."""
     try:
-        return pickles.definition(thing)
+        pickled = pickles.definition(thing)
     except Exception as error:
         raise BadFunction(f"{what} cannot be shipped to the workers: {told(error)}") from error
+    around = codes_of(pickles.modules)
+    check_ours(what, around)
+    return {name: pickled, "around": around, "python": PYTHON}
 
 
 def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[str, int]:

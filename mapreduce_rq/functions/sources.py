@@ -7,8 +7,8 @@ long before, for another job: so a job names the hashes of the modules of the sa
 has imported, and of those a worker compares what it has loaded.
 
 What this does not see: packages that are installed (their versions are the deployment's matter), what a function
-imports only when it runs, data files; and the constants of a module that was edited between its import and the first
-client of its process (its functions and methods are compared with the file).
+imports only when it runs, what only items speak of, data files; and the constants of a module that was edited between
+its import and the first client of its process (its functions and methods are compared with the file).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
@@ -78,9 +78,18 @@ def codes_around(module: str) -> dict[str, str]:
     return {name: code_of(name) for name in kept[2] if name in sys.modules}
 
 
-def check_ours(name: str, module: str) -> None:
-    """Raises BadFunction if the module of the function ``name`` was edited before its source was hashed here."""
-    for each in (module, *codes_around(module)):
+def codes_of(modules: Iterable[str]) -> dict[str, str]:
+    """The hashes of those of these modules that are a project's, and of those around them."""
+    found: dict[str, str] = {}
+    for module in sorted(modules):
+        if module in sys.modules and module not in NAMELESS and _is_of_a_project(sys.modules[module]):
+            found |= {module: code_of(module), **codes_around(module)}
+    return found
+
+
+def check_ours(name: str, modules: Iterable[str]) -> None:
+    """Raises BadFunction if one of these modules was edited before its source was hashed here; ``name`` needs them."""
+    for each in modules:
         code_of(each)
         known = _known[each]
         if known.code in _found_true or known.stamp is None or _stamp(known.module) != known.stamp:
@@ -92,10 +101,10 @@ def check_ours(name: str, module: str) -> None:
         _found_true.add(known.code)
 
 
-def check_theirs(name: str, module: str, code: str, around: Mapping[str, str]) -> None:
-    """Raises BadFunction unless what is imported here has the submitter's source."""
+def check_theirs(name: str, codes: Mapping[str, str]) -> None:
+    """Raises BadFunction unless what is imported here of these modules has the submitter's source."""
     learn()
-    for each, its in {module: code, **around}.items():
+    for each, its in codes.items():
         if each not in sys.modules or (ours := code_of(each)) == its:
             continue
         known = _known[each]

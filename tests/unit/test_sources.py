@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -14,8 +16,10 @@ import pytest
 
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions import sources
+from mapreduce_rq.functions.pickling import Pickles
+from mapreduce_rq.functions.shipping import function_params, reducer_params
 from mapreduce_rq.functions.sources import check_ours, check_theirs, code_of, codes_around, learn
-from mapreduce_rq.functions.trust import find
+from mapreduce_rq.functions.trust import Trust, find
 
 OWN = """
 import own_lib
@@ -70,12 +74,12 @@ def test_a_source_is_what_was_imported_until_it_is_reloaded(folder: Folder) -> N
     first = code_of("own")
     folder.write("own", OWN.replace("45", "46"))
     assert code_of("own") == first
-    check_ours("own:f", "own")  # it was hashed in time
+    check_ours("own:f", ["own", *codes_around("own")])  # it was hashed in time
     assert find("own:f")(1) == 46
     importlib.reload(sys.modules["own"])
     second = code_of("own")
     assert second != first
-    check_ours("own:f", "own")
+    check_ours("own:f", ["own", *codes_around("own")])
     assert find("own:f")(1) == 47
 
 
@@ -97,7 +101,7 @@ def test_a_module_edited_between_its_import_and_our_first_look_is_refused(
     name = {"own": "f", "own_lib": "helper", "own_deep": "deep"}[edited]
     folder.write(edited, edit.format(name))
     with pytest.raises(BadFunction, match=f"^own:f: {edited} was edited after its import here: reload it"):
-        check_ours("own:f", "own")
+        check_ours("own:f", ["own", *codes_around("own")])
 
 
 def test_an_edit_too_quick_for_the_compiled_file_is_seen(folder: Folder) -> None:
@@ -107,7 +111,7 @@ def test_an_edit_too_quick_for_the_compiled_file_is_seen(folder: Folder) -> None
     file.write_text(OWN.replace("return helper(k) + 45", "return helper(k) + 46"))
     os.utime(file, (1_700_000_001, 1_700_000_001))
     with pytest.raises(BadFunction, match="own was edited after its import here"):
-        check_ours("own:f", "own")
+        check_ours("own:f", ["own", *codes_around("own")])
 
 
 @pytest.mark.usefixtures("folder")
@@ -116,7 +120,7 @@ def test_the_modules_of_the_project_count_and_those_of_others_do_not() -> None:
     around = codes_around("own")
     assert set(around) == {"own_lib", "own_deep"}
     assert around["own_lib"] == code_of("own_lib")
-    check_theirs("own:f", "own", code_of("own"), around)
+    check_theirs("own:f", {"own": code_of("own"), **around})
 
 
 def test_a_package_that_is_installed_counts_as_a_whole_of_its_own(folder: Folder) -> None:
@@ -142,18 +146,37 @@ def test_a_worker_that_has_imported_an_older_file_says_so(folder: Folder, edited
     folder.write(edited, "newer = 1\n")
     newer = sources._hashed(edited, sys.modules[edited]).code
     theirs = ours | {edited: newer}
-    code = theirs.pop("own")
     with pytest.raises(BadFunction, match=f"^own:f: {edited} has been edited since this worker imported it: start the"):
-        check_theirs("own:f", "own", code, theirs)
+        check_theirs("own:f", theirs)
 
 
 @pytest.mark.usefixtures("folder")
 def test_another_source_is_told_as_such() -> None:
     find("own:f")
     with pytest.raises(BadFunction, match=r"^own:f: the source of own here differs from the submitter's: deploy"):
-        check_theirs("own:f", "own", "0" * 32, {})
+        check_theirs("own:f", {"own": "0" * 32})
     with pytest.raises(BadFunction, match=r"^own:f: the source of own_lib here differs from the submitter's: deploy"):
-        check_theirs("own:f", "own", code_of("own"), {"own_lib": "0" * 32, "own_not_loaded": "0" * 32})
+        check_theirs("own:f", {"own_lib": "0" * 32, "own_not_loaded": "0" * 32})
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_pickle_names_the_modules_that_its_code_speaks_of() -> None:
+    own = importlib.import_module("own")
+    around = {"own", "own_lib", "own_deep"}
+    local = own.f
+    for function in (
+        lambda k: own.f(k) + 1,
+        lambda k: local(k) + 1,
+        lambda k: (k, own.Class),
+        partial(own.f, 1),
+        own.Class().method,
+    ):
+        params = function_params(function, Trust(private=True), Pickles())
+        assert params["pickle"]
+        assert set(params["around"]) == around
+    assert not function_params(lambda k: json.dumps([k]), Trust(private=True), Pickles())["around"]
+    folding = reducer_params(lambda a, b: own.f(a) + b, 0, "ordered", None, Trust(private=True), pickles=Pickles())
+    assert set(folding["around"]) == around
 
 
 def test_what_has_no_source_has_a_code_all_the_same() -> None:
@@ -161,8 +184,8 @@ def test_what_has_no_source_has_a_code_all_the_same() -> None:
         find(name)
         module = name.partition(":")[0]
         assert code_of(module) == code_of(module)
-        check_ours(name, module)
-        check_theirs(name, module, code_of(module), codes_around(module))
+        check_ours(name, [module, *codes_around(module)])
+        check_theirs(name, {module: code_of(module), **codes_around(module)})
 
 
 def test_a_name_in_the_script_itself_is_refused() -> None:
@@ -171,9 +194,11 @@ def test_a_name_in_the_script_itself_is_refused() -> None:
 
 
 SCRIPT = """
-import importlib, os, sys, pathlib
+import functools, importlib, os, sys, pathlib
 from mapreduce_rq import Client
 from mapreduce_rq.errors import MrqError
+def wrapped(inner):
+    return lambda k: inner(k)
 def tried(function, message=""):
     try:
         return mrq.map_reduce(function, range(3))
@@ -190,6 +215,9 @@ if __name__ == "__main__":
         print(tried(fast.f))
         importlib.reload(fast)
         print(tried(fast.f))
+        print(tried(lambda k: fast.f(k)))
+        print(tried(functools.partial(fast.f)))
+        print(tried(wrapped(fast.f)))
     with Client(local=1) as mrq:
         print(tried(fast.f))
         (here / "lib").mkdir()
@@ -210,9 +238,11 @@ def test_a_script_that_edits_and_reloads_is_never_told_a_value_of_old_code(tmp_p
         [sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=60, check=False
     )
     assert all(line.startswith("mrq: refuses ") for line in ran.stderr.splitlines()), ran.stderr
-    first, edited, reloaded, renewed, path, variable, last = ran.stdout.splitlines()
+    first, edited, *reloaded, renewed, path, variable, last = ran.stdout.splitlines()
     assert (first, edited) == ("45", "45")
-    assert "fast has been edited since this worker imported it: start the worker anew" in reloaded
+    assert len(reloaded) == 4  # by name, a lambda, a partial, a closure
+    for each in reloaded:
+        assert "fast has been edited since this worker imported it: start the worker anew" in each
     assert renewed == "4500"
     added = tmp_path / "lib"
     assert path.startswith("BadFunction: late:f: there is no module late here")
