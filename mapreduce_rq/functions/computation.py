@@ -229,7 +229,11 @@ class FunctionComputation(Computation[Any]):
     def function(self) -> Callable[..., Any]:
         """The function; a master that goes on with another's job never asks for it. Raises BadFunction."""
         params = self.params
-        found = self._defined(params.pickle) if params.pickle else _found(params.function, params.code, params.around)
+        found = (
+            self._defined(params.pickle, params.around)
+            if params.pickle
+            else _found(params.function, params.code, params.around)
+        )
         if not callable(found):
             raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
         if getattr(found, KERNEL, "") != self._kernel:
@@ -247,7 +251,7 @@ class FunctionComputation(Computation[Any]):
             functions = [_found(name, code, params.around) if name else None for name, code in params.combine]
             return Combine(*functions, law=params.merge_law or Law.COMMUTATIVE)  # type: ignore[arg-type]  # the user's
         if params.reduce_pickle:
-            return self._defined(params.reduce_pickle)  # type: ignore[no-any-return]
+            return self._defined(params.reduce_pickle, params.around)  # type: ignore[no-any-return]
         if params.merge:
             zero = unpack_all(1, params.merge_zero or b"")[0]
             law = Law(params.merge_law or Law.ORDERED)
@@ -256,12 +260,12 @@ class FunctionComputation(Computation[Any]):
             )
         return reducer_named(params.reduce, **params.reduce_options)
 
-    def _defined(self, pickled: bytes) -> Any:
+    def _defined(self, pickled: bytes, around: Mapping[str, str]) -> Any:
         try:
             found = self._pickles.loads(pickled)
         except Unreadable as error:
             raise BadFunction(f"{self.label}, a pickle, cannot be read here: {error}") from error
-        check_theirs(self.label, self.params.around)
+        check_theirs(self.label, around)
         return found
 
     def map(self, lo: int, hi: int) -> Any:
