@@ -8,7 +8,9 @@ ours: BrokerDown (try again), BrokerFull (Redis is out of memory), BrokerRefused
 from __future__ import annotations
 
 import hashlib
+import os
 import ssl
+import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -133,9 +135,10 @@ class _Asked(NamedTuple):
 
 
 class RedisWire:
-    """A wire to a real server."""
+    """A wire to a real server. In a process that was forked from its owner's it is not connected any more."""
 
     def __init__(self, endpoint: Endpoint) -> None:
+        _wires.add(self)
         self.endpoint = endpoint
         self._connection: AbstractConnection | None = None
         self._asked: deque[_Asked] = deque()
@@ -166,6 +169,15 @@ class RedisWire:
         for one in asked:
             if one.heard is not None:
                 one.heard(BrokerDown(f"{self.endpoint} was left before it answered"))
+
+    def disown(self) -> None:
+        """In a forked child: the connection is the parent's. It is closed here without a word to the server."""
+        inherited, self._connection = self._connection, None
+        self._known.clear()
+        self._asked = deque()
+        socket = getattr(inherited, "_sock", None)
+        if socket is not None:
+            socket.close()  # not shut down: the parent goes on with it
 
     def call(self, *command: Argument) -> Any:
         """One command's answer."""
@@ -315,6 +327,18 @@ class RedisWire:
         if isinstance(found, BrokerDown):
             self.close()
         return found
+
+
+_wires: weakref.WeakSet[RedisWire] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for wire in list(_wires):
+        wire.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
 
 
 REPLICA = "{} is a replica, which takes no writes: give the URL of the primary, or of the sentinels"

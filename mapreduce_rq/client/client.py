@@ -16,6 +16,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
@@ -30,8 +31,9 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
+from mapreduce_rq.client.adopters import Adopters
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
-from mapreduce_rq.client.job import Job
+from mapreduce_rq.client.job import Job, let_go_text
 from mapreduce_rq.client.open_job import OpenJob
 from mapreduce_rq.client.streams import Values
 from mapreduce_rq.client.surroundings import Surroundings
@@ -74,7 +76,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Ended, Master, Observer, Silent
-from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Setbacks, Standby, Steward
+from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby, Steward
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
@@ -89,6 +91,8 @@ log = logging.getLogger("mapreduce_rq.client")
 T = TypeVar("T")
 
 IDLE_WIRES = 8
+CLOSE_SECONDS = 5.0
+"""``close`` waits so long for other threads to let go of their jobs, and for Redis to answer."""
 KEY_DIGITS = 64
 """Hexadecimal digits of a key as `mrq key` prints it."""
 HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
@@ -132,6 +136,8 @@ class Client:
         self._led = 0  # jobs
         self._idle: list[Wire] = []  # connected, of jobs that have ended
         self._ending: Master | None = None  # of the last job led here, whose end may not be heard of yet
+        self._leading: dict[Master, int] = {}  # masters at work in our callers' threads, and which
+        self._inherited = False  # our wire was a parent's
         self._closed = False
         self._surroundings = Surroundings()
         self.clock = Clock()
@@ -148,8 +154,8 @@ class Client:
             log.info("queue %s of %s%s", queue, self.endpoint, f", as {variable} says" if variable else "")
         self.codecs = Codecs(queue, self.keyring)
         self.trust = Trust(private=private, signed=self.keyring.kid != 0, allow=tuple(allow), allow_pickle=allow_pickle)
-        self._wire = self._new_wire()
-        self.verbs = Jobs(self._wire, self.keys, self.codecs)
+        self._wire = self.new_wire()
+        self.verbs = self.verbs_over(self._wire)
         self._own = threading.Lock()  # held by the thread that uses these two
         try:
             size = local if local is not None else (usable_cores() if private else 0)
@@ -173,6 +179,7 @@ class Client:
         except BaseException:
             self.close()
             raise
+        _clients.add(self)
 
     def __repr__(self) -> str:
         where = "a private server" if self.embedded else str(self.endpoint)
@@ -184,22 +191,52 @@ class Client:
         return self._server is not None
 
     def close(self) -> None:
-        """End local workers and a private server. Jobs on a shared server are let go of, for others to resume."""
-        for job in self._followers:
-            job.let_go()
-        self._followers.clear()
-        if not self.embedded:
-            with contextlib.suppress(BrokerError):
-                self._wire.hear()
-            if self._ending is not None:
-                self._ending.stop = True  # once, if Redis is gone
-                self._make_sure_of_end()
-        _end(self._pool, None, at_once=self.embedded)
-        self._wire.close()
+        """End local workers and a private server. Jobs on a shared server are let go of, for others to resume.
+
+        From any thread, also while others wait for their jobs: those end with a JobError. It is over within seconds.
+        In a process forked from the client's own it ends nothing but what that process has connected itself.
+        """
         self._closed = True
+        deadline = time.monotonic() + CLOSE_SECONDS
+        followers, self._followers = self._followers, []
+        for job in followers:
+            job.let_go()
+        for master in list(self._leading):
+            master.stop = True
+        if self.embedded:  # they need not let go of what ends with the server
+            _end(self._pool, self._server)
+        for job in followers:
+            job.let_go_by(deadline)
+        mine = threading.get_ident() in self._leading.values()  # an iterable of our items, say
+        if not mine and self._own.acquire(timeout=max(0.0, deadline - time.monotonic())):
+            try:
+                if not self.embedded:
+                    _run_until(deadline, self._hear_of_end)
+                self._wire.close()
+            finally:
+                self._own.release()
         while self._idle:
             self._idle.pop().close()
-        _end(None, self._server)
+        _end(self._pool, self._server)
+
+    def _hear_of_end(self) -> None:
+        with contextlib.suppress(BrokerError):
+            self._wire.hear()
+        if self._ending is not None:
+            self._ending.stop = True  # once, if Redis is gone
+            self._make_sure_of_end()
+
+    def _begin_anew_after_fork(self) -> None:
+        """In a child: connections, jobs and threads are the parent's. What is asked here gets its own connections."""
+        for job in self._followers:
+            job.disown()
+        self._own = threading.Lock()
+        self._idle, self._followers, self._leading = [], [], {}
+        self._ending = None
+        self._inherited = True
+
+    def __reduce__(self) -> str:
+        raise UsageError("a client does not travel to another process: make one there")
 
     def __enter__(self) -> Self:
         return self
@@ -265,7 +302,10 @@ class Client:
 
     def lead(self, master: Master) -> Ended | None:
         """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled)."""
+        self._leading[master] = threading.get_ident()
         try:
+            if self._closed:
+                raise UsageError("this client is closed")
             try:
                 master.submit()
             except BrokerDown as error:
@@ -282,6 +322,8 @@ class Client:
             raise
         except Superseded:
             return self.follow(master.spec.job, master.observer, verbs=master.jobs)
+        finally:
+            self._leading.pop(master, None)
 
     def _make_sure_of_end(self) -> None:
         """Where the last job's end was sent and not taken, end it again; its value is with the caller already."""
@@ -295,14 +337,19 @@ class Client:
         """The client's own verbs; while they are in use, in another thread or by our caller, some over another wire."""
         if self._own.acquire(blocking=False):
             try:
+                if self._inherited:
+                    self._wire.connect()
+                    self._inherited = False
                 yield self.verbs
             finally:
+                if self._closed:
+                    self._wire.close()
                 self._own.release()
             return
         wire = self.borrow()
         sound = False
         try:
-            yield Jobs(wire, self.keys, self.codecs)
+            yield self.verbs_over(wire)
             sound = True
         finally:
             self.give_back(wire, sound=sound)
@@ -311,14 +358,24 @@ class Client:
         """A connected wire, one that an ended job has left where there is one."""
         if self._idle:
             return self._idle.pop()
-        wire = self._new_wire()
-        wire.connect()
+        wire = self.new_wire()
+        try:
+            wire.connect()
+        except BrokerError:
+            if self._closed:
+                raise UsageError("this client is closed") from None
+            raise
         return wire
 
-    def _new_wire(self) -> Wire:
+    def new_wire(self) -> Wire:
+        """A wire that is not connected yet."""
         if self._server is not None:
             return PrivateWire(self.endpoint, self._server)
         return RedisWire(self.endpoint)
+
+    def verbs_over(self, wire: Wire) -> Jobs:
+        """The verbs on the queue's jobs over this wire."""
+        return Jobs(wire, self.keys, self.codecs)
 
     def give_back(self, wire: Wire, *, sound: bool) -> None:
         """Keep a wire for the next job, if its last one ended well and there are not enough already."""
@@ -376,57 +433,20 @@ class Client:
     def stand_by(self, observer: Observer, stop: threading.Event) -> None:
         """Lead every job of the queue whose master dies or lets go, until ``stop`` is set. Goes on through outages."""
         steward = Steward(self.verbs)
-        led: dict[str, threading.Thread] = {}
-        masters: dict[str, Master] = {}
-        setbacks = Setbacks(self.clock)
+        adopters = Adopters(self, observer)
         connected = True
         while not stop.is_set():
-            led = {job: thread for job, thread in led.items() if thread.is_alive()}
             try:
                 if not connected:
                     self._wire.connect()
                     connected, steward = True, Steward(self.verbs)
-                for job in steward.orphans():
-                    if job not in led and setbacks.due(job):
-                        led[job] = threading.Thread(
-                            target=self._adopt, args=(job, observer, masters, setbacks), name=f"mrq {job}"
-                        )
-                        led[job].start()
+                adopters.offer(steward.orphans())
             except BrokerDown as error:
                 if connected:
                     observer.noticed(f"{error}; trying again")
                 connected = False
             stop.wait(POLL_SECONDS)
-        for master in list(masters.values()):
-            master.stop = True
-        for thread in led.values():
-            thread.join()
-
-    def _adopt(self, job: str, observer: Observer, masters: dict[str, Master], setbacks: Setbacks) -> None:
-        """Lead one orphan, over a connection of its own."""
-        wire = self._new_wire()
-        verbs = Jobs(wire, self.keys, self.codecs)
-        try:
-            wire.connect()
-            state = verbs.load(job)
-            if state is None or not state.running:
-                return
-            if state.spec.lazy:
-                raise JobFailed("it cannot go on: its items came from an iterator in a process that is gone")
-            computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
-            master = self.master(state.spec, computation, observer, verbs=verbs)
-            masters[job] = master
-            master.take_over(state)
-            observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
-            ended = master.run()
-            if ended is not None:
-                observer.noticed(f"{job} is {ended.state}")
-        except MrqError as error:
-            if setbacks.note(job, str(error)):
-                observer.noticed(f"{job}: {error}")
-        finally:
-            masters.pop(job, None)
-            wire.close()
+        adopters.close(CLOSE_SECONDS)
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""
@@ -494,8 +514,11 @@ class Client:
             except BaseException as error:
                 self.abandon(master, error)
                 raise
-        if ended is None:
-            raise JobError(f"{spec.job} was let go of before its end: resume it")
+            if ended is None:
+                why = JobError(let_go_text(spec.job, embedded=self.embedded, lazy=spec.lazy))
+                if spec.lazy and not self.embedded:
+                    self.abandon(master, why)
+                raise why
         return self.result_of(ended).native
 
     def reduce_by_key(
@@ -621,7 +644,7 @@ class Client:
 
     def _start(self, spec: Spec, computation: Computation[Any], source: Source | None = None) -> Job:
         def lead(job: Job) -> Master:
-            verbs = Jobs(self.borrow(), self.keys, self.codecs)
+            verbs = self.verbs_over(self.borrow())
             return self.master(spec, computation, job, source=source, verbs=verbs)
 
         job = Job(self, spec, lead)
@@ -649,10 +672,29 @@ class Client:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
 
 
-def _end(pool: LocalPool | None, server: EmbeddedServer | None, *, at_once: bool = False) -> None:
+_clients: weakref.WeakSet[Client] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    for client in list(_clients):
+        client._begin_anew_after_fork()  # noqa: SLF001
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def _run_until(deadline: float, function: Callable[[], None]) -> None:
+    """Call it, and do not wait for its end longer than until then: it may wait for a server that says nothing."""
+    thread = threading.Thread(target=function, name="mrq close", daemon=True)
+    thread.start()
+    thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _end(pool: LocalPool | None, server: EmbeddedServer | None) -> None:
     """End local workers, then a private server; what has ended stays ended."""
     if pool is not None:
-        if at_once or server is not None:
+        if server is not None:
             pool.stop()
         else:
             pool.drain()

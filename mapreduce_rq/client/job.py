@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -13,7 +15,7 @@ from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.errors import JobError, Superseded
+from mapreduce_rq.errors import JobError, Superseded, UsageError
 from mapreduce_rq.runtime.master.master import Ended, Master
 
 
@@ -40,6 +42,22 @@ class Owner(Protocol):
         """Cancel a job; the state it ended in."""
 
 
+def let_go_text(job: str, *, embedded: bool, lazy: bool) -> str:
+    """What is said of a job that its client was closed over."""
+    if embedded:
+        then = "its private server has ended with it"
+    elif lazy:
+        then = "it is cancelled, for nobody else has its items"
+    else:
+        then = f"it keeps what is counted: mrq resume {job}"
+    return f"{job} was let go of before its end, because its client was closed: {then}"
+
+
+def led_elsewhere(job: str, leader: int) -> str:
+    """What is said to a fork of the process that leads a job."""
+    return f"{job} is led by process {leader}, of which this one is a fork: ask for it there"
+
+
 class Job:
     """A job with its master in a thread of this process. ``lead`` makes the master, which reports to the job."""
 
@@ -50,14 +68,23 @@ class Job:
         self._ended: Ended | None = None
         self._error: BaseException | None = None
         self._over = threading.Event()
+        self._leader = os.getpid()
+        self._elsewhere = False  # this is a fork of the process that leads it
+        self._lazy = spec.lazy
         self._master = lead(self)
-        self._master.submit()
+        try:
+            self._master.submit()
+        except BaseException:
+            client.give_back(self._master.jobs.wire, sound=False)
+            raise
         self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
             self._ended = self._master.run()
+            if self._ended is None and self._lazy:
+                self._client.abandon(self._master, JobError("closed"))  # nobody else has its items
             self._client.tidy(self._master.jobs)
         except BaseException as error:  # handed to whoever asks for the result
             self._error = error
@@ -75,17 +102,32 @@ class Job:
         """The master's word; nobody reads it here."""
 
     def let_go(self) -> None:
-        """Stop leading it; whoever resumes it goes on from what is counted."""
+        """Stop leading it, soon; whoever resumes it goes on from what is counted."""
         self._master.stop = True
-        self._thread.join(timeout=5)
+
+    def let_go_by(self, deadline: float) -> None:
+        """As ``let_go``, and wait until it is done, or until this moment of ``time.monotonic``."""
+        self.let_go()
+        if self._thread is not threading.current_thread():
+            self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+    def disown(self) -> None:
+        """In a forked child: the parent leads it."""
+        self._elsewhere = not self._over.is_set()
 
     def done(self) -> bool:
-        """Whether the job has ended, well or not."""
+        """Whether the job has ended, well or not. Raises UsageError in a process forked from its own."""
+        self._check_process()
         return self._over.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds; whether it came."""
+        """Wait for the end, at most ``timeout`` seconds; whether it came. Raises UsageError as ``done``."""
+        self._check_process()
         return self._over.wait(timeout)
+
+    def _check_process(self) -> None:
+        if self._elsewhere:
+            raise UsageError(f"{led_elsewhere(self.id, self._leader)}, or run `mrq attach {self.id}`")
 
     @property
     def status(self) -> str:
@@ -100,14 +142,17 @@ class Job:
         return msgspec.structs.asdict(self._report)
 
     def result(self, timeout: float | None = None) -> Result:
-        """The result, waiting for it. Raises TimeoutError, JobFailed, JobCancelled, and what the master met."""
+        """The result, waiting for it. Raises TimeoutError, JobFailed, JobCancelled, and what the master met.
+
+        Raises UsageError as ``done``.
+        """
+        self._check_process()
         if not self._over.wait(timeout):
             raise TimeoutError(f"{self.id} is still running after {timeout:g} s")
         if self._error is not None:
             raise self._error
         if self._ended is None:
-            gone = "its private server is gone with its client" if self._client.embedded else "resume it"
-            raise JobError(f"{self.id} was let go of before its end: {gone}")
+            raise JobError(let_go_text(self.id, embedded=self._client.embedded, lazy=self._lazy))
         return self._client.result_of(self._ended)
 
     def cancel(self, *, now: bool = False) -> str:

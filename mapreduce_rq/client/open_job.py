@@ -12,7 +12,9 @@ Such a job ends with the process that opened it: its items are nowhere else.
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -21,6 +23,7 @@ from typing import Any, Protocol
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import RedisWire, Wire
+from mapreduce_rq.client.job import led_elsewhere
 from mapreduce_rq.core.bodies import ValueCodec, join
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.foreign_errors import Interruption
@@ -30,7 +33,7 @@ from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Codecs, Limits, Spec
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.handed import Handed
-from mapreduce_rq.errors import BadFunction, JobError, MrqError
+from mapreduce_rq.errors import BadFunction, JobError, MrqError, UsageError
 from mapreduce_rq.functions.items import TAKE_BYTES, refused
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
@@ -39,6 +42,7 @@ from mapreduce_rq.runtime.master.master import Ended, Master, Observer
 
 ROOM_BYTES = 64 << 20
 """Of items that are put in and not yet sent, about."""
+CANCEL_SECONDS = 5.0
 MOST_AT_ONCE = 64
 """Items that are encoded together."""
 
@@ -98,6 +102,7 @@ class OpenSource:
         self._bytes = 0
         self._term = 0  # of the next item
         self._over = False
+        self._refusal = ""  # why nothing more can be put in
         self.at_once = 1
         """How many items are worth an entry: where each is long, one, for another worker may take the next."""
         self.ring: Callable[[], None] = lambda: None
@@ -123,8 +128,10 @@ class OpenSource:
     def put(self, items: list[Any], before: Callable[[int], None] = lambda _: None) -> int:
         """Put items in: the term of the first one, of which ``before`` is told before anybody can answer.
 
-        Raises Unfit for one that cannot travel, with none put in.
+        Raises Unfit for one that cannot travel, with none put in; UsageError in a fork of the job's process.
         """
+        if self._refusal:
+            raise UsageError(self._refusal)
         with self._lock:  # also for the codec, which is of one thread at a time
             body = self._codec.encode(items)
             term = self._term
@@ -135,6 +142,12 @@ class OpenSource:
             self._count += len(items)
         self.ring()
         return term
+
+    def disown(self, why: str) -> None:
+        """In a forked child: whoever puts in is told why that is in vain. Threads that held the lock are not here."""
+        self._refusal = why
+        self._lock = threading.Lock()
+        self.ring = lambda: None
 
     def end(self) -> None:
         """No more items will come."""
@@ -190,6 +203,7 @@ class OpenJob:
         assert isinstance(ear, RedisWire)
         verbs.ear = ear
         self._over = threading.Event()
+        self.elsewhere = ""  # what is said of it in a fork of the process that leads it
         self._master = client.master(spec, computation, self, source=self.source, verbs=verbs, bell=self._bell)
         try:
             self._master.submit()
@@ -205,8 +219,22 @@ class OpenJob:
         return self._over.is_set()
 
     def let_go(self) -> None:
-        """Its client is being closed: nobody else has its items."""
-        self.cancel()
+        """Its client is being closed, soon: nobody else has its items."""
+        self._master.stop = True
+        self.source.end()
+
+    def let_go_by(self, deadline: float) -> None:
+        """As ``let_go``, and wait until it is done, or until this moment of ``time.monotonic``."""
+        self.let_go()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+    def disown(self) -> None:
+        """In a forked child: the parent leads it, and takes its items."""
+        if not self._over.is_set():
+            self.elsewhere = led_elsewhere(self.id, os.getppid())
+            self._bell.close()
+            self.source.disown(self.elsewhere)
 
     @property
     def report(self) -> Report:
@@ -223,13 +251,13 @@ class OpenJob:
 
     def cancel(self) -> None:
         """End it now, with what is in hand. Nothing is handed on after this."""
-        self._master.stop = True
-        self.source.end()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(timeout=5)
+        if not self.elsewhere:
+            self.let_go_by(time.monotonic() + CANCEL_SECONDS)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, at most so many seconds; whether it came."""
+        """Wait for its end, at most so many seconds; whether it came. Raises UsageError in a fork of its process."""
+        if self.elsewhere:
+            raise UsageError(self.elsewhere)
         return self._over.wait(timeout)
 
     def progressed(self, report: Callable[[], Report]) -> None:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.reducers.handed import Raised
-from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.errors import BadParameter, UsageError
 
 BUFFER = 65_536
 """Items between iterable and caller where the caller has not said how many; large ones are fewer, by their bytes."""
@@ -80,6 +80,8 @@ class Values(Generic[T]):
         else:
             if self._over:
                 raise StopIteration
+            if self._job.elsewhere:
+                raise UsageError(self._job.elsewhere)
             lo, values, error = self._came.get()
             if lo == _END:
                 self._over = True
@@ -115,6 +117,8 @@ class Values(Generic[T]):
     def close(self) -> None:
         """End the job, with what is in hand; again: nothing."""
         self._over = True
+        if self._job.elsewhere:
+            return
         self._feeder.stop()
         if not self._job.done():
             self._job.cancel()

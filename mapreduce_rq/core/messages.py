@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Callable, Iterable
-from functools import cache
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -26,6 +25,7 @@ from msgspec import Meta
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
 from mapreduce_rq.core.job.record import Record, Report
+from mapreduce_rq.core.shapes import decoder, ready
 from mapreduce_rq.core.span import MAX_TERMS
 from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, UsageError
 
@@ -170,7 +170,7 @@ def check_limits(limits: Limits) -> None:
             shown = f"{value:g}" if isinstance(value, float) else _short(value)
             raise BadParameter(f"limits: {name} is {shown}, and must be {allowed}")
     try:
-        msgspec.convert(msgspec.structs.asdict(limits), Limits)
+        msgspec.convert(msgspec.structs.asdict(limits), ready(Limits))
     except msgspec.ValidationError as error:
         raise BadParameter(f"limits: {error}") from None
 
@@ -241,11 +241,6 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 _encode = msgspec.msgpack.Encoder().encode
 
 
-@cache
-def _decoder(shape: Any) -> Callable[[bytes | memoryview], Any]:
-    return msgspec.msgpack.Decoder(shape).decode
-
-
 _RESERVED = {b"\0\0", OBITUARY}
 """Short ids that no key has: that of no key, and the one with which a beat would begin like an obituary."""
 
@@ -314,7 +309,7 @@ class Codec:
         self._bases = {kid.to_bytes(2, "big"): base for kid, base in keyring.hashes(kind, queue, address).items()}
         self._head = keyring.kid.to_bytes(2, "big")
         self._signer = self._bases.get(self._head)
-        self._decode = _decoder(shape)
+        self._decode = decoder(shape)
 
     def seal(self, message: Any) -> bytes:
         """The bytes of a message."""
@@ -435,6 +430,7 @@ def encode_failure(failure: Failure) -> bytes:
 def decode_failure(body: bytes) -> Failure:
     """The Failure in an answer's body. Raises BadMessage."""
     try:
-        return msgspec.msgpack.decode(body, type=Failure)
+        found: Failure = decoder(Failure)(body)
     except _UNREADABLE as error:
         raise BadMessage(f"a failure is malformed: {error}") from None
+    return found

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
+from mapreduce_rq.core.shapes import ready
 from mapreduce_rq.errors import BadParameter
 
 
@@ -41,7 +42,7 @@ def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
         if name not in given:
             raise BadParameter(f"{computation} needs {name}")
     try:
-        return msgspec.convert(given, kind, strict=False)
+        return msgspec.convert(given, ready(kind), strict=False)
     except msgspec.ValidationError as error:
         # msgspec words it "Expected `int` >= 1 - at `$.terms`"
         what, _, where = str(error).partition(" - at `$.")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import pytest
 import redis
 
+from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import COMMIT
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
+from tests.support.servers import RealServer
 
 
 def scripted(keys: Keys, expect: str = "", token: str = "1:a:1") -> tuple[list[str], list[str | int]]:
@@ -106,3 +109,23 @@ def test_forgotten_scripts_are_sent_whole_again(
     wire.ask(COMMIT, *scripted(keys), then=("ECHO", "behind"))
     assert wire.answer()[0] == b"lost"
     assert wire.answer() == b"behind"
+
+
+def test_in_a_forked_child_a_wire_is_not_connected_and_writes_nothing(server: RealServer) -> None:
+    wire = RedisWire(parse_url(server.url))
+    wire.connect()
+    number = wire.call("CLIENT", "ID")
+    wire.ask_call("ECHO", "whose answer is it")
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            wire.call("SET", "by", "a child")
+        except BrokerDown as error:
+            code = 0 if "not connected" in str(error) else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert wire.answer() == b"whose answer is it"
+    assert wire.call("CLIENT", "ID") == number
+    wire.close()

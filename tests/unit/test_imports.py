@@ -48,6 +48,7 @@ NOT_PURE = {
 
 PURE_ALL_THE_SAME = {
     ("mapreduce_rq.core.numbers.integers", "threading"),  # products side by side: the output is the same
+    ("mapreduce_rq.core.shapes", "threading"),  # a lock, without which threads crash
     ("mapreduce_rq.core.plain_values", "datetime"),  # dates as values: no clock is asked
     ("mapreduce_rq.core.plain_values", "uuid"),  # as values, too: none is made
     ("mapreduce_rq.functions.pickling", "os"),  # a fork is noticed; numbers of things, which no result shows

@@ -28,12 +28,15 @@ class Steward:
         self.jobs = jobs
         self._watch = Watch()
 
-    def orphans(self) -> list[str]:
-        """Running jobs whose master is gone or has let go. Call it every POLL_SECONDS. Raises BrokerError."""
+    def orphans(self) -> dict[str, str]:
+        """Running jobs whose master is gone or has let go, with their tokens; the oldest first.
+
+        Call it every POLL_SECONDS. Raises BrokerError.
+        """
         leases = self.jobs.leases()
         self._watch.look({job: token_bytes(token) for job, (token, _) in leases.items()})
         dead = set(self._watch.dead())
-        return [job for job, (_, master) in leases.items() if job in dead or not master]
+        return {job: token for job, (token, master) in leases.items() if job in dead or not master}
 
 
 class Setbacks:
@@ -48,9 +51,13 @@ class Setbacks:
         """Whether to try."""
         return self._clock.now() >= self._again.get(job, 0.0)
 
+    def put_off(self, job: str) -> None:
+        """It can wait for others."""
+        self._again[job] = self._clock.now() + AGAIN_SECONDS
+
     def note(self, job: str, why: str) -> bool:
         """It could not be led; whether that is news."""
-        self._again[job] = self._clock.now() + AGAIN_SECONDS
+        self.put_off(job)
         told = self._told.get(job)
         self._told[job] = why
         return told != why

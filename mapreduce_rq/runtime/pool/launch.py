@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from dataclasses import asdict
 
 from mapreduce_rq import version
@@ -23,6 +24,9 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.log import start_log
 from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, die_with_parent
 
+DRAIN_SECONDS = 3.0
+STOP_SECONDS = 2.0
+"""Whoever closes a client or leaves the interpreter is not kept waiting by a task that takes an hour."""
 LOG_FORM = "mrq: %(message)s"
 BEGIN = """import sys
 sys.path.append(sys.argv[1])
@@ -44,22 +48,37 @@ class LocalPool:
         self._owner = os.getpid()
 
     def stop(self) -> None:
-        """End it at once: for workers of a private server, which nobody will miss. Again: nothing."""
-        pid, self.pid = self.pid, 0
-        if not pid or os.getpid() != self._owner:
-            return
-        with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGQUIT)
-            os.waitpid(pid, 0)
+        """End it at once: for workers of a private server, which nobody will miss. Again, or in a fork: nothing."""
+        self._end((signal.SIGQUIT, STOP_SECONDS))
 
     def drain(self) -> None:
-        """Let its workers finish the task in hand and give the rest back."""
+        """Let its workers finish the task in hand and give the rest back; those that take long give back all."""
+        self._end((signal.SIGTERM, DRAIN_SECONDS), (signal.SIGTERM, STOP_SECONDS), (signal.SIGQUIT, STOP_SECONDS))
+
+    def _end(self, *words: tuple[signal.Signals, float]) -> None:
+        """Send it signals, each with so many seconds to end; if it does not even then, its workers end with it."""
         pid, self.pid = self.pid, 0
         if not pid or os.getpid() != self._owner:
             return
         with contextlib.suppress(ProcessLookupError, ChildProcessError):
-            os.kill(pid, signal.SIGTERM)
+            for number, seconds in words:
+                os.kill(pid, number)
+                if _ends(pid, seconds):
+                    return
+            os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+
+
+def _ends(pid: int, seconds: float) -> bool:
+    """Whether a child ends within this time. Raises ChildProcessError if it has ended before."""
+    deadline, pause = time.monotonic() + seconds, 0.0005
+    while os.waitpid(pid, os.WNOHANG)[0] == 0:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(pause, left))
+        pause = min(2 * pause, 0.02)
+    return True
 
 
 def _fork(settings: PoolSettings) -> int:

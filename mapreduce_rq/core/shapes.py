@@ -1,0 +1,33 @@
+"""Types of messages and parameters, made ready for use once and by one thread at a time.
+
+Where two threads meet a type of msgspec's (0.22) for the first time at the same moment, the interpreter crashes. From
+then on it may be used by any.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_decoders: dict[Any, Callable[[bytes | memoryview], Any]] = {}
+
+
+def decoder(shape: Any) -> Callable[[bytes | memoryview], Any]:
+    """Reads msgpack of this type. It raises what msgspec raises."""
+    found = _decoders.get(shape)
+    if found is None:
+        with _lock:
+            found = _decoders[shape] = _decoders.get(shape) or msgspec.msgpack.Decoder(shape).decode
+    return found
+
+
+def ready(shape: type[T]) -> type[T]:
+    """The type, ready to be converted to."""
+    decoder(shape)
+    return shape
