@@ -36,6 +36,10 @@ from mapreduce_rq.functions.trust import Trust, find
 
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
+
+WIDE_BLOCK = 2048
+"""As `BLOCK`, of a wide reducer, where nothing is done once for each block: pairs stay in the cache, and make room for
+each other without the collector of garbage being asked."""
 HELD_BYTES = 64 << 20
 """Of arrays held at a time, unless one has more."""
 
@@ -322,6 +326,7 @@ class FunctionComputation(Computation[Any]):
         total = None
         at = 0
         block = FIRST_KEPT if reducer.keeps else self._block
+        largest = WIDE_BLOCK if reducer.wide else BLOCK
         while at < len(items) and not (self._short and at):
             values: list[Any] = []
             self._row = list(items[at : at + block])
@@ -348,7 +353,7 @@ class FunctionComputation(Computation[Any]):
                 block = min(2 * block, BLOCK, 1 + at * EARLY_BYTES // max(1, size))
             else:
                 size = values[-1].nbytes if is_array(values[-1]) else 0
-                block = self._block = min(BLOCK, max(1, HELD_BYTES // size)) if size else BLOCK
+                block = self._block = min(largest, max(1, HELD_BYTES // size)) if size else largest
         self._row = []  # they may be large
         if at < len(items):
             self.reached = lo + at

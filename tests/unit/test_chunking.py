@@ -12,11 +12,15 @@ from mapreduce_rq.core.job.chunking import (
     GROWTH,
     KERNEL_SHARES,
     LEAST_TASK_SECONDS,
+    LEAST_WIDE_SECONDS,
     MAX_GROWTH,
     MAX_WINDOW,
     MIN_WINDOW,
     SHARES,
     TARGET_TASK_SECONDS,
+    WIDE_SHARES,
+    WIDE_TASK_SECONDS,
+    WIDE_WINDOW,
     Pace,
 )
 
@@ -139,3 +143,21 @@ def test_even_tasks_are_alike_from_the_first_on_and_end_within_a_second() -> Non
     assert pace.size(800_000) == 1000
     assert Pace(None, None, even=800_000).size(800_000) == 1
     assert Pace(7, 1e-6, even=800_000).size(800_000) == 7
+
+
+def test_where_partials_are_dear_tasks_are_few_and_large() -> None:
+    pace = Pace(None, None, vectorised=False, wide=True, workers=4)
+    for number in range(20):
+        pace.observe(10**9, 1, 10**15, 10**9, float(number))  # 1 ms a term
+    assert pace.size(PLENTY) == pytest.approx(WIDE_TASK_SECONDS / 1e-3, rel=0.01)
+    assert pace.size(1000) == 1000 // (WIDE_SHARES * 4)
+    assert pace.size(100) == pytest.approx(LEAST_WIDE_SECONDS / 1e-3, rel=0.01)
+    assert pace.size(20) == 20
+    assert pace.window() == WIDE_WINDOW * 4
+
+
+def test_a_large_window_of_quick_tasks_is_no_reason_to_cut_all_the_rest_where_partials_are_dear() -> None:
+    pace = Pace(None, None, vectorised=False, wide=True, workers=2)
+    for number in range(1000):
+        pace.observe(1, 1, 1000, 1, number / 1000)
+    assert pace.window() == WIDE_WINDOW * 2

@@ -27,6 +27,14 @@ SHARES = 4
 KERNEL_SHARES = 2
 """As `SHARES`, for vectorised kernels: terms next to each other cost much the same there, and a message half a
 millisecond of the two cores that the workers share with master and server."""
+WIDE_TASK_SECONDS = 0.5
+"""As `TARGET_TASK_SECONDS`, where each partial costs a master milliseconds, however few terms it is of."""
+LEAST_WIDE_SECONDS = 0.05
+"""No task of such is below so much work."""
+WIDE_WINDOW = 2
+"""Tasks out at most for each worker: what is cut while little is known is cut too small."""
+WIDE_SHARES = 1
+"""As `SHARES`: a worker that is late gives the rest of its task away (`Computation.cut_short`)."""
 EVEN_SECONDS = 1.0
 """Work per task at most where all tasks are to be alike."""
 LEAST_EVEN_TASKS = 2
@@ -53,7 +61,7 @@ class Pace:
 
     ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike; ``workers``: how many are expected,
     0 where that is not known. Without ``vectorised`` the last sizes go down to one term: terms that were quick so far
-    say nothing about those at the end.
+    say nothing about those at the end. ``wide``: partials are dear (see ``Reducer.wide``), so tasks are large and few.
     """
 
     def __init__(
@@ -65,13 +73,16 @@ class Pace:
         workers: int = 0,
         vectorised: bool = True,
         brisk: bool = False,
+        wide: bool = False,
     ) -> None:
         self._chunk = chunk
-        self._target = BRISK_TASK_SECONDS if brisk else TARGET_TASK_SECONDS
+        self._target = BRISK_TASK_SECONDS if brisk else WIDE_TASK_SECONDS if wide else TARGET_TASK_SECONDS
         self._even = even
-        self._vectorised = vectorised
+        self._wide = wide
+        self._shares = WIDE_SHARES if wide else KERNEL_SHARES if vectorised else SHARES
+        self._least_seconds = LEAST_WIDE_SECONDS if wide else LEAST_TASK_SECONDS if vectorised else 0.0
         self._guess = seconds_per_term
-        self._least_window = MIN_WINDOW if chunk is None else FIRST_WINDOW
+        self._least_window = FIRST_WINDOW if chunk is not None else WIDE_WINDOW if wide else MIN_WINDOW
         self._cost: float | None = None  # seconds per term, measured
         self._spent = 0.0  # seconds, and the terms they went into, of about the last five large replies:
         self._done = 0.0  # weighted by terms, so that small tasks with their fixed costs do not speak for large ones
@@ -104,7 +115,8 @@ class Pace:
         if largest >= self._largest:
             self._largest = largest
             seconds = max(nanoseconds / 1e9 * largest / terms, 1e-9)
-            self._cap = max(self._cap, int(largest * min(MAX_GROWTH, max(GROWTH, FIRST_TASK_SECONDS / seconds))))
+            step = LEAST_WIDE_SECONDS if self._wide else FIRST_TASK_SECONDS
+            self._cap = max(self._cap, int(largest * min(MAX_GROWTH, max(GROWTH, step / seconds))))
         self.patience.learn(nanoseconds / 1e9 / tasks, terms / tasks)
         self._tasks += tasks
         self._terms += terms
@@ -136,12 +148,14 @@ class Pace:
         if self._bytes_per_term * size > TARGET_TASK_BYTES:
             size = int(TARGET_TASK_BYTES / self._bytes_per_term)
         if left is not None:
-            share = left // ((KERNEL_SHARES if self._vectorised else SHARES) * self.workers)
-            if self._cost is not None and self._vectorised:
-                share = max(share, min(left, int(LEAST_TASK_SECONDS / max(self._cost, 1e-12))))
+            share = left // (self._shares * self.workers)
+            if self._cost is not None:
+                share = max(share, min(left, int(self._least_seconds / max(self._cost, 1e-12))))
             size = min(size, share)
         return max(1, size)
 
     def window(self) -> int:
         """How many tasks may be out."""
+        if self._wide:
+            return max(self._least_window, WIDE_WINDOW * self.workers)
         return min(MAX_WINDOW, max(self._least_window, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))

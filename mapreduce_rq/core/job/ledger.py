@@ -145,6 +145,7 @@ class Ledger:
             workers=workers,
             vectorised=computation.vectorised,
             brisk=computation.reducer.brisk,
+            wide=computation.reducer.wide,
         )
         self._source = source
         self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows

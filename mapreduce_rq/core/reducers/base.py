@@ -77,6 +77,9 @@ class Reducer(ABC, Generic[P]):
     brisk: ClassVar[bool] = False
     """Whether somebody waits for each value: tasks are then short."""
 
+    wide: ClassVar[bool] = False
+    """Whether a partial of few terms may be as large as one of many: merging is dear then, so tasks are larger."""
+
     live: ClassVar[bool] = False
     """Whether ``describe`` is cheap enough for a running value, asked for once a second."""
     estimates: ClassVar[bool] = False

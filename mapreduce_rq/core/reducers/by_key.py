@@ -6,7 +6,7 @@ A term's value is a pair ``(key, value)``, a dictionary, or an iterable of pairs
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain, count, repeat
 from operator import itemgetter
@@ -19,9 +19,9 @@ from mapreduce_rq.core.outcome import Deferred, Outcome
 from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
 from mapreduce_rq.core.reducers.counter import LISTED
-from mapreduce_rq.core.reducers.key_columns import Column, Rows, column_of
-from mapreduce_rq.core.reducers.keys import TAKES as KEYS
+from mapreduce_rq.core.reducers.key_columns import FIRST, Column, Rows, column_of
 from mapreduce_rq.core.reducers.keys import (
+    SIMPLE,
     BadKey,
     Key,
     Kinds,
@@ -32,6 +32,7 @@ from mapreduce_rq.core.reducers.keys import (
     preferred,
     unpack_keys,
 )
+from mapreduce_rq.core.reducers.keys import TAKES as KEYS
 from mapreduce_rq.core.reducers.sequence import RECORD_BYTES
 from mapreduce_rq.core.reducers.sums import batches
 
@@ -44,20 +45,22 @@ class Groups:
     Where equal keys may differ, ``names`` has for each the one to show; else the states' own keys are.
     """
 
-    __slots__ = ("kinds", "names", "states")
+    __slots__ = ("kinds", "names", "seen", "states")
 
     def __init__(self, states: list[Any]) -> None:
         self.states = states
         self.kinds: Kinds = set()
+        self.seen: set[type] = set()  # types of which further keys need no look, as long as there are no names
         self.names: dict[Key, Key] | None = None
 
-    def learn(self, keys: Sequence[Key], kinds: Kinds | None, own: Iterable[Key]) -> None:
+    def learn(self, keys: Sequence[Key], kinds: Kinds | None, own: Callable[[], Iterable[Key]]) -> None:
         """Keys of these kinds (see ``checked``) are joining the ``own`` ones."""
         if self.names is None:
             if kinds is not None and (kinds <= self.kinds or not may_mix(self.kinds | kinds)):
                 self.kinds |= kinds
+                self.seen = self.kinds & SIMPLE
                 return
-            self.names = {key: key for key in own}
+            self.names = {key: key for key in own()}
         names = self.names
         for key in keys:
             names[key] = preferred(names[key], key) if key in names else key
@@ -75,6 +78,7 @@ class ByKey(Reducer[Groups]):
     """
 
     name: ClassVar[str] = "by_key"
+    wide: ClassVar[bool] = True
 
     def __init__(self, reducers: Mapping[str, Reducer[Any]], *, top: int | None = None, sorted: bool = False) -> None:  # noqa: A002  as the built-in
         if not reducers:
@@ -106,24 +110,30 @@ class ByKey(Reducer[Groups]):
         return partial
 
     def _add(self, groups: Groups, rows: Rows) -> None:
-        try:
-            rows.keys, kinds = checked(rows.keys)
-        except BadKey as error:
-            rows.refuse(error.index, f"{KEYS} ({error})", rows.keys[error.index])
-        groups.learn(rows.keys, kinds, self._keys(groups) if groups.names is None else ())
+        if groups.names is not None or not set(map(type, map(FIRST, rows.pairs))) <= groups.seen:
+            rows = self._learn(groups, rows)
         if not self._names:
             self._columns[0].add(groups.states[0], rows)
             return
         for name, column, state in zip(self._names, self._columns, groups.states, strict=True):
             try:
-                row = list(map(itemgetter(name), rows.values))
+                values = list(map(itemgetter(name), rows.values))
             except (KeyError, TypeError, IndexError):
                 self._refuse_row(rows, name)
             try:
-                column.add(state, rows.having(row))
+                column.add(state, rows.having(rows.keys, values))
             except BadValue as error:
                 error.takes += f" for {name!r}"
                 raise
+
+    def _learn(self, groups: Groups, rows: Rows) -> Rows:
+        """The rows with their keys in their normal forms; the groups have been told of these."""
+        try:
+            keys, kinds = checked(rows.keys)
+        except BadKey as error:
+            rows.refuse(error.index, f"{KEYS} ({error})", rows.keys[error.index])
+        groups.learn(keys, kinds, lambda: self._keys(groups))
+        return rows if keys is rows.keys else rows.having(keys, rows.values)
 
     def _refuse_row(self, rows: Rows, name: str) -> NoReturn:
         for at, value in enumerate(rows.values):
@@ -135,16 +145,16 @@ class ByKey(Reducer[Groups]):
         if self.law is Law.ORDERED:
             left = self._copy(left)
         if right.names is None and left.names is None and not may_mix(left.kinds | right.kinds):
-            left.kinds |= right.kinds
+            left.learn((), right.kinds, tuple)
         else:
-            left.learn(right.shown(self._keys(right)), None, self._keys(left))
+            left.learn(right.shown(self._keys(right)), None, lambda: self._keys(left))
         for column, mine, theirs in zip(self._columns, left.states, right.states, strict=True):
             column.merge(mine, theirs)
         return left
 
     def _copy(self, groups: Groups) -> Groups:
         found = Groups([column.copy(state) for column, state in zip(self._columns, groups.states, strict=True)])
-        found.kinds = set(groups.kinds)
+        found.learn((), groups.kinds, tuple)
         found.names = None if groups.names is None else dict(groups.names)
         return found
 
@@ -179,7 +189,7 @@ class ByKey(Reducer[Groups]):
         if len(columns) != len(self._columns):
             raise ValueError(f"{len(columns)} columns where there should be {len(self._columns)}")
         found = Groups([column.unpack(keys, each) for column, each in zip(self._columns, columns, strict=True)])
-        found.learn(keys, kinds, ())
+        found.learn(keys, kinds, tuple)
         return found
 
     def _in_order(self, groups: Groups) -> list[Key]:
@@ -255,7 +265,7 @@ def _rows(lo: int, values: Sequence[Any]) -> Rows:
     """What terms gave, a row for each pair. Raises BadValue for what is none, TermFailed for what raises."""
     kinds = set(map(type, values))
     if kinds == {tuple} and set(map(len, values)) == {2}:
-        return Rows(list(map(_FIRST, values)), list(map(_SECOND, values)), lambda: range(lo, lo + len(values)))
+        return Rows(values, lambda: range(lo, lo + len(values)))
     pairs: list[Any] = []
     counts: list[int] = []
     if kinds == {dict}:
@@ -276,7 +286,7 @@ def _rows(lo: int, values: Sequence[Any]) -> Rows:
     if pairs and not (set(map(type, pairs)) <= _PAIR_KINDS and set(map(len, pairs)) == {2}):
         at = next(at for at, pair in enumerate(pairs) if type(pair) not in _PAIR_KINDS or len(pair) != 2)
         raise BadValue(terms()[at], pairs[at], "pairs (key, value) in an iterable")
-    return Rows(list(map(_FIRST, pairs)), list(map(_SECOND, pairs)), terms)
+    return Rows(pairs, terms)
 
 
 def _pairs_of(term: int, value: Any) -> Iterable[Any]:
@@ -296,6 +306,5 @@ def _pairs_of(term: int, value: Any) -> Iterable[Any]:
 
 
 _PAIR_KINDS = {tuple, list}
-_FIRST, _SECOND = itemgetter(0), itemgetter(1)
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(tuple[int, int, Any, list[Any]])

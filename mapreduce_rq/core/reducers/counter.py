@@ -48,6 +48,7 @@ class CounterReducer(Reducer[Counts]):
     """
 
     name: ClassVar[str] = "counter"
+    wide: ClassVar[bool] = True
 
     def zero(self) -> Counts:
         return {}

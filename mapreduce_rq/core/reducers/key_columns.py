@@ -35,19 +35,28 @@ MOST_WAITING = 1 << 20
 
 
 class Rows:
-    """Keys and values, a row each; ``terms`` gives the term of each row when it is asked."""
+    """Pairs of keys and values; ``terms`` gives the term of each when it is asked."""
 
-    def __init__(self, keys: Sequence[Key], values: Sequence[Any], terms: Callable[[], Sequence[int]]) -> None:
-        self.keys, self.values, self._terms = keys, values, terms
+    def __init__(self, pairs: Sequence[Any], terms: Callable[[], Sequence[int]]) -> None:
+        self.pairs, self._terms = pairs, terms
 
-    def having(self, values: Sequence[Any]) -> Rows:
-        """The same rows with other values."""
-        return Rows(self.keys, values, lambda: self.terms)
+    def having(self, keys: Iterable[Key], values: Iterable[Any]) -> Rows:
+        """The same rows with other keys and values."""
+        return Rows(list(zip(keys, values, strict=True)), lambda: self.terms)
 
     def only(self, rows: Sequence[int]) -> Rows:
         """Some of the rows."""
-        keys, values = ([each[row] for row in rows] for each in (self.keys, self.values))
-        return Rows(keys, values, lambda: [self.terms[row] for row in rows])
+        return Rows([self.pairs[row] for row in rows], lambda: [self.terms[row] for row in rows])
+
+    @cached_property
+    def keys(self) -> list[Key]:
+        """The keys."""
+        return list(map(FIRST, self.pairs))
+
+    @cached_property
+    def values(self) -> list[Any]:
+        """The values."""
+        return list(map(SECOND, self.pairs))
 
     @cached_property
     def terms(self) -> Sequence[int]:
@@ -57,6 +66,9 @@ class Rows:
     def refuse(self, row: int, takes: str, value: Any = ...) -> NoReturn:
         """Raises BadValue for the value of a row."""
         raise BadValue(self.terms[row], self.values[row] if value is ... else value, takes) from None
+
+
+FIRST, SECOND = itemgetter(0), itemgetter(1)
 
 
 class Column(ABC, Generic[S]):
@@ -143,7 +155,7 @@ class PartialColumn(Column[Partials]):
         waiting = state.waiting
         for key, row in zip(rows.keys, zip(rows.terms, rows.values, strict=True), strict=True):
             waiting[key].append(row)
-        state.number += len(rows.keys)
+        state.number += len(rows.pairs)
         if state.number >= MOST_WAITING:
             self._fold(state)
 
@@ -222,13 +234,12 @@ class IntColumn(Column[dict[Key, int]]):
         return {}
 
     def add(self, state: dict[Key, int], rows: Rows) -> None:
-        values: Sequence[int] = rows.values
-        if not set(map(type, values)) <= _INTS:
+        if not _are_integers(rows):
             try:
-                values = list(integers(0, values))
+                rows = rows.having(rows.keys, integers(0, rows.values))
             except BadValue as error:
                 rows.refuse(error.term, error.takes)
-        _add_all(state, rows.keys, values)
+        _add_all(state, rows.pairs)
 
     def merge(self, left: dict[Key, int], right: dict[Key, int]) -> None:
         add_counts(left, right)
@@ -264,12 +275,17 @@ class CountColumn(IntColumn):
         add_counts(state, Counter(rows.keys))
 
 
-_INTS = {int, bool}
+def _are_integers(rows: Rows) -> bool:
+    """Whether all values are integers: their sum is one then, and else it is something else, or there is none."""
+    try:
+        return type(sum(map(SECOND, rows.pairs))) is int
+    except Exception:  # of a user's own type
+        return False
 
 
-def _add_all(sums: dict[Key, int], keys: Iterable[Key], values: Iterable[int]) -> None:
+def _add_all(sums: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> None:
     get = sums.get
-    for key, value in zip(keys, values, strict=True):
+    for key, value in pairs:
         sums[key] = get(key, 0) + value
 
 
@@ -317,10 +333,10 @@ class Sums:
         self.number = 0  # of floats that came since it was settled
         self.others = Partials({})
 
-    def add_floats(self, keys: Iterable[Key], values: Iterable[float]) -> None:
+    def add_floats(self, pairs: Iterable[tuple[Key, float]]) -> None:
         """Add floats, nan not among them."""
         first, more = self.first, self.more
-        for key, value in zip(keys, values, strict=True):
+        for key, value in pairs:
             if key in first:
                 more[key].append(value)
             else:
@@ -338,22 +354,22 @@ class SumColumn(Column[Sums]):
         return Sums()
 
     def add(self, state: Sums, rows: Rows) -> None:
-        keys, values = rows.keys, rows.values
-        kinds = set(map(type, values))
-        if kinds <= _INTS:
-            _add_all(state.whole, keys, values)
-        elif kinds == {float}:
+        if _are_integers(rows):
+            _add_all(state.whole, rows.pairs)
+            return
+        kinds = set(map(type, rows.values))
+        if kinds == {float}:
             self._add_floats(state, rows)
         elif all(issubclass(kind, float) for kind in kinds):  # numpy's doubles, too
-            self._add_floats(state, rows.having(list(map(float, values))))
+            self._add_floats(state, rows.having(rows.keys, map(float, rows.values)))
         else:
             self._add_mixed(state, rows)
 
     def _add_floats(self, state: Sums, rows: Rows) -> None:
         if any(map(ne, rows.values, rows.values)):
             rows.refuse(list(map(ne, rows.values, rows.values)).index(True), "numbers other than nan")
-        state.add_floats(rows.keys, rows.values)
-        state.number += len(rows.values)
+        state.add_floats(rows.pairs)
+        state.number += len(rows.pairs)
         if state.number >= MOST_WAITING:
             self._settle(state)
 
@@ -371,8 +387,8 @@ class SumColumn(Column[Sums]):
             kept = floats if isinstance(number, float) else whole if isinstance(number, int) else others
             kept.append(row)  # the reducer knows what it takes of others
             numbers[row] = number
-        rows = rows.having(numbers)
-        _add_all(state.whole, rows.only(whole).keys, rows.only(whole).values)
+        rows = rows.having(rows.keys, numbers)
+        _add_all(state.whole, rows.only(whole).pairs)
         self._add_floats(state, rows.only(floats))
         self._partials.add(state.others, rows.only(others))
 
@@ -398,7 +414,7 @@ class SumColumn(Column[Sums]):
     def merge(self, left: Sums, right: Sums) -> None:
         add_counts(left.whole, right.whole)
         if left.first:
-            left.add_floats(right.first, right.first.values())
+            left.add_floats(right.first.items())
         else:
             left.first.update(right.first)
         more = left.more
@@ -540,7 +556,7 @@ class ListColumn(Column["defaultdict[Key, list[Any]]"]):
         return defaultdict(list)
 
     def add(self, state: defaultdict[Key, list[Any]], rows: Rows) -> None:
-        for key, value in zip(rows.keys, rows.values, strict=True):
+        for key, value in rows.pairs:
             state[key].append(value)
 
     def merge(self, left: defaultdict[Key, list[Any]], right: defaultdict[Key, list[Any]]) -> None:

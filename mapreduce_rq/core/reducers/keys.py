@@ -21,10 +21,10 @@ Key = Any
 
 TAKES = "as keys plain values other than nan, and tuples of them"
 
-_SIMPLE: frozenset[type] = frozenset({type(None), bool, int, str, bytes})
+SIMPLE: frozenset[type] = frozenset({type(None), bool, int, str, bytes})
 """What msgpack has itself, and where equals of the same type are the same."""
 
-_alike: set[type] = set(_SIMPLE)
+_alike: set[type] = set(SIMPLE)
 """Types of which equals are the same; those of modules that are imported for them only join when they are met."""
 
 _ALIKE_NAMES = {
@@ -118,7 +118,7 @@ def _normal_at(key: Key, index: int) -> Key:
 def _normal(key: Key) -> Key:
     """The key, its floats with one zero, numpy's scalars as Python's. Raises something for what is no key."""
     kind = type(key)
-    if kind in _SIMPLE:
+    if kind in SIMPLE:
         return key
     if kind is float:
         _refuse_nan(key)
@@ -144,7 +144,7 @@ def _refuse_nan(key: Key) -> None:
 
 def preferred(one: Key, other: Key) -> Key:
     """Of two equal keys the one to show."""
-    if one is other or (type(one) is type(other) and type(one) in _SIMPLE):
+    if one is other or (type(one) is type(other) and type(one) in SIMPLE):
         return one
     return one if _preference(one) <= _preference(other) else other
 
@@ -206,7 +206,7 @@ _RANKS: dict[type, int] = {bool: 1, int: 1, float: 1, str: 2, bytes: 3}
 # -- on the wire ---------------------------------------------------------------------------------------------------
 
 _SCALARS, _TUPLES, _ANY = 0, 1, 2
-_DIRECT = _SIMPLE | {float}
+_DIRECT = SIMPLE | {float}
 _LEAST, _BEYOND = -(1 << 63), 1 << 64
 
 
@@ -232,7 +232,7 @@ def _fit(kinds: set[type], keys: list[Key]) -> bool:
     return min(numbers, default=0) >= _LEAST and max(numbers, default=0) < _BEYOND
 
 
-def unpack_keys(form: int, packed: Any, number: int) -> tuple[list[Key], Kinds | None]:
+def unpack_keys(form: int, packed: Any, number: int) -> tuple[Sequence[Key], Kinds | None]:
     """The keys, and what they are made of, as :func:`checked`. Raises ValueError for what holds no such keys."""
     keys: list[Key]
     if form == _ANY and isinstance(packed, bytes):
@@ -249,4 +249,4 @@ def unpack_keys(form: int, packed: Any, number: int) -> tuple[list[Key], Kinds |
             raise ValueError(f"{number} keys that are not so many different ones")
     except (BadKey, TypeError) as error:
         raise ValueError(f"no keys: {error}") from None
-    return list(found), kinds
+    return found, kinds

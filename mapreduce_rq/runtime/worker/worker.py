@@ -31,6 +31,7 @@ from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.foreign_errors import kind_of, message_of
+from mapreduce_rq.core.job.chunking import WIDE_TASK_SECONDS
 from mapreduce_rq.core.job.merges import compute_merge
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import (
@@ -174,10 +175,12 @@ class Worker:
     def told_to_shorten(self) -> None:
         """Answer the part of the task in hand that is computed, others shall have the rest; from any thread.
 
-        Not where the user has said how large tasks are to be.
+        Not where the user has said how large tasks are to be, nor before twice the time that it should take.
         """
         ready = self._jobs.get(self._current)
         if isinstance(ready, Ready) and ready.spec.limits.chunk is None:
+            if ready.computation.reducer.wide and self.slate.read().seconds < 2 * WIDE_TASK_SECONDS:
+                return  # the supervisor, which knows of no reducer, will ask again
             ready.computation.cut_short()
 
     # -- the loop --------------------------------------------------------------------------------------------------
