@@ -32,6 +32,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.adopters import Adopters
+from mapreduce_rq.client.arguments import limited, rows
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
 from mapreduce_rq.client.job import Job, let_go_text
 from mapreduce_rq.client.open_job import OpenJob
@@ -467,11 +468,14 @@ class Client:
         self,
         function: Callable[..., Any] | str,
         items: Iterable[Any],
-        *,
+        *more: Iterable[Any],
         reduce: str | Keyed | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
         zero: Any = ...,
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
+        star: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+        chunksize: int | None = None,
         limits: Limits | None = None,
         return_exceptions: bool = False,
         observer: Observer | None = None,
@@ -481,21 +485,27 @@ class Client:
 
         ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
         costs nothing to send; any other iterable is read only as fast as workers take it, in this thread: while it has
-        no item to give, deadlines wait, too. ``reduce``: a reducer's name (with ``options``), a Reducer, a ``by_key``,
-        or an associative callable with its ``zero`` and ``law`` (ordered, or commutative if you know it is). The same
-        bits for any number of workers and any schedule. Where ``limits`` let it end early or leave terms out,
-        ``submit_function`` tells what is missing. ``return_exceptions``: what a term raises is its value, with the
-        worker's traceback as a note (for lists and folds of your own, where pickles are trusted). Returns when the
-        job's end is on its way to Redis; the next call, or ``close``, makes sure that it came there.
+        no item to give, deadlines wait, too. ``more`` iterables give further arguments, as for ``map``; with ``star``
+        each item is a row of arguments; ``kwargs`` are those with names. ``chunksize``: terms a task (None: measured).
+        ``reduce``: a reducer's name (with ``options``), a Reducer, a ``by_key``, or an associative callable with its
+        ``zero`` and ``law`` (ordered, or commutative if you know it is). The same bits for any number of workers and
+        any schedule. Where ``limits`` let it end early or leave terms out, ``submit_function`` tells what is missing.
+        ``return_exceptions``: what a term raises is its value, with the worker's traceback as a note (for lists and
+        folds of your own, where pickles are trusted). Returns when the job's end is on its way to Redis; the next call,
+        or ``close``, makes sure that it came there.
         Raises UsageError, and JobFailed naming the term.
         """
         spec, computation, source = self.plan_function(
             function,
             items,
+            *more,
             reduce=reduce,
             zero=zero,
             law=law,
             options=options,
+            star=star,
+            kwargs=kwargs,
+            chunksize=chunksize,
             limits=limits,
             return_exceptions=return_exceptions,
         )
@@ -532,17 +542,15 @@ class Client:
         options: Mapping[str, Any] | None = None,
         top: int | None = None,
         sorted: bool = False,  # noqa: A002  as the built-in
-        limits: Limits | None = None,
-        observer: Observer | None = None,
-        wait_workers: float | None = None,
+        **how: Any,
     ) -> Any:
         """For each key the fold of its values, in this thread: a dictionary, or a list of pairs.
 
         ``pairs(item)`` gives a pair ``(key, value)``, a dictionary, or an iterable of pairs. ``reduce``, ``zero``,
         ``law``, ``options``, ``top`` and ``sorted``: see ``by_key``. The rest, and what is raised: see ``map_reduce``.
         """
-        how = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted)
-        return self.map_reduce(pairs, items, reduce=how, limits=limits, observer=observer, wait_workers=wait_workers)
+        keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted)
+        return self.map_reduce(pairs, items, reduce=keyed, **how)
 
     def abandon(self, master: Master, error: BaseException) -> None:
         """Cancel a job that its master was torn out of (Ctrl-C, a failing iterator): it may have half changed it."""
@@ -554,17 +562,23 @@ class Client:
         self,
         function: Callable[..., Any] | str,
         items: Iterable[Any],
-        *,
+        *more: Iterable[Any],
         reduce: str | Keyed | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
         zero: Any = ...,
         law: Law | str = Law.ORDERED,
         options: Mapping[str, Any] | None = None,
+        star: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+        chunksize: int | None = None,
         limits: Limits | None = None,
         return_exceptions: bool = False,
     ) -> tuple[Spec, Computation[Any], Source | None]:
         """As ``plan``, for a function of the caller's own; and where its items come from, if not a range."""
         pickles = Pickles()
-        params = function_params(function, self.trust, pickles)
+        items, star = rows(items, more, star=star)
+        params = function_params(function, self.trust, pickles, kwargs) | {"star": star}
+        if params["kernel"] and star:
+            raise BadParameter("a kernel of spans takes a range, not rows of arguments")
         if return_exceptions:
             params |= exception_params(reduce, params, self.trust)
         folding = reducer_params(reduce, zero, law, options, self.trust, pickles=pickles)
@@ -572,10 +586,9 @@ class Client:
         lazy = False
         if isinstance(items, range):
             params |= range_params(items)
-        elif not isinstance(items, Iterable):
-            raise BadParameter(f"items: a range or an iterable, not a {type(items).__name__}")
         else:
             lazy = True
+        limits = limited(limits, chunksize)
         params |= sampling_params(params, limits)
         spec, computation = self.plan("function", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
@@ -589,9 +602,11 @@ class Client:
         self,
         function: Callable[..., T] | str,
         items: Iterable[Any],
-        *,
+        *more: Iterable[Any],
         ordered: bool = True,
         buffersize: int | None = None,
+        star: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
         chunksize: int | None = None,
         limits: Limits | None = None,
     ) -> Values[T]:
@@ -599,35 +614,42 @@ class Client:
 
         The iterable may be endless, and slow: it is read in a thread of its own, never more than ``buffersize`` items
         ahead of what the caller has taken. Memory is constant. What a term raises is raised in its place, and the next
-        call goes on behind it. ``chunksize``: items a task (None: measured). Closing the iterator ends the job.
+        call goes on behind it. ``chunksize``: items a task (None: measured). ``more``, ``star``, ``kwargs``: see
+        ``map_reduce``. Closing the iterator ends the job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
-        return Values(
-            self,
-            function,
-            items,
-            ordered=ordered,
-            buffersize=buffersize,
-            chunksize=chunksize,
-            limits=limits,
-            made=lambda _, value: value,
-        )
+        items, star = rows(items, more, star=star)
+        if buffersize is not None and buffersize < 1:
+            raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
+        iterator = iter(items)
+        plan = self.plan_open(function, star=star, kwargs=kwargs, limits=limited(limits, chunksize))
+        return Values(self, plan, iterator, ordered=ordered, buffersize=buffersize)
 
-    def imap_unordered(self, function: Callable[..., T] | str, items: Iterable[Any], **how: Any) -> Values[T]:
+    def imap_unordered(
+        self, function: Callable[..., T] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
+    ) -> Values[T]:
         """As :meth:`imap`, each value as soon as it is there."""
-        return self.imap(function, items, ordered=False, **how)
+        return self.imap(function, items, *more, ordered=False, **how)
+
+    def starmap(self, function: Callable[..., T] | str, items: Iterable[Iterable[Any]], **how: Any) -> Values[T]:
+        """As :meth:`imap`, each item a row of arguments: the values of ``function(*item)``."""
+        return self.imap(function, items, star=True, **how)
 
     def plan_open(
-        self, function: Callable[..., Any] | str, *, chunk: int | None, star: bool, limits: Limits | None
+        self,
+        function: Callable[..., Any] | str,
+        *,
+        star: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
     ) -> tuple[Spec, Computation[Any], ValueCodec]:
         """As ``plan_function``, of a job whose items come later and whose values are handed on; and how they travel."""
         pickles = Pickles()
-        params = function_params(function, self.trust, pickles)
+        params = function_params(function, self.trust, pickles, kwargs)
         if params["kernel"]:
             raise BadParameter("a kernel of spans takes a range, not items")
         params |= {"reduce": "handed", "star": star, "return_exceptions": self.trust.pickles}
-        given = limits or Limits()
-        limits = msgspec.structs.replace(given, chunk=chunk or given.chunk, on_error="skip")
+        limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
         spec, computation = self.plan("function", params, limits, lazy=True)
         assert isinstance(computation, FunctionComputation)
         return spec, computation, computation.trusting(self.trust, pickles)
@@ -638,9 +660,11 @@ class Client:
         """Start a job and return at once. Raises UsageError, BrokerError."""
         return self._start(*self.plan(computation, params, limits))
 
-    def submit_function(self, function: Callable[..., Any] | str, items: Iterable[Any], **how: Any) -> Job:
-        """As ``map_reduce``, returning at once; ``how`` takes what is said there on folding, and ``limits``."""
-        return self._start(*self.plan_function(function, items, **how))
+    def submit_function(
+        self, function: Callable[..., Any] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
+    ) -> Job:
+        """As ``map_reduce``, returning at once; ``how``: what is said there on calls, on folding, and ``limits``."""
+        return self._start(*self.plan_function(function, items, *more, **how))
 
     def _start(self, spec: Spec, computation: Computation[Any], source: Source | None = None) -> Job:
         def lead(job: Job) -> Master:

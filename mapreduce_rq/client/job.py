@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 import msgspec
@@ -15,6 +16,7 @@ from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
 from mapreduce_rq.errors import JobError, Superseded, UsageError
 from mapreduce_rq.runtime.master.master import Ended, Master
 
@@ -40,6 +42,9 @@ class Owner(Protocol):
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job; the state it ended in."""
+
+
+Pairs = list[tuple[int, Any]]
 
 
 def let_go_text(job: str, *, embedded: bool, lazy: bool) -> str:
@@ -71,6 +76,9 @@ class Job:
         self._leader = os.getpid()
         self._elsewhere = False  # this is a fork of the process that leads it
         self._lazy = spec.lazy
+        self._coming = threading.Lock()  # of the next two
+        self._joining: list[SimpleQueue[Pairs | None]] = []  # who wants results, and has none yet
+        self._watching: list[SimpleQueue[Pairs | None]] = []
         self._master = lead(self)
         try:
             self._master.submit()
@@ -92,11 +100,42 @@ class Job:
                 self._client.abandon(self._master, error)
         finally:
             self._client.give_back(self._master.jobs.wire, sound=self._ended is not None)
-            self._over.set()
+            with self._coming:
+                self._over.set()
+                self._let_in()
+                for queue in self._watching:
+                    queue.put(None)
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """The master's word; see Observer."""
         self._report = report()
+        if self._joining:
+            with self._coming:
+                self._let_in()
+
+    def _let_in(self) -> None:
+        """Give who wants results those that are there; the next ones they are told of."""
+        if not self._joining:
+            return
+        there = [pair for stretch in self._master.ledger.tally.segments() for pair in self._pairs(stretch)]
+        for queue in self._joining:
+            queue.put(there)
+        self._watching += self._joining
+        self._joining = []
+        self._master.ledger.tally.watch = self._counted
+
+    def _counted(self, stretch: Stretch) -> None:
+        pairs = self._pairs(stretch)
+        for queue in self._watching:
+            queue.put(pairs)
+
+    def _pairs(self, stretch: Stretch) -> Pairs:
+        reducer, terms = self._master.computation.reducer, range(stretch.lo, stretch.hi)
+        assert isinstance(reducer, ListReducer)
+        if stretch.n < len(terms):
+            out = {term for term, _ in self._master.ledger.skipped}
+            return list(zip((term for term in terms if term not in out), reducer.finish_native(stretch), strict=True))
+        return list(zip(terms, reducer.finish_native(stretch), strict=True))
 
     def noticed(self, text: str) -> None:
         """The master's word; nobody reads it here."""
@@ -154,6 +193,32 @@ class Job:
         if self._ended is None:
             raise JobError(let_go_text(self.id, embedded=self._client.embedded, lazy=self._lazy))
         return self._client.result_of(self._ended)
+
+    def results(self) -> Iterator[tuple[int, Any]]:
+        """Each term with its value, as they come, of a job that is reduced to a list; each once, in any order.
+
+        Terms that were left out are missing. At the end it raises what ``result`` raises. UsageError for a job that is
+        folded to something else.
+        """
+        if type(self._master.computation.reducer) is not ListReducer:
+            raise UsageError(f"{self.id} folds its values and keeps none of them: give reduce='list' for results()")
+        queue: SimpleQueue[Pairs | None] = SimpleQueue()
+        with self._coming:
+            self._joining.append(queue)
+            if self._over.is_set():
+                self._let_in()
+                queue.put(None)
+        return self._results(queue)
+
+    def _results(self, queue: SimpleQueue[Pairs | None]) -> Iterator[tuple[int, Any]]:
+        try:
+            while (pairs := queue.get()) is not None:
+                yield from pairs
+        finally:
+            with self._coming:
+                if queue in self._watching:
+                    self._watching.remove(queue)
+        self.result()
 
     def cancel(self, *, now: bool = False) -> str:
         """Cancel it; the state it ended in."""

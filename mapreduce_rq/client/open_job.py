@@ -30,7 +30,7 @@ from mapreduce_rq.core.foreign_errors import Interruption
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
-from mapreduce_rq.core.messages import Codecs, Limits, Spec
+from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.handed import Handed
 from mapreduce_rq.errors import BadFunction, JobError, MrqError, UsageError
@@ -46,6 +46,8 @@ CANCEL_SECONDS = 5.0
 MOST_AT_ONCE = 64
 """Items that are encoded together."""
 
+Plan = tuple[Spec, Computation[Any], ValueCodec]
+"""Spec and computation of an open job, and how its items travel."""
 Hand = Callable[[int, list[Any]], None]
 """Takes the values of the terms from the first on; called in the master's thread, in the order of arrival."""
 
@@ -56,11 +58,6 @@ class Opener(Protocol):
     keys: Keys
     codecs: Codecs
     clock: Clock
-
-    def plan_open(
-        self, function: Callable[..., Any] | str, *, chunk: int | None, star: bool, limits: Limits | None
-    ) -> tuple[Spec, Computation[Any], ValueCodec]:
-        """Spec and computation of the job, and how its items travel."""
 
     def master(
         self,
@@ -178,22 +175,18 @@ class OpenJob:
     def __init__(
         self,
         client: Opener,
-        function: Callable[..., Any] | str,
+        plan: Plan,
         hand: Hand,
         ended: Callable[[BaseException | None], None],
-        *,
-        chunk: int | None = None,
-        star: bool = False,
-        limits: Limits | None = None,
     ) -> None:
         self._client = client
         self._ended = ended
-        spec, computation, codec = client.plan_open(function, chunk=chunk, star=star, limits=limits)
+        spec, computation, codec = plan
         assert isinstance(computation.reducer, Handed)
         computation.reducer.hand = hand
         self.id = spec.job
         self.codec = codec
-        self.source = OpenSource(codec, chunk)
+        self.source = OpenSource(codec, spec.limits.chunk)
         self._bell = Bell(self.source.news)
         self.source.ring = self._bell.ring
         self._report = Report(total=None)

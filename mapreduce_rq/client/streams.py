@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob
-from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, Plan
 from mapreduce_rq.core.reducers.handed import Raised
-from mapreduce_rq.errors import BadParameter, UsageError
+from mapreduce_rq.errors import UsageError
 
 BUFFER = 65_536
 """Items between iterable and caller where the caller has not said how many; large ones are fewer, by their bytes."""
@@ -29,31 +28,22 @@ class Values(Generic[T]):
     def __init__(
         self,
         client: Opener,
-        function: Callable[..., Any] | str,
-        items: Iterable[Any],
+        plan: Plan,
+        items: Iterator[Any],
         *,
         ordered: bool,
         buffersize: int | None = None,
-        chunksize: int | None = None,
-        star: bool = False,
-        limits: Limits | None = None,
-        made: Callable[[int, Any], T],
     ) -> None:
-        if buffersize is not None and buffersize < 1:
-            raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
-        iterator = iter(items)
-        self._made = made
         self._ordered = ordered
         self._size = buffersize or BUFFER
         self._came: SimpleQueue[tuple[int, list[Any], BaseException | None]] = SimpleQueue()
         self._early: dict[int, list[Any]] = {}  # by first term: what came before its turn
         self._row: Iterator[Any] = iter(())
-        self._term = 0  # of the next value of the row
         self._next = 0  # the term whose turn it is
         self._put = self._taken = 0  # items that were put in, and those whose values the caller has
         self._over = False
-        self._job = OpenJob(client, function, self._hand, self._ended, chunk=chunksize, star=star, limits=limits)
-        self._feeder = Feeder(self._job, iterator, self._room, self._failed)
+        self._job = OpenJob(client, plan, self._hand, self._ended)
+        self._feeder = Feeder(self._job, items, self._room, self._failed)
 
     @property
     def job(self) -> str:
@@ -66,11 +56,10 @@ class Values(Generic[T]):
     def __next__(self) -> T:
         while True:
             for value in self._row:
-                term, self._term = self._term, self._term + 1
                 self._took_one()
                 if type(value) is Raised:
                     raise value.error
-                return self._made(term, value)
+                return value  # type: ignore[no-any-return]  # it is the function's
             self._turn()
 
     def _turn(self) -> None:
@@ -82,7 +71,11 @@ class Values(Generic[T]):
                 raise StopIteration
             if self._job.elsewhere:
                 raise UsageError(self._job.elsewhere)
-            lo, values, error = self._came.get()
+            try:
+                lo, values, error = self._came.get()
+            except BaseException:  # Ctrl-C, while it waited
+                self.close()
+                raise
             if lo == _END:
                 self._over = True
                 self.close()
@@ -92,7 +85,7 @@ class Values(Generic[T]):
             if self._ordered and lo != self._next:
                 self._early[lo] = values
                 return
-        self._term, self._row = lo, iter(values)
+        self._row = iter(values)
         self._next = lo + len(values)
 
     def _took_one(self) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import msgspec
@@ -121,6 +121,7 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False)
     draw: int | None = None  # terms come in the random order of this number
     return_exceptions: bool = False  # as values
     star: bool = False  # an item is a sequence of arguments
+    given: bytes = b""  # arguments that every call has: a tuple of those before the item, a dict of those with names
     label: str = ""  # for people
 
 
@@ -240,8 +241,11 @@ class FunctionComputation(Computation[Any]):
         )
         if not callable(found):
             raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
-        if getattr(found, KERNEL, "") != self._kernel:
+        if getattr(found.func if type(found) is partial else found, KERNEL, "") != self._kernel:
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
+        if params.given:
+            before, named = unpack_all(1, params.given)[0]
+            found = partial(found, *before, **named)
         if params.star:
             found = _starred(found)
         return self._guarded(found) if params.return_exceptions else found

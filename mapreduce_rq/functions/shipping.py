@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from mapreduce_rq.core.computation import MAX_TERMS
-from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.core.foreign_errors import shown, told
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plain_values import TAKES, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -23,22 +24,44 @@ DRAW = 1
 """Which random order the terms of a range come in where they are drawn: the same at each run, and any would do."""
 
 
-def function_params(function: Callable[..., Any] | str, trust: Trust, pickles: Pickles) -> dict[str, Any]:
-    """The parameters that say which function. Raises BadFunction for one that cannot get to a worker."""
+def function_params(
+    function: Callable[..., Any] | str, trust: Trust, pickles: Pickles, named: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """The parameters that say which function, and the arguments that each call has.
+
+    A ``partial`` is taken apart: what it is of may have a name where it has none. ``named``: arguments with names.
+    Raises BadFunction for what cannot get to a worker.
+    """
+    before: tuple[Any, ...] = ()
+    named = dict(named or {})
+    while type(function) is partial:
+        before, named = function.args + before, function.keywords | named
+        function = function.func
+    if not callable(function) and not isinstance(function, str):
+        raise BadFunction(f"{shown(function)} is no function")
     name = function if isinstance(function, str) else name_of(function)
-    if name is None:
-        label = getattr(function, "__qualname__", type(function).__name__)
-        _need_pickles(label, trust)
-        return {"label": label, **_pickled("pickle", function, label, pickles)} | _said(function)
-    found = find(name)
+    found = function if name is None else find(name)
     if not callable(found):
         raise BadFunction(f"{name} is a {type(found).__name__}, not a function")
-    code, around = _sources(name)
-    return {"label": name, "function": name, "code": code, "around": around} | _said(found)
+    label = str(name or getattr(function, "__qualname__", type(function).__name__))
+    given, whole = b"", name is None
+    if before or named:
+        try:
+            given = pack((before, named))
+        except (TypeError, ValueError, RecursionError) as error:
+            _need_pickles_for_arguments(label, error, trust)
+            whole = True
+    if name is not None and not whole:
+        code, around = _sources(name)
+        return {"label": name, "function": name, "code": code, "around": around, "given": given} | _said(found)
+    _need_pickles(label, trust)
+    thing = partial(found, *before, **named) if before or named else found
+    return {"label": label, **_pickled("pickle", thing, label, pickles)} | _said(thing)
 
 
 def _said(function: Any) -> dict[str, Any]:
     """What a function says of itself (see ``kernel``)."""
+    function = function.func if type(function) is partial else function
     return {
         "kernel": getattr(function, KERNEL, ""),
         "libm": getattr(function, LIBM, False),
@@ -179,6 +202,14 @@ def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[st
             "declare kernel(samples=True) where the values are drawn at random"
         )
     return {"draw": DRAW}
+
+
+def _need_pickles_for_arguments(label: str, error: Exception, trust: Trust) -> None:
+    if not trust.pickles:
+        raise BadFunction(
+            f"the arguments that each call of {label} has cannot travel ({error}); what travels is {TAKES}: give it "
+            "these, or give this client and the workers allow_pickle=True and a signing key"
+        ) from None
 
 
 def _need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:

@@ -194,6 +194,9 @@ def name_of(function: Callable[..., Any]) -> str | None:
     if not module or module in NAMELESS or not attribute or "<" in attribute:
         return None
     try:
-        return f"{module}:{attribute}" if find(f"{module}:{attribute}") is function else None
+        found = find(f"{module}:{attribute}")
+        # A method of a class is made anew each time that it is asked for.
+        same = found is function or (isinstance(found, MethodType) and isinstance(function, MethodType))
+        return f"{module}:{attribute}" if same and found == function else None
     except BadFunction:
         return None

@@ -62,9 +62,17 @@ def folding(mrq: Client) -> None:
     mrq.map_reduce(len, ["one", "two"], reduce=max, zero=0, law="commutative")
     mrq.map_reduce(str.split, (line for line in "ab"), reduce="counter")
     mrq.map_reduce(square, [1], reduce=operator.add, zero=0, law=Law.COMMUTATIVE, limits=Limits(deadline=60))
+    mrq.map_reduce(pow, range(9), [2, 3], kwargs={"mod": 7}, chunksize=2, reduce="list")
     mrq.map_reduce(square, 9)  # type: ignore[arg-type]
     mrq.map_reduce(square, range(9), limits={"deadline": 60})  # type: ignore[arg-type]
     mrq.map_reduce(square, range(9), reduce=7)  # type: ignore[arg-type]
+
+
+def streaming(mrq: Client) -> None:
+    assert_type(next(mrq.imap(square, range(9), buffersize=4)), int)
+    assert_type(list(mrq.imap_unordered(square, [3], chunksize=2)), list[int])
+    assert_type(list(mrq.starmap(square, [(2,)])), list[int])
+    mrq.imap(square, 9)  # type: ignore[arg-type]
 
 
 def limits() -> None:
@@ -84,6 +92,7 @@ def jobs(mrq: Client) -> None:
     assert_type(job.done(), bool)
     assert_type(job.progress, dict[str, Any])
     assert_type(job.result(timeout=10), Result)
+    assert_type(next(job.results()), tuple[int, Any])
     assert_type(job.cancel(now=True), str)
     assert_type(mrq.submit_function(square, range(9), reduce="mean", limits=Limits(rel_tol=1e-3)), Job)
     mrq.submit(computation="exp")  # type: ignore[call-arg]

@@ -11,7 +11,7 @@ end here, and the first answer wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -37,6 +37,7 @@ class Tally:
         self._locked: set[int] = set()  # segments (by lo) of such a pair
         self._partials: dict[int, tuple[int, Any]] = {}  # segment's lo -> (hi, partial)
         self._ends: dict[int, int] = {}  # segment's hi -> lo
+        self.watch: Callable[[Any], None] = _unwatched  # told of each partial that is new, under the ordered law
 
     def count(self, batch: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int]]:
         """Fold what is new of a batch of ``(lo, hi, encoded partial)``; the spans counted, neighbours joined.
@@ -81,6 +82,9 @@ class Tally:
             self._accumulator = self.reducer.merge_encoded(self._accumulator, [item[2] for item in row])
             return
         partials = [self.reducer.decode(body) for _, _, body in row]
+        if self.watch is not _unwatched:
+            for partial in partials:
+                self.watch(partial)
         if sum(len(body) for _, _, body in row) < HEAVY_BYTES:  # none of them is worth a place of its own
             self._insert(row[0][0], row[-1][1], self._joined(partials))
             return
@@ -180,6 +184,10 @@ class Tally:
             return self.runs.count, self._accumulator
         return self._partials.get(0) or (0, self.reducer.zero())
 
+    def segments(self) -> list[Any]:
+        """The partials as they are, under the ordered law: each of a span of its own."""
+        return [partial for _, (_, partial) in sorted(self._partials.items())]
+
     def parts(self) -> list[Part]:
         """The encoded partials, for a checkpoint."""
         encode = self.reducer.encode
@@ -205,3 +213,7 @@ class Tally:
         if covered != tally.runs:
             raise ValueError("parts and runs differ")
         return tally
+
+
+def _unwatched(_: Any) -> None:
+    """Nobody watches."""
