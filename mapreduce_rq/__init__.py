@@ -21,20 +21,60 @@ The layers, each importing only what stands below it
 ----------------------------------------------------
 ::
 
-    cli           people: verbs, output, the dashboard
-    client        the Python API
-    runtime       loops, processes, clocks, signals: master, worker, pool (supervisor), server (embedded Valkey)
-    broker        the only place that knows Redis; the wire format is broker/PROTOCOL.md
-    functions     users' functions: how they travel, whom to trust, their items
-    computations  the built-ins, one file each
-    core          pure: spans, reducers, messages, the ledger
-    errors        one tree, with exit codes
+    cli             for people: options, messages on the terminal
+      commands        one module for each command
+      screen          the dashboard's picture, tables and texts
+    client          the Python API
+    runtime         loops, processes, clocks, signals
+      master          leads one job: the loop, its lease, its looks around, standby, cancel
+      worker          takes tasks, computes, settles
+      pool            the supervisor of `mrq worker`: starts workers, beats for them, passes signals on
+      server          the private Valkey, and the shelf of files for large bodies beside it
+    broker          the only place that knows Redis; the wire format is broker/PROTOCOL.md
+      lua             the three steps that change anything: commit, settle, reap
+    functions       users' functions: how they travel, whom to trust, their items
+    computations    the built-ins, one file each
+    core            pure: messages and spans, and in its rooms:
+      job             what a master knows and decides: ledger, tally, sizes of tasks, record
+      fleet           how much a worker takes, who is dead, what goes back to the queue
+      reducers        how values are folded, one file for each kind
+      numbers         exact arithmetic and rounding
+    errors          one tree, with exit codes
 
 Beside them stands ``extend``, the names for authors of computations and reducers, taken from ``core``.
 
 A good first read: ``core/job/tally.py`` (what "counted once" means), ``core/job/ledger.py`` (what a master knows),
 ``broker/lua`` (the three steps that change anything), ``runtime/worker/worker.py`` and
 ``runtime/master/master.py`` (the loops).
+
+Where to change what
+--------------------
+A test looks up each of these names.
+
+::
+
+    how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
+    its fair share of the queue        broker/lua/settle.lua share
+    how many terms a task has          core/job/chunking.py Pace.size
+    how a failed task's span is cut    core/job/ledger.py Ledger._bad
+    when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
+    when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/supervisor.py BEAT_SECONDS
+    what a standby waits for           runtime/master/standby.py Steward.orphans, Standby.wait
+    when a checkpoint is due           runtime/master/master.py Master._checkpoint_due
+    what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker._leave
+    what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
+    which functions a worker runs      functions/trust.py Trust
+    which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
+    a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
+    a key in Redis                     broker/keys.py Keys
+    a new reducer                      core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
+    a new computation                  computations/__init__.py CATALOGUE; core/computation.py Computation
+    the error of a bad item            functions/items.py refused; core/bodies.py PlainCodec
+    an error's class and exit code     errors.py MrqError
+    any other message                  where it is raised: search for its words
+    a command                          cli/registry.py COMMANDS; cli/commands
+    a column of the dashboard          cli/screen/picture.py COLUMNS, _cells; cli/screen/views.py
+    what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning
 
 What is promised
 ----------------

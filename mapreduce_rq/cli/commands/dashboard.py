@@ -1,7 +1,7 @@
 """`mrq dashboard`: the loop that looks, draws and listens to keys, on the terminal's alternate screen.
 
-It looks once a second in two round trips, whatever the number of jobs and workers, and draws what it saw. The terminal
-is given back as it was, however the loop ends.
+It looks once a second in two round trips, whatever the number of jobs and workers, and draws what it saw. What is
+drawn, and its columns, stand in cli/screen/picture.py. The terminal is given back as it was, however the loop ends.
 """
 
 from __future__ import annotations

@@ -411,6 +411,10 @@ class Ledger:
             self.merges.delegate(more=bool(self.out) or self.counted != self.goal, last=last)
 
     def _bad(self, wid: str, answer: Answer) -> None:
+        """Take in an answer that is no partial: a worker refused the task, failed in it, or died in it.
+
+        A failure that names its term ends the job, or leaves that term out. One that does not name it halves the span.
+        """
         task = self.out.get(answer.lo)
         if task is None or task.hi != answer.hi:
             self.ignored += 1  # already counted, or cut anew since
