@@ -39,6 +39,7 @@ class Scene:
 
     def leader(self, function: str, terms: int, *, url: str = "", **limits: Any) -> Leader:
         """A master with a job over so many terms of a function of tests/terms.py."""
+        self.stage.next_job()
         made = Leader(url or self.url, self.queue, function, terms, environment=self.stage.environment, **limits)
         return self._stack.enter_context(made)
 

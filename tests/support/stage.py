@@ -30,6 +30,7 @@ class Stage:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._before = 0  # what had been begun when the last job began
         self.environment = os.environ | {STAGE: str(folder)}
         """To start workers with."""
         for name in ("log", "gated", "poison"):
@@ -44,6 +45,11 @@ class Stage:
     def forget(self) -> None:
         """Let what has been begun so far not have been."""
         (self.folder / "log").write_text("")
+        self._before = 0
+
+    def next_job(self) -> None:
+        """What is waited for from here on is not what an earlier job has begun."""
+        self._before = self.begun_terms()
 
     def runs(self) -> list[tuple[int, int]]:
         """(pid, term) of everything begun so far, in order."""
@@ -59,9 +65,9 @@ class Stage:
         return Counter(term for _, term in self.runs())
 
     def begun(self, term: int, seconds: float = 20.0, *, but: int = 0) -> int:
-        """The process that began this term, waiting for it; ``but``: not this one."""
+        """The process that began this term of the last job, waiting for it; ``but``: not this one."""
         return until(
-            lambda: next((pid for pid, at in self.runs() if at == term and pid != but), 0),
+            lambda: next((pid for pid, at in self.runs()[self._before :] if at == term and pid != but), 0),
             seconds,
             f"term {term} begun",
         )
