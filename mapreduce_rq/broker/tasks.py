@@ -95,10 +95,9 @@ class Tasks:
         if tasks:
             self.wire.transaction([("LREM", self.keys.in_flight(wid), -1, task) for task in tasks])
 
-    def put_back(self, tasks: Sequence[bytes]) -> None:
-        """Put tasks at the end of the line, for others; the hand is left as it is."""
-        if tasks:
-            self.wire.call("LPUSH", self.keys.queue, *tasks)
+    def put_back(self, tasks: Sequence[bytes]) -> int:
+        """Put tasks at the end of the line, for others, and say how long it is then; the hand is left as it is."""
+        return int(self.wire.call("LPUSH", self.keys.queue, *tasks)) if tasks else 0
 
     def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
         """Leave: return these tasks (oldest first) to the taken end of the queue and strike the worker off."""

@@ -19,8 +19,6 @@ from tests.support.stage import until
 from tests.support.terms import total
 
 TERMS = 300
-PAUSE_SECONDS = 0.005
-"""Between two rounds of a forger: what it writes without a pause a busy machine does not get through."""
 
 
 class Forger:
@@ -41,7 +39,7 @@ class Forger:
 
     def _run(self) -> None:
         with self._scene.server.client() as client:
-            while not self._stop.wait(PAUSE_SECONDS):
+            while not self._stop.is_set():
                 self._write(client)
                 self.written += 1
 

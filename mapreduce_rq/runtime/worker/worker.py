@@ -163,6 +163,7 @@ class Worker:
         self._warned: set[str] = set()
         self._at_fault = b""  # the task that was looked at when something failed that is no task's
         self._strangers: list[bytes] = []  # tasks of another key in the batch being computed
+        self._in_vain = 0  # such tasks since there was something to do
         self._left: OrderedDict[int, int] = OrderedDict()  # how often such a one was left to others
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
@@ -476,8 +477,10 @@ class Worker:
 
         Whether there are, nobody can tell: what comes here again and again is dropped at last, as what is malformed is
         at once. The settle that follows strikes them off this hand; in between they are in both places, which is
-        harmless.
+        harmless. Where the whole line has gone by and nothing in it was for us, wait: but not before, for who has
+        no key may write them in between the tasks that are.
         """
+        self._in_vain = self._in_vain + len(self._strangers) if alone else 0
         back = []
         for raw in self._strangers:
             seen = self._left[hash(raw)] = self._left.pop(hash(raw), 0) + 1
@@ -487,8 +490,8 @@ class Worker:
         while len(self._left) > STRANGERS_KNOWN:
             self._left.popitem(last=False)
         self._read()
-        self.tasks.put_back(back)
-        if alone:
+        if back and self.tasks.put_back(back) <= self._in_vain:
+            self._in_vain = 0
             self._pause(REFUSAL_SECONDS)
 
     @staticmethod
