@@ -23,6 +23,7 @@
     │   ├── NoWorkers            none came within --wait-workers                       exit 75
     │   ├── DeadlineReached      the time allowed is over                              exit 124
     │   └── Superseded           another master took the job over
+    ├── TooLarge                 a piece of a job that does not fit through Redis
     ├── CannotWrite              the result has no place to go                         exit 74
     └── BadMessage               bytes from Redis that fail the size, the MAC or the type
         └── OtherKey             they are signed with a key that is not configured here, or not signed
@@ -146,6 +147,22 @@ class DeadlineReached(JobError):
 
 class Superseded(JobError):
     """Another master has taken the job over; this one must stop and change nothing."""
+
+
+class TooLarge(MrqError):
+    """A piece of a job has more bytes than can go through Redis at once. Nothing of it was sent.
+
+    ``size`` and ``limit``: how many it has, and how many there may be.
+    """
+
+    def __init__(self, what: str, size: int, limit: int, remedy: str = "") -> None:
+        super().__init__(f"{what} has {size:,} bytes, and {limit:,} is the most{f': {remedy}' if remedy else ''}")
+        self.size = size
+        self.limit = limit
+        self._made_of = what, size, limit, remedy
+
+    def __reduce__(self) -> tuple[type[TooLarge], tuple[str, int, int, str]]:
+        return type(self), self._made_of
 
 
 class CannotWrite(MrqError):

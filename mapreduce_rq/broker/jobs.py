@@ -15,7 +15,7 @@ from mapreduce_rq.core.messages import Codecs, Reply
 from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
 
 COMMIT = Script("commit")
-REAP = Script("reap")
+REAP = Script("reap", spare=0)
 
 FIRST_REPLY = "0-0"
 PATIENCE_SECONDS = 1.0

@@ -21,7 +21,16 @@ from hiredis import pack_command  # redis-py's own packing looks at every argume
 from redis.connection import AbstractConnection
 
 from mapreduce_rq.broker.connection import Endpoint, connection
-from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey, NoPermission, ReadOnly
+from mapreduce_rq.errors import (
+    BrokerDown,
+    BrokerError,
+    BrokerFull,
+    BrokerRefused,
+    ForeignKey,
+    NoPermission,
+    ReadOnly,
+    TooLarge,
+)
 
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
@@ -45,7 +54,18 @@ LARGE_BYTES = 64 * 1024
 """Arguments from this size on are joined here: hiredis packs them at 0.4 GB/s, a join at ten times that."""
 
 
-def _pack(command: Command) -> bytes:
+SPARE_BYTES = 8 * 1024
+"""Room that is left in what goes through commit.lua and settle.lua: who gives a task back adds why it died."""
+SURE_BYTES = (1 << 20) - SPARE_BYTES
+"""No server can be told to take less in one piece."""
+LARGE_LOSSES = 3
+"""Connections that end over something large, one after another, are no accident."""
+USUAL_BYTES = 512 << 20
+"""What a server takes that was not told otherwise, or does not tell us."""
+
+
+def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
+    """A command as it is sent. ``largest`` is told of sizes that not every server takes, and may raise TooLarge."""
     for argument in command:
         if isinstance(argument, bytes) and len(argument) >= LARGE_BYTES:
             break
@@ -53,17 +73,29 @@ def _pack(command: Command) -> bytes:
         packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of any length
         return packed
     pieces = [b"*%d\r\n" % len(command)]
+    size = 0
     for argument in command:
         word = argument if isinstance(argument, bytes) else str(argument).encode()
+        size = max(size, len(word))
         pieces += (b"$%d\r\n" % len(word), word, b"\r\n")
+    if size > SURE_BYTES:
+        largest(size)
     return b"".join(pieces)
 
 
-class Script:
-    """A Lua script of this package, by the name of its file."""
+def raise_limit(limit: int) -> str:
+    """What may help where a server takes no more than this in one piece."""
+    if limit > USUAL_BYTES - SURE_BYTES:
+        return "run it on a private server, where large pieces go around Redis"
+    return "raise proto-max-bulk-len and client-query-buffer-limit on the server"
 
-    def __init__(self, name: str) -> None:
+
+class Script:
+    """A Lua script of this package, by the name of its file. ``spare``: bytes to be left in each argument."""
+
+    def __init__(self, name: str, *, spare: int = SPARE_BYTES) -> None:
         self.name = name
+        self.spare = spare
         self.source = Path(__file__).with_name("lua").joinpath(f"{name}.lua").read_text(encoding="utf-8")
         self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
 
@@ -73,6 +105,9 @@ class Wire(Protocol):
 
     def another(self) -> Wire:
         """Another wire to the same server, not connected yet."""
+
+    def limit(self) -> int:
+        """How many bytes the server takes in one argument."""
 
     def connect(self) -> None:
         """Connect anew, whatever was before."""
@@ -143,14 +178,47 @@ class RedisWire:
         self._connection: AbstractConnection | None = None
         self._asked: deque[_Asked] = deque()
         self._known: set[str] = set()  # scripts that have answered on this connection
+        self._limit = 0  # as ``limit``; 0: nobody has asked
+        self._most = USUAL_BYTES  # as far as a server shows that does not tell
+        self._tells = True
+        self._large = 0  # bytes of a large argument that is on its way to one that does not tell
+        self._losses = 0  # connections that have ended with such a one, one after another
 
     def another(self) -> RedisWire:
         """Another wire to the same server, not connected yet."""
         return RedisWire(self.endpoint)
 
+    def limit(self) -> int:
+        """How many bytes the server takes in one argument, asked once a connection. Raises BrokerDown.
+
+        It is asked over another connection: answers may be on their way over this one. Where this user may not ask,
+        it is taken to be as usual, until that many connections in a row have ended over something large.
+        """
+        if not self._limit:
+            asked = RedisWire(self.endpoint)
+            asked.connect()
+            try:
+                found = asked.call("CONFIG", "GET", "proto-max-bulk-len", "client-query-buffer-limit")
+                self._tells = True
+                self._limit = min([USUAL_BYTES, *(int(size) for size in found[1::2] if int(size) > 0)])
+            except BrokerDown:
+                raise
+            except BrokerError:
+                self._limit = self._most
+                self._tells = False
+            finally:
+                asked.close()
+        return self._limit
+
+    def _check(self, size: int, spare: int = 0) -> None:
+        if size > (limit := self.limit() - spare):
+            raise TooLarge("what is to be sent", size, limit)
+        self._large = 0 if self._tells else size
+
     def connect(self) -> None:
         """Connect anew. Raises BrokerDown or BrokerRefused."""
         self.close()
+        self._limit = 0  # it may be another server
         fresh = connection(self.endpoint)
         try:
             fresh.connect()
@@ -180,10 +248,11 @@ class RedisWire:
             socket.close()  # not shut down: the parent goes on with it
 
     def call(self, *command: Argument) -> Any:
-        """One command's answer."""
+        """One command's answer. Raises TooLarge, as all that send do, with nothing sent."""
+        packed = _pack(command, self._check)
         open_ = self._opened()
         try:
-            open_.send_packed_command((_pack(command),), check_health=False)
+            open_.send_packed_command((packed,), check_health=False)
             if self._asked:
                 self._hear(open_)
             return open_.read_response()
@@ -197,10 +266,11 @@ class RedisWire:
 
         With ``refusals`` a BrokerError stands in its place, unless it is one that breaks the wire.
         """
+        packed = b"".join([_pack(command, self._check) for command in commands])
         open_ = self._opened()
         answers: list[Any] = []
         try:
-            open_.send_packed_command([b"".join(map(_pack, commands))], check_health=False)
+            open_.send_packed_command([packed], check_health=False)
             if self._asked:
                 self._hear(open_)
             for _ in commands:
@@ -248,15 +318,19 @@ class RedisWire:
         """
         whole = ("EVAL", script.source, len(keys), *keys, *arguments)
         known = script.sha in self._known or not (then or heard)  # where others follow it cannot be sent again
-        packed = _pack(("EVALSHA", script.sha, *whole[2:]) if known else whole)
-        self._send(packed + _pack(then) if then else packed)
+
+        def largest(size: int) -> None:
+            self._check(size, script.spare)
+
+        packed = _pack(("EVALSHA", script.sha, *whole[2:]) if known else whole, largest)
+        self._send(packed + _pack(then, self._check) if then else packed)
         self._asked.append(_Asked(script.sha, whole, heard))
         if then:
             self._asked.append(_Asked("", (), None))
 
     def ask_call(self, *command: Argument) -> None:
         """As ``ask``, a command."""
-        self._send(_pack(command))
+        self._send(_pack(command, self._check))
         self._asked.append(_Asked("", (), None))
 
     def answer(self) -> Any:
@@ -279,6 +353,8 @@ class RedisWire:
             raise self._broken(error) from None
         if asked.script:
             self._known.add(asked.script)
+        if self._large:
+            self._large = self._losses = 0
         return answer
 
     def hear(self) -> None:
@@ -320,10 +396,22 @@ class RedisWire:
     def _broken(self, error: BaseException) -> BaseException:
         """What to raise. Also after a signal's exception an answer may still be on its way: the wire is broken."""
         self.close()
+        if self._large and isinstance(error, (redis.ConnectionError, redis.exceptions.InvalidResponse, OSError)):
+            self._lost_large()
         return translate(error, self.endpoint) if isinstance(error, (redis.RedisError, OSError)) else error
+
+    def _lost_large(self) -> None:
+        """The connection has ended over something large: a server that does not take it says no more than that."""
+        size, self._large = self._large, 0
+        self._losses += 1
+        if self._losses >= LARGE_LOSSES:
+            self._losses, self._most = 0, size - 1
 
     def _refused(self, error: redis.ResponseError) -> BrokerError:
         found = translate(error, self.endpoint)
+        if self._large and "invalid bulk length" in str(error):
+            found = BrokerDown(f"{self.endpoint} does not take {self._large:,} bytes in one piece")
+            self._lost_large()
         if isinstance(found, BrokerDown):
             self.close()
         return found

@@ -27,11 +27,15 @@ from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
 from mapreduce_rq.core.job.record import Record, Report
 from mapreduce_rq.core.shapes import decoder, ready
 from mapreduce_rq.core.span import MAX_TERMS
-from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, UsageError
+from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, UsageError
 
 WIRE_VERSION = 1
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 """Redis' own limit of one value; a reply's body has its own, lower cap in the job's limits."""
+MSGPACK_BYTES = 1 << 32
+"""What no single text or bytes in a message reaches."""
+HEAD_BYTES = 18
+"""Key id and MAC."""
 MAX_SPEC_BYTES = 32 * 1024 * 1024
 MAX_REPORT_BYTES = 1024 * 1024
 MAX_BEAT_BYTES = 64 * 1024
@@ -312,8 +316,13 @@ class Codec:
         self._decode = decoder(shape)
 
     def seal(self, message: Any) -> bytes:
-        """The bytes of a message."""
-        payload: bytes = _encode(message)
+        """The bytes of a message. Raises TooLarge."""
+        try:
+            payload: bytes = _encode(message)
+        except msgspec.EncodeError:  # bytes or a text of four gigabytes
+            raise TooLarge(f"a {self._kind}", MSGPACK_BYTES, self._cap) from None
+        if len(payload) > self._cap - HEAD_BYTES:
+            raise TooLarge(f"a {self._kind}", len(payload), self._cap)
         if self._signer is None:
             return self._head + payload
         return b"%b%b%b" % (self._head, self._mac(self._head, payload), payload)
@@ -325,7 +334,7 @@ class Codec:
         return found
 
     def seal_all(self, messages: Iterable[Any]) -> list[bytes]:
-        """As ``seal``, many at once."""
+        """As ``seal``, many at once. It looks at no size: the wire does, at those of what may be too large."""
         head = self._head
         if self._signer is None:
             return [head + _encode(message) for message in messages]

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from mapreduce_rq.broker.wire import Argument, Command, Heard, Script, translate
+from mapreduce_rq.broker.wire import USUAL_BYTES, Argument, Command, Heard, Script, translate
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.runtime.clock import Clock
 from tests.sim.network import ENDPOINT, EPOCH, Connection, Reply, Request, Server
@@ -26,6 +26,9 @@ class SimWire:
 
     def another(self) -> SimWire:
         return SimWire(self._server)
+
+    def limit(self) -> int:
+        return USUAL_BYTES
 
     def connect(self) -> None:
         self.close()

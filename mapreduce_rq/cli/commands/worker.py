@@ -18,7 +18,7 @@ from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys
 from mapreduce_rq.core.messages import kid_text
-from mapreduce_rq.errors import BrokerDown, UsageError
+from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff
 from mapreduce_rq.runtime.log import start_log
@@ -26,6 +26,7 @@ from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
 
 MAX_WORKERS = 4096
+MAX_NAME_BYTES = 200
 
 
 def worker(
@@ -113,6 +114,8 @@ def worker(
         raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")
     if files is not None and not os.path.isdir(files):
         raise UsageError(f"--files: {files} is no folder")
+    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+        raise BadParameter(f"--name: {len(name)} characters; it stands in each sign of life: {MAX_NAME_BYTES} at most")
     look_here()
     start_log(
         "%(asctime)s %(levelname)s %(message)s",

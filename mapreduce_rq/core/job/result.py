@@ -29,6 +29,7 @@ class Result:
         self.record = record
         self._errors = errors
         self._native = outcome.native if outcome is not None else None
+        self._value = outcome.value if outcome is not None else ""
         self._text = outcome.text if outcome is not None else None
         self._total = outcome.total if outcome is not None else None
 
@@ -42,7 +43,9 @@ class Result:
     def value(self) -> str:
         """The value as text, with all its digits; made now if it is too large for the record."""
         found = self.record["value"]
-        return str(self._text.make() if found is None and self._text is not None else found or "")
+        if found is None:
+            found = self._text.make() if self._text is not None else self._value
+        return str(found)
 
     @property
     def float(self) -> Float | None:

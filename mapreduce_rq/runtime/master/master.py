@@ -13,23 +13,37 @@ is ignored). Gone: submit again from memory. Another's: stop, change nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, Lost
-from mapreduce_rq.broker.wire import Argument
+from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, Argument, raise_limit
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ends import failed_record, record_of
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import Done, Record, Report, State
-from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, REFUSED, Codec, Failure, Reply, Spec, Task, mac_of
+from mapreduce_rq.core.messages import (
+    ERROR,
+    MAP,
+    OK,
+    OK_ASIDE,
+    REFUSED,
+    Answer,
+    Codec,
+    Failure,
+    Reply,
+    Spec,
+    Task,
+    encode_failure,
+    mac_of,
+)
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Runs, Span
-from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
+from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded, TooLarge
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.master.bell import Bell
@@ -187,30 +201,52 @@ class Master:
         self._down_since: float | None = None  # an outage that is not known to be over
         self._backoff = Backoff()
         self._demotion = Demotion(clock)
+        self._unstorable: TooLarge | None = None  # why this job cannot go on
+        self._unstored = False  # what is counted has outgrown checkpoints, and is nobody's but our caller's
         self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
         self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers, patient=self._patient)
 
     # -- the ways in -----------------------------------------------------------------------------------------------
 
     def submit(self) -> None:
-        """Create the job with its first tasks. Safe to repeat after BrokerDown. Raises BrokerError, Superseded."""
-        pushed = [
-            task
-            for command in self.ledger.receive(Resumed(), self._now)
-            if isinstance(command, Push)
-            for task in command.tasks
-        ]
-        sealed = self._seals.spec.seal(self.spec)
-        self._spec_bytes = len(sealed)
-        if len(sealed) <= INLINE_SPEC_BYTES:
-            first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
-            pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
+        """Create the job with its first tasks. Safe to repeat after BrokerDown.
+
+        Raises BrokerError, Superseded; TooLarge, with nothing queued, for a spec or first item that Redis cannot take.
+        """
+        sealed = self._sealed_spec()
+        commands = self.ledger.receive(Resumed(), self._now)
+        while True:
+            pushed = [task for command in commands if isinstance(command, Push) for task in command.tasks]
+            self._spec_bytes = len(sealed)
+            if len(sealed) <= INLINE_SPEC_BYTES:
+                first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
+                pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
+            try:
+                self._create(pushed, sealed, hasty=self._hasty)
+            except LeaseLost as lost:
+                if not self._lease.owns(lost.found.token):
+                    raise Superseded(f"{self._job} is there already, led by another master") from None
+                self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
+            except TooLarge as error:
+                commands = self._in_parts(pushed, error)
+                for command in commands:
+                    if isinstance(command, Broken):
+                        raise self._too_large_item(pushed[0], error) from None
+                continue
+            return
+
+    def _sealed_spec(self) -> bytes:
+        remedy = "have workers read what is large, or pass it as items"
         try:
-            self._create(pushed, sealed, hasty=self._hasty)
-        except LeaseLost as lost:
-            if not self._lease.owns(lost.found.token):
-                raise Superseded(f"{self._job} is there already, led by another master") from None
-            self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
+            sealed = self._seals.spec.seal(self.spec)
+        except TooLarge as error:
+            what = "the function with what it carries" if self.spec.computation == "function" else "the job"
+            raise TooLarge(what, error.size, error.limit, remedy) from None
+        if len(sealed) > SURE_BYTES and len(sealed) > (limit := self.jobs.wire.limit() - SPARE_BYTES):
+            raise TooLarge(
+                "the function with what it carries", len(sealed), limit, f"{remedy}, or {raise_limit(limit)}"
+            )
+        return sealed
 
     def _create(self, tasks: list[Task], sealed: bytes, *, hasty: bool, expect: str = "") -> None:
         number = int(self.spec.created)
@@ -297,6 +333,11 @@ class Master:
                     self.observer.noticed(f"{error}; trying again")
             except Interrupted:
                 connected = False  # the wire was cut with it
+            except TooLarge as error:
+                if self._unstorable is not None:
+                    raise  # not even its end can be written, or it is not there
+                self._unstorable = error
+                connected = False  # what was asked before it may have no answer yet
 
     def _redis_is_back(self) -> None:
         """It has taken a write of ours, or told how the job ended: to answer is not enough, as a replica does that."""
@@ -324,6 +365,8 @@ class Master:
             raise Interrupted
 
     def _lead(self) -> Ended | None:
+        if self._unstorable is not None:
+            return self._fail_for_size(self._unstorable)
         while not self.stop:
             self._now = self.clock.now()
             ended = self._perform(self._read())
@@ -490,14 +533,43 @@ class Master:
                 return self._finish(outcome, ENDED[self.ledger.met])
             return self._perform(self.ledger.receive(Resumed(), self._now))
         if commands:
-            # requests go out at once: a checkpoint follows them
-            self._commit(tasks=tasks, checkpoint=not self.ledger.requests and self._checkpoint_due())
+            try:
+                # requests go out at once: a checkpoint follows them
+                self._commit(tasks=tasks, checkpoint=not self.ledger.requests and self._checkpoint_due())
+            except TooLarge as error:
+                return self._perform(self._in_parts(tasks, error))
         return None
+
+    def _in_parts(self, tasks: Sequence[Task], error: TooLarge) -> list[Command]:
+        """What follows where Redis takes some of these tasks not: none of them is sent yet.
+
+        Those of several terms go in halves, a single item fails its term, and the master does itself what is no term's.
+        Raises the error if it is of something else.
+        """
+        large = [task for task in tasks if len(task.body) > error.limit - SPARE_BYTES]
+        if not large:
+            raise error
+        answers = []
+        for task in large:
+            alone = task.lo if task.hi - task.lo == 1 else None
+            failure = Failure.of(self._too_large_item(task, error), "the master", alone)
+            answers.append(Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0))
+        rest = [task for task in tasks if task not in large]
+        return [*([Push(rest)] if rest else []), *self._receive(Replied("", answers))]
+
+    def _too_large_item(self, task: Task, error: TooLarge) -> TooLarge:
+        remedy = f"cut it up, or pass where workers can read it, or {raise_limit(error.limit)}"
+        return TooLarge(f"item {task.lo}", len(task.body), error.limit, remedy)
+
+    def _fail_for_size(self, error: TooLarge) -> Ended:
+        remedy = f"fold to less, or {raise_limit(error.limit)}"
+        found = TooLarge("what is counted by now", error.size, error.limit, remedy)
+        return self._fail(Span(0, self.ledger.counted), Failure.of(found, "the master"))
 
     # -- commits ---------------------------------------------------------------------------------------------------
 
     def _checkpoint_due(self) -> bool:
-        if not self._uncommitted:
+        if not self._uncommitted or self._unstored:
             return False
         since = self._now - self._last_checkpoint
         if since < CHECKPOINT_SHARE * self._checkpoint_cost:
@@ -523,19 +595,25 @@ class Master:
         what = ""
         row = list(fields)
         listed_since = 0
-        if checkpoint:
-            row.append(("ck", self._sealed_checkpoint(started)))
+        stored = self._checkpoint_that_fits(started, needed=self.value_stays) if checkpoint else None
+        if stored is None:
+            self._unstored = self._unstored or checkpoint  # who goes on with this job reads all replies again
+            checkpoint = False
+        else:
+            row.append(("ck", stored))
             what = "" if self.ledger.keeps else _behind(self._cursor)
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("state", State.RUNNING))  # again: workers drop the tasks of a job that says otherwise
-            row.append(("progress", self._seals.report.seal(self.report())))
+            row.append(("progress", self._sealed_report(self.report())))
             listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
         ahead = self._crowded and self._ahead is None
         if ahead:
             self.jobs.ask_for_replies(self._job, self._cursor)
-        sealed = self.jobs.codecs.task.seal_all(tasks)
-        if ahead:
-            found = self.jobs.replies_asked(self._job, self._cursor)
+        try:
+            sealed = self.jobs.codecs.task.seal_all(tasks)
+        finally:
+            found = self.jobs.replies_asked(self._job, self._cursor) if ahead else None
+        if found is not None:
             self._ahead = found if found[1] or found[2] else None
         if self._ahead is not None and not row:
             self._lease.push(sealed)
@@ -604,7 +682,7 @@ class Master:
             self._pause(min(1.0, 0.05 * 2**self._resubmitted))
         was_there = bool(self._lease.token)
         self._begin_anew()
-        self._create([], self._seals.spec.seal(self.spec), hasty=False, expect=expect)
+        self._create([], self._sealed_spec(), hasty=False, expect=expect)
         self._resubmitted += 1
         if was_there:
             self.observer.noticed(f"{why}: submitted again with what is counted")
@@ -665,14 +743,29 @@ class Master:
         workers = max(1, self._took_part())
         with self._keeper:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
-        row: list[tuple[str, Argument]] = []
-        if self._stored != self.ledger.counted:
-            row.append(("ck", self._sealed_checkpoint(self._now)))
-        record = msgspec.structs.replace(record, checkpoint=self._checkpoint_mac)
         errors: dict[int | None, Deferred] = {
             term: Deferred(self.computation.error_of, failure) for term, failure in self.ledger.skipped
         }
-        self._made = Ended(record, outcome, errors)
+        try:
+            try:
+                return self._end_well(Ended(record, outcome, errors))
+            except TooLarge:
+                if record.value is None:
+                    raise
+            # Who asks Redis for the value has it made of the checkpoint; our caller has it here.
+            return self._end_well(Ended(msgspec.structs.replace(record, value=None), outcome, errors))
+        except TooLarge as error:
+            return self._fail_for_size(error)
+
+    def _end_well(self, ended: Ended) -> Ended:
+        record = ended.record
+        assert isinstance(record, Done)
+        row: list[tuple[str, Argument]] = []
+        if self._stored != self.ledger.counted:
+            needed = record.value is None and self.value_stays
+            row.append(("ck", self._checkpoint_that_fits(self._now, needed=needed) or b""))
+        record = msgspec.structs.replace(record, checkpoint=self._checkpoint_mac)
+        self._made = replace(ended, record=record)
         self._end(record, row)
         return self._made
 
@@ -692,9 +785,34 @@ class Master:
 
     def _fail(self, span: Span, failure: Failure) -> Ended:
         record = failed_record(self.spec, self.computation, span, failure)
-        self._made = Ended(record, None, {None: Deferred(self.computation.error_of, failure)})
-        self._end(record, [])
+        errors: dict[int | None, Deferred] = {None: Deferred(self.computation.error_of, failure)}
+        self._made = Ended(record, None, errors)
+        try:
+            self._end(record, [])
+        except TooLarge:  # it repeats what the job was given
+            record = msgspec.structs.replace(record, params={})
+            self._made = Ended(record, None, errors)
+            self._end(record, [])
         return self._made
+
+    def _sealed_report(self, report: Report) -> bytes:
+        try:
+            return self._seals.report.seal(report)
+        except TooLarge:
+            return self._seals.report.seal(msgspec.structs.replace(report, value=None))
+
+    def _checkpoint_that_fits(self, now: float, *, needed: bool) -> bytes | None:
+        """The checkpoint; None where Redis does not take it and nobody needs it there, else raises TooLarge."""
+        try:
+            sealed = self._sealed_checkpoint(now)
+            if len(sealed) > SURE_BYTES and len(sealed) > (limit := self.jobs.wire.limit() - SPARE_BYTES):
+                raise TooLarge("the checkpoint", len(sealed), limit)
+        except TooLarge:
+            if needed:
+                raise
+            self._checkpoint_mac = b""
+            return None
+        return sealed
 
     def _sealed_checkpoint(self, now: float) -> bytes:
         sealed = self._seals.checkpoint.seal(self.ledger.checkpoint(now))
@@ -705,7 +823,7 @@ class Master:
         row: list[tuple[str, Argument]] = [
             ("state", record.state),
             ("master", ""),
-            ("progress", self._seals.report.seal(self._reported(None))),  # the value stands in the record
+            ("progress", self._sealed_report(self._reported(None))),  # the value stands in the record
             ("record", self._seals.record.seal(record)),
             *fields,
         ]

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
+from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.bodies import ASIDE
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
@@ -64,6 +65,7 @@ from mapreduce_rq.errors import (
     ForeignKey,
     MrqError,
     OtherKey,
+    TooLarge,
     VersionSkew,
 )
 from mapreduce_rq.functions.sources import learn
@@ -92,6 +94,7 @@ STRANGERS_KNOWN = 1000
 VOID_SECONDS = 0.2
 """A job that seems over is asked about again after so long: its master may have submitted it anew."""
 JOBS_KEPT = 64
+LESS = "return less from each term, such as the name of a file that holds it"
 
 
 class Stop(Interruption):
@@ -351,10 +354,37 @@ class Worker:
             self._hear()
 
     def _ask(self, batch: Batch, length: int, want: int) -> None:
-        seal = self.tasks.codecs.reply.seal
-        replies = [(job, seal(Reply(job, self.wid, items))) for job, items in batch.answers]
+        replies = [(job, sealed) for job, items in batch.answers for sealed in self._sealed(job, items)]
         self._asked = Question(replies, length, len(batch.done), want, self.clock.now())
         self._send(self._asked)
+
+    def _sealed(self, job: str, items: list[Answer]) -> list[bytes]:
+        """The answers to one job, in one reply where Redis takes it, or in several.
+
+        Raises BrokerDown where Redis would have to be asked what it takes.
+        """
+        try:
+            sealed = self.tasks.codecs.reply.seal(Reply(job, self.wid, items))
+            if len(sealed) <= SURE_BYTES or len(sealed) <= self.tasks.wire.limit() - SPARE_BYTES:
+                return [sealed]
+            size = len(sealed)
+        except TooLarge as error:
+            size = error.size
+        half = len(items) // 2
+        if half:
+            return self._sealed(job, items[:half]) + self._sealed(job, items[half:])
+        (answer,) = items
+        failure = Failure.of(too_large_partial(size, self.tasks.wire.limit()), self.wid.rpartition(":")[0])
+        return self._sealed(job, [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))])
+
+    def _must_fit(self, size: int) -> None:
+        """Raises TooLarge for a body that Redis does not take. Where it cannot be asked, that is seen in sending."""
+        try:
+            limit = self.tasks.wire.limit() - 2 * SPARE_BYTES  # the rest of the reply
+        except BrokerError:
+            return
+        if size > limit:
+            raise too_large_partial(size, limit)
 
     def _send(self, asked: Question) -> None:
         least = self._prefetch.least
@@ -445,10 +475,14 @@ class Worker:
                         else:
                             body = compute_body(ready.computation, self._fetched(task, ready))
                         if len(body) > cap:
-                            raise ValueError(f"a partial of {len(body)} bytes is over the cap of {cap}")
+                            raise TooLarge(
+                                "the partial", len(body), cap, f"{LESS}, or raise max_body (512 MiB at most)"
+                            )
                         status = OK
                         if ready.shelf is not None and (reference := ready.shelf.put(body)) is not None:
                             body, status = reference, OK_ASIDE
+                        elif len(body) > SURE_BYTES:
+                            self._must_fit(len(body))
                     except Interruption:
                         raise
                     except BaseException as error:  # of whatever kind: it is the term's, and no end of ours
@@ -601,6 +635,11 @@ class Worker:
         if about not in self._warned:
             self._warned.add(about)
             log.warning("%s", text)
+
+
+def too_large_partial(size: int, limit: int) -> TooLarge:
+    """What is said of a partial that Redis does not take."""
+    return TooLarge("the partial", size, limit, f"{LESS}, or {raise_limit(limit)}")
 
 
 def hostname() -> str:
