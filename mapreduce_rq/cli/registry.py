@@ -19,7 +19,7 @@ CTRL_C = 130
 
 
 class Behind(NamedTuple):
-    """Where a command is: its module, and the function there, or what makes the group of its name."""
+    """Where a command is: its module, and the function in it. A module with a ``group`` makes its command itself."""
 
     module: str
     summary: str
@@ -38,24 +38,22 @@ COMMANDS = {
     ),
     "worker": Behind("commands.worker", "Run workers until told to stop.", COMPUTE),
     "dashboard": Behind("commands.dashboard", "Watch jobs and workers, live.", WATCH),
-    "status": Behind("commands.status", "Say how the queue is, or one job.", WATCH),
+    "status": Behind("commands.status", "Show the state of the queue, or of one job.", WATCH),
     "jobs": Behind("commands.status", "List the jobs, the newest first.", WATCH),
     "workers": Behind("commands.status", "List the workers.", WATCH),
-    "result": Behind(
-        "commands.status", "Print the result of a job that has ended, as `mrq compute` would have.", WATCH
-    ),
+    "result": Behind("commands.status", "Print the result of a job that has ended, as `mrq compute` prints it.", WATCH),
     "attach": Behind("commands.control", "Watch a job to its end and print its result.", STEER),
     "resume": Behind(
-        "commands.control", "Go on with a job whose master is gone, from what is counted, and print its result.", STEER
+        "commands.control", "Continue a job whose master is gone, from what is counted, and print its result.", STEER
     ),
-    "cancel": Behind("commands.control", "Cancel a job, whether or not anybody leads it.", STEER),
+    "cancel": Behind("commands.control", "Cancel a job, with or without a master.", STEER),
     "standby": Behind(
         "commands.control",
-        "Stand by for every job of the queue: lead those whose master dies or lets go, until told to stop.",
+        "Stand by for every job of the queue: lead each job whose master dies or lets go, until told to stop.",
         STEER,
     ),
-    "doctor": Behind("commands.doctor", "Look for what is wrong, and say what helps.", SET_UP),
-    "key": Behind("commands.key", "Print a fresh signing key.", SET_UP),
+    "doctor": Behind("commands.doctor", "Find out what is wrong, and say what helps.", SET_UP),
+    "key": Behind("commands.key", "Print a new signing key.", SET_UP),
 }
 
 
@@ -63,7 +61,7 @@ class Main(LazyGroup):
     """All commands."""
 
     def listed(self) -> Mapping[str, Listed]:
-        """As in COMMANDS."""
+        """The commands of COMMANDS."""
         return {name: Listed(behind.summary, behind.panel) for name, behind in COMMANDS.items()}
 
     def load(self, name: str) -> TyperCommand:
@@ -88,7 +86,7 @@ def main_group() -> Main:
             bool, typer.Option("-V", "--version", help="Print the version.", is_eager=True, callback=_print_version)
         ] = False,
     ) -> None:
-        """Map-reduce for people who already have Redis: fan out, fold in, exact whatever dies."""
+        """Map-reduce for people who already have Redis: many processes, one exact result, even when some die."""
 
     made = typer.main.get_command(app)
     assert isinstance(made, Main)
@@ -102,7 +100,7 @@ def _print_version(value: bool) -> None:
 
 
 def invoke(arguments: Sequence[str]) -> int:
-    """Call a command; the exit code. An error is one line on standard error."""
+    """Call a command and return the exit code. An error is one line on standard error."""
     forgive()
     try:
         code = main_group().main(args=list(arguments), prog_name="mrq", standalone_mode=False)

@@ -1,4 +1,4 @@
-"""One job led by this process, from its plan to its printed result and exit code."""
+"""A job that this process leads, from its plan to its printed result and exit code."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.runtime.master.standby import Standby
 
 Plan = Callable[["Client", Limits], "tuple[Spec, Computation[Any], Source | None]"]
-"""What a command makes of a client and its limits: a job to lead."""
+"""What a command makes from a client and limits: a job to lead."""
 
 PARTIAL = 3
 DEADLINE = 124
@@ -40,7 +40,7 @@ DEADLINE = 124
 
 @dataclass(frozen=True)
 class Where:
-    """Where a job runs. No URL: a private server and local workers."""
+    """Where a job runs. Without a URL it runs on a private server with local workers."""
 
     url: str = ""
     queue: str = DEFAULT_QUEUE
@@ -61,13 +61,13 @@ class Show:
 
 @dataclass(frozen=True)
 class Session:
-    """A command's way with jobs."""
+    """What a command does with one job: where it runs, and what is printed of it."""
 
     where: Where = field(default_factory=Where)
     show: Show = field(default_factory=Show)
 
     def lead(self, label: str, plan: Plan, limits: Limits) -> int:
-        """Run a job to its end; the exit code. Raises MrqError, Signalled."""
+        """Run a job to its end and return the exit code. Raises MrqError, Signalled."""
         with aside(), Interrupts() as interrupts, self.client() as client:
             spec, computation, source = plan(client, limits)
             watcher = Watcher(label, quiet=self.show.quiet)
@@ -84,14 +84,14 @@ class Session:
                         say(f"stopped: {spec.job} ran on a private server and has ended with it")
                     elif spec.lazy:
                         client.abandon(master, signalled)
-                        say(f"cancelled: {spec.job}, whose items nobody else has")
+                        say(f"cancelled: {spec.job}: its items came from this process alone")
                     raise
             finally:
                 watcher.close()
             return self._end(client, interrupts, spec.job, ended)
 
     def resume(self, find: Callable[[Jobs], str]) -> int:
-        """Lead the job that ``find`` names as soon as nobody does, to its end; the exit code."""
+        """Lead the job that ``find`` names, once it has no master, to its end. The exit code is returned."""
         with aside(), Interrupts() as interrupts, self.client() as client:
             job = find(client.verbs)
             watcher = Watcher(job.rpartition("-")[0], quiet=self.show.quiet)
@@ -104,7 +104,7 @@ class Session:
 
             try:
                 self._warn(client, watcher)
-                watcher.noticed(f"watching {job}, to lead it when nobody does")
+                watcher.noticed(f"watching {job}, to lead it when it has no master")
                 ended = client.follow(job, watcher, take)
             except Signalled:
                 watcher.close()
@@ -115,7 +115,7 @@ class Session:
             return self._end(client, interrupts, job, ended)
 
     def client(self) -> Client:
-        """A client of the place. Raises UsageError, BrokerError."""
+        """A client of the server that ``where`` names. Raises UsageError, BrokerError."""
         where = self.where
         server = None
         keys = chosen_keys(where.key_file)
@@ -129,7 +129,7 @@ class Session:
             if server is not None:
                 server.stop()
             raise
-        look_here()  # ours are imported; and local workers, forked now, find them in the same places
+        look_here()  # now that our own modules are imported; local workers, forked from here on, search the same places
         return Client(where.url, local=where.local, queue=where.queue, keys=keys, server=server, allow=where.allow)
 
     def _warn(self, client: Client, watcher: Watcher) -> None:
@@ -156,7 +156,10 @@ class Session:
         return self.report(record)
 
     def _save(self, client: Client, out: OutFile, ended: Ended, record: Done) -> int:
-        """Write the value to the file, and report; the exit code. Raises CannotWrite; the value is not lost then."""
+        """Write the value to the file, print the report and return the exit code.
+
+        Raises CannotWrite; the value is not lost then.
+        """
         content = client.result_of(ended).content
         try:
             out.write(content)
@@ -175,7 +178,7 @@ class Session:
         return self.report(replace(record, value=f"{len(content)} bytes written to {out.path}"))
 
     def report(self, record: Record) -> int:
-        """Print how a job ended; the exit code. Raises JobFailed, JobCancelled."""
+        """Print how a job ended and return the exit code. Raises JobFailed, JobCancelled."""
         if not isinstance(record, Done):
             if self.show.form == "json":
                 write(as_json(record.data))
@@ -193,20 +196,20 @@ class Session:
 
 
 def exit_code(record: Done) -> int:
-    """Of a job that ended with a value."""
+    """The exit code for a job that ended with a value."""
     if record.ended == "deadline":
         return DEADLINE
     return PARTIAL if record.skipped or record.ended == "tolerance not met" else 0
 
 
 def left_alone(job: str, *, led: bool) -> str:
-    """What becomes of a job that is not watched any more."""
+    """What happens to a job that this command no longer watches."""
     if led:
         return f"{job} goes on as before: mrq attach {job} | mrq cancel {job}"
     return f"{job} has no master now and does not go on: mrq resume {job} | mrq cancel {job}"
 
 
 def detached(job: str) -> str:
-    """What to do with a job that was let go of."""
+    """What to do with a job that this command has let go of."""
     short = job_label(job)
     return f"detached: {job} keeps what is counted: mrq resume {short} | mrq cancel {short} (or Ctrl-C again, now)"

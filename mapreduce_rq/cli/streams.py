@@ -1,7 +1,7 @@
 """Standard error for people, standard output for the result, and what each of them can show.
 
-All text of ours goes to a terminal through here (and, where it is drawn, through screen/ink.py): what others wrote in
-it, names, errors, values, is made visible on the way and commands nothing.
+All our text goes to a terminal through this module (and, where it is drawn, through screen/ink.py). Names, errors and
+values in it were written by others: their control characters are made visible here, so they cannot steer the terminal.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from mapreduce_rq.errors import CannotWrite
 
 
 def say(text: str, *, below: str = "") -> None:
-    """One line for people, on standard error; ``below`` it, indented, lines of something longer: a traceback."""
+    """Print one line for people on standard error, and ``below`` it, indented, a longer text such as a traceback."""
     if sys.stderr is None:
-        return  # closed by whoever started us: nobody wants to hear
+        return  # our parent process has closed it, so no reader is there
     with contextlib.suppress(OSError):
         sys.stderr.write(f"mrq: {visible(text)}\n")
         if below:
@@ -29,18 +29,18 @@ def say(text: str, *, below: str = "") -> None:
 
 
 def show(lines: Iterable[str]) -> None:
-    """Lines for people, on standard output: each stays one line. Raises as :func:`write`."""
+    """Print lines for people on standard output: each stays one line. Raises as :func:`write`."""
     _put("".join(f"{visible(line)}\n" for line in lines))
 
 
 _output: TextIO | None = None
-"""Standard output, while what others print goes elsewhere."""
+"""The real standard output, while ``sys.stdout`` leads to standard error (see :func:`aside`)."""
 
 
 @contextlib.contextmanager
 def aside() -> Iterator[None]:
-    """Meanwhile standard output is for what is written through here: what modules and functions print, on import or
-    when they are called, goes to standard error, from C too. Within another: nothing.
+    """Keep standard output for what this module writes. What other modules print meanwhile, when they are imported or
+    called, and from C too, goes to standard error. One inside another changes nothing.
     """
     global _output  # noqa: PLW0603  there is one standard output
     if _output is not None or sys.stdout is None:
@@ -48,7 +48,7 @@ def aside() -> Iterator[None]:
         return
     try:
         number = sys.stdout.fileno()
-    except (OSError, ValueError):  # not a real one
+    except (OSError, ValueError):  # it has no descriptor
         _output = sys.stdout
         try:
             with contextlib.redirect_stdout(sys.stderr):
@@ -64,14 +64,14 @@ def aside() -> Iterator[None]:
         yield
     finally:
         with contextlib.suppress(OSError):
-            sys.stdout.flush()  # what they have left in it
+            sys.stdout.flush()  # what others have printed and not flushed
         os.dup2(kept, number)
         _output = None
         os.close(kept)
 
 
 def _let_go_of_output() -> None:
-    """In a forked child: a reader of our output must see its end when we end."""
+    """Close our output in a forked child: its reader must see the end of it when this process ends."""
     global _output  # noqa: PLW0603  there is one standard output
     if isinstance(_output, io.TextIOWrapper):
         with contextlib.suppress(OSError):
@@ -83,7 +83,7 @@ os.register_at_fork(after_in_child=_let_go_of_output)
 
 
 def _point(number: int, at: int) -> None:
-    """Have a descriptor be another, or nowhere where that is closed."""
+    """Make descriptor ``number`` a copy of ``at``; where ``at`` is closed, one of the null device."""
     try:
         os.dup2(at, number)
     except OSError:
@@ -93,7 +93,7 @@ def _point(number: int, at: int) -> None:
 
 
 def write(text: str) -> None:
-    """A value, or what programs read, on standard output, with its newline: as it is, but for a terminal.
+    """Print a value, or what programs read, on standard output with a newline. Only for a terminal is it changed.
 
     Raises CannotWrite. A reader that has ended has read what it wanted: that is no error (see :func:`forgive`).
     """
@@ -101,7 +101,7 @@ def write(text: str) -> None:
 
 
 def write_bytes(data: bytes) -> None:
-    """A value that is no text, on standard output. Raises CannotWrite."""
+    """Write a value that is no text to standard output. Raises CannotWrite."""
     _put(data)
 
 
@@ -122,15 +122,15 @@ def _put(data: str | bytes) -> None:
             output.write(data)
         output.flush()
     except OSError as error:
-        _point(output.fileno(), -1)  # or the last flush would complain
+        _point(output.fileno(), -1)  # otherwise Python's last flush would report it again
         raise CannotWrite(f"cannot write the result: {error.strerror}") from None
 
 
 class _Pipe(io.FileIO):
-    """A descriptor to write to whose reader may end at any time: it has read what it wanted (``mrq jobs | head``)."""
+    """A descriptor whose reader may end at any time without an error: it has read enough (``mrq jobs | head``)."""
 
     def write(self, data: Any) -> int:
-        """As a file's."""
+        """Write as a file does; without a reader the data is dropped."""
         try:
             return super().write(data)
         except BrokenPipeError:
@@ -138,7 +138,7 @@ class _Pipe(io.FileIO):
 
 
 def forgive() -> None:
-    """Have both streams replace characters that they cannot show, and do without a reader, instead of failing."""
+    """Let both streams replace characters that they cannot show, and go on without a reader, instead of failing."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
@@ -148,13 +148,13 @@ def forgive() -> None:
 
 
 def _text(descriptor: int, like: TextIO) -> io.TextIOWrapper:
-    """A stream that does without a reader. It does not close the descriptor."""
+    """A stream that goes on without a reader. It does not close the descriptor."""
     pipe = io.BufferedWriter(_Pipe(descriptor, "wb", closefd=False))
     return io.TextIOWrapper(pipe, encoding=like.encoding, errors="replace", line_buffering=bool(like.line_buffering))
 
 
 def interactive(stream: TextIO | None) -> bool:
-    """Whether a person watches it on a terminal that can move its cursor."""
+    """Whether the stream is a terminal that can move its cursor."""
     if os.environ.get("TERM") in {"dumb", "unknown"} or os.environ.get("TTY_INTERACTIVE") == "0":
         return False
     return stream is not None and stream.isatty()

@@ -15,7 +15,7 @@ MAX_SECONDS = 10 * 365 * 86_400.0
 
 
 def integer(option: str, text: str, least: int | None = None, most: int | None = None, *, word: str = "") -> int:
-    """The integer a text writes. Raises BadParameter, naming the option, and the ``word`` that it takes besides."""
+    """The integer that a text says. Raises BadParameter, which names the option and the ``word`` that it also takes."""
     try:
         found = parse_rational(re.sub(r"(?<=\d)_(?=\d)", "", text))
     except NotANumber:
@@ -31,7 +31,7 @@ def integer(option: str, text: str, least: int | None = None, most: int | None =
 
 
 def seconds(option: str, text: str, *, zero: bool = False) -> float:
-    """The seconds a text writes; more than none unless ``zero``. Raises BadParameter, naming the option."""
+    """The seconds that a text says; 0 only if ``zero``. Raises BadParameter, which names the option."""
     match = _DURATION.fullmatch(text.strip())
     found = float(match[1]) * _UNITS[match[2]] if match else math.nan
     if not 0 <= found <= MAX_SECONDS or (found == 0 and not zero):
@@ -40,7 +40,7 @@ def seconds(option: str, text: str, *, zero: bool = False) -> float:
 
 
 def tolerance(option: str, text: str) -> float:
-    """The positive number a text writes. Raises BadParameter, naming the option."""
+    """The positive number that a text says. Raises BadParameter, which names the option."""
     try:
         found = float(text)
     except ValueError:
@@ -51,7 +51,7 @@ def tolerance(option: str, text: str) -> float:
 
 
 def choice(option: str, text: str, choices: tuple[str, ...]) -> str:
-    """The text, which is one of these. Raises BadParameter, naming the option."""
+    """The text, which must be one of these. Raises BadParameter, which names the option."""
     if text not in choices:
         raise BadParameter(f"{option}: {text!r} is not one of {', '.join(choices)}")
     return text

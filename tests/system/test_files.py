@@ -40,4 +40,4 @@ def test_an_unsigned_queue_reads_files_in_the_workers_folder_alone(
             worker.signal(15)
             worker.wait()
         ran = at.run("worker", "--files", str(inside / "words"))
-        assert (ran.code, "is no folder" in ran.err) == (2, True)
+        assert (ran.code, "is not a folder" in ran.err) == (2, True)

@@ -112,7 +112,7 @@ def test_the_doctor_names_what_nobody_can_read_and_clears_it(at: User, server: R
         client.zadd(f"{prefix}J", {"exp-string": 2.0})
     ran = at.run("doctor", "--watch", "0.2")
     for words in (
-        "2 tasks in the queue that nobody with our key can read", f"{prefix}j:exp-gone", "lost:7",
+        "2 tasks in the queue that our key cannot read", f"{prefix}j:exp-gone", "lost:7",
         f"{prefix}r:exp-over", "far:8", f"{prefix}j:exp-string", "mrq doctor --clear",
     ):  # fmt: skip
         assert words in ran.out, (words, ran.out)

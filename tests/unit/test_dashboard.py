@@ -117,10 +117,10 @@ def reported(seconds_ago: float) -> Report:
 def test_a_job_without_a_master_says_so_and_what_to_do() -> None:
     text = "\n".join(picture(snapshot((job(master=""),), (worker(),))))
     assert "no master" in text
-    assert "nobody leads it: mrq resume exp-abcdef" in text
+    assert "it has no master: mrq resume exp-abcdef" in text
     assert "left" not in text
     mine = job(master="", lazy=True)
-    assert remedy_words(mine, snapshot((mine,)), SEEN).endswith("nobody else has its items: mrq cancel exp-abcdef")
+    assert remedy_words(mine, snapshot((mine,)), SEEN).endswith("its items are gone with it: mrq cancel exp-abcdef")
 
 
 @pytest.mark.parametrize(

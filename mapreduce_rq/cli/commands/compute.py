@@ -1,4 +1,4 @@
-"""`mrq compute NAME`: each computation a command of its own, its options made of its parameters."""
+"""`mrq compute NAME`: each computation is a command of its own, whose options are the computation's parameters."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ComputeGroup(LazyGroup):
     what = "computation"
 
     def listed(self) -> Mapping[str, Listed]:
-        """The catalogue; further ones of other distributions by their names only."""
+        """The computations of the catalogue, and those of other distributions, which are known by name only."""
         found = {name: Listed(summary, "Computations") for name, (_, summary) in CATALOGUE.items()}
         for name, package in offered(COMPUTATIONS).items():
             found.setdefault(name, Listed(f"from the package {package}", "Computations"))
@@ -71,7 +71,7 @@ def group() -> TyperCommand | ComputeGroup:
     def compute() -> None:
         """Run a computation and print its result.
 
-        Without a URL on a private server with local workers; with one, on the workers that run there.
+        Without a URL it runs on a private server with local workers; with a URL, on the workers that run there.
         """
 
     made = typer.main.get_command(app)
@@ -94,7 +94,7 @@ def lead(
             "--wait-workers",
             envvar="MRQ_WAIT_WORKERS",
             metavar="SEC",
-            help="Give up (exit code 75) if no worker comes for so long. Default: wait.",
+            help="Give up (exit code 75) if no worker comes within this time. Default: wait.",
             rich_help_panel=WHERE,
         ),
     ] = None,
@@ -104,7 +104,7 @@ def lead(
             "--chunk",
             envvar="MRQ_CHUNK",
             metavar="N|auto",
-            help="Terms per task. auto: from the measured speed, large first and small at the end.",
+            help="Terms per task. auto: chosen from the measured speed, large first and small at the end.",
             rich_help_panel=HOW,
         ),
     ] = "auto",
@@ -114,7 +114,7 @@ def lead(
             "--deadline",
             envvar="MRQ_DEADLINE",
             metavar="SEC",
-            help="End after so much time with what is counted (exit code 124).",
+            help="End after this time with what is counted (exit code 124).",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -124,7 +124,7 @@ def lead(
             "--on-error",
             envvar="MRQ_ON_ERROR",
             metavar="fail|skip",
-            help="A term that fails ends the job, or is left out and listed (exit code 3).",
+            help="A term that fails ends the job (fail), or is left out and listed (skip, exit code 3).",
             rich_help_panel=HOW,
         ),
     ] = "fail",
@@ -144,7 +144,7 @@ def lead(
             "--rel-tol",
             envvar="MRQ_REL_TOL",
             metavar="TOL",
-            help="Stop as soon as the error is at most this share of the value, for computations that can tell.",
+            help="Stop when the error is at most this share of the value. For computations that know their error.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -154,7 +154,7 @@ def lead(
             "--abs-tol",
             envvar="MRQ_ABS_TOL",
             metavar="TOL",
-            help="Stop as soon as the error is at most this much.",
+            help="Stop when the error is at most this number. For computations that know their error.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -163,7 +163,7 @@ def lead(
         typer.Option(
             "--allow-mixed",
             envvar="MRQ_ALLOW_MIXED",
-            help="Let workers whose exp, log and the like differ in the last bit take part.",
+            help="Accept workers whose exp, log and similar functions differ in the last bit.",
             rich_help_panel=HOW,
         ),
     ] = False,
@@ -182,7 +182,7 @@ def lead(
     out: Out = None,
     quiet: Quiet = False,
 ) -> int:
-    """Everything that is the same for all jobs that a command leads."""
+    """Lead a job with the options that all such commands share, and return the exit code."""
     where = Where(
         url=url or "",
         queue=queue,
@@ -207,14 +207,14 @@ def lead(
 
 def command_of(name: str) -> TyperCommand:
     """The command of one computation. Raises UnknownComputation."""
-    with aside():  # it may be of another distribution, whose module prints
+    with aside():  # it may come from another distribution, whose module prints
         kind = load(name)
     fields = {field.name: field for field in msgspec.structs.fields(kind.Params)}
 
     def compute(**given: Any) -> int:
         params = {field: _value(field, fields[field].type, given.pop(field, None)) for field in fields}
         params = {field: value for field, value in params.items() if value is not None}
-        kind.create(params)  # a mistake in them is said before anything is started
+        kind.create(params)  # a mistake in the parameters is reported before anything is started
         return lead(name, lambda client, limits: (*client.plan(name, params, limits), None), **given)
 
     own = [_option(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
@@ -224,7 +224,7 @@ def command_of(name: str) -> TyperCommand:
 
 
 def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
-    """The function with the signature that Typer reads: its own options, then those of every job."""
+    """The function with a signature for Typer to read: its own options, then those of every job."""
     common = list(inspect.signature(lead, eval_str=True).parameters.values())[3:]
     function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     function.__annotations__ = {}
@@ -232,13 +232,13 @@ def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) 
 
 
 def help_of(kind: type[Computation[Any]]) -> str:
-    """The help of a computation: what its class says of itself, each paragraph on one line for the terminal to wrap."""
+    """The help of a computation: the docstring of its class, each paragraph on one line for the terminal to wrap."""
     paragraphs = inspect.cleandoc(kind.__doc__ or kind.summary).replace("``", "`").split("\n\n")
     return escape("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))
 
 
 class Shape(typing.NamedTuple):
-    """A parameter's type, less the wrapping."""
+    """A parameter's type without ``Annotated`` and ``| None``, and what those said."""
 
     base: Any  # int, float, str, bool, or a Literal
     description: str
@@ -247,7 +247,7 @@ class Shape(typing.NamedTuple):
 
 
 def shape_of(annotation: Any) -> Shape:
-    """What ``Annotated[int, Meta(...)] | None`` and the like come down to."""
+    """The type, the description and the range in an annotation such as ``Annotated[int, Meta(...)] | None``."""
     description, least, most = "", None, None
     while True:
         if typing.get_origin(annotation) is Annotated:
@@ -264,7 +264,7 @@ def shape_of(annotation: Any) -> Shape:
 
 
 def shown(field: Any) -> bool:
-    """Whether a parameter is for people: lists but the positional one are filled in by the plan."""
+    """Whether a parameter is an option for people. Lists are filled in by the plan, except the positional one."""
     return typing.get_origin(shape_of(field.type).base) is not list or field.required
 
 
@@ -301,7 +301,7 @@ def _option(field: Any, *, positional: bool) -> inspect.Parameter:
 
 
 def _value(name: str, annotation: Any, given: Any) -> Any:
-    """A parameter's value as its computation takes it."""
+    """A parameter's value in the form that its computation takes."""
     shape = shape_of(annotation)
     if shape.base is int and isinstance(given, str):
         return integer("--" + name.replace("_", "-"), given, shape.least, shape.most)

@@ -1,4 +1,4 @@
-"""`mrq attach`, `mrq resume`, `mrq cancel`, `mrq standby`: jobs that run already, from any host."""
+"""`mrq attach`, `mrq resume`, `mrq cancel`, `mrq standby`: commands for jobs that are there already, from any host."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def attach(
 ) -> int:
     """Watch a job to its end and print its result.
 
-    Any number of people may watch. Ctrl-C ends the watching, not the job.
+    Several people may watch one job. Ctrl-C ends the watching, not the job.
     """
     show = Show("json" if json else choice("--output", output, FORMATS), quiet)
     place = connect(required(url, "attach"), queue, key_file)
@@ -73,12 +73,12 @@ def _await_end(standby: Standby, watcher: Watcher) -> Record:
     said = False
     while True:
         state = standby.wait()
-        assert state is not None, "nobody told it to stop"
+        assert state is not None, "its stop is never set"
         if state.record is not None:
             return state.record
         if not said:
             said = True
-            watcher.noticed(f"nobody leads {standby.job}: mrq resume {standby.job}")
+            watcher.noticed(f"{standby.job} has no master: mrq resume {standby.job}")
         time.sleep(POLL_SECONDS)
 
 
@@ -94,9 +94,9 @@ def resume(
     out: Out = None,
     quiet: Quiet = False,
 ) -> int:
-    """Go on with a job whose master is gone, from what is counted, and print its result.
+    """Continue a job whose master is gone, from what is counted, and print its result.
 
-    While another master leads it this one stands by, and takes over when that one dies or lets go.
+    While another master leads the job, this command stands by. It takes over when that master dies or lets go.
     """
     show = Show("json" if json else choice("--output", output, FORMATS), quiet, None if out is None else OutFile(out))
     where = Where(url=required(url, "resume"), queue=queue, local=local_workers(local, url), key_file=key_file)
@@ -107,13 +107,13 @@ def cancel(
     job: JobId,
     *,
     now: Annotated[
-        bool, typer.Option("--now", help="Do not let workers finish the task in hand: kill them, within two seconds.")
+        bool, typer.Option("--now", help="Kill workers within two seconds, and do not let them finish their task.")
     ] = False,
     url: Url = None,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
 ) -> None:
-    """Cancel a job, whether or not anybody leads it. Workers stop after the task in hand."""
+    """Cancel a job, with or without a master. Workers stop after the task in hand."""
     place = connect(required(url, "cancel"), queue, key_file)
     name = find_job(place.jobs, job)
     before = place.jobs.load(name)
@@ -131,7 +131,7 @@ def standby(
     key_file: KeyFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Stand by for every job of the queue: lead those whose master dies or lets go, until told to stop."""
+    """Stand by for every job of the queue: lead each job whose master dies or lets go, until told to stop."""
     where = Where(url=required(url, "standby"), queue=queue, local=0, key_file=key_file)
     stop = threading.Event()
     watcher = Watcher("standby", quiet=quiet)
@@ -144,14 +144,14 @@ def standby(
 
 
 class _Notices:
-    """Passes on what is to be read, and no progress: there may be many jobs."""
+    """Passes notices on, but no progress: there may be many jobs."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
 
     def progressed(self, report: object) -> None:
-        """Not shown."""
+        """Do nothing: progress is not shown."""
 
     def noticed(self, text: str) -> None:
-        """One line."""
+        """Print the notice as one line."""
         self._watcher.noticed(text)

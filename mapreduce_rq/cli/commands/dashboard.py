@@ -1,7 +1,7 @@
-"""`mrq dashboard`: the loop that looks, draws and listens to keys, on the terminal's alternate screen.
+"""`mrq dashboard`: a loop that reads Redis, draws and listens to keys, on the terminal's alternate screen.
 
-It looks once a second in two round trips, whatever the number of jobs and workers, and draws what it saw. What is
-drawn, and its columns, stand in cli/screen/picture.py. The terminal is given back as it was, however the loop ends.
+It reads Redis once a second in two round trips, for any number of jobs and workers, and draws what it found. The
+picture and its columns are made in cli/screen/picture.py. When the loop ends, for any reason, the terminal is restored.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def dashboard(
             "--interval",
             envvar="MRQ_INTERVAL",
             metavar="SEC",
-            help="Time between two looks at Redis.",
+            help="Time between two pictures.",
             rich_help_panel=OUTPUT,
         ),
     ] = "1",
     once: Annotated[
         bool,
-        typer.Option("--once", help="Print one picture and end. So it is without a terminal.", rich_help_panel=OUTPUT),
+        typer.Option("--once", help="Print one picture and end. Without a terminal: always.", rich_help_panel=OUTPUT),
     ] = False,
     json: PlainJson = False,
 ) -> None:
@@ -81,13 +81,13 @@ def dashboard(
 
 
 class Changes:
-    """How long nothing of a worker or a job has changed, by our own clock: that of its host may be wrong."""
+    """How long a worker or a job has not changed, by our own clock: the clock of its host may be wrong."""
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[object, float]] = {}
 
     def look(self, snapshot: Snapshot, now: float) -> dict[str, float]:
-        """Take in a look; id -> seconds, for those that were there before it."""
+        """Take in a snapshot. The seconds without a change, by id, for those that the snapshot before it had, too."""
         signs: dict[str, object] = {one.wid: one.beat.count for one in snapshot.workers if one.beat is not None}
         signs |= {job.job: job.token for job in snapshot.jobs if job.state is State.RUNNING}
         before = self._last
@@ -99,7 +99,7 @@ class Changes:
 
 
 class Keys:
-    """What is pressed, and whatever else ends a wait: the terminal's new size, a signal."""
+    """Pressed keys, and what else ends a wait: a new size of the terminal, a signal."""
 
     def __init__(self, stdin: int | None, waker: socket.socket) -> None:
         self._stdin = stdin
@@ -111,7 +111,7 @@ class Keys:
         return self._stdin is not None
 
     def wait(self, timeout: float) -> str:
-        """Keys pressed within this time; returns early for anything."""
+        """The keys pressed within this time. It returns early for a key, a signal or a new size."""
         sources: list[int] = [self._waker.fileno()] + ([self._stdin] if self._stdin is not None else [])
         ready, _, _ = select.select(sources, [], [], max(0.0, timeout))
         if self._waker.fileno() in ready:
@@ -119,14 +119,14 @@ class Keys:
         if self._stdin is None or self._stdin not in ready:
             return ""
         pressed = os.read(self._stdin, 64)
-        if not pressed:  # its end: nobody will press anything any more
+        if not pressed:  # the end of standard input: no key will be pressed any more
             self._stdin = None
         return pressed.decode(errors="ignore")
 
 
 @contextmanager
 def terminal() -> Iterator[Keys]:
-    """Keys one by one and unechoed, where standard input is a terminal; all as it was afterwards."""
+    """Keys as they are pressed, not shown, where standard input is a terminal. Everything is restored afterwards."""
     woken, waker = socket.socketpair()
     woken.setblocking(False)
     waker.setblocking(False)
@@ -169,7 +169,7 @@ class Dashboard:
         self._seen = Seen(0.0)
 
     def run(self) -> None:
-        """Until q is pressed. Raises Signalled."""
+        """Draw until q is pressed. Raises Signalled."""
         due = 0.0
         with Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
@@ -206,7 +206,7 @@ class Dashboard:
         trouble = ""
         if self._down_since is not None:
             since = duration(time.monotonic() - self._down_since)
-            trouble = f"no answer from Redis for {since}: this is what it last said; trying again"
+            trouble = f"no answer from Redis for {since}: this is its last answer; trying again"
         keys = "q quit   p pause   + - interval" if self._keys.listens else "Ctrl-C ends"
         state = "paused" if self._paused else f"every {duration(self._interval)}"
         return Frame(

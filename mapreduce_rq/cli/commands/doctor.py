@@ -1,4 +1,4 @@
-"""`mrq doctor`: everything that can be wrong between a user and a result, each with its remedy."""
+"""`mrq doctor`: what can be wrong between a user and a result, each finding with its remedy."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ FAR_SECONDS = 0.005
 FULL_SHARE = 0.8
 SKEW_SECONDS = 5.0
 LONG_SECONDS = 10.0
-"""A task of a job that has ended may go on for so long without a word: its worker stops after it."""
+"""Only after this time is a worker reported that still computes for a job that has ended: it stops after its task."""
 WATCH_SECONDS = 3.0
-"""A master writes every second: two looks this far apart tell whether there is one."""
+"""A master writes every second: two snapshots this far apart show whether a job has one."""
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,13 @@ def doctor(
         ),
     ] = f"{WATCH_SECONDS:g}",
     clear: Annotated[
-        bool, typer.Option("--clear", help="Delete what nobody can read or answers for, and has not changed meanwhile.")
+        bool, typer.Option("--clear", help="Delete leftovers: what our key cannot read or no process owns.")
     ] = False,
     json: PlainJson = False,
 ) -> int:
-    """Look for what is wrong, and say what helps.
+    """Find out what is wrong, and say what helps.
 
-    Each line is ok, warn or fail; the exit code is 1 if one of them is fail, 69 if the server does not answer.
+    Each line is ok, warn or fail. The exit code is 1 if a line is fail, and 69 if the server does not answer.
     """
     patience = seconds("--watch", watch, zero=True)
     where = required(url, "doctor")
@@ -79,7 +79,7 @@ def doctor(
     try:
         findings += examine(reach(where, queue, key_file), patience, clear=clear)
     except BrokerError as error:
-        findings.append(Finding("fail", "connection", str(error), "see that the server runs and takes commands"))
+        findings.append(Finding("fail", "connection", str(error), "check that the server runs and takes commands"))
         code = error.exit_code
     if json:
         write(as_json([asdict(finding) for finding in findings]))
@@ -93,7 +93,7 @@ def doctor(
 
 
 def examine(place: Place, patience: float, *, clear: bool = False) -> Iterator[Finding]:
-    """All findings about a place, in the order in which one would look. Raises BrokerError if it goes away."""
+    """All findings about a queue and its server, the server first. Raises BrokerError if the server goes away."""
     info = place.info
     yield Finding("ok", "connection", f"{place.wire.endpoint} answers as {info.product} {info.version}")
     yield from _server(info)
@@ -129,8 +129,8 @@ def _server(info: ServerInfo) -> Iterator[Finding]:
             "give the URL of the primary, or of the sentinels",
         )
     if not info.told:
-        text = "this user may not use INFO: persistence, eviction and memory are not looked at"
-        yield Finding("warn", "server", text, "ACL SETUSER ... +info, to have them looked at")
+        text = "this user may not use INFO: persistence, eviction and memory cannot be checked"
+        yield Finding("warn", "server", text, "ACL SETUSER ... +info lets them be checked")
         return
     if info.aof:
         yield Finding("ok", "persistence", "append-only file")
@@ -144,7 +144,7 @@ def _server(info: ServerInfo) -> Iterator[Finding]:
         yield Finding("ok", "eviction", "noeviction")
     used = size(info.used_memory)
     if info.maxmemory and info.used_memory >= info.maxmemory and info.eviction_policy == "noeviction":
-        text = f"{used} of {size(info.maxmemory)} are used: nobody can write"
+        text = f"{used} of {size(info.maxmemory)} are used: the server refuses writes"
         yield Finding("fail", "memory", text, "raise maxmemory or free some")
     elif info.maxmemory and info.used_memory > FULL_SHARE * info.maxmemory:
         yield Finding("warn", "memory", f"{used} of {size(info.maxmemory)} are used", "raise maxmemory or free some")
@@ -164,7 +164,7 @@ def _scripts(place: Place) -> Finding:
     try:
         place.wire.call("EVAL", "return 1", 0)
     except BrokerDown:
-        raise  # that says nothing about scripts
+        raise  # an outage says nothing about scripts
     except BrokerError as error:
         return Finding("fail", "scripts", str(error), "allow EVAL and EVALSHA")
     return Finding("ok", "scripts", "run")
@@ -174,8 +174,8 @@ def _entries(place: Place, snapshot: Snapshot) -> Iterator[Finding]:
     if kid := place.codecs.keyring.kid:
         yield Finding("ok", "signing", f"messages are signed ({kid_text(kid)})")
     else:
-        text = "messages are not signed: whoever can write to this Redis can give workers tasks"
-        yield Finding("warn", "signing", text, "make a key with `mrq key`, set MRQ_KEY everywhere")
+        text = "messages are not signed: every program that can write to this Redis can give workers tasks"
+        yield Finding("warn", "signing", text, "make a key with `mrq key` and set MRQ_KEY on all hosts")
     if snapshot.dropped:
         text = f"{plural(snapshot.dropped, 'entry', 'entries')} cannot be read, first: {snapshot.why_dropped}"
         yield Finding("warn", "entries", text)
@@ -198,13 +198,13 @@ def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
     for beat in beats:
         if beat.job in over and beat.state == "busy" and beat.seconds > LONG_SECONDS:
             text = f"{beat.host}:{beat.pid} has computed for {duration(beat.seconds)} for {beat.job}, which has ended"
-            yield Finding("warn", "workers", text, f"kill -9 {beat.pid} on {beat.host} if it hangs: it is replaced")
+            yield Finding("warn", "workers", text, f"if it hangs, kill -9 {beat.pid} on {beat.host}: it is replaced")
     others = sorted({beat.version for beat in beats} - {__version__})
     if others:
         text = f"workers run {', '.join(others)}, this is {__version__}"
-        yield Finding("warn", "versions", text, "install one version everywhere")
+        yield Finding("warn", "versions", text, "install one version on all hosts")
     elif beats:
-        yield Finding("ok", "versions", f"{__version__} everywhere")
+        yield Finding("ok", "versions", f"all workers run {__version__}")
     skewed = sorted({beat.host for beat in beats if abs(beat.at - seen.at) > SKEW_SECONDS})
     if skewed:
         yield Finding(
@@ -219,9 +219,10 @@ def _jobs(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
     alone = [job for job in running if job_state(job, seen) == "waiting"]
     for job in alone:
         if job.lazy:
-            yield Finding("warn", "jobs", f"nobody leads {job.job}, nor has its items", f"mrq cancel {job.job}")
+            text = f"{job.job} has no master, and its items are gone with it"
+            yield Finding("warn", "jobs", text, f"mrq cancel {job.job}")
         else:
-            yield Finding("warn", "jobs", f"nobody leads {job.job}", f"mrq resume {job.job}")
+            yield Finding("warn", "jobs", f"{job.job} has no master", f"mrq resume {job.job}")
     if len(running) > len(alone) or not running:
         yield Finding("ok", "jobs", f"{len(running) - len(alone)} running, {len(snapshot.jobs) - len(running)} ended")
 
@@ -237,22 +238,22 @@ def _leftovers(place: Place, before: Leftovers, *, clear: bool) -> Iterator[Find
         whys[why] = whys.get(why, 0) + 1
     if whys:
         reason = "; ".join(f"{count}: {why}" for why, count in list(whys.items())[:3])
-        text = f"{plural(len(found.tasks), 'task')} in the queue that nobody with our key can read ({reason})"
+        text = f"{plural(len(found.tasks), 'task')} in the queue that our key cannot read ({reason})"
         yield Finding("warn", "orphans", text, remedy)
     for job, (_, why) in found.jobs.items():
         yield Finding("warn", "orphans", f"{place.keys.job(job)}: {why}", remedy)
     for wid, (_, why) in found.workers.items():
         yield Finding("warn", "orphans", f"the entry of worker {wid.rpartition(':')[0]}: {why}", remedy)
     for wid, tasks in found.hands.items():
-        text = f"{plural(tasks, 'task')} in the hands of {wid.rpartition(':')[0]}, which nobody knows"
-        yield Finding("warn", "orphans", text, "cleared" if clear else f"their job's master sends them anew; {remedy}")
+        text = f"{plural(tasks, 'task')} in the hands of {wid.rpartition(':')[0]}, which is no known worker"
+        yield Finding("warn", "orphans", text, "cleared" if clear else f"their job's master sends them again; {remedy}")
     for job in found.streams:
         text = f"replies to {job}, which does not run, in {place.keys.replies(job)}"
         yield Finding("warn", "orphans", text, remedy)
     others = len({*before.jobs, *now.jobs} - found.jobs.keys()) + len({*now.workers} - found.workers.keys())
     if others:
-        text = f"{plural(others, 'job or worker', 'jobs and workers')} of another key: somebody is there"
-        yield Finding("warn", "orphans", text, "left alone; MRQ_KEY or --key-file lets you see them")
+        text = f"{plural(others, 'job or worker', 'jobs and workers')} with another key, in use"
+        yield Finding("warn", "orphans", text, "left alone; with their key in MRQ_KEY or --key-file you see them")
     if not now and not before:
         yield Finding("ok", "orphans", "none")
 

@@ -1,4 +1,4 @@
-"""`mrq key`: a fresh signing key."""
+"""`mrq key`: a new signing key."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ KEY_BYTES = 32
 
 
 def key() -> None:
-    """Print a fresh signing key.
+    """Print a new signing key.
 
-    With a key (MRQ_KEY, or --key-file) on masters and workers, nobody without it can give a worker tasks or a
-    master answers. Rotate by putting the new key in front of the old one.
+    When masters and workers have a key (MRQ_KEY or --key-file), only programs with that key can give a worker tasks or
+    a master answers. To change the key, put the new one in front of the old one.
     """
     write(os.urandom(KEY_BYTES).hex())

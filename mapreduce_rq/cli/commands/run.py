@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Function = Annotated[
     str,
     typer.Argument(
-        metavar="MODULE:FUNCTION", help="Found from the current directory, here and on the workers.", show_default=False
+        metavar="MODULE:FUNCTION", help="Searched from the current folder, here and on the workers.", show_default=False
     ),
 ]
 Terms = Annotated[
@@ -35,7 +35,7 @@ Lines = Annotated[
     typer.Option(
         "--lines",
         metavar="FILE|-",
-        help="Call it with each line of a UTF-8 file, or of standard input, without the line's end.",
+        help="Call the function with each line of a UTF-8 file or of standard input (-), without its line break.",
         rich_help_panel=PARAMETERS,
     ),
 ]
@@ -53,7 +53,7 @@ Reduce = Annotated[
 
 
 def group() -> TyperCommand:
-    """The command."""
+    """`mrq run`."""
     own = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
         for name, default, annotation in (
@@ -70,10 +70,10 @@ def run(*, function: str, terms: str | None, lines: str | None, reduce: str, **c
     """Run a function of your own over a range, or over the lines of a file, and print the folded result.
 
     The result is the same to the last bit for any number of workers. On a queue whose messages are not signed, workers
-    run only functions they were started for: `mrq worker --allow MODULE`.
+    run only the functions that they were started for: `mrq worker --allow MODULE`.
     """
     if (terms is None) == (lines is None):
-        raise UsageError("say what to call it with: either --terms N or --lines FILE")
+        raise UsageError("say what to call the function with: either --terms N or --lines FILE")
     items: Iterable[Any]
     items = range(integer("--terms", terms, 0, MAX_TERMS)) if terms is not None else lines_of(lines or "-")
     name, options = reducer_of(reduce)
@@ -108,7 +108,7 @@ def _number(text: str) -> int | float:
 def lines_of(path: str) -> Iterator[str]:
     """The lines of a file or of standard input, read as they are needed. Raises UsageError."""
     try:
-        # Standard input, too: as sys.stdin has it, bytes that are no text would pass for some.
+        # Standard input is opened here, too: sys.stdin would turn bytes that are no text into text.
         file = open(0 if path == "-" else path, encoding="utf-8-sig", newline="\n", closefd=path != "-")  # noqa: SIM115
     except OSError as error:
         raise UsageError(f"--lines: cannot read {path}: {error.strerror}") from None

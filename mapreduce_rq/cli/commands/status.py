@@ -1,4 +1,4 @@
-"""`mrq status`, `mrq jobs`, `mrq workers`, `mrq result`: one look, as plain text or JSON."""
+"""`mrq status`, `mrq jobs`, `mrq workers`, `mrq result`: what is on the queue now, as plain text or JSON."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def status(
         str | None,
         typer.Argument(
             metavar="[JOB]",
-            help="One job's id, or as much of its beginning as is unique.",
+            help="One job's id, or a beginning of it that no other job has.",
             show_default=False,
             autocompletion=job_ids,
         ),
@@ -62,7 +62,7 @@ def status(
     key_file: KeyFile = None,
     json: PlainJson = False,
 ) -> None:
-    """Say how the queue is, or one job."""
+    """Show the state of the queue, or of one job."""
     place = connect(required(url, "status"), queue, key_file)
     wanted = find_job(place.jobs, job) if job is not None else None
     took, snapshot, seen = look(place)
@@ -153,7 +153,7 @@ def result(
     output: Output = "text",
     json: Json = False,
 ) -> int:
-    """Print the result of a job that has ended, as `mrq compute` would have."""
+    """Print the result of a job that has ended, as `mrq compute` prints it."""
     form = "json" if json else choice("--output", output, FORMATS)
     place = connect(required(url, "result"), queue, key_file)
     name = find_job(place.jobs, job)
@@ -168,7 +168,7 @@ def result(
 
 
 def look(place: Place) -> tuple[float, Snapshot, Seen]:
-    """The seconds of a round trip, what is there, and when that was."""
+    """The seconds of a round trip, a snapshot, and when it was taken."""
     took = place.round_trip()
     snapshot = place.snapshot()
     if snapshot.dropped:
@@ -177,10 +177,11 @@ def look(place: Place) -> tuple[float, Snapshot, Seen]:
 
 
 def watch_quiet(place: Place, snapshot: Snapshot) -> dict[str, float]:
-    """Job -> seconds that nothing of it has changed, for those whose last report is old, or by a clock that is wrong.
+    """For how many seconds a job has not changed, by its id: for those whose last report is old, or from a wrong clock.
 
-    One look tells nothing about a master, and no two clocks are compared to decide: so such a job is looked at until it
-    changes, which takes a second where a master is alive, for LOOK_SECONDS where it has been quiet for long already.
+    One reading says nothing about a master, and the clocks of two hosts are never compared to decide. So the token of
+    such a job is read until it changes: a master that is alive changes it every second. A job whose report is old is
+    read for LOOK_SECONDS at most.
     """
     began, now = time.monotonic(), time.time()
     quiet: dict[str, tuple[str, float]] = {}

@@ -55,7 +55,7 @@ def worker(
             "--name",
             envvar="MRQ_NAME",
             metavar="NAME",
-            help="How the dashboard calls them. Default: host:pid.",
+            help="The workers' name in the dashboard. Default: host:pid.",
             rich_help_panel=HOW,
         ),
     ] = "",
@@ -65,7 +65,7 @@ def worker(
             "--max-tasks",
             envvar="MRQ_MAX_TASKS",
             metavar="N",
-            help="Replace a worker by a fresh process after so many tasks.",
+            help="Replace a worker by a new process after this number of tasks.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -75,7 +75,7 @@ def worker(
             "--allow",
             envvar="MRQ_ALLOW",
             metavar="MODULE,...",
-            help="What may be run of messages without a signature: foo, foo.* or foo:f. With a key: all.",
+            help="What unsigned messages may run: foo, foo.* or foo:f. With a key: all functions.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -84,7 +84,7 @@ def worker(
         typer.Option(
             "--allow-pickle",
             envvar="MRQ_ALLOW_PICKLE",
-            help="Run pickled functions too. Only with a signing key: a pickle can do anything.",
+            help="Also run pickled functions. This needs a signing key, for a pickle can do anything.",
             rich_help_panel=HOW,
         ),
     ] = False,
@@ -94,7 +94,7 @@ def worker(
             "--files",
             envvar="MRQ_FILES",
             metavar="DIR",
-            help="Where jobs such as wordcount may read, and nowhere else. Default: anywhere with a key, else nowhere.",
+            help="The only folder that jobs such as wordcount may read. Default: with a key all files, else none.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -103,17 +103,17 @@ def worker(
 ) -> int:
     """Run workers until told to stop.
 
-    TERM or Ctrl-C: each finishes the task in hand and gives the rest back; again: at once. TTIN and TTOU: one worker
-    more, one fewer. HUP: fresh processes. What it has to say goes to standard error.
+    After TERM or Ctrl-C each worker finishes the task in hand, gives the rest back and ends; after a second one it ends
+    at once. TTIN starts one more worker, TTOU ends one, HUP replaces all. The log goes to standard error.
     """
     size = (
         usable_cores() if concurrency == "auto" else integer("--concurrency", concurrency, 1, MAX_WORKERS, word="auto")
     )
     most = None if max_tasks is None else integer("--max-tasks", max_tasks, 1)
     if allow_pickle and not chosen_keys(key_file):
-        raise UsageError("--allow-pickle wants a signing key on both sides: make one with `mrq key`")
+        raise UsageError("--allow-pickle needs a signing key on both sides: make one with `mrq key`, set MRQ_KEY to it")
     if files is not None and not os.path.isdir(files):
-        raise UsageError(f"--files: {files} is no folder")
+        raise UsageError(f"--files: {files} is not a folder")
     if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
         raise BadParameter(f"--name: {len(name)} characters; it stands in each sign of life: {MAX_NAME_BYTES} at most")
     look_here()
@@ -129,7 +129,9 @@ def worker(
             say(f"warning: {place.info.warning}")
         kid = place.codecs.keyring.kid
         signed = (
-            f"; signed ({kid_text(kid)})" if kid else "; unsigned: whoever can write to this Redis can give them tasks"
+            f"; signed ({kid_text(kid)})"
+            if kid
+            else "; not signed: every program that can write to this Redis can give them tasks"
         )
         product = f"{place.info.product} {place.info.version}"
         say(f"{plural(size, 'worker')} on queue {queue} of {place.wire.endpoint} ({product}){signed}")
@@ -153,7 +155,7 @@ def primary(url: str, queue: str, key_file: str | None) -> Place:
 
 
 def wait_for(url: str, queue: str, key_file: str | None) -> Place:
-    """As :func:`primary`, but a server that is not there yet is waited for: services start in any order."""
+    """As :func:`primary`, but it waits for a server that is not there yet: services start in any order."""
     backoff = Backoff()
     said = False
     while True:
@@ -161,6 +163,6 @@ def wait_for(url: str, queue: str, key_file: str | None) -> Place:
             return primary(url, queue, key_file)
         except BrokerDown as error:
             if not said:
-                say(f"{error}; waiting for it (with --burst: an error)")
+                say(f"{error}; waiting for it (with --burst this is an error)")
             said = True
             time.sleep(backoff.next())

@@ -13,7 +13,7 @@ from mapreduce_rq.core.job.record import Report
 
 
 class Bar:
-    """Draws when told to; starts no thread. ``stop`` leaves nothing of it on the screen."""
+    """A bar that is drawn only when ``draw`` is called: it has no thread. ``stop`` removes it from the screen."""
 
     def __init__(self, label: str, console: Console | None = None) -> None:
         self._label = label
@@ -22,15 +22,15 @@ class Bar:
         self._live.start()
 
     def draw(self, report: Report) -> None:
-        """Show how far it is."""
+        """Show how far the job is."""
         self._live.update(drawing(self._label, report), refresh=True)
 
     def say(self, text: str) -> None:
-        """A line above the bar."""
+        """Print a line above the bar."""
         self._console.print(Text(f"mrq: {text}"))
 
     def stop(self) -> None:
-        """Take it off the screen."""
+        """Take the bar off the screen."""
         self._live.stop()
 
 

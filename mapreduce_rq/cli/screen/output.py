@@ -1,4 +1,4 @@
-"""A job's record as people and programs read it. Pure: a record in, text out."""
+"""A job's record as text for people and for programs. Pure: a record in, text out."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NO_BOUND = "no bound: "
 """How a computation's note about a missing bound begins."""
 MAX_SKIPPED = 5
 MAX_EXACT = 100
-"""Characters of an exact number that are worth showing; JSON has them all."""
+"""At most this many characters of an exact number are shown; JSON has all of them."""
 
 
 def as_json(data: Any) -> str:
-    """One line of JSON in printable ASCII, whatever shows it; what JSON has no number for (inf, nan) is null."""
+    """One line of JSON in printable ASCII, so that any terminal can show it. Infinity and nan become null."""
     text = msgspec.json.encode(data).decode()
     return text if text.isascii() and text.isprintable() else re.sub(r"[^\x00-\x7e]", _escaped, text)
 
@@ -31,7 +31,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def about(record: Mapping[str, Any]) -> list[str]:
-    """What is to be known of a value, one line each."""
+    """What is to be known about a value: one line for each fact."""
     rows = list(_rows(record))
     width = max(len(name) for name, _ in rows)
     return [f"  {name:<{width}}  {text}" for name, text in rows]
@@ -61,7 +61,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         for one in skipped[:MAX_SKIPPED]:
             yield "", f"term {one['term']}: {one['kind']}: {short(one['message'], 100)}"
         if len(skipped) > MAX_SKIPPED:
-            yield "", f"and {len(skipped) - MAX_SKIPPED} more (--json has them all)"
+            yield "", f"and {len(skipped) - MAX_SKIPPED} more (--json has all of them)"
     for note in notes:
         if not note.startswith(NO_BOUND):
             yield "note", note
@@ -80,7 +80,7 @@ def _terms(record: Mapping[str, Any]) -> str:
 
 
 def progress_line(report: Report) -> str:
-    """How a job goes, in one plain line: ``142/1000 14.2% 310/s ETA 3.4 s est=7.389 +-3e-9``."""
+    """A job's progress in one plain line: ``142/1000 14.2% 310/s ETA 3.4 s est=7.389 +-3e-9``."""
     counted, total, per_second = report.counted, report.total, report.rate
     words = [f"{counted}/{total} {100 * counted / total:.1f}%" if total else f"{counted} terms"]
     words.append(f"{per_second:.0f}/s")

@@ -1,7 +1,9 @@
 """The dashboard as a picture: a snapshot in, something that Rich can print out. No I/O, no clock.
 
 From top to bottom: server and queue, jobs, workers, keys. What does not fit is left out in this order: ended jobs,
-workers at the end of the list, columns from the right; and how many were left out is said.
+workers at the end of the list, columns from the right. A last line says how many were left out.
+
+A new column of the workers is a row in COLUMNS and an entry in `_cells`; the lines of a job are made in `_running`.
 """
 
 from __future__ import annotations
@@ -59,7 +61,7 @@ CUT = "..."
 
 
 class Glyphs(NamedTuple):
-    """What is drawn with; every state also stands there as a word or a number."""
+    """The characters to draw with. Each state also has a word or a number, for those who cannot see the character."""
 
     marks: dict[str, str]
     full: str
@@ -89,7 +91,7 @@ ASCII = Glyphs(
 
 @dataclass(frozen=True)
 class Frame:
-    """What a picture needs to know beside the snapshot. ``height`` None: as long as it takes."""
+    """What a picture needs beside the snapshot. With ``height`` None the picture is as high as it needs to be."""
 
     url: str  # redacted
     round_trip: float  # seconds
@@ -201,7 +203,7 @@ def _ended(job: JobView, glyphs: Glyphs, width: int, label: int) -> Text:
 
 
 def bar(share: float | None, width: int, glyphs: Glyphs, style: str) -> Text:
-    """``share`` (0 to 1) of so many columns; None: nobody knows of how much."""
+    """A bar ``width`` columns long, of which ``share`` (0 to 1) is full; None: the total is not known."""
     if share is None:
         return Text(glyphs.empty * width, style="bright_black")
     halves = int(min(1.0, max(0.0, share)) * width * 2)
@@ -235,7 +237,7 @@ NAME_WIDTH = (12, 40)  # at least, at most
 
 
 def _cells(worker: WorkerView, snapshot: Snapshot, seen: Seen) -> dict[str, str]:
-    """What stands in each column."""
+    """The text of a worker in each column."""
     cells = {"state": worker_state(worker, seen), "held": count(worker.held)}
     beat = worker.beat
     if beat is None:
@@ -298,7 +300,7 @@ def _fit(items: Sequence[list[Text]], room: int, what: str) -> list[Text]:
 
 
 def _apart(left: Text, right: Text, width: int) -> Text:
-    """One line with its ends apart; the left one is cut where both do not fit."""
+    """One line with a text at each end; the left text is cut where both do not fit."""
     room = max(0, width - right.cell_len - 2)
     if left.cell_len > room:
         left.truncate(max(0, room - len(CUT)), overflow="crop")

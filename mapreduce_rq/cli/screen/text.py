@@ -1,4 +1,4 @@
-"""Numbers as people like to read them."""
+"""Numbers, sizes and times in a form that people read easily."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _SI = ("", "k", "M", "G", "T", "P", "E")
 
 
 def count(number: float) -> str:
-    """``999``, ``12.3k``, ``1.00M``: three digits, whatever the size."""
+    """``999``, ``12.3k``, ``1.00M``: three digits for any size."""
     if abs(number) < 1000:
         return f"{number:.0f}" if number == int(number) or abs(number) >= 100 else f"{number:.3g}"
     power = min(len(_SI) - 1, int(math.log10(abs(number)) // 3))
@@ -67,11 +67,11 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 
 def short(text: str, width: int) -> str:
-    """At most so many characters; a cut is marked."""
+    """At most ``width`` characters; a text that is cut ends in ``...``."""
     return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
 def job_label(job: str) -> str:
-    """A job's id cut to what is unique in practice: commands take it for the whole."""
+    """A job's id, cut to what is unique in practice: commands accept it in place of the whole id."""
     name, dash, word = job.rpartition("-")
     return f"{name}{dash}{word[:6]}"

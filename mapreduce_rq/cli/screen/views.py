@@ -16,28 +16,28 @@ from mapreduce_rq.core.job.record import Cancelled, Done, State
 
 SCHEMA = 1
 SILENT_SECONDS = 15.0
-"""A beat this old is worth a word: they come every three seconds."""
+"""A worker whose beat is older than this is shown as silent: beats come every three seconds."""
 LEADERLESS_SECONDS = 8.0
-"""A job without a sign of its master for so long has none: they write every second."""
+"""A job without a sign of its master for this time has no master: masters write every second."""
 LOOK_SECONDS = 2.0
-"""Between two looks that are to tell."""
+"""Two readings of a token at least this far apart show whether its master is alive."""
 _NAMED = re.compile(r"\(([^()]*):(\d+)(?: on [^()]*)?\)$")
-"""How a supervisor ends what it says of a dead worker."""
+"""The end of what a supervisor writes about a dead worker: its name."""
 _FUNCTION_DETAILS = {"function", "code", "around", "pickle", "reduce_pickle", "reduce_options", "start", "step"}
 _FUNCTION_DETAILS |= {"python", "merge_code", "merge_zero", "merge_law"}
-"""What a job of somebody's own function has beside its label and reducer; not for people."""
+"""Parameters of a user function's job that are not shown to people: its label and its reducer say enough."""
 
 
 @dataclass(frozen=True)
 class Seen:
-    """When the reader looked; and, if it has looked for a while, how long nothing of somebody has changed."""
+    """When a snapshot was read; and, where several were read, for how long a worker or a job has not changed."""
 
     at: float  # unix seconds
     unchanged: Mapping[str, float] = field(default_factory=dict)  # worker or job id -> seconds, by our own clock
 
 
 def age_of(worker: WorkerView, seen: Seen) -> float | None:
-    """Seconds since its last sign of life. Our own looks are trusted before the clocks of two hosts."""
+    """Seconds since its last sign of life. What we have seen ourselves is trusted before the clocks of two hosts."""
     if worker.beat is None:
         return None
     by_clock = abs(seen.at - worker.beat.at)
@@ -46,7 +46,7 @@ def age_of(worker: WorkerView, seen: Seen) -> float | None:
 
 
 def worker_name(worker: WorkerView) -> str:
-    """Its given name and pid, or its host and pid. Of a dead one the supervisor's last word on it tells."""
+    """Its given name and pid, or its host and pid. A dead worker's name stands in its supervisor's obituary."""
     if worker.beat is None:
         found = _NAMED.search(worker.obituary)
         return f"{found[1]}:{found[2]}" if found and worker.address.endswith(f":{found[2]}") else worker.address
@@ -56,7 +56,7 @@ def worker_name(worker: WorkerView) -> str:
 
 
 def worker_state(worker: WorkerView, seen: Seen) -> str:
-    """idle, busy, stopped; or silent (no sign of life for long), or dead (somebody saw it die)."""
+    """idle, busy, stopped; or silent (no sign of life for long), or dead (its supervisor saw it die)."""
     if worker.beat is None:
         return "dead"
     age = age_of(worker, seen)
@@ -64,10 +64,10 @@ def worker_state(worker: WorkerView, seen: Seen) -> str:
 
 
 def silence(job: JobView, seen: Seen) -> float:
-    """Seconds without a sign of its master; 0 for one that is there, or where one look alone cannot tell.
+    """Seconds without a sign of its master; 0 where the master is there, or where one reading cannot decide.
 
-    A master writes every second. Our own looks decide: that nothing has changed between two of them. How long it has
-    been so before, its last report says, by its master's clock.
+    A master writes every second. We decide by two readings of our own that show no change. How long the silence lasted
+    before them is taken from the last report, by the master's clock.
     """
     looked = seen.unchanged.get(job.job, 0.0)
     if looked < LOOK_SECONDS:
@@ -76,14 +76,14 @@ def silence(job: JobView, seen: Seen) -> float:
 
 
 def job_state(job: JobView, seen: Seen) -> str:
-    """running, done, failed, cancelled; or waiting: it runs, and nobody leads it."""
+    """running, done, failed, cancelled; or waiting: it should run, and has no master."""
     if job.state is not State.RUNNING:
         return job.state.word
     return "waiting" if not job.master or silence(job, seen) >= LEADERLESS_SECONDS else "running"
 
 
 def lacks(job: JobView, snapshot: Snapshot, seen: Seen) -> Literal["", "master", "workers"]:
-    """What a running job waits for; '' if it has all it needs, or has ended."""
+    """What a running job waits for; '' if it has all that it needs, or has ended."""
     if job_state(job, seen) == "waiting":
         return "master"
     alive = any(worker_state(one, seen) in {"idle", "busy"} for one in snapshot.workers)
@@ -104,14 +104,14 @@ def remedy_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
     if lacking != "master":
         return ""
     quiet = silence(job, seen)
-    what = f"no sign of its master for {duration(quiet)}" if job.master else "nobody leads it"
+    what = f"no sign of its master for {duration(quiet)}" if job.master else "it has no master"
     if job.lazy:
-        return f"{what}, and nobody else has its items: mrq cancel {job_label(job.job)}"
+        return f"{what}, and its items are gone with it: mrq cancel {job_label(job.job)}"
     return f"{what}: mrq resume {job_label(job.job)}"
 
 
 def workers_on(job: JobView, snapshot: Snapshot, seen: Seen) -> int:
-    """How many workers take part, or took part in a job that has ended: each is counted for one job alone."""
+    """How many workers take part, or took part in a job that has ended. Each worker is counted for one job only."""
     if job.state is not State.RUNNING:
         return job.record.workers if isinstance(job.record, Done) else job.report.workers
     return sum(
@@ -121,7 +121,7 @@ def workers_on(job: JobView, snapshot: Snapshot, seen: Seen) -> int:
 
 
 def task_words(worker: WorkerView, snapshot: Snapshot, *, shorten: bool = False) -> str:
-    """The job that a busy worker computes for, and whether that is over; how a dead one died."""
+    """The job that a busy worker computes for, and whether that job is over. For a dead worker: how it died."""
     if worker.beat is None:
         return worker.obituary
     if worker.beat.state == "idle":
@@ -132,7 +132,7 @@ def task_words(worker: WorkerView, snapshot: Snapshot, *, shorten: bool = False)
 
 
 WORKER_ORDER = ("busy", "stopped", "idle", "silent", "dead")
-"""The living first."""
+"""The order of workers in lists: those that live come first."""
 
 
 def living_first(snapshot: Snapshot, seen: Seen) -> list[WorkerView]:
@@ -141,14 +141,14 @@ def living_first(snapshot: Snapshot, seen: Seen) -> list[WorkerView]:
 
 
 def memory_words(server: ServerInfo) -> str:
-    """``1.2 MB of 64 MB``; '' where the server does not let us know."""
+    """``1.2 MB of 64 MB``; '' where the server does not tell us."""
     if not server.told:
         return ""
     return size(server.used_memory) + (f" of {size(server.maxmemory)}" if server.maxmemory else "")
 
 
 def progress_words(job: JobView) -> str:
-    """``42 %`` or, where nobody knows of how many, the terms counted."""
+    """``42 %``, or the terms counted where the total is not known."""
     share = job.share
     return count(job.report.counted) if share is None else f"{int(100 * share)} %"
 
@@ -162,7 +162,7 @@ def value_words(job: JobView) -> str:
         error = job.report.error
         return job.report.value if error is None else f"{job.report.value} ± {error:.2g}"
     if isinstance(record, Done):
-        value = record.value or ""  # a large one is fetched by who asks for it alone
+        value = record.value or ""  # a large value is not fetched for a list
         return value if record.bound in {None, "0"} else f"{value} ± {record.bound}"
     if isinstance(record, Cancelled):
         return "" if record.message == job.state.word else record.message
@@ -170,7 +170,7 @@ def value_words(job: JobView) -> str:
 
 
 def params_words(job: JobView) -> str:
-    """``x=2 terms=50``; of somebody's own function ``package.module:function reduce=sum terms=1000``."""
+    """``x=2 terms=50``; for a user's function ``package.module:function reduce=sum terms=1000``."""
     params = {name: value for name, value in job.params.items() if name not in _FUNCTION_DETAILS}
     label = params.pop("label", None)
     words = [f"{name}={value}" for name, value in params.items() if isinstance(value, (str, int, float))]
@@ -178,7 +178,7 @@ def params_words(job: JobView) -> str:
 
 
 def eta_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
-    """The time left; nothing where nobody knows, or nothing goes on."""
+    """The time left; '' where it is not known, or where the job waits."""
     left = job.seconds_left
     return "" if left is None or lacks(job, snapshot, seen) else duration(left)
 
