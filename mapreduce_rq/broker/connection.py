@@ -25,7 +25,7 @@ CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 """How long a socket waits for an answer: well beyond the five seconds that a blocking command waits on the server."""
 _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False}
-_TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
+TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 _CERT_REQS = ("required", "optional", "none")
 _YES = {"1": "true", "true": "true", "yes": "true", "0": "false", "false": "false", "no": "false"}
 _OPTIONS_OF_OTHERS = {
@@ -104,9 +104,9 @@ def parse_url(url: str) -> Endpoint:
             db = parts.path.strip("/")
             endpoint = replace(endpoint, host=host, port=port, db=int(db or endpoint.db), tls=_SCHEMES[scheme])
         endpoint = replace(endpoint, sentinel_password=options.pop("sentinel_password", None))
-        tls = {name: options.pop(name) for name in list(options) if name in _TLS_OPTIONS}
+        tls = {name: options.pop(name) for name in list(options) if name in TLS_OPTIONS}
         if options:
-            known = ", ".join(["db", "sentinel_password", *sorted(_TLS_OPTIONS)])
+            known = ", ".join(["db", "sentinel_password", *sorted(TLS_OPTIONS)])
             other = min(options.keys() & _OPTIONS_OF_OTHERS, default="")
             what = f"{other} is no option of ours" if other else "there is an unknown option"
             raise BadURL(f"{what} in the URL: leave it out; there are {known} (a ? in a password is %3F)")
@@ -173,6 +173,12 @@ def connection(endpoint: Endpoint) -> AbstractConnection:
 
     Raises BrokerDown if no sentinel knows the master.
     """
+    kind, options = how_to_connect(endpoint)
+    return kind(**options)
+
+
+def how_to_connect(endpoint: Endpoint) -> tuple[type[AbstractConnection], dict[str, Any]]:
+    """A connection's class and its arguments. Raises BrokerDown if no sentinel knows the master."""
     options: dict[str, Any] = {
         "db": endpoint.db,
         "username": endpoint.username,
@@ -186,15 +192,15 @@ def connection(endpoint: Endpoint) -> AbstractConnection:
         "maint_notifications_config": MaintNotificationsConfig(enabled=False),
     }
     if endpoint.path:
-        return redis.UnixDomainSocketConnection(path=endpoint.path, **options)  # type: ignore[abstract]
+        return redis.UnixDomainSocketConnection, options | {"path": endpoint.path}
     host, port = _ask_sentinels(endpoint, options) if endpoint.sentinels else (endpoint.host, endpoint.port)
     options |= {"host": host, "port": port, "socket_keepalive": True}
     if endpoint.tls:
         tls: dict[str, Any] = dict(endpoint.tls_options)
         if "ssl_check_hostname" in tls:
             tls["ssl_check_hostname"] = tls["ssl_check_hostname"] == "true"
-        return redis.SSLConnection(**options, **tls)
-    return redis.Connection(**options)
+        return redis.SSLConnection, options | tls
+    return redis.Connection, options
 
 
 def _ask_sentinels(endpoint: Endpoint, options: dict[str, Any]) -> tuple[str, int]:

@@ -29,6 +29,7 @@ class JobState:
     master: str  # who leads; '' = released for anybody
     record: Record | None  # of a job that has ended
     report: Report | None  # None: in its first second, or it cannot be read
+    host: str = ""  # the RQ job that is a run of it; '' for none. A hint: it is not signed
     faults: tuple[str, ...] = ()  # what in it cannot be what a master wrote
 
     @property
@@ -79,6 +80,7 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
         master=text_of(found.get("master")),
         record=record,
         report=report,
+        host=text_of(found.get("host")),
         faults=tuple(faults),
     )
 

@@ -37,6 +37,14 @@ class Keys:
         """STREAM of the replies of a job that has ended, where they are its value (a list of large values)."""
         return f"{self.prefix}v:{job}"
 
+    def told_to_leave(self, rq_job: str) -> str:
+        """STRING, there for a while: the worker loop that this RQ job is shall leave."""
+        return f"{self.prefix}l:{rq_job}"
+
+    def made_room(self, rq_job: str) -> str:
+        """STRING, there for a few seconds: a worker loop leaves for this RQ job, which waits for an rq worker."""
+        return f"{self.prefix}y:{rq_job}"
+
     def fixed(self) -> dict[str, str]:
         """The keys that do not depend on a job or worker, with their types."""
         return {self.queue: "list", self.workers: "hash", self.masters: "hash", self.jobs: "zset"}

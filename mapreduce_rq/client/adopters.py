@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.computations import load
@@ -46,9 +47,10 @@ class Client(Protocol):
 class Adopters:
     """Lead the jobs that are offered. For one thread; the adopters themselves are others."""
 
-    def __init__(self, client: Client, observer: Observer) -> None:
+    def __init__(self, client: Client, observer: Observer, may_lead: Callable[[JobState], bool]) -> None:
         self._client = client
         self._observer = observer
+        self._may_lead = may_lead
         self._lock = threading.Lock()
         self._waiting: deque[tuple[str, str]] = deque()  # jobs and their tokens
         self._led: dict[str, Master | None] = {}  # None: not yet, or it cannot be
@@ -115,7 +117,7 @@ class Adopters:
         try:
             wire.connect()
             state = verbs.load(job)
-            if state is None or not state.running or state.token != token:
+            if state is None or not state.running or state.token != token or not self._may_lead(state):
                 return
             if state.spec.lazy:
                 raise JobFailed("it cannot go on: its items came from an iterator in a process that is gone")

@@ -24,7 +24,7 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 
-from mapreduce_rq.broker.connection import parse_url
+from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_primary
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
@@ -35,6 +35,7 @@ from mapreduce_rq.client.adopters import Adopters
 from mapreduce_rq.client.arguments import limited, rows
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
 from mapreduce_rq.client.job import Job, let_go_text
+from mapreduce_rq.client.loops import Loops, RQQueue
 from mapreduce_rq.client.open_job import OpenJob
 from mapreduce_rq.client.streams import Values
 from mapreduce_rq.client.surroundings import Surroundings
@@ -110,14 +111,14 @@ class Client:
     prints them, the first signs (None: as MRQ_KEY_FILE or MRQ_KEY says; a private server makes its own). ``server``: a
     private server already started. ``allow``: what local workers run on a queue without a key (``foo``: what this
     module defines; ``foo.*``; ``foo:f``). ``allow_pickle``: with a key, ship what has no importable name as a pickle,
-    and let local workers read such.
+    and let local workers read such. ``as_rq``, ``host``, ``loops``: for what runs on an RQ fleet, see ``on_rq``.
 
     ``repr()`` and the log ``mapreduce_rq.client`` say which server that is. Raises UsageError, BrokerError.
     """
 
     def __init__(
         self,
-        url: str | None = None,
+        url: str | Endpoint | None = None,
         *,
         local: int | None = None,
         queue: str | None = None,
@@ -125,14 +126,19 @@ class Client:
         server: EmbeddedServer | None = None,
         allow_pickle: bool = False,
         allow: Iterable[str] = (),
+        as_rq: bool = False,
+        host: str = "",
+        loops: Loops | None = None,
     ) -> None:
-        url = chosen_url(url) if server is None else ""
+        where = url if isinstance(url, Endpoint) else chosen_url(url) if server is None else ""
         queue = chosen_queue(queue)
-        private = not url
+        private = not where
         if local is not None and local < (1 if private else 0):
             raise BadParameter(f"{local} local workers: a private server needs at least one")
         self._server: EmbeddedServer | None = None
         self._pool: LocalPool | None = None
+        self._loops = loops
+        self._host = host
         self._followers: list[Job | OpenJob] = []
         self._led = 0  # jobs
         self._idle: list[Wire] = []  # connected, of jobs that have ended
@@ -149,12 +155,18 @@ class Client:
             self.endpoint = parse_url(self._server.url)
             self.keyring = Keyring([os.urandom(32)])
         else:
-            self.endpoint = parse_url(url)
+            self.endpoint = where if isinstance(where, Endpoint) else parse_url(where)
             self.keyring = Keyring(key_bytes(keys) if keys is not None else chosen_keys())
-            variable = variable_of(url)
+            variable = variable_of(where) if isinstance(where, str) else ""
             log.info("queue %s of %s%s", queue, self.endpoint, f", as {variable} says" if variable else "")
         self.codecs = Codecs(queue, self.keyring)
-        self.trust = Trust(private=private, signed=self.keyring.kid != 0, allow=tuple(allow), allow_pickle=allow_pickle)
+        self.trust = Trust(
+            private=private,
+            signed=self.keyring.kid != 0,
+            allow=tuple(allow),
+            allow_pickle=allow_pickle,
+            as_rq=as_rq or loops is not None,
+        )
         self._wire = self.new_wire()
         self.verbs = self.verbs_over(self._wire)
         self._own = threading.Lock()  # held by the thread that uses these two
@@ -177,10 +189,35 @@ class Client:
             if self._server is not None:
                 self._server.wait_ready()
             self._wire.connect()
+            if loops is not None:
+                loops.start()
         except BaseException:
             self.close()
             raise
         _clients.add(self)
+
+    @classmethod
+    def on_rq(
+        cls,
+        rq_queue: RQQueue,
+        helpers: int = 4,
+        *,
+        local: int | None = None,
+        queue: str | None = None,
+        keys: Iterable[bytes | str] | None = None,
+        allow_pickle: bool = False,
+    ) -> Self:
+        """A client on the Redis of an RQ queue, whose rq workers are given up to ``helpers`` worker loops to run.
+
+        Jobs are led here; the loops are kept at that number until the client is closed, and then told to leave. They
+        run whatever function is named, as RQ does; their key is what MRQ_KEY or MRQ_KEY_FILE says where rq workers run.
+        Raises UsageError, BrokerError.
+        """
+        if helpers < 1:
+            raise BadParameter(f"{helpers} helpers: at least one rq worker is needed to help")
+        name = chosen_queue(queue)
+        loops = Loops(rq_queue, name, lambda _: helpers)
+        return cls(loops.endpoint, local=local, queue=name, keys=keys, allow_pickle=allow_pickle, loops=loops)
 
     def __repr__(self) -> str:
         where = "a private server" if self.embedded else str(self.endpoint)
@@ -208,6 +245,8 @@ class Client:
             _end(self._pool, self._server)
         for job in followers:
             job.let_go_by(deadline)
+        if self._loops is not None:
+            _run_until(deadline, self._loops.stop)
         mine = threading.get_ident() in self._leading.values()  # an iterable of our items, say
         if not mine and self._own.acquire(timeout=max(0.0, deadline - time.monotonic())):
             try:
@@ -298,11 +337,15 @@ class Client:
             workers=self._local,
             hasty=hasty,
             bell=bell,
+            host=self._host,
             value_stays=not (hasty or self.embedded),  # else the caller alone will have it, and has it in memory
         )
 
-    def lead(self, master: Master) -> Ended | None:
-        """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled)."""
+    def lead(self, master: Master, standby: Callable[[Standby | Master], None] | None = None) -> Ended | None:
+        """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled).
+
+        ``standby``: see ``follow``, which goes on where another master has taken the job.
+        """
         self._leading[master] = threading.get_ident()
         try:
             if self._closed:
@@ -322,7 +365,7 @@ class Client:
                 cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
             raise
         except Superseded:
-            return self.follow(master.spec.job, master.observer, verbs=master.jobs)
+            return self.follow(master.spec.job, master.observer, standby, verbs=master.jobs)
         finally:
             self._leading.pop(master, None)
 
@@ -431,22 +474,31 @@ class Client:
             except Superseded:
                 continue
 
-    def stand_by(self, observer: Observer, stop: threading.Event) -> None:
-        """Lead every job of the queue whose master dies or lets go, until ``stop`` is set. Goes on through outages."""
-        steward = Steward(self.verbs)
-        adopters = Adopters(self, observer)
-        connected = True
-        while not stop.is_set():
-            try:
-                if not connected:
-                    self._wire.connect()
-                    connected, steward = True, Steward(self.verbs)
-                adopters.offer(steward.orphans())
-            except BrokerDown as error:
-                if connected:
-                    observer.noticed(f"{error}; trying again")
-                connected = False
-            stop.wait(POLL_SECONDS)
+    def stand_by(
+        self,
+        observer: Observer,
+        stop: threading.Event,
+        may_lead: Callable[[Client, JobState], bool] = lambda _client, _state: True,
+    ) -> None:
+        """Lead every job of the queue whose master dies or lets go, until ``stop`` is set. Goes on through outages.
+
+        ``may_lead`` is asked before a job is led, in the thread that would lead it.
+        """
+        with self._own:
+            steward = Steward(self.verbs)
+            adopters = Adopters(self, observer, lambda state: may_lead(self, state))
+            connected = True
+            while not stop.is_set():
+                try:
+                    if not connected:
+                        self._wire.connect()
+                        connected, steward = True, Steward(self.verbs)
+                    adopters.offer(steward.orphans())
+                except BrokerDown as error:
+                    if connected:
+                        observer.noticed(f"{error}; trying again")
+                    connected = False
+                stop.wait(POLL_SECONDS)
         adopters.close(CLOSE_SECONDS)
 
     def result_of(self, ended: Ended) -> Result:

@@ -45,6 +45,7 @@ class Trust:
     signed: bool = False  # every message carries a MAC of a key that we hold
     allow: tuple[str, ...] = ()  # what may be named on a queue that is not signed: foo, foo.*, foo:f
     allow_pickle: bool = False
+    as_rq: bool = False  # the same Redis gives this very worker any importable function to run already, by RQ
     files: str | None = None  # the folder whose files computations may read; None: any file, on a queue that is signed
 
     def __post_init__(self) -> None:
@@ -62,7 +63,7 @@ class Trust:
 
     def folder(self, computation: str) -> str | None:
         """The folder in which a computation may read files; None: anywhere. Raises BadFunction for nowhere."""
-        if self.files is None and not (self.private or self.signed):
+        if self.files is None and not (self.private or self.signed or self.as_rq):
             raise BadFunction(
                 f"{computation} reads files of the worker's machine, and messages on this queue are not signed: start "
                 "workers with --files DIR, a folder that anybody may read in, or give both sides a key (`mrq key`)"
@@ -71,7 +72,7 @@ class Trust:
 
     def check_name(self, name: str) -> None:
         """Raises BadFunction unless what this name leads to may be run. It imports only what is allowed."""
-        if self.private or self.signed or (":" in name and name in self.allow):
+        if self.private or self.signed or self.as_rq or (":" in name and name in self.allow):
             return
         module, _, path = name.partition(":")
         parts = path.split(".")

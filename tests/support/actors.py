@@ -79,6 +79,7 @@ def run_pool(settings: dict[str, Any]) -> int:
             settings["size"],
             burst=settings.get("burst", False),
             max_tasks=settings.get("max_tasks"),
+            max_idle=settings.get("max_idle"),
             trust=trust,
         )
     )

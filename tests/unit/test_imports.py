@@ -1,6 +1,6 @@
 """The house has one way up and one way down: reads every import and fails on a wrong arrow.
 
-    cli -> client -> runtime -> broker -> core -> errors,    computations, functions -> core
+    cli, rq -> client -> runtime -> broker -> core -> errors,    computations, functions -> core
 
 A layer may use any layer below it. Imports inside functions count like all others, so no cycle hides in one.
 """
@@ -27,7 +27,8 @@ BELOW: dict[str, set[str]] = {
     "broker": {"version", "errors", "core"},
     "runtime": {"version", "errors", "core", "computations", "functions", "broker"},
     "client": {"version", "errors", "core", "computations", "functions", "broker", "runtime"},
-    "cli": {"version", "errors", "core", "computations", "functions", "broker", "runtime", "client"},
+    "rq": {"version", "errors", "core", "computations", "functions", "broker", "runtime", "client"},
+    "cli": {"version", "errors", "core", "computations", "functions", "broker", "runtime", "client", "rq"},
     "": {"version", "errors", "core", "functions", "client"},  # the package itself: the public names
     "extend": {"version", "errors", "core"},  # the public names for authors of computations and reducers
     "__main__": {"cli"},
@@ -57,7 +58,7 @@ PURE_ALL_THE_SAME = {
 }
 """Imports of what could be impure, and is not there."""
 
-ONLY_IN = {"redis": {"broker"}, "hiredis": {"broker"}, "typer": {"cli"}, "rich": {"cli"}, "rq": {"runtime", "cli"}}
+ONLY_IN = {"redis": {"broker"}, "hiredis": {"broker"}, "typer": {"cli"}, "rich": {"cli"}, "rq": {"rq"}}
 
 
 @dataclass(frozen=True)

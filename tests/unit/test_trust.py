@@ -243,3 +243,10 @@ def test_with_a_key_any_name_may_be_run() -> None:
         made = FunctionComputation.to_map({"function": "foo:os.path.basename", "terms": 3}, trust)
         with pytest.raises(TermError, match="expected str"):
             made.map(0, 1)
+
+
+def test_where_rq_runs_any_function_names_are_free_and_pickles_are_not() -> None:
+    trust = Trust(as_rq=True)
+    trust.check_name("os:system")
+    assert trust.folder("wordcount") is None
+    assert not trust.pickles

@@ -128,6 +128,7 @@ class Master:
     together, and a small end is not waited for: it is ``end_in_doubt`` until Redis is heard to have taken it.
     ``bell``: rung by who fills its source, which may have nothing yet.
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
+    ``host``: the RQ job that is a run of this one; whoever adopts the job asks RQ whether that was stopped.
     """
 
     def __init__(
@@ -144,6 +145,7 @@ class Master:
         hasty: bool = False,
         value_stays: bool = True,
         bell: Bell | None = None,
+        host: str = "",
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
     ) -> None:
         self.jobs = jobs
@@ -155,6 +157,7 @@ class Master:
         self.dropped = 0  # replies that were forged or malformed
         self.end_in_doubt = False
         self.value_stays = value_stays
+        self._host = host
         self._hasty = hasty
         self._source = source
         self._aside = computation.aside
@@ -256,6 +259,8 @@ class Master:
             ("ck", self._sealed_checkpoint(self._now)),
             ("master", self._lease.holder),
         ]
+        if self._host:
+            row.append(("host", self._host))
         pushed = self.jobs.codecs.task.seal_all(tasks)
         self._last_commit = self._last_checkpoint = self._now
         if hasty:

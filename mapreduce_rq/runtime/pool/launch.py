@@ -46,6 +46,7 @@ class LocalPool:
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._owner = os.getpid()
+        self._code: int | None = None
 
     def stop(self) -> None:
         """End it at once: for workers of a private server, which nobody will miss. Again, or in a fork: nothing."""
@@ -54,6 +55,20 @@ class LocalPool:
     def drain(self) -> None:
         """Let its workers finish the task in hand and give the rest back; those that take long give back all."""
         self._end((signal.SIGTERM, DRAIN_SECONDS), (signal.SIGTERM, STOP_SECONDS), (signal.SIGQUIT, STOP_SECONDS))
+
+    def leave(self) -> None:
+        """Tell its workers to finish the task in hand, give the rest back and leave; ``ended`` says when they have."""
+        with contextlib.suppress(ProcessLookupError):
+            if self.pid and os.getpid() == self._owner:
+                os.kill(self.pid, signal.SIGTERM)
+
+    def ended(self) -> int | None:
+        """The exit code of a pool that has ended by itself, or was told to; below 0 the signal that killed it."""
+        if self.pid and os.getpid() == self._owner:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.pid, self._code = 0, os.waitstatus_to_exitcode(status)
+        return self._code
 
     def _end(self, *words: tuple[signal.Signals, float]) -> None:
         """Send it signals, each with so many seconds to end; if it does not even then, its workers end with it."""

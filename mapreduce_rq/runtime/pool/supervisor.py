@@ -82,6 +82,7 @@ class PoolSettings:
     name: str = ""
     burst: bool = False
     max_tasks: int | None = None
+    max_idle: float | None = None  # seconds without a task, of all workers together, after which they leave
     trust: Trust = field(default_factory=Trust)
     shelf: str = ""  # the directory of large bodies beside a private server
 
@@ -125,6 +126,8 @@ class Pool:
         self._quick_deaths = 0
         self._beat_at = 0.0
         self._watch_at = 0.0
+        self._begun = -1  # tasks, by all children at the last look
+        self._worked_at = self.clock.now()
         self._caretaker = Caretaker(self._jobs)
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
@@ -146,6 +149,7 @@ class Pool:
                     self._signalled(signal.Signals(raised))
             self._bury()
             self._enforce()
+            self._leave_if_idle()
             self._report()
             if not self._over():
                 self._spawn_missing()
@@ -161,11 +165,9 @@ class Pool:
 
     def _signalled(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT):
-            self._stopping += 1
-            if self._stopping == 1:
+            if not self._stopping:
                 log.info("stopping: workers finish the task in hand; again: they give it back at once")
-            for child in self._children.values():
-                self._tell(child)
+            self._stop()
         elif number == signal.SIGQUIT:
             self._stopping = 2
             for child in self._children.values():
@@ -331,6 +333,22 @@ class Pool:
                 self._kill(child, f"over the task timeout of {doing.timeout:g} s")
             elif doing.hi - doing.lo > 1 and doing.seconds > LONG_SECONDS:
                 self._shorten(child)
+
+    def _leave_if_idle(self) -> None:
+        if self.settings.max_idle is None or self._over():
+            return
+        found = [child.slate.read() for child in self._children.values()]
+        begun = sum(doing.begun for doing in found)
+        if begun != self._begun or any(doing.busy for doing in found):
+            self._begun, self._worked_at = begun, self.clock.now()
+        elif self.clock.now() - self._worked_at >= self.settings.max_idle:
+            log.info("no task for %g s: leaving", self.settings.max_idle)
+            self._stop()
+
+    def _stop(self) -> None:
+        self._stopping += 1
+        for child in self._children.values():
+            self._tell(child)
 
     def _shorten(self, child: Child) -> None:
         with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it has heard nothing for hours, or is dying

@@ -1,0 +1,192 @@
+"""The RQ job that this process runs, seen over a connection of our own: what is asked of it, what is told there.
+
+The worker's own connection waits up to seven minutes for an answer, and may be in the middle of one when RQ's alarm
+goes off. So where the server is is taken from it, and nothing else.
+
+Beside RQ's own fields the job's hash has one of ours, ``mrq``: which job of ours it leads. It does not stand in
+``meta``, which RQ writes back as it was at the start when a horse dies.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from typing import Any, NamedTuple
+
+import rq
+from rq import worker_registration
+from rq.job import JobStatus
+from rq.suspension import WORKERS_SUSPENDED
+
+from mapreduce_rq.broker.clients import asking, client_of, endpoint_of
+from mapreduce_rq.client.loops import ANY_LOOP
+from mapreduce_rq.errors import UsageError
+
+log = logging.getLogger("mapreduce_rq.rq")
+
+LED = "mrq"
+"""The field of an RQ job's hash that says which job of ours it leads: ``queue job``."""
+LOOK_IDS = 64
+YIELD_SECONDS = 10
+"""One loop at most leaves for an RQ job that waits, in so many seconds."""
+POST_TRIES = 5
+STOPPED = {JobStatus.STOPPED.value.encode(), JobStatus.CANCELED.value.encode()}
+
+
+class Seen(NamedTuple):
+    """One look at RQ."""
+
+    stopped: bool  # the RQ job was stopped, cancelled or deleted
+    leaving: bool  # its rq worker was told to end
+    suspended: bool  # all of them were
+    withdrawn: bool  # this loop was told to leave
+    waiting: list[str]  # jobs that wait on the queues of its rq worker, less worker loops
+
+
+class Host:
+    """The RQ job that this process runs."""
+
+    def __init__(self, job: rq.job.Job) -> None:
+        self.job = job
+        self.endpoint = endpoint_of(job.connection)
+        self._worker = f"{rq.Worker.redis_worker_namespace_prefix}{job.worker_name}"
+        self._client: Any = None
+        self._parent = os.getppid()
+        self._queues: list[str] | None = None
+        self._pid = 0
+
+    @classmethod
+    def here(cls, what: str) -> Host:
+        """The one that runs now. Raises UsageError where none does."""
+        job = rq.get_current_job()
+        if job is None:
+            raise UsageError(f"mapreduce_rq.rq.{what} runs as an RQ job: queue.enqueue('mapreduce_rq.rq.{what}', ...)")
+        return cls(job)
+
+    @property
+    def queue(self) -> rq.Queue:
+        """The RQ queue that the job came from."""
+        job = self.job
+        return rq.Queue(job.origin, connection=self._connection(), job_class=type(job), serializer=job.serializer)
+
+    def _connection(self) -> Any:
+        if self._client is None:
+            self._client = client_of(self.endpoint)
+        return self._client
+
+    # -- asked -----------------------------------------------------------------------------------------------------
+
+    @property
+    def orphaned(self) -> bool:
+        """Whether this is a horse whose rq worker is gone."""
+        return self.in_horse and os.getppid() != self._parent
+
+    @property
+    def in_horse(self) -> bool:
+        """Whether this process was made for this job alone, and is not the rq worker itself."""
+        return self._pid != os.getpid()
+
+    def look(self, told: str) -> Seen:
+        """What RQ says now; ``told``: the key that is there when this loop is told to leave. Raises BrokerError."""
+        with asking(self.endpoint):
+            if self._queues is None:
+                pid, queues = self._connection().hmget(self._worker, "pid", "queues")
+                self._pid = int(pid or 0)
+                self._queues = (queues or b"").decode().split(",") if queues else []
+            with self._connection().pipeline(transaction=False) as pipe:
+                pipe.hget(self.job.key, "status")
+                pipe.hget(self._worker, "shutdown_requested_date")
+                pipe.exists(WORKERS_SUSPENDED)
+                pipe.exists(told)
+                for name in self._queues:
+                    pipe.lrange(f"{rq.Queue.redis_queue_namespace_prefix}{name}", 0, LOOK_IDS)
+                status, leaving, suspended, withdrawn, *waiting = pipe.execute()
+        ids = [job.decode() for queue in waiting for job in queue]
+        return Seen(
+            stopped=status is None or status in STOPPED,
+            leaving=leaving is not None,
+            suspended=bool(suspended),
+            withdrawn=bool(withdrawn),
+            waiting=[job for job in ids if not job.startswith(ANY_LOOP)],
+        )
+
+    def claim(self, mark: str) -> bool:
+        """Whether this loop is the first to leave this mark, within a while. Raises BrokerError."""
+        with asking(self.endpoint):
+            return bool(self._connection().set(mark, self.job.id, nx=True, ex=YIELD_SECONDS))
+
+    def idle(self) -> int:
+        """How many rq workers of the queue wait for work, beyond what waits there. Raises BrokerError."""
+        with asking(self.endpoint):
+            queue = self.queue
+            names = sorted(worker_registration.get_keys(queue=queue))
+            with self._connection().pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hget(name, "state")
+                pipe.llen(queue.key)
+                *states, waiting = pipe.execute()
+        return max(0, int(states.count(b"idle")) - int(waiting))
+
+    def was_stopped(self, rq_job: str) -> bool:
+        """Whether RQ says of another job that it was stopped or cancelled. Raises BrokerError."""
+        with asking(self.endpoint):
+            return self._connection().hget(type(self.job).key_for(rq_job), "status") in STOPPED
+
+    # -- told ------------------------------------------------------------------------------------------------------
+
+    def led(self) -> tuple[str, str]:
+        """Which queue and job of ours an earlier run of this RQ job has led and not ended; '' for none."""
+        with asking(self.endpoint):
+            found = self._connection().hget(self.job.key, LED)
+        queue, _, job = (found or b"").decode(errors="replace").partition(" ")
+        return queue, job
+
+    def leads(self, queue: str, job: str) -> None:
+        """Write down which job of ours is led here. Raises BrokerError."""
+        with asking(self.endpoint):
+            self._connection().hset(self.job.key, LED, f"{queue} {job}")
+
+    def has_ended(self) -> None:
+        """The job of ours has: another run of this RQ job is to begin anew. Raises BrokerError."""
+        with asking(self.endpoint):
+            self._connection().hdel(self.job.key, LED)
+
+    def post(self, facts: dict[str, Any]) -> None:
+        """Put facts into the ``meta`` of the RQ job, beside its user's own. Raises BrokerError."""
+        self.job.meta.update(facts)  # RQ writes it back whole
+        key, serializer = self.job.key, self.job.serializer
+        with asking(self.endpoint), self._connection().pipeline() as pipe:
+            for _ in range(POST_TRIES):
+                pipe.watch(key)
+                status, raw = pipe.hmget(key, "status", "meta")
+                if status is None:
+                    return  # deleted: a write would leave a key that nobody deletes
+                try:
+                    meta = serializer.loads(raw) if raw else {}
+                except Exception as error:  # a serializer, and classes, of the user's
+                    log.warning("the meta of RQ job %s cannot be read: %s", self.job.id, type(error).__name__)
+                    return
+                pipe.multi()
+                pipe.hset(key, "meta", serializer.dumps({**meta, **facts}))
+                try:
+                    pipe.execute()
+                except Exception as error:
+                    if type(error).__name__ != "WatchError":
+                        raise
+                else:
+                    return
+
+    def carries(self, value: Any) -> bool:
+        """Whether RQ's serializer can carry a value."""
+        try:
+            self.job.serializer.dumps(value)
+        except Exception:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Disconnect."""
+        if self._client is not None:
+            self._client.close()
+            self._client.connection_pool.disconnect()
+            self._client = None
