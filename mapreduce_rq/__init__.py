@@ -108,7 +108,8 @@ from typing import TYPE_CHECKING, Any
 from mapreduce_rq.version import __version__
 
 if TYPE_CHECKING:
-    from mapreduce_rq.client.client import Client
+    from mapreduce_rq.client.client import Client, executor
+    from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.job import Job
     from mapreduce_rq.core.foreign_errors import RemoteError
     from mapreduce_rq.core.job.result import Result
@@ -163,6 +164,7 @@ __all__ = [
     "Client",
     "Combine",
     "DeadlineReached",
+    "Executor",
     "ForeignKey",
     "Job",
     "JobCancelled",
@@ -187,12 +189,15 @@ __all__ = [
     "VersionSkew",
     "__version__",
     "by_key",
+    "executor",
     "kernel",
     "random_for",
 ]
 
 _HOMES = {
     "Client": "mapreduce_rq.client.client",
+    "Executor": "mapreduce_rq.client.executor",
+    "executor": "mapreduce_rq.client.client",
     "Job": "mapreduce_rq.client.job",
     "Result": "mapreduce_rq.core.job.result",
     "kernel": "mapreduce_rq.functions.computation",

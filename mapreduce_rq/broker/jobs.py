@@ -5,6 +5,7 @@ from __future__ import annotations
 import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, token_bytes, token_text
@@ -18,6 +19,8 @@ COMMIT = Script("commit")
 REAP = Script("reap", spare=0)
 
 FIRST_REPLY = "0-0"
+BLOCK_SECONDS = 1.0
+"""A question for replies over a wire of its own is asked anew after so long without any."""
 PATIENCE_SECONDS = 1.0
 """With a server that should have answered by now: then the connection says what is wrong with it."""
 STRIKE_OFF = "X"
@@ -67,6 +70,7 @@ class Jobs:
         self.at_once = at_once
         self.ear: Ear | None = None  # another one, over which replies are waited for while commits go over the first
         self._awaited = ""  # the id behind which they are
+        self._asked_at = 0.0
 
     def connect(self) -> None:
         """Connect anew. Raises BrokerError."""
@@ -210,7 +214,7 @@ class Jobs:
         return self._opened(job, after, self.wire.answer())
 
     def replies_or(self, job: str, after: str, seconds: float, bell: int) -> tuple[str, list[Reply], int] | None:
-        """As :meth:`replies`, over ``ear``; None as soon as the descriptor ``bell`` can be read.
+        """As :meth:`replies`, over ``ear``; None if there are none in time, or the descriptor ``bell`` can be read.
 
         The question stays asked then, and the next call has its answer, which may hold replies that were read
         meanwhile.
@@ -220,13 +224,13 @@ class Jobs:
             self.ear.connect()  # what was asked was for another stream
             self._awaited = ""
         if not self._awaited:
-            self.ear.ask_call(*self._read(job, after, seconds))
-            self._awaited = after
+            self.ear.ask_call(*self._read(job, after, BLOCK_SECONDS))
+            self._awaited, self._asked_at = after, monotonic()
         poll = select.poll()
         poll.register(self.ear.fileno(), select.POLLIN)
         poll.register(bell, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll((seconds + PATIENCE_SECONDS) * 1000)}
-        if bell in ready and self.ear.fileno() not in ready:
+        ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+        if self.ear.fileno() not in ready and monotonic() - self._asked_at < BLOCK_SECONDS + PATIENCE_SECONDS:
             return None
         asked, self._awaited = self._awaited, ""
         last, replies, bad = self._opened(job, asked, self.ear.answer())

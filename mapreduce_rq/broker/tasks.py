@@ -99,13 +99,21 @@ class Tasks:
         """Put tasks at the end of the line, for others, and say how long it is then; the hand is left as it is."""
         return int(self.wire.call("LPUSH", self.keys.queue, *tasks)) if tasks else 0
 
-    def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
-        """Leave: return these tasks (oldest first) to the taken end of the queue and strike the worker off."""
-        hand, queue = self.keys.in_flight(wid), self.keys.queue
+    def pass_on(self, wid: str, tasks: Sequence[bytes]) -> None:
+        """Return these tasks (oldest first) to the taken end of the queue."""
+        moves = self._moves(wid, tasks)
+        if moves:
+            self.wire.transaction(moves)
+
+    def _moves(self, wid: str, tasks: Sequence[bytes]) -> list[Command]:
         moves: list[Command] = []
         for task in reversed(tasks):
-            moves += [("LREM", hand, -1, task), ("RPUSH", queue, task)]
-        self.wire.transaction([*moves, ("HDEL", self.keys.workers, wid)])
+            moves += [("LREM", self.keys.in_flight(wid), -1, task), ("RPUSH", self.keys.queue, task)]
+        return moves
+
+    def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
+        """Leave: return these tasks (oldest first) to the taken end of the queue and strike the worker off."""
+        self.wire.transaction([*self._moves(wid, tasks), ("HDEL", self.keys.workers, wid)])
 
     def spec(self, job: str) -> tuple[Spec | None, str]:
         """``(spec, state)`` of a job; ``(None, '')`` if it is gone. Raises BadMessage."""

@@ -34,14 +34,14 @@ from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.adopters import Adopters
 from mapreduce_rq.client.arguments import limited, rows
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
+from mapreduce_rq.client.executor import Executor
 from mapreduce_rq.client.job import Job, let_go_text
 from mapreduce_rq.client.loops import Loops, RQQueue
-from mapreduce_rq.client.open_job import OpenJob
+from mapreduce_rq.client.open_job import OpenJob, Plan
 from mapreduce_rq.client.streams import Values
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
-from mapreduce_rq.core.bodies import ValueCodec
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.job.ledger import Source
@@ -66,7 +66,9 @@ from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
 from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.shipping import (
+    First,
     exception_params,
+    first_params,
     function_params,
     range_params,
     reducer_params,
@@ -694,17 +696,37 @@ class Client:
         star: bool = False,
         kwargs: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
-    ) -> tuple[Spec, Computation[Any], ValueCodec]:
-        """As ``plan_function``, of a job whose items come later and whose values are handed on; and how they travel."""
+        first: First | None = None,
+        worn_after: int | None = None,
+    ) -> Plan:
+        """As ``plan_function``, of a job whose items come later and whose values are handed on; and how they travel.
+
+        ``first``: is called once in each process; ``worn_after``: terms, after which a fresh one takes its place.
+        """
         pickles = Pickles()
         params = function_params(function, self.trust, pickles, kwargs)
         if params["kernel"]:
             raise BadParameter("a kernel of spans takes a range, not items")
         params |= {"reduce": "handed", "star": star, "return_exceptions": self.trust.pickles}
+        if first is not None:
+            params |= first_params(first, self.trust, pickles)
         limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
+        if worn_after is not None:
+            params["worn_after"] = worn_after
+            limits = msgspec.structs.replace(limits, chunk=1)
         spec, computation = self.plan("function", params, limits, lazy=True)
         assert isinstance(computation, FunctionComputation)
         return spec, computation, computation.trusting(self.trust, pickles)
+
+    def executor(
+        self,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+    ) -> Executor:
+        """A ``concurrent.futures.Executor`` on the workers of this queue; see :class:`Executor`."""
+        return Executor(self, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
 
     # -- jobs in the background ------------------------------------------------------------------------------------
 
@@ -746,6 +768,32 @@ class Client:
         """Everything on the queue at one moment, for people."""
         with self._verbs() as verbs:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
+
+
+def executor(
+    max_workers: int | None = None,
+    *,
+    url: str | None = None,
+    initializer: Callable[..., Any] | None = None,
+    initargs: tuple[Any, ...] = (),
+    max_tasks_per_child: int | None = None,
+    **client: Any,
+) -> Executor:
+    """A ``concurrent.futures.Executor`` with a client of its own, which ends with it.
+
+    ``max_workers``: how many local workers; on a server of others (``url``, or as MRQ_URL says) those that run there
+    help, too. The rest as ``ProcessPoolExecutor`` and, for ``client``, as :class:`Client` have it.
+    """
+    if max_workers is not None and max_workers <= 0:
+        raise ValueError("max_workers must be greater than 0")
+    made = Client(url, local=max_workers, **client)
+    try:
+        return Executor(
+            made, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child, owned=True
+        )
+    except BaseException:
+        made.close()
+        raise
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -200,6 +200,8 @@ class Job:
         Terms that were left out are missing. At the end it raises what ``result`` raises. UsageError for a job that is
         folded to something else.
         """
+        if self._elsewhere:
+            raise UsageError(led_elsewhere(self.id, self._leader))
         if type(self._master.computation.reducer) is not ListReducer:
             raise UsageError(f"{self.id} folds its values and keeps none of them: give reduce='list' for results()")
         queue: SimpleQueue[Pairs | None] = SimpleQueue()

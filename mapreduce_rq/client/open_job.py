@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.handed import Handed
-from mapreduce_rq.errors import BadFunction, JobError, MrqError, UsageError
+from mapreduce_rq.errors import JobError, MrqError, UsageError
 from mapreduce_rq.functions.items import TAKE_BYTES, refused
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
@@ -87,6 +87,27 @@ class Opener(Protocol):
         """A job that is to be let go of when the client is closed."""
 
 
+class Feed(Protocol):
+    """A source of items that come as they come: see Source."""
+
+    ring: Callable[[], None]
+
+    def __call__(self, count: int) -> tuple[bytes, int, bool]:
+        """The next items, as the ledger takes them."""
+
+    def ready(self) -> int:
+        """How many items wait."""
+
+    def news(self) -> bool:
+        """Whether there is something to take: items, or the end."""
+
+    def end(self) -> None:
+        """No more items will come."""
+
+    def disown(self, why: str) -> None:
+        """In a forked child: whoever puts in is told why that is in vain. Threads that held locks are not here."""
+
+
 class OpenSource:
     """Items between who puts them in and the master that sends them. Any thread may put in; one master takes."""
 
@@ -122,23 +143,30 @@ class OpenSource:
         """Whether more would only take memory."""
         return self._bytes > ROOM_BYTES
 
-    def put(self, items: list[Any], before: Callable[[int], None] = lambda _: None) -> int:
-        """Put items in: the term of the first one, of which ``before`` is told before anybody can answer.
+    def put(self, items: list[Any]) -> None:
+        """Put items in.
 
-        Raises Unfit for one that cannot travel, with none put in; UsageError in a fork of the job's process.
+        Raises BadFunction for one that cannot travel, with those before it put in; UsageError in a fork of the job's
+        process.
         """
         if self._refusal:
             raise UsageError(self._refusal)
+        refusal = None
         with self._lock:  # also for the codec, which is of one thread at a time
-            body = self._codec.encode(items)
-            term = self._term
-            before(term)
+            try:
+                body = self._codec.encode(items)
+            except Unfit as unfit:
+                refusal = refused(self._term + unfit.index, items[unfit.index], unfit, self._codec)
+                refusal.__cause__ = unfit.__cause__
+                items = items[: unfit.index]
+                body = self._codec.encode(items) if items else b""
             self._term += len(items)
             self._entries.append((body, len(items)))
             self._bytes += len(body)
             self._count += len(items)
         self.ring()
-        return term
+        if refusal is not None:
+            raise refusal
 
     def disown(self, why: str) -> None:
         """In a forked child: whoever puts in is told why that is in vain. Threads that held the lock are not here."""
@@ -176,17 +204,17 @@ class OpenJob:
         self,
         client: Opener,
         plan: Plan,
+        source: Feed,
         hand: Hand,
         ended: Callable[[BaseException | None], None],
     ) -> None:
         self._client = client
         self._ended = ended
-        spec, computation, codec = plan
+        spec, computation, _ = plan
         assert isinstance(computation.reducer, Handed)
         computation.reducer.hand = hand
         self.id = spec.job
-        self.codec = codec
-        self.source = OpenSource(codec, spec.limits.chunk)
+        self.source = source
         self._bell = Bell(self.source.news)
         self.source.ring = self._bell.ring
         self._report = Report(total=None)
@@ -215,6 +243,7 @@ class OpenJob:
         """Its client is being closed, soon: nobody else has its items."""
         self._master.stop = True
         self.source.end()
+        self._bell.insist()
 
     def let_go_by(self, deadline: float) -> None:
         """As ``let_go``, and wait until it is done, or until this moment of ``time.monotonic``."""
@@ -290,17 +319,21 @@ class OpenJob:
 class Feeder:
     """Puts the items of an iterable into an open job, in a thread of its own, as long as there is room.
 
-    ``room``: how many more items may be in now; it is asked again when ``more`` was called.
+    ``room``: how many more items may be in now; it is asked again when ``more`` was called. ``failed`` is told of what
+    the iterable has raised, or of an item that cannot travel: those before it are in, and none comes after it.
     """
 
     def __init__(
-        self, job: OpenJob, items: Iterable[Any], room: Callable[[], int], failed: Callable[[BaseException], None]
+        self,
+        job: OpenJob,
+        source: OpenSource,
+        items: Iterator[Any],
+        room: Callable[[], int],
+        failed: Callable[[BaseException], None],
     ) -> None:
-        self._job, self._items, self._room, self._failed = job, items, room, failed
+        self._job, self._source, self._items, self._room, self._failed = job, source, items, room, failed
         self._more = threading.Condition()
         self._stopped = threading.Event()
-        self.total: int | None = None
-        """How many items there were, once that is known."""
         self._thread = threading.Thread(target=self._run, name=f"mrq items of {job.id}", daemon=True)
         self._thread.start()
 
@@ -314,50 +347,45 @@ class Feeder:
         self._stopped.set()
         self.more()
 
+    def _over(self) -> bool:
+        return self._stopped.is_set() or self._job.done()
+
     def _run(self) -> None:
-        source = self._job.source
-        count, row = 0, []
+        row: list[Any] = []
         try:
-            room = self._wait_for_room()
-            for item in self._items:
-                if self._stopped.is_set() or self._job.done():
-                    return
-                row.append(item)
-                # Where the master waits, one at once; else some together, which costs less.
-                if len(row) >= min(source.at_once, room) or not source.ready():
-                    self._put(row, count)
-                    count += len(row)
-                    room -= len(row)
-                    row = []
-                    if room <= 0 or source.full:
-                        room = self._wait_for_room()
-                if self._stopped.is_set():
-                    return
-            if row:
-                self._put(row, count)
-                count += len(row)
+            try:
+                self._read(row)
+            finally:
+                if row and not self._over():
+                    self._source.put(row)
         except Interruption:
             raise
-        except BaseException as error:  # of the iterable, or of an item that cannot travel
+        except BaseException as error:
             self._failed(error)
-        else:
-            self.total = count
-            self._job.finish()
+        self._job.finish()
 
-    def _put(self, row: list[Any], count: int) -> None:
-        try:
-            self._job.source.put(row)
-        except Unfit as unfit:
-            raise self._refused(row, count, unfit) from unfit.__cause__
-
-    def _refused(self, row: list[Any], count: int, unfit: Unfit) -> BadFunction:
-        return refused(count + unfit.index, row[unfit.index], unfit, self._job.codec)
+    def _read(self, row: list[Any]) -> None:
+        source = self._source
+        room = self._wait_for_room()
+        for item in self._items:
+            if self._over():
+                return
+            row.append(item)
+            # Where the master waits, one at once; else some together, which costs less.
+            if len(row) >= min(source.at_once, room) or not source.ready():
+                full, row[:] = row[:], []
+                source.put(full)
+                room -= len(full)
+                if room <= 0 or source.full:
+                    room = self._wait_for_room()
+            if self._over():
+                return
 
     def _wait_for_room(self) -> int:
         with self._more:
-            while not self._stopped.is_set() and not self._job.done():
+            while not self._over():
                 room = self._room()
-                if room > 0 and not self._job.source.full:
+                if room > 0 and not self._source.full:
                     return room
                 self._more.wait(1.0)
         return 0

@@ -7,7 +7,7 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, Plan
+from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan
 from mapreduce_rq.core.reducers.handed import Raised
 from mapreduce_rq.errors import UsageError
 
@@ -42,8 +42,11 @@ class Values(Generic[T]):
         self._next = 0  # the term whose turn it is
         self._put = self._taken = 0  # items that were put in, and those whose values the caller has
         self._over = False
-        self._job = OpenJob(client, plan, self._hand, self._ended)
-        self._feeder = Feeder(self._job, items, self._room, self._failed)
+        self._failure: BaseException | None = None  # of the iterable
+        spec, _, codec = plan
+        self._source = OpenSource(codec, spec.limits.chunk)
+        self._job = OpenJob(client, plan, self._source, self._hand, self._ended)
+        self._feeder = Feeder(self._job, self._source, items, self._room, self._failed)
 
     @property
     def job(self) -> str:
@@ -57,18 +60,18 @@ class Values(Generic[T]):
         while True:
             for value in self._row:
                 self._took_one()
-                if type(value) is Raised:
+                if isinstance(value, Raised):
                     raise value.error
                 return value  # type: ignore[no-any-return]  # it is the function's
             self._turn()
 
     def _turn(self) -> None:
         """Have the next values in the row. Raises StopIteration at the end, and what the job or its items came to."""
+        if self._over:
+            raise StopIteration
         if self._ordered and self._next in self._early:
             lo, values = self._next, self._early.pop(self._next)
         else:
-            if self._over:
-                raise StopIteration
             if self._job.elsewhere:
                 raise UsageError(self._job.elsewhere)
             try:
@@ -77,11 +80,10 @@ class Values(Generic[T]):
                 self.close()
                 raise
             if lo == _END:
-                self._over = True
                 self.close()
-                if error is not None:
-                    raise error
-                raise StopIteration
+                if error is None and self._failure is None:
+                    raise StopIteration
+                raise error or self._failure  # type: ignore[misc]  # one of the two
             if self._ordered and lo != self._next:
                 self._early[lo] = values
                 return
@@ -94,7 +96,7 @@ class Values(Generic[T]):
             self._feeder.more()
 
     def _room(self) -> int:
-        self._put = self._job.source.put_in
+        self._put = self._source.put_in
         return self._size - (self._put - self._taken)
 
     def _hand(self, lo: int, values: list[Any]) -> None:
@@ -104,8 +106,8 @@ class Values(Generic[T]):
         self._came.put((_END, [], error))
 
     def _failed(self, error: BaseException) -> None:
-        """The iterable has raised, or an item cannot travel: that is the end, behind what has come."""
-        self._came.put((_END, [], error))
+        """The iterable has raised, or an item cannot travel: that is raised behind the values of those before."""
+        self._failure = error
 
     def close(self) -> None:
         """End the job, with what is in hand; again: nothing."""

@@ -13,6 +13,7 @@ depend on nothing else: not on the clock, the host, or how the terms are cut.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.bodies import Aside
@@ -34,6 +35,10 @@ class TermError(Exception):
     def __init__(self, term: int, message: str) -> None:
         super().__init__(message)
         self.term = term
+
+
+def _stay() -> None:
+    """No worker's process: nothing is to end."""
 
 
 class Computation(ABC, Generic[P]):
@@ -73,6 +78,9 @@ class Computation(ABC, Generic[P]):
 
     folder: str | None = None
     """The only folder that a computation which ``reads_files`` may read in; None: it may read anywhere."""
+
+    leave: Callable[[], None] = staticmethod(_stay)
+    """In a worker: have its process end when the task in hand is answered, and a fresh one take its place."""
 
     aside: Aside | None = None
     """In a master on the host of a private server: where large bodies of its job are laid aside."""

@@ -1,15 +1,87 @@
-"""Calls of any function as items: what an executor's ``submit`` sends."""
+"""Calls of any function as items: what an executor's ``submit`` sends, and a pool's ``apply`` and ``map``.
+
+A function that has a name travels by it, with the hashes of its source, as that of a job does; a worker looks at each
+of these names as it looks at a job's. Where pickles are trusted, any other one is in the item itself.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Any
+from weakref import WeakKeyDictionary
 
-Call = tuple[Callable[..., Any], Sequence[Any], Mapping[str, Any]]
-"""A function, its arguments, and those with names."""
+from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
+from mapreduce_rq.functions.trust import Trust, find_as, name_of
+
+ONE, EACH, ROWS = 0, 1, 2
+"""One call; one for each of some items; one for each of some rows of arguments."""
+
+CALL = f"{__name__}:call"
+
+Reference = tuple[str, str, dict[str, str]]
+"""A function's name, the hashes of its module and of those around it, and before these a hash of them all."""
+Call = tuple[Any, int, Sequence[Any], Mapping[str, Any]]
+"""A function or its reference, which of the three, its arguments (or items, or rows), and the arguments with names."""
 
 
 def call(item: Call) -> Any:
-    """The function's value."""
-    function, arguments, named = item
-    return function(*arguments, **named)
+    """The function's value, or the list of its values; a worker uses a Caller instead, which knows whom it trusts."""
+    return Caller(Trust())(item)
+
+
+class Caller:
+    """Makes calls. ``trust``: what may be named."""
+
+    def __init__(self, trust: Trust) -> None:
+        self._trust = trust
+        self._known: dict[tuple[str, str], Callable[..., Any]] = {}
+
+    def __call__(self, item: Any) -> Any:
+        function, how, arguments, named = item
+        if type(function) is tuple:
+            function = self._known.get(function[:2]) or self._find(*function)
+        if how == ONE:
+            return function(*arguments, **named)
+        return list(map(function, arguments)) if how == EACH else _starred(function, arguments)
+
+    def _find(self, name: str, code: str, codes: dict[str, str]) -> Any:
+        self._trust.check_name(name)
+        function = self._known[name, code] = find_as(name, codes)
+        return function
+
+
+def _starred(function: Callable[..., Any], rows: Iterable[Sequence[Any]]) -> list[Any]:
+    return [function(*row) for row in rows]
+
+
+class References:
+    """The references of functions that have been asked for."""
+
+    def __init__(self) -> None:
+        self._known: WeakKeyDictionary[Any, Reference | None] = WeakKeyDictionary()
+
+    def of(self, function: Callable[..., Any]) -> Reference | None:
+        """The function's; None if it has no name. Raises BadFunction where its source has changed since its import."""
+        try:
+            if function in self._known:
+                return self._known[function]
+        except TypeError:  # of a class whose instances are not hashed, or not weakly held
+            return None
+        name = name_of(function)
+        reference = None if name is None else reference_of(name)
+        try:
+            self._known[function] = reference
+        except TypeError:
+            pass
+        return reference
+
+
+def reference_of(name: str) -> Reference:
+    """The reference of what has this name. Raises BadFunction."""
+    module = name.partition(":")[0]
+    around = codes_around(module)
+    code = code_of(module)
+    codes = {module: code, **around} if code else {}
+    check_ours(name, codes)
+    return name, blake2b(repr(codes).encode(), digest_size=8).hexdigest() if codes else "", codes

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
+from types import FunctionType
 from typing import Any, ClassVar, Literal, TypeVar, overload
 
 import msgspec
@@ -16,23 +17,24 @@ from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, V
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
 from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, told, traceback_of
-from mapreduce_rq.core.messages import Failure
+from mapreduce_rq.core.messages import WORKER_DIED, Failure
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
-from mapreduce_rq.core.plain_values import unpack_all
+from mapreduce_rq.core.plain_values import Unfit, unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
 from mapreduce_rq.core.reducers.catalogue import keyed_reducer
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
-from mapreduce_rq.core.reducers.handed import Handed, Raised
+from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
 from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.errors import BadFunction, VersionSkew
+from mapreduce_rq.functions.calls import CALL, Caller, call
 from mapreduce_rq.functions.pickle_codec import PickleCodec
-from mapreduce_rq.functions.pickling import Pickles, Unreadable
+from mapreduce_rq.functions.pickling import NAMELESS, Pickles, Unreadable
 from mapreduce_rq.functions.sources import check_theirs
-from mapreduce_rq.functions.trust import Trust, find
+from mapreduce_rq.functions.trust import Trust, find_as
 
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
@@ -98,6 +100,13 @@ class FoldParams(Params, frozen=True, kw_only=True, omit_defaults=True):
     by_key: KeyedParams | None = None
 
 
+class FirstParams(Params, frozen=True, kw_only=True, omit_defaults=True):
+    """A call that each process makes once, before the first term of any job that names it so."""
+
+    id: str
+    call: dict[str, Any]  # as FunctionParams
+
+
 class KeyedParams(Params, frozen=True, kw_only=True, omit_defaults=True):
     """How the values of each key are folded: see ``by_key``."""
 
@@ -121,6 +130,8 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False)
     draw: int | None = None  # terms come in the random order of this number
     return_exceptions: bool = False  # as values
     star: bool = False  # an item is a sequence of arguments
+    first: FirstParams | None = None  # to be called once in each process
+    worn_after: int | None = None  # terms, after which a process is to be replaced by a fresh one
     given: bytes = b""  # arguments that every call has: a tuple of those before the item, a dict of those with names
     label: str = ""  # for people
 
@@ -140,7 +151,8 @@ def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
                 "bytecode is of one version; run the same on both sides, or put it into a module"
             )
     merging = [name for fold in folds for name in (fold.merge, *(name for name, _ in fold.combine or ()))]
-    for name in filter(None, (params.function if maps else "", *merging)):
+    mapped = params.function if maps and params.function != CALL else ""  # that one checks what it is to call
+    for name in filter(None, (mapped, *merging)):
         trust.check_name(name)
 
 
@@ -166,11 +178,43 @@ def _as_raised(error: BaseException, traceback: str) -> Raised:
     return Raised(noted(error, traceback, ""))
 
 
+def _as_unsent(error: BaseException, _: str) -> Unsent:
+    return Unsent(error)
+
+
 def _folds(params: FoldParams) -> Iterator[FoldParams]:
     """These, and those of its columns."""
     yield params
     for fold in params.by_key.folds.values() if params.by_key is not None else ():
         yield from _folds(fold)
+
+
+_begun: dict[str, dict[str, Any]] = {}
+"""First calls that this process has made, and which globals they have set of functions that came with their code."""
+_worn: dict[str, int] = {}
+"""Terms that this process has computed, by the first call, for those that want fresh processes."""
+
+
+def _begin(first: FirstParams, trust: Trust) -> dict[str, Any]:
+    """Make a first call, unless it was made here, and say what globals it has set: those of functions that came with
+    their code are each function's own, and a script's functions are to see what it has set. Raises BadFunction.
+    """
+    if first.id in _begun:
+        return _begun[first.id]
+    function = FunctionComputation.to_map(first.call, trust).function
+    inner = function.func if isinstance(function, partial) else function
+    space = inner.__globals__ if isinstance(inner, FunctionType) and inner.__module__ in NAMELESS else {}
+    before = dict(space)
+    try:
+        function()
+    except Interruption:
+        raise
+    except BaseException as error:
+        label = first.call.get("label", "it")
+        raise BadFunction(f"{label}, which each process calls first, failed: {told(error)}") from error
+    set_now = {name: value for name, value in space.items() if name not in before or before[name] is not value}
+    _begun[first.id] = set_now
+    return set_now
 
 
 class FunctionComputation(Computation[Any]):
@@ -192,6 +236,7 @@ class FunctionComputation(Computation[Any]):
         self._pickles = Pickles()
         self.reducer = self._folding(params)
         self._codec: ValueCodec = PlainCodec()
+        self._trust = Trust()
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
         self._block = FIRST_KEPT  # how many of them at a time, as far as is known
@@ -225,6 +270,7 @@ class FunctionComputation(Computation[Any]):
         ``pickles``: of who made the parameters. Returns how items travel.
         """
         self._pickles = pickles or self._pickles
+        self._trust = trust
         if trust.pickles:
             self._codec = PickleCodec(self._pickles)
             self.reducer.travel_by(self._codec)
@@ -234,21 +280,25 @@ class FunctionComputation(Computation[Any]):
     def function(self) -> Callable[..., Any]:
         """The function; a master that goes on with another's job never asks for it. Raises BadFunction."""
         params = self.params
-        found = (
+        if params.first is not None:
+            self._pickles.overlay = _begin(params.first, self._trust)
+        function = (
             self._defined(params.pickle, params.around)
             if params.pickle
-            else _found(params.function, params.code, params.around)
+            else find_as(params.function, _codes(params.function, params.code, params.around))
         )
-        if not callable(found):
-            raise BadFunction(f"{self.label} is a {type(found).__name__}, not a function")
-        if getattr(found.func if type(found) is partial else found, KERNEL, "") != self._kernel:
+        if not callable(function):
+            raise BadFunction(f"{self.label} is a {type(function).__name__}, not a function")
+        if getattr(function.func if type(function) is partial else function, KERNEL, "") != self._kernel:
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
+        if function is call:
+            function = Caller(self._trust)
         if params.given:
             before, named = unpack_all(1, params.given)[0]
-            found = partial(found, *before, **named)
+            function = partial(function, *before, **named)
         if params.star:
-            found = _starred(found)
-        return self._guarded(found) if params.return_exceptions else found
+            function = _starred(function)
+        return self._guarded(function) if params.return_exceptions else function
 
     def _folding(self, params: FoldParams) -> Reducer[Any]:
         if params.by_key is not None:
@@ -256,7 +306,9 @@ class FunctionComputation(Computation[Any]):
             folds = {column: self._folding(fold) for column, fold in how.folds.items()}
             return keyed_reducer(folds, how.top, how.sorted)
         if params.combine is not None:
-            functions = [_found(name, code, params.around) if name else None for name, code in params.combine]
+            functions = [
+                find_as(name, _codes(name, code, params.around)) if name else None for name, code in params.combine
+            ]
             return Combine(*functions, law=params.merge_law or Law.COMMUTATIVE)  # type: ignore[arg-type]  # the user's
         if params.reduce_pickle:
             return self._defined(params.reduce_pickle, params.around)  # type: ignore[no-any-return]
@@ -264,7 +316,10 @@ class FunctionComputation(Computation[Any]):
             zero = unpack_all(1, params.merge_zero or b"")[0]
             law = Law(params.merge_law or Law.ORDERED)
             return CallableReducer(
-                _found(params.merge, params.merge_code or "", params.around), zero, law, label=params.merge
+                find_as(params.merge, _codes(params.merge, params.merge_code or "", params.around)),
+                zero,
+                law,
+                label=params.merge,
             )
         return reducer_named(params.reduce, **params.reduce_options)
 
@@ -310,7 +365,14 @@ class FunctionComputation(Computation[Any]):
         items = self._items(body)
         if len(items) != hi - lo:
             raise ValueError(f"{len(items)} items came for {hi - lo} terms")
-        return self._map_items(lo, items)
+        del body
+        found = self._map_items(lo, items)
+        if self.params.worn_after is not None:
+            key = self.params.first.id if self.params.first is not None else self.label
+            _worn[key] = _worn.get(key, 0) + (self.reached or hi) - lo
+            if _worn[key] >= self.params.worn_after:
+                self.leave()
+        return found
 
     def _items(self, body: Buffer) -> list[Any]:
         if bytes(body[:1]) in FRAMED and isinstance(self._codec, PlainCodec):
@@ -347,7 +409,10 @@ class FunctionComputation(Computation[Any]):
             try:
                 total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
             except BadValue as error:
-                raise self._bad_value(error) from error
+                if not (isinstance(reducer, Handed) and self.params.return_exceptions):
+                    raise self._bad_value(error) from error
+                self._replace_unsent(lo + at, values, error)
+                total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
             at += len(values)
@@ -401,7 +466,24 @@ class FunctionComputation(Computation[Any]):
 
     def left_out(self, term: int, failure: Failure) -> None:
         if isinstance(self.reducer, Handed) and self.reducer.hand is not None:
-            self.reducer.hand(term, [Raised(self.error_of(failure))])
+            unanswered = {WORKER_DIED: Unanswered, BadFunction.__name__: Unanswered}
+            kind = {BadValue.__name__: Unsent, **unanswered}.get(failure.kind, Raised)
+            self.reducer.hand(term, [kind(self.error_of(failure))])
+
+    def _replace_unsent(self, lo: int, values: list[Any], error: BadValue) -> None:
+        """Put exceptions in the places of the values that cannot travel; ``error`` names the first."""
+        at = error.term - lo
+        while at < len(values):
+            try:
+                self._codec.encode(values[at:])
+            except Unfit as unfit:
+                at += unfit.index
+                why = unfit.__cause__ or error
+                found = why if self.pickled_error(why) else RemoteError(kind_of(why), message_of(why))
+                values[at] = _Travelling(found, "", _as_unsent)
+                at += 1
+            else:
+                return
 
     def pickled_error(self, error: BaseException) -> bytes:
         if not isinstance(self._codec, PickleCodec):
@@ -464,9 +546,6 @@ class FunctionComputation(Computation[Any]):
         return Progress(value=now.value, number=now.number, error=error, bound_kind=now.bound_kind)
 
 
-def _found(name: str, code: str, around: Mapping[str, str]) -> Any:
-    """The function of this name. Raises BadFunction for one from another source than the submitter's."""
-    found = find(name)
-    if code:
-        check_theirs(name, {name.partition(":")[0]: code, **around})
-    return found
+def _codes(name: str, code: str, around: Mapping[str, str]) -> dict[str, str]:
+    """The hashes that a worker compares, if the function came with them."""
+    return {name.partition(":")[0]: code, **around} if code else {}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.bodies import PICKLED, PLAIN, WRAPPED, Buffer, PlainCodec, frame, frames
-from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.core.foreign_errors import Interruption, told
 from mapreduce_rq.core.plain_values import Unfit, unpack_all
 from mapreduce_rq.functions.pickling import Pickles
 
@@ -29,11 +29,15 @@ class PickleCodec:
         try:
             buffers: list[pickle.PickleBuffer] = []
             pickled = self._pickles.dumps(values if type(values) is list else list(values), buffers.append)
-        except Exception as error:
+        except (Interruption, KeyboardInterrupt):
+            raise
+        except BaseException as error:  # of the values' own code
             for index, value in enumerate(values):  # which of them was it?
                 try:
                     self._pickles.dumps(value, buffers.append)
-                except Exception as its:
+                except (Interruption, KeyboardInterrupt):
+                    raise
+                except BaseException as its:
                     raise Unfit(index, told(its)) from its
             raise Unfit(0, told(error)) from error  # each alone travels, all together do not
         return b"".join(frame(PICKLED, len(values), pickled, [buffer.raw() for buffer in buffers]))

@@ -85,6 +85,8 @@ class Pickles:
         self._numbers: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()  # of these
         self._codes: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
         self._with_code = False  # whether the last one had to be
+        self.overlay: dict[str, Any] = {}
+        """Names that functions which came with their code see as these, whatever their sender's globals hold."""
         self.modules: set[str] = set()
         """The modules that our function and reducer speak of by their names."""
 
@@ -328,5 +330,7 @@ class _Reader(pickle.Unpickler):
         if id(thing) in self._unfinished:
             fill, state = how
             fill(thing, state)
+            if self._pickles.overlay and isinstance(thing, types.FunctionType):
+                thing.__globals__.update(self._pickles.overlay)
             del self._unfinished[id(thing)]
         return thing

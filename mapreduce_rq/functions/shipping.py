@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import shown, told
@@ -17,7 +17,7 @@ from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.errors import BadFunction, BadParameter
 from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON, SAMPLES, FunctionComputation
 from mapreduce_rq.functions.pickling import Pickles
-from mapreduce_rq.functions.sources import check_ours, code_of, codes_around, codes_of
+from mapreduce_rq.functions.sources import check_ours, codes_of, sources_of
 from mapreduce_rq.functions.trust import Trust, find, name_of
 
 DRAW = 1
@@ -52,11 +52,23 @@ def function_params(
             _need_pickles_for_arguments(label, error, trust)
             whole = True
     if name is not None and not whole:
-        code, around = _sources(name)
+        code, around = sources_of(name)
         return {"label": name, "function": name, "code": code, "around": around, "given": given} | _said(found)
-    _need_pickles(label, trust)
+    need_pickles(label, trust)
     thing = partial(found, *before, **named) if before or named else found
     return {"label": label, **_pickled("pickle", thing, label, pickles)} | _said(thing)
+
+
+class First(NamedTuple):
+    """A call that each process makes once, before the first term of any job that names it so."""
+
+    id: str
+    call: Callable[[], Any]
+
+
+def first_params(first: First, trust: Trust, pickles: Pickles) -> dict[str, Any]:
+    """The parameters that say what is called first. Raises BadFunction."""
+    return {"first": {"id": first.id, "call": function_params(first.call, trust, pickles)}}
 
 
 def _said(function: Any) -> dict[str, Any]:
@@ -95,7 +107,7 @@ def reducer_params(
             raise BadParameter("a Reducer has its own zero")
         if type(reduce) is Combine and (named := _named(reduce)):
             return named
-        _need_pickles("a Reducer", trust, "give its name and options")
+        need_pickles("a Reducer", trust, "give its name and options")
         return _pickled("reduce_pickle", reduce, "the reducer", pickles)
     if not callable(reduce):
         raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
@@ -107,7 +119,7 @@ def reducer_params(
     law = Law(law)
     name = name_of(reduce)
     if name is None:
-        _need_pickles(label, trust)
+        need_pickles(label, trust)
         return _pickled("reduce_pickle", CallableReducer(reduce, zero, law), label, pickles)
     try:
         packed = pack(zero)
@@ -115,16 +127,8 @@ def reducer_params(
         if trust.pickles:
             return _pickled("reduce_pickle", CallableReducer(reduce, zero, law), label, pickles)
         raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
-    code, around = _sources(name)
+    code, around = sources_of(name)
     return {"merge": name, "merge_code": code, "around": around, "merge_zero": packed, "merge_law": law.value}
-
-
-def _sources(name: str) -> tuple[str, dict[str, str]]:
-    """What a worker compares: the hashes of the function's module, and of those around it. Raises BadFunction."""
-    module = name.partition(":")[0]
-    around = codes_around(module)
-    check_ours(name, [module, *around])
-    return code_of(module), around
 
 
 def exception_params(reduce: object, params: Mapping[str, Any], trust: Trust) -> dict[str, bool]:
@@ -155,7 +159,7 @@ def _named(reduce: Combine) -> dict[str, Any] | None:
         name = name_of(function)
         if name is None:
             return None
-        code, others = _sources(name)
+        code, others = sources_of(name)
         combine.append((name, code))
         around |= others
     return {"combine": combine, "around": around, "merge_law": reduce.law.value}
@@ -212,7 +216,8 @@ def _need_pickles_for_arguments(label: str, error: Exception, trust: Trust) -> N
         ) from None
 
 
-def _need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:
+def need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:
+    """Raises BadFunction for what has no name, where pickles are not trusted."""
     if not trust.pickles:
         raise BadFunction(
             f"{what} has no importable name: {instead}, or give this client and the workers "

@@ -78,6 +78,16 @@ def codes_around(module: str) -> dict[str, str]:
     return {name: code_of(name) for name in kept[2] if name in sys.modules}
 
 
+def sources_of(name: str) -> tuple[str, dict[str, str]]:
+    """What a worker compares of the function of this name, which is imported: the hash of its module's source, and of
+    those around it. Raises BadFunction.
+    """
+    module = name.partition(":")[0]
+    around = codes_around(module)
+    check_ours(name, [module, *around])
+    return code_of(module), around
+
+
 def codes_of(modules: Iterable[str]) -> dict[str, str]:
     """The hashes of those of these modules that are a project's, and of those around them."""
     found: dict[str, str] = {}

@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import (
     BuiltinFunctionType,
@@ -34,7 +34,7 @@ from typing import Any
 from mapreduce_rq.core.foreign_errors import message_of, told
 from mapreduce_rq.errors import BadFunction, UsageError
 from mapreduce_rq.functions.pickling import NAMELESS
-from mapreduce_rq.functions.sources import learn
+from mapreduce_rq.functions.sources import check_theirs, learn
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,13 @@ def find(name: str) -> Any:
         except AttributeError:
             raise BadFunction(f"{name}: {module} has no {attribute}") from None
     return found
+
+
+def find_as(name: str, codes: Mapping[str, str]) -> Any:
+    """As ``find``; with hashes of modules from another process. Raises BadFunction for one from another source."""
+    thing = find(name)
+    check_theirs(name, codes)
+    return thing
 
 
 def _imported(name: str, module: str) -> ModuleType:

@@ -18,7 +18,7 @@ from tests.support.commands import KEY, Running, environment
 from tests.support.servers import ROOT
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"kernel.py", "lines.py", "own_reducer.py", "fleet.py", "notebook.ipynb", "plugin"}
+TESTED = {"executor.py", "kernel.py", "lines.py", "own_reducer.py", "fleet.py", "notebook.ipynb", "plugin"}
 
 
 def run(*arguments: str, env: Mapping[str, str] | None = None) -> str:
@@ -64,6 +64,13 @@ def test_own_reducer() -> None:
     highs = [low + k for k, low in enumerate(lows, 1)]
     expected = [str([min(lows), max(highs)]), "IN THE ORDER OF THE TERMS", "longest"]
     assert run("examples/own_reducer.py").splitlines() == expected
+
+
+def test_executor() -> None:
+    lines = run("examples/executor.py").splitlines()
+    numbers = [int(line.split()[0]) for line in lines[:-1]]
+    assert ["is prime" in line for line in lines[:-1]] == [pow(2, n - 1, n) == 1 for n in numbers]  # Fermat's test
+    assert lines[-1] == "sum of powers: 31"
 
 
 def test_fleet(server_url: str) -> None:

@@ -83,11 +83,29 @@ class SimWorker:
 
     def __init__(self, host: Host, pid: int, wid: str, slate: SimSlate, prepare: Callable[[Spec], Any]) -> None:
         site = host.site
+        self.host = host
         self.wire = SimWire(site.server)
         self.slate = slate
         self.worker = Worker(wid, Tasks(self.wire, site.keys, site.codecs), host.clock, slate, prepare=prepare)
         self.actor = Actor(host.scheduler, f"{host.name}.{pid - FIRST_PID}", self.worker.run)
         self.actor.on_end = lambda _: host.ended(pid)
+        self.ear: Actor | None = None
+
+    def listen(self) -> None:
+        """As the thread that hears of its supervisor."""
+        if self.ear is None or self.ear.dead:
+            self.ear = Actor(self.actor.scheduler, f"{self.actor.name}.ear", self.worker.told_to_shorten)
+            self.ear.on_end = self._crashed
+
+    def _crashed(self, ear: Actor) -> None:
+        if ear.error is not None:
+            self.host.crashed.append(ear)
+
+    def kill(self) -> None:
+        """End its threads where they are."""
+        for thread in (self.actor, self.ear):
+            if thread is not None:
+                thread.kill()
 
     def signalled(self) -> None:
         """As the handler that the pool installs."""
@@ -167,7 +185,7 @@ class Host(Pool):
     def _shorten(self, child: Child) -> None:
         worker = self.workers.get(child.pid)
         if worker is not None and not worker.actor.dead and not child.stopped:
-            worker.worker.told_to_shorten()
+            worker.listen()
 
     def _tell(self, child: Child) -> None:
         child.told += 1
@@ -184,6 +202,7 @@ class Host(Pool):
     def ended(self, pid: int) -> None:
         """A worker's own end."""
         worker = self.workers.pop(pid)
+        worker.kill()
         if worker.actor.error is not None:
             self.crashed.append(worker.actor)
         self._heard(pid, 0 if worker.actor.error is None else 70 << 8)
@@ -203,7 +222,7 @@ class Host(Pool):
         worker = self.workers.pop(pid, None)
         if worker is None:
             return
-        worker.actor.kill()
+        worker.kill()
         if power:
             worker.wire.lose_power()
         else:
@@ -239,7 +258,8 @@ class Host(Pool):
 
     def actors(self) -> list[Actor]:
         """The supervisor and its workers."""
-        return [self.actor, *(worker.actor for worker in self.workers.values())]
+        ears = [worker.ear for worker in self.workers.values() if worker.ear is not None]
+        return [self.actor, *(worker.actor for worker in self.workers.values()), *ears]
 
     def lose(self) -> None:
         """The host is gone: power, or the network for ever."""

@@ -42,6 +42,11 @@ class Prefetch:
         self._backed = False  # others may have copies by now of what is in hand: given back it would be done twice
         self.long = False  # the last batch was: waiting for its answer is nothing beside it, and the job may be over
 
+    @property
+    def expected(self) -> float:
+        """Seconds that a task should take; 0 as long as nobody knows."""
+        return self._task or 0.0
+
     def worked(self, tasks: int, seconds: float, longest: float) -> None:
         """Learn from a batch. The longest counts: among uneven tasks the next may be like it."""
         self.long = seconds > self._ahead_seconds

@@ -335,6 +335,8 @@ class Ledger:
         if not good:
             return
         counted = self.tally.count(good)
+        if self.tally.reducer.torn:
+            self._read_apart(self.tally.reducer.torn)
         self._forget(good, counted, terms)
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
@@ -373,6 +375,15 @@ class Ledger:
             if self.tally.runs.touches(lo, task.hi):
                 del self.out[lo]
                 self._again.append(task)
+
+    def _read_apart(self, torn: list[tuple[int, int]]) -> None:
+        """Have answers that one value makes unreadable given again, in halves: in the end that one is alone."""
+        while torn:
+            lo, hi = torn.pop()
+            task = self.out.get(lo)
+            if task is not None and task.hi >= hi > lo + 1:
+                cuts = [(lo + hi) // 2, hi] if hi < task.hi else [(lo + hi) // 2]
+                self._again.extend(self._cut_at(self._recall(task), cuts))
 
     def _uncounted(self, task: Task) -> list[Task]:
         """What of a task is still to be computed: all of it, or what others have left."""

@@ -74,6 +74,9 @@ class Reducer(ABC, Generic[P]):
     """Whether a partial is the terms' values themselves, as they came: then the answers in Redis are kept as what is
     counted, and a checkpoint need not hold it all again."""
 
+    torn: list[tuple[int, int]] = []  # noqa: RUF012  one that fills it makes its own
+    """Spans whose answers were dropped because one value among them cannot be read: to be asked for in halves."""
+
     brisk: ClassVar[bool] = False
     """Whether somebody waits for each value: tasks are then short."""
 

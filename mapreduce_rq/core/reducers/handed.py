@@ -22,6 +22,14 @@ class Raised:
         self.error = error
 
 
+class Unsent(Raised):
+    """As Raised, in the place of a value that no message could carry: the error says why."""
+
+
+class Unanswered(Raised):
+    """As Raised, of a term that its workers could not read, or that has ended them."""
+
+
 class Handed(ListReducer):
     """Hands values on. ``hand`` is called with the first term and the values from there on, in the order of arrival."""
 
@@ -33,6 +41,7 @@ class Handed(ListReducer):
     def __init__(self) -> None:
         super().__init__()
         self.hand: Callable[[int, list[Any]], None] | None = None
+        self.torn = []
 
     def merge_encoded(self, accumulator: Stretch, bodies: list[bytes]) -> Stretch:
         assert self.hand is not None
@@ -41,12 +50,16 @@ class Handed(ListReducer):
         return accumulator
 
     def _values(self, stretch: Stretch) -> list[Any]:
+        """The values. Raises ValueError where they cannot be read."""
         try:
             return self.finish_native(stretch)
         except (Interruption, ValueError):
             raise
-        except Exception as error:  # of a value's own code
-            return [Raised(RemoteError(kind_of(error), message_of(error)))] * stretch.n
+        except BaseException as error:  # of a value's own code
+            if stretch.n == 1:
+                return [Unanswered(RemoteError(kind_of(error), message_of(error)))]
+            self.torn.append((stretch.lo, stretch.hi))
+            raise ValueError(f"one of {stretch.n} values cannot be read: {message_of(error)}") from error
 
     def describe(self, partial: Stretch) -> Outcome:
         return Outcome(value="", native=None)

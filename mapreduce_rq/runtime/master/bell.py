@@ -29,8 +29,12 @@ class Bell:
         """Wake the master, from any thread."""
         if self._awaited:
             self._awaited = False
-            with suppress(OSError):  # full: it is rung; or the job is over
-                os.write(self._writer, b"!")
+            self.insist()
+
+    def insist(self) -> None:
+        """Wake the master whatever it waits for, from any thread."""
+        with suppress(OSError):  # full: it is rung; or the job is over
+            os.write(self._writer, b"!")
 
     def await_it(self) -> bool:
         """From now on it is rung. False where there is something to do at once."""
@@ -49,5 +53,7 @@ class Bell:
     def close(self) -> None:
         """The master is gone."""
         self._awaited = False
-        os.close(self._reader)
-        os.close(self._writer)
+        for descriptor in (self._reader, self._writer):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._reader = self._writer = -1  # else a late ring might go to another file of that number

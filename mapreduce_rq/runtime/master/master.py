@@ -431,7 +431,7 @@ class Master:
 
     def _hear(self, wait: float) -> tuple[list[Replied], int]:
         """The next replies, and how many there were with the forged ones. They must go to the ledger."""
-        if self._ahead is None:
+        if self._ahead is None and self._bell is None:
             self._hear_of_push()
         if self._ahead is None:
             self._waiting = True
@@ -457,10 +457,17 @@ class Master:
         return (heard if self._aside is None else [self._fetched(one) for one in heard]), len(replies) + bad
 
     def _listen(self, wait: float) -> tuple[str, list[Reply], int] | None:
-        """The replies that are there, or come in so many seconds; None if the bell was quicker."""
-        if self._bell is None or wait <= 0 or not self._bell.await_it():
-            return self.jobs.replies(self._job, self._cursor, wait if self._bell is None else 0)
+        """The replies that are there, or come in so many seconds; None if the bell was quicker.
+
+        With a bell they come over a wire of their own, and what became of a push is heard later, when something else is
+        to be asked: nobody waits for it.
+        """
+        if self._bell is None or wait <= 0:
+            self._hear_of_push()
+            return self.jobs.replies(self._job, self._cursor, wait)
         try:
+            # While the window is full no item is wanted: to be told of each would only cost.
+            wait = 0 if self.ledger.waits and not self._bell.await_it() else wait
             return self.jobs.replies_or(self._job, self._cursor, wait, self._bell.fileno())
         finally:
             self._bell.heard()
@@ -611,7 +618,7 @@ class Master:
             row.append(("state", State.RUNNING))  # again: workers drop the tasks of a job that says otherwise
             row.append(("progress", self._sealed_report(self.report())))
             listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
-        ahead = self._crowded and self._ahead is None
+        ahead = self._crowded and self._ahead is None and self._bell is None
         if ahead:
             self.jobs.ask_for_replies(self._job, self._cursor)
         try:
@@ -620,7 +627,7 @@ class Master:
             found = self.jobs.replies_asked(self._job, self._cursor) if ahead else None
         if found is not None:
             self._ahead = found if found[1] or found[2] else None
-        if self._ahead is not None and not row:
+        if (self._ahead is not None or self._bell is not None) and not row:
             self._lease.push(sealed)
             self._pushing = True
             self._last_commit = self._now

@@ -55,7 +55,8 @@ log = logging.getLogger("mapreduce_rq.pool")
 BEAT_SECONDS = 3.0
 TICK_SECONDS = 0.25
 LONG_SECONDS = 0.4
-"""A task of several terms that has taken so long, twice what it should, is answered in part: others do the rest."""
+"""A task of several terms that has taken so long, twice what it should, is answered in part: others do the rest.
+And what its worker has beside it, tasks and answers, does not wait for its end."""
 WATCH_SECONDS = 1.0
 """How often jobs of busy workers are checked for ``cancel --now``."""
 QUICK_DEATH_SECONDS = 1.0
@@ -331,7 +332,7 @@ class Pool:
                 continue
             if doing.timeout and doing.seconds > doing.timeout and child.slate.read().begun == doing.begun:
                 self._kill(child, f"over the task timeout of {doing.timeout:g} s")
-            elif doing.hi - doing.lo > 1 and doing.seconds > LONG_SECONDS:
+            elif doing.seconds > LONG_SECONDS:
                 self._shorten(child)
 
     def _leave_if_idle(self) -> None:

@@ -156,6 +156,8 @@ class Worker:
         self._shelf = shelf  # the directory of large bodies beside a private server; '' with any other
         self._tasks_left = max_tasks
         self._hand: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
+        self._answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
+        self._relieved = 0  # the latest task, as the slate counts, beside which nothing had to wait
         self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
         self._asked: Question | None = None
         self._got: SettleAnswer | None = None  # the answer, if it was read before its turn
@@ -179,13 +181,49 @@ class Worker:
     def told_to_shorten(self) -> None:
         """Answer the part of the task in hand that is computed, others shall have the rest; from any thread.
 
-        Not where the user has said how large tasks are to be, nor before twice the time that it should take.
+        Not where the user has said how large tasks are to be, nor before twice the time that it should take. What was
+        computed before it is answered now, and what was taken beside it is given back: neither waits for its end.
         """
         ready = self._jobs.get(self._current)
         if isinstance(ready, Ready) and ready.spec.limits.chunk is None:
             if ready.computation.reducer.wide and self.slate.read().seconds < 2 * WIDE_TASK_SECONDS:
                 return  # the supervisor, which knows of no reducer, will ask again
             ready.computation.cut_short()
+        with contextlib.suppress(MrqError):  # what is not sent now is sent at the end of the task
+            self._relieve()
+
+    def _relieve(self) -> None:
+        """Over another wire. The worker's own thread may be anywhere by now, and will do all of this again.
+
+        It finds its hand changed then and reads it anew; and what is answered twice is counted once.
+        """
+        doing, hand, answers = self.slate.read(), self._hand, self._answers
+        if not doing.busy or doing.begun == self._relieved or doing.seconds < 2 * self._prefetch.expected:
+            return  # where all are long, the next one is in hand on purpose
+        self._relieved = doing.begun
+        if len(hand) <= 1 and self._asked is None:
+            return  # it has nothing beside that task
+        done: list[bytes] = []
+        for raw in hand:
+            with contextlib.suppress(BadMessage):
+                task = self.tasks.codecs.task.open(raw)
+                if (task.job, task.lo, task.hi) == (doing.job, doing.lo, doing.hi):
+                    break
+                if raw not in self._strangers:
+                    done.append(raw)
+        else:
+            return  # it has gone on
+        seal = self.tasks.codecs.reply.seal
+        replies = [(job, seal(Reply(job, self.wid, list(row)))) for job, row in list(answers.items()) if row]
+        others = Tasks(self.tasks.wire.another(), self.tasks.keys, self.tasks.codecs)
+        try:
+            others.wire.connect()
+            if replies:
+                others.settle(self.wid, replies, -1, 0, 0)
+            others.drop(self.wid, done)
+            others.pass_on(self.wid, [held for held in others.in_hand(self.wid) if held != raw])
+        finally:
+            others.wire.close()
 
     # -- the loop --------------------------------------------------------------------------------------------------
 
@@ -437,6 +475,7 @@ class Worker:
         The hot path: for tasks of a microsecond everything around ``map_encoded`` counts.
         """
         answers: dict[str, list[Answer]] = {}
+        self._answers = answers
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
         job, row, ready, attempts, cap = "", [], None, 0, 0
@@ -587,6 +626,9 @@ class Worker:
             self.slate.job(job, ready.spec.limits.task_timeout)
         return ready
 
+    def _leave_when_answered(self) -> None:
+        self.stopping = True
+
     def _void(self, job: str, *, since: float = -math.inf) -> None:
         """The job is over, or not there: drop its tasks, and look again a while after ``since``.
 
@@ -621,6 +663,7 @@ class Worker:
             ready = Ready(self._prepare(spec), spec, Shelf(self._shelf, spec.job) if self._shelf else None)
             if spec.numerics:
                 self.slate.numerics(numerics())
+            ready.computation.leave = self._leave_when_answered
             return ready
         except Interruption:
             raise

@@ -1,0 +1,138 @@
+"""An executor as the standard library has them: ``submit`` and ``map`` on workers anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent import futures
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from mapreduce_rq.client.calls import Calls, Planner
+from mapreduce_rq.functions.calls import ONE, ROWS
+from mapreduce_rq.functions.shipping import First
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Owner(Planner, Protocol):
+    """The client of an executor."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+class Executor(futures.Executor):
+    """A ``concurrent.futures.Executor`` whose calls are answered by workers of a client's queue.
+
+    All calls ride in one job. Their functions and arguments travel as ``ProcessPoolExecutor`` has them, and what a
+    call raises comes out of its future. A call whose worker dies is made again elsewhere; one that has ended three of
+    them raises BrokenProcessPool. ``initializer(*initargs)`` is called once in each process before the first call, and
+    ``max_tasks_per_child`` calls are made by a process before a fresh one takes its place.
+    """
+
+    def __init__(
+        self,
+        client: Owner,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: tuple[Any, ...] = (),
+        max_tasks_per_child: int | None = None,
+        owned: bool = False,
+    ) -> None:
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if max_tasks_per_child is not None and not isinstance(max_tasks_per_child, int):
+            raise TypeError("max_tasks_per_child must be an integer")
+        if max_tasks_per_child is not None and max_tasks_per_child <= 0:
+            raise ValueError("max_tasks_per_child must be >= 1")
+        first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
+        self._calls = Calls(client, first=first, worn_after=max_tasks_per_child)
+        self._client = client if owned else None
+        self._lost = weakref.finalize(self, self._calls.finish)  # nobody can submit any more: what is there is done
+        self._lost.atexit = False
+
+    @property
+    def job(self) -> str:
+        """The id of the job that all calls ride in."""
+        return self._calls.job
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
+        """A future of ``fn(*args, **kwargs)``. Raises RuntimeError after ``shutdown``, BrokenProcessPool."""
+        return self._calls.submit(fn, ONE, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """The values of ``fn`` over the iterables, in their order, as the built-in ``map``.
+
+        The iterables are read at once, or with ``buffersize`` only so many calls ahead of what was taken.
+        ``chunksize``: calls that travel as one. Raises TimeoutError where a value is not there so many seconds after
+        this call, and what ``fn`` raises.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        end = None if timeout is None else time.monotonic() + timeout
+        rows = zip(*iterables, strict=False)
+        if chunksize == 1:
+            return _values(self._calls, fn, ONE, rows, size=buffersize, end=end)
+        chunks = iter(lambda: list(itertools.islice(rows, chunksize)), [])
+        size = None if buffersize is None else max(1, buffersize // chunksize)
+        return _flat(_values(self._calls, fn, ROWS, chunks, size=size, end=end))
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; wait for those that are there, or (``cancel_futures``) for those that have begun."""
+        self._calls.finish(cancel=cancel_futures)
+        client, self._client = self._client, None
+        if wait:
+            self._calls.wait()
+            if client is not None:
+                client.close()
+        elif client is not None:
+            self._calls.when_ended(client.close)
+
+
+def _values(
+    calls: Calls, function: Callable[..., Any], how: int, rows: Iterator[Any], *, size: int | None, end: float | None
+) -> Iterator[Any]:
+    """The values of calls, the first ones of which are made now."""
+    some = rows if size is None else itertools.islice(rows, size)
+    waiting = deque(calls.submit(function, how, row, {}) for row in some)
+
+    def values() -> Iterator[Any]:
+        try:
+            while waiting:
+                waiting.extend(calls.submit(function, how, row, {}) for row in itertools.islice(rows, 1))
+                yield _first_of(waiting, end)  # kept by nobody here
+        finally:
+            for future in waiting:
+                future.cancel()
+
+    return values()
+
+
+def _first_of(waiting: deque[futures.Future[Any]], end: float | None) -> Any:
+    value = waiting[0].result(None if end is None else end - time.monotonic())
+    waiting.popleft()
+    return value
+
+
+def _flat(chunks: Iterator[list[Any]]) -> Iterator[Any]:
+    for chunk in chunks:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()
