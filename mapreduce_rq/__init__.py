@@ -24,6 +24,7 @@ The layers, each importing only what stands below it
     cli             for people: options, messages on the terminal
       commands        one module for each command
       screen          the dashboard's picture, tables and texts
+    rq              what rq workers run: a map-reduce as one RQ job, and worker loops
     client          the Python API
     runtime         loops, processes, clocks, signals
       master          leads one job: the loop, its lease, its looks around, standby, cancel

@@ -61,6 +61,26 @@ Local = Annotated[
         rich_help_panel=WHERE,
     ),
 ]
+OnRq = Annotated[
+    str | None,
+    typer.Option(
+        "--on-rq",
+        envvar="MRQ_ON_RQ",
+        metavar="N",
+        help="Have N rq workers, which run already, work: one worker loop on each, as an RQ job.",
+        rich_help_panel=WHERE,
+    ),
+]
+RqQueue = Annotated[
+    str,
+    typer.Option(
+        "--rq-queue",
+        envvar="MRQ_RQ_QUEUE",
+        metavar="NAME",
+        help="With --on-rq: the queue of RQ on which its jobs are placed.",
+        rich_help_panel=WHERE,
+    ),
+]
 Output = Annotated[
     str,
     typer.Option(
@@ -102,11 +122,22 @@ JobId = Annotated[
 
 
 MAX_LOCAL = 1024
+MAX_ON_RQ = 4096
+RQ_QUEUE = "default"
 
 
 def local_workers(text: str | None, url: str | None) -> int | None:
     """The number in --local; a private server needs at least one worker. Raises BadParameter."""
     return None if text is None else integer("--local", text, 0 if url else 1, MAX_LOCAL)
+
+
+def rq_workers(text: str | None, url: str | None) -> int | None:
+    """The number in --on-rq. Raises BadParameter, UsageError."""
+    if text is None:
+        return None
+    if not url:
+        raise UsageError("--on-rq needs the Redis of the rq workers: give -u redis://host or set MRQ_URL")
+    return integer("--on-rq", text, 1, MAX_ON_RQ)
 
 
 def required(url: str | None, command: str) -> str:

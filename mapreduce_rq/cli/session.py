@@ -45,6 +45,8 @@ class Where:
     url: str = ""
     queue: str = DEFAULT_QUEUE
     local: int | None = None
+    on_rq: int | None = None  # rq workers that are to help
+    rq_queue: str = "default"
     key_file: str | None = None
     wait_workers: float | None = None
     allow: tuple[str, ...] = ()  # modules whose functions local workers may run
@@ -130,7 +132,14 @@ class Session:
                 server.stop()
             raise
         look_here()  # now that our own modules are imported; local workers, forked from here on, search the same places
-        return Client(where.url, local=where.local, queue=where.queue, keys=keys, server=server, allow=where.allow)
+        loops = None
+        if where.on_rq is not None:
+            from mapreduce_rq.cli.rq_loops import loops_at  # RQ takes 0.1 s to import
+
+            loops = loops_at(where.url, where.rq_queue, where.queue, where.on_rq)
+        return Client(
+            where.url, local=where.local, queue=where.queue, keys=keys, server=server, allow=where.allow, loops=loops
+        )
 
     def _warn(self, client: Client, watcher: Watcher) -> None:
         if variable := variable_of(self.where.url):

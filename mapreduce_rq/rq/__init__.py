@@ -19,7 +19,7 @@ from typing import Any
 import rq
 from rq.job import Job as RQJob
 
-from mapreduce_rq.broker.clients import client_of, endpoint_of
+from mapreduce_rq.broker.clients import asking, client_of, endpoint_of
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.client.environment import chosen_queue
@@ -107,9 +107,12 @@ def on_stopped(job: RQJob, connection: Any) -> None:
             pass  # it has ended, and expired
 
 
-def queue_at(url: str, name: str) -> rq.Queue:
-    """The RQ queue of this name on a server. Raises BadURL, BrokerDown."""
-    return rq.Queue(name, connection=client_of(parse_url(url)))
+def queue_at(url: str, name: str) -> tuple[rq.Queue, int]:
+    """The RQ queue of this name on a server, and how many rq workers listen there. Raises BadURL, BrokerError."""
+    endpoint = parse_url(url)
+    with asking(endpoint):
+        found = rq.Queue(name, connection=client_of(endpoint))
+        return found, rq.Worker.count(queue=found)
 
 
 def limits_of(given: Limits | Mapping[str, Any] | None) -> Limits | None:

@@ -17,7 +17,8 @@ from tests.support.servers import ROOT, RealServer, die_with_parent
 HOST = "redis://host"
 SECONDS = 90.0
 EXIT_CODE = re.compile(r"# exit code (\d+)")
-RUNS_ON = re.compile(r"^mrq (worker|standby)\b(?!.*(--burst| -b\b|--help))", re.DOTALL)
+OF_RQ = re.compile(r"^rq |\bfrom rq\b|/rq_fleet/", re.MULTILINE)
+RUNS_ON = re.compile(r"^(mrq (worker|standby)|rq worker)\b(?!.*(--burst| -b\b|--help))", re.DOTALL)
 
 
 class Shell:
@@ -29,7 +30,7 @@ class Shell:
         self._running: list[subprocess.Popen[bytes]] = []
         programs = folder / ".programs"
         programs.mkdir()
-        for name, module in (("mrq", " -m mapreduce_rq"), ("python3", ""), ("python", "")):
+        for name, module in (("mrq", " -m mapreduce_rq"), ("rq", " -m rq.cli"), ("python3", ""), ("python", "")):
             (programs / name).write_text(f'#!/bin/sh\nexec "{sys.executable}"{module} "$@"\n')
             (programs / name).chmod(0o755)
         self._env = environment({"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"})
@@ -102,7 +103,10 @@ class Shell:
         if HOST in text and self._server is None:
             self._server = RealServer("valkey", tcp=True)
             self._env |= {"MRQ_PASSWORD": self._server.password}
-        return text if self._server is None else text.replace(HOST, f"redis://127.0.0.1:{self._server.port}")
+        if self._server is None:
+            return text
+        secret = f":{self._server.password}@" if OF_RQ.search(text) else ""  # which knows no MRQ_PASSWORD
+        return text.replace(HOST, f"redis://{secret}127.0.0.1:{self._server.port}")
 
     def _wait(self, block: Block, command: list[str], code: int) -> str:
         done = subprocess.run(

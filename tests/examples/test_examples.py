@@ -10,15 +10,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Mapping
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
 
 from tests.support.commands import KEY, Running, environment
-from tests.support.servers import ROOT
+from tests.support.rq_fleet import RQFleet
+from tests.support.servers import ROOT, FreshServer
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"executor.py", "kernel.py", "lines.py", "own_reducer.py", "fleet.py", "notebook.ipynb", "plugin"}
+TESTED = {"executor.py", "kernel.py", "lines.py", "own_reducer.py", "fleet.py", "notebook.ipynb", "plugin", "rq_fleet"}
 
 
 def run(*arguments: str, env: Mapping[str, str] | None = None) -> str:
@@ -84,6 +86,18 @@ def test_fleet(server_url: str) -> None:
     assert "failed at term 1234" in printed
     assert "ValueError: I do not like this one" in printed
     assert "4999 terms are well; [1234] is left out" in printed
+
+
+def test_rq_fleet(fresh_server: FreshServer, tmp_path: Path) -> None:
+    folder = EXAMPLES / "rq_fleet"
+    with RQFleet(fresh_server("valkey", tcp=True), tmp_path) as fleet:
+        for _ in range(2):
+            fleet.worker("-P", str(folder))
+        printed = run("examples/rq_fleet/enqueue.py", fleet.url)
+    days = (blake2b(b"%d" % day, digest_size=4).digest() for day in range(10**6))
+    expected = math.fsum(int.from_bytes(day, "big") / 100 for day in days)
+    assert f"revenue: {expected:,.2f}\n" in printed
+    assert "exact, digest " in printed
 
 
 def test_notebook(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from rq.job import JobStatus
 
 from mapreduce_rq import Client
 from mapreduce_rq.core.job.record import State
+from tests.support.commands import Running, mrq
 from tests.support.rq_fleet import WORK, RQFleet, doubled, noted, quick
 from tests.support.servers import FLAVOURS, FreshServer, find_server
 from tests.support.stage import until
@@ -424,3 +425,45 @@ def test_lost_loops_are_replaced(fleet: RQFleet) -> None:
         os.kill(worker.horse(), signal.SIGKILL)
         assert job.result(60).native == total(60)
         assert loop not in fleet.loops()
+
+
+# -- from the command line -----------------------------------------------------------------------------------------
+
+
+def test_mrq_worker_keeps_loops_on_rq(fleet: RQFleet) -> None:
+    for _ in range(2):
+        fleet.worker()
+    with Running("worker", "-u", fleet.url, "--on-rq", "2", env=fleet.env) as keeper:
+        until(lambda: len(fleet.loops()) == 2, 20, "there are two loops")
+        ran = mrq("run", "tests.support.terms:slow", "--terms", "30", "--reduce", "int_sum", "-u", fleet.url, "--json")
+        assert int(ran.json["value"]) == total(30)
+        assert ran.json["workers"] == 2
+        keeper.signal(signal.SIGTERM)
+        assert keeper.wait() == 0
+    until(lambda: not fleet.loops(), 15, f"they are told to leave: {fleet.logs()}")
+
+
+def test_mrq_run_on_rq(fleet: RQFleet) -> None:
+    fleet.worker()
+    ran = mrq(
+        *("run", "tests.support.terms:slow", "--terms", "20", "--reduce", "int_sum"),
+        *("-u", fleet.url, "--on-rq", "1", "--json"),
+    )
+    assert int(ran.json["value"]) == total(20)
+    until(lambda: not fleet.loops(), 15, f"it is told to leave: {fleet.logs()}")
+
+
+def test_mistakes_with_on_rq(fleet: RQFleet) -> None:
+    for arguments, text in [
+        (("run", "a:b", "--terms", "3", "--on-rq", "2"), "--on-rq needs the Redis of the rq workers"),
+        (("worker", "-u", fleet.url, "--on-rq", "0"), "--on-rq"),
+        (("worker", "-u", fleet.url, "--on-rq", "2", "-c", "4"), "leave out --concurrency"),
+    ]:
+        ran = mrq(*arguments)
+        assert ran.code == 2
+        assert text in ran.err
+    with Running("worker", "-u", fleet.url, "--on-rq", "1", "--rq-queue", "high", env=fleet.env) as keeper:
+        keeper.hear("mrq: no rq worker listens on RQ queue high there: start `rq worker high`; waiting")
+        keeper.signal(signal.SIGTERM)
+        assert keeper.wait() == 0
+    assert fleet.connection.llen("rq:queue:high") == 0

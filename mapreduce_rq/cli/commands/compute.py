@@ -15,16 +15,20 @@ from typer.core import TyperCommand
 from mapreduce_rq.cli.groups import LazyGroup, Listed, command, escape
 from mapreduce_rq.cli.options import (
     HOW,
+    RQ_QUEUE,
     WHERE,
     Json,
     KeyFile,
     Local,
+    OnRq,
     Out,
     Output,
     Queue,
     Quiet,
+    RqQueue,
     Url,
     local_workers,
+    rq_workers,
 )
 from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.screen.output import FORMATS
@@ -86,6 +90,8 @@ def lead(
     *,
     url: Url = None,
     local: Local = None,
+    on_rq: OnRq = None,
+    rq_queue: RqQueue = RQ_QUEUE,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
     wait_workers: Annotated[
@@ -187,6 +193,8 @@ def lead(
         url=url or "",
         queue=queue,
         local=local_workers(local, url),
+        on_rq=rq_workers(on_rq, url),
+        rq_queue=rq_queue,
         key_file=key_file,
         wait_workers=None if wait_workers is None else seconds("--wait-workers", wait_workers, zero=True),
         allow=allow,

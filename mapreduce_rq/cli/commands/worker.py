@@ -12,7 +12,19 @@ import typer
 from mapreduce_rq.broker.inspect import require_primary
 from mapreduce_rq.cli.connect import Place, connect
 from mapreduce_rq.cli.modules import look_here
-from mapreduce_rq.cli.options import HOW, OUTPUT, KeyFile, Queue, Quiet, Url, required
+from mapreduce_rq.cli.options import (
+    HOW,
+    OUTPUT,
+    RQ_QUEUE,
+    KeyFile,
+    OnRq,
+    Queue,
+    Quiet,
+    RqQueue,
+    Url,
+    required,
+    rq_workers,
+)
 from mapreduce_rq.cli.screen.text import plural
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
@@ -43,6 +55,8 @@ def worker(
             rich_help_panel=HOW,
         ),
     ] = "auto",
+    on_rq: OnRq = None,
+    rq_queue: RqQueue = RQ_QUEUE,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
     burst: Annotated[
@@ -116,6 +130,12 @@ def worker(
         raise UsageError(f"--files: {files} is not a folder")
     if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
         raise BadParameter(f"--name: {len(name)} characters; it stands in each sign of life: {MAX_NAME_BYTES} at most")
+    loops = rq_workers(on_rq, url)
+    if loops is not None and (burst or most is not None or concurrency != "auto" or allow or allow_pickle or files):
+        raise UsageError(
+            "--on-rq: the workers are jobs of rq workers, and run what these run: leave out --concurrency, --burst, "
+            "--max-tasks, --allow, --allow-pickle and --files"
+        )
     look_here()
     start_log(
         "%(asctime)s %(levelname)s %(message)s",
@@ -123,6 +143,13 @@ def worker(
     )
     where = required(url, "worker")
     place = primary(where, queue, key_file) if burst else wait_for(where, queue, key_file)
+    if loops is not None:
+        place.wire.close()
+        if not quiet:
+            say(f"{plural(loops, 'worker')} on queue {queue} of {place.wire.endpoint}, as jobs of RQ queue {rq_queue}")
+        from mapreduce_rq.cli.rq_loops import keep_loops  # RQ takes 0.1 s to import
+
+        return keep_loops(where, rq_queue, queue, loops)
     place.wire.close()  # nothing of ours may be open while workers are forked
     if not quiet:
         if place.info.warning:

@@ -1,0 +1,27 @@
+"""Worker loops on an RQ queue that is named on the command line."""
+
+from __future__ import annotations
+
+import signal
+
+from mapreduce_rq.cli.streams import say
+from mapreduce_rq.client.loops import Loops
+from mapreduce_rq.rq import queue_at
+
+
+def loops_at(url: str, rq_queue: str, queue: str, count: int) -> Loops:
+    """So many loops for our queue, to be kept there. Raises UsageError, BrokerError."""
+    found, listeners = queue_at(url, rq_queue)
+    if not listeners:
+        say(f"no rq worker listens on RQ queue {rq_queue} there: start `rq worker {rq_queue}`; waiting")
+    return Loops(found, queue, lambda _: count, notice=say)
+
+
+def keep_loops(url: str, rq_queue: str, queue: str, count: int) -> int:
+    """Keep so many loops until told to stop; the exit code. Installs signal handlers."""
+    loops = loops_at(url, rq_queue, queue, count)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: loops.told_to_stop())
+    loops.run()
+    loops.stop()
+    return 0
