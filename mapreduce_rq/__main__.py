@@ -7,10 +7,10 @@ import sys
 
 
 def run() -> int:
-    """The command, without the current folder in front of Python's own library: see cli/modules.py."""
+    """Run the command, with the current folder not before Python's own library: see cli/modules.py."""
     if sys.path and not sys.flags.safe_path and sys.path[0] in {"", os.getcwd()}:
         del sys.path[0]
-    from mapreduce_rq.cli.app import main  # now that a queue.py here is not taken for Python's
+    from mapreduce_rq.cli.app import main  # only now: a queue.py here would be taken for Python's
 
     return main()
 

@@ -1,6 +1,6 @@
-"""The face for authors of computations and reducers: all that one needs to write either, and nothing else.
+"""The names for authors of computations and reducers: all that an author needs, and nothing else.
 
-A distribution offers them by entry point, and every `mrq` that is installed beside it knows them by name::
+A distribution offers computations and reducers by entry point, and each `mrq` in the same environment finds them::
 
     [project.entry-points."mapreduce_rq.computations"]
     collatz = "collatz_plugin:Collatz"           # mrq compute collatz ..., Client.submit("collatz", ...)
@@ -9,10 +9,10 @@ A distribution offers them by entry point, and every `mrq` that is installed bes
     bitwise_or = "collatz_plugin:BitwiseOr"      # mrq run ... --reduce bitwise_or, reduce="bitwise_or"
 
 Masters and workers both need the distribution. What it offers is trusted as the built-ins are: a computation whose
-parameters give power over the worker's machine (a path, a command) gives that power to everybody who may write to
+parameters give power over the worker's machine (a path, a command) gives that power to every program that may write to
 the queue.
 
-What stands here follows the version policy of the package: it changes with a major version only.
+These names follow the version policy of the package: they change with a major version only.
 """
 
 from __future__ import annotations

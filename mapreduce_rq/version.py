@@ -1,4 +1,4 @@
-"""The version of this package, in a place that every layer may ask."""
+"""The version of this package, in a module that every layer may import."""
 
 from __future__ import annotations
 

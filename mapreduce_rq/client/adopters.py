@@ -1,4 +1,4 @@
-"""A standby's threads: each leads one orphan after another, a few at a time, however many there are."""
+"""A standby's threads: each leads one orphaned job after another, so only a few are led at the same time."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from mapreduce_rq.runtime.master.master import Master, Observer
 from mapreduce_rq.runtime.master.standby import Setbacks
 
 MOST_LED = 8
-"""Jobs led at a time: each costs a thread and a connection, and a host that is lost may have led thousands."""
+"""Jobs led at the same time: each costs a thread and a connection, and a lost host may have led thousands."""
 STUCK_SECONDS = 30.0
-"""A job that counts nothing for so long is let go of where others wait for their turn."""
+"""A job that counts nothing for this time is let go of, if other jobs wait for their turn."""
 
 
 class Client(Protocol):
-    """What they need of the client."""
+    """What the threads need of the client."""
 
     clock: Clock
     trust: Trust
@@ -41,11 +41,11 @@ class Client(Protocol):
     def master(
         self, spec: Spec, computation: Computation[Any], observer: Observer, *, verbs: Jobs | None = None
     ) -> Master:
-        """A master."""
+        """A master for a job."""
 
 
 class Adopters:
-    """Lead the jobs that are offered. For one thread; the adopters themselves are others."""
+    """Lead the jobs that are offered, in threads. One thread may call these methods."""
 
     def __init__(self, client: Client, observer: Observer, may_lead: Callable[[JobState], bool]) -> None:
         self._client = client
@@ -53,14 +53,14 @@ class Adopters:
         self._may_lead = may_lead
         self._lock = threading.Lock()
         self._waiting: deque[tuple[str, str]] = deque()  # jobs and their tokens
-        self._led: dict[str, Master | None] = {}  # None: not yet, or it cannot be
-        self._progress: dict[str, tuple[int, float]] = {}  # what was counted, and since when that is all
+        self._led: dict[str, Master | None] = {}  # None: it has no master here yet
+        self._progress: dict[str, tuple[int, float]] = {}  # terms counted, and since when that number stands
         self._setbacks = Setbacks(client.clock)
         self._threads: list[threading.Thread] = []
         self._closed = False
 
     def offer(self, orphans: Mapping[str, str]) -> None:
-        """These jobs have no master by now, and these tokens."""
+        """Take over jobs that have no master now, given with their tokens."""
         with self._lock:
             due = self._setbacks.due
             self._waiting = deque(row for row in orphans.items() if row[0] not in self._led and due(row[0]))
@@ -73,7 +73,7 @@ class Adopters:
                 self._make_room()
 
     def close(self, seconds: float) -> None:
-        """Let go of all, and wait for that at most so long."""
+        """Let go of all jobs, and wait for that at most ``seconds``."""
         deadline = time.monotonic() + seconds
         with self._lock:
             self._closed = True
@@ -85,7 +85,7 @@ class Adopters:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _make_room(self) -> None:
-        """Others wait: let go of jobs that count nothing, which no worker can do perhaps."""
+        """Let go of jobs that count nothing, for others wait; perhaps no worker can compute them."""
         now = self._client.clock.now()
         for job, master in self._led.items():
             counted = master.ledger.counted if master is not None else -1
@@ -110,7 +110,7 @@ class Adopters:
                     self._progress.pop(job, None)
 
     def _adopt(self, job: str, token: str) -> None:
-        """Lead one orphan, over a connection of its own, unless another standby has been quicker."""
+        """Lead one orphaned job over a connection of its own, unless another standby was quicker."""
         client, notice = self._client, self._observer.noticed
         wire = client.new_wire()
         verbs = client.verbs_over(wire)
@@ -120,7 +120,7 @@ class Adopters:
             if state is None or not state.running or state.token != token or not self._may_lead(state):
                 return
             if state.spec.lazy:
-                raise JobFailed("it cannot go on: its items came from an iterator in a process that is gone")
+                raise JobFailed("it cannot continue: its items came from an iterator in a process that is gone")
             computation = load(state.spec.computation).to_lead(state.spec.params, client.trust)
             master = client.master(state.spec, computation, self._observer, verbs=verbs)
             with self._lock:

@@ -5,9 +5,9 @@
         job = mrq.submit("exp", x="2", terms=50)
         job.result().value
 
-A client without a URL (none given, none in MRQ_URL or REDIS_URL) starts a private server and workers of its own, and
-ends both when it is closed. With a URL it uses the workers that run there (``local=N`` adds some). Several threads may
-use one client: while one folds, others have connections of their own. A submitted job has a thread of its own.
+A client without a URL (none given, none in MRQ_URL or REDIS_URL) starts a private server and its own workers, and ends
+both when it is closed. With a URL it uses the workers that run there (``local=N`` adds some). Several threads may use
+one client: while one folds, the others get connections of their own. Each submitted job has a thread of its own.
 """
 
 from __future__ import annotations
@@ -96,26 +96,27 @@ T = TypeVar("T")
 
 IDLE_WIRES = 8
 CLOSE_SECONDS = 5.0
-"""``close`` waits so long for other threads to let go of their jobs, and for Redis to answer."""
+"""How long ``close`` waits for other threads to let go of their jobs, and for Redis to answer."""
 KEY_DIGITS = 64
 """Hexadecimal digits of a key as `mrq key` prints it."""
 HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 PRUNE_EVERY = 64
-"""Jobs led between two looks for records beyond what a queue remembers."""
+"""Jobs led between two searches for records beyond the number that a queue remembers."""
 
 
 class Client:
     """A client of one queue.
 
-    ``url``: of a Redis or Valkey (None: as MRQ_URL says, or else REDIS_URL; ``""``, or where neither is set: a private
-    server with local workers). ``local``: how many local workers (None: one per core on a private server, none on
-    another). ``queue``: None: as MRQ_QUEUE says, or ``default``. ``keys``: signing keys, as bytes or as `mrq key`
-    prints them, the first signs (None: as MRQ_KEY_FILE or MRQ_KEY says; a private server makes its own). ``server``: a
-    private server already started. ``allow``: what local workers run on a queue without a key (``foo``: what this
-    module defines; ``foo.*``; ``foo:f``). ``allow_pickle``: with a key, ship what has no importable name as a pickle,
-    and let local workers read such. ``as_rq``, ``host``, ``loops``: for what runs on an RQ fleet, see ``on_rq``.
+    ``url``: a Redis or Valkey. None means the value of MRQ_URL, or else of REDIS_URL; ``""``, or where neither is set,
+    means a private server with local workers. ``local``: the number of local workers (None: one per core on a private
+    server, none on another). ``queue``: its name (None: the value of MRQ_QUEUE, or ``default``). ``keys``: signing
+    keys, as bytes or as `mrq key` prints them; the first signs (None: those of MRQ_KEY_FILE or MRQ_KEY; a private
+    server makes its own). ``server``: a private server that is already started. ``allow``: what local workers run on a
+    queue without a key (``foo``: what this module defines; ``foo.*``; ``foo:f``). ``allow_pickle``: with a key,
+    functions without an importable name are sent as pickles, and local workers read them. ``as_rq``, ``host``,
+    ``loops``: for jobs on an RQ fleet, see ``on_rq``.
 
-    ``repr()`` and the log ``mapreduce_rq.client`` say which server that is. Raises UsageError, BrokerError.
+    ``repr()`` and the log ``mapreduce_rq.client`` say which server it is. Raises UsageError, BrokerError.
     """
 
     def __init__(
@@ -143,9 +144,9 @@ class Client:
         self._host = host
         self._followers: list[Job | OpenJob] = []
         self._led = 0  # jobs
-        self._idle: list[Wire] = []  # connected, of jobs that have ended
-        self._ending: Master | None = None  # of the last job led here, whose end may not be heard of yet
-        self._leading: dict[Master, int] = {}  # masters at work in our callers' threads, and which
+        self._idle: list[Wire] = []  # connected, left by jobs that have ended
+        self._ending: Master | None = None  # the last job's master, if Redis has not yet confirmed the end of that job
+        self._leading: dict[Master, int] = {}  # masters at work in our callers' threads, with the thread's id
         self._inherited = False  # our wire was a parent's
         self._closed = False
         self._surroundings = Surroundings()
@@ -179,14 +180,14 @@ class Client:
                 self.info = inspect(self._wire)
                 require_primary(self.info, self.endpoint)
                 self.verbs.check_types()
-                self._wire.close()  # nothing of ours may be open while we fork
+                self._wire.close()  # we may have no open connection while we fork
             self._local = size
             if size:
                 shelf = self._server.shelf if self._server is not None else ""
                 settings = PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust, shelf=shelf)
-                learn()  # what is imported by now, the workers have, too
+                learn()  # the workers have all modules that are imported by now
                 self._pool = LocalPool(settings)
-            # A client that nobody closes ends its workers first, too: they would complain of the server's end.
+            # A client that is never closed also ends its workers first: otherwise they would report the server's end.
             weakref.finalize(self, _end, self._pool, self._server)
             if self._server is not None:
                 self._server.wait_ready()
@@ -231,10 +232,10 @@ class Client:
         return self._server is not None
 
     def close(self) -> None:
-        """End local workers and a private server. Jobs on a shared server are let go of, for others to resume.
+        """End local workers and a private server. Jobs on a shared server are let go of, and can be resumed.
 
-        From any thread, also while others wait for their jobs: those end with a JobError. It is over within seconds.
-        In a process forked from the client's own it ends nothing but what that process has connected itself.
+        Any thread may call it, also while others wait for their jobs: those end with a JobError. It takes seconds at
+        most. In a process forked from the client's own it only closes connections that this process has made.
         """
         self._closed = True
         deadline = time.monotonic() + CLOSE_SECONDS
@@ -243,13 +244,13 @@ class Client:
             job.let_go()
         for master in list(self._leading):
             master.stop = True
-        if self.embedded:  # they need not let go of what ends with the server
+        if self.embedded:  # its jobs end with the server, so there is nothing to let go of
             _end(self._pool, self._server)
         for job in followers:
             job.let_go_by(deadline)
         if self._loops is not None:
             _run_until(deadline, self._loops.stop)
-        mine = threading.get_ident() in self._leading.values()  # an iterable of our items, say
+        mine = threading.get_ident() in self._leading.values()  # called by the iterable of our items, for example
         if not mine and self._own.acquire(timeout=max(0.0, deadline - time.monotonic())):
             try:
                 if not self.embedded:
@@ -265,11 +266,11 @@ class Client:
         with contextlib.suppress(BrokerError):
             self._wire.hear()
         if self._ending is not None:
-            self._ending.stop = True  # once, if Redis is gone
+            self._ending.stop = True  # so it is tried only once if Redis is gone
             self._make_sure_of_end()
 
     def _begin_anew_after_fork(self) -> None:
-        """In a child: connections, jobs and threads are the parent's. What is asked here gets its own connections."""
+        """In a forked child: connections, jobs and threads belong to the parent. Calls here get new connections."""
         for job in self._followers:
             job.disown()
         self._own = threading.Lock()
@@ -278,7 +279,7 @@ class Client:
         self._inherited = True
 
     def __reduce__(self) -> str:
-        raise UsageError("a client does not travel to another process: make one there")
+        raise UsageError("a client cannot be sent to another process: make one there")
 
     def __enter__(self) -> Self:
         return self
@@ -291,7 +292,7 @@ class Client:
     def plan(
         self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
     ) -> tuple[Spec, Computation[Any]]:
-        """The spec and computation of a job not yet queued. Raises UsageError."""
+        """The spec and computation of a job that is not queued yet. Raises UsageError."""
         if self._closed:
             raise UsageError("this client is closed")
         check_limits(limits or Limits())
@@ -324,9 +325,9 @@ class Client:
         hasty: bool = False,
         bell: Bell | None = None,
     ) -> Master:
-        """A master for a job, to be submitted and run by the caller.
+        """A master for a job. The caller submits and runs it.
 
-        ``lead`` and ``close`` see to the end of a ``hasty`` one.
+        With ``hasty`` set, ``lead`` and ``close`` make sure that the job's end has reached Redis.
         """
         return Master(
             verbs or self.verbs,
@@ -340,13 +341,13 @@ class Client:
             hasty=hasty,
             bell=bell,
             host=self._host,
-            value_stays=not (hasty or self.embedded),  # else the caller alone will have it, and has it in memory
+            value_stays=not (hasty or self.embedded),  # else only the caller needs it, and has it in memory
         )
 
     def lead(self, master: Master, standby: Callable[[Standby | Master], None] | None = None) -> Ended | None:
-        """Submit and run a master's job; None if it was told to stop. Raises NoWorkers (the job is then cancelled).
+        """Submit and run a master's job. None if it was told to stop. Raises NoWorkers; the job is cancelled then.
 
-        ``standby``: see ``follow``, which goes on where another master has taken the job.
+        ``standby``: see ``follow``, which is called if another master has taken the job over.
         """
         self._leading[master] = threading.get_ident()
         try:
@@ -355,15 +356,15 @@ class Client:
             try:
                 master.submit()
             except BrokerDown as error:
-                master.observer.noticed(f"{error}; trying again")  # submitted or not: running it finds out
+                master.observer.noticed(f"{error}; trying again")  # whether it was submitted, run() finds out
             ended = master.run()
             if master.jobs is self.verbs:
-                self._make_sure_of_end()  # of the job before: what became of that has been heard meanwhile
+                self._make_sure_of_end()  # of the job before: the answer to its end has been read meanwhile
                 self._ending = master if master.end_in_doubt else None
             self.tidy(master.jobs)
             return ended
         except NoWorkers:
-            with contextlib.suppress(BrokerError):  # it may be for want of a Redis that none came
+            with contextlib.suppress(BrokerError):  # perhaps no worker came because Redis is down
                 cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
             raise
         except Superseded:
@@ -372,15 +373,15 @@ class Client:
             self._leading.pop(master, None)
 
     def _make_sure_of_end(self) -> None:
-        """Where the last job's end was sent and not taken, end it again; its value is with the caller already."""
+        """If Redis did not take the end of the last job, send it again. The caller has the value already."""
         ending, self._ending = self._ending, None
         if ending is not None and ending.end_in_doubt:
-            with contextlib.suppress(MrqError):  # what ails Redis, the next job tells
+            with contextlib.suppress(MrqError):  # if Redis is in trouble, the next job reports it
                 ending.make_sure()
 
     @contextlib.contextmanager
     def _verbs(self) -> Iterator[Jobs]:
-        """The client's own verbs; while they are in use, in another thread or by our caller, some over another wire."""
+        """The client's own verbs. While another thread or our caller uses them: verbs over a second wire."""
         if self._own.acquire(blocking=False):
             try:
                 if self._inherited:
@@ -401,7 +402,7 @@ class Client:
             self.give_back(wire, sound=sound)
 
     def borrow(self) -> Wire:
-        """A connected wire, one that an ended job has left where there is one."""
+        """A connected wire: one that an ended job has left, or else a new one."""
         if self._idle:
             return self._idle.pop()
         wire = self.new_wire()
@@ -424,17 +425,17 @@ class Client:
         return Jobs(wire, self.keys, self.codecs)
 
     def give_back(self, wire: Wire, *, sound: bool) -> None:
-        """Keep a wire for the next job, if its last one ended well and there are not enough already."""
+        """Keep a wire for the next job, if its last job ended well and not enough wires are kept already."""
         if sound and len(self._idle) < IDLE_WIRES and not self._closed:
             self._idle.append(wire)
         else:
             wire.close()
 
     def tidy(self, verbs: Jobs) -> None:
-        """A job has been led to its end: now and then, take away the oldest records beyond what a queue remembers."""
+        """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers."""
         self._led += 1
         if self._led % PRUNE_EVERY == 1:
-            with contextlib.suppress(BrokerError):  # the job has ended well all the same
+            with contextlib.suppress(BrokerError):  # the job itself has ended well
                 verbs.prune()
 
     def follow(
@@ -445,9 +446,9 @@ class Client:
         *,
         verbs: Jobs | None = None,
     ) -> Ended | None:
-        """Watch a job to its end, leading it if its master is gone or has let go; None if told to stop.
+        """Watch a job to its end, and lead it if its master is gone or has let go. None if told to stop.
 
-        ``standby`` is handed whoever is to be told to stop: first the watcher, later perhaps a master.
+        ``standby`` is called with the object whose ``stop`` ends this: first the watcher, later perhaps a master.
         Raises NoSuchJob.
         """
         verbs = verbs or self.verbs
@@ -462,7 +463,7 @@ class Client:
                 return Ended(state.record, None)
             computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
             if state.spec.lazy:
-                raise JobFailed(f"{job} cannot go on: its items came from an iterator in a process that is gone")
+                raise JobFailed(f"{job} cannot continue: its items came from an iterator in a process that is gone")
             master = self.master(state.spec, computation, observer, verbs=verbs)
             if standby is not None:
                 standby(master)
@@ -471,7 +472,7 @@ class Client:
                     master.take_over(state)
                     observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
                 except BrokerDown as error:
-                    observer.noticed(f"{error}; trying again")  # claimed or not: running it finds out
+                    observer.noticed(f"{error}; trying again")  # whether it was claimed, run() finds out
                 return master.run()
             except Superseded:
                 continue
@@ -535,19 +536,19 @@ class Client:
         observer: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Any:
-        """The fold of ``function(item)`` over all items, in this thread; the reducer's Python object.
+        """Fold ``function(item)`` over all items, in this thread, and return the reducer's Python object.
 
         ``function``: a callable, its name ``package.module:function``, or a ``kernel`` of spans. ``items``: a range
-        costs nothing to send; any other iterable is read only as fast as workers take it, in this thread: while it has
-        no item to give, deadlines wait, too. ``more`` iterables give further arguments, as for ``map``; with ``star``
-        each item is a row of arguments; ``kwargs`` are those with names. ``chunksize``: terms a task (None: measured).
-        ``reduce``: a reducer's name (with ``options``), a Reducer, a ``by_key``, or an associative callable with its
-        ``zero`` and ``law`` (ordered, or commutative if you know it is). The same bits for any number of workers and
-        any schedule. Where ``limits`` let it end early or leave terms out, ``submit_function`` tells what is missing.
-        ``return_exceptions``: what a term raises is its value, with the worker's traceback as a note (for lists and
-        folds of your own, where pickles are trusted). Returns when the job's end is on its way to Redis; the next call,
-        or ``close``, makes sure that it came there.
-        Raises UsageError, and JobFailed naming the term.
+        costs nothing to send. Any other iterable is read in this thread, only as fast as workers take its items; while
+        it has no item to give, deadlines wait, too. ``more`` iterables give further arguments, as for ``map``; with
+        ``star`` each item is a row of arguments; ``kwargs`` are the named arguments. ``chunksize``: terms per task
+        (None: measured). ``reduce``: a reducer's name (with ``options``), a Reducer, a ``by_key``, or an associative
+        callable with its ``zero`` and ``law`` (ordered, or commutative if you know that it is). The result has the same
+        bits for any number of workers and any schedule. If ``limits`` let the job end early or leave terms out, only
+        ``submit_function`` tells what is missing. ``return_exceptions``: what a term raises becomes its value, with the
+        worker's traceback as a note (for lists and your own folds, where pickles are trusted). The call returns when
+        the job's end is on its way to Redis; the next call, or ``close``, makes sure that it arrived.
+        Raises UsageError, and JobFailed, which names the term.
         """
         spec, computation, source = self.plan_function(
             function,
@@ -598,16 +599,18 @@ class Client:
         sorted: bool = False,  # noqa: A002  as the built-in
         **how: Any,
     ) -> Any:
-        """For each key the fold of its values, in this thread: a dictionary, or a list of pairs.
+        """Fold the values of each key, in this thread, and return a dictionary, or a list of pairs.
 
-        ``pairs(item)`` gives a pair ``(key, value)``, a dictionary, or an iterable of pairs. ``reduce``, ``zero``,
-        ``law``, ``options``, ``top`` and ``sorted``: see ``by_key``. The rest, and what is raised: see ``map_reduce``.
+        ``pairs(item)`` returns a pair ``(key, value)``, a dictionary, or an iterable of pairs. ``reduce``, ``zero``,
+        ``law``, ``options``, ``top`` and ``sorted``: see ``by_key``. Other arguments and errors: see ``map_reduce``.
         """
         keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted)
         return self.map_reduce(pairs, items, reduce=keyed, **how)
 
     def abandon(self, master: Master, error: BaseException) -> None:
-        """Cancel a job that its master was torn out of (Ctrl-C, a failing iterator): it may have half changed it."""
+        """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half
+        changed.
+        """
         with contextlib.suppress(MrqError):
             master.jobs.wire.connect()
             cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
@@ -627,7 +630,7 @@ class Client:
         limits: Limits | None = None,
         return_exceptions: bool = False,
     ) -> tuple[Spec, Computation[Any], Source | None]:
-        """As ``plan``, for a function of the caller's own; and where its items come from, if not a range."""
+        """As ``plan``, for a function of the caller, and with the source of its items, if they are not a range."""
         pickles = Pickles()
         items, star = rows(items, more, star=star)
         params = function_params(function, self.trust, pickles, kwargs) | {"star": star}
@@ -664,12 +667,12 @@ class Client:
         chunksize: int | None = None,
         limits: Limits | None = None,
     ) -> Values[T]:
-        """The values of ``function(item)`` as an iterator, in the order of the items, while these still come.
+        """An iterator over the values of ``function(item)``, in the order of the items, while items still come.
 
-        The iterable may be endless, and slow: it is read in a thread of its own, never more than ``buffersize`` items
-        ahead of what the caller has taken. Memory is constant. What a term raises is raised in its place, and the next
-        call goes on behind it. ``chunksize``: items a task (None: measured). ``more``, ``star``, ``kwargs``: see
-        ``map_reduce``. Closing the iterator ends the job.
+        The iterable may be endless and slow: it is read in a thread of its own, never more than ``buffersize`` items
+        ahead of what the caller has taken. Memory is constant. What a term raises is raised where its value would
+        stand, and the next call continues with the next term. ``chunksize``: items per task (None: measured).
+        ``more``, ``star``, ``kwargs``: see ``map_reduce``. To close the iterator ends the job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
         items, star = rows(items, more, star=star)
@@ -682,11 +685,11 @@ class Client:
     def imap_unordered(
         self, function: Callable[..., T] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
     ) -> Values[T]:
-        """As :meth:`imap`, each value as soon as it is there."""
+        """As :meth:`imap`, but each value comes as soon as it is there."""
         return self.imap(function, items, *more, ordered=False, **how)
 
     def starmap(self, function: Callable[..., T] | str, items: Iterable[Iterable[Any]], **how: Any) -> Values[T]:
-        """As :meth:`imap`, each item a row of arguments: the values of ``function(*item)``."""
+        """As :meth:`imap`, but each item is a row of arguments: the values of ``function(*item)``."""
         return self.imap(function, items, star=True, **how)
 
     def plan_open(
@@ -699,9 +702,10 @@ class Client:
         first: First | None = None,
         worn_after: int | None = None,
     ) -> Plan:
-        """As ``plan_function``, of a job whose items come later and whose values are handed on; and how they travel.
+        """As ``plan_function``, for a job whose items come later and whose values are handed on.
 
-        ``first``: is called once in each process; ``worn_after``: terms, after which a fresh one takes its place.
+        The third part is the codec of the items. ``first`` is called once in each process; after ``worn_after`` terms a
+        new process takes its place.
         """
         pickles = Pickles()
         params = function_params(function, self.trust, pickles, kwargs)
@@ -737,7 +741,7 @@ class Client:
     def submit_function(
         self, function: Callable[..., Any] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
     ) -> Job:
-        """As ``map_reduce``, returning at once; ``how``: what is said there on calls, on folding, and ``limits``."""
+        """As ``map_reduce``, but it returns at once. ``how``: its arguments about calls and folding, and ``limits``."""
         return self._start(*self.plan_function(function, items, *more, **how))
 
     def _start(self, spec: Spec, computation: Computation[Any], source: Source | None = None) -> Job:
@@ -750,22 +754,22 @@ class Client:
         return job
 
     def keep_in_sight(self, job: Job | OpenJob) -> None:
-        """A job that is to be let go of when this client is closed."""
+        """Remember a job, to let go of it when this client is closed."""
         self._followers = [other for other in self._followers if not other.done()]
         self._followers.append(job)
 
     def cancel(self, job: str, *, now: bool = False) -> str:
-        """Cancel a job by id; the state it ended in. Raises NoSuchJob."""
+        """Cancel a job by id and return the state in which it ended. Raises NoSuchJob."""
         with self._verbs() as verbs:
             return cancel(verbs, self.clock, job, now=now)
 
     def job_state(self, job: str) -> JobState | None:
-        """A job as it stands in Redis, or None."""
+        """What Redis holds of a job, or None."""
         with self._verbs() as verbs:
             return verbs.load(job)
 
     def snapshot(self) -> Snapshot:
-        """Everything on the queue at one moment, for people."""
+        """What is on the queue at one moment, for people."""
         with self._verbs() as verbs:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
 
@@ -809,14 +813,14 @@ if hasattr(os, "register_at_fork"):
 
 
 def _run_until(deadline: float, function: Callable[[], None]) -> None:
-    """Call it, and do not wait for its end longer than until then: it may wait for a server that says nothing."""
+    """Call the function and wait for its end until ``deadline``: it may hang on a server that does not answer."""
     thread = threading.Thread(target=function, name="mrq close", daemon=True)
     thread.start()
     thread.join(max(0.0, deadline - time.monotonic()))
 
 
 def _end(pool: LocalPool | None, server: EmbeddedServer | None) -> None:
-    """End local workers, then a private server; what has ended stays ended."""
+    """End local workers, then a private server. A second call does nothing."""
     if pool is not None:
         if server is not None:
             pool.stop()
@@ -827,26 +831,26 @@ def _end(pool: LocalPool | None, server: EmbeddedServer | None) -> None:
 
 
 def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
-    """The keys, those written in hexadecimal read. Raises UsageError, which never shows a key."""
+    """The keys as bytes, also those given in hexadecimal. Raises UsageError, which never shows a key."""
     if isinstance(keys, (bytes, str)):
-        raise UsageError("keys: a list of keys, not a single one")
+        raise UsageError("keys: a single key was given: give a list of keys")
     found = []
     for key in keys:
         if not isinstance(key, (bytes, str)):
-            raise UsageError(f"keys: bytes, or what `mrq key` prints, not a {type(key).__name__}")
+            raise UsageError(f"keys: a {type(key).__name__} cannot be a key: give bytes, or what `mrq key` prints")
         if isinstance(key, bytes) and not (len(key) == KEY_DIGITS and HEXADECIMAL.issuperset(key)):
             found.append(key)
             continue
-        # The line of a key file, read as bytes, is the key that it writes: taken as it is, it would be another.
+        # Bytes may be the line of a key file: then they are read as hexadecimal, or they would be another key.
         try:
             found.append(bytes.fromhex(key if isinstance(key, str) else key.decode()))
         except ValueError:
-            raise UsageError("keys: a text that is not hexadecimal: make a key with `mrq key`") from None
+            raise UsageError("keys: a text is not hexadecimal: make a key with `mrq key`") from None
     return found
 
 
 def settled(params: Params) -> dict[str, Any]:
-    """The parameters as the plan has them, with what it filled in, for every other process to plan the same."""
+    """The parameters with what the plan has filled in, so that every other process plans the same."""
     return {
         name: msgspec.to_builtins(value, builtin_types=(bytes,)) if isinstance(value, Params) else value
         for name, value in msgspec.structs.asdict(params).items()

@@ -1,7 +1,7 @@
 """What the environment says of the server, the queue and the keys: one rule for the command line and the Python API.
 
-What is given (an option, an argument) goes before its MRQ_* variable, and that before the default. Without a URL, or
-with an empty one, there is a private server.
+An option or argument is stronger than its MRQ_* variable, and the variable is stronger than the default. Without a URL,
+or with an empty one, there is a private server.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def chosen_url(given: str | None) -> str:
 
 
 def variable_of(url: str) -> str:
-    """The variable that says so; '' if none does."""
+    """The variable that this URL comes from; '' if it comes from none."""
     found = next((name for name in URL_VARIABLES if os.environ.get(name)), "")
     return found if found and os.environ[found] == url else ""
 
@@ -36,7 +36,7 @@ def chosen_queue(given: str | None) -> str:
 
 
 def chosen_keys(path: str | None = None) -> list[bytes]:
-    """The signing keys in a file (one a line, # for comments) or else in MRQ_KEY; none configured: none.
+    """The signing keys in a file (one on each line, # for comments) or else in MRQ_KEY. No keys if neither is set.
 
     Raises UsageError, which never shows a key.
     """

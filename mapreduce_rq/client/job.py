@@ -1,4 +1,4 @@
-"""A job in the background: its master in a thread of its own, and what its caller may ask meanwhile."""
+"""A job in the background: its master has a thread of its own, and its caller may ask about it meanwhile."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class Owner(Protocol):
         """Whether the server ends with the client."""
 
     def tidy(self, verbs: Jobs) -> None:
-        """A job has been led to its end."""
+        """Count a job that was led to its end."""
 
     def abandon(self, master: Master, error: BaseException) -> None:
-        """Cancel a job that its master was torn out of."""
+        """Cancel a job whose master was interrupted by an error."""
 
     def give_back(self, wire: Wire, *, sound: bool) -> None:
         """Take back the wire of a job that has ended."""
@@ -41,26 +41,26 @@ class Owner(Protocol):
         """The result of a job that ended."""
 
     def cancel(self, job: str, *, now: bool = False) -> str:
-        """Cancel a job; the state it ended in."""
+        """Cancel a job and return the state in which it ended."""
 
 
 Pairs = list[tuple[int, Any]]
 
 
 def let_go_text(job: str, *, embedded: bool, lazy: bool) -> str:
-    """What is said of a job that its client was closed over."""
+    """The message about a job whose client was closed before its end."""
     if embedded:
-        then = "its private server has ended with it"
+        then = "its private server has ended with the client"
     elif lazy:
-        then = "it is cancelled, for nobody else has its items"
+        then = "it is cancelled, for its items came from this process alone"
     else:
         then = f"it keeps what is counted: mrq resume {job}"
-    return f"{job} was let go of before its end, because its client was closed: {then}"
+    return f"{job} was not finished, because its client was closed: {then}"
 
 
 def led_elsewhere(job: str, leader: int) -> str:
-    """What is said to a fork of the process that leads a job."""
-    return f"{job} is led by process {leader}, of which this one is a fork: ask for it there"
+    """The error in a fork of the process that leads a job."""
+    return f"{job} is led by process {leader}, and this process is a fork of it: ask there"
 
 
 class Job:
@@ -76,8 +76,8 @@ class Job:
         self._leader = os.getpid()
         self._elsewhere = False  # this is a fork of the process that leads it
         self._lazy = spec.lazy
-        self._coming = threading.Lock()  # of the next two
-        self._joining: list[SimpleQueue[Pairs | None]] = []  # who wants results, and has none yet
+        self._coming = threading.Lock()  # guards the next two
+        self._joining: list[SimpleQueue[Pairs | None]] = []  # callers of results() that have got nothing yet
         self._watching: list[SimpleQueue[Pairs | None]] = []
         self._master = lead(self)
         try:
@@ -92,9 +92,9 @@ class Job:
         try:
             self._ended = self._master.run()
             if self._ended is None and self._lazy:
-                self._client.abandon(self._master, JobError("closed"))  # nobody else has its items
+                self._client.abandon(self._master, JobError("closed"))  # no other process has its items
             self._client.tidy(self._master.jobs)
-        except BaseException as error:  # handed to whoever asks for the result
+        except BaseException as error:  # result() raises it
             self._error = error
             if not isinstance(error, Superseded):
                 self._client.abandon(self._master, error)
@@ -107,14 +107,14 @@ class Job:
                     queue.put(None)
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """The master's word; see Observer."""
+        """Keep the master's report; see Observer."""
         self._report = report()
         if self._joining:
             with self._coming:
                 self._let_in()
 
     def _let_in(self) -> None:
-        """Give who wants results those that are there; the next ones they are told of."""
+        """Give new callers of results() the values that are there. The next values follow as they are counted."""
         if not self._joining:
             return
         there = [pair for stretch in self._master.ledger.tally.segments() for pair in self._pairs(stretch)]
@@ -138,10 +138,10 @@ class Job:
         return list(zip(terms, reducer.finish_native(stretch), strict=True))
 
     def noticed(self, text: str) -> None:
-        """The master's word; nobody reads it here."""
+        """Drop the master's notice: there is no person to read it."""
 
     def let_go(self) -> None:
-        """Stop leading it, soon; whoever resumes it goes on from what is counted."""
+        """Stop leading it, soon. It can be resumed from what is counted."""
         self._master.stop = True
 
     def let_go_by(self, deadline: float) -> None:
@@ -151,7 +151,7 @@ class Job:
             self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def disown(self) -> None:
-        """In a forked child: the parent leads it."""
+        """In a forked child: give it up, for the parent leads it."""
         self._elsewhere = not self._over.is_set()
 
     def done(self) -> bool:
@@ -160,7 +160,7 @@ class Job:
         return self._over.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds; whether it came. Raises UsageError as ``done``."""
+        """Wait for the end, at most ``timeout`` seconds. Whether it came. Raises UsageError as ``done``."""
         self._check_process()
         return self._over.wait(timeout)
 
@@ -177,11 +177,11 @@ class Job:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """How far it is: ``counted``, ``total``, ``rate``, the running ``value`` with its ``error``, and more."""
+        """How far the job is: ``counted``, ``total``, ``rate``, the running ``value`` with its ``error``, and more."""
         return msgspec.structs.asdict(self._report)
 
     def result(self, timeout: float | None = None) -> Result:
-        """The result, waiting for it. Raises TimeoutError, JobFailed, JobCancelled, and what the master met.
+        """Wait for the result and return it. Raises TimeoutError, JobFailed, JobCancelled, and errors of the master.
 
         Raises UsageError as ``done``.
         """
@@ -195,10 +195,10 @@ class Job:
         return self._client.result_of(self._ended)
 
     def results(self) -> Iterator[tuple[int, Any]]:
-        """Each term with its value, as they come, of a job that is reduced to a list; each once, in any order.
+        """Each term with its value as it comes, for a job that is reduced to a list: each once, in any order.
 
-        Terms that were left out are missing. At the end it raises what ``result`` raises. UsageError for a job that is
-        folded to something else.
+        Terms that were left out are missing. At the end it raises what ``result`` raises. Raises UsageError for a job
+        that is not reduced to a list.
         """
         if self._elsewhere:
             raise UsageError(led_elsewhere(self.id, self._leader))
@@ -223,7 +223,7 @@ class Job:
         self.result()
 
     def cancel(self, *, now: bool = False) -> str:
-        """Cancel it; the state it ended in."""
+        """Cancel the job and return the state in which it ended."""
         return self._client.cancel(self.id, now=now)
 
     def __repr__(self) -> str:

@@ -1,13 +1,14 @@
-"""A job whose items come as they come, and whose values leave as they arrive: the one mechanism behind all doors.
+"""A job whose items come one after another, and whose values are handed on as they arrive. All interfaces for such
+jobs are built on it.
 
     items ── put ──> OpenSource ── take ──> master ── tasks ──> workers
     caller <── hand ── Handed reducer <── tally (each span once) <── replies
 
-Items are put in by any thread, and may be long in coming; a bell wakes the master. The tally folds each span once,
-whatever dies or answers twice, so each value is handed on once. There is room for so many items between being put in
-and their values being taken: behind that, who puts in waits. Memory is constant, however many there are.
+Any thread may put items in, at any time; a bell wakes the master then. The tally folds each span once, even if workers
+die or answer twice, so each value is handed on once. There is limited room for items that are put in and whose values
+are not taken yet: when it is full, the thread that puts items in waits. So memory is constant for any number of items.
 
-Such a job ends with the process that opened it: its items are nowhere else.
+Such a job ends with the process that opened it: no other process has its items.
 """
 
 from __future__ import annotations
@@ -41,15 +42,15 @@ from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Ended, Master, Observer
 
 ROOM_BYTES = 64 << 20
-"""Of items that are put in and not yet sent, about."""
+"""Bytes of items that are put in and not yet sent, about."""
 CANCEL_SECONDS = 5.0
 MOST_AT_ONCE = 64
 """Items that are encoded together."""
 
 Plan = tuple[Spec, Computation[Any], ValueCodec]
-"""Spec and computation of an open job, and how its items travel."""
+"""Spec and computation of an open job, and the codec of its items."""
 Hand = Callable[[int, list[Any]], None]
-"""Takes the values of the terms from the first on; called in the master's thread, in the order of arrival."""
+"""Takes a first term and the values from there on. It is called in the master's thread, in the order of arrival."""
 
 
 class Opener(Protocol):
@@ -69,7 +70,7 @@ class Opener(Protocol):
         verbs: Jobs | None,
         bell: Bell | None,
     ) -> Master:
-        """A master for it."""
+        """A master for the job."""
 
     def borrow(self) -> Wire:
         """A connected wire."""
@@ -78,13 +79,13 @@ class Opener(Protocol):
         """Take a wire back."""
 
     def abandon(self, master: Master, error: BaseException) -> None:
-        """Cancel a job that its master was torn out of."""
+        """Cancel a job whose master was interrupted by an error."""
 
     def result_of(self, ended: Ended) -> Result:
-        """The result of a job that ended; raises what it ended with."""
+        """The result of a job that ended. Raises the error with which it ended."""
 
     def keep_in_sight(self, job: OpenJob) -> None:
-        """A job that is to be let go of when the client is closed."""
+        """Remember a job, to let go of it when the client is closed."""
 
 
 class Feed(Protocol):
@@ -109,20 +110,20 @@ class Feed(Protocol):
 
 
 class OpenSource:
-    """Items between who puts them in and the master that sends them. Any thread may put in; one master takes."""
+    """Items on their way to the master. Any thread may put items in; one master takes them."""
 
     def __init__(self, codec: ValueCodec, chunk: int | None) -> None:
         self._codec = codec
         self._chunk = chunk
         self._entries: deque[tuple[bytes, int]] = deque()  # bodies, and how many items each holds
-        self._lock = threading.Lock()  # of what follows
+        self._lock = threading.Lock()  # guards the following fields
         self._count = 0  # items in the entries
         self._bytes = 0
         self._term = 0  # of the next item
         self._over = False
         self._refusal = ""  # why nothing more can be put in
         self.at_once = 1
-        """How many items are worth an entry: where each is long, one, for another worker may take the next."""
+        """How many items to put in together. One, where an item takes long: another worker may take the next."""
         self.ring: Callable[[], None] = lambda: None
 
     def ready(self) -> int:
@@ -135,24 +136,24 @@ class OpenSource:
 
     @property
     def put_in(self) -> int:
-        """How many items there have been."""
+        """How many items have been put in."""
         return self._term
 
     @property
     def full(self) -> bool:
-        """Whether more would only take memory."""
+        """Whether more items would only take memory."""
         return self._bytes > ROOM_BYTES
 
     def put(self, items: list[Any]) -> None:
         """Put items in.
 
-        Raises BadFunction for one that cannot travel, with those before it put in; UsageError in a fork of the job's
-        process.
+        Raises BadFunction for an item that cannot travel, and then only those before it are put in; UsageError in a
+        fork of the job's process.
         """
         if self._refusal:
             raise UsageError(self._refusal)
         refusal = None
-        with self._lock:  # also for the codec, which is of one thread at a time
+        with self._lock:  # also for the codec, which only one thread may use at a time
             try:
                 body = self._codec.encode(items)
             except Unfit as unfit:
@@ -169,7 +170,7 @@ class OpenSource:
             raise refusal
 
     def disown(self, why: str) -> None:
-        """In a forked child: whoever puts in is told why that is in vain. Threads that held the lock are not here."""
+        """In a forked child: ``put`` raises ``why`` from now on. The threads that held the lock do not exist here."""
         self._refusal = why
         self._lock = threading.Lock()
         self.ring = lambda: None
@@ -180,7 +181,7 @@ class OpenSource:
         self.ring()
 
     def __call__(self, count: int) -> tuple[bytes, int, bool]:
-        """As a ledger's source; no item where there is none yet."""
+        """The next items, as a ledger's source gives them: none where none has been put in."""
         if self._chunk is None:
             self.at_once = max(1, min(MOST_AT_ONCE, count // 4))
         bodies: list[bytes] = []
@@ -198,7 +199,10 @@ class OpenSource:
 
 
 class OpenJob:
-    """One open job: its master in a thread of its own. ``hand`` takes its values; ``ended`` hears of its end, once."""
+    """One open job, with its master in a thread of its own.
+
+    ``hand`` is called with its values; ``ended`` once, at its end, with the error or None.
+    """
 
     def __init__(
         self,
@@ -224,7 +228,7 @@ class OpenJob:
         assert isinstance(ear, RedisWire)
         verbs.ear = ear
         self._over = threading.Event()
-        self.elsewhere = ""  # what is said of it in a fork of the process that leads it
+        self.elsewhere = ""  # the error in a fork of the process that leads it
         self._master = client.master(spec, computation, self, source=self.source, verbs=verbs, bell=self._bell)
         try:
             self._master.submit()
@@ -240,7 +244,7 @@ class OpenJob:
         return self._over.is_set()
 
     def let_go(self) -> None:
-        """Its client is being closed, soon: nobody else has its items."""
+        """Have it end soon, for its client is being closed and no other process has its items."""
         self._master.stop = True
         self.source.end()
         self._bell.insist()
@@ -252,7 +256,7 @@ class OpenJob:
             self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def disown(self) -> None:
-        """In a forked child: the parent leads it, and takes its items."""
+        """In a forked child: give it up, for the parent leads it and takes its items."""
         if not self._over.is_set():
             self.elsewhere = led_elsewhere(self.id, os.getppid())
             self._bell.close()
@@ -260,34 +264,34 @@ class OpenJob:
 
     @property
     def report(self) -> Report:
-        """How far it is."""
+        """How far the job is."""
         return self._report
 
     def ring(self) -> None:
-        """There may be something for the master to do."""
+        """Wake the master: there may be something to do."""
         self._bell.ring()
 
     def finish(self) -> None:
-        """No more items will come: it ends with the last of those that are in."""
+        """Say that no more items will come: the job ends with the last of those that are in."""
         self.source.end()
 
     def cancel(self) -> None:
-        """End it now, with what is in hand. Nothing is handed on after this."""
+        """End the job now; tasks in hand are killed. No value is handed on after this."""
         if not self.elsewhere:
             self.let_go_by(time.monotonic() + CANCEL_SECONDS)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for its end, at most so many seconds; whether it came. Raises UsageError in a fork of its process."""
+        """Wait for the end, at most ``timeout`` seconds. Whether it came. Raises UsageError as ``Job.done``."""
         if self.elsewhere:
             raise UsageError(self.elsewhere)
         return self._over.wait(timeout)
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """The master's word; see Observer."""
+        """Keep the master's report; see Observer."""
         self._report = report()
 
     def noticed(self, text: str) -> None:
-        """The master's word; nobody reads it here."""
+        """Drop the master's notice: there is no person to read it."""
 
     def _run(self) -> None:
         error: BaseException | None = None
@@ -306,7 +310,7 @@ class OpenJob:
             if not sound:
                 self._client.abandon(self._master, caught)
         finally:
-            self._leave(sound=False)  # its ear may still be waiting for replies
+            self._leave(sound=False)  # its second wire may still be waiting for replies
             self._over.set()
             self._ended(error)
 
@@ -317,10 +321,10 @@ class OpenJob:
 
 
 class Feeder:
-    """Puts the items of an iterable into an open job, in a thread of its own, as long as there is room.
+    """Puts the items of an iterable into an open job, in a thread of its own, while there is room.
 
-    ``room``: how many more items may be in now; it is asked again when ``more`` was called. ``failed`` is told of what
-    the iterable has raised, or of an item that cannot travel: those before it are in, and none comes after it.
+    ``room`` returns how many more items may be put in now; it is called again after ``more``. ``failed`` is called with
+    the error of the iterable, or of an item that cannot travel: the items before it are in, and none follows.
     """
 
     def __init__(
@@ -338,12 +342,12 @@ class Feeder:
         self._thread.start()
 
     def more(self) -> None:
-        """There may be more room now."""
+        """Say that there may be more room now."""
         with self._more:
             self._more.notify()
 
     def stop(self) -> None:
-        """Take no more items. The iterable is left where it is: it may be in the middle of one."""
+        """Take no more items. The iterable is not closed: it may be in the middle of an item."""
         self._stopped.set()
         self.more()
 
@@ -371,7 +375,7 @@ class Feeder:
             if self._over():
                 return
             row.append(item)
-            # Where the master waits, one at once; else some together, which costs less.
+            # If the master waits, it gets one item at once; otherwise several go together, which costs less.
             if len(row) >= min(source.at_once, room) or not source.ready():
                 full, row[:] = row[:], []
                 source.put(full)

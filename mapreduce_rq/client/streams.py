@@ -1,4 +1,4 @@
-"""Values as they come: what ``imap`` gives, an iterator over an open job."""
+"""Values as they come: the iterator over an open job that ``imap`` returns."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mapreduce_rq.core.reducers.handed import Raised
 from mapreduce_rq.errors import UsageError
 
 BUFFER = 65_536
-"""Items between iterable and caller where the caller has not said how many; large ones are fewer, by their bytes."""
+"""Items on their way from iterable to caller, if the caller gives no number. Of large items there are fewer."""
 
 T = TypeVar("T")
 
@@ -20,9 +20,9 @@ _END = -1
 
 
 class Values(Generic[T]):
-    """The values of a function over items, as they come; an iterator, to be closed if it is not read to its end.
+    """An iterator over the values of a function, as they come. Close it if you do not read it to its end.
 
-    What a term raises is raised where its value would stand; the next call goes on behind it.
+    What a term raises is raised where its value would stand; the next call continues with the next term.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Values(Generic[T]):
         self._ordered = ordered
         self._size = buffersize or BUFFER
         self._came: SimpleQueue[tuple[int, list[Any], BaseException | None]] = SimpleQueue()
-        self._early: dict[int, list[Any]] = {}  # by first term: what came before its turn
+        self._early: dict[int, list[Any]] = {}  # by first term: values that came before their turn
         self._row: Iterator[Any] = iter(())
         self._next = 0  # the term whose turn it is
         self._put = self._taken = 0  # items that were put in, and those whose values the caller has
@@ -66,7 +66,7 @@ class Values(Generic[T]):
             self._turn()
 
     def _turn(self) -> None:
-        """Have the next values in the row. Raises StopIteration at the end, and what the job or its items came to."""
+        """Put the next values into the row. Raises StopIteration at the end, or the error of the job or its items."""
         if self._over:
             raise StopIteration
         if self._ordered and self._next in self._early:
@@ -106,11 +106,11 @@ class Values(Generic[T]):
         self._came.put((_END, [], error))
 
     def _failed(self, error: BaseException) -> None:
-        """The iterable has raised, or an item cannot travel: that is raised behind the values of those before."""
+        """Keep the error of the iterable, or of an item that cannot travel: it is raised after the values before it."""
         self._failure = error
 
     def close(self) -> None:
-        """End the job, with what is in hand; again: nothing."""
+        """End the job and its tasks in hand. A second call does nothing."""
         self._over = True
         if self._job.elsewhere:
             return

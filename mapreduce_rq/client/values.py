@@ -1,4 +1,4 @@
-"""The value of a job that another master has ended, made again of what it left in Redis."""
+"""The value of a job that another master has ended, computed again from what that master left in Redis."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from mapreduce_rq.functions.trust import Trust
 
 
 def outcome_of(jobs: Jobs, record: Done, trust: Trust) -> Outcome | None:
-    """The outcome of a job that is done: from its checkpoint and, where they are its value, the replies that it kept.
+    """The outcome of a job that is done, from its checkpoint and, where the replies are its value, from those.
 
-    None where they are not there any more. Raises MrqError: BadFunction for a job whose reducer must not run here,
-    BadMessage where the checkpoint is not the one that the record speaks of: an older one would be of fewer terms.
+    None where they are no longer in Redis. Raises MrqError: BadFunction for a job whose reducer must not run here,
+    BadMessage where the checkpoint is not the one that the record names: an older one would hold fewer terms.
     """
     state = jobs.load(record.job)
     if state is None or state.checkpoint is None:
         return None
     if state.checkpoint_mac != record.checkpoint:
         raise BadMessage(
-            f"the value of {record.job} cannot be made of its checkpoint: that in {jobs.keys.job(record.job)} is "
-            "not the one that its record speaks of: somebody without the key has written there"
+            f"the value of {record.job} cannot be computed: the checkpoint in {jobs.keys.job(record.job)} is not the "
+            "one that its record names: a program without the key has written there"
         )
     computation = load(state.spec.computation).to_lead(state.spec.params, trust)
     tally = Tally.restore(computation.reducer, state.checkpoint.runs, state.checkpoint.parts)
@@ -46,16 +46,16 @@ def outcome_of(jobs: Jobs, record: Done, trust: Trust) -> Outcome | None:
 
 
 def with_value(jobs: Jobs, record: Record, trust: Trust) -> Record:
-    """A record with the value that is too large to stand in it, and its digest, where that is so.
+    """A record with its value and digest, which are fetched where the value was too large for the record.
 
-    Raises JobError where it cannot be had any more.
+    Raises JobError where the value is gone.
     """
     if not isinstance(record, Done) or record.value is not None:
         return record
     outcome = outcome_of(jobs, record, trust)
     if outcome is None:
         raise JobError(
-            f"the value of {record.job} is not in Redis: it was large, and its caller has had it, or Redis lost it"
+            f"the value of {record.job} is not in Redis: it was large, and only its caller got it, or Redis lost it"
         )
     result = Result(record.data, outcome)
     return replace(record, value=result.value, digest=result.digest)

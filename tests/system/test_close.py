@@ -83,7 +83,7 @@ def test_closing_a_private_client_ends_the_calls_of_other_threads() -> None:
     client.close()
     assert time.monotonic() - began < 8
     for caller in callers:
-        assert "let go of before its end, because its client was closed: its private server" in caller.told(JobError)
+        assert "was not finished, because its client was closed: its private server" in caller.told(JobError)
     with pytest.raises(UsageError, match="this client is closed"):
         client.map_reduce(SLOW, range(3))
 
@@ -98,7 +98,7 @@ def test_closing_a_client_ends_the_calls_of_other_threads_and_lets_go_of_their_j
     began = time.monotonic()
     client.close()
     assert time.monotonic() - began < 8
-    then = "it is cancelled, for nobody else has its items" if lazy else "it keeps what is counted: mrq resume "
+    then = "it is cancelled, for its items came from" if lazy else "it keeps what is counted: mrq resume "
     for caller in callers:
         assert then in caller.told(JobError)
     with pytest.raises(JobError, match="because its client was closed: it keeps what is counted"):

@@ -228,7 +228,7 @@ def test_an_older_checkpoint_is_no_value(scene: Scene) -> None:
         assert client.result_of(ended).native == total(job.terms)
         assert job.own[b"ck"] != scene_checkpoint(scene, job.key)
         job.write({"ck": job.own[b"ck"]})
-        with pytest.raises(BadMessage, match="not the one that its record speaks of"):
+        with pytest.raises(BadMessage, match="not the one that its record names"):
             client.result_of(ended)
         assert int(ended.record.data["value"]) == total(job.terms)
 

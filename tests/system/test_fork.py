@@ -160,7 +160,7 @@ def test_a_job_of_the_parent_is_not_waited_for_in_a_child(client: Client) -> Non
     def ask() -> None:
         for question in (job.result, job.wait, job.done):
             with pytest.raises(
-                UsageError, match=f"{job.id} is led by process {os.getppid()}, of which this one is a fork"
+                UsageError, match=f"{job.id} is led by process {os.getppid()}, and this process is a fork of it"
             ):
                 question()
         assert job.status == "running"
@@ -295,5 +295,5 @@ def test_a_parent_that_closes_leaves_its_children_with_a_clear_word() -> None:
 
 
 def test_a_client_does_not_travel(client: Client) -> None:
-    with pytest.raises(UsageError, match="a client does not travel to another process: make one there"):
+    with pytest.raises(UsageError, match="a client cannot be sent to another process: make one there"):
         pickle.dumps(client)

@@ -456,7 +456,7 @@ def test_mistakes_are_told_before_anything_is_queued(client: Client, how: dict[s
 def test_a_closed_client_says_so() -> None:
     with Client(local=1) as client:
         job = client.submit("primes", to=10**12)
-    with pytest.raises(JobError, match="its client was closed: its private server has ended with it"):
+    with pytest.raises(JobError, match="its client was closed: its private server has ended with the client"):
         job.result(10)
     with pytest.raises(UsageError, match="this client is closed"):
         client.map_reduce(float, range(5))
