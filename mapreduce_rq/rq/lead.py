@@ -34,7 +34,7 @@ SHORT_SECONDS = 0.2
 """A job that is over by then needs no helpers."""
 LET_GO_SECONDS = 10.0
 """RQ kills a horse a minute after its ``job_timeout``."""
-LONGEST_VALUE = 1000
+LONGEST_VALUE = 100
 """Characters of a running value, or of a result, that is shown in ``meta``."""
 
 
@@ -198,9 +198,9 @@ def facts_of(lead: Lead) -> dict[str, Any]:
     """What ``meta`` says of a running job."""
     report = lead.report or Report()
     return {
-        "job": lead.job,
-        "state": "running",
         "progress": round(report.counted / report.total, 4) if report.total else None,
+        "state": "running",
+        "job": lead.job,
         "counted": report.counted,
         "total": report.total,
         "rate": round(report.rate, 3),
