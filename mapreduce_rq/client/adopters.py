@@ -17,7 +17,8 @@ from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.errors import JobFailed, MrqError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master.master import Master, Observer
+from mapreduce_rq.runtime.master.master import Master
+from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.standby import Setbacks
 
 MOST_LED = 8

@@ -79,7 +79,8 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Ended, Master, Observer, Silent
+from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.observer import Observer, Silent
 from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby, Steward
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.launch import LocalPool

@@ -39,7 +39,8 @@ from mapreduce_rq.functions.items import TAKE_BYTES, refused
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Ended, Master, Observer
+from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.observer import Observer
 
 ROOM_BYTES = 64 << 20
 """Bytes of items that are put in and not yet sent, about."""

@@ -21,7 +21,8 @@ from mapreduce_rq.core.messages import Checkpoint, Codecs, Keyring, Limits, Spec
 from mapreduce_rq.errors import BadMessage, BrokerError, MrqError, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Master, Silent
+from mapreduce_rq.runtime.master.master import Master
+from mapreduce_rq.runtime.master.observer import Silent
 from mapreduce_rq.runtime.master.standby import Standby, Steward
 from tests.support.records import cancelled, done, failed
 

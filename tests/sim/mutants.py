@@ -18,7 +18,7 @@ from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.messages import Checkpoint, Codec, Reply
 from mapreduce_rq.errors import BadMessage
-from mapreduce_rq.runtime.master import master
+from mapreduce_rq.runtime.master import exchange
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.master import Master
 from tests.sim import scripts
@@ -190,14 +190,14 @@ def trim_without_checkpoint() -> AbstractContextManager[Any]:
 
     def trimming(self: Lease, **arguments: Any) -> Any:
         if not arguments.get("what") and arguments.get("expect") is None:
-            arguments["what"] = master._behind(READ_SO_FAR.get(id(self), FIRST_REPLY))
+            arguments["what"] = exchange.behind(READ_SO_FAR.get(id(self), FIRST_REPLY))
         return commit(self, **arguments)
 
     hear = Master._hear
 
     def hear_and_note(self: Master, wait: float) -> Any:
         answer = hear(self, wait)
-        READ_SO_FAR[id(self._lease)] = self._cursor
+        READ_SO_FAR[id(self._lease)] = self._exchange._cursor
         return answer
 
     READ_SO_FAR.clear()
@@ -214,7 +214,7 @@ def trim_too_far() -> AbstractContextManager[Any]:
     def behind(entry: str) -> str:
         return "" if entry == FIRST_REPLY else f"{int(entry.partition('-')[0]) + 1000}-0"
 
-    return patch.object(master, "_behind", behind)
+    return patch.object(exchange, "behind", behind)
 
 
 @safety
@@ -238,9 +238,9 @@ def read_on_after_a_reconnect() -> AbstractContextManager[Any]:
     resolve = Master._resolve
 
     def keep_cursor(self: Master, found: Any) -> Any:
-        cursor = self._cursor
+        cursor = self._exchange._cursor
         answer = resolve(self, found)
-        self._cursor = cursor
+        self._exchange._cursor = cursor
         return answer
 
     return patch.object(Master, "_resolve", keep_cursor)

@@ -17,7 +17,7 @@ from mapreduce_rq import Client, JobError, Limits, UsageError
 from mapreduce_rq.client import adopters
 from mapreduce_rq.client.adopters import MOST_LED
 from mapreduce_rq.core.job.record import State
-from mapreduce_rq.runtime.master.master import Silent
+from mapreduce_rq.runtime.master.observer import Silent
 from tests.support.commands import MRQ, environment
 from tests.support.fleet import KEY, Fleet
 from tests.support.servers import FreshServer, RealServer, wait_gone

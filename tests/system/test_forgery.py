@@ -11,7 +11,7 @@ import redis
 
 from mapreduce_rq import BadMessage, Client
 from mapreduce_rq.core.messages import OK, Answer, Codecs, Keyring, Reply, Task
-from mapreduce_rq.runtime.master.master import Silent
+from mapreduce_rq.runtime.master.observer import Silent
 from tests.support.commands import environment, mrq
 from tests.support.fleet import KEY, Leader
 from tests.support.scene import Scene

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState
-from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, Lost
+from mapreduce_rq.broker.jobs import Committed, Jobs, Lost
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, Argument, raise_limit
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ends import failed_record, record_of
@@ -34,7 +34,6 @@ from mapreduce_rq.core.messages import (
     Answer,
     Codec,
     Failure,
-    Reply,
     Spec,
     Task,
     encode_failure,
@@ -42,13 +41,15 @@ from mapreduce_rq.core.messages import (
 )
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
-from mapreduce_rq.core.span import Runs, Span
+from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded, TooLarge
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.master.bell import Bell
+from mapreduce_rq.runtime.master.exchange import Exchange
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
+from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.sweep import Sweeper
 
 LEASE_SECONDS = 1.0
@@ -71,26 +72,6 @@ HASTY_BYTES = 64 * 1024
 
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
 """A record's ``ended``, by what became of the tolerance; ``deadline`` besides."""
-
-
-class Observer(Protocol):
-    """Who wants to know how the job goes. Called from the master's loop: be quick."""
-
-    def progressed(self, report: Callable[[], Report]) -> None:
-        """Something was counted, or a second went by; ``report`` makes the report if it is wanted."""
-
-    def noticed(self, text: str) -> None:
-        """Something a person should read: a death, an outage, a refusal."""
-
-
-class Silent:
-    """An observer that wants to know nothing."""
-
-    def progressed(self, report: Callable[[], Report]) -> None:
-        """Not interested."""
-
-    def noticed(self, text: str) -> None:
-        """Not interested."""
 
 
 class Seals(NamedTuple):
@@ -174,6 +155,7 @@ class Master:
         self._checkpoint_mac = b""  # of the checkpoint sealed last
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
         self._lease = Lease(jobs, spec.job, clock.random(8).hex())
+        self._exchange = Exchange(jobs, spec.job, self._lease, bell=bell, keeps=computation.reducer.keeps)
         self._keeper = keeper(self._lease, jobs)
         self._sweeper = Sweeper(
             jobs,
@@ -185,11 +167,6 @@ class Master:
             refused=lambda: self.ledger.refusals,
         )
         self._patient = wait_workers is not None
-        self._cursor = FIRST_REPLY
-        self._crowded = False  # replies come quicker than they are read
-        self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
-        self._creating = False  # the job's creation and a look at its replies are on their way
-        self._pushing = False  # a commit is on its way
         self._now = clock.now()
         self._last_commit = self._now
         self._last_checkpoint = self._now
@@ -199,8 +176,7 @@ class Master:
         self._answered: set[str] = set()  # workers heard of, less those that were gone at the last look
         self._at_work = 0  # the most workers that took part at one time
         self._restored = False  # took the job over
-        self._in_stream = Runs()  # what the replies hold that were read since the beginning, where they are kept
-        self._waiting = False  # for Redis or the clock: nothing is half changed
+        self._pausing = False  # nothing is half changed
         self._down_since: float | None = None  # an outage that is not known to be over
         self._backoff = Backoff()
         self._demotion = Demotion(clock)
@@ -261,12 +237,11 @@ class Master:
         ]
         if self._host:
             row.append(("host", self._host))
-        pushed = self.jobs.codecs.task.seal_all(tasks)
         self._last_commit = self._last_checkpoint = self._now
         if hasty:
-            self._lease.create(number, row, pushed, self._patience())
-            self._creating = True
+            self._exchange.create(number, row, tasks, self._patience())
         else:
+            pushed = self.jobs.codecs.task.seal_all(tasks)
             self._lease.commit(expect=expect, what="create", number=number, fields=row, tasks=pushed)
 
     def take_over(self, state: JobState) -> None:
@@ -314,8 +289,7 @@ class Master:
             try:
                 if not connected:
                     self._pause(self._backoff.next())
-                    self.jobs.connect()
-                    self._ahead, self._creating, self._pushing = None, False, False
+                    self._exchange.connect()
                     found = self.jobs.token(self._job)
                     connected = True
                 if found is not None:
@@ -354,11 +328,11 @@ class Master:
         self._down_since, self._backoff = None, Backoff()
 
     def _pause(self, seconds: float) -> None:
-        self._waiting = not self.stop
+        self._pausing = not self.stop
         try:
             self.clock.sleep(0 if self.stop else seconds)
         finally:
-            self._waiting = False
+            self._pausing = False
 
     def interrupt(self) -> None:
         """Have this master let go of its job; for a signal handler in the master's own thread.
@@ -366,7 +340,7 @@ class Master:
         Raises Interrupted if the master is waiting for Redis, never while it is changing what it holds.
         """
         self.stop = True
-        if self._waiting:
+        if self._pausing or self._exchange.waiting:
             raise Interrupted
 
     def _lead(self) -> Ended | None:
@@ -431,46 +405,14 @@ class Master:
 
     def _hear(self, wait: float) -> tuple[list[Replied], int]:
         """The next replies, and how many there were with the forged ones. They must go to the ledger."""
-        if self._ahead is None and self._bell is None:
-            self._hear_of_push()
-        if self._ahead is None:
-            self._waiting = True
-            try:
-                self._ahead = self._listen(0 if self.stop else wait)
-            finally:
-                self._waiting = False
-        if self._ahead is None:
-            return [], 0
-        (self._cursor, replies, bad), self._ahead = self._ahead, None
-        self._crowded = len(replies) + bad == self.jobs.at_once
+        replies, entries = self._exchange.hear(0 if self.stop else wait, wants_items=self.ledger.waits)
         self._now = self.clock.now()
-        self.dropped += bad
+        self.dropped += entries - len(replies)
         self._answered.update(reply.wid for reply in replies)
         if any(answer.status != REFUSED for reply in replies for answer in reply.answers):
             self._sweeper.workers = max(self.workers, 1)
-            if self.ledger.keeps:
-                for reply in replies:
-                    for answer in reply.answers:
-                        if answer.status == OK and answer.op == MAP and 0 <= answer.lo < answer.hi:
-                            self._in_stream.add(answer.lo, answer.hi)
         heard = [Replied(reply.wid, reply.answers) for reply in replies]
-        return (heard if self._aside is None else [self._fetched(one) for one in heard]), len(replies) + bad
-
-    def _listen(self, wait: float) -> tuple[str, list[Reply], int] | None:
-        """The replies that are there, or come in so many seconds; None if the bell was quicker.
-
-        With a bell they come over a wire of their own, and what became of a push is heard later, when something else is
-        to be asked: nobody waits for it.
-        """
-        if self._bell is None or wait <= 0:
-            self._hear_of_push()
-            return self.jobs.replies(self._job, self._cursor, wait)
-        try:
-            # While the window is full no item is wanted: to be told of each would only cost.
-            wait = 0 if self.ledger.waits and not self._bell.await_it() else wait
-            return self.jobs.replies_or(self._job, self._cursor, wait, self._bell.fileno())
-        finally:
-            self._bell.heard()
+        return (heard if self._aside is None else [self._fetched(one) for one in heard]), entries
 
     def _fetched(self, replied: Replied) -> Replied:
         """With the bodies that were laid aside. One that is gone was read before: its answer is counted."""
@@ -504,7 +446,7 @@ class Master:
                 if not heard:
                     break
 
-        self._hear_of_push()
+        self._exchange.hear_of_commit()
         survey = self._sweeper.sweep(self._now, hear)
         if survey is None:
             return []
@@ -535,7 +477,7 @@ class Master:
             if isinstance(command, Push):
                 tasks += command.tasks
         if commands and isinstance(commands[-1], Settled):
-            self._hear_of_push()
+            self._exchange.hear_of_commit()
             try:
                 with self._keeper:
                     outcome = self.ledger.outcome()
@@ -602,9 +544,8 @@ class Master:
         Where replies are waiting the next of them are asked for while tasks are sealed, and what became of a push is
         heard when those are in the ledger: the master and the server work at the same time.
         """
-        self._hear_of_push()
+        self._exchange.hear_of_commit()
         started = self.clock.now()
-        what = ""
         row = list(fields)
         listed_since = 0
         stored = self._checkpoint_that_fits(started, needed=self.value_stays) if checkpoint else None
@@ -613,53 +554,17 @@ class Master:
             checkpoint = False
         else:
             row.append(("ck", stored))
-            what = "" if self.ledger.keeps else _behind(self._cursor)
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("state", State.RUNNING))  # again: workers drop the tasks of a job that says otherwise
             row.append(("progress", self._sealed_report(self.report())))
             listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
-        ahead = self._crowded and self._ahead is None and self._bell is None
-        if ahead:
-            self.jobs.ask_for_replies(self._job, self._cursor)
-        try:
-            sealed = self.jobs.codecs.task.seal_all(tasks)
-        finally:
-            found = self.jobs.replies_asked(self._job, self._cursor) if ahead else None
-        if found is not None:
-            self._ahead = found if found[1] or found[2] else None
-        if (self._ahead is not None or self._bell is not None) and not row:
-            self._lease.push(sealed)
-            self._pushing = True
-            self._last_commit = self._now
-            return
-        answer = self._lease.commit(what=what, number=listed_since, fields=row, tasks=sealed)
+        self._exchange.commit(number=listed_since, fields=row, tasks=tasks, checkpoint=checkpoint)
         self._last_commit = self._now
-        if answer.reopened:
-            self._begin_anew()
         if checkpoint:
             self._uncommitted = 0
             self._stored = self.ledger.counted
             self._last_checkpoint = self.clock.now()
             self._checkpoint_cost = self._last_checkpoint - started
-
-    def _hear_of_push(self) -> None:
-        """Hear of the commit on its way, before anything else is asked."""
-        if self._creating:
-            self._creating = False
-            self._waiting = True
-            try:
-                self._ahead = self._lease.created()
-            finally:
-                self._waiting = False
-        if self._pushing:
-            self._pushing = False
-            if self._lease.pushed().reopened:
-                self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        """Read the stream from its beginning: it may be a new one, or the past one."""
-        self._cursor, self._ahead = FIRST_REPLY, None
-        self._in_stream = Runs()
 
     def _resolve(self, found: Lost) -> Ended | None:
         """The token is not the expected one, or the connection is new: whose job is it now? None: ours, go on."""
@@ -675,7 +580,7 @@ class Master:
                 self._submit_again(found.token, str(error))
         elif self._lease.owns(found.token):
             self._lease.token = found.token
-            self._begin_anew()
+            self._exchange.begin_anew()
         else:
             raise Superseded(f"{self._job} is led by another master now; this one changed nothing more")
         self._now = self.clock.now()
@@ -693,7 +598,7 @@ class Master:
         if self._resubmitted > 0:
             self._pause(min(1.0, 0.05 * 2**self._resubmitted))
         was_there = bool(self._lease.token)
-        self._begin_anew()
+        self._exchange.begin_anew()
         self._create([], self._sealed_spec(), hasty=False, expect=expect)
         self._resubmitted += 1
         if was_there:
@@ -783,7 +688,7 @@ class Master:
 
     def _finish_early(self, ended: str) -> Ended:
         """End with what is counted."""
-        self._hear_of_push()
+        self._exchange.hear_of_commit()
         with self._keeper:
             terms, partial = self.ledger.tally.prefix()
             found = self.computation.conclude(partial, terms) if terms else None
@@ -839,7 +744,7 @@ class Master:
             ("record", self._seals.record.seal(record)),
             *fields,
         ]
-        self._hear_of_push()
+        self._exchange.hear_of_commit()
         untidy = self.ledger.out or self._sweeper.sweeps
         if self._aside is not None:
             self._aside.clear()
@@ -863,24 +768,12 @@ class Master:
         """
         if not self.value_stays and record.value is None:
             return False
-        while not self._all_in_stream():  # the rest has been read before an outage, and may have been lost in it
+        without = [term for term, _ in self.ledger.skipped]
+        while not self._exchange.hold(self.ledger.tally.runs, without):
+            # The rest was read before an outage, and may have been lost in it.
             if not self._hear(0)[1]:
                 return False
         return True
 
-    def _all_in_stream(self) -> bool:
-        there = self._in_stream
-        for term, _ in self.ledger.skipped:
-            there.add(term, term + 1)
-        return all(there.covers(lo, hi) for lo, hi in self.ledger.tally.runs)
-
     def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
         self.end_in_doubt = not isinstance(answer, Committed)
-
-
-def _behind(entry: str) -> str:
-    """The smallest stream id after this one: trimming below it removes exactly what was read."""
-    if entry == FIRST_REPLY:
-        return ""
-    milliseconds, _, sequence = entry.partition("-")
-    return f"{milliseconds}-{int(sequence) + 1}"

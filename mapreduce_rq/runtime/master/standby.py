@@ -12,7 +12,7 @@ from mapreduce_rq.core.fleet.liveness import DEAD_AFTER, Watch
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob
 from mapreduce_rq.runtime.clock import Backoff, Clock
-from mapreduce_rq.runtime.master.master import Observer
+from mapreduce_rq.runtime.master.observer import Observer
 
 POLL_SECONDS = 2.0
 QUIET_SECONDS = 5.0
