@@ -488,22 +488,22 @@ class Client:
 
         ``may_lead`` is asked before a job is led, in the thread that would lead it.
         """
-        with self._own:
-            steward = Steward(self.verbs)
-            adopters = Adopters(self, observer, lambda state: may_lead(self, state))
+        adopters = Adopters(self, observer, lambda state: may_lead(self, state))
+        with self._verbs() as verbs:  # other threads may use this client meanwhile
+            steward = Steward(verbs)
             connected = True
             while not stop.is_set():
                 try:
                     if not connected:
-                        self._wire.connect()
-                        connected, steward = True, Steward(self.verbs)
+                        verbs.wire.connect()
+                        connected, steward = True, Steward(verbs)
                     adopters.offer(steward.orphans())
                 except BrokerDown as error:
                     if connected:
                         observer.noticed(f"{error}; trying again")
                     connected = False
                 stop.wait(POLL_SECONDS)
-        adopters.close(CLOSE_SECONDS)
+            adopters.close(CLOSE_SECONDS)
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""

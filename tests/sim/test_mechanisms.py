@@ -25,7 +25,7 @@ from mapreduce_rq.core.job.ledger import Ledger, Surveyed
 from mapreduce_rq.core.messages import Task
 from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
-from mapreduce_rq.runtime.master import master, standby, sweep
+from mapreduce_rq.runtime.master import exchange, master, standby, sweep
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.sweep import Sweeper
@@ -848,7 +848,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (an_end_holds_all_that_is_counted_whatever_was_lost, _trust_the_last_checkpoint),
     (a_lost_listing_comes_back, Edit("commit", " or (not over and ARGV[4] ~= '0')", "")),
     (an_end_whose_record_goes_at_once_is_known_to_who_made_it, _forget_what_was_made),
-    (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(master, "_behind", return_value="")),
+    (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(exchange, "behind", return_value="")),
     (the_queue_holds_a_window_at_most, lambda: patch.object(Pace, "window", return_value=10**6)),
     (late_answers_to_a_job_that_is_over_are_dropped, Edit("settle", "'NOMKSTREAM', ", "")),
 ]

@@ -13,6 +13,7 @@ import redis
 from mapreduce_rq import Client
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Heard, RedisWire
+from mapreduce_rq.runtime.master import sweep
 from tests.support.commands import KEY
 from tests.support.servers import FreshServer, RealServer
 
@@ -34,6 +35,8 @@ def states(raw: Any, queue: str) -> list[bytes]:
 
 def lose_ends(monkeypatch: pytest.MonkeyPatch, raw: redis.Redis, count: int) -> None:
     """So many ends are sent, and their connection dies before the server looks at them."""
+    # Who has looked around awaits the end, and a busy machine gives time for that.
+    monkeypatch.setattr(sweep, "FIRST_LOOK_SECONDS", 60.0)
     ask, left = RedisWire.ask, [count]
 
     def losing(self: RedisWire, *request: Any, heard: Heard | None = None, **more: Any) -> None:

@@ -168,12 +168,14 @@ def test_a_pickle_names_the_modules_that_its_code_speaks_of() -> None:
         lambda k: own.f(k) + 1,
         lambda k: local(k) + 1,
         lambda k: (k, own.Class),
-        partial(own.f, 1),
         own.Class().method,
     ):
         params = function_params(function, Trust(private=True), Pickles())
         assert params["pickle"]
         assert set(params["around"]) == around
+    by_name = function_params(partial(own.f, 1), Trust(private=True), Pickles())
+    assert by_name["function"] == "own:f"
+    assert set(by_name["around"]) == around - {"own"}
     assert not function_params(lambda k: json.dumps([k]), Trust(private=True), Pickles())["around"]
     folding = reducer_params(lambda a, b: own.f(a) + b, 0, "ordered", None, Trust(private=True), pickles=Pickles())
     assert set(folding["around"]) == around
