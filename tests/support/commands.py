@@ -20,7 +20,7 @@ from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.sums import IntSum
 from tests.support import terms
 from tests.support.servers import ROOT, die_with_parent
-from tests.support.stage import Stage, until
+from tests.support.stage import Stage, allowed, until
 
 MRQ = [sys.executable, "-m", "mapreduce_rq"]
 KEY = "6b" * 32
@@ -98,7 +98,7 @@ def mrq(*arguments: str, env: Mapping[str, str] | None = None, seconds: float = 
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=allowed(seconds),
         env=dict(env) if env is not None else environment(),
         cwd=ROOT,
         check=False,
@@ -152,7 +152,7 @@ class Running:
 
     def wait(self, seconds: float = 30.0, *, traceback: bool = False) -> int:
         """Its exit code, waiting for its end. ``traceback``: it may show one (of a user's function)."""
-        code = self._process.wait(seconds)
+        code = self._process.wait(allowed(seconds))
         for listener in self._listeners:
             listener.join()
         assert traceback or "Traceback" not in "".join(self.err), "".join(self.err)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.support.servers import ROOT, die_with_parent, wait_gone
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 
 KEY = "6b" * 32
 """A signing key, as hex. Signed queues let functions be run by name."""
@@ -91,7 +91,7 @@ class Actor:
 
     def wait(self, seconds: float = 30.0) -> int:
         """Its exit code, waiting for its end."""
-        code = self._process.wait(seconds)
+        code = self._process.wait(allowed(seconds))
         self._listener.join()
         return code
 

@@ -9,7 +9,7 @@ import pytest
 from mapreduce_rq.errors import NoSuchJob
 from tests.support.scene import Scene
 from tests.support.servers import wait_gone
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 from tests.support.terms import total
 
 TERMS = 60
@@ -39,7 +39,7 @@ def test_with_its_master_alive(scene: Scene) -> None:
     assert scene.cancel(leader.job) == "cancelled"
     cancelled = time.monotonic()
     record = leader.record(5)
-    assert time.monotonic() - cancelled < 2
+    assert time.monotonic() - cancelled < allowed(2)
     assert (record["state"], record["kind"]) == ("cancelled", "Cancelled")
     scene.stage.open()
     nothing_is_left(scene, leader.job)
@@ -68,7 +68,7 @@ def test_with_no_master_alive_workers_stop_within_a_task(scene: Scene) -> None:
 def test_now_kills_what_is_in_hand_within_two_seconds(scene: Scene) -> None:
     job, worker = held_at_a_gate(scene)
     assert scene.cancel(job, now=True) == "cancelled"
-    assert wait_gone(worker, 2.0)
+    assert wait_gone(worker, allowed(2))
     nothing_is_left(scene, job)
     scene.stage.open()
     scene.stage.forget()
@@ -84,7 +84,7 @@ def test_now_spares_other_jobs(scene: Scene) -> None:
     second = scene.leader("slow", 1, chunk=1)
     scene.stage.begun(0, but=victim)
     scene.cancel(first.job, now=True)
-    assert wait_gone(victim, 2.0)
+    assert wait_gone(victim, allowed(2))
     assert int(second.record()["value"]) == total(1)
     assert scene.stage.count() == {0: 2}
 
@@ -114,7 +114,7 @@ def test_at_its_deadline_a_job_ends_with_what_is_counted(scene: Scene) -> None:
     scene.fleet(2)
     began = time.monotonic()
     record = scene.leader("slow", 1000, deadline=1.0).record()
-    assert 1.0 <= time.monotonic() - began < 4.0
+    assert 1.0 <= time.monotonic() - began < allowed(4)
     assert (record["state"], record["ended"]) == ("done", "deadline")
     assert 0 < record["terms_used"] < 1000
     value = int(record["value"])

@@ -16,6 +16,7 @@ from mapreduce_rq.broker.wire import Heard, RedisWire
 from mapreduce_rq.runtime.master import sweep
 from tests.support.commands import KEY
 from tests.support.servers import FreshServer, RealServer
+from tests.support.stage import allowed
 
 VALUE = math.fsum(map(math.sqrt, range(10)))
 
@@ -31,6 +32,11 @@ def states(raw: Any, queue: str) -> list[bytes]:
     """Of the queue's jobs, oldest first; those of one second in any order."""
     keys = Keys(queue)
     return [raw.hget(keys.job(job.decode()), "state") for job in raw.zrange(keys.jobs, 0, -1)]
+
+
+def warm_up(mrq: Client) -> None:
+    """Have the workers there: the end of a job that has waited for them for long is waited for, too."""
+    assert mrq.map_reduce(math.sqrt, range(10)) == VALUE
 
 
 def lose_ends(monkeypatch: pytest.MonkeyPatch, raw: redis.Redis, count: int) -> None:
@@ -57,24 +63,26 @@ def test_a_lost_end_is_made_good_by_the_next_call(
     server: RealServer, queue: str, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with Client(server.url, queue=queue, keys=[KEY], local=1) as mrq:
+        warm_up(mrq)
         lose_ends(monkeypatch, raw, 1)
         assert mrq.map_reduce(math.sqrt, range(10)) == VALUE
-        assert states(raw, queue) == [b"running"]
+        assert sorted(states(raw, queue)) == [b"done", b"running"]
         assert mrq.map_reduce(math.sqrt, range(10)) == VALUE
-        assert sorted(states(raw, queue)) == [b"done", b"done"]  # of the second end the server's answer is under way
+        assert states(raw, queue) == [b"done"] * 3  # of the last end the server's answer is under way
         assert mrq.map_reduce(math.sqrt, range(10)) == VALUE
-    assert states(raw, queue) == [b"done"] * 3
+    assert states(raw, queue) == [b"done"] * 4
 
 
 def test_a_lost_end_is_made_good_by_close(
     server: RealServer, queue: str, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mrq = Client(server.url, queue=queue, keys=[KEY], local=1)
+    warm_up(mrq)
     lose_ends(monkeypatch, raw, 1)
     assert mrq.map_reduce(math.sqrt, range(10)) == VALUE
-    assert states(raw, queue) == [b"running"]
+    assert sorted(states(raw, queue)) == [b"done", b"running"]
     mrq.close()
-    assert states(raw, queue) == [b"done"]
+    assert states(raw, queue) == [b"done"] * 2
 
 
 def test_the_end_of_a_large_result_is_waited_for(
@@ -97,7 +105,7 @@ def test_close_waits_for_nobody_who_is_gone(
     server.stop()
     began = time.monotonic()
     mrq.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < allowed(5)
 
 
 @pytest.mark.parametrize("command", ["SCRIPT FLUSH", "FLUSHALL", "CLIENT KILL TYPE normal"])
@@ -111,7 +119,7 @@ def test_what_befalls_the_server_between_two_calls_costs_neither(
             raw.execute_command(*command.split())
             began = time.monotonic()
             assert mrq.map_reduce(math.sqrt, range(10)) == VALUE
-            assert time.monotonic() - began < 5
+            assert time.monotonic() - began < allowed(5)
     # after the end of the client
     with server.client() as raw:
         assert set(states(raw, queue)) == {b"done"}

@@ -13,7 +13,7 @@ from mapreduce_rq.core.messages import Codecs, Keyring, Task, kid_text
 from mapreduce_rq.errors import JobFailed, NoWorkers
 from tests.support.commands import KEY, User
 from tests.support.servers import RealServer
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 
 OTHER = "6c" * 32
 SOON = 5.0
@@ -46,7 +46,7 @@ def test_both_sides_say_who_has_which_key(at: User, masters: str, workers: str) 
     assert name_of(workers).removeprefix("no ") in told
     assert name_of(masters).removeprefix("no ") in told
     dropped = worker.hear("left to other workers: a task is", SOON)
-    assert time.monotonic() - began < SOON + 2
+    assert time.monotonic() - began < allowed(SOON + 2)
     assert masters == "" or name_of(masters) in dropped
     assert workers == "" or name_of(workers) in dropped
     assert master.wait() == NoWorkers.exit_code

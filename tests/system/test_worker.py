@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.fleet import kill9
 from tests.support.scene import Scene
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 
 TERMS = 40
 
@@ -24,7 +24,7 @@ def test_a_killed_workers_task_runs_elsewhere_within_a_second(scene: Scene) -> N
     kill9(victim)
     died = time.monotonic()
     stage.begun(7, but=victim)
-    assert time.monotonic() - died <= 1.0
+    assert time.monotonic() - died <= allowed(1)
     stage.open()
     scene.check(leader, TERMS, victims=(victim,))
 
@@ -41,7 +41,7 @@ def test_a_lost_hosts_tasks_run_elsewhere_within_eighteen_seconds(scene: Scene) 
     died = time.monotonic()
     stage.open()
     stage.begun(7, but=victim)
-    assert time.monotonic() - died <= 18.0
+    assert time.monotonic() - died <= allowed(18)
     scene.check(leader, TERMS, victims=(victim,))
 
 
@@ -62,7 +62,7 @@ def test_a_stopped_worker_is_not_vouched_for_and_does_no_harm_when_it_returns(sc
     stopped = time.monotonic()
     stage.open()
     stage.begun(7, 30, but=sleeper)
-    assert time.monotonic() - stopped <= 18.0
+    assert time.monotonic() - stopped <= allowed(18)
     os.kill(sleeper, signal.SIGCONT)
     scene.check(leader, TERMS, victims=(sleeper,))
     # It works on: another job gives it something to do.
@@ -95,7 +95,7 @@ def test_a_loop_in_c_is_killed_when_its_time_is_up(scene: Scene) -> None:
     victim = scene.stage.begun(5)
     hung = time.monotonic()
     scene.stage.begun(5, but=victim)
-    assert 1.0 <= time.monotonic() - hung <= 2.5
+    assert 1.0 <= time.monotonic() - hung <= allowed(2.5)
     fleet.hear(f"log worker {victim} died (over the task timeout of 1 s): replaced")
     scene.check(leader, TERMS, victims=(victim,))
 
