@@ -1,7 +1,7 @@
 """Calls of any function as items: what an executor's ``submit`` sends, and a pool's ``apply`` and ``map``.
 
-A function that has a name travels by it, with the hashes of its source, as that of a job does; a worker looks at each
-of these names as it looks at a job's. Where pickles are trusted, any other one is in the item itself.
+A function that has a name travels by its name, with the hashes of its source, as a job's function does; a worker checks
+each of these names as it checks a job's. Where pickles are trusted, a function without a name is in the item itself.
 """
 
 from __future__ import annotations
@@ -15,23 +15,23 @@ from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
 from mapreduce_rq.functions.trust import Trust, find_as, name_of
 
 ONE, EACH, ROWS = 0, 1, 2
-"""One call; one for each of some items; one for each of some rows of arguments."""
+"""One call; one call for each item; one call for each row of arguments."""
 
 CALL = f"{__name__}:call"
 
 Reference = tuple[str, str, dict[str, str]]
-"""A function's name, the hashes of its module and of those around it, and before these a hash of them all."""
+"""A function's name, a hash of all hashes, and the hashes of its module and of those that it imports."""
 Call = tuple[Any, int, Sequence[Any], Mapping[str, Any]]
-"""A function or its reference, which of the three, its arguments (or items, or rows), and the arguments with names."""
+"""A function or its reference, which of the three, its arguments (or items, or rows), and its named arguments."""
 
 
 def call(item: Call) -> Any:
-    """The function's value, or the list of its values; a worker uses a Caller instead, which knows whom it trusts."""
+    """The function's value, or the list of its values. A worker uses a Caller instead, which knows what it trusts."""
     return Caller(Trust())(item)
 
 
 class Caller:
-    """Makes calls. ``trust``: what may be named."""
+    """Makes calls. ``trust``: which functions may be named."""
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
@@ -56,17 +56,17 @@ def _starred(function: Callable[..., Any], rows: Iterable[Sequence[Any]]) -> lis
 
 
 class References:
-    """The references of functions that have been asked for."""
+    """The references of functions, each made once."""
 
     def __init__(self) -> None:
         self._known: WeakKeyDictionary[Any, Reference | None] = WeakKeyDictionary()
 
     def of(self, function: Callable[..., Any]) -> Reference | None:
-        """The function's; None if it has no name. Raises BadFunction where its source has changed since its import."""
+        """The function's reference; None if it has no name. Raises BadFunction if its file was edited since its import."""
         try:
             if function in self._known:
                 return self._known[function]
-        except TypeError:  # of a class whose instances are not hashed, or not weakly held
+        except TypeError:  # an instance of a class that cannot be hashed or weakly referenced
             return None
         name = name_of(function)
         reference = None if name is None else reference_of(name)
@@ -78,7 +78,7 @@ class References:
 
 
 def reference_of(name: str) -> Reference:
-    """The reference of what has this name. Raises BadFunction."""
+    """The reference of the function with this name. Raises BadFunction."""
     module = name.partition(":")[0]
     around = codes_around(module)
     code = code_of(module)

@@ -1,6 +1,6 @@
 """A user's own function, mapped over a range or over items, folded by a reducer.
 
-Cost per term: that of the function. What the value is worth is the reducer's word: exact, or labelled approximate.
+Cost per term: that of the function. The reducer says what the value is worth: exact, or approximate.
 """
 
 from __future__ import annotations
@@ -40,21 +40,21 @@ BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
 
 WIDE_BLOCK = 2048
-"""As `BLOCK`, of a wide reducer, where nothing is done once for each block: pairs stay in the cache, and make room for
-each other without the collector of garbage being asked."""
+"""As `BLOCK`, for a wide reducer, which has no fixed cost per block: a small block of pairs stays in the cache, and its
+memory is used again without a run of the garbage collector."""
 HELD_BYTES = 64 << 20
-"""Of arrays held at a time, unless one has more."""
+"""Bytes of arrays held at a time, unless a single array has more."""
 
 MAX_ERROR_BYTES = 64 * 1024
-"""Of a pickled exception: one that carries more is named, and not carried."""
+"""Bytes of a pickled exception. A larger one is not sent: its class and message are."""
 FIRST_KEPT = 8
-"""Values held at first where the answer holds them all, and of a job's first task: they may be large."""
+"""Values held at first, where the answer holds all of them, and in a job's first task: they may be large."""
 EARLY_BYTES = 8 << 20
-"""An answer of so many bytes is given before its task is done; the rest is cut anew for all workers."""
+"""An answer of this size is given before its task is done; the rest is cut again for all workers."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""The version that a pickled function's bytecode is of."""
+"""The version of Python whose bytecode a pickled function has."""
 KERNEL = "__mrq_kernel__"
 LIBM = "__mrq_libm__"
 SAMPLES = "__mrq_samples__"
@@ -65,14 +65,15 @@ def kernel(function: F, /) -> F: ...
 @overload
 def kernel(*, whole: bool = ..., libm: bool = ..., samples: bool = ...) -> Callable[[F], F]: ...
 def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False, samples: bool = False) -> Any:
-    """Declare a function of a span, ``f(lo, hi)``, instead of one of a single item.
+    """Declare a function of a span, ``f(lo, hi)``, instead of a function of a single item.
 
-    It gives the values of the items ``lo <= k < hi`` of a range as an array or a list of that length, and the reducer
-    folds them. With ``whole=True`` it gives one value that stands for the whole span; that the result then does not
-    depend on how spans are cut is the user's promise (true of integers, not of float sums).
-    ``libm=True`` says that it uses functions such as exp or sin, whose last bit differs between machines: workers with
-    other bits than the submitter then refuse. ``samples=True`` says that its terms are random samples (of
-    ``random_for`` the term, say): a mean of them has a confidence interval, and a tolerance may stop it at any of them.
+    It returns the values of the items ``lo <= k < hi`` of a range as an array or a list of that length, and the reducer
+    folds them. With ``whole=True`` it returns one value that stands for the whole span. You promise then that the
+    result does not depend on how spans are cut (which is true for integers, and not for sums of floats).
+    ``libm=True`` says that it uses functions such as exp or sin, whose last bit differs between machines: workers whose
+    bits differ from the submitter's refuse the job. ``samples=True`` says that its terms are random samples (made with
+    ``random_for(term)``, for example): their mean has a confidence interval, and a tolerance may stop the job after any
+    of them.
     """
 
     def declare(declared: Any) -> Any:
@@ -89,14 +90,14 @@ class FoldParams(Params, frozen=True, kw_only=True, omit_defaults=True):
 
     reduce: str = "sum"
     reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
-    reduce_pickle: bytes = b""  # of a Reducer
-    python: str = ""  # of who pickled it, or the function
+    reduce_pickle: bytes = b""  # a pickled Reducer
+    python: str = ""  # the Python version that pickled it, or the function
     merge: str | None = None  # package.module:function that folds, if it has a name
     merge_code: str | None = None
     merge_zero: bytes | None = None
     merge_law: Literal["commutative", "ordered"] | None = None
     combine: list[tuple[str, str]] | None = None  # names and hashes of a Combine's functions, if they have names
-    around: dict[str, str] = msgspec.field(default_factory=dict)  # of the modules that those of these names imported
+    around: dict[str, str] = msgspec.field(default_factory=dict)  # hashes of the modules that these modules import
     by_key: KeyedParams | None = None
 
 
@@ -120,35 +121,36 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False)
 
     function: str = ""  # package.module:function, unless there is a pickle
     code: str = ""  # hash of its module's source
-    pickle: bytes = b""  # of the function
+    pickle: bytes = b""  # the pickled function
     start: int = 0  # term k is the item start + k step, unless tasks carry items
     step: int = 1
     terms: int | None = None
-    kernel: Literal["", "values", "whole"] = ""  # what the function says of itself (see ``kernel``)
+    kernel: Literal["", "values", "whole"] = ""  # what the function declares (see ``kernel``)
     libm: bool = False
     samples: bool = False
-    draw: int | None = None  # terms come in the random order of this number
-    return_exceptions: bool = False  # as values
+    draw: int | None = None  # terms come in the random order with this number
+    return_exceptions: bool = False  # exceptions become values
     star: bool = False  # an item is a sequence of arguments
     first: FirstParams | None = None  # to be called once in each process
-    worn_after: int | None = None  # terms, after which a process is to be replaced by a fresh one
-    given: bytes = b""  # arguments that every call has: a tuple of those before the item, a dict of those with names
+    worn_after: int | None = None  # terms after which a new process takes the place of this one
+    given: bytes = b""  # arguments of every call: a tuple of those before the item, a dict of named ones
     label: str = ""  # for people
 
 
 def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
-    """Raises BadFunction, VersionSkew unless these parameters may become code here; ``maps``: the function, too."""
+    """Raises BadFunction or VersionSkew unless these parameters may become code here. ``maps``: also the function."""
     folds = list(_folds(params))
     pickled = [fold.python for fold in folds if fold.reduce_pickle or (maps and fold is params and params.pickle)]
     if pickled and not trust.pickles:
         raise BadFunction(
-            "the job ships a pickled function: start workers with --allow-pickle and a key (MRQ_KEY) to run it"
+            "the job has a pickled function, and this process reads no pickles: start workers with --allow-pickle and "
+            "a key (MRQ_KEY)"
         )
     for python in pickled:
         if python not in {"", PYTHON}:
             raise VersionSkew(
                 f"{params.label or 'the reducer'} was pickled by Python {python}, and this is Python {PYTHON}: "
-                "bytecode is of one version; run the same on both sides, or put it into a module"
+                "bytecode belongs to one version: run the same Python on both sides, or put the function into a module"
             )
     merging = [name for fold in folds for name in (fold.merge, *(name for name, _ in fold.combine or ()))]
     mapped = params.function if maps and params.function != CALL else ""  # that one checks what it is to call
@@ -157,7 +159,7 @@ def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
 
 
 class _Travelling:
-    """An exception on its way to be a value, with the note that its own pickle may not carry."""
+    """An exception that becomes a value, with a note that its own pickle may lose."""
 
     def __init__(self, error: BaseException, traceback: str, made: Callable[[BaseException, str], Any]) -> None:
         self._made, self._parts = made, (error, traceback)
@@ -183,7 +185,7 @@ def _as_unsent(error: BaseException, _: str) -> Unsent:
 
 
 def _folds(params: FoldParams) -> Iterator[FoldParams]:
-    """These, and those of its columns."""
+    """These parameters, and those of each column."""
     yield params
     for fold in params.by_key.folds.values() if params.by_key is not None else ():
         yield from _folds(fold)
@@ -218,7 +220,7 @@ def _begin(first: FirstParams, trust: Trust) -> dict[str, Any]:
 
 
 class FunctionComputation(Computation[Any]):
-    """Maps a user's function. Make it only of parameters that passed ``check_trust``."""
+    """Maps a user's function. Make it only from parameters that passed ``check_trust``."""
 
     name: ClassVar[str] = "function"
     summary: ClassVar[str] = "a function of your own (see `mrq run`)"
@@ -239,17 +241,17 @@ class FunctionComputation(Computation[Any]):
         self._trust = Trust()
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
-        self._block = FIRST_KEPT  # how many of them at a time, as far as is known
+        self._block = FIRST_KEPT  # how many of them at a time, by the size of the last values
         self._short = False
         if self._kernel and (params.terms is None or params.step != 1):
-            raise BadFunction(f"{self.label} is a kernel of spans: it takes a range with step 1, not items")
+            raise BadFunction(f"{self.label} is a kernel of spans: give it a range with step 1, not items")
         if self._draw is not None and (self._kernel or params.terms is None):
-            raise BadFunction(f"{self.label} cannot have its terms drawn: only those of a range are, one by one")
+            raise BadFunction(f"{self.label} cannot have its terms drawn at random: that needs a range, and no kernel")
 
     @classmethod
     def to_map(cls, raw: dict[str, Any], trust: Trust) -> FunctionComputation:
         made = cls._received(raw, trust, maps=True)
-        _ = made.function  # found now: who cannot have it refuses the job, and not each of its tasks
+        _ = made.function  # found now: a worker that cannot import it refuses the job, and not each of its tasks
         return made
 
     @classmethod
@@ -265,9 +267,9 @@ class FunctionComputation(Computation[Any]):
         return made
 
     def trusting(self, trust: Trust, pickles: Pickles | None = None) -> ValueCodec:
-        """Have items, values and the partials of a user's own merge travel as pickles where these are trusted.
+        """Let items, values and the partials of a user's own merge travel as pickles, where these are trusted.
 
-        ``pickles``: of who made the parameters. Returns how items travel.
+        ``pickles``: those with which the parameters were made. Returns the codec of the items.
         """
         self._pickles = pickles or self._pickles
         self._trust = trust
@@ -278,7 +280,7 @@ class FunctionComputation(Computation[Any]):
 
     @cached_property
     def function(self) -> Callable[..., Any]:
-        """The function; a master that goes on with another's job never asks for it. Raises BadFunction."""
+        """The function. A master that continues another's job never needs it. Raises BadFunction."""
         params = self.params
         if params.first is not None:
             self._pickles.overlay = _begin(params.first, self._trust)
@@ -384,7 +386,7 @@ class FunctionComputation(Computation[Any]):
 
     def cut_short(self) -> None:
         self._short = True
-        self._row.clear()  # which ends the loop over it, wherever it is: no term pays for being asked
+        self._row.clear()  # this ends the loop over it at its next term, and costs the terms nothing
 
     def _map_items(self, lo: int, items: Sequence[Any]) -> Any:
         function, reducer = self.function, self.reducer
@@ -400,7 +402,7 @@ class FunctionComputation(Computation[Any]):
             try:
                 values.extend(map(function, self._row))
                 if len(values) < wanted and not (self._short and values):
-                    # Cut short before its first term; or it raised StopIteration, which to a loop in C is its end.
+                    # It was cut short before its first term; or it raised StopIteration, which ends a loop in C.
                     values.append(function(items[at + len(values)]))
             except Interruption:
                 raise
@@ -416,7 +418,7 @@ class FunctionComputation(Computation[Any]):
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
             at += len(values)
-            if reducer.keeps:  # an answer of some megabytes goes early, and no block of values is much larger
+            if reducer.keeps:  # an answer of some megabytes is sent early, and no block of values is much larger
                 size = reducer.size(total)
                 self._short = self._short or size >= EARLY_BYTES
                 block = min(2 * block, BLOCK, 1 + at * EARLY_BYTES // max(1, size))
@@ -445,7 +447,7 @@ class FunctionComputation(Computation[Any]):
         try:
             return self.reducer.lift(lo, value)
         except BadValue as error:
-            # Not the first term's fault: with no term named, the master halves the span until the bad one is alone.
+            # The bad term is not known. An error without a term lets the master halve the span until it is alone.
             raise ValueError(
                 f"{self.label} gave {error.what} for the terms [{lo}, {hi}), and the reducer takes {error.takes}"
             ) from None
@@ -454,7 +456,7 @@ class FunctionComputation(Computation[Any]):
         return TermError(term, f"{self.label} at term {self.place(term)}: {told(error)}")
 
     def _bad_value(self, error: BadValue) -> TermError:
-        """A failure of the term whose value it is, which people know by its place."""
+        """The failure of the term with this value. Its text names the place, for a drawn term has another number."""
         term, error.term = error.term, self.place(error.term)
         return self._failed(term, error)
 
@@ -490,7 +492,7 @@ class FunctionComputation(Computation[Any]):
             return b""
         try:
             pickled = self._pickles.dumps(error)
-            same = type(self._pickles.loads(pickled)) is type(error)  # many cannot be made of what they were made of
+            same = type(self._pickles.loads(pickled)) is type(error)  # many classes cannot be made again from a pickle
         except Interruption:
             raise
         except BaseException:
@@ -503,12 +505,12 @@ class FunctionComputation(Computation[Any]):
                 found = self._pickles.loads(failure.pickled)
                 if isinstance(found, BaseException):
                     return noted(found, failure.traceback, failure.where)
-            except Unreadable:  # its class is not to be had here
+            except Unreadable:  # its class cannot be found here
                 pass
         return super().error_of(failure)
 
     def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function with what it raises as its value."""
+        """The function, with an exception that it raises as its value."""
         travels = isinstance(self.reducer, ListReducer)
         made = _as_raised if isinstance(self.reducer, Handed) else _as_value
 
@@ -526,7 +528,7 @@ class FunctionComputation(Computation[Any]):
         return self._estimate(partial, terms) or self.reducer.describe(partial)
 
     def _estimate(self, partial: Any, terms: int) -> Outcome | None:
-        """What terms drawn at random say of all; None where they are no random sample, or are all there are."""
+        """What a random sample of terms says about all terms; None where it is no sample, or already all terms."""
         if not self.reducer.estimates:
             return None
         if self.samples:
@@ -539,7 +541,7 @@ class FunctionComputation(Computation[Any]):
         if not self.reducer.live:
             return None
         now = self._estimate(partial, terms)
-        if now is None:  # of the first terms, say: how far they are from all, their rounding does not tell
+        if now is None:  # the first terms, for example: their rounding does not tell how far they are from all terms
             now = self.reducer.describe(partial)
             return Progress(value=now.value, number=now.number)
         error = None if now.bound is None else float(now.bound)

@@ -1,4 +1,4 @@
-"""The items of a task that do not follow from its span: taken from any iterable, as the body of a task."""
+"""The items of a task whose terms are no range: they are taken from any iterable and travel in the task's body."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.errors import BadFunction
 
 TAKE_SECONDS = 0.02
-"""An iterable that is slow, or endless and quick, must not keep a master from its workers, or from a deadline."""
+"""Seconds for the items of one task. A slow iterable, or an endless one, must not keep the master from its workers."""
 TAKE_BYTES = 4 << 20
-"""Of items in one task, about: a window of tasks must fit into Redis."""
+"""Bytes of items in one task, about: a window of tasks must fit into Redis."""
 LARGEST_BLOCK = 1024
-"""Items taken between two looks at the clock: one that becomes slow is found out within so many."""
+"""Items taken before the clock is read again: an iterable that becomes slow is noticed after this many."""
 
 
 def source_of(
     items: Iterable[Any], *, codec: ValueCodec, clock: Callable[[], float], aside: Aside | None = None
 ) -> Callable[[int], tuple[bytes, int, bool]]:
-    """A ledger's source over any iterable; taken from only as fast as tasks are cut, and for `TAKE_SECONDS` at once.
+    """A ledger's source of items from any iterable. It takes items only when a task is cut, for `TAKE_SECONDS` at most.
 
     It raises BadFunction for an item that cannot travel, and what the iterable raises.
     """
@@ -47,7 +47,7 @@ def source_of(
             over = len(some) < wanted
             if over or got == count or size > TAKE_BYTES or clock() - began > TAKE_SECONDS:
                 break
-            # Blocks double, but not beyond what is likely to fit: items may be large.
+            # Blocks double, but only while they are likely to fit: items may be large.
             block = max(1, min(2 * block, LARGEST_BLOCK, (TAKE_BYTES - size) * got // max(1, size)))
         if not bodies:
             return b"", 0, over
@@ -62,5 +62,5 @@ def refused(index: int, item: Any, unfit: Unfit, codec: ValueCodec) -> BadFuncti
     kind = type(item)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
     return BadFunction(
-        f"item {index}, a {name}, cannot travel to the workers ({unfit}); what travels is {codec.takes}: {codec.remedy}"
+        f"item {index}, a {name}, cannot travel to the workers ({unfit}); an item can be {codec.takes}: {codec.remedy}"
     )

@@ -1,6 +1,6 @@
 """Values of any type as the body of a message, where pickles are trusted.
 
-Reading such a body runs code of its sender: only for what ``Trust.pickles`` lets in.
+To read such a body runs code of its sender: use it only where ``Trust.pickles`` is true.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from mapreduce_rq.functions.pickling import Pickles
 
 
 class PickleCodec:
-    """Values of any type that a pickle takes. It reads plain bodies, too: of a worker that writes no pickles."""
+    """Values of any type that can be pickled. It also reads plain bodies, from workers that write no pickles."""
 
-    takes: ClassVar[str] = "what a pickle takes"
-    remedy: ClassVar[str] = "give the function what it needs to make it instead, or its data"
+    takes: ClassVar[str] = "any object that can be pickled"
+    remedy: ClassVar[str] = "give the function what it needs to make the object, or the object's data"
 
     def __init__(self, pickles: Pickles) -> None:
         self._pickles = pickles
 
     def encode(self, values: Sequence[Any]) -> bytes:
-        """The values as one body. Raises Unfit, naming the first that no pickle takes."""
+        """The values as one body. Raises Unfit, which names the first value that cannot be pickled."""
         try:
             buffers: list[pickle.PickleBuffer] = []
             pickled = self._pickles.dumps(values if type(values) is list else list(values), buffers.append)
         except (Interruption, KeyboardInterrupt):
             raise
-        except BaseException as error:  # of the values' own code
+        except BaseException as error:  # raised by the values' own code
             for index, value in enumerate(values):  # which of them was it?
                 try:
                     self._pickles.dumps(value, buffers.append)
@@ -39,7 +39,7 @@ class PickleCodec:
                     raise
                 except BaseException as its:
                     raise Unfit(index, told(its)) from its
-            raise Unfit(0, told(error)) from error  # each alone travels, all together do not
+            raise Unfit(0, told(error)) from error  # each value alone can be pickled, and all together cannot
         return b"".join(frame(PICKLED, len(values), pickled, [buffer.raw() for buffer in buffers]))
 
     def decode(self, body: Buffer) -> list[Any]:

@@ -1,19 +1,20 @@
-"""One pickler for all that one job sends as pickles: its function, its reducer, its items and its values.
+"""One pickler for everything that a job sends as pickles: its function, its reducer, its items and its values.
 
-What an importable module defines travels by its name, at the speed of the standard pickler. What has no such name (the
-classes and functions of a script, a notebook, a prompt; lambdas; what a function defines inside itself) travels with
-its code, by cloudpickle. With its code twice would be two things: then ``c is Color.RED``, ``isinstance`` and ``==``
-are false between a function and its items. So each such thing has a number, and a process makes one thing of a number
-for each job that it takes part in:
+An object that an importable module defines travels by its name, at the speed of the standard pickler. An object without
+such a name (a class or function of a script, a notebook or a prompt; a lambda; what a function defines inside itself)
+travels with its code, by cloudpickle. If it came with its code twice, the receiver would have two objects: then
+``c is Color.RED``, ``isinstance`` and ``==`` are false between a function and its items. So each such object has a
+number, and a process makes one object for each number, in each job that it takes part in:
 
-- Who reads a number of its own takes the thing itself: a value's class is the very class of the script, untouched.
-  (cloudpickle alone would write a worker's copies of the methods over those of the script.)
-- A class is pickled once for a job, apart, and each message has a copy of these bytes, which only who lacks it reads.
-- Between two jobs a script may change a class, or a global that its methods use. So what comes with the items is
-  numbered for the job, and what comes with the function or the reducer is as they are: their bytes say all.
+- A process that reads a number of its own takes the object itself: the class of a value is the script's own class,
+  unchanged. (cloudpickle alone would write a worker's copies of the methods over those of the script.)
+- A class is pickled once for a job, as bytes of its own. Each message carries a copy of these bytes, which a process
+  reads only if it lacks the class.
+- Between two jobs a script may change a class, or a global that its methods use. So a class that comes with the items
+  has a number of the job, and one that comes with the function or the reducer has the number of those bytes.
 
-Pickling by name is C all the way; with code it costs a call for each object. So everything is pickled by name first,
-and with code when that fails or when the pickle speaks of ``__main__``, which is another module in a worker.
+To pickle by name runs in C; to pickle with code costs a Python call for each object. So everything is pickled by name
+first, and with code only if that fails or if the pickle names ``__main__``, which is another module in a worker.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ PROTOCOL = 5
 """PEP 574: large buffers stay out of the pickle."""
 
 NAMELESS = ("__main__", "__mp_main__")
-"""Modules that are others in a worker; the second is what multiprocessing calls the first in its children."""
+"""Modules that are different in a worker; the second is the first one's name in children of multiprocessing."""
 
 Data = bytes | bytearray | memoryview
 Number = tuple[str, int, str]
-"""Of a thing that travels with its code: the process that numbered it, its count there, and the job (see above)."""
+"""The number of an object that travels with its code: the process that numbered it, a count, the job (see above)."""
 Keep = Callable[[pickle.PickleBuffer], Any]
 
 _HERE = __name__
 
 
 class _Own:
-    """What this process has sent with its code."""
+    """The objects that this process has sent with their code."""
 
     def __init__(self) -> None:
         self.process = os.urandom(8).hex()
@@ -62,7 +63,7 @@ class _Own:
         return number
 
     def forked(self) -> None:
-        """Our parent's things keep their numbers, but what we have are copies of another time."""
+        """Forget our parent's objects in a forked child: we have copies of them, which may change."""
         self.process = os.urandom(8).hex()
         self.things = WeakValueDictionary()
 
@@ -72,45 +73,45 @@ os.register_at_fork(after_in_child=_own.forked)
 
 
 class Unreadable(Exception):
-    """A pickle cannot be read here: of what type, why, and what to do. The cause is the error."""
+    """A pickle cannot be read here. The text says of what type it is, why, and what to do. The cause is the error."""
 
 
 class Pickles:
-    """Writes and reads what one job sends as pickles. Of one thread at a time."""
+    """Writes and reads what one job sends as pickles. Only one thread may use it at a time."""
 
     def __init__(self) -> None:
         self._job = os.urandom(4).hex()
-        self._defined: set[tuple[str, int]] = set()  # what our function and reducer brought along
-        self._things: WeakValueDictionary[Number, Any] = WeakValueDictionary()  # made here
-        self._numbers: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()  # of these
+        self._defined: set[tuple[str, int]] = set()  # numbers of objects that came with our function or reducer
+        self._things: WeakValueDictionary[Number, Any] = WeakValueDictionary()  # objects made here
+        self._numbers: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()  # and their numbers
         self._codes: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
-        self._with_code = False  # whether the last one had to be
+        self._with_code = False  # whether the last pickle needed code
         self.overlay: dict[str, Any] = {}
-        """Names that functions which came with their code see as these, whatever their sender's globals hold."""
+        """Global names of functions that came with their code: here they have these values, not the sender's."""
         self.modules: set[str] = set()
-        """The modules that our function and reducer speak of by their names."""
+        """The modules that our function and reducer name."""
 
     def definition(self, thing: Any) -> bytes:
-        """The pickle of the function or the reducer: the same bytes for what is the same. Raises as :meth:`dumps`."""
+        """The pickle of the function or the reducer: equal bytes for equal objects. Raises as :meth:`dumps`."""
         return self._dumps(thing, None, defines=True)
 
     def dumps(self, thing: Any, keep: Keep | None = None) -> bytes:
-        """The thing's pickle; ``keep`` is called with each large buffer, which then travels beside it.
+        """The object's pickle. ``keep`` is called with each large buffer, which then travels beside the pickle.
 
-        Raises whatever its own code raises, or the pickler for what has no pickle (TypeError, PicklingError, ...).
+        Raises what the object's own code raises, or what the pickler raises (TypeError, PicklingError, ...).
         """
         return self._dumps(thing, keep, defines=False)
 
     def _dumps(self, thing: Any, keep: Keep | None, *, defines: bool) -> bytes:
         if not self._with_code:
-            buffers: list[pickle.PickleBuffer] = []  # until it is known that this pickle is the one
+            buffers: list[pickle.PickleBuffer] = []  # kept only if this pickle is used
             modules: set[str] = set()
             try:
                 if defines:
                     pickled = _named(thing, modules)
                 else:
                     pickled = pickle.dumps(thing, PROTOCOL, buffer_callback=buffers.append if keep else None)
-            except Exception:  # perhaps for lack of a name only
+            except Exception:  # perhaps only because an object has no name
                 return self._dumped_with_code(thing, keep, defines)
             if any(name in pickled for name in _nameless()):
                 return self._dumped_with_code(thing, keep, defines)
@@ -132,13 +133,13 @@ class Pickles:
         return file.getvalue()
 
     def loads(self, pickled: Data, buffers: Iterable[Data] = ()) -> Any:
-        """What :meth:`dumps` took. Raises Unreadable. It runs the sender's code: for what Trust.pickles lets in."""
+        """The object that :meth:`dumps` took. Raises Unreadable. It runs the sender's code: see ``Trust.pickles``."""
         reader = _Reader(pickled, self, buffers)
         try:
             return reader.load()
         except (Unreadable, Interruption, KeyboardInterrupt):
             raise
-        except BaseException as error:  # of the sender's classes, and no end of ours
+        except BaseException as error:  # the sender's classes may raise anything: this process goes on
             raise reader.failed(error) from error
         finally:
             reader.forget_unfinished()
@@ -146,7 +147,7 @@ class Pickles:
     # -- by number, for the pickler and the reader -------------------------------------------------------------------
 
     def number(self, thing: Any, *, defines: bool) -> Number:
-        """The number that ``thing`` has in this job."""
+        """The number of ``thing`` in this job."""
         number = self._numbers.get(thing)
         if number is not None:
             return number
@@ -156,27 +157,27 @@ class Pickles:
         return (*own, "" if own in self._defined else self._job)
 
     def thing(self, number: Number) -> Any:
-        """The thing of this number, or None."""
+        """The object with this number, or None."""
         thing = _own.things.get(number[:2])
         return self._things.get(number) if thing is None else thing
 
     def made(self, number: Number, thing: Any) -> None:
-        """A thing was made here of its code."""
+        """Remember an object that was made here from its code."""
         self._things[number] = thing
         self._numbers[thing] = number
 
     def adopted(self, code: bytes) -> Any:
-        """The class that this code makes."""
+        """The class that these bytes make."""
         kind = self.loads(code)
-        self._codes[kind] = code  # as it came, it goes back
+        self._codes[kind] = code  # the same bytes are sent back
         return kind
 
     def forget(self, number: Number) -> None:
-        """Its making has failed half way."""
+        """Forget an object whose making has failed half way."""
         self._things.pop(number, None)
 
     def code(self, kind: type) -> bytes:
-        """The pickle of a class, the same for all of the job: as it was when it was first sent."""
+        """The pickle of a class, made when it was first sent and the same for the whole job."""
         code = self._codes.get(kind)
         if code is None:
             file = io.BytesIO()
@@ -186,7 +187,7 @@ class Pickles:
 
 
 class _Namer(pickle.Pickler):
-    """Pickles by name, and notes the modules of the names."""
+    """Pickles by name, and collects the modules of the names."""
 
     def __init__(self, file: io.BytesIO, modules: set[str]) -> None:
         super().__init__(file, PROTOCOL)
@@ -211,7 +212,7 @@ def _note(thing: Any, modules: set[str]) -> None:
 
 
 def _nameless() -> list[bytes]:
-    """The modules whose classes and functions travel with their code, as they are written in a pickle."""
+    """The modules whose classes and functions travel with their code, as bytes in a pickle."""
     names = list(NAMELESS)
     if "cloudpickle" in sys.modules:
         names += sys.modules["cloudpickle"].list_registry_pickle_by_value()
@@ -221,10 +222,10 @@ def _nameless() -> list[bytes]:
 @cache
 def _coder() -> Callable[..., Any]:
     """The class that pickles with code: cloudpickle's, with numbers."""
-    import cloudpickle  # 20 ms, and only where something without a name has to travel
+    import cloudpickle  # 20 ms, and only where an object without a name has to travel
 
     class Coder(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-        """``apart``: classes are written as bytes of their own, for who lacks them."""
+        """``apart``: classes are written as bytes of their own, which a process reads only if it lacks them."""
 
         def __init__(
             self, file: io.BytesIO, pickles: Pickles, keep: Keep | None, *, defines: bool, apart: bool
@@ -252,7 +253,7 @@ def _coder() -> Callable[..., Any]:
             if kind is not types.FunctionType:
                 if self._apart:
                     return _adopt, (number, self._pickles.code(obj))
-                # By its own number for a class cloudpickle would find that of another job.
+                # By its own number for a class, cloudpickle would find the class of another job.
                 *first, _, extra = arguments
                 arguments = (*first, None, extra)
             return _make, (number, make, arguments), (fill, state), None, None, _fill
@@ -265,17 +266,17 @@ def _only_there(*_: Any) -> Any:
 
 
 def _adopt(number: Number, code: bytes) -> Any:
-    """In a pickle: the class of this number, made of its code where it is not known."""
+    """In a pickle: the class with this number, made from its code where it is not known."""
     return _only_there(number, code)
 
 
 def _make(number: Number, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """In a pickle: the thing of this number, begun where it is not known."""
+    """In a pickle: the object with this number; where it is not known, a new one that is still empty."""
     return _only_there(number, make, arguments)
 
 
 def _fill(thing: Any, how: tuple[Callable[[Any, Any], Any], Any]) -> Any:
-    """In a pickle: what belongs into a thing that was begun."""
+    """In a pickle: what a new object is filled with."""
     return _only_there(thing, how)
 
 
@@ -285,8 +286,8 @@ class _Reader(pickle.Unpickler):
     def __init__(self, pickled: Data, pickles: Pickles, buffers: Iterable[Data]) -> None:
         super().__init__(io.BytesIO(pickled), buffers=buffers)
         self._pickles = pickles
-        self._unfinished: dict[int, Number] = {}  # by id of what was begun here
-        self._missing = ""  # the name that is looked for
+        self._unfinished: dict[int, Number] = {}  # by id of the object that was begun here
+        self._missing = ""  # the name that is searched
         self._latest = ""  # the last class found
 
     def find_class(self, module: str, name: str) -> Any:
@@ -300,17 +301,17 @@ class _Reader(pickle.Unpickler):
         return found
 
     def failed(self, error: BaseException) -> Unreadable:
-        """What went wrong, and what to do about it."""
+        """The error that says what went wrong, and what to do about it."""
         what = told(error)
         if self._missing:
             return Unreadable(
-                f"{self._missing} cannot be found here ({what}): its module must be where the workers run, and the same"
+                f"{self._missing} cannot be found here ({what}): install its module, in the same version, on each host"
             )
         where = f" at a {self._latest}" if self._latest else ""
-        return Unreadable(f"{what}{where}: see that pickle.loads(pickle.dumps(it)) gives it back")
+        return Unreadable(f"{what}{where}: make sure that pickle.loads(pickle.dumps(it)) gives it back")
 
     def forget_unfinished(self) -> None:
-        """What was begun and not filled is nothing to be found by its number."""
+        """Forget the objects that were begun and not filled: they must not be found by their numbers."""
         for number in self._unfinished.values():
             self._pickles.forget(number)
 

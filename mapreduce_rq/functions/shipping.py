@@ -1,4 +1,4 @@
-"""A function of one's own and what folds its values, as the parameters of a job: by name, or as a pickle."""
+"""A user's function and reducer as the parameters of a job: by name, or as a pickle."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from mapreduce_rq.functions.sources import check_ours, codes_of, sources_of
 from mapreduce_rq.functions.trust import Trust, find, name_of
 
 DRAW = 1
-"""Which random order the terms of a range come in where they are drawn: the same at each run, and any would do."""
+"""The number of the random order in which drawn terms come. It is the same at each run; any number would do."""
 
 
 def function_params(
     function: Callable[..., Any] | str, trust: Trust, pickles: Pickles, named: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The parameters that say which function, and the arguments that each call has.
+    """The parameters for a function and the arguments that each call has.
 
-    A ``partial`` is taken apart: what it is of may have a name where it has none. ``named``: arguments with names.
-    Raises BadFunction for what cannot get to a worker.
+    A ``partial`` is taken apart: it has no name, but the function in it may have one. ``named``: named arguments.
+    Raises BadFunction for a function that cannot be sent to a worker.
     """
     before: tuple[Any, ...] = ()
     named = dict(named or {})
@@ -38,7 +38,7 @@ def function_params(
         before, named = function.args + before, function.keywords | named
         function = function.func
     if not callable(function) and not isinstance(function, str):
-        raise BadFunction(f"{shown(function)} is no function")
+        raise BadFunction(f"{shown(function)} is not a function: give a callable or package.module:function")
     name = function if isinstance(function, str) else name_of(function)
     found = function if name is None else find(name)
     if not callable(found):
@@ -72,7 +72,7 @@ def first_params(first: First, trust: Trust, pickles: Pickles) -> dict[str, Any]
 
 
 def _said(function: Any) -> dict[str, Any]:
-    """What a function says of itself (see ``kernel``)."""
+    """What a function declares about itself (see ``kernel``)."""
     function = function.func if type(function) is partial else function
     return {
         "kernel": getattr(function, KERNEL, ""),
@@ -90,30 +90,30 @@ def reducer_params(
     *,
     pickles: Pickles,
 ) -> dict[str, Any]:
-    """The parameters that say what folds; a ``zero`` of ``...`` is none given. Raises UsageError."""
+    """The parameters for the reducer. ``zero`` is ``...`` where none was given. Raises UsageError."""
     if isinstance(reduce, Keyed):
         if zero is not ... or options:
-            raise BadParameter("by_key has its own zero and options")
+            raise BadParameter("zero and options were given beside by_key: give them to by_key")
         folds = {column: reducer_params(*fold, trust, pickles=pickles) for column, fold in reduce.folds.items()}
         return {"by_key": {"folds": folds, "top": reduce.top, "sorted": reduce.sorted}}
     if isinstance(reduce, str):
         if zero is not ...:
-            raise BadParameter(f"zero goes with a function of your own, and {reduce} is a reducer's name")
+            raise BadParameter(f"zero was given, and the reducer {reduce} has its own: leave it out")
         return {"reduce": reduce, "reduce_options": dict(options or {})}
     if options:
-        raise BadParameter("options go with a reducer's name")
+        raise BadParameter("options were given without a reducer's name: leave them out, or name a reducer")
     if isinstance(reduce, Reducer):
         if zero is not ...:
-            raise BadParameter("a Reducer has its own zero")
+            raise BadParameter("zero was given, and a Reducer has its own: leave it out")
         if type(reduce) is Combine and (named := _named(reduce)):
             return named
         need_pickles("a Reducer", trust, "give its name and options")
         return _pickled("reduce_pickle", reduce, "the reducer", pickles)
     if not callable(reduce):
-        raise BadParameter(f"reduce: a name, a Reducer or a function, not a {type(reduce).__name__}")
+        raise BadParameter(f"reduce: a {type(reduce).__name__} was given: give a name, a Reducer or a function")
     label = getattr(reduce, "__qualname__", type(reduce).__name__)
     if zero is ...:
-        raise BadParameter(f"reduce: {label} needs its zero, the value that changes no other")
+        raise BadParameter(f"reduce: {label} needs zero=..., the value that changes no other when it is folded with it")
     if law not in {*Law, *(each.value for each in Law)} - {Law.APPROXIMATE, Law.APPROXIMATE.value}:
         raise BadParameter(f"law: {law!r} is not one of ordered, commutative")
     law = Law(law)
@@ -126,20 +126,20 @@ def reducer_params(
     except (TypeError, ValueError, RecursionError) as error:
         if trust.pickles:
             return _pickled("reduce_pickle", CallableReducer(reduce, zero, law), label, pickles)
-        raise BadParameter(f"zero: {error}; what travels is {TAKES}") from None
+        raise BadParameter(f"zero: {error}; it can be {TAKES}") from None
     code, around = sources_of(name)
     return {"merge": name, "merge_code": code, "around": around, "merge_zero": packed, "merge_law": law.value}
 
 
 def exception_params(reduce: object, params: Mapping[str, Any], trust: Trust) -> dict[str, bool]:
-    """The parameters that say that exceptions are values. Raises BadParameter where they cannot be."""
+    """The parameters that let exceptions be values. Raises BadParameter where they cannot be."""
     if isinstance(reduce, Keyed) or (isinstance(reduce, str) and reduce != "list"):
         name = reduce if isinstance(reduce, str) else "by_key"
         raise BadParameter(
-            f"return_exceptions: {name} takes no exceptions: reduce to a list, or by a function of yours"
+            f"return_exceptions: {name} cannot fold exceptions: reduce to a list, or with a function of yours"
         )
     if params["kernel"]:
-        raise BadParameter("return_exceptions: a kernel of spans has no term that could raise on its own")
+        raise BadParameter("return_exceptions: a kernel of spans raises for a whole span, not for a term: leave it out")
     if not trust.pickles:
         raise BadParameter(
             "return_exceptions: exceptions travel as pickles: give this client and the workers a signing key and "
@@ -166,20 +166,20 @@ def _named(reduce: Combine) -> dict[str, Any] | None:
 
 
 def range_params(items: range) -> dict[str, int]:
-    """The parameters that say over which range. Raises BadParameter for one that is too large."""
+    """The parameters for a range of items. Raises BadParameter for one that is too large."""
     if max(map(abs, (items.start, items.stop, items.step))) >= 1 << 63:
-        raise BadParameter(f"items: {items} is beyond 64 bits")
+        raise BadParameter(f"items: {items} does not fit into 64 bits")
     if (terms := max(0, -((items.start - items.stop) // items.step))) > MAX_TERMS:
-        raise BadParameter(f"items: {terms} are too many, at most {MAX_TERMS} can be")
+        raise BadParameter(f"items: {terms} are too many: {MAX_TERMS} at most")
     return {"start": items.start, "step": items.step, "terms": terms}
 
 
 def _pickled(name: str, thing: Any, what: str, pickles: Pickles) -> dict[str, Any]:
-    """The parameter of this name, the sources that it speaks of, and the Python that reads it. Raises BadFunction."""
+    """The parameter with this name, the sources that the pickle names, and our Python version. Raises BadFunction."""
     try:
         pickled = pickles.definition(thing)
     except Exception as error:
-        raise BadFunction(f"{what} cannot be shipped to the workers: {told(error)}") from error
+        raise BadFunction(f"{what} cannot be sent to the workers: {told(error)}") from error
     around = codes_of(pickles.modules)
     check_ours(what, around)
     return {name: pickled, "around": around, "python": PYTHON}
@@ -188,7 +188,7 @@ def _pickled(name: str, thing: Any, what: str, pickles: Pickles) -> dict[str, An
 def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[str, int]:
     """The parameters that make the first terms a random sample, where a tolerance may end the job after them.
 
-    Raises BadParameter where they cannot be one: the first of an ordered file say nothing of the rest.
+    Raises BadParameter where they cannot be a sample: the first lines of a sorted file say nothing about the rest.
     """
     if not isinstance(limits, Limits) or not limits.tolerant:
         return {}
@@ -198,12 +198,12 @@ def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[st
     if computation.total is None:
         raise BadParameter(
             "limits: a tolerance needs a random sample, and the first lines of a file, or items of an iterable, "
-            "are none: leave it out, or give a range"
+            "are not one: leave it out, or give a range"
         )
     if computation.vectorised:
         raise BadParameter(
-            "limits: a tolerance needs a random sample, and the first spans of a kernel are none: leave it out, or "
-            "declare kernel(samples=True) where the values are drawn at random"
+            "limits: a tolerance needs a random sample, and the first spans of a kernel are not one: leave it out, or "
+            "declare kernel(samples=True) if its values are drawn at random"
         )
     return {"draw": DRAW}
 
@@ -211,7 +211,7 @@ def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[st
 def _need_pickles_for_arguments(label: str, error: Exception, trust: Trust) -> None:
     if not trust.pickles:
         raise BadFunction(
-            f"the arguments that each call of {label} has cannot travel ({error}); what travels is {TAKES}: give it "
+            f"the arguments of {label} cannot travel to the workers ({error}); they can be {TAKES}: make them one of "
             "these, or give this client and the workers allow_pickle=True and a signing key"
         ) from None
 

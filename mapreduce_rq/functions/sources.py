@@ -1,14 +1,14 @@
-"""Which source a module was made of: as it was when it was imported, and not as its file is by now.
+"""The source that a module was made from: as it was at the import, and not as its file is now.
 
-A function travels by its name, and a worker that has another version of it must refuse. Two things make that hard. A
-file may be edited after its import, so the source is hashed as early as we can: when a client is made, and after each
-import of ours; a reload is noticed by the module's new spec. And a module uses others, which may have been imported
-long before, for another job: so a job names the hashes of the modules of the same project that its function's module
-has imported, and of those a worker compares what it has loaded.
+A function travels by its name, and a worker with another version of it must refuse. Two things make that hard. First, a
+file may be edited after its import. So the source is hashed as early as possible: when a client is made, and after each
+import by this package; a reload is noticed by the module's new spec. Second, a module uses other modules, which may
+have been imported long before, for another job. So a job names the hashes of the modules of the same project that its
+function's module has imported, and a worker compares those of them that it has loaded.
 
-What this does not see: packages that are installed (their versions are the deployment's matter), what a function
-imports only when it runs, what only items speak of, data files; and the constants of a module that was edited between
-its import and the first client of its process (its functions and methods are compared with the file).
+This does not see: packages that are installed (the deployment must keep their versions equal), what a function imports
+only when it runs, modules that only items name, data files; and the constants of a module that was edited between its
+import and the first client of its process (its functions and methods are compared with the file).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOT_OF_A_PROJECT = tuple(f"{os.path.dirname(str(each.__file__))}{os.sep}" for e
 
 
 class _Source(NamedTuple):
-    """Of one module, as it was imported."""
+    """What is known of one module, as it was imported."""
 
     spec: object
     stamp: tuple[int, int, int] | None  # of its file, when it was hashed
@@ -43,13 +43,13 @@ class _Source(NamedTuple):
 
 _known: dict[str, _Source] = {}
 _learnt = 0
-"""How many modules there were when we looked last."""
-_found_true: set[str] = set()  # hashes of modules whose functions were compared with the file
+"""How many modules were imported at the last call of `learn`."""
+_found_true: set[str] = set()  # hashes of modules whose functions are known to equal those of the file
 _around: dict[str, tuple[object, int, dict[str, str]]] = {}
 
 
 def learn() -> None:
-    """Hash what projects have imported and we have not seen yet. Call it before anything of it can be edited."""
+    """Hash the modules of projects that are imported and not hashed yet. Call it before a person can edit them."""
     global _learnt  # noqa: PLW0603  one for the process, as sys.modules is
     if len(sys.modules) == _learnt:
         return
@@ -60,7 +60,7 @@ def learn() -> None:
 
 
 def code_of(module: str) -> str:
-    """The hash of the source of an imported module; for one without source, of what versions there are."""
+    """The hash of the source of an imported module; for one without source, of its version and Python's."""
     found = sys.modules[module]
     if not _is_known(module, found):
         _known[module] = _hashed(module, found)
@@ -68,7 +68,7 @@ def code_of(module: str) -> str:
 
 
 def codes_around(module: str) -> dict[str, str]:
-    """The hashes of the modules of its project that an imported module has imported, and those have, and so on."""
+    """The hashes of the modules of its project that an imported module imports, directly or through others."""
     spec = getattr(sys.modules[module], "__spec__", None)
     kept = _around.get(module)
     if kept is None or kept[0] is not spec or kept[1] != len(sys.modules):
@@ -79,8 +79,8 @@ def codes_around(module: str) -> dict[str, str]:
 
 
 def sources_of(name: str) -> tuple[str, dict[str, str]]:
-    """What a worker compares of the function of this name, which is imported: the hash of its module's source, and of
-    those around it. Raises BadFunction.
+    """What a worker compares for the function with this name, which is imported: the hash of its module's source, and
+    those of the modules that it imports. Raises BadFunction.
     """
     module = name.partition(":")[0]
     around = codes_around(module)
@@ -89,7 +89,7 @@ def sources_of(name: str) -> tuple[str, dict[str, str]]:
 
 
 def codes_of(modules: Iterable[str]) -> dict[str, str]:
-    """The hashes of those of these modules that are a project's, and of those around them."""
+    """The hashes of these modules, as far as they belong to a project, and of those that they import."""
     found: dict[str, str] = {}
     for module in sorted(modules):
         if module in sys.modules and module not in NAMELESS and _is_of_a_project(sys.modules[module]):
@@ -98,21 +98,21 @@ def codes_of(modules: Iterable[str]) -> dict[str, str]:
 
 
 def check_ours(name: str, modules: Iterable[str]) -> None:
-    """Raises BadFunction if one of these modules was edited before its source was hashed here; ``name`` needs them."""
+    """Raises BadFunction if one of these modules, which ``name`` needs, was edited before its source was hashed."""
     for each in modules:
         code_of(each)
         known = _known[each]
         if known.code in _found_true or known.stamp is None or _stamp(known.module) != known.stamp:
-            continue  # what cannot be compared any more was hashed in time
+            continue  # the file has changed since, so its source was hashed in time
         if not _is_true(known.module):
             raise BadFunction(
-                f"{name}: {each} was edited after its import here: reload it (importlib.reload) or start anew"
+                f"{name}: {each} was edited after its import here: reload it (importlib.reload) or restart this program"
             )
         _found_true.add(known.code)
 
 
 def check_theirs(name: str, codes: Mapping[str, str]) -> None:
-    """Raises BadFunction unless what is imported here of these modules has the submitter's source."""
+    """Raises BadFunction if one of these modules is imported here from another source than the submitter's."""
     learn()
     for each, its in codes.items():
         if each not in sys.modules or (ours := code_of(each)) == its:
@@ -120,8 +120,8 @@ def check_theirs(name: str, codes: Mapping[str, str]) -> None:
         known = _known[each]
         if known.stamp is not None and _hashed(each, known.module).code != ours:
             raise BadFunction(
-                f"{name}: {each} has been edited since this worker imported it: start the worker anew (HUP to its "
-                "supervisor; local workers go with their Client)"
+                f"{name}: {each} was edited after this worker had imported it: restart the worker (send HUP to its "
+                "supervisor; local workers restart with a new Client)"
             )
         raise BadFunction(f"{name}: the source of {each} here differs from the submitter's: deploy the same version")
 
@@ -147,7 +147,7 @@ def _hashed(name: str, module: ModuleType) -> _Source:
 
 
 def _path(module: object) -> str:
-    # Not by getattr: there are modules that import more when they are asked.
+    # Not by getattr: some modules import others when an attribute is read.
     path = getattr(module, "__dict__", {}).get("__file__")
     return path if isinstance(path, str) else ""
 
@@ -161,16 +161,16 @@ def _stamp(module: ModuleType) -> tuple[int, int, int] | None:
 
 
 def _is_of_a_project(module: object) -> bool:
-    """Whether a module has source and is neither Python's, nor ours, nor installed."""
+    """Whether a module has source and is not Python's, not of this package, and not installed."""
     path = _path(module)
     return path.endswith(".py") and not path.startswith(_NOT_OF_A_PROJECT) and not any(at in path for at in _INSTALLED)
 
 
 def _reached(module: str) -> list[str]:
-    """The modules of its project that lead from it by what stands in them, the nearest first."""
+    """The modules of its project that it mentions, directly or through others, the nearest first."""
     top = module.partition(".")[0]
     found = [module]
-    for name in found:  # which grows meanwhile
+    for name in found:  # the list grows meanwhile
         for other in dict.fromkeys(_mentioned(sys.modules[name])):
             there = sys.modules.get(other)
             if there is None or other in found or other in NAMELESS or len(found) > MOST_AROUND:
@@ -189,14 +189,14 @@ def _mentioned(module: ModuleType) -> Iterator[str]:
 
 
 def _is_true(module: ModuleType) -> bool:
-    """Whether the functions of an imported module are those of its file."""
+    """Whether the functions of an imported module equal those of its file."""
     loader = getattr(getattr(module, "__spec__", None), "loader", None)
-    if type(loader) is not SourceFileLoader:  # one that rewrites, as pytest's, has other code
+    if type(loader) is not SourceFileLoader:  # a loader that rewrites code, such as pytest's, makes other code
         return True
     path = _path(module)
     try:
-        code = loader.source_to_code(loader.get_data(path), path)  # not what is cached beside the file: it may be older
-    except Exception:  # the file is gone, or does not even compile
+        code = loader.source_to_code(loader.get_data(path), path)  # not from the cache beside the file: it may be older
+    except Exception:  # the file is gone, or cannot be compiled
         return False
     there = set(_codes(code))
     return all(each in there for each in _live(vars(module), module.__name__, set()) if each.co_filename == path)
@@ -210,7 +210,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
 
 
 def _live(names: Mapping[str, Any], module: str, seen: set[int]) -> Iterator[CodeType]:
-    """The code of the functions and methods among these that the module defines."""
+    """The code of those functions and methods among the names that the module itself defines."""
     for value in list(names.values()):
         found = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
         if isinstance(found, FunctionType) and found.__module__ == module:

@@ -1,15 +1,16 @@
 """How a user's function gets to a worker: by name with a hash of its source, or as a pickle where that is allowed.
 
-By name (``package.module:function``) nothing of the function travels: the worker imports it and compares the hash of
-the module's source, so that a worker with another version of the code refuses instead of answering differently.
+By name (``package.module:function``) no code of the function travels. The worker imports it and compares the hash of
+the module's source, so a worker with another version of the code refuses instead of answering differently.
 
-On a queue without a key anybody may name anything, so a worker says what it allows: ``foo``, what this module itself
-defines; ``foo.*``, with its submodules; ``foo:f``, this one thing. That decides about the *object* that a name leads
-to: ``foo:os.system`` leads to what foo has imported, ``foo:f.__globals__`` to all that it knows, ``foo.sub:f`` runs the
-code of another module. So a name is read before anything is imported, and what it leads to before it is called.
+On a queue without a key every program with access to Redis may name any function. So a worker is told what to allow:
+``foo``, what this module itself defines; ``foo.*``, also its submodules; ``foo:f``, this one function. The rule is
+about the *object* that a name leads to: ``foo:os.system`` leads to what foo has imported, ``foo:f.__globals__`` to
+everything that foo can reach, and ``foo.sub:f`` runs the code of another module. So a name is checked before anything
+is imported, and the object before it is called.
 
-A pickle is code. It is accepted from a private server, whose only clients are our own processes; elsewhere only where
-both sides allow it and a key signs every message.
+A pickle is code. It is accepted from a private server, whose only clients are our own processes. Elsewhere it is
+accepted only if both sides allow it and a key signs every message.
 """
 
 from __future__ import annotations
@@ -39,21 +40,21 @@ from mapreduce_rq.functions.sources import check_theirs, learn
 
 @dataclass(frozen=True)
 class Trust:
-    """What a worker, or a client, lets in."""
+    """What a worker or a client accepts from Redis."""
 
-    private: bool = False  # the server is ours alone
-    signed: bool = False  # every message carries a MAC of a key that we hold
+    private: bool = False  # the server is private: only our own processes use it
+    signed: bool = False  # every message carries a MAC made with a key that we hold
     allow: tuple[str, ...] = ()  # what may be named on a queue that is not signed: foo, foo.*, foo:f
     allow_pickle: bool = False
-    as_rq: bool = False  # the same Redis gives this very worker any importable function to run already, by RQ
+    as_rq: bool = False  # as an RQ worker this process already runs any importable function that this Redis names
     files: str | None = None  # the folder whose files computations may read; None: any file, on a queue that is signed
 
     def __post_init__(self) -> None:
         for entry in self.allow:
             if not _ALLOWED.fullmatch(entry):
                 raise UsageError(
-                    f"--allow {entry!r}: write foo for what a module defines, foo.* for what its submodules do, too, "
-                    "or foo:f for one function"
+                    f"--allow {entry!r} cannot be read: write foo for what a module defines, foo.* for its submodules, "
+                    "too, or foo:f for one function"
                 )
 
     @property
@@ -62,37 +63,35 @@ class Trust:
         return self.private or (self.allow_pickle and self.signed)
 
     def folder(self, computation: str) -> str | None:
-        """The folder in which a computation may read files; None: anywhere. Raises BadFunction for nowhere."""
+        """The folder in which a computation may read files; None: all files. Raises BadFunction if it may read none."""
         if self.files is None and not (self.private or self.signed or self.as_rq):
             raise BadFunction(
                 f"{computation} reads files of the worker's machine, and messages on this queue are not signed: start "
-                "workers with --files DIR, a folder that anybody may read in, or give both sides a key (`mrq key`)"
+                "workers with --files DIR, a folder without secrets, or give both sides a key (`mrq key`)"
             )
         return self.files
 
     def check_name(self, name: str) -> None:
-        """Raises BadFunction unless what this name leads to may be run. It imports only what is allowed."""
+        """Raises BadFunction unless the object with this name may be run. It imports only allowed modules."""
         if self.private or self.signed or self.as_rq or (":" in name and name in self.allow):
             return
         module, _, path = name.partition(":")
         parts = path.split(".")
         if not all(part.isidentifier() and not part.startswith("__") for part in [*module.split("."), *parts]):
-            raise BadFunction(
-                f"{name!r}: without a key a worker runs package.module:function, and nothing with __ in it"
-            )
+            raise BadFunction(f"{name!r} may not be run without a key: name package.module:function, with no __ in it")
         if not self._allows(module):
             raise BadFunction(
-                f"{name}: messages on this queue are not signed, so a worker runs only what it was told to allow: "
+                f"{name}: messages on this queue are not signed, and this worker was not told to allow {module}: "
                 f"start it with --allow {module}, or give both sides a key (`mrq key`)"
             )
         inside: Any = _imported(name, module)
         at = f"{module}:{parts[0]}"
-        # Of a module only what is in it: a __getattr__ of its own may import more.
+        # Only what stands in the module itself: its own __getattr__ may import more.
         found = vars(inside).get(parts[0], _ABSENT)
         self._check_home(name, at, found)
         for part in parts[1:]:
             if not isinstance(found, type):
-                raise BadFunction(f"{name}: {at} is no class, and without a key a worker calls nothing that is in it")
+                raise BadFunction(f"{name}: {at} is not a class, and without a key a worker calls only methods of one")
             owner = next((each for each in found.__mro__ if part in vars(each)), None)
             self._check_home(name, f"what {at} gets {part} from", _ABSENT if owner is None else owner)
             found = getattr(found, part)
@@ -100,7 +99,7 @@ class Trust:
             self._check_home(name, at, found)
 
     def _check_home(self, name: str, at: str, thing: Any) -> None:
-        """Raises BadFunction for what no allowed module defines."""
+        """Raises BadFunction for an object that no allowed module defines."""
         if thing is _ABSENT:
             module, _, path = name.partition(":")
             raise BadFunction(f"{name}: {module} has no {path}")
@@ -128,39 +127,39 @@ _FUNCTIONS = (
 
 
 def _is_in_c(module: str) -> bool:
-    """Whether a module is imported and has no source, as _operator, where operator has its functions from."""
+    """Whether a module is imported and has no source, such as _operator, which defines the functions of operator."""
     found = sys.modules.get(module)
     return found is not None and not (getattr(found, "__file__", None) or "").endswith(".py")
 
 
 def _public(module: str) -> str:
-    """The module of which this one is a part written in C, by the custom of names."""
+    """The module to which this part in C belongs by its name: ``operator`` for ``_operator``."""
     package, dot, last = module.rpartition(".")
     return f"{package}{dot}{last.removeprefix('_')}"
 
 
 def _home(thing: Any) -> str:
-    """The module that defines a function, a method, a class, or else the class of the thing; "" if nothing says it."""
+    """The module that defines a function, a method or a class; for another object that of its class; "" if unknown."""
     if not isinstance(thing, (type, *_FUNCTIONS)):
-        own = getattr(thing, "__dict__", {}).get("__module__")  # as functools.wraps gives it
+        own = getattr(thing, "__dict__", {}).get("__module__")  # functools.wraps sets it
         if isinstance(own, str):
             return own
         thing = type(thing)
     home = getattr(thing, "__module__", None)
-    if home is None:  # of a method of a type in C
+    if home is None:  # a method of a type in C
         owner = getattr(thing, "__objclass__", None) or getattr(thing, "__self__", None)
         home = getattr(owner if isinstance(owner, type) else type(owner), "__module__", None)
     return home if isinstance(home, str) else ""
 
 
 def find(name: str) -> Any:
-    """The object called ``package.module:attribute``. Raises BadFunction in one line.
+    """The object with the name ``package.module:attribute``. Raises BadFunction in one line.
 
-    Nothing is remembered: a module may be reloaded.
+    It is looked up each time, for a module may be reloaded.
     """
     module, separator, attribute = name.partition(":")
     if not (module and separator and attribute):
-        raise BadFunction(f"{name!r}: a function is named package.module:function")
+        raise BadFunction(f"{name!r} is not the name of a function: write package.module:function")
     found: Any = _imported(name, module)
     for part in attribute.split("."):
         try:
@@ -179,7 +178,9 @@ def find_as(name: str, codes: Mapping[str, str]) -> Any:
 
 def _imported(name: str, module: str) -> ModuleType:
     if module in NAMELESS:
-        raise BadFunction(f"{name}: {module} is another module in a worker: give the function itself, or a module's")
+        raise BadFunction(
+            f"{name}: {module} is another module in a worker: give the function itself, or put it into a module"
+        )
     try:
         found = importlib.import_module(module)
         learn()
@@ -187,7 +188,7 @@ def _imported(name: str, module: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise BadFunction(
-                f"{name}: there is no module {error.name} here: be in its folder, or set PYTHONPATH"
+                f"{name}: there is no module {error.name} here: start in its folder, or set PYTHONPATH"
             ) from None
         raise BadFunction(f"{name}: importing {module} failed: {message_of(error)}") from error
     except (Exception, SystemExit) as error:
@@ -195,7 +196,7 @@ def _imported(name: str, module: str) -> ModuleType:
 
 
 def name_of(function: Callable[..., Any]) -> str | None:
-    """The name under which a fresh interpreter finds exactly this function; None if there is none."""
+    """The name under which a new interpreter finds exactly this function; None if there is none."""
     module, attribute = getattr(function, "__module__", None), getattr(function, "__qualname__", None)
     if module is None and hasattr(function, "__objclass__"):  # a method of a built-in type, such as str.split
         module = function.__objclass__.__module__
@@ -203,7 +204,7 @@ def name_of(function: Callable[..., Any]) -> str | None:
         return None
     try:
         found = find(f"{module}:{attribute}")
-        # A method of a class is made anew each time that it is asked for.
+        # A method of a class is a new object each time that it is read.
         same = found is function or (isinstance(found, MethodType) and isinstance(function, MethodType))
         return f"{module}:{attribute}" if same and found == function else None
     except BadFunction:

@@ -181,5 +181,5 @@ def test_withdraw_takes_one_jobs_tasks_and_leaves_the_rest(
 def test_a_key_of_another_type_is_foreign(jobs: Jobs, keys: Keys, raw: redis.Redis, name: str) -> None:
     jobs.check_types()
     raw.set(keys.prefix + name, "of another program")
-    with pytest.raises(ForeignKey, match=r"holds a string where mrq keeps a .*another program uses it.*--queue"):
+    with pytest.raises(ForeignKey, match=r"holds a string, and mrq needs a .*another program uses the key.*--queue"):
         jobs.check_types()

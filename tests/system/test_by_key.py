@@ -204,8 +204,8 @@ def test_terms_that_give_no_pairs_are_left_out_and_listed(private: Client) -> No
         ({"reduce": {"": "sum"}}, "names of columns"),
         ({"reduce": {"a": ("sum", 1)}}, "a name with its options"),
         ({"reduce": {"a": "sum"}, "zero": 0}, "its own zero"),
-        ({"reduce": "sum", "zero": 0}, "zero goes with a function"),
-        ({"reduce": operator.add}, "needs its zero"),
+        ({"reduce": "sum", "zero": 0}, "zero was given"),
+        ({"reduce": operator.add}, "needs zero=..."),
         ({"reduce": "topk", "options": {"kk": 3}}, "not kk"),
     ],
 )

@@ -247,7 +247,7 @@ def answering(answer: bytes) -> Iterator[int]:
 
 def test_not_a_redis_at_all() -> None:
     with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as port:
-        refuses(f"redis://127.0.0.1:{port}", "not as a Redis does")
+        refuses(f"redis://127.0.0.1:{port}", "it is not a Redis")
 
 
 def test_a_redis_that_is_too_old() -> None:
@@ -267,7 +267,7 @@ def test_a_key_of_another_program_under_our_prefix(fresh_server: FreshServer) ->
     server = fresh_server("redis")
     with server.client() as client:
         client.set("mrq1:{default}:q", "mine")
-        refuses(server.url, "key mrq1:{default}:q holds a string where mrq keeps a list")
+        refuses(server.url, "key mrq1:{default}:q holds a string, and mrq needs a list")
         assert client.get("mrq1:{default}:q") == b"mine"
         assert client.dbsize() == 1
 

@@ -76,5 +76,5 @@ def test_what_is_needed_and_not_allowed_is_no_wrong_password(fresh_server: Fresh
     with User(tmp_path, MRQ_URL=f"unix://clerk:secret@{server.socket}") as at:
         ran = at.run("compute", "exp", "--x", "2", "--local", "1", "-q")
         assert ran.code == 69
-        assert "does not let user clerk do all that is needed" in ran.err
+        assert "does not let user clerk use a command" in ran.err
         assert "password" not in ran.err

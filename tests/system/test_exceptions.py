@@ -113,7 +113,7 @@ def test_exceptions_may_be_values(private: Client, chunk: int | None) -> None:
         else:
             assert value == k
     for reduce in ("sum", "counter"):
-        with pytest.raises(BadParameter, match=f"{reduce} takes no exceptions"):
+        with pytest.raises(BadParameter, match=f"{reduce} cannot fold exceptions"):
             private.map_reduce(picky, range(3), reduce=reduce, return_exceptions=True)
 
 

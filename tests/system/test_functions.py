@@ -371,9 +371,9 @@ def test_a_worker_with_an_older_helper_refuses_and_answers_when_it_is_started_an
         (tmp_path / "helping.py").write_text("def times(k):\n    return k * 100\n")
         refused = ran("second:f")
         assert (refused.code, refused.out) == (1, "")
-        assert "second:f: helping has been edited since this worker imported it: start the worker anew" in refused.err
+        assert "second:f: helping was edited after this worker had imported it: restart the worker" in refused.err
         (tmp_path / "second.py").write_text("from helping import times\ndef f(k):\n    return times(k) + 0\n")
-        assert "second:f: second has been edited since this worker imported it" in ran("second:f").err
+        assert "second:f: second was edited after this worker had imported it" in ran("second:f").err
     with Running("worker", *where, "-c", "1", env=there):
         assert ran("second:f").out == "4500\n"
 
@@ -385,7 +385,7 @@ def test_a_kernel_is_given_the_spans_of_its_range(client: Client) -> None:
 
 @pytest.mark.parametrize("items", [[1, 2], range(0, 10, 3), range(5, 0, -1)])
 def test_a_kernel_takes_no_items(client: Client, items: Iterable[int]) -> None:
-    with pytest.raises(BadFunction, match=r"numbers is a kernel of spans: it takes a range with step 1"):
+    with pytest.raises(BadFunction, match=r"numbers is a kernel of spans: give it a range with step 1"):
         client.map_reduce(numbers, items)
 
 
@@ -439,12 +439,12 @@ def test_integers_of_any_size_are_listed_and_counted(client: Client) -> None:
         ({"limits": Limits(rel_tol=math.nan)}, "limits: rel_tol is nan, and must be above 0 and at most 1.79769e"),
         ({"limits": Limits(on_error="ignore")}, "limits: Invalid enum value 'ignore'"),  # type: ignore[arg-type]
         ({"limits": {"chunk": 5}}, "limits: a Limits, not a dict"),
-        ({"reduce": None}, "reduce: a name, a Reducer or a function, not a NoneType"),
-        ({"reduce": max}, "reduce: max needs its zero"),
+        ({"reduce": None}, "reduce: a NoneType was given: give a name, a Reducer or a function"),
+        ({"reduce": max}, "reduce: max needs zero=..."),
         ({"reduce": max, "zero": 0, "law": "any"}, "law: 'any' is not one of ordered, commutative"),
-        ({"reduce": max, "zero": 0, "options": {"k": 5}}, "options go with a reducer's name"),
-        ({"reduce": "sum", "zero": 5}, "zero goes with a function of your own"),
-        ({"items": range(10**30)}, "items: range.* is beyond 64 bits"),
+        ({"reduce": max, "zero": 0, "options": {"k": 5}}, "options were given without a reducer's name"),
+        ({"reduce": "sum", "zero": 5}, "zero was given, and the reducer sum has its own"),
+        ({"items": range(10**30)}, "items: range.* does not fit into 64 bits"),
         ({"items": range(10**16)}, "items: 10000000000000000 are too many"),
     ],
 )
@@ -664,7 +664,7 @@ def test_a_tolerance_over_an_ordered_range_is_kept_and_ends_alike_for_any_worker
     [
         (float, [1, 2, 3], "a tolerance needs a random sample, and the first lines of a file, or items"),
         (float, iter(range(5)), "a tolerance needs a random sample, and the first lines of a file, or items"),
-        (squares, range(10**6), r"a tolerance needs a random sample, and the first spans of a kernel are none"),
+        (squares, range(10**6), r"a tolerance needs a random sample, and the first spans of a kernel are not one"),
     ],
 )
 def test_a_tolerance_where_there_is_no_sample_is_refused(

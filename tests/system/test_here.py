@@ -90,7 +90,7 @@ def test_what_a_module_prints_is_not_the_result(tmp_path: Path) -> None:
 
 def test_no_such_module_says_where_it_should_be(tmp_path: Path) -> None:
     ran = run(tmp_path, "run", "nothing:f", "--terms", "3", "--local", "1")
-    assert ran == (1, "", "mrq: nothing:f: there is no module nothing here: be in its folder, or set PYTHONPATH\n")
+    assert ran == (1, "", "mrq: nothing:f: there is no module nothing here: start in its folder, or set PYTHONPATH\n")
 
 
 def test_resume_and_standby_look_where_run_and_worker_look(server: RealServer, queue: str, tmp_path: Path) -> None:

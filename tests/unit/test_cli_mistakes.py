@@ -50,7 +50,7 @@ def says(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -
         (["--x", "2", "--on-error", "panic"], "--on-error: 'panic' is not one of fail, skip"),
         (["--x", "2", "--deadline", "soon"], "--deadline: 'soon' is not a time"),
         (["--x", "2", "-u", "http://host"], "unknown URL scheme http://"),
-        (["--x", "2", "-u", "localhost"], "a URL looks like"),
+        (["--x", "2", "-u", "localhost"], "the URL cannot be read"),
         (["--x", "2", "-u", "redis://host:99999"], "cannot read the redis:// URL"),
         (["--x", "2", "-u", "redis://h", "--queue", "a{b}"], "queue 'a{b}'"),
         (["--x", "2", "--key-file", "/nowhere"], "cannot read the key file /nowhere"),

@@ -47,8 +47,8 @@ def test_montecarlo_has_numbers_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("term", "seed", "told"),
     [
-        (0.5, 0, "a term and a seed are integers, not 0.5 and 0"),
-        (0, "x", "a term and a seed are integers, not 0 and 'x'"),
+        (0.5, 0, "0.5 and 0: a term and a seed must be integers"),
+        (0, "x", "0 and 'x': a term and a seed must be integers"),
         (2**127, 0, "the term 1701"),
         (-(2**127) - 1, 0, "the term -1701"),
         (0, -1, "the seed -1 must be from 0"),

@@ -116,7 +116,7 @@ class Fails:
 def test_what_cannot_be_read_says_of_what_type_it_is_and_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     pickles = Pickles()
     with pytest.raises(
-        Unreadable, match=r"^ValueError: day is out of range for month at a datetime.date: see that pickle"
+        Unreadable, match=r"^ValueError: day is out of range for month at a datetime.date: make sure that pickle"
     ):
         pickles.loads(pickles.dumps([1, Fails()]))
     module = ModuleType("only_here")
@@ -125,7 +125,7 @@ def test_what_cannot_be_read_says_of_what_type_it_is_and_what_to_do(monkeypatch:
     body = pickles.dumps([module.Thing()])
     monkeypatch.delitem(sys.modules, "only_here")
     with pytest.raises(
-        Unreadable, match=r"^only_here.Thing cannot be found here \(ModuleNotFoundError: .*must be where"
+        Unreadable, match=r"^only_here.Thing cannot be found here \(ModuleNotFoundError: .*install its module"
     ):
         pickles.loads(body)
 

@@ -146,7 +146,9 @@ def test_a_worker_that_has_imported_an_older_file_says_so(folder: Folder, edited
     folder.write(edited, "newer = 1\n")
     newer = sources._hashed(edited, sys.modules[edited]).code
     theirs = ours | {edited: newer}
-    with pytest.raises(BadFunction, match=f"^own:f: {edited} has been edited since this worker imported it: start the"):
+    with pytest.raises(
+        BadFunction, match=f"^own:f: {edited} was edited after this worker had imported it: restart the"
+    ):
         check_theirs("own:f", theirs)
 
 
@@ -244,7 +246,7 @@ def test_a_script_that_edits_and_reloads_is_never_told_a_value_of_old_code(tmp_p
     assert (first, edited) == ("45", "45")
     assert len(reloaded) == 4  # by name, a lambda, a partial, a closure
     for each in reloaded:
-        assert "fast has been edited since this worker imported it: start the worker anew" in each
+        assert "fast was edited after this worker had imported it: restart the worker" in each
     assert renewed == "4500"
     added = tmp_path / "lib"
     assert path.startswith("BadFunction: late:f: there is no module late here")
