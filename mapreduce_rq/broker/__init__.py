@@ -1,1 +1,1 @@
-"""The only place that knows Redis: keys, scripts, connections and the verbs built on them. See PROTOCOL.md."""
+"""The only package that talks to Redis: keys, scripts, connections and the verbs built on them. See PROTOCOL.md."""

@@ -1,7 +1,7 @@
-"""Where the server is and how to reach it: URLs, passwords, TLS, Sentinel; one pinned connection factory.
+"""Where the server is and how to reach it: URLs, passwords, TLS, Sentinel; one way to make connections.
 
-redis-py retries, pings and negotiates differently depending on the constructor, and a retried pop loses a task.
-Everything that could repeat or hide a command is pinned off here; our own loops decide what to do after an error.
+redis-py retries, pings and negotiates in different ways for different constructors, and a retried pop loses a task. So
+everything that could repeat or hide a command is switched off here; our own loops decide what to do after an error.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ _OPTIONS_OF_OTHERS = {
     *("encoding_errors", "client_name", "lib_name", "lib_version", "username", "password", "host", "port", "path"),
     *("virtual_host", "ssl_ca_path", "ssl_ca_data", "ssl_password", "ssl_min_version", "ssl_ciphers", "timeout"),
 }
-"""What URLs of other programs may hold. Other words are not repeated: they may be the rest of a password with a ?."""
+"""Options in URLs of other programs. An error repeats only these: another word may be part of a password with a ?."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """One way to a server. ``str()`` is the URL without its password."""
+    """One way to reach a server. ``str()`` is the URL without its password."""
 
     host: str = "localhost"
     port: int = 6379
-    path: str = ""  # of a unix socket; then host and port mean nothing
+    path: str = ""  # of a unix socket; then host and port are not used
     db: int = 0
     username: str | None = None
     password: str | None = field(default=None, repr=False)
@@ -74,12 +74,13 @@ def parse_url(url: str) -> Endpoint:
     scheme, separator, rest = url.strip().partition("://")
     if not separator or not scheme.replace("+", "").isalnum():
         raise BadURL(
-            "a URL looks like redis://host:6379/0, rediss://…, unix:///path, redis+sentinel://host:26379/service"
+            "the URL cannot be read: write redis://host:6379/0, rediss://…, unix:///path or "
+            "redis+sentinel://host:26379/service"
         )
     if scheme not in _SCHEMES and scheme != "unix":
         raise BadURL(f"unknown URL scheme {scheme}://: use {', '.join(_SCHEMES)} or unix")
     try:
-        netloc = re.split("[/?#]", rest, maxsplit=1)[0]  # urlsplit wants one host, and there may be several
+        netloc = re.split("[/?#]", rest, maxsplit=1)[0]  # urlsplit reads only one host, and there may be several
         parts = urlsplit(f"x://{rest[len(netloc) :]}")
         options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         credentials, at, hosts = netloc.rpartition("@")
@@ -91,12 +92,12 @@ def parse_url(url: str) -> Endpoint:
         )
         if scheme == "unix":
             if hosts or not parts.path:
-                raise BadURL("a unix URL looks like unix:///path/to/socket (three slashes)")
+                raise BadURL("the unix URL cannot be read: write unix:///path/to/socket (three slashes)")
             endpoint = replace(endpoint, path=unquote(parts.path))
         elif scheme == "redis+sentinel":
             service, _, db = parts.path.strip("/").partition("/")
             if not service:
-                raise BadURL("a sentinel URL names the service: redis+sentinel://host:26379/service")
+                raise BadURL("the sentinel URL names no service: write redis+sentinel://host:26379/service")
             addresses = tuple(_address(host, 26379) for host in hosts.split(","))
             endpoint = replace(endpoint, sentinels=addresses, service=service, db=int(db or endpoint.db))
         else:
@@ -108,34 +109,34 @@ def parse_url(url: str) -> Endpoint:
         if options:
             known = ", ".join(["db", "sentinel_password", *sorted(TLS_OPTIONS)])
             other = min(options.keys() & _OPTIONS_OF_OTHERS, default="")
-            what = f"{other} is no option of ours" if other else "there is an unknown option"
-            raise BadURL(f"{what} in the URL: leave it out; there are {known} (a ? in a password is %3F)")
+            what = f"{other} is not an option of mrq" if other else "there is an unknown option"
+            raise BadURL(f"{what} in the URL: leave it out; options are {known} (a ? in a password is %3F)")
         if tls and not endpoint.tls:
-            raise BadURL(f"{min(tls)} in the URL is for TLS: write rediss:// or valkeys://")
+            raise BadURL(f"{min(tls)} in the URL needs TLS: write rediss:// or valkeys://")
         tls = {name: _tls_value(name, value) for name, value in tls.items()}
         if endpoint.tls and tls:
             _check_tls(tls)
     except ValueError:
-        raise BadURL(f"cannot read the {scheme}:// URL: host, port (1 to 65535) and database must be plain") from None
+        raise BadURL(f"cannot read the {scheme}:// URL: check its host, port (1 to 65535) and database") from None
     return replace(endpoint, tls_options=tuple(tls.items()))
 
 
 def _tls_value(name: str, value: str) -> str:
-    """The value as redis-py reads it: ``CERT_NONE`` and ``none`` are one. Raises BadURL, which never shows it."""
+    """The value as redis-py reads it: ``CERT_NONE`` and ``none`` are the same. Raises BadURL, which never shows it."""
     if name == "ssl_cert_reqs":
         word = value.lower().removeprefix("cert_")
         if word not in _CERT_REQS:
-            raise BadURL(f"ssl_cert_reqs in the URL: write {', '.join(_CERT_REQS)}")
+            raise BadURL(f"ssl_cert_reqs in the URL has an unknown value: write {', '.join(_CERT_REQS)}")
         return word
     if name == "ssl_check_hostname":
         if value.lower() not in _YES:
-            raise BadURL("ssl_check_hostname in the URL: write true or false")
+            raise BadURL("ssl_check_hostname in the URL has an unknown value: write true or false")
         return _YES[value.lower()]
     return value
 
 
 def _check_tls(options: dict[str, str]) -> None:
-    """Raises BadURL for files that cannot be used: that is no fault of the network, and waiting would not help."""
+    """Raises BadURL for files that cannot be used: this is not a fault of the network, and to wait would not help."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     name = "ssl_ca_certs"
     try:
@@ -145,9 +146,9 @@ def _check_tls(options: dict[str, str]) -> None:
         if name in options:
             context.load_cert_chain(options[name], options.get("ssl_keyfile"), password="")
     except ssl.SSLError:
-        raise BadURL(f"{name} in the URL: that file, or its key, is none in PEM without a password") from None
+        raise BadURL(f"{name} in the URL: the file, or its key's, must be PEM without a password, and is not") from None
     except OSError as error:
-        raise BadURL(f"{name} in the URL: cannot read the file, or that of its key: {error.strerror}") from None
+        raise BadURL(f"{name} in the URL: the file, or its key's, cannot be read: {error.strerror}") from None
 
 
 def _address(text: str, port: int) -> tuple[str, int]:
@@ -169,7 +170,7 @@ def _password() -> str | None:
 
 
 def connection(endpoint: Endpoint) -> AbstractConnection:
-    """A connection object, not yet connected: no retries, no pings, no negotiation, RESP2.
+    """A connection object that is not connected yet: no retries, no pings, no negotiation, RESP2.
 
     Raises BrokerDown if no sentinel knows the master.
     """
@@ -222,4 +223,4 @@ def _ask_sentinels(endpoint: Endpoint, options: dict[str, Any]) -> tuple[str, in
             asked.disconnect()
         if found:
             return found[0].decode(), int(found[1])
-    raise BrokerDown(f"no sentinel of {endpoint} answers with a master called {endpoint.service}")
+    raise BrokerDown(f"no sentinel of {endpoint} knows a master with the name {endpoint.service}")

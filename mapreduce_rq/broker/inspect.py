@@ -1,4 +1,7 @@
-"""What server this is, and whether it will do: asked once, before anything is queued."""
+"""Which server this is, and whether it can be used. It is asked once, before anything is queued.
+
+`mrq doctor` prints what `ServerInfo.warning` says.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,17 @@ from mapreduce_rq.broker.wire import REPLICA, Wire
 from mapreduce_rq.errors import BrokerDown, BrokerRefused, NoPermission, ReadOnly
 
 OLDEST_REDIS = (7, 0)
-"""Script flags, and XADD NOMKSTREAM with exact MINID trims. All Valkey versions have them."""
+"""It has script flags, and XADD NOMKSTREAM with exact MINID trims. All Valkey versions have them."""
 
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What INFO says, as far as it matters here. A user who may not ask has defaults, and no ``eviction_policy``."""
+    """What INFO says, as far as we need it. Where the user may not ask, these are defaults, with no eviction policy."""
 
     product: str  # Redis | Valkey
     version: str
     role: str
-    eviction_policy: str = ""  # '': we may not know
+    eviction_policy: str = ""  # '': not known, for this user may not ask
     maxmemory: int = 0  # bytes; 0: no limit
     used_memory: int = 0  # bytes
     aof: bool = False
@@ -28,17 +31,17 @@ class ServerInfo:
 
     @property
     def told(self) -> bool:
-        """Whether the server lets us know about its memory and its disk."""
+        """Whether the server has told us about its memory and its disk."""
         return self.eviction_policy != ""
 
     @property
     def is_replica(self) -> bool:
-        """Whether it copies another server, and takes no writes."""
+        """Whether it is a copy of another server, and accepts no writes."""
         return self.role in {"slave", "replica"}
 
     @property
     def warning(self) -> str | None:
-        """What a user should know before trusting it with a job."""
+        """What a user should know before a job runs on it; None if nothing is wrong."""
         if not self.told:
             return None
         if self.eviction_policy != "noeviction" and self.maxmemory:
@@ -57,7 +60,7 @@ UNTOLD = ServerInfo("a server", "of unknown version", "")
 def inspect(wire: Wire) -> ServerInfo:
     """Ask the server. Raises BrokerRefused if it is too old, BrokerDown if it is loading.
 
-    INFO is not needed for anything but warnings: where this user may not use it, a greeting says enough.
+    INFO is needed only for warnings: where this user may not use it, the answer to HELLO is enough.
     """
     try:
         return parse_info(wire.call("INFO"))
@@ -66,7 +69,7 @@ def inspect(wire: Wire) -> ServerInfo:
 
 
 def greet(wire: Wire) -> ServerInfo:
-    """What HELLO says of the server; nothing at all if we may not even say that. Raises as :func:`inspect`."""
+    """What HELLO says about the server; UNTOLD where this user may not even use HELLO. Raises as :func:`inspect`."""
     try:
         answer = wire.call("HELLO")
     except NoPermission:
@@ -80,7 +83,7 @@ def greet(wire: Wire) -> ServerInfo:
 
 
 def require_primary(info: ServerInfo, endpoint: Endpoint) -> None:
-    """Raises BrokerRefused for a replica; ReadOnly where sentinels have named it, who soon will name another."""
+    """Raises BrokerRefused for a replica; ReadOnly where sentinels named it, for they will soon name another server."""
     if info.is_replica:
         raise (ReadOnly if endpoint.sentinels else BrokerRefused)(REPLICA.format(endpoint))
 
@@ -89,7 +92,7 @@ def parse_info(raw: bytes) -> ServerInfo:
     """What an answer to INFO says. Raises as :func:`inspect`."""
     found = dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
     if "redis_version" not in found:
-        raise BrokerRefused("the server answers, but not as a Redis does")
+        raise BrokerRefused("the server answers, but it is not a Redis: check host and port")
     product = "Valkey" if "valkey_version" in found else "Redis"
     version = found.get("valkey_version", found["redis_version"])
     _check_age(product, version)

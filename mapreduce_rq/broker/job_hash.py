@@ -1,8 +1,8 @@
-"""A job's hash, read: the one place where its bytes become a job.
+"""The one place where the bytes of a job's hash become a job.
 
-Whoever can write to Redis can write any field of it. What is signed says what it is: the spec which job it is, the
-record that it is over and how, the checkpoint what is counted. What is not signed decides nothing but who waits: of
-``state`` and ``tok`` anything is taken, and a job that claims to be over without a record that says so is taken to run.
+A program that can write to Redis can write any field. Signed fields decide what the job is: the spec says which job,
+the record that it is over and how, the checkpoint what is counted. Unsigned fields (``state``, ``tok``) may hold
+anything, and decide only who waits: a job that claims to be over without a record that says so counts as running.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from mapreduce_rq.errors import BadMessage, OtherKey
 
 @dataclass(frozen=True)
 class JobState:
-    """A job as it stands in Redis."""
+    """A job as Redis holds it."""
 
     job: str
     token: str  # opaque; see ``token_bytes``
-    state: State  # as its record has it
+    state: State  # as its record says
     spec: Spec
-    checkpoint: Checkpoint | None  # None: there is none that can be read; who goes on begins anew
+    checkpoint: Checkpoint | None  # None: there is none that can be read; the next master begins from nothing
     checkpoint_mac: bytes
-    master: str  # who leads; '' = released for anybody
+    master: str  # who leads; '' = the master has let go of it
     record: Record | None  # of a job that has ended
     report: Report | None  # None: in its first second, or it cannot be read
     host: str = ""  # the RQ job that is a run of it; '' for none. A hint: it is not signed
-    faults: tuple[str, ...] = ()  # what in it cannot be what a master wrote
+    faults: tuple[str, ...] = ()  # what in it no master can have written
 
     @property
     def running(self) -> bool:
@@ -39,10 +39,10 @@ class JobState:
 
 
 def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -> JobState:
-    """The job in these fields of its hash; ``ck`` may be left out by who does not want it.
+    """The job in these fields of its hash. A caller that does not need ``ck`` may leave it out.
 
-    Raises BadMessage, in one line that names the key, for one whose spec cannot be read: without it nothing can be
-    done for the job.
+    Raises BadMessage, in one line that names the key, for a job whose spec cannot be read: without its spec nothing
+    can be done for a job.
     """
     faults: list[str] = []
     spec = _spec(keys, codecs, job, found)
@@ -50,9 +50,9 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
     says = text_of(found.get("state"))
     state = record.state if record is not None else State.RUNNING
     if says != state:
-        missing = "no record" if found.get("record") is None else "no record that can be read"
-        why = f"and there is {missing}" if record is None else f"and its record says {state}"
-        faults.append(f"{keys.job(job)} says that the job is {says[:40]!r}, {why}: it is taken for {state.word}")
+        missing = "no record" if found.get("record") is None else "no readable record"
+        why = f"and it has {missing}" if record is None else f"and its record says {state}"
+        faults.append(f"{keys.job(job)} says that the job is {says[:40]!r}, {why}: the job counts as {state.word}")
     if not found.get("tok"):
         faults.append(f"{keys.job(job)} has no token")
     checkpoint: Checkpoint | None = None
@@ -60,7 +60,7 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
         try:
             checkpoint = codecs.checkpoint.at(job).open(sealed)
             if checkpoint.job != job:
-                raise BadMessage(f"the checkpoint is that of {checkpoint.job}")
+                raise BadMessage(f"the checkpoint belongs to {checkpoint.job}")
         except BadMessage as error:
             checkpoint = None
             faults.append(f"{keys.job(job)}: {error}")
@@ -86,7 +86,7 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
 
 
 def _spec(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -> Spec:
-    remedy = f"if nobody needs this job, DEL {keys.job(job)}"
+    remedy = f"if you do not need this job, DEL {keys.job(job)}"
     if not found.get("spec"):
         raise BadMessage(f"job {job} cannot be read: its hash holds no spec; {remedy}")
     try:
@@ -106,7 +106,7 @@ def _record(codecs: Codecs, job: str, sealed: bytes | None, faults: list[str]) -
     try:
         record: Record = codecs.record.at(job).open(sealed)
         if record.job != job:
-            raise BadMessage(f"it is that of {record.job}")
+            raise BadMessage(f"it belongs to {record.job}")
     except BadMessage as error:
         faults.append(f"the record of {job} cannot be read: {error}")
         return None
@@ -114,12 +114,12 @@ def _record(codecs: Codecs, job: str, sealed: bytes | None, faults: list[str]) -
 
 
 def text_of(raw: bytes | None) -> str:
-    """What should be text of ours. Somebody else's bytes must not stop a master."""
+    """Bytes that should be our text, as text. Bytes that another program wrote must not stop a master."""
     return (raw or b"").decode(errors="replace")
 
 
 def token_text(raw: bytes | None) -> str:
-    """A token as text. Whatever its bytes are, ``token_bytes`` gives them back: it is compared, and never read."""
+    """A token as text. ``token_bytes`` turns it into the same bytes: a token is only compared, and never read."""
     return (raw or b"").decode(errors="surrogateescape")
 
 

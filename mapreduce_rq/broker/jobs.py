@@ -1,4 +1,4 @@
-"""A master's verbs: create, commit, read replies, survey, reap. And anybody's: look at a job, cancel it."""
+"""A master's verbs: create, commit, read replies, survey, reap. And verbs for every process: read a job, cancel it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ FIRST_REPLY = "0-0"
 BLOCK_SECONDS = 1.0
 """A question for replies over a wire of its own is asked anew after so long without any."""
 PATIENCE_SECONDS = 1.0
-"""With a server that should have answered by now: then the connection says what is wrong with it."""
+"""Extra time for a server that should have answered already. After it the read fails and says why."""
 STRIKE_OFF = "X"
-"""In place of an obituary: strike the worker off if it holds nothing."""
+"""Given in place of an obituary: delete the worker's entry if it holds nothing."""
 REPLIES_AT_ONCE = 16
-"""Stream entries a read: a master that reads for long lets the queue run dry."""
+"""Stream entries per read: while a master reads many, the queue may run dry."""
 SURVEY_TRIES = 10
-"""Looks until no worker is new. If new ones keep coming, those of the last look count as holding nothing."""
+"""Reads until no worker is new. If new ones keep coming, those of the last read count as holding nothing."""
 MAX_RECORDS = 1000
-"""Finished jobs that a queue remembers, each for as long as its ``keep`` says."""
+"""Ended jobs that a queue remembers, each for the time that its ``keep`` says."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Committed:
     """The compare-and-set succeeded."""
 
     waiting: int  # tasks in the queue after it
-    reopened: bool = False  # the stream had been lost: its ids may begin below those already read
+    reopened: bool = False  # the stream was lost and is new: its ids may be smaller than those already read
 
 
 @dataclass(frozen=True)
@@ -68,12 +68,12 @@ class Jobs:
         self.keys = keys
         self.codecs = codecs
         self.at_once = at_once
-        self.ear: Ear | None = None  # another one, over which replies are waited for while commits go over the first
-        self._awaited = ""  # the id behind which they are
+        self.ear: Ear | None = None  # a second wire that waits for replies while commits use the first
+        self._awaited = ""  # the id after which they are asked for
         self._asked_at = 0.0
 
     def connect(self) -> None:
-        """Connect anew. Raises BrokerError."""
+        """Make a new connection. Raises BrokerError."""
         self.wire.connect()
         if self.ear is not None:
             self.ear.connect()
@@ -116,7 +116,7 @@ class Jobs:
         self.wire.ask(COMMIT, self._commit_keys(job), arguments, then=self._read(job, FIRST_REPLY, listen))
 
     def created(self) -> Committed | Lost:
-        """What became of it, as :meth:`commit`."""
+        """The answer to :meth:`ask_to_create`, as of :meth:`commit`."""
         return self._committed("create", self.wire.answer())
 
     def ask_to_end(
@@ -130,7 +130,7 @@ class Jobs:
         fields: Sequence[tuple[str, Argument]],
         heard: Callable[[Committed | Lost | BrokerError], None],
     ) -> None:
-        """Ask for the job's end; ``heard`` is told what became of it before the next answer is read."""
+        """Ask for the job's end. ``heard`` is called with the answer before the next answer is read."""
 
         def read(answer: Any) -> None:
             heard(answer if isinstance(answer, BrokerError) else self._committed(what, answer))
@@ -143,7 +143,7 @@ class Jobs:
         self.wire.ask(COMMIT, self._commit_keys(job), _commit(job, expect, token, tasks=tasks))
 
     def pushed(self) -> Committed | Lost:
-        """What became of it, as :meth:`commit`."""
+        """The answer to :meth:`ask_to_push`, as of :meth:`commit`."""
         return self._committed("", self.wire.answer())
 
     def _commit_keys(self, job: str) -> tuple[str, ...]:
@@ -156,16 +156,16 @@ class Jobs:
         return Lost(token_text(answer[1]), text_of(answer[2]))
 
     def token(self, job: str) -> Lost:
-        """The job's token and state as they are; '' for a job that is not there."""
+        """The job's token and state now; '' for a job that is not there."""
         token, state = self._of_hash(job, "HMGET", "tok", "state")
         return Lost(token_text(token), text_of(state))
 
     def listed(self) -> list[str]:
-        """The jobs of the listing, oldest first: running, ended, and some whose records have expired."""
+        """The ids in the listing, oldest first: of running jobs, ended ones, and some whose records have expired."""
         return [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
 
     def leases(self) -> dict[str, tuple[str, str]]:
-        """``job -> (token, master)`` of every running job that the listing knows."""
+        """``job -> (token, master)`` of every running job in the listing."""
         jobs = self.listed()
         if not jobs:
             return {}
@@ -191,7 +191,7 @@ class Jobs:
             raise ForeignKey(not_a_hash(self.keys.job(job))) from None
 
     def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
-        """``(last id read, replies, how many were dropped as forged or malformed)`` behind the id ``after``."""
+        """``(last id read, replies, how many were dropped as forged or malformed)`` after the id ``after``."""
         return self._opened(job, after, self.wire.call(*self._read(job, after, block_seconds)))
 
     def values(self, job: str) -> Iterator[Reply]:
@@ -206,22 +206,22 @@ class Jobs:
             yield from replies
 
     def ask_for_replies(self, job: str, after: str) -> None:
-        """Ask for replies that are there: nothing else may be asked before :meth:`replies_asked` has the answer."""
+        """Ask for replies that are there now. Nothing else may be asked before :meth:`replies_asked` has the answer."""
         self.wire.ask_call(*self._read(job, after, 0))
 
     def replies_asked(self, job: str, after: str) -> tuple[str, list[Reply], int]:
-        """What :meth:`ask_for_replies` asked for, as :meth:`replies`."""
+        """The answer to :meth:`ask_for_replies`, as of :meth:`replies`."""
         return self._opened(job, after, self.wire.answer())
 
     def replies_or(self, job: str, after: str, seconds: float, bell: int) -> tuple[str, list[Reply], int] | None:
-        """As :meth:`replies`, over ``ear``; None if there are none in time, or the descriptor ``bell`` can be read.
+        """As :meth:`replies`, over the wire ``ear``; None if none came in time, or the descriptor ``bell`` can be read.
 
-        The question stays asked then, and the next call has its answer, which may hold replies that were read
+        The request stays open then, and the next call returns its answer, which may hold replies that were read
         meanwhile.
         """
         assert self.ear is not None
         if self._awaited and after == FIRST_REPLY != self._awaited:
-            self.ear.connect()  # what was asked was for another stream
+            self.ear.connect()  # the open request is for another stream
             self._awaited = ""
         if not self._awaited:
             self.ear.ask_call(*self._read(job, after, BLOCK_SECONDS))
@@ -258,7 +258,7 @@ class Jobs:
         return after, found, bad
 
     def survey(self, job: str, sign_of_life: int) -> Survey:
-        """Look at queue and hands in one step that also writes: BrokerFull where beats cannot be written either."""
+        """Read queue and hands in one step that also writes, so it raises BrokerFull when beats are refused, too."""
         known: set[str] = set()
         for tries in range(SURVEY_TRIES):
             wids = sorted(known)
@@ -280,17 +280,17 @@ class Jobs:
         raise AssertionError("unreachable")
 
     def registry(self) -> dict[str, bytes]:
-        """Every worker's entry: its beat or obituary."""
+        """The entry of every worker: its beat or its obituary."""
         raw = self.wire.call("HGETALL", self.keys.workers)
         return {text_of(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
 
     def hand(self, wid: str) -> list[bytes]:
-        """What one worker holds, newest first."""
+        """The tasks that one worker holds, newest first."""
         found: list[bytes] = self.wire.call("LRANGE", self.keys.in_flight(wid), 0, -1)
         return found
 
     def reap(self, wid: str, obituary: str, moves: Iterable[tuple[bytes, bytes]]) -> int:
-        """Give a dead worker's tasks back, and leave, write or strike off its entry. See reap.lua."""
+        """Move a dead worker's tasks back to the queue, and leave, write or delete its entry. See reap.lua."""
         arguments: list[Argument] = [wid, obituary]
         for old, new in moves:
             arguments += [old, new]
@@ -298,11 +298,11 @@ class Jobs:
         return int(self.wire.script(REAP, keys, arguments))
 
     def forget_master(self, job: str) -> None:
-        """Take this master's sign of life away."""
+        """Delete the sign of life of a job's master."""
         self.wire.call("HDEL", self.keys.masters, job)
 
     def withdraw(self, job: str) -> None:
-        """Take a finished job's tasks out of the queue: nobody needs to look at them."""
+        """Take an ended job's tasks out of the queue, so that no worker has to look at them."""
         waiting = self.wire.call("LRANGE", self.keys.queue, 0, -1)
         mine = [raw for raw in waiting if self._belongs(raw, job)]
         if mine:
@@ -315,7 +315,7 @@ class Jobs:
             return False
 
     def prune(self, keep: int = MAX_RECORDS) -> int:
-        """Delete the oldest finished jobs beyond ``keep`` listed ones, and what expired from the list; how many."""
+        """Delete the oldest ended jobs beyond ``keep`` listed ones, and expired ids from the list. Returns how many."""
         listed = [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)]
         if not listed:
             return 0
@@ -331,14 +331,14 @@ class Jobs:
         return len(over)
 
     def check_types(self) -> None:
-        """Raises ForeignKey if a key of ours holds something that we never write."""
+        """Raises ForeignKey if one of our keys has a type that we never write."""
         expected = self.keys.fixed()
         found = self.wire.pipeline([("TYPE", key) for key in expected])
         for (key, kind), answer in zip(expected.items(), found, strict=True):
             if answer.decode() not in (kind, "none"):
                 raise ForeignKey(
-                    f"key {key} holds a {answer.decode()} where mrq keeps a {kind}: "
-                    "another program uses it; choose another --queue"
+                    f"key {key} holds a {answer.decode()}, and mrq needs a {kind} there: "
+                    "another program uses the key; choose another --queue"
                 )
 
 
@@ -361,5 +361,5 @@ def _commit(
 
 
 def not_a_hash(key: str) -> str:
-    """What is said of a key that holds something else than a job."""
-    return f"key {key} holds no job: another program uses it; DEL {key} if nothing needs it, or choose another --queue"
+    """The error for a key that should hold a job and does not."""
+    return f"key {key} holds no job: another program uses it; DEL {key} if no program needs it, or use another --queue"

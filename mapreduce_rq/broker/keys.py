@@ -1,4 +1,4 @@
-"""Every key, in one place. The queue's name is the hash tag, so all keys of a queue share one cluster slot."""
+"""The names of all keys. The queue's name is the hash tag, so all keys of a queue share one cluster slot."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Keys:
 
     def __init__(self, queue: str) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", queue):
-            raise BadParameter(f"queue {queue!r}: up to 64 letters, digits and _ . : - make a queue's name")
+            raise BadParameter(f"queue {queue!r} is no name for a queue: use 1 to 64 letters, digits and _ . : -")
         self.name = queue
         self.prefix = f"mrq{WIRE_VERSION}:{{{queue}}}:"
         self.queue = self.prefix + "q"  # LIST of tasks: pushed left, taken right
@@ -22,19 +22,19 @@ class Keys:
         self.jobs = self.prefix + "J"  # ZSET job ids by time of creation
 
     def in_flight(self, wid: str) -> str:
-        """LIST of the tasks one worker has taken and not settled, newest left."""
+        """LIST of the tasks that one worker has taken and not settled, newest left."""
         return f"{self.prefix}f:{wid}"
 
     def job(self, job: str) -> str:
-        """HASH with the whole truth about a job."""
+        """HASH with all that decides about a job."""
         return f"{self.prefix}j:{job}"
 
     def replies(self, job: str) -> str:
-        """STREAM of replies; exists exactly as long as the job runs."""
+        """STREAM of replies. It exists exactly as long as the job runs."""
         return f"{self.prefix}r:{job}"
 
     def values(self, job: str) -> str:
-        """STREAM of the replies of a job that has ended, where they are its value (a list of large values)."""
+        """STREAM of the replies of an ended job, where they are its value (a list of large values)."""
         return f"{self.prefix}v:{job}"
 
     def told_to_leave(self, rq_job: str) -> str:

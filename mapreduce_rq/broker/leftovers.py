@@ -1,8 +1,8 @@
-"""What lies in a queue's keys that nobody can read or answers for: found, named, and cleared where that is wanted.
+"""What is left over in a queue's keys: entries that our key cannot read or that no process owns.
 
-Tasks of another key or of none, hashes that hold no job of ours, entries of workers that cannot be read, tasks in
-unknown workers' hands, replies to jobs that are over. What is of another key may be of somebody who is there: what has
-changed between two looks is left alone.
+They are tasks signed with another key or with none, hashes that hold none of our jobs, unreadable entries of workers,
+tasks in the hands of unknown workers, replies to jobs that are over. Entries with another key may belong to processes
+that are alive: so an entry that has changed between two readings is left alone.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Leftovers:
     """What was found."""
 
     tasks: Mapping[bytes, str]  # in the queue -> why they cannot be read
-    jobs: Mapping[str, tuple[bytes, str]]  # id -> what changes while somebody leads it, why it cannot be read
-    workers: Mapping[str, tuple[bytes, str]]  # id -> its entry, why that cannot be read
+    jobs: Mapping[str, tuple[bytes, str]]  # id -> its token, which changes while it has a master; why it is unreadable
+    workers: Mapping[str, tuple[bytes, str]]  # id -> its entry, why it is unreadable
     hands: Mapping[str, int]  # worker id -> tasks in a list of a worker that is not registered
     streams: tuple[str, ...]  # job ids whose replies exist though the job does not run
 
@@ -36,7 +36,7 @@ class Leftovers:
         return bool(self.tasks or self.jobs or self.workers or self.hands or self.streams)
 
     def still(self, now: Leftovers) -> Leftovers:
-        """What of this is there ``now`` as it was: nobody has touched it between two looks."""
+        """The part of this that is unchanged ``now``: no process has touched it between the two readings."""
         return Leftovers(
             {raw: why for raw, why in self.tasks.items() if raw in now.tasks},
             {job: found for job, found in self.jobs.items() if now.jobs.get(job) == found},
@@ -47,7 +47,7 @@ class Leftovers:
 
 
 def find_leftovers(wire: Wire, keys: Keys, codecs: Codecs) -> Leftovers:
-    """Look through all keys of the queue, in steps: for a check, not for a loop. Raises BrokerError."""
+    """Search all keys of the queue, in steps. It is for a check, not for a loop. Raises BrokerError."""
     orphans = find_orphans(wire, keys)
     waiting, entries = wire.pipeline([("LRANGE", keys.queue, 0, -1), ("HGETALL", keys.workers)])
     workers = {}
@@ -94,7 +94,7 @@ def _unread_jobs(wire: Wire, keys: Keys, codecs: Codecs) -> dict[str, tuple[byte
 
 
 def clear(wire: Wire, keys: Keys, found: Leftovers) -> None:
-    """Delete all of it. Tasks of a job that somebody leads are missed by its master, and sent out anew."""
+    """Delete all leftovers. If a deleted task belonged to a running job, its master misses it and pushes it again."""
     commands: list[Command] = [("LREM", keys.queue, 0, raw) for raw in found.tasks]
     for job in found.jobs:
         commands += [

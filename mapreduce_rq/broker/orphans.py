@@ -1,4 +1,4 @@
-"""Keys of a queue that nobody answers for: tasks in unknown workers' hands, replies to jobs that are over."""
+"""Keys of a queue that no process owns: tasks in the hands of unknown workers, replies to jobs that are over."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Orphans:
 
 
 def find_orphans(wire: Wire, keys: Keys) -> Orphans:
-    """Look through all keys of the queue. Goes over the whole key space in steps: for a check, not for a loop.
+    """Search all keys of the queue. It scans the whole key space in steps, so it is for a check, not for a loop.
 
     Raises BrokerError.
     """
@@ -38,7 +38,7 @@ def find_orphans(wire: Wire, keys: Keys) -> Orphans:
 
 
 def _suffixes(wire: Wire, prefix: str) -> Iterator[str]:
-    """What follows the prefix in the names of all keys that begin with it."""
+    """The rest of the name of each key that begins with the prefix."""
     cursor = b"0"
     seen: set[str] = set()
     while True:
@@ -53,5 +53,5 @@ def _suffixes(wire: Wire, prefix: str) -> Iterator[str]:
 
 
 def _literal(text: str) -> str:
-    """Text as a glob pattern that matches it alone."""
+    """A glob pattern that matches only this text."""
     return "".join(f"\\{character}" if character in "*?[]^\\" else character for character in text)

@@ -1,6 +1,6 @@
-"""A look at a whole queue, for people: jobs, workers, lengths and the server, in two round trips whatever their number.
+"""A snapshot of a whole queue, for people: jobs, workers, lengths and the server, in two round trips for any number.
 
-Nothing is decided by it. What is forged, malformed or of an older version is left out and counted.
+No decision depends on it. Entries that are forged, malformed or of an older version are left out and counted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mapreduce_rq.core.messages import Beat, Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, NoPermission
 
 MAX_JOBS = 200
-"""The newest jobs that a snapshot reads; jobs with a master are read beyond that."""
+"""The newest jobs that a snapshot reads; it also reads all jobs with a master."""
 
 _FIELDS = ("tok", "state", "spec", "master", "progress", "record")
 
@@ -35,10 +35,10 @@ class JobView:
     state: State
     created: float  # unix seconds
     token: str  # changes at least every second while a master lives
-    master: str  # who leads; '' = nobody, it waits to be resumed
+    master: str  # who leads; '' = no master, it waits to be resumed
     report: Report
     record: Record | None  # of a job that has ended
-    lazy: bool = False  # its items are in its master alone: nobody else can go on with it
+    lazy: bool = False  # only its master has its items: no other master can continue it
 
     @property
     def share(self) -> float | None:
@@ -49,7 +49,7 @@ class JobView:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the last term is counted, at the present rate; None where nobody can tell."""
+        """Seconds until the last term is counted, at the present rate; None where that is not known."""
         if self.state is not State.RUNNING or self.report.total is None or self.report.rate <= 0:
             return None
         return (self.report.total - self.report.counted) / self.report.rate
@@ -61,7 +61,7 @@ class WorkerView:
 
     wid: str
     beat: Beat | None
-    obituary: str  # how it died; '' as long as nobody knows of it
+    obituary: str  # how it died; '' if it is not known to be dead
     held: int  # tasks in its hands
 
     @property
@@ -72,7 +72,7 @@ class WorkerView:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A queue at one moment (very nearly: the lengths are read a round trip after the beats)."""
+    """A queue at one moment (nearly: the lengths are read one round trip after the beats)."""
 
     queue: str
     server: ServerInfo
@@ -85,13 +85,13 @@ class Snapshot:
     why_dropped: str = ""  # the first of them
 
     def job(self, name: str) -> JobView | None:
-        """The job of this id."""
+        """The job with this id, or None."""
         return next((job for job in self.jobs if job.job == name), None)
 
 
 def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | None = None) -> Snapshot:
-    """Look at the queue. Jobs that had ended in ``before`` and did not change since are not read again: their records
-    may be large. Raises BrokerError, ForeignKey.
+    """Read the queue. Jobs that had ended in ``before`` and have not changed since are not read again, for their
+    records may be large. Raises BrokerError, ForeignKey.
     """
     newest, known, masters, beats, waiting, info = wire.pipeline(
         [
@@ -132,7 +132,7 @@ def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | Non
 
 
 def _answered(answer: Any) -> Any:
-    """The answer, if it is none of the server's refusals."""
+    """The answer, or the server's refusal as an exception."""
     if isinstance(answer, BrokerError):
         raise answer
     return answer
@@ -154,7 +154,7 @@ class _Reader:
             return None
         if name in ended:
             known = ended[name]
-            return known if row == [token_bytes(known.token)] else None  # submitted anew: the next look reads it whole
+            return known if row == [token_bytes(known.token)] else None  # submitted again: the next snapshot reads it
         fields = {field: value for field, value in zip(_FIELDS, row, strict=True) if value is not None}
         if not fields:
             return None
@@ -179,7 +179,7 @@ class _Reader:
         )
 
     def worker(self, wid: str, raw: bytes, held: int) -> WorkerView | None:
-        """The worker of an entry; None for one that cannot be read."""
+        """The worker of an entry; None for an entry that cannot be read."""
         if raw.startswith(OBITUARY):
             return WorkerView(wid, None, raw.removeprefix(OBITUARY).decode(errors="replace"), held)
         try:

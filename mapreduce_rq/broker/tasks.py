@@ -1,4 +1,4 @@
-"""A worker's verbs: take, settle, look at what is in hand, leave; and a supervisor's: beat for its workers."""
+"""A worker's verbs: take, settle, read its hand, leave. And a supervisor's: beat for its workers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SETTLE = Script("settle")
 class SettleAnswer:
     """What a settle did."""
 
-    as_expected: bool  # False: the hand is not what the worker thought, and ``tasks`` is all of it
+    as_expected: bool  # False: the hand is not what the worker thought, and ``tasks`` is the whole hand
     over: list[int]  # indices of the replies whose job is over
     tasks: list[bytes]  # taken, oldest first; or the whole hand, oldest first
 
@@ -34,7 +34,7 @@ class Tasks:
         self.codecs = codecs
 
     def take(self, wid: str, seconds: float) -> bytes | None:
-        """Wait for a task and file it under the worker in one step; None after so many seconds."""
+        """Wait for a task and move it into the worker's hand in one step; None after ``seconds``."""
         found: bytes | None = self.wire.call(
             "BLMOVE", self.keys.queue, self.keys.in_flight(wid), "RIGHT", "LEFT", str(seconds)
         )
@@ -43,12 +43,12 @@ class Tasks:
     def settle(
         self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
     ) -> SettleAnswer:
-        """Answer jobs, strike the ``settled`` oldest of ``length`` tasks in hand, take up to ``want``. One step.
+        """Answer jobs, strike the ``settled`` oldest of ``length`` tasks off the hand, take up to ``want``. One step.
 
-        No more than a fair share of the queue is taken, or ``least`` where that is more. Below zero ``want`` tells how
-        many of the newest to give back, to be the next that anybody takes.
+        No more than a fair share of the queue is taken, or ``least`` where that is more. A negative ``want`` is the
+        number of the newest tasks to give back; they are the next to be taken.
 
-        Raises BrokerFull with nothing done when Redis is out of memory.
+        Raises BrokerFull when Redis is out of memory; nothing is changed then.
         """
         self.ask_to_settle(wid, replies, length, settled, want, least=least)
         return self.settled()
@@ -75,9 +75,9 @@ class Tasks:
         return SettleAnswer(as_expected, [int(index) - 1 for index in over], tasks)
 
     def enter(self, wid: str, beat: bytes) -> list[bytes]:
-        """Say that this worker is there, and ask what it holds, as :meth:`in_hand`.
+        """Register this worker, and read what it holds, as :meth:`in_hand`.
 
-        In one step and before the first take: tasks in hands that nobody has heard of pass for lost.
+        Both happen in one step and before the first take: masters think that tasks of an unregistered worker are lost.
         """
         look: list[Command] = [("HSET", self.keys.workers, wid, beat), ("LRANGE", self.keys.in_flight(wid), 0, -1)]
         found: list[bytes] = self.wire.transaction(look)[1]
@@ -85,18 +85,18 @@ class Tasks:
         return found
 
     def in_hand(self, wid: str) -> list[bytes]:
-        """What Redis says this worker holds, oldest first. Redis is right, memory is not."""
+        """The tasks that this worker holds according to Redis, oldest first. Redis is right, memory may not be."""
         found: list[bytes] = self.wire.call("LRANGE", self.keys.in_flight(wid), 0, -1)
         found.reverse()
         return found
 
     def drop(self, wid: str, tasks: Sequence[bytes]) -> None:
-        """Strike tasks that are answered or void, wherever they stand in the hand."""
+        """Strike tasks that are answered or void off the hand, at any position in it."""
         if tasks:
             self.wire.transaction([("LREM", self.keys.in_flight(wid), -1, task) for task in tasks])
 
     def put_back(self, tasks: Sequence[bytes]) -> int:
-        """Put tasks at the end of the line, for others, and say how long it is then; the hand is left as it is."""
+        """Put tasks at the end of the queue, for others. Returns the queue's new length. The hand is not changed."""
         return int(self.wire.call("LPUSH", self.keys.queue, *tasks)) if tasks else 0
 
     def pass_on(self, wid: str, tasks: Sequence[bytes]) -> None:
@@ -112,7 +112,7 @@ class Tasks:
         return moves
 
     def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
-        """Leave: return these tasks (oldest first) to the taken end of the queue and strike the worker off."""
+        """Leave: move these tasks (oldest first) back, to be taken next, and delete the worker's entry."""
         self.wire.transaction([*self._moves(wid, tasks), ("HDEL", self.keys.workers, wid)])
 
     def spec(self, job: str) -> tuple[Spec | None, str]:
@@ -123,9 +123,9 @@ class Tasks:
         return self.codecs.spec.at(job).open(sealed), text_of(state)
 
     def cancelled_now(self, jobs: Sequence[str]) -> set[str]:
-        """Those of these jobs that were cancelled together with what workers have in hand: their records say so.
+        """Those of these jobs that were cancelled together with the tasks in hand, as their records say.
 
-        What anybody may write into a job's ``state`` kills no worker.
+        ``state`` alone is not enough: a program without the key can write it, and it must not kill workers that way.
         """
         rows = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in jobs], refusals=True)
         said = [job for job, state in zip(jobs, rows, strict=True) if state == State.CANCELLED_NOW.encode()]
@@ -144,7 +144,7 @@ class Tasks:
         return bool(record.job == job and record.state is State.CANCELLED_NOW)
 
     def beat(self, beats: Mapping[str, bytes]) -> None:
-        """Write signs of life of several workers at once."""
+        """Write the signs of life of several workers at once."""
         command: list[Argument] = ["HSET", self.keys.workers]
         for wid, sealed in beats.items():
             command += [wid, sealed]

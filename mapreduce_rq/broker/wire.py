@@ -1,8 +1,8 @@
 """One connection and what can be sent over it: a command, a pipeline, a transaction, a script.
 
-A wire is broken after any error but a plain refusal of the server, and stays broken until ``connect``:
-whether the lost command was done is not known, so everybody reloads from Redis then. Errors come out as
-ours: BrokerDown (try again), BrokerFull (Redis is out of memory), BrokerRefused, ForeignKey.
+After any error except a refusal by the server a wire is broken, until ``connect`` is called: we do not know whether the
+lost command was done, so the caller reads its state from Redis again. All errors become our own: BrokerDown (try
+again), BrokerFull (Redis is out of memory), BrokerRefused, ForeignKey.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import redis
-from hiredis import pack_command  # redis-py's own packing looks at every argument again
+from hiredis import pack_command  # redis-py's own packing checks every argument again
 from redis.connection import AbstractConnection
 
 from mapreduce_rq.broker.connection import Endpoint, connection
@@ -37,7 +37,7 @@ Command = tuple[Argument, ...]
 Heard = Callable[[Any], None]
 
 TRANSIENT = (*("LOADING", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY", "MISCONF"),)
-"""Refusals that pass: the server starts, is busy, or cannot write its disk just now."""
+"""Refusals that pass after a while: the server starts, is busy, or cannot write to its disk."""
 _TRANSIENT_TYPES = (
     redis.exceptions.BusyLoadingError,
     redis.exceptions.TryAgainError,
@@ -51,21 +51,21 @@ _REFUSED_TYPES = (
 
 
 LARGE_BYTES = 64 * 1024
-"""Arguments from this size on are joined here: hiredis packs them at 0.4 GB/s, a join at ten times that."""
+"""Arguments of this size or larger are joined here: hiredis packs them at 0.4 GB/s, a join is ten times faster."""
 
 
 SPARE_BYTES = 8 * 1024
-"""Room that is left in what goes through commit.lua and settle.lua: who gives a task back adds why it died."""
+"""Bytes left free in arguments of commit.lua and settle.lua: a task that goes back also says why its worker died."""
 SURE_BYTES = (1 << 20) - SPARE_BYTES
-"""No server can be told to take less in one piece."""
+"""Every server accepts this size in one piece: none can be configured to less."""
 LARGE_LOSSES = 3
-"""Connections that end over something large, one after another, are no accident."""
+"""After this many connections in a row were lost while something large was sent, its size is the reason."""
 USUAL_BYTES = 512 << 20
-"""What a server takes that was not told otherwise, or does not tell us."""
+"""The default limit of a server, which is also assumed where the server does not tell its limit."""
 
 
 def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
-    """A command as it is sent. ``largest`` is told of sizes that not every server takes, and may raise TooLarge."""
+    """A command as bytes. ``largest`` is called with a size that not every server accepts, and may raise TooLarge."""
     for argument in command:
         if isinstance(argument, bytes) and len(argument) >= LARGE_BYTES:
             break
@@ -84,14 +84,14 @@ def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
 
 
 def raise_limit(limit: int) -> str:
-    """What may help where a server takes no more than this in one piece."""
+    """What helps where a server accepts at most this size in one piece."""
     if limit > USUAL_BYTES - SURE_BYTES:
         return "run it on a private server, where large pieces go around Redis"
     return "raise proto-max-bulk-len and client-query-buffer-limit on the server"
 
 
 class Script:
-    """A Lua script of this package, by the name of its file. ``spare``: bytes to be left in each argument."""
+    """A Lua script of this package, by the name of its file. ``spare``: bytes to leave free in each argument."""
 
     def __init__(self, name: str, *, spare: int = SPARE_BYTES) -> None:
         self.name = name
@@ -107,10 +107,10 @@ class Wire(Protocol):
         """Another wire to the same server, not connected yet."""
 
     def limit(self) -> int:
-        """How many bytes the server takes in one argument."""
+        """How many bytes the server accepts in one argument."""
 
     def connect(self) -> None:
-        """Connect anew, whatever was before."""
+        """Close the old connection, if there is one, and make a new one."""
 
     def close(self) -> None:
         """Disconnect."""
@@ -119,13 +119,13 @@ class Wire(Protocol):
         """One command's answer."""
 
     def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
-        """The answers of several commands sent at once; not atomic.
+        """The answers of several commands that are sent together; they are not atomic.
 
         With ``refusals`` a BrokerError stands in place of the answer to a command that the server refused.
         """
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of several commands done as one step, or none of them."""
+        """The answers of several commands that are all done in one step, or not at all."""
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """A script's answer."""
@@ -139,38 +139,39 @@ class Wire(Protocol):
         then: Command = (),
         heard: Heard | None = None,
     ) -> None:
-        """Send a script, with a command behind it if there is one; nothing else before each has had its ``answer``.
+        """Send a script, and a command ``then`` after it. Call ``answer`` for each before anything else is sent.
 
-        With ``heard`` that gets the answer, or a BrokerError, before the next one is read, and anything may be sent.
+        With ``heard``, other requests may follow at once: it is called with the answer, or with a BrokerError, before
+        the next answer is read.
         """
 
     def ask_call(self, *command: Argument) -> None:
-        """As ``ask``, a command."""
+        """As ``ask``, for a command."""
 
     def answer(self) -> Any:
-        """The answer to what was asked."""
+        """The answer to the oldest request."""
 
     def hear(self) -> None:
-        """Read the answers that ``heard`` wants."""
+        """Read the answers of requests with ``heard``."""
 
 
 class Ear(Wire, Protocol):
-    """A wire that can be waited for together with other descriptors."""
+    """A wire with a descriptor, so that a caller can wait for it and for other descriptors at once."""
 
     def fileno(self) -> int:
         """The descriptor that can be read when an answer comes. Raises BrokerDown."""
 
 
 class _Asked(NamedTuple):
-    """What was sent and has no answer yet."""
+    """A request that was sent and has no answer yet."""
 
-    script: str  # its sum; '' for a command
-    whole: Command  # for a server that does not know the script
+    script: str  # its hash; '' for a command
+    whole: Command  # with the source, for a server that does not know the script
     heard: Heard | None
 
 
 class RedisWire:
-    """A wire to a real server. In a process that was forked from its owner's it is not connected any more."""
+    """A wire to a real server. In a process that was forked from its owner's process it is not connected."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         _wires.add(self)
@@ -178,21 +179,21 @@ class RedisWire:
         self._connection: AbstractConnection | None = None
         self._asked: deque[_Asked] = deque()
         self._known: set[str] = set()  # scripts that have answered on this connection
-        self._limit = 0  # as ``limit``; 0: nobody has asked
-        self._most = USUAL_BYTES  # as far as a server shows that does not tell
+        self._limit = 0  # as ``limit``; 0: not asked yet
+        self._most = USUAL_BYTES  # the limit of a server that does not tell it, as we have learned it
         self._tells = True
-        self._large = 0  # bytes of a large argument that is on its way to one that does not tell
-        self._losses = 0  # connections that have ended with such a one, one after another
+        self._large = 0  # bytes of a large argument that is on its way to a server that does not tell its limit
+        self._losses = 0  # connections in a row that were lost while such an argument was on its way
 
     def another(self) -> RedisWire:
         """Another wire to the same server, not connected yet."""
         return RedisWire(self.endpoint)
 
     def limit(self) -> int:
-        """How many bytes the server takes in one argument, asked once a connection. Raises BrokerDown.
+        """How many bytes the server accepts in one argument. It is asked once for each connection. Raises BrokerDown.
 
-        It is asked over another connection: answers may be on their way over this one. Where this user may not ask,
-        it is taken to be as usual, until that many connections in a row have ended over something large.
+        The question goes over another connection, for answers may be on their way over this one. Where this user may
+        not ask, the default is assumed, until LARGE_LOSSES connections in a row are lost over something large.
         """
         if not self._limit:
             asked = RedisWire(self.endpoint)
@@ -216,7 +217,7 @@ class RedisWire:
         self._large = 0 if self._tells else size
 
     def connect(self) -> None:
-        """Connect anew. Raises BrokerDown or BrokerRefused."""
+        """Make a new connection. Raises BrokerDown or BrokerRefused."""
         self.close()
         self._limit = 0  # it may be another server
         fresh = connection(self.endpoint)
@@ -228,7 +229,7 @@ class RedisWire:
         self._connection = fresh
 
     def close(self) -> None:
-        """Disconnect; harmless when not connected."""
+        """Disconnect, if connected."""
         broken, self._connection = self._connection, None
         if broken is not None:
             broken.disconnect()
@@ -236,19 +237,19 @@ class RedisWire:
         asked, self._asked = self._asked, deque()
         for one in asked:
             if one.heard is not None:
-                one.heard(BrokerDown(f"{self.endpoint} was left before it answered"))
+                one.heard(BrokerDown(f"the connection to {self.endpoint} was closed before its answer came"))
 
     def disown(self) -> None:
-        """In a forked child: the connection is the parent's. It is closed here without a word to the server."""
+        """In a forked child: close our copy of the parent's connection, and send nothing to the server."""
         inherited, self._connection = self._connection, None
         self._known.clear()
         self._asked = deque()
         socket = getattr(inherited, "_sock", None)
         if socket is not None:
-            socket.close()  # not shut down: the parent goes on with it
+            socket.close()  # without a shutdown: the parent still uses it
 
     def call(self, *command: Argument) -> Any:
-        """One command's answer. Raises TooLarge, as all that send do, with nothing sent."""
+        """One command's answer. As every method that sends, it raises TooLarge before anything is sent."""
         packed = _pack(command, self._check)
         open_ = self._opened()
         try:
@@ -262,9 +263,9 @@ class RedisWire:
             raise self._broken(error) from None
 
     def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
-        """The answers of several commands sent at once; the first refusal is raised after all were read.
+        """The answers of several commands that are sent together. The first refusal is raised after all are read.
 
-        With ``refusals`` a BrokerError stands in its place, unless it is one that breaks the wire.
+        With ``refusals`` a BrokerError stands in place of such an answer, unless it breaks the wire.
         """
         packed = b"".join([_pack(command, self._check) for command in commands])
         open_ = self._opened()
@@ -289,17 +290,17 @@ class RedisWire:
         return answers
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of several commands done as one step."""
+        """The answers of several commands that are done in one step."""
         answers = self.pipeline([("MULTI",), *commands, ("EXEC",)])[-1]
         if answers is None:
-            raise BrokerDown(f"{self.endpoint} gave up a transaction")
+            raise BrokerDown(f"{self.endpoint} did not execute a transaction")
         for answer in answers:
             if isinstance(answer, redis.ResponseError):
                 raise self._refused(answer)
         return list(answers)
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """A script's answer; the script is sent whole where the server does not know it yet."""
+        """A script's answer. The source is sent where the server does not know the script yet."""
         self.ask(script, keys, arguments)
         return self.answer()
 
@@ -312,12 +313,9 @@ class RedisWire:
         then: Command = (),
         heard: Heard | None = None,
     ) -> None:
-        """Send a script, with a command behind it if there is one; nothing else before each has had its ``answer``.
-
-        With ``heard`` that gets the answer, or a BrokerError, before the next one is read, and anything may be sent.
-        """
+        """Send a script, and a command ``then`` after it; see :class:`Wire`."""
         whole = ("EVAL", script.source, len(keys), *keys, *arguments)
-        known = script.sha in self._known or not (then or heard)  # where others follow it cannot be sent again
+        known = script.sha in self._known or not (then or heard)  # if requests follow, it cannot be sent a second time
 
         def largest(size: int) -> None:
             self._check(size, script.spare)
@@ -329,12 +327,12 @@ class RedisWire:
             self._asked.append(_Asked("", (), None))
 
     def ask_call(self, *command: Argument) -> None:
-        """As ``ask``, a command."""
+        """As ``ask``, for a command."""
         self._send(_pack(command, self._check))
         self._asked.append(_Asked("", (), None))
 
     def answer(self) -> Any:
-        """The answer to what was asked."""
+        """The answer to the oldest request."""
         open_ = self._opened()
         try:
             self._hear(open_)
@@ -347,7 +345,7 @@ class RedisWire:
             answer = self.call(*asked.whole)
         except redis.ResponseError as error:
             if self._asked:
-                self.close()  # nobody will read the answers behind it
+                self.close()  # the answers after it will not be read
             raise self._refused(error) from None
         except BaseException as error:
             raise self._broken(error) from None
@@ -358,7 +356,7 @@ class RedisWire:
         return answer
 
     def hear(self) -> None:
-        """Read the answers that ``heard`` wants."""
+        """Read the answers of requests with ``heard``."""
         open_ = self._opened()
         try:
             self._hear(open_)
@@ -394,14 +392,14 @@ class RedisWire:
         return self._connection
 
     def _broken(self, error: BaseException) -> BaseException:
-        """What to raise. Also after a signal's exception an answer may still be on its way: the wire is broken."""
+        """The error to raise. An exception from a signal also breaks the wire: an answer may still be on its way."""
         self.close()
         if self._large and isinstance(error, (redis.ConnectionError, redis.exceptions.InvalidResponse, OSError)):
             self._lost_large()
         return translate(error, self.endpoint) if isinstance(error, (redis.RedisError, OSError)) else error
 
     def _lost_large(self) -> None:
-        """The connection has ended over something large: a server that does not take it says no more than that."""
+        """Count a connection lost over something large: a server closes it without an error if that is too large."""
         size, self._large = self._large, 0
         self._losses += 1
         if self._losses >= LARGE_LOSSES:
@@ -410,7 +408,7 @@ class RedisWire:
     def _refused(self, error: redis.ResponseError) -> BrokerError:
         found = translate(error, self.endpoint)
         if self._large and "invalid bulk length" in str(error):
-            found = BrokerDown(f"{self.endpoint} does not take {self._large:,} bytes in one piece")
+            found = BrokerDown(f"{self.endpoint} does not accept {self._large:,} bytes in one piece")
             self._lost_large()
         if isinstance(found, BrokerDown):
             self.close()
@@ -433,33 +431,33 @@ REPLICA = "{} is a replica, which takes no writes: give the URL of the primary, 
 
 
 def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
-    """Our error for one of redis-py's or the socket's."""
+    """Our error for an error of redis-py or of the socket."""
     text = str(error)
     if isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("NOPERM"):
         who = f"user {endpoint.username}" if endpoint.username else "this user"
-        return NoPermission(f"{endpoint} does not let {who} do all that is needed: {text.removeprefix('NOPERM ')}")
+        return NoPermission(f"{endpoint} does not let {who} use a command: {text.removeprefix('NOPERM ')}")
     if isinstance(error, _REFUSED_TYPES) or text.startswith(("NOAUTH", "WRONGPASS")):
         return BrokerRefused(f"{endpoint} refuses us: {text} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
     if isinstance(error, _REPLICA_TYPES) or text.startswith(("READONLY", "MASTERDOWN")):
         return ReadOnly(REPLICA.format(endpoint))
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
-        return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some or raise it")
+        return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some memory, or raise maxmemory")
     if isinstance(error, _TRANSIENT_TYPES) or text.startswith(TRANSIENT):
         return BrokerDown(f"{endpoint} is not ready: {text}")
     if "WRONGTYPE" in text:
         return ForeignKey(f"a key under our prefix is not ours: {text}; `mrq doctor` names it")
     if isinstance(error, redis.exceptions.InvalidResponse) or "Protocol error" in text:
-        return BrokerRefused(f"{endpoint} answers, but not as a Redis does")
+        return BrokerRefused(f"{endpoint} answers, but it is not a Redis: check host and port")
     if isinstance(error, redis.TimeoutError | TimeoutError):
         hint = ": does this port speak TLS?" if endpoint.tls else ""
         return BrokerDown(f"{endpoint} does not answer in time{hint}")
     if isinstance(error, redis.ResponseError):
         return BrokerError(f"{endpoint} refused a command: {text}")
-    cause = error.__context__ if isinstance(error, redis.ConnectionError) else error  # it words the system's own word
+    cause = error.__context__ if isinstance(error, redis.ConnectionError) else error  # redis-py rewords the system's
     if isinstance(cause, ssl.SSLCertVerificationError):
         return BrokerRefused(
             f"{endpoint} shows a certificate that we do not trust: {cause.verify_message} "
-            "(?ssl_ca_certs=FILE in the URL names the authority)"
+            "(?ssl_ca_certs=FILE in the URL names the certificate authority)"
         )
     reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else text.rstrip(".")
     return BrokerDown(f"cannot reach {endpoint}: {reason}")

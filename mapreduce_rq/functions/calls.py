@@ -62,7 +62,7 @@ class References:
         self._known: WeakKeyDictionary[Any, Reference | None] = WeakKeyDictionary()
 
     def of(self, function: Callable[..., Any]) -> Reference | None:
-        """The function's reference; None if it has no name. Raises BadFunction if its file was edited since its import."""
+        """The function's reference; None if it has no name. Raises BadFunction if its source changed after import."""
         try:
             if function in self._known:
                 return self._known[function]

@@ -1,12 +1,12 @@
 #!lua
--- Give tasks of a dead worker back to the queue, to be taken next, and write down or strike off the worker.
+-- Move tasks of a dead worker back to the queue, to be taken next, and write or delete the worker's entry.
 -- KEYS  1 f  LIST  tasks in its hands
 --       2 q  LIST  waiting tasks
 --       3 w  HASH  workers
 -- ARGV  1 wid
---       2 obituary   '' = leave its entry | 'X' = strike it off if it holds nothing | else what to write there
---       3 ...        pairs: a task as it stands in f, and as it goes back to the queue
--- Gives how many tasks were given back: each at most once, whoever else reaps at the same time
+--       2 obituary   '' = leave its entry | 'X' = delete its entry if it holds nothing | else the text to write there
+--       3 ...        pairs: a task as it is in f, and as it goes back to the queue
+-- Returns how many tasks were moved: each at most once, even if several processes reap at the same time
 local given = 0
 for i = 3, #ARGV, 2 do
   if redis.call('LREM', KEYS[1], -1, ARGV[i]) == 1 then
