@@ -112,6 +112,8 @@ if TYPE_CHECKING:
     from mapreduce_rq.client.client import Client, executor
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.job import Job
+    from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
+    from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.foreign_errors import RemoteError
     from mapreduce_rq.core.job.result import Result
     from mapreduce_rq.core.messages import Limits
@@ -152,6 +154,7 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "AsyncResult",
     "BadFunction",
     "BadMessage",
     "BadParameter",
@@ -167,6 +170,7 @@ __all__ = [
     "DeadlineReached",
     "Executor",
     "ForeignKey",
+    "IMapIterator",
     "Job",
     "JobCancelled",
     "JobError",
@@ -178,6 +182,7 @@ __all__ = [
     "NoSuchJob",
     "NoWorkers",
     "OtherKey",
+    "Pool",
     "ReadOnly",
     "Reducer",
     "RemoteError",
@@ -187,6 +192,7 @@ __all__ = [
     "TooLarge",
     "UnknownComputation",
     "UsageError",
+    "Values",
     "VersionSkew",
     "__version__",
     "by_key",
@@ -196,6 +202,10 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncResult": "mapreduce_rq.client.pool",
+    "IMapIterator": "mapreduce_rq.client.pool",
+    "Pool": "mapreduce_rq.client.pool",
+    "Values": "mapreduce_rq.client.streams",
     "Client": "mapreduce_rq.client.client",
     "Executor": "mapreduce_rq.client.executor",
     "executor": "mapreduce_rq.client.client",

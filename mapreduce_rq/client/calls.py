@@ -21,8 +21,9 @@ from typing import Any, Protocol
 
 from mapreduce_rq.client.open_job import Opener, OpenJob, Plan
 from mapreduce_rq.core.bodies import Aside, ValueCodec, join
+from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plain_values import Unfit
-from mapreduce_rq.core.reducers.handed import Raised, Unanswered
+from mapreduce_rq.core.reducers.handed import Raised, Unanswered, Unsent
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.calls import CALL, Call, References
 from mapreduce_rq.functions.items import TAKE_BYTES
@@ -45,6 +46,7 @@ class Planner(Opener, Protocol):
         self,
         function: Callable[..., Any] | str,
         *,
+        limits: Limits | None = None,
         first: First | None = None,
         worn_after: int | None = None,
     ) -> Plan:
@@ -139,12 +141,24 @@ class CallSource:
         return b""
 
 
+def _its_error(unsent: Unsent) -> BaseException:
+    return unsent.error
+
+
 class Calls:
     """Calls over one open job. ``first``: is called once in each process before any of them."""
 
-    def __init__(self, client: Planner, *, first: First | None = None, worn_after: int | None = None) -> None:
+    def __init__(
+        self,
+        client: Planner,
+        *,
+        first: First | None = None,
+        worn_after: int | None = None,
+        unsent: Callable[[Unsent], BaseException] = _its_error,
+    ) -> None:
         plan = client.plan_open(CALL, first=first, worn_after=worn_after)
         self._trust = client.trust
+        self._unsent = unsent  # the exception of a value that cannot travel
         self._references = References()
         self._latest: tuple[Any, Any] = (None, None)  # a function and what stands for it
         self._lock = threading.Lock()
@@ -163,6 +177,11 @@ class Calls:
         """The job's id."""
         return self._job.id
 
+    @property
+    def workers(self) -> int:
+        """How many there are, as far as is known."""
+        return self._job.report.workers
+
     def submit(
         self, function: Callable[..., Any], how: int, arguments: Sequence[Any], named: Mapping[str, Any]
     ) -> Future[Any]:
@@ -178,16 +197,17 @@ class Calls:
                 else:
                     self._latest = function, sent
             except BadFunction as error:
-                self._check()
+                self.check()
                 future.set_running_or_notify_cancel()
                 future.set_exception(error)
                 return future
         with self._lock:
-            self._check()
+            self.check()
             self._source.put(future, (sent, how, arguments, named))
         return future
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Raises BrokenProcessPool or RuntimeError where no more calls are taken."""
         if self._error is not None:
             raise broken(self._error)
         if self._refusal or self._job.elsewhere or _exiting:
@@ -219,10 +239,15 @@ class Calls:
         for term, value in enumerate(values, lo):
             future = sent.pop(term)
             if isinstance(value, Raised):
-                fail(future, broken(value.error) if isinstance(value, Unanswered) else value.error)
+                fail(future, self._error_in(value))
             else:
                 with suppress(InvalidStateError):  # somebody else has set it
                     future.set_result(value)
+
+    def _error_in(self, raised: Raised) -> BaseException:
+        if isinstance(raised, Unsent):
+            return self._unsent(raised)
+        return broken(raised.error) if isinstance(raised, Unanswered) else raised.error
 
     def _ended(self, error: BaseException | None) -> None:
         with self._lock:

@@ -20,7 +20,7 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import msgspec
 
@@ -90,6 +90,9 @@ from mapreduce_rq.runtime.server.private_wire import PrivateWire
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.probe import numerics
 from mapreduce_rq.version import __version__
+
+if TYPE_CHECKING:
+    from mapreduce_rq.client.pool import Pool
 
 log = logging.getLogger("mapreduce_rq.client")
 
@@ -732,6 +735,23 @@ class Client:
     ) -> Executor:
         """A ``concurrent.futures.Executor`` on the workers of this queue; see :class:`Executor`."""
         return Executor(self, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
+
+    def pool(
+        self,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> Pool:
+        """A ``multiprocessing.Pool`` on the workers of this queue; see :class:`Pool`."""
+        from mapreduce_rq.client.pool import Pool  # imports multiprocessing: 15 ms
+
+        return Pool(self, initializer=initializer, initargs=initargs, maxtasksperchild=maxtasksperchild)
+
+    @property
+    def local(self) -> int:
+        """How many local workers it has."""
+        return self._local
 
     # -- jobs in the background ------------------------------------------------------------------------------------
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from queue import SimpleQueue
+import sys
+from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan
-from mapreduce_rq.core.reducers.handed import Raised
+from mapreduce_rq.core.reducers.handed import Raised, Unsent
 from mapreduce_rq.errors import UsageError
 
 BUFFER = 65_536
@@ -57,15 +58,22 @@ class Values(Generic[T]):
         return self
 
     def __next__(self) -> T:
+        return self.next()
+
+    def next(self, timeout: float | None = None, unsent: Callable[[Unsent], BaseException] | None = None) -> T:
+        """The next value. Raises TimeoutError if it is not there in so many seconds.
+
+        ``unsent``: makes the exception of a value that could not travel.
+        """
         while True:
             for value in self._row:
                 self._took_one()
                 if isinstance(value, Raised):
-                    raise value.error
+                    raise unsent(value) if unsent is not None and isinstance(value, Unsent) else value.error
                 return value  # type: ignore[no-any-return]  # it is the function's
-            self._turn()
+            self._turn(timeout)
 
-    def _turn(self) -> None:
+    def _turn(self, timeout: float | None) -> None:
         """Put the next values into the row. Raises StopIteration at the end, or the error of the job or its items."""
         if self._over:
             raise StopIteration
@@ -75,7 +83,9 @@ class Values(Generic[T]):
             if self._job.elsewhere:
                 raise UsageError(self._job.elsewhere)
             try:
-                lo, values, error = self._came.get()
+                lo, values, error = self._came.get(timeout=timeout)
+            except Empty:
+                raise TimeoutError(f"no value in {timeout:g} s") from None
             except BaseException:  # Ctrl-C, while it waited
                 self.close()
                 raise
@@ -108,6 +118,20 @@ class Values(Generic[T]):
     def _failed(self, error: BaseException) -> None:
         """Keep the error of the iterable, or of an item that cannot travel: it is raised after the values before it."""
         self._failure = error
+
+    @property
+    def ended(self) -> bool:
+        """Whether its job is over; values may be left to be taken."""
+        return self._job.done()
+
+    def wait(self) -> None:
+        """Wait for the job's end."""
+        self._job.wait()
+
+    def unbound(self) -> None:
+        """From now on items are read whether the caller takes their values or not."""
+        self._size = sys.maxsize
+        self._feeder.more()
 
     def close(self) -> None:
         """End the job and its tasks in hand. A second call does nothing."""

@@ -16,7 +16,7 @@ import msgspec
 from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
-from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, told, traceback_of
+from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, shown, told, traceback_of
 from mapreduce_rq.core.messages import WORKER_DIED, Failure
 from mapreduce_rq.core.outcome import More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
@@ -161,8 +161,8 @@ def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
 class _Travelling:
     """An exception that becomes a value, with a note that its own pickle may lose."""
 
-    def __init__(self, error: BaseException, traceback: str, made: Callable[[BaseException, str], Any]) -> None:
-        self._made, self._parts = made, (error, traceback)
+    def __init__(self, error: BaseException, text: str, made: Callable[[BaseException, str], Any]) -> None:
+        self._made, self._parts = made, (error, text)
 
     def __reduce__(self) -> Any:
         return self._made, self._parts
@@ -178,10 +178,6 @@ def _as_value(error: BaseException, traceback: str) -> BaseException:
 
 def _as_raised(error: BaseException, traceback: str) -> Raised:
     return Raised(noted(error, traceback, ""))
-
-
-def _as_unsent(error: BaseException, _: str) -> Unsent:
-    return Unsent(error)
 
 
 def _folds(params: FoldParams) -> Iterator[FoldParams]:
@@ -482,7 +478,7 @@ class FunctionComputation(Computation[Any]):
                 at += unfit.index
                 why = unfit.__cause__ or error
                 found = why if self.pickled_error(why) else RemoteError(kind_of(why), message_of(why))
-                values[at] = _Travelling(found, "", _as_unsent)
+                values[at] = _Travelling(found, shown(values[at]), Unsent)
                 at += 1
             else:
                 return

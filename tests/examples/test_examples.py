@@ -20,7 +20,10 @@ from tests.support.rq_fleet import RQFleet
 from tests.support.servers import ROOT, FreshServer
 
 EXAMPLES = ROOT / "examples"
-TESTED = {"executor.py", "kernel.py", "lines.py", "own_reducer.py", "fleet.py", "notebook.ipynb", "plugin", "rq_fleet"}
+TESTED = {
+    *("executor.py", "fleet.py", "kernel.py", "lines.py", "notebook.ipynb", "own_reducer.py", "plugin", "pool.py"),
+    *("rq_fleet",),
+}
 
 
 def run(*arguments: str, env: Mapping[str, str] | None = None) -> str:
@@ -73,6 +76,15 @@ def test_executor() -> None:
     numbers = [int(line.split()[0]) for line in lines[:-1]]
     assert ["is prime" in line for line in lines[:-1]] == [pow(2, n - 1, n) == 1 for n in numbers]  # Fermat's test
     assert lines[-1] == "sum of powers: 31"
+
+
+def test_pool() -> None:
+    assert run("examples/pool.py").splitlines() == [
+        "longest: 261 steps, from 6171",  # OEIS A006877, A006878
+        "powers: [1024, 243]",
+        "first values: [0, 1, 7, 2, 5, 8]",  # OEIS A006577
+        "27 takes 111",
+    ]
 
 
 def test_fleet(server_url: str) -> None:

@@ -23,7 +23,11 @@ class Raised:
 
 
 class Unsent(Raised):
-    """As Raised, in the place of a value that no message could carry: the error says why."""
+    """As Raised, in the place of a value that no message could carry: the error says why. ``shown``: the value."""
+
+    def __init__(self, error: BaseException, shown: str = "") -> None:
+        super().__init__(error)
+        self.shown = shown
 
 
 class Unanswered(Raised):

@@ -1,0 +1,305 @@
+"""A pool as ``multiprocessing`` has it: ``map``, ``apply``, ``imap`` and the like on workers anywhere."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from functools import partial
+from multiprocessing import TimeoutError as LateError
+from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # its stub forgets it
+from types import GenericAlias, TracebackType
+from typing import Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
+
+from mapreduce_rq.client.calls import Calls, Planner
+from mapreduce_rq.client.streams import Values
+from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.reducers.handed import Unsent
+from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.calls import EACH, ONE, ROWS
+from mapreduce_rq.functions.shipping import First
+
+T = TypeVar("T")
+
+CHUNKS = 4
+"""``map`` cuts its items into so many chunks for each worker, as the original does."""
+
+
+class Owner(Planner, Protocol):
+    """The client of a pool."""
+
+    @property
+    def local(self) -> int:
+        """How many workers it has itself."""
+
+
+class Pool:
+    """A ``multiprocessing.Pool`` whose calls are answered by workers of a client's queue.
+
+    What the methods take, give and raise is what theirs do, but that no call is lost with its worker: it is made again
+    elsewhere, and one that has ended three workers raises BrokenProcessPool. ``initializer(*initargs)`` is called once
+    in each process before the first call; after ``maxtasksperchild`` calls or chunks a fresh process takes its place.
+    """
+
+    def __init__(
+        self,
+        client: Owner,
+        *,
+        initializer: Callable[..., Any] | None = None,
+        initargs: Iterable[Any] = (),
+        maxtasksperchild: int | None = None,
+    ) -> None:
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        if maxtasksperchild is not None and maxtasksperchild <= 0:
+            raise ValueError("maxtasksperchild must be a positive int or None")
+        self._client = client
+        self._first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
+        self._worn_after = maxtasksperchild
+        self._calls = Calls(client, first=self._first, worn_after=maxtasksperchild, unsent=_encoding_error)
+        self._streams: list[Values[Any]] = []
+        self._state = "RUN"
+        self._lost = weakref.finalize(self, self._calls.terminate)
+        self._lost.atexit = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__module__}.{type(self).__qualname__} state={self._state} job={self._calls.job}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise NotImplementedError("pool objects cannot be passed between processes or pickled")
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def apply(self, func: Callable[..., T], args: Iterable[Any] = (), kwds: Mapping[str, Any] | None = None) -> T:
+        """The value of ``func(*args, **kwds)``."""
+        return self.apply_async(func, args, kwds).get()
+
+    def apply_async(
+        self,
+        func: Callable[..., T],
+        args: Iterable[Any] = (),
+        kwds: Mapping[str, Any] | None = None,
+        callback: Callable[[T], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult[T]:
+        """As ``apply``, at once with a result to ask; a callback is called with the value or what was raised."""
+        self._check()
+        future = self._calls.submit(func, ONE, tuple(args), dict(kwds or {}))
+        return AsyncResult([future], lambda values: values[0], callback, error_callback)
+
+    def map(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None) -> list[T]:
+        """The list of ``func(item)``."""
+        return self.map_async(func, iterable, chunksize).get()
+
+    def starmap(
+        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+    ) -> list[T]:
+        """The list of ``func(*item)``."""
+        return self.starmap_async(func, iterable, chunksize).get()
+
+    def map_async(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult[list[T]]:
+        """As ``map``, at once with a result to ask; see ``apply_async``."""
+        return AsyncResult(self._chunked(func, EACH, iterable, chunksize), _flat, callback, error_callback)
+
+    def starmap_async(
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        callback: Callable[[list[T]], object] | None = None,
+        error_callback: Callable[[BaseException], object] | None = None,
+    ) -> AsyncResult[list[T]]:
+        """As ``starmap``, at once with a result to ask; see ``apply_async``."""
+        return AsyncResult(self._chunked(func, ROWS, iterable, chunksize), _flat, callback, error_callback)
+
+    def _chunked(
+        self, function: Callable[..., Any], how: int, iterable: Iterable[Any], chunksize: int | None
+    ) -> list[Future[Any]]:
+        self._check()
+        if chunksize is not None and chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        items = iterable if isinstance(iterable, list) else list(iterable)
+        size = chunksize or max(1, -(-len(items) // (CHUNKS * self._workers)))
+        chunks = [items[at : at + size] for at in range(0, len(items), size)]
+        return [self._calls.submit(function, how, chunk, {}) for chunk in chunks]
+
+    @property
+    def _workers(self) -> int:
+        return max(1, self._client.local, self._calls.workers)
+
+    # -- values as they come ---------------------------------------------------------------------------------------
+
+    def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator[T]:
+        """An iterator of ``func(item)``, in the order of the items."""
+        return self._streamed(func, iterable, chunksize, ordered=True)
+
+    def imap_unordered(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator[T]:
+        """As ``imap``, each value as soon as it is there."""
+        return self._streamed(func, iterable, chunksize, ordered=False)
+
+    def _streamed(
+        self, function: Callable[..., Any], iterable: Iterable[Any], chunksize: int, *, ordered: bool
+    ) -> IMapIterator[Any]:
+        self._check()
+        if chunksize < 1:
+            raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        limits = Limits(chunk=chunksize if chunksize > 1 else None)  # one by one: as many together as cost nothing
+        plan = self._client.plan_open(function, limits=limits, first=self._first, worn_after=self._worn_after)
+        values: Values[Any] = Values(self._client, plan, iter(iterable), ordered=ordered)
+        self._streams = [stream for stream in self._streams if not stream.ended] + [values]
+        return IMapIterator(values)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def _check(self) -> None:
+        if self._state != "RUN":
+            raise ValueError("Pool not running")
+        self._calls.check()
+
+    def close(self) -> None:
+        """Take no more; what is there comes to its end."""
+        if self._state == "RUN":
+            self._state = "CLOSE"
+            self._calls.finish()
+            for stream in self._streams:
+                stream.unbound()
+
+    def terminate(self) -> None:
+        """End all at once; results that are not there raise what has ended them."""
+        self._state = "TERMINATE"
+        self._calls.terminate()
+        for stream in self._streams:
+            stream.close()
+
+    def join(self) -> None:
+        """Wait until all that was asked for is answered, after ``close`` or ``terminate``."""
+        if self._state == "RUN":
+            raise ValueError("Pool is still running")
+        self._calls.wait()
+        for stream in self._streams:
+            stream.wait()
+
+    def __enter__(self) -> Self:
+        self._check()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.terminate()
+
+
+class AsyncResult(Generic[T]):
+    """What a pool's call comes to, or the list that several do."""
+
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
+    def __init__(
+        self,
+        futures: list[Future[Any]],
+        joined: Callable[[list[Any]], T],
+        callback: Callable[[T], object] | None,
+        error_callback: Callable[[BaseException], object] | None,
+    ) -> None:
+        self._futures = futures
+        self._joined = joined
+        self._callback, self._error_callback = callback, error_callback
+        self._left = len(futures)
+        self._lock = threading.Lock()
+        self._event = threading.Event()
+        self._value: Any = None
+        self._error: BaseException | None = None
+        for future in futures:
+            future.add_done_callback(self._one_is_done)
+        if not futures:
+            self._done()
+
+    def _one_is_done(self, _: Future[Any]) -> None:
+        with self._lock:
+            self._left -= 1
+            left = self._left
+        if not left:
+            self._done()
+
+    def _done(self) -> None:
+        """All are there: the value, or what the first of them has raised."""
+        futures, self._futures = self._futures, []
+        errors = (future.exception() if not future.cancelled() else LateError("terminated") for future in futures)
+        self._error = next((error for error in errors if error is not None), None)
+        try:
+            if self._error is None:
+                self._value = self._joined([future.result() for future in futures])
+                if self._callback is not None:
+                    self._callback(self._value)
+            elif self._error_callback is not None:
+                self._error_callback(self._error)
+        finally:
+            self._callback = self._error_callback = None
+            self._event.set()
+
+    def get(self, timeout: float | None = None) -> T:
+        """The value, waiting for it. Raises multiprocessing.TimeoutError, and what the call has raised."""
+        self.wait(timeout)
+        if not self._event.is_set():
+            raise LateError
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[no-any-return]  # it is the function's
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until it is there, at most so many seconds."""
+        self._event.wait(timeout)
+
+    def ready(self) -> bool:
+        """Whether it is there."""
+        return self._event.is_set()
+
+    def successful(self) -> bool:
+        """Whether it came without an exception. Raises ValueError as long as it is not there."""
+        if not self._event.is_set():
+            raise ValueError(f"{self!r} not ready")
+        return self._error is None
+
+
+class IMapIterator(Generic[T]):
+    """The values of ``imap``."""
+
+    def __init__(self, values: Values[T]) -> None:
+        self._values = values
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        return self.next()
+
+    def next(self, timeout: float | None = None) -> T:
+        """The next value. Raises multiprocessing.TimeoutError if it is not there in so many seconds."""
+        try:
+            return self._values.next(timeout, unsent=_encoding_error)
+        except TimeoutError:
+            raise LateError from None
+        except BadFunction as refused:
+            if refused.__cause__ is not None:  # why an item cannot travel
+                raise refused.__cause__ from refused
+            raise
+
+    def __del__(self) -> None:
+        self._values.unbound()  # all is computed, whether somebody wants the values or not
+
+
+def _flat(chunks: list[list[Any]]) -> list[Any]:
+    return list(itertools.chain.from_iterable(chunks))
+
+
+def _encoding_error(unsent: Unsent) -> BaseException:
+    error: BaseException = MaybeEncodingError(unsent.error, unsent.shown)
+    return error
