@@ -44,6 +44,7 @@ from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
+from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
@@ -234,6 +235,10 @@ class Client:
     def embedded(self) -> bool:
         """Whether the server is a private one that ends with this client."""
         return self._server is not None
+
+    def pool_code(self) -> int | None:
+        """The exit code of local workers that have ended by themselves, below 0 the signal; None: they are there."""
+        return self._pool.ended() if self._pool is not None else None
 
     def close(self) -> None:
         """End local workers and a private server. Jobs on a shared server are let go of, and can be resumed.
@@ -449,15 +454,18 @@ class Client:
         standby: Callable[[Standby | Master], None] | None = None,
         *,
         verbs: Jobs | None = None,
+        looks: int = DEAD_AFTER,
     ) -> Ended | None:
         """Watch a job to its end, and lead it if its master is gone or has let go. None if told to stop.
 
         ``standby`` is called with the object whose ``stop`` ends this: first the watcher, later perhaps a master.
+        ``looks``: the number of looks, two seconds apart, without a sign of its master, after which that is gone. A
+        master that lives all the same changes nothing more, whatever the number.
         Raises NoSuchJob.
         """
         verbs = verbs or self.verbs
         while True:
-            watcher = Standby(verbs, self.clock, job, observer)
+            watcher = Standby(verbs, self.clock, job, observer, looks=looks)
             if standby is not None:
                 standby(watcher)
             state = watcher.wait()

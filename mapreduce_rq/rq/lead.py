@@ -7,10 +7,11 @@ the job, with a checkpoint, and whatever RQ does next, another run of this RQ jo
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import rq
@@ -21,7 +22,7 @@ from mapreduce_rq.client.loops import Loops
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Report, State
-from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.messages import Checkpoint, Spec
 from mapreduce_rq.errors import BrokerError, JobCancelled, JobError, MrqError
 from mapreduce_rq.rq.host import Host
 from mapreduce_rq.runtime.master.master import Ended, Master
@@ -32,17 +33,37 @@ log = logging.getLogger("mapreduce_rq.rq")
 LOOK_SECONDS = 1.0
 SHORT_SECONDS = 0.2
 """A job that is over by then needs no helpers."""
+LOOKS = 2
+"""RQ has seen the end of the run that led the job before: its master need not be waited for as long as elsewhere."""
 LET_GO_SECONDS = 10.0
 """RQ kills a horse a minute after its ``job_timeout``."""
 LONGEST_VALUE = 100
 """Characters of a running value, or of a result, that is shown in ``meta``."""
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """What Redis or the job refuses is no reason to lose what was computed: it is logged."""
+    try:
+        yield
+    except MrqError as error:
+        log.warning("%s", error)
+
+
 class Lead:
-    """One job, led in a thread of its own. ``resumed``: an earlier run of the same RQ job has begun it."""
+    """One job, led in a thread of its own. ``resumed``: an earlier run of the same RQ job has begun it; ``counted``: by
+    another job of an earlier run, which has failed.
+    """
 
     def __init__(
-        self, client: Client, spec: Spec, computation: Computation[Any], source: Source | None, *, resumed: bool
+        self,
+        client: Client,
+        spec: Spec,
+        computation: Computation[Any],
+        source: Source | None,
+        *,
+        resumed: bool = False,
+        counted: Checkpoint | None = None,
     ) -> None:
         self.job = spec.job
         self.report: Report | None = None
@@ -52,6 +73,7 @@ class Lead:
         self._client = client
         self._spec, self._computation, self._source = spec, computation, source
         self._resumed = resumed
+        self._counted = counted
         self._next_report = 0.0
         self._leader: Standby | Master | None = None
         self._stopping = False
@@ -73,6 +95,9 @@ class Lead:
             self._leader.stop = True
         if self._thread.is_alive():
             self._over.wait(seconds)
+        if self._spec.lazy and self.ended is None:
+            with quietly():  # nobody else has its items; another run of this RQ job has them again
+                self._client.cancel(self.job)
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """The master's word; see Observer."""
@@ -92,9 +117,11 @@ class Lead:
         try:
             verbs = client.verbs_over(client.borrow())  # the thread that RQ gave us has the client's own
             if self._resumed:
-                self.ended = client.follow(self.job, self, self._watch, verbs=verbs)
+                self.ended = client.follow(self.job, self, self._watch, verbs=verbs, looks=LOOKS)
             else:
                 master = client.master(self._spec, self._computation, self, source=self._source, verbs=verbs)
+                if self._counted is not None:
+                    master.begin_with(self._counted)
                 self._watch(master)
                 self.ended = client.lead(master, self._watch)
         except BaseException as error:  # raised where the result is asked for
@@ -125,9 +152,11 @@ def run(host: Host, client: Client, planned: tuple[Spec, Computation[Any], Sourc
             if now < look_at:
                 continue
             look_at = now + LOOK_SECONDS * 0.9
+            if (code := client.pool_code()) is not None:
+                raise JobError(f"the worker beside the master has ended with exit code {code}: {lead.job} is let go of")
             word = _tell(host, client, lead)
             if word == "stopped":
-                with _quiet():
+                with quietly():
                     client.cancel(lead.job)
                 lead.wait(LET_GO_SECONDS)
                 raise JobCancelled(f"{lead.job} was cancelled, as RQ job {host.job.id} was")
@@ -150,15 +179,17 @@ def run(host: Host, client: Client, planned: tuple[Spec, Computation[Any], Sourc
 def _begun(host: Host, client: Client, spec: Spec, computation: Computation[Any], source: Source | None) -> Lead:
     """The job under way: the one that an earlier run of this RQ job has left, if it is the same, or a new one."""
     queue, job = host.led()
-    resumed = False
+    resumed, counted = False, None
     if job and queue == client.keys.name:
         before = client.job_state(job)
         if before is not None and before.spec.lazy:
-            with _quiet():
+            with quietly():
                 client.cancel(job)  # nobody else has its items; this run has them again
         elif before is not None and _same(before.spec, spec) and before.state in {State.RUNNING, State.DONE}:
             spec, resumed = before.spec, True
-    lead = Lead(client, spec, computation, source, resumed=resumed)
+        elif before is not None and _same(before.spec, spec) and before.state is State.FAILED:
+            counted = before.checkpoint
+    lead = Lead(client, spec, computation, source, resumed=resumed, counted=counted)
     host.leads(client.keys.name, spec.job)
     lead.start()
     return lead
@@ -227,9 +258,7 @@ def _result(host: Host, client: Client, lead: Lead) -> Any:
         result = client.result_of(lead.ended)
     except JobError:
         _post(host, facts_of(lead) | {"state": lead.ended.state.word})
-        with _quiet():
-            host.has_ended()
-        raise
+        raise  # what it has counted is there for another run of this RQ job
     native = result.native
     facts = facts_of(lead) | {
         "state": "done",
@@ -247,24 +276,11 @@ def _result(host: Host, client: Client, lead: Lead) -> Any:
         "elapsed_s": round(result.elapsed_s, 3),
     }
     _post(host, facts)
-    with _quiet():
+    with quietly():
         host.has_ended()
     return native if host.carries(native) else result.value
 
 
 def _post(host: Host, facts: dict[str, Any]) -> None:
-    with _quiet():
+    with quietly():
         host.post(facts)
-
-
-class _quiet:  # noqa: N801  it reads as what it does
-    """What Redis or the job refuses is no reason to lose what was computed: it is logged."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, at: object) -> bool:
-        if isinstance(error, MrqError):
-            log.warning("%s", error)
-            return True
-        return False

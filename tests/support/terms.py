@@ -86,6 +86,12 @@ def poisoned(term: int) -> int:
     return fingerprint(term)
 
 
+def tardy(term: int) -> int:
+    """As ``poisoned``, and each term takes a while."""
+    time.sleep(0.02)
+    return poisoned(term)
+
+
 def _misbehave(how: str) -> None:
     if how == "raise":
         raise ValueError("a poisoned term")

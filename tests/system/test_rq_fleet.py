@@ -120,9 +120,6 @@ def test_a_term_that_raises_fails_the_rq_job_by_name(fleet: RQFleet) -> None:
     assert "a poisoned term" in (found.exc_string or "")
     assert "JobFailed" in fleet.connection.get(f"noted:{job.id}").decode()
     assert job.get_meta()["state"] == "failed"
-    fleet.stage.write("poison", "")
-    job.requeue()
-    assert fleet.result(job) == total(20)
 
 
 def test_what_cannot_be_is_said_by_the_rq_job(fleet: RQFleet) -> None:
@@ -261,6 +258,40 @@ def test_another_leads_when_the_leading_horse_is_killed(fleet: RQFleet) -> None:
     assert fleet.end(job) is JobStatus.FAILED  # RQ has seen its horse die
     job.requeue()
     assert fleet.result(job) == total(300)
+
+
+def test_a_retry_goes_on_from_what_a_failed_run_has_counted(fleet: RQFleet) -> None:
+    fleet.worker()
+    fleet.stage.write("poison", "150:raise")
+    job = fleet.map_reduce("tardy", range(200), limits={"chunk": 1})
+    first = fleet.ours(job)
+    assert fleet.end(job) is JobStatus.FAILED
+    state = fleet.state(first)
+    assert state is not None
+    assert state.checkpoint is not None
+    counted = {term for lo, hi in state.checkpoint.runs for term in range(lo, hi)}
+    assert len(counted) > 50
+    fleet.stage.write("poison", "")
+    job.requeue()
+    assert fleet.result(job) == total(200)
+    assert job.get_meta()["job"] != first
+    assert {fleet.stage.count()[term] for term in counted} == {1}
+
+
+def test_a_host_that_is_lost_with_its_rq_worker(fleet: RQFleet) -> None:
+    worker = fleet.worker()
+    job = fleet.map_reduce("slow", range(60), retry=rq.Retry(max=1))
+    ours = fleet.ours(job)
+    until(lambda: fleet.counted(ours) > 5, 20, "progress")
+    worker.stop()
+    registry = fleet.queue.started_job_registry
+    (entry,) = fleet.connection.zrange(registry.key, 0, -1)
+    fleet.connection.zadd(registry.key, {entry: 1})  # what a minute does: nobody has vouched for it
+    fleet.connection.delete(fleet.queue.registry_cleaning_key)
+    fleet.worker()
+    assert fleet.result(job) == total(60)
+    assert job.get_meta()["job"] == ours
+    assert len([term for term, times in fleet.stage.count().items() if times > 1]) <= 2
 
 
 def test_a_killed_horse_with_a_retry(fleet: RQFleet) -> None:

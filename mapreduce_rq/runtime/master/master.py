@@ -32,6 +32,7 @@ from mapreduce_rq.core.messages import (
     OK_ASIDE,
     REFUSED,
     Answer,
+    Checkpoint,
     Codec,
     Failure,
     Spec,
@@ -244,23 +245,30 @@ class Master:
             pushed = self.jobs.codecs.task.seal_all(tasks)
             self._lease.commit(expect=expect, what="create", number=number, fields=row, tasks=pushed)
 
+    def begin_with(self, checkpoint: Checkpoint) -> None:
+        """Before ``submit``: begin with what is counted of a job over the same terms that has failed."""
+        self.ledger = self._restored_ledger(msgspec.structs.replace(checkpoint, job=self._job))
+
     def take_over(self, state: JobState) -> None:
         """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
         self._lease.succeed(state.token)
         self._restored = True  # all that is left may be the end, of which others have despaired
-        self.ledger = Ledger(
-            self.spec,
-            self.computation,
-            self.clock.now(),
-            checkpoint=state.checkpoint,
-            source=self._source,
-            workers=self.workers,
-            patient=self._patient,
-        )
+        self.ledger = self._restored_ledger(state.checkpoint)
         try:
             self._commit(fields=[("master", self._lease.holder), ("state", State.RUNNING)])
         except LeaseLost as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
+
+    def _restored_ledger(self, checkpoint: Checkpoint | None) -> Ledger:
+        return Ledger(
+            self.spec,
+            self.computation,
+            self.clock.now(),
+            checkpoint=checkpoint,
+            source=self._source,
+            workers=self.workers,
+            patient=self._patient,
+        )
 
     @property
     def workers(self) -> int:

@@ -66,7 +66,16 @@ class Setbacks:
 class Standby:
     """Watches one job. ``stop`` may be set from another thread."""
 
-    def __init__(self, jobs: Jobs, clock: Clock, job: str, observer: Observer, *, takes_over: bool = True) -> None:
+    def __init__(
+        self,
+        jobs: Jobs,
+        clock: Clock,
+        job: str,
+        observer: Observer,
+        *,
+        takes_over: bool = True,
+        looks: int = DEAD_AFTER,
+    ) -> None:
         self.jobs = jobs
         self.clock = clock
         self.job = job
@@ -74,6 +83,7 @@ class Standby:
         self.stop = False
         self.led = True  # whether a master leads the job, as far as is known by now
         self._takes_over = takes_over
+        self._looks = looks
         self._report = Report()
 
     def wait(self) -> JobState | None:
@@ -101,7 +111,7 @@ class Standby:
                     self.led = False
                     return state
                 watch.look({self.job: token_bytes(state.token)})
-                if watch.dead():
+                if watch.unchanged(self.job) >= self._looks:
                     self.led = False
                     return state
                 self._judge(watch, state)
@@ -129,6 +139,6 @@ class Standby:
         if quiet < QUIET_SECONDS or not self.led:
             return
         self.led = False
-        left = (DEAD_AFTER - looks) * POLL_SECONDS
+        left = (self._looks - looks) * POLL_SECONDS
         then = f"taking over in {left:.0f} s" if self._takes_over else f"mrq resume {self.job}"
         self.observer.noticed(f"no sign of its master for {quiet:.0f} s; {then}, unless one comes")
