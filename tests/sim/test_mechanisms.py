@@ -780,7 +780,7 @@ def _trust_the_last_checkpoint() -> AbstractContextManager[Any]:
 
 
 class _Blind(liveness.Watch):
-    def dead(self) -> list[str]:
+    def dead(self, after: int = liveness.DEAD_AFTER) -> list[str]:
         return []
 
 

@@ -43,11 +43,9 @@ class Watch:
         """Whether the bytes of ``name`` have ever changed from one look to the next."""
         return name in self._moved
 
-    def dead(self) -> list[str]:
-        """Names given up: unchanged for long, or with an obituary."""
-        return [
-            name for name, (value, count) in self._seen.items() if count >= DEAD_AFTER or value.startswith(OBITUARY)
-        ]
+    def dead(self, after: int = DEAD_AFTER) -> list[str]:
+        """Names given up: unchanged for so many looks, or with an obituary."""
+        return [name for name, (value, count) in self._seen.items() if count >= after or value.startswith(OBITUARY)]
 
     def forgotten(self) -> list[str]:
         """Names unchanged for so long that they can be struck off."""

@@ -111,7 +111,7 @@ class Standby:
                     self.led = False
                     return state
                 watch.look({self.job: token_bytes(state.token)})
-                if watch.unchanged(self.job) >= self._looks:
+                if watch.dead(self._looks):
                     self.led = False
                     return state
                 self._judge(watch, state)
