@@ -34,6 +34,7 @@ The layers, each importing only what stands below it
     broker          the only place that knows Redis; the wire format is broker/PROTOCOL.md
       lua             the three steps that change anything: commit, settle, reap
     functions       users' functions: how they travel, whom to trust, their items
+    files           files on the workers' machines: which may be read, their records, compressed or not
     computations    the built-ins, one file each
     core            pure: messages and spans, and in its rooms:
       job             what a master knows and decides: ledger, tally, sizes of tasks, record
@@ -149,6 +150,7 @@ if TYPE_CHECKING:
         UsageError,
         VersionSkew,
     )
+    from mapreduce_rq.files.files import Files
     from mapreduce_rq.functions.computation import kernel
     from mapreduce_rq.functions.draws import random_for
 
@@ -169,6 +171,7 @@ __all__ = [
     "Combine",
     "DeadlineReached",
     "Executor",
+    "Files",
     "ForeignKey",
     "IMapIterator",
     "Job",
@@ -218,6 +221,7 @@ _HOMES = {
     "Reducer": "mapreduce_rq.core.reducers.base",
     "RemoteError": "mapreduce_rq.core.foreign_errors",
     "Combine": "mapreduce_rq.core.reducers.combine",
+    "Files": "mapreduce_rq.files.files",
     "by_key": "mapreduce_rq.core.reducers.keyed",
 }
 """Where the public names are at home; all others are errors."""

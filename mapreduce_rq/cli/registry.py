@@ -33,7 +33,7 @@ COMMANDS = {
     "compute": Behind("commands.compute", "Run a computation and print its result.", COMPUTE),
     "run": Behind(
         "commands.run",
-        "Run a function of your own over a range, or over the lines of a file, and print the folded result.",
+        "Run a function of your own over a range, or over the records of files, and print the folded result.",
         COMPUTE,
     ),
     "worker": Behind("commands.worker", "Run workers until told to stop.", COMPUTE),

@@ -33,7 +33,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     ),
 }
 
-UNLISTED = {"function": "mapreduce_rq.functions.computation:FunctionComputation"}
+UNLISTED = {
+    "function": "mapreduce_rq.functions.computation:FunctionComputation",
+    "files": "mapreduce_rq.functions.files:FilesComputation",
+}
 """Not for `mrq compute`: users' functions come through `mrq run` and the Python API."""
 
 

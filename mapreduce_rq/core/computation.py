@@ -30,11 +30,11 @@ P = TypeVar("P")
 
 
 class TermError(Exception):
-    """A term could not be computed; ``__cause__`` holds what it raised."""
+    """A term could not be computed; ``__cause__`` holds what it raised. ``place``: where it is, beside its number."""
 
-    def __init__(self, term: int, message: str) -> None:
+    def __init__(self, term: int, message: str, place: str = "") -> None:
         super().__init__(message)
-        self.term = term
+        self.term, self.place = term, place
 
 
 def _stay() -> None:

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from types import FunctionType
-from typing import Any, ClassVar, Literal, TypeVar, overload
+from typing import Any, ClassVar, Literal, Self, TypeVar, overload
 
 import msgspec
 
@@ -245,18 +245,19 @@ class FunctionComputation(Computation[Any]):
             raise BadFunction(f"{self.label} cannot have its terms drawn at random: that needs a range, and no kernel")
 
     @classmethod
-    def to_map(cls, raw: dict[str, Any], trust: Trust) -> FunctionComputation:
+    def to_map(cls, raw: dict[str, Any], trust: Trust) -> Self:
         made = cls._received(raw, trust, maps=True)
         _ = made.function  # found now: a worker that cannot import it refuses the job, and not each of its tasks
         return made
 
     @classmethod
-    def to_lead(cls, raw: dict[str, Any], trust: Trust) -> FunctionComputation:
+    def to_lead(cls, raw: dict[str, Any], trust: Trust) -> Self:
         return cls._received(raw, trust, maps=False)
 
     @classmethod
-    def _received(cls, raw: dict[str, Any], trust: Trust, *, maps: bool) -> FunctionComputation:
-        params = validate(cls.name, FunctionParams, raw)
+    def _received(cls, raw: dict[str, Any], trust: Trust, *, maps: bool) -> Self:
+        params = validate(cls.name, cls.Params, raw)
+        assert isinstance(params, FunctionParams)
         check_trust(params, trust, maps=maps)
         made = cls(params)
         made.trusting(trust)

@@ -191,7 +191,7 @@ BOMBS = {
 def test_bombs_are_refused_even_with_a_good_mac(kind: str, bomb: str) -> None:
     for codecs in (SIGNED, PLAIN):
         sealer = codec(codecs, kind)
-        sealed = sealer.seal(msgspec.Raw(BOMBS[bomb]))
+        (sealed,) = sealer.seal_all([msgspec.Raw(BOMBS[bomb])])  # the writer of a bomb looks at no cap
         assert refused(codecs, kind, sealed)
 
 
@@ -204,7 +204,8 @@ def test_bombs_within_a_good_message_are_refused(kind: str, bomb: str) -> None:
     for each in fields:
         changed: Any = dict(builtin) if isinstance(builtin, dict) else list(builtin)
         changed[each] = msgspec.Raw(BOMBS[bomb])
-        assert refused(PLAIN, kind, codec(PLAIN, kind).seal(changed)), each
+        (sealed,) = codec(PLAIN, kind).seal_all([changed])
+        assert refused(PLAIN, kind, sealed), each
 
 
 def test_a_message_over_its_cap_is_refused_before_it_is_looked_at() -> None:

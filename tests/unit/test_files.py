@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from mapreduce_rq.computations import load
-from mapreduce_rq.computations.files import open_file
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadFunction, BadParameter
+from mapreduce_rq.files.opening import open_file
 from mapreduce_rq.functions.trust import Trust
 from tests.support.stage import until
 
@@ -81,7 +81,7 @@ def test_what_is_no_regular_file_is_refused_at_once(folder: Path, inside: bool) 
 
 
 def raw(path: Path | str, size: int) -> dict[str, Any]:
-    return {"files": [str(path)], "sizes": [size]}
+    return {"files": [str(path)], "sizes": [size], "units": [size]}
 
 
 def test_a_worker_reads_no_file_for_a_job_that_anybody_may_have_written(folder: Path) -> None:
@@ -90,23 +90,23 @@ def test_a_worker_reads_no_file_for_a_job_that_anybody_may_have_written(folder: 
         kind.to_map(raw("/etc/passwd", 10), UNSIGNED)
     assert "mrq key" in str(refused.value)
     for trust in (SIGNED, PRIVATE):
-        assert kind.to_map(raw(folder.parent / "secret", 7), trust).map(0, 1) == {"b": {b"hidden": 1}}
+        assert kind.to_map(raw(folder.parent / "secret", 7), trust).map(0, 7) == {"b": {b"hidden": 1}}
 
 
 @pytest.mark.parametrize("signed", [True, False])
 def test_a_worker_with_a_folder_reads_there_alone(folder: Path, signed: bool) -> None:
     kind = load("wordcount")
     trust = Trust(signed=signed, files=str(folder))
-    assert kind.to_map(raw("words", 6), trust).map(0, 1) == {"b": {b"a": 2, b"b": 1}}
+    assert kind.to_map(raw("words", 6), trust).map(0, 6) == {"b": {b"a": 2, b"b": 1}}
     outside = kind.to_map(raw(folder.parent / "secret", 7), trust)
     with pytest.raises(TermError, match="is not in"):
-        outside.map(0, 1)
+        outside.map(0, 7)
 
 
 @pytest.mark.parametrize("sizes", [None, []])
 def test_nobody_but_who_submits_measures_files(folder: Path, sizes: list[int] | None) -> None:
     os.mkfifo(folder / "fifo")
-    job = {"files": [str(folder / "fifo")], "sizes": sizes}
+    job = {"files": [str(folder / "fifo")], "sizes": sizes, "units": sizes}
     for make in (load("wordcount").to_map, load("wordcount").to_lead):
         with pytest.raises(BadParameter, match="how large"):
             make(job, Trust(files=str(folder)))

@@ -1,6 +1,6 @@
 """The house has one way up and one way down: reads every import and fails on a wrong arrow.
 
-    cli, rq -> client -> runtime -> broker -> core -> errors,    computations, functions -> core
+    cli, rq -> client -> runtime -> broker -> core -> errors,    computations, functions -> files -> core
 
 A layer may use any layer below it. Imports inside functions count like all others, so no cycle hides in one.
 """
@@ -22,14 +22,15 @@ BELOW: dict[str, set[str]] = {
     "version": set(),
     "errors": set(),
     "core": {"version", "errors"},
-    "computations": {"version", "errors", "core"},
-    "functions": {"version", "errors", "core"},
+    "files": {"errors", "core"},
+    "computations": {"version", "errors", "core", "files"},
+    "functions": {"version", "errors", "core", "files"},
     "broker": {"version", "errors", "core"},
     "runtime": {"version", "errors", "core", "computations", "functions", "broker"},
-    "client": {"version", "errors", "core", "computations", "functions", "broker", "runtime"},
+    "client": {"version", "errors", "core", "files", "computations", "functions", "broker", "runtime"},
     "rq": {"version", "errors", "core", "computations", "functions", "broker", "runtime", "client"},
-    "cli": {"version", "errors", "core", "computations", "functions", "broker", "runtime", "client", "rq"},
-    "": {"version", "errors", "core", "functions", "client"},  # the package itself: the public names
+    "cli": {"version", "errors", "core", "files", "computations", "functions", "broker", "runtime", "client", "rq"},
+    "": {"version", "errors", "core", "files", "functions", "client"},  # the package itself: the public names
     "extend": {"version", "errors", "core"},  # the public names for authors of computations and reducers
     "__main__": {"cli"},
 }
@@ -54,7 +55,6 @@ PURE_ALL_THE_SAME = {
     ("mapreduce_rq.core.plain_values", "uuid"),  # as values, too: none is made
     ("mapreduce_rq.functions.pickling", "os"),  # a fork is noticed; numbers of things, which no result shows
     ("mapreduce_rq.functions.sources", "os"),  # whether a file is as it was when it was imported
-    ("mapreduce_rq.computations.files", "os"),  # whoever reads a file depends on it: its size is part of the job
 }
 """Imports of what could be impure, and is not there."""
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import os
 import random
 import subprocess
@@ -8,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from mapreduce_rq.computations import wordcount
 from mapreduce_rq.computations.wordcount import WordCount
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.files import lines
 from tests.support.folding import fold
 
 WORDS = ["alpha", "the", "The", "é", "naïve", "日本", "a", "\N{NO-BREAK SPACE}"] + [str(k) for k in range(300)]
@@ -53,17 +56,25 @@ def by_sort_and_uniq(files: list[Path]) -> dict[bytes, int]:
     return found
 
 
-@pytest.mark.parametrize("block", [1, 7, 100, 4096, 65_536])
-def test_words_are_those_of_sort_and_uniq(files: list[Path], block: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wordcount, "BLOCK", block)
-    monkeypatch.setattr(wordcount, "PIECE", 3 * block + 1)
-    job = job_of(files if block > 7 else [files[0]])
-    _, whole, _ = fold(job, max(1, job.sizes[0] // block // 50), seed=1)
-    assert job.reducer.decode(whole) == {"b": by_sort_and_uniq(files if block > 7 else [files[0]])}
+@pytest.mark.parametrize("piece", [1, 7, 100, 4096, lines.PIECE])
+def test_words_are_those_of_sort_and_uniq(files: list[Path], piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "PIECE", piece)
+    job = job_of(files if piece > 7 else [files[0]])
+    _, whole, _ = fold(job, max(1, job.corpus.sizes[0] // 50), seed=1)
+    assert job.reducer.decode(whole) == {"b": by_sort_and_uniq(files if piece > 7 else [files[0]])}
+
+
+def test_compressed_files_have_the_words_of_what_is_in_them(files: list[Path]) -> None:
+    for path, library in zip(files, (gzip, bz2, lzma), strict=True):
+        path.with_suffix(".packed").write_bytes(library.compress(path.read_bytes()))
+    job = job_of([path.with_suffix(".packed") for path in files])
+    assert job.total == 3
+    assert job.reducer.decode(fold(job, 1)[1]) == {"b": by_sort_and_uniq(files)}
+    assert fold(job, 1)[0].value == fold(job_of(files), 1000)[0].value
 
 
 def test_the_outcome(files: list[Path]) -> None:
-    outcome, _, _ = fold(job_of(files, top=2), 3)
+    outcome, _, _ = fold(job_of(files, top=2), 30_000)
     expected = by_sort_and_uniq(files)
     assert outcome.details == {"words": sum(expected.values()), "distinct": len(expected), "files": 3}
     assert outcome.value.splitlines()[0] == "60000\tlong"
@@ -79,10 +90,7 @@ def test_lower_case(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("block", [1, 3, 8, 65_536])
-def test_lower_case_is_that_of_every_alphabet_and_leaves_odd_bytes(
-    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wordcount, "BLOCK", block)
+def test_lower_case_is_that_of_every_alphabet_and_leaves_odd_bytes(tmp_path: Path, block: int) -> None:
     path = tmp_path / "text"
     words = ["École école ÉCOLE\n", "ΣΊΣΥΦΟΣ σίσυφος Σίσυφος\n", "ПРИВЕТ Привет\n", "STRASSE Straße\n", "\u0130 日本\n"]
     path.write_bytes("".join(words).encode() + b"\xc9COLE \xc3\x89\xff \xed\xa0\x80A\n")
@@ -102,13 +110,10 @@ def test_lower_case_is_that_of_every_alphabet_and_leaves_odd_bytes(
 
 
 @pytest.mark.parametrize("block", [1, 2, 4, 65_536])
-def test_a_byte_order_mark_is_none_of_the_first_word(
-    tmp_path: Path, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(wordcount, "BLOCK", block)
+def test_a_byte_order_mark_is_none_of_the_first_word(tmp_path: Path, block: int) -> None:
     for number, text in enumerate(["\ufeffone two\none\n", "\ufeffone", "one \ufeffone\n", "\ufeff\n", "\ufeff"]):
         (tmp_path / str(number)).write_bytes(text.encode())
-    found = fold(job_of(sorted(tmp_path.iterdir())), 2)[0].native
+    found = fold(job_of(sorted(tmp_path.iterdir())), block)[0].native
     assert found == {"one": 4, "two": 1, "\ufeffone": 1}
 
 
@@ -120,7 +125,7 @@ def test_a_file_that_changed_is_noticed(tmp_path: Path) -> None:
     path.write_text("one two three\n")
     with pytest.raises(TermError, match="has 14 bytes, not 8"):
         job.map(0, 1)
-    again = WordCount.create({"files": [str(path)], "sizes": job.params.sizes})
+    again = WordCount.create({"files": [str(path)], "sizes": job.params.sizes, "units": job.params.units})
     with pytest.raises(TermError, match="has 14 bytes, not 8"):
         again.map(0, 1)
     path.unlink()

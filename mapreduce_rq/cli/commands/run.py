@@ -1,9 +1,11 @@
-"""`mrq run package.module:function`: a function of your own over a range, or over the lines of a file."""
+"""`mrq run package.module:function`: a function of your own over a range, or over the records of files."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator
+import os
+import stat
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,6 +16,7 @@ from mapreduce_rq.cli.completion import reducers
 from mapreduce_rq.cli.groups import command
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.core.computation import MAX_TERMS
+from mapreduce_rq.core.reducers.keyed import by_key as keyed
 from mapreduce_rq.errors import BadParameter, UsageError
 
 if TYPE_CHECKING:
@@ -35,19 +38,80 @@ Lines = Annotated[
     typer.Option(
         "--lines",
         metavar="FILE|-",
-        help="Call the function with each line of a UTF-8 file or of standard input (-), without its line break.",
+        help="Call the function with each line of a file or of standard input (-), without its line break.",
         rich_help_panel=PARAMETERS,
     ),
 ]
-Reduce = Annotated[
+FilesOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--files",
+        metavar="PATTERN",
+        help="Call the function with each record of files that workers see: 'logs/*.gz'; several times if needed.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
+Form = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="text|csv|jsonl|parquet",
+        help="What a record is: a line, a dictionary by column, a JSON value. Default: by the files' names.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
+Encoding = Annotated[
+    str, typer.Option("--encoding", metavar="NAME", help="Of text in files.", rich_help_panel=PARAMETERS)
+]
+Errors = Annotated[
     str,
+    typer.Option(
+        "--errors",
+        metavar="strict|replace|ignore|backslashreplace",
+        help="What becomes of bytes that are no text.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option("--delimiter", metavar="CHARACTER", help="Between fields of CSV.", rich_help_panel=PARAMETERS),
+]
+Whole = Annotated[
+    bool,
+    typer.Option("--whole", help="Cut no file: for CSV with line ends inside its fields.", rich_help_panel=PARAMETERS),
+]
+Ship = Annotated[
+    bool,
+    typer.Option(
+        "--ship", help="Send the lines through Redis, to workers that do not see the files.", rich_help_panel=PARAMETERS
+    ),
+]
+Reduce = Annotated[
+    str | None,
     typer.Option(
         "--reduce",
         metavar="NAME[:OPTION=VALUE,...]",
         help="How the values are folded: sum, int_sum, product, count, min, max, argmin, argmax, mean, variance, "
-        "stats, histogram, counter, topk, list, concat, prefix_sums, distinct, quantiles; as in topk:k=5.",
+        "stats, histogram, counter, topk, list, concat, prefix_sums, distinct, quantiles; as in topk:k=5. "
+        "Default: sum.",
         autocompletion=reducers,
         rich_help_panel=PARAMETERS,
+    ),
+]
+ByKey = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--by-key",
+        metavar="[COLUMN=]NAME[:...]",
+        help="How the values of each key are folded, of a function that gives pairs; columns, each by its own, "
+        "as in --by-key price=mean --by-key id=distinct.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
+Top = Annotated[
+    str | None,
+    typer.Option(
+        "--top", metavar="N", help="With --by-key: only the keys with the largest results.", rich_help_panel=PARAMETERS
     ),
 ]
 
@@ -60,66 +124,128 @@ def group() -> TyperCommand:
             ("function", inspect.Parameter.empty, Function),
             ("terms", None, Terms),
             ("lines", None, Lines),
-            ("reduce", "sum", Reduce),
+            ("files", None, FilesOption),
+            ("format", None, Form),
+            ("encoding", "utf-8", Encoding),
+            ("errors", "strict", Errors),
+            ("delimiter", None, Delimiter),
+            ("whole", False, Whole),
+            ("ship", False, Ship),
+            ("reduce", None, Reduce),
+            ("by_key", None, ByKey),
+            ("top", None, Top),
         )
     ]
     return command(with_common(run, own), name="run", help_text=run.__doc__)
 
 
-def run(*, function: str, terms: str | None, lines: str | None, reduce: str, **common: Any) -> int:
-    """Run a function of your own over a range, or over the lines of a file, and print the folded result.
+def run(
+    *,
+    function: str,
+    terms: str | None,
+    lines: str | None,
+    files: list[str] | None,
+    reduce: str | None,
+    by_key: list[str] | None,
+    top: str | None,
+    **rest: Any,
+) -> int:
+    """Run a function of your own over a range, or over the records of files, and print the folded result.
 
     The result is the same to the last bit for any number of workers. On a queue whose messages are not signed, workers
     run only the functions that they were started for: `mrq worker --allow MODULE`.
     """
-    if (terms is None) == (lines is None):
-        raise UsageError("say what to call the function with: either --terms N or --lines FILE")
-    items: Iterable[Any]
-    items = range(integer("--terms", terms, 0, MAX_TERMS)) if terms is not None else lines_of(lines or "-")
-    name, options = reducer_of(reduce)
+    if [terms, lines, files].count(None) != 2 or files == []:
+        raise UsageError("say what to call the function with: --terms N, --lines FILE or --files PATTERN")
+    how = {name: rest.pop(name) for name in ("format", "encoding", "errors", "delimiter", "whole", "ship")}
+    if terms is not None:
+        _refuse(how, "--terms")
+    folding = _folding(reduce, by_key, top)
+    items = _items(terms, lines, files, how)
 
     def plan(client: Client, limits: Limits) -> Any:
-        return client.plan_function(function, items, reduce=name, options=options, limits=limits)
+        return client.plan_function(function, items(client), limits=limits, **folding)
 
-    return lead(function.rpartition(":")[2], plan, (function,), **common)
+    return lead(function.rpartition(":")[2], plan, (function,), **rest)
 
 
-def reducer_of(text: str) -> tuple[str, dict[str, Any]]:
+_DEFAULTS = {"encoding": "utf-8", "errors": "strict"}
+
+
+def _refuse(how: dict[str, Any], option: str) -> None:
+    """Raises UsageError for an option that says how files are read, where there are none."""
+    for name, value in how.items():
+        if value not in {_DEFAULTS.get(name), None, False}:
+            raise UsageError(f"--{name} says how files are read, and {option} needs none")
+
+
+def _items(
+    terms: str | None, lines: str | None, files: list[str] | None, how: dict[str, Any]
+) -> Callable[[Client], Any]:
+    """What the function is called with, once it is known where the workers are. Raises UsageError."""
+    if terms is not None:
+        number = integer("--terms", terms, 0, MAX_TERMS)
+        return lambda _: range(number)
+    from mapreduce_rq.files.files import Files, Stream  # 10 ms, and only for them
+
+    if files is not None:
+        found = Files(*files, **how)
+        return lambda _: found
+    try:
+        file = open(0 if lines == "-" else str(lines), "rb", buffering=0, closefd=lines != "-")  # noqa: SIM115  the job's
+        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+    except OSError as error:
+        raise UsageError(f"--lines: cannot read {lines}: {error.strerror}") from None
+    how["format"] = how["format"] or "text"
+    name = str(lines)
+    if lines == "-" or not regular or how.pop("ship"):
+        how.pop("ship", None)
+        stream = Stream(name, file, **how)
+        return lambda _: stream
+    with file:  # the workers of a private server see what this process sees
+        return lambda client: Files(name, **how, ship=not client.embedded and not how["whole"])
+
+
+def _folding(reduce: str | None, by_key: list[str] | None, top: str | None) -> dict[str, Any]:
+    """How the values are folded, as ``plan_function`` takes it. Raises BadParameter."""
+    if not by_key:
+        if top is not None:
+            raise UsageError("--top goes with --by-key")
+        name, options = reducer_of(reduce or "sum")
+        return {"reduce": name, "options": options}
+    if reduce is not None:
+        raise UsageError("--reduce and --by-key both say how values are folded: give one of them")
+    most = None if top is None else integer("--top", top, 1)
+    columns = {}
+    for text in by_key:
+        column, equals, name = text.partition("=") if "=" in text.partition(":")[0] else ("", "", text)
+        if column in columns or (equals and not column):
+            raise BadParameter(f"--by-key: {text!r} is not COLUMN=NAME, or names a column twice")
+        columns[column] = reducer_of(name, "--by-key")
+    if list(columns) == [""]:
+        name, options = columns[""]
+        return {"reduce": keyed(name, options=options, top=most)}
+    if "" in columns:
+        raise BadParameter("--by-key: of several columns each needs its name, as in price=mean")
+    return {"reduce": keyed(columns, top=most)}
+
+
+def reducer_of(text: str, option: str = "--reduce") -> tuple[str, dict[str, Any]]:
     """``topk:k=5`` as a name and its options; lists are written ``0.1/0.5/0.9``. Raises BadParameter."""
     name, _, rest = text.partition(":")
     options = {}
     for part in filter(None, rest.split(",")):
-        option, equals, value = part.partition("=")
+        given, equals, value = part.partition("=")
         if not equals:
-            raise BadParameter(f"--reduce: {part!r} is not OPTION=VALUE")
-        numbers = [_number(piece) for piece in value.split("/")]
-        options[option.strip()] = numbers if "/" in value else numbers[0]
+            raise BadParameter(f"{option}: {part!r} is not OPTION=VALUE")
+        numbers = [_number(piece, option) for piece in value.split("/")]
+        options[given.strip()] = numbers if "/" in value else numbers[0]
     return name, options
 
 
-def _number(text: str) -> int | float:
+def _number(text: str, option: str) -> int | float:
     try:
         number = float(text)
         return int(text) if text.strip().lstrip("+-").isdigit() else int(number) if number.is_integer() else number
     except ValueError:
-        raise BadParameter(f"--reduce: {text!r} is not a number") from None
-
-
-def lines_of(path: str) -> Iterator[str]:
-    """The lines of a file or of standard input, read as they are needed. Raises UsageError."""
-    try:
-        # Standard input is opened here, too: sys.stdin would turn bytes that are no text into text.
-        file = open(0 if path == "-" else path, encoding="utf-8-sig", newline="\n", closefd=path != "-")  # noqa: SIM115
-    except OSError as error:
-        raise UsageError(f"--lines: cannot read {path}: {error.strerror}") from None
-    return _lines(file, path)
-
-
-def _lines(file: Any, path: str) -> Iterator[str]:
-    try:
-        for line in file:
-            yield line.rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--lines: {path} is not UTF-8 text: {error.reason}") from None
-    finally:
-        file.close()
+        raise BadParameter(f"{option}: {text!r} is not a number") from None

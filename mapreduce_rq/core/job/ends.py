@@ -42,7 +42,11 @@ def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
     gaps = bool(ledger.skipped) or [lo for lo, _ in ledger.tally.runs] not in ([], [0])
     if outcome.bound is None or (outcome.bound_kind == "statistical" and ledger.computation.samples):
         return outcome
-    if outcome.bound_kind not in {"exact", "statistical"} and not gaps and spec.computation != "function":
+    if (
+        outcome.bound_kind not in {"exact", "statistical"}
+        and not gaps
+        and spec.computation not in {"function", "files"}
+    ):
         return outcome
     notes = (*(note for note in outcome.notes if not note.startswith("bound: ")), "no bound: terms are missing")
     return replace(outcome, bound=None, bound_kind="none", notes=notes)

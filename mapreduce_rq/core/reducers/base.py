@@ -37,10 +37,18 @@ class Law(Enum):
 class BadValue(ValueError):
     """A term's value that the reducer cannot take: the term's index, what the value is, and what is taken."""
 
+    row: int | None = None
+    """The value's number among those that were folded at once, where that is known."""
+
     def __init__(self, term: int, value: object, takes: str) -> None:
         what = shown(value)
         super().__init__(term, what, takes)
         self.term, self.what, self.takes = term, what, takes
+
+    def at_row(self, terms: Sequence[int]) -> BadValue:
+        """The same of the term that stands in this row: ``term`` was the row's number."""
+        self.row, self.term = self.term, terms[self.term]
+        return self
 
     def __str__(self) -> str:
         return f"term {self.term} is {self.what}, and the reducer takes {self.takes}"
@@ -52,6 +60,12 @@ class TermFailed(Exception):
     def __init__(self, term: int) -> None:
         super().__init__(f"term {term} raised")
         self.term = term
+        self.row: int | None = None
+
+    def at_row(self, terms: Sequence[int]) -> TermFailed:
+        """As of BadValue."""
+        self.row, self.term = self.term, terms[self.term]
+        return self
 
 
 class MergeError(Exception):
@@ -144,12 +158,20 @@ class Reducer(ABC, Generic[P]):
         """``merge(partial, fold(lo, values))``, for reducers that know a shorter way; it may change ``partial``."""
         return self.merge(partial, self.fold(lo, values))
 
-    def fold_at(self, terms: Sequence[int], values: Sequence[Any]) -> P:
-        """As ``fold``, of some terms in their order that need not follow each other; at least one. Raises BadValue."""
+    def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: P | None = None) -> P:
+        """As ``fold``, of terms in their order that need not follow each other, some of them several times.
+
+        At least one. What is given as ``partial``, of terms before these, is in the result, and may be changed.
+        """
         try:
-            return self.fold(0, values)
+            found = self.fold(0, values)
         except BadValue as error:
-            raise BadValue(terms[error.term], values[error.term], error.takes) from None
+            raise error.at_row(terms) from None
+        return found if partial is None else self.merge(partial, found)
+
+    def spanning(self, partial: P, lo: int, hi: int) -> P:
+        """The partial as one of all the terms ``[lo, hi)``: what it holds are all their values."""
+        return partial
 
     def lift(self, term: int, value: Any) -> P:
         """The partial of one value. Raises BadValue."""

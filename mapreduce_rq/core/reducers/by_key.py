@@ -106,8 +106,13 @@ class ByKey(Reducer[Groups]):
 
     def fold_into(self, partial: Groups, lo: int, values: Iterable[Any]) -> Groups:
         for start, batch in batches(lo, values):
-            self._add(partial, _rows(start, batch))
+            self._add(partial, _rows(range(start, start + len(batch)), batch))
         return partial
+
+    def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: Groups | None = None) -> Groups:
+        found = self.zero() if partial is None else partial
+        self._add(found, _rows(terms, values))
+        return found
 
     def _add(self, groups: Groups, rows: Rows) -> None:
         if groups.names is not None or not set(map(type, map(FIRST, rows.pairs))) <= groups.seen:
@@ -261,11 +266,11 @@ class ByKey(Reducer[Groups]):
         return "\n".join("\t".join(map(written, row)) for row in rows)
 
 
-def _rows(lo: int, values: Sequence[Any]) -> Rows:
+def _rows(terms: Sequence[int], values: Sequence[Any]) -> Rows:
     """What terms gave, a row for each pair. Raises BadValue for what is none, TermFailed for what raises."""
     kinds = set(map(type, values))
     if kinds == {tuple} and set(map(len, values)) == {2}:
-        return Rows(values, lambda: range(lo, lo + len(values)))
+        return Rows(values, terms)
     pairs: list[Any] = []
     counts: list[int] = []
     if kinds == {dict}:
@@ -275,18 +280,19 @@ def _rows(lo: int, values: Sequence[Any]) -> Rows:
         counts = list(map(len, values))
         pairs = list(chain.from_iterable(values))
     else:
-        for term, value in enumerate(values, lo):
+        for row, value in enumerate(values):
             before = len(pairs)
-            pairs += _pairs_of(term, value)
+            try:
+                pairs += _pairs_of(row, value)
+            except (BadValue, TermFailed) as error:
+                raise error.at_row(terms) from error.__cause__
             counts.append(len(pairs) - before)
 
-    def terms() -> list[int]:
-        return list(chain.from_iterable(map(repeat, count(lo), counts)))
-
+    rows = Rows(pairs, terms, lambda: list(chain.from_iterable(map(repeat, count(), counts))))
     if pairs and not (set(map(type, pairs)) <= _PAIR_KINDS and set(map(len, pairs)) == {2}):
         at = next(at for at, pair in enumerate(pairs) if type(pair) not in _PAIR_KINDS or len(pair) != 2)
-        raise BadValue(terms()[at], pairs[at], "pairs (key, value) in an iterable")
-    return Rows(pairs, terms)
+        rows.refuse(at, "pairs (key, value) in an iterable", pairs[at])
+    return rows
 
 
 def _pairs_of(term: int, value: Any) -> Iterable[Any]:

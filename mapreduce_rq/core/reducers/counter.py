@@ -101,6 +101,12 @@ class CounterReducer(Reducer[Counts]):
     def fold(self, lo: int, values: Iterable[Any]) -> Counts:
         return self.fold_into({}, lo, values)
 
+    def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: Counts | None = None) -> Counts:
+        try:
+            return self.fold_into({} if partial is None else partial, 0, values)
+        except BadValue as error:
+            raise error.at_row(terms) from None
+
     def fold_into(self, partial: Counts, lo: int, values: Iterable[Any]) -> Counts:
         if is_array(values):
             values = values.tolist()  # type: ignore[attr-defined]  # an array has it

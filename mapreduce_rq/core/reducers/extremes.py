@@ -120,12 +120,13 @@ class Extremes(Reducer[Any]):
         at = numbers.index(max(numbers) if self.largest else min(numbers))
         return Extreme(lo + at, numbers[at])
 
-    def fold_at(self, terms: Sequence[int], values: Sequence[Any]) -> Any:
+    def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: Any = None) -> Any:
         found = super().fold_at(terms, values)
-        if found is None or type(found) is Extreme:
-            return found and found._replace(term=terms[found.term])
-        parts = (self.fold(term, (value,)) for term, value in zip(terms, values, strict=True))
-        return functools.reduce(self.merge, parts)
+        if type(found) is Extreme:
+            found = found._replace(term=terms[found.term])
+        elif found is not None:
+            found = functools.reduce(self.merge, (self.fold(*each) for each in zip(terms, zip(values), strict=True)))
+        return self.merge(partial, found)
 
     def finish_native(self, partial: Any) -> Any:
         return None if partial is None else partial.value

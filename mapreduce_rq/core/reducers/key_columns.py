@@ -35,18 +35,26 @@ MOST_WAITING = 1 << 20
 
 
 class Rows:
-    """Pairs of keys and values; ``terms`` gives the term of each when it is asked."""
+    """Pairs of keys and values; each is of a value that was folded, and that of a term.
 
-    def __init__(self, pairs: Sequence[Any], terms: Callable[[], Sequence[int]]) -> None:
-        self.pairs, self._terms = pairs, terms
+    ``terms`` are those of the values; ``owners`` gives for each pair which of the values it is of, when it is asked;
+    None: there is a pair for each.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Any], terms: Sequence[int], owners: Callable[[], Sequence[int]] | None = None
+    ) -> None:
+        self.pairs = pairs
+        self._terms, self._owners = terms, owners
 
     def having(self, keys: Iterable[Key], values: Iterable[Any]) -> Rows:
         """The same rows with other keys and values."""
-        return Rows(list(zip(keys, values, strict=True)), lambda: self.terms)
+        owners = None if self._owners is None else lambda: self.owners
+        return Rows(list(zip(keys, values, strict=True)), self._terms, owners)
 
     def only(self, rows: Sequence[int]) -> Rows:
         """Some of the rows."""
-        return Rows([self.pairs[row] for row in rows], lambda: [self.terms[row] for row in rows])
+        return Rows([self.pairs[row] for row in rows], self._terms, lambda: [self.owners[row] for row in rows])
 
     @cached_property
     def keys(self) -> list[Key]:
@@ -59,13 +67,21 @@ class Rows:
         return list(map(SECOND, self.pairs))
 
     @cached_property
+    def owners(self) -> Sequence[int]:
+        """Which of the values each row is of."""
+        return range(len(self.pairs)) if self._owners is None else self._owners()
+
+    @property
     def terms(self) -> Sequence[int]:
         """The term of each row."""
-        return self._terms()
+        return self._terms if self._owners is None else [self._terms[owner] for owner in self.owners]
 
     def refuse(self, row: int, takes: str, value: Any = ...) -> NoReturn:
         """Raises BadValue for the value of a row."""
-        raise BadValue(self.terms[row], self.values[row] if value is ... else value, takes) from None
+        owner = self.owners[row]
+        error = BadValue(self._terms[owner], self.values[row] if value is ... else value, takes)
+        error.row = owner
+        raise error from None
 
 
 FIRST, SECOND = itemgetter(0), itemgetter(1)

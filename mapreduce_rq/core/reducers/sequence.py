@@ -16,7 +16,9 @@ from mapreduce_rq.core.span import Span
 
 
 class Stretch(NamedTuple):
-    """The values of the terms ``[lo, hi)``: how many they are, flags of what they are, and their bodies in order.
+    """The values of the terms ``[lo, hi)``, of which one may have none or several, in their bodies, in order.
+
+    ``n``: how many they are; ``flags``: of what.
 
     A body that came in an answer stays as it came: merging joins references and copies nothing.
     """
@@ -95,13 +97,16 @@ class _Stretches(Reducer[Stretch]):
         if len(data) < _HEADER.size:
             raise ValueError(f"{len(data)} bytes are too few for a stretch of values")
         lo, hi, count, flags = _HEADER.unpack_from(data)
-        if not 0 <= lo < hi or not 0 <= count <= hi - lo or flags > (TEXT | BYTES | APART):
+        if not 0 <= lo < hi or count < 0 or flags > (TEXT | BYTES | APART):
             raise ValueError(f"{count} values cannot be those of {Span(lo, hi)}")
         at = ALIGNMENT if flags & APART else _HEADER.size
         if any(data[_HEADER.size : at]):
             raise ValueError("a stretch of values with something between its head and them")
         body = memoryview(data)[at:]
         return Stretch(lo, hi, count, flags & ~APART, (body,) if body else ())
+
+    def spanning(self, partial: Stretch, lo: int, hi: int) -> Stretch:
+        return partial._replace(lo=lo, hi=hi)
 
     def gap(self, lo: int, hi: int) -> Stretch:
         return Stretch(lo, hi, 0, 0, ())

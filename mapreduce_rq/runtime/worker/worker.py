@@ -599,6 +599,8 @@ class Worker:
             assert cause is not None
             pickled = computation.pickled_error(cause) if computation is not None else b""
             failure = Failure.of(cause, where, term, pickled)
+            if ours and (place := error.place):  # type: ignore[attr-defined]  # as above
+                failure = msgspec.structs.replace(failure, message=f"{failure.message} (in {place})")
         return Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0)
 
     # -- jobs ------------------------------------------------------------------------------------------------------

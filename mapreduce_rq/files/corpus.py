@@ -1,0 +1,157 @@
+"""Files as terms: which there are, how their records are read, and where in them a term is.
+
+A file that may be cut has a term for each byte, and a record is the term of its first byte: so a span is a range of
+bytes, and a record that fails is left out alone. A compressed file is one term, and so is one whose lines cannot be
+told from its bytes alone (UTF-16, or CSV with line ends inside its fields). A Parquet file has one for each row group.
+"""
+
+from __future__ import annotations
+
+import codecs
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import BinaryIO, Literal, NamedTuple
+
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.files import parquet
+from mapreduce_rq.files.compression import compression_of
+from mapreduce_rq.files.opening import open_file
+
+Format = Literal["text", "csv", "jsonl", "parquet"]
+FORMATS: tuple[Format, ...] = ("text", "csv", "jsonl", "parquet")
+
+ERRORS = ("strict", "replace", "ignore", "backslashreplace")
+"""What may become of bytes that are no text."""
+
+_ENDINGS: dict[str, Format] = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
+_COMPRESSED = {"gz", "bz2", "xz", "lzma", "zst", "zstd"}
+
+
+class Corpus(Params, frozen=True, kw_only=True):
+    """Files, with their sizes when they were measured and the terms that each has, and how their records are read."""
+
+    paths: list[str]
+    sizes: list[int]
+    terms: list[int]
+    format: Format = "text"
+    encoding: str = "utf-8"
+    errors: str = "strict"
+    delimiter: str = ","
+    columns: list[str] | None = None  # of CSV that comes through Redis; else each file begins with them
+    shipped: bool = False  # through Redis, as blocks of lines
+
+
+class Part(NamedTuple):
+    """What of a span lies in one file: the terms ``[lo, hi)``, of which the file's first is ``first``."""
+
+    file: int
+    first: int
+    lo: int
+    hi: int
+
+
+def parts_of(ends: Sequence[int], lo: int, hi: int) -> Iterator[Part]:
+    """The parts of a span in files whose terms end there."""
+    while lo < hi:
+        file = bisect_right(ends, lo)
+        stop = min(hi, ends[file])
+        yield Part(file, ends[file - 1] if file else 0, lo, stop)
+        lo = stop
+
+
+def ends_of(corpus: Corpus) -> list[int]:
+    """The terms up to the end of each file. Raises BadParameter for a corpus that none of ours has measured."""
+    if not len(corpus.paths) == len(corpus.sizes) == len(corpus.terms) or min(corpus.terms, default=0) < 0:
+        raise BadParameter("files: paths, sizes and terms do not belong together")
+    return list(accumulate(corpus.terms))
+
+
+def is_apart(corpus: Corpus, file: int) -> bool:
+    """Whether each record of a file is a term of its own, that of its first byte."""
+    return corpus.terms[file] == corpus.sizes[file]
+
+
+def measured(
+    paths: Iterable[str],
+    *,
+    format: str | None = None,  # noqa: A002  as the option
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    delimiter: str | None = None,
+    whole: bool = False,
+) -> Corpus:
+    """The corpus of these files, as they are now. Raises BadParameter."""
+    names = list(paths)
+    form, separator = checked(names, format, encoding, errors, delimiter)
+    sizes, terms = [], []
+    for name in names:
+        try:
+            with open_file(name, None) as file:
+                size = file.seek(0, _END)
+                sizes.append(size)
+                terms.append(_terms(file, size, form, whole=whole or not is_cut(encoding)))
+        except OSError as error:
+            raise BadParameter(f"files: {name}: {error.strerror or error}") from None
+    return Corpus(
+        paths=names, sizes=sizes, terms=terms, format=form, encoding=encoding, errors=errors, delimiter=separator
+    )
+
+
+def checked(
+    names: Sequence[str],
+    format: str | None,  # noqa: A002  as the option
+    encoding: str,
+    errors: str,
+    delimiter: str | None,
+) -> tuple[Format, str]:
+    """The format and the delimiter of files. Raises BadParameter for what cannot be."""
+    if not names:
+        raise BadParameter("files: there is none")
+    found = {_by_name(name) for name in names} if format is None else {format}
+    if len(found) > 1:
+        raise BadParameter(f"files: they look like {' and '.join(sorted(found))}: say which format they have")
+    (form,) = found
+    if form not in FORMATS:
+        raise BadParameter(f"files: {form!r} is none of the formats {', '.join(FORMATS)}")
+    try:
+        codecs.lookup(encoding)
+        "".encode(encoding)
+    except (LookupError, UnicodeError):
+        raise BadParameter(f"files: {encoding!r} is no encoding of text that Python knows") from None
+    if errors not in ERRORS:
+        raise BadParameter(f"files: errors is {errors!r}, and must be one of {', '.join(ERRORS)}")
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise BadParameter(f"files: the delimiter is {delimiter!r}, and must be one character")
+    tabs = all(".tsv" in name for name in names)
+    return form, delimiter or ("\t" if tabs else ",")
+
+
+def _by_name(name: str) -> Format:
+    """The format that a file's name tells, text where it tells none."""
+    endings = name.lower().rpartition("/")[2].split(".")[1:]
+    while endings and endings[-1] in _COMPRESSED:
+        endings.pop()
+    return _ENDINGS.get(endings[-1], "text") if endings else "text"
+
+
+def is_cut(encoding: str) -> bool:
+    """Whether a line's end is told by its byte alone, wherever in the text."""
+    return "\n".encode(base_of(encoding)) == b"\n"
+
+
+def base_of(encoding: str) -> str:
+    """The encoding of what follows a byte-order mark, where it is one that has such."""
+    return "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else encoding
+
+
+def _terms(file: BinaryIO, size: int, form: Format, *, whole: bool) -> int:
+    if not size:
+        return 0
+    if form == "parquet":
+        return parquet.opened(file).num_row_groups  # type: ignore[no-any-return]
+    return 1 if whole or compression_of(file) is not None else size
+
+
+_END = 2  # what seek calls the end of a file

@@ -1,0 +1,191 @@
+"""Files as the items of a job, as the caller names them."""
+
+from __future__ import annotations
+
+import glob
+import io
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO
+
+from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.files.compression import BROKEN, compression_of, decompressed
+from mapreduce_rq.files.corpus import Corpus, checked, ends_of, is_cut, measured, parts_of
+from mapreduce_rq.files.lines import PIECE, TooLong, pieces_of
+from mapreduce_rq.files.opening import open_file
+from mapreduce_rq.files.records import Malformed, Reader, header_of, records_of, without_mark
+
+
+class Files:
+    """The records of files, as the items of a job: ``mrq.map_reduce(f, Files("logs/*.gz"))``.
+
+    ``paths``: files, or patterns such as ``logs/**/*.csv``. ``format``: ``text`` (an item is a line, without its end),
+    ``csv`` (a dictionary of texts by the columns in the first line), ``jsonl`` (a value a line) or ``parquet`` (a
+    dictionary, by pyarrow); None: by the names. Files may be compressed by gzip, bz2, xz, or zstd where there is a
+    library. ``encoding`` and ``errors``: of text, as ``open`` takes them. ``delimiter``: of CSV. ``whole``: a file is
+    not cut, for CSV with line ends in its fields.
+
+    Workers read the files, which must not change meanwhile: by ranges of bytes, a compressed one as a whole, Parquet by
+    row groups. ``ship``: this process reads them, once, and sends blocks of lines through Redis, for workers that do
+    not see them. Iterating gives the records here.
+    """
+
+    def __init__(
+        self,
+        *paths: str | os.PathLike[str],
+        format: str | None = None,  # noqa: A002  the word for it
+        encoding: str = "utf-8",
+        errors: str = "strict",
+        delimiter: str | None = None,
+        whole: bool = False,
+        ship: bool = False,
+    ) -> None:
+        self.paths = [name for path in paths for name in _expanded(os.fspath(path))]
+        self.format, self.delimiter = checked(self.paths, format, encoding, errors, delimiter)
+        self.encoding, self.errors = encoding, errors
+        self.whole, self.ship = whole, ship
+
+    def __iter__(self) -> Iterator[Any]:
+        corpus = self.corpus()
+        ends = ends_of(corpus)
+        for part in parts_of(ends, 0, ends[-1]):
+            for records in records_of(corpus, part, None):
+                yield from records.items
+
+    def corpus(self) -> Corpus:
+        """The files as they are now, for workers to read. Raises BadParameter."""
+        return measured(
+            self.paths,
+            format=self.format,
+            encoding=self.encoding,
+            errors=self.errors,
+            delimiter=self.delimiter,
+            whole=self.whole,
+        )
+
+    def shipment(self) -> tuple[Corpus, Iterator[bytes]]:
+        """How the lines are read that go through Redis, and these, in pieces. Raises BadParameter."""
+        if self.format == "parquet":
+            raise BadParameter("files: Parquet is read where the files are, and cannot be shipped")
+        if self.whole:
+            raise BadParameter("files: what is shipped is cut at each line's end, and cannot be whole")
+        return shipment(
+            (self._opened(path) for path in self.paths),
+            format=self.format,
+            encoding=self.encoding,
+            errors=self.errors,
+            delimiter=self.delimiter,
+        )
+
+    def _opened(self, path: str) -> tuple[str, BinaryIO]:
+        try:
+            return path, open_file(path, None)
+        except OSError as error:
+            raise BadParameter(f"files: {path}: {error.strerror or error}") from None
+
+
+class Stream(Files):
+    """As Files, of one that is open already, and perhaps no regular file: its lines are shipped as they come."""
+
+    def __init__(self, name: str, file: BinaryIO, **how: Any) -> None:
+        super().__init__(name, **how, ship=True)
+        self._file = file
+
+    def __iter__(self) -> Iterator[Any]:
+        corpus, pieces = self.shipment()
+        reader = Reader(corpus)
+        for piece in pieces:
+            yield from reader.records(piece)[0]
+
+    def _opened(self, path: str) -> tuple[str, BinaryIO]:
+        return path, self._file
+
+
+def _expanded(path: str) -> list[str]:
+    if not glob.has_magic(path) or os.path.lexists(path):
+        return [path]
+    found = sorted(glob.glob(path, recursive=True))
+    if not found:
+        raise BadParameter(f"files: nothing matches {path}")
+    return [name for name in found if not os.path.isdir(name)]
+
+
+def shipment(
+    streams: Iterable[tuple[str, BinaryIO]],
+    *,
+    format: str = "text",  # noqa: A002  as of Files
+    encoding: str = "utf-8",
+    errors: str = "strict",
+    delimiter: str = ",",
+) -> tuple[Corpus, Iterator[bytes]]:
+    """How the lines of named streams are read, and these, in pieces; a stream is closed behind its last line.
+
+    Raises BadParameter, the pieces, too.
+    """
+    form, separator = checked(["-"], format, encoding, errors, delimiter)
+    turned = not is_cut(encoding)  # into an encoding whose lines are told by their bytes
+    corpus = Corpus(
+        paths=[],
+        sizes=[],
+        terms=[],
+        format=form,
+        encoding="utf-8" if turned else encoding,
+        errors="strict" if turned else errors,
+        delimiter=separator,
+        shipped=True,
+    )
+    pieces = _pieces(corpus, streams, (encoding, errors) if turned else None)
+    if form != "csv":
+        return corpus, (piece for _, piece in pieces)
+    columns, first = next(pieces, ([], b""))
+    named = Corpus(**{name: getattr(corpus, name) for name in Corpus.__struct_fields__} | {"columns": columns})
+    return named, _alike(columns, first, pieces)
+
+
+def _alike(columns: list[str], first: bytes, pieces: Iterator[tuple[list[str], bytes]]) -> Iterator[bytes]:
+    yield first
+    for others, piece in pieces:
+        if others != columns:
+            raise BadParameter(f"files: one has the columns {', '.join(others)}, and another {', '.join(columns)}")
+        yield piece
+
+
+def _pieces(
+    corpus: Corpus, streams: Iterable[tuple[str, BinaryIO]], turned: tuple[str, str] | None
+) -> Iterator[tuple[list[str], bytes]]:
+    """Pieces of whole lines, each with the columns of its file; the last line of a file has an end, too."""
+    for path, file in streams:
+        columns: list[str] = []
+        at = 0
+        try:
+            with file:
+                how = compression_of(file) if file.seekable() else None
+                stream = file if how is None else decompressed(file, how)
+                lines = pieces_of(stream) if turned is None else _turned(stream, *turned)
+                for at, piece in lines:
+                    kept = without_mark(corpus, piece, at)
+                    if corpus.format == "csv" and not columns:
+                        end = kept.find(b"\n") + 1 or len(kept)
+                        columns = header_of(corpus, kept[:end])
+                        kept = kept[end:]
+                    if kept:
+                        yield columns, kept if kept.endswith(b"\n") else kept + b"\n"
+        except Malformed as error:
+            raise BadParameter(f"files: {path}: its first line: {error}") from None
+        except TooLong as error:
+            raise BadParameter(f"files: {path}: {error}") from None
+        except BROKEN as error:
+            why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise BadParameter(f"files: {path}: behind byte {at}: {why}") from None
+
+
+def _turned(stream: BinaryIO, encoding: str, errors: str) -> Iterator[tuple[int, bytes]]:
+    text = io.TextIOWrapper(stream, encoding, errors, newline="\n")
+    at = 0
+    try:
+        while piece := text.read(PIECE):
+            whole = (piece if piece.endswith("\n") else piece + text.readline()).encode()
+            yield at, whole
+            at += len(whole)
+    finally:
+        text.detach()  # the stream is the caller's to close

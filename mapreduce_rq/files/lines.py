@@ -1,0 +1,90 @@
+"""Lines out of files, many at a time: as bytes, cut at line ends alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import BinaryIO
+
+PIECE = 1 << 18
+"""Bytes read at a time: what is made of them stays in the cache."""
+
+LONGEST = 1 << 28
+"""Bytes of a line at most: what has none of them in so many is no text."""
+
+
+class TooLong(Exception):
+    """A line that is longer than any: where it begins."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__(f"a line of more than {LONGEST} bytes begins at byte {at}")
+        self.at = at
+
+
+def lines_between(file: BinaryIO, start: int, end: int, size: int) -> Iterator[tuple[int, bytes]]:
+    """The lines that begin at ``start <= offset < end``, to their ends: pieces of some, each with its offset.
+
+    Nothing is read from ``size`` on, for that came later. Raises TooLong.
+    """
+    at = start
+    if start:  # up to the first line that begins in here: at start itself if a line ends just before
+        at = _behind_line(file, start - 1, size)
+    while at < end:
+        file.seek(at)
+        piece = file.read(min(PIECE, end - at))
+        if not piece:
+            return
+        if not piece.endswith(b"\n"):
+            piece += _rest_of_line(file, at + len(piece), at + piece.rfind(b"\n") + 1, size)
+        yield at, piece
+        at += len(piece)
+
+
+def _behind_line(file: BinaryIO, at: int, size: int) -> int:
+    """Where the line that ``at`` is in is over."""
+    file.seek(at)
+    while at < size:
+        part = file.readline(min(PIECE, size - at))
+        at += len(part)
+        if not part or part.endswith(b"\n"):
+            break
+    return at
+
+
+def _rest_of_line(file: BinaryIO, at: int, begins: int, size: int) -> bytes:
+    parts = []
+    while at < size:
+        part = file.readline(min(PIECE, size - at))
+        if not part:
+            break
+        parts.append(part)
+        at += len(part)
+        if part.endswith(b"\n"):
+            break
+        if at - begins > LONGEST:
+            raise TooLong(begins)
+    return b"".join(parts)
+
+
+def pieces_of(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """All lines of a stream: pieces of some, each with its offset. Raises TooLong, and what the stream raises."""
+    at, rest = 0, b""
+    while piece := stream.read(PIECE):
+        cut = piece.rfind(b"\n") + 1
+        if not cut:
+            rest += piece
+            if len(rest) > LONGEST:
+                raise TooLong(at)
+            continue
+        whole = rest + piece[:cut]
+        yield at, whole
+        at += len(whole)
+        rest = piece[cut:]
+    if rest:
+        yield at, rest
+
+
+def starts(piece: bytes, at: int) -> list[int]:
+    """Where each line of a piece begins."""
+    sizes = (len(line) + 1 for line in piece.removesuffix(b"\n").split(b"\n")[:-1])
+    return list(accumulate(sizes, initial=at))

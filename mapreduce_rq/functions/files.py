@@ -1,0 +1,206 @@
+"""A user's own function, mapped over the records of files: read by the workers, or sent to them as blocks of lines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Self
+
+from mapreduce_rq.core.bodies import ASIDE, Aside, Buffer
+from mapreduce_rq.core.computation import Interruption, TermError
+from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducers.base import BadValue, Law, TermFailed
+from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.files.corpus import Corpus, ends_of, is_apart, parts_of
+from mapreduce_rq.files.records import Malformed, Reader, Records, records_of
+from mapreduce_rq.functions.computation import EARLY_BYTES, FunctionComputation, FunctionParams
+from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS
+from mapreduce_rq.functions.trust import Trust
+
+BLOCK = b"l"
+"""How the body of a task begins that is lines of a file; these follow."""
+
+
+class FilesParams(FunctionParams, frozen=True, kw_only=True):
+    """A function, and the files that it is mapped over."""
+
+    corpus: Corpus
+
+
+class FilesComputation(FunctionComputation):
+    """Maps a user's function over records: see ``mapreduce_rq.files.corpus`` for what a term is.
+
+    Of records that come through Redis each line is a term.
+    """
+
+    name: ClassVar[str] = "files"
+    summary: ClassVar[str] = "a function of your own over files (see `mrq run`)"
+    Params: ClassVar[type[Params]] = FilesParams
+    seconds_per_term: ClassVar[float | None] = 1e-7
+
+    def __init__(self, params: FilesParams) -> None:
+        super().__init__(params)
+        if self._kernel:
+            raise BadParameter(f"{self.label} is a kernel of spans: it takes a range, not records of files")
+        self.corpus = params.corpus
+        self.vectorised = True  # the last tasks are not of single bytes
+        self._ends = ends_of(self.corpus)
+        if not self.corpus.shipped:
+            self.total = self._ends[-1] if self._ends else 0
+            if max(self.corpus.terms, default=0) <= 1:
+                self.seconds_per_term = None  # type: ignore[misc]  # of this one: its terms are whole files
+
+    @classmethod
+    def to_map(cls, raw: dict[str, Any], trust: Trust) -> Self:
+        made = super().to_map(raw, trust)
+        if not made.corpus.shipped:
+            made.folder = trust.folder(cls.name)
+        return made
+
+    def map_encoded(self, lo: int, hi: int) -> bytes:
+        found = self.map(lo, hi)
+        try:
+            return self.reducer.encode(found)
+        except BadValue as error:  # of values that waited to be folded
+            raise self._failed_at(error.term, error, self._place(error.term)) from error
+
+    def map(self, lo: int, hi: int) -> Any:
+        parts = parts_of(self._ends, lo, hi)
+        return self._folded(lo, hi, (found for part in parts for found in records_of(self.corpus, part, self.folder)))
+
+    def map_body(self, lo: int, hi: int, body: bytes) -> Any:
+        lines = bytes(memoryview(body)[len(BLOCK) :])
+        reader = Reader(self.corpus)
+        try:
+            items, numbers = reader.records(lines)
+        except Malformed as error:
+            raise TermError(lo + error.index, f"{_sent(lo + error.index)}: {error}") from None
+        rows = range(len(items)) if numbers is None else numbers
+        found = Records(items, hi, lambda: [lo + row for row in rows], lambda index: _sent(lo + rows[index]))
+        return self._folded(lo, hi, iter([found]))
+
+    def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
+        whole: Buffer = self.aside.get(body) if body[:1] == ASIDE and self.aside is not None else body
+        lines = bytes(memoryview(whole)[len(BLOCK) :]).split(b"\n")
+        return BLOCK + b"\n".join(lines[lo - at : hi - at]) + b"\n"
+
+    def _folded(self, lo: int, hi: int, rows: Iterator[Records]) -> Any:
+        reducer = self.reducer
+        self._short, self.reached = False, 0
+        total: Any = None
+        at, pieces = lo, 0
+        for records in rows:
+            if self._short and at > lo and records.begins:
+                self.reached = at
+                break
+            values = self._mapped(records)
+            terms = _Terms(records)
+            if values:
+                try:
+                    if reducer.keeps:  # its partials follow each other, in numbers of their own until all are there
+                        part = reducer.spanning(reducer.fold_at(terms, values), pieces, pieces + 1)
+                        total = part if total is None else reducer.merge(total, part)
+                        pieces += 1
+                    else:
+                        total = reducer.fold_at(terms, values, total)
+                except (BadValue, TermFailed) as error:
+                    place = records.where(error.row) if error.row is not None else ""
+                    raise self._failed_at(error.term, error.__cause__ or error, place) from (error.__cause__ or error)
+            if len(values) < len(records.items):  # cut short
+                at = self.reached = terms[len(values)]
+                break
+            at = records.hi
+            if reducer.keeps and total is not None and reducer.size(total) >= EARLY_BYTES:
+                self._short = True
+        self._row = []  # they may be large
+        end = self.reached or hi  # behind the last record no other may begin
+        if total is None:
+            return reducer.gap(lo, end) if reducer.law is Law.ORDERED else reducer.zero()
+        return reducer.spanning(total, lo, end)
+
+    def _mapped(self, records: Records) -> list[Any]:
+        """The values of some records, fewer if it was cut short. Raises TermError."""
+        function, items, together = self.function, records.items, records.together
+        values: list[Any] = []
+        row = list(items)
+        self._row = [] if together else row
+        try:
+            while len(values) < len(items):
+                values.extend(map(function, row[len(values) :] if values else row))
+                if len(values) == len(items) or (self._short and values and not together):
+                    break
+                # Cut short before its first record; or it raised StopIteration, which to a loop in C is its end.
+                values.append(function(items[len(values)]))
+        except Interruption:
+            raise
+        except BaseException as error:  # extend keeps what came before the failure: its length names the record
+            raise self._failed_at(records.terms()[len(values)], error, records.where(len(values))) from error
+        return values
+
+    def _failed_at(self, term: int, error: BaseException, place: str) -> TermError:
+        return TermError(term, f"{self.label} at term {term}: {told(error)}", place)
+
+    def _place(self, term: int) -> str:
+        """Where a term is, for people."""
+        if self.corpus.shipped:
+            return _sent(term)
+        (part,) = parts_of(self._ends, term, term + 1)
+        path = self.corpus.paths[part.file]
+        return f"{path}, the line at byte {term - part.first}" if is_apart(self.corpus, part.file) else path
+
+
+def _sent(term: int) -> str:
+    return f"line {term + 1} of those that were sent"
+
+
+class _Terms(Sequence[int]):
+    """The terms of some records, found out when one is asked for."""
+
+    def __init__(self, records: Records) -> None:
+        self._records = records
+        self._found: Sequence[int] | None = None
+
+    def __len__(self) -> int:
+        return len(self._records.items)
+
+    def __getitem__(self, row: Any) -> Any:
+        if self._found is None:
+            self._found = self._records.terms()
+        return self._found[row]
+
+
+def source_of_lines(
+    pieces: Iterable[bytes], *, clock: Callable[[], float], aside: Aside | None = None
+) -> Callable[[int], tuple[bytes, int, bool]]:
+    """A ledger's source over pieces of whole lines: each line is a term. It raises what the pieces raise."""
+    stream = iter(pieces)
+    rest = b""
+
+    def take(count: int) -> tuple[bytes, int, bool]:
+        nonlocal rest
+        found, got, size, over = [BLOCK], 0, 0, False
+        began = clock()
+        while got < count and size < TAKE_BYTES and (not got or clock() - began < TAKE_SECONDS):
+            piece = rest or next(stream, b"")
+            if not piece:
+                over = True
+                break
+            piece, rest, lines = _first_lines(piece, count - got)
+            found.append(piece)
+            got += lines
+            size += len(piece)
+        if not got:
+            return b"", 0, over
+        body = b"".join(found)
+        return (aside.put(body) if aside is not None else None) or body, got, over
+
+    return take
+
+
+def _first_lines(piece: bytes, count: int) -> tuple[bytes, bytes, int]:
+    """The first lines of a piece, at most so many, the rest of it, and how many they are."""
+    lines = piece.count(b"\n") + (not piece.endswith(b"\n"))
+    if lines <= count:
+        return piece, b"", lines
+    rest = piece.split(b"\n", count)[-1]
+    return piece[: len(piece) - len(rest)], rest, count
