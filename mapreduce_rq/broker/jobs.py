@@ -164,6 +164,10 @@ class Jobs:
         """The ids in the listing, oldest first: of running jobs, ended ones, and some whose records have expired."""
         return [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
 
+    def host(self, job: str) -> str:
+        """The RQ job that is a run of a job; '' for none. A hint: it is not signed."""
+        return text_of(self._of_hash(job, "HGET", "host"))
+
     def leases(self) -> dict[str, tuple[str, str]]:
         """``job -> (token, master)`` of every running job in the listing."""
         jobs = self.listed()

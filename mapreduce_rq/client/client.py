@@ -495,20 +495,21 @@ class Client:
         observer: Observer,
         stop: threading.Event,
         may_lead: Callable[[Client, JobState], bool] = lambda _client, _state: True,
+        has_ended: Callable[[str], bool] = lambda _: False,
     ) -> None:
         """Lead every job of the queue whose master dies or lets go, until ``stop`` is set. Goes on through outages.
 
-        ``may_lead`` is asked before a job is led, in the thread that would lead it.
+        ``may_lead`` is asked before a job is led, in the thread that would lead it. ``has_ended``: see ``Steward``.
         """
         adopters = Adopters(self, observer, lambda state: may_lead(self, state))
         with self._verbs() as verbs:  # other threads may use this client meanwhile
-            steward = Steward(verbs)
+            steward = Steward(verbs, has_ended)
             connected = True
             while not stop.is_set():
                 try:
                     if not connected:
                         verbs.wire.connect()
-                        connected, steward = True, Steward(verbs)
+                        connected, steward = True, Steward(verbs, has_ended)
                     adopters.offer(steward.orphans())
                 except BrokerDown as error:
                     if connected:

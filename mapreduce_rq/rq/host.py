@@ -9,8 +9,10 @@ Beside RQ's own fields the job's hash has one of ours, ``mrq``: which job of our
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import rq
@@ -20,7 +22,7 @@ from rq.suspension import WORKERS_SUSPENDED
 
 from mapreduce_rq.broker.clients import asking, client_of, endpoint_of
 from mapreduce_rq.client.loops import ANY_LOOP
-from mapreduce_rq.errors import UsageError
+from mapreduce_rq.errors import BrokerError, UsageError
 
 log = logging.getLogger("mapreduce_rq.rq")
 
@@ -67,12 +69,20 @@ class Host:
     def queue(self) -> rq.Queue:
         """The RQ queue that the job came from."""
         job = self.job
-        return rq.Queue(job.origin, connection=self._connection(), job_class=type(job), serializer=job.serializer)
+        with self._asked() as redis:
+            return rq.Queue(job.origin, connection=redis, job_class=type(job), serializer=job.serializer)
 
-    def _connection(self) -> Any:
-        if self._client is None:
-            self._client = client_of(self.endpoint)
-        return self._client
+    @contextlib.contextmanager
+    def _asked(self) -> Iterator[Any]:
+        """A client of our own; after an error the next one finds the server anew."""
+        try:
+            with asking(self.endpoint):
+                if self._client is None:
+                    self._client = client_of(self.endpoint)
+                yield self._client
+        except BrokerError:
+            self.close()
+            raise
 
     # -- asked -----------------------------------------------------------------------------------------------------
 
@@ -88,12 +98,12 @@ class Host:
 
     def look(self, told: str) -> Seen:
         """What RQ says now; ``told``: the key that is there when this loop is told to leave. Raises BrokerError."""
-        with asking(self.endpoint):
+        with self._asked() as redis:
             if self._queues is None:
-                pid, queues = self._connection().hmget(self._worker, "pid", "queues")
+                pid, queues = redis.hmget(self._worker, "pid", "queues")
                 self._pid = int(pid or 0)
                 self._queues = (queues or b"").decode().split(",") if queues else []
-            with self._connection().pipeline(transaction=False) as pipe:
+            with redis.pipeline(transaction=False) as pipe:
                 pipe.hget(self.job.key, "status")
                 pipe.hget(self._worker, "shutdown_requested_date")
                 pipe.exists(WORKERS_SUSPENDED)
@@ -112,50 +122,55 @@ class Host:
 
     def claim(self, mark: str) -> bool:
         """Whether this loop is the first to leave this mark, within a while. Raises BrokerError."""
-        with asking(self.endpoint):
-            return bool(self._connection().set(mark, self.job.id, nx=True, ex=YIELD_SECONDS))
+        with self._asked() as redis:
+            return bool(redis.set(mark, self.job.id, nx=True, ex=YIELD_SECONDS))
 
     def idle(self) -> int:
         """How many rq workers of the queue wait for work, beyond what waits there. Raises BrokerError."""
-        with asking(self.endpoint):
+        with self._asked() as redis:
             queue = self.queue
             names = sorted(worker_registration.get_keys(queue=queue))
-            with self._connection().pipeline(transaction=False) as pipe:
+            with redis.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.hget(name, "state")
                 pipe.llen(queue.key)
                 *states, waiting = pipe.execute()
         return max(0, int(states.count(b"idle")) - int(waiting))
 
+    def has_ended(self, rq_job: str) -> bool:
+        """Whether RQ has seen the end of another job's run. Raises BrokerError."""
+        with self._asked() as redis:
+            return bool(redis.hget(type(self.job).key_for(rq_job), "status") != JobStatus.STARTED.value.encode())
+
     def was_stopped(self, rq_job: str) -> bool:
         """Whether RQ says of another job that it was stopped or cancelled. Raises BrokerError."""
-        with asking(self.endpoint):
-            return self._connection().hget(type(self.job).key_for(rq_job), "status") in STOPPED
+        with self._asked() as redis:
+            return redis.hget(type(self.job).key_for(rq_job), "status") in STOPPED
 
     # -- told ------------------------------------------------------------------------------------------------------
 
     def led(self) -> tuple[str, str]:
         """Which queue and job of ours an earlier run of this RQ job has led and not ended; '' for none."""
-        with asking(self.endpoint):
-            found = self._connection().hget(self.job.key, LED)
+        with self._asked() as redis:
+            found = redis.hget(self.job.key, LED)
         queue, _, job = (found or b"").decode(errors="replace").partition(" ")
         return queue, job
 
     def leads(self, queue: str, job: str) -> None:
         """Write down which job of ours is led here. Raises BrokerError."""
-        with asking(self.endpoint):
-            self._connection().hset(self.job.key, LED, f"{queue} {job}")
+        with self._asked() as redis:
+            redis.hset(self.job.key, LED, f"{queue} {job}")
 
-    def has_ended(self) -> None:
-        """The job of ours has: another run of this RQ job is to begin anew. Raises BrokerError."""
-        with asking(self.endpoint):
-            self._connection().hdel(self.job.key, LED)
+    def leads_no_more(self) -> None:
+        """The job of ours has ended: another run of this RQ job is to begin anew. Raises BrokerError."""
+        with self._asked() as redis:
+            redis.hdel(self.job.key, LED)
 
     def post(self, facts: dict[str, Any]) -> None:
         """Put facts into the ``meta`` of the RQ job, beside its user's own. Raises BrokerError."""
         self.job.meta.update(facts)  # RQ writes it back whole
         key, serializer = self.job.key, self.job.serializer
-        with asking(self.endpoint), self._connection().pipeline() as pipe:
+        with self._asked() as redis, redis.pipeline() as pipe:
             for _ in range(POST_TRIES):
                 pipe.watch(key)
                 status, raw = pipe.hmget(key, "status", "meta")
@@ -186,7 +201,7 @@ class Host:
 
     def close(self) -> None:
         """Disconnect."""
-        if self._client is not None:
-            self._client.close()
-            self._client.connection_pool.disconnect()
-            self._client = None
+        gone, self._client = self._client, None  # several threads ask
+        if gone is not None:
+            gone.close()
+            gone.connection_pool.disconnect()

@@ -26,15 +26,13 @@ from mapreduce_rq.core.messages import Checkpoint, Spec
 from mapreduce_rq.errors import BrokerError, JobCancelled, JobError, MrqError
 from mapreduce_rq.rq.host import Host
 from mapreduce_rq.runtime.master.master import Ended, Master
-from mapreduce_rq.runtime.master.standby import Standby
+from mapreduce_rq.runtime.master.standby import HINTED_LOOKS, Standby
 
 log = logging.getLogger("mapreduce_rq.rq")
 
 LOOK_SECONDS = 1.0
 SHORT_SECONDS = 0.2
 """A job that is over by then needs no helpers."""
-LOOKS = 2
-"""RQ has seen the end of the run that led the job before: its master need not be waited for as long as elsewhere."""
 LET_GO_SECONDS = 10.0
 """RQ kills a horse a minute after its ``job_timeout``."""
 LONGEST_VALUE = 100
@@ -117,7 +115,7 @@ class Lead:
         try:
             verbs = client.verbs_over(client.borrow())  # the thread that RQ gave us has the client's own
             if self._resumed:
-                self.ended = client.follow(self.job, self, self._watch, verbs=verbs, looks=LOOKS)
+                self.ended = client.follow(self.job, self, self._watch, verbs=verbs, looks=HINTED_LOOKS)
             else:
                 master = client.master(self._spec, self._computation, self, source=self._source, verbs=verbs)
                 if self._counted is not None:
@@ -277,7 +275,7 @@ def _result(host: Host, client: Client, lead: Lead) -> Any:
     }
     _post(host, facts)
     with quietly():
-        host.has_ended()
+        host.leads_no_more()
     return native if host.carries(native) else result.value
 
 

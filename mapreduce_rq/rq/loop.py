@@ -63,7 +63,7 @@ class Loop:
         """Until there is a reason to leave; which one it was. Raises JobError if its workers cannot begin."""
         try:
             with Client(self._host.endpoint, local=0, queue=self._keys.name, as_rq=True) as client:
-                duty = (self, self._stop, self._may_adopt)
+                duty = (self, self._stop, self._may_adopt, self._host.has_ended)
                 standby = threading.Thread(target=client.stand_by, args=duty, name="mrq stand by", daemon=True)
                 standby.start()
                 try:

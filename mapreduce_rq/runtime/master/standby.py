@@ -6,6 +6,8 @@ that is gone; one that has let go says so, and need not be waited for. Looks tha
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mapreduce_rq.broker.job_hash import JobState, token_bytes
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER, Watch
@@ -21,11 +23,20 @@ AGAIN_SECONDS = 60.0
 """A job that cannot be led (a module that is not here) is tried again after so long: somebody may have helped."""
 
 
-class Steward:
-    """Watches all jobs of a queue: the orphans among them, look by look."""
+HINTED_LOOKS = 2
+"""Looks without a change where RQ says that it has seen the end of the run that leads the job."""
 
-    def __init__(self, jobs: Jobs) -> None:
+
+class Steward:
+    """Watches all jobs of a queue: the orphans among them, look by look.
+
+    ``has_ended`` tells whether RQ has seen the end of an RQ job's run: the master that it was is waited for less long.
+    Should it live all the same, it changes nothing more once another has taken over.
+    """
+
+    def __init__(self, jobs: Jobs, has_ended: Callable[[str], bool] = lambda _: False) -> None:
         self.jobs = jobs
+        self._has_ended = has_ended
         self._watch = Watch()
 
     def orphans(self) -> dict[str, str]:
@@ -36,6 +47,10 @@ class Steward:
         leases = self.jobs.leases()
         self._watch.look({job: token_bytes(token) for job, (token, _) in leases.items()})
         dead = set(self._watch.dead())
+        for job in set(self._watch.dead(HINTED_LOOKS)) - dead:
+            host = self.jobs.host(job)
+            if host and self._has_ended(host):
+                dead.add(job)
         return {job: token for job, (token, master) in leases.items() if job in dead or not master}
 
 
