@@ -110,6 +110,7 @@ from typing import TYPE_CHECKING, Any
 from mapreduce_rq.version import __version__
 
 if TYPE_CHECKING:
+    from mapreduce_rq.client.aio import AsyncClient, AsyncJob, AsyncValues
     from mapreduce_rq.client.client import Client, executor
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.job import Job
@@ -156,7 +157,10 @@ if TYPE_CHECKING:
 
 
 __all__ = [
+    "AsyncClient",
+    "AsyncJob",
     "AsyncResult",
+    "AsyncValues",
     "BadFunction",
     "BadMessage",
     "BadParameter",
@@ -205,6 +209,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "AsyncClient": "mapreduce_rq.client.aio",
+    "AsyncJob": "mapreduce_rq.client.aio",
+    "AsyncValues": "mapreduce_rq.client.aio",
     "AsyncResult": "mapreduce_rq.client.pool",
     "IMapIterator": "mapreduce_rq.client.pool",
     "Pool": "mapreduce_rq.client.pool",

@@ -149,6 +149,7 @@ class Client:
         self._loops = loops
         self._host = host
         self._followers: list[Job | OpenJob] = []
+        self._sight = threading.Lock()  # held to change the followers
         self._led = 0  # jobs
         self._idle: list[Wire] = []  # connected, left by jobs that have ended
         self._ending: Master | None = None  # the last job's master, if Redis has not yet confirmed the end of that job
@@ -283,7 +284,7 @@ class Client:
         """In a forked child: connections, jobs and threads belong to the parent. Calls here get new connections."""
         for job in self._followers:
             job.disown()
-        self._own = threading.Lock()
+        self._own, self._sight = threading.Lock(), threading.Lock()
         self._idle, self._followers, self._leading = [], [], {}
         self._ending = None
         self._inherited = True
@@ -782,15 +783,27 @@ class Client:
         return self._start(*self.plan(computation, params, limits))
 
     def submit_function(
-        self, function: Callable[..., Any] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
+        self,
+        function: Callable[..., Any] | str,
+        items: Iterable[Any],
+        *more: Iterable[Any],
+        wait_workers: float | None = None,
+        **how: Any,
     ) -> Job:
         """As ``map_reduce``, but it returns at once. ``how``: its arguments about calls and folding, and ``limits``."""
-        return self._start(*self.plan_function(function, items, *more, **how))
+        return self._start(*self.plan_function(function, items, *more, **how), wait_workers=wait_workers)
 
-    def _start(self, spec: Spec, computation: Computation[Any], source: Source | None = None) -> Job:
+    def _start(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        source: Source | None = None,
+        *,
+        wait_workers: float | None = None,
+    ) -> Job:
         def lead(job: Job) -> Master:
             verbs = self.verbs_over(self.borrow())
-            return self.master(spec, computation, job, source=source, verbs=verbs)
+            return self.master(spec, computation, job, source=source, verbs=verbs, wait_workers=wait_workers)
 
         job = Job(self, spec, lead)
         self.keep_in_sight(job)
@@ -798,8 +811,8 @@ class Client:
 
     def keep_in_sight(self, job: Job | OpenJob) -> None:
         """Remember a job, to let go of it when this client is closed."""
-        self._followers = [other for other in self._followers if not other.done()]
-        self._followers.append(job)
+        with self._sight:
+            self._followers = [*(other for other in self._followers if not other.done()), job]
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job by id and return the state in which it ended. Raises NoSuchJob."""

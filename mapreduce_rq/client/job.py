@@ -79,6 +79,7 @@ class Job:
         self._coming = threading.Lock()  # guards the next two
         self._joining: list[SimpleQueue[Pairs | None]] = []  # callers of results() that have got nothing yet
         self._watching: list[SimpleQueue[Pairs | None]] = []
+        self._then: list[Callable[[], object]] = []
         self._master = lead(self)
         try:
             self._master.submit()
@@ -105,6 +106,8 @@ class Job:
                 self._let_in()
                 for queue in self._watching:
                     queue.put(None)
+            for then in self._then:
+                then()
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """Keep the master's report; see Observer."""
@@ -163,6 +166,14 @@ class Job:
         """Wait for the end, at most ``timeout`` seconds. Whether it came. Raises UsageError as ``done``."""
         self._check_process()
         return self._over.wait(timeout)
+
+    def when_done(self, then: Callable[[], object]) -> None:
+        """Have this called when the job has ended, in another thread; at once if it has."""
+        with self._coming:
+            if not self._over.is_set():
+                self._then.append(then)
+                return
+        then()
 
     def _check_process(self) -> None:
         if self._elsewhere:

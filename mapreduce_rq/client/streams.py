@@ -42,6 +42,7 @@ class Values(Generic[T]):
         self._row: Iterator[Any] = iter(())
         self._next = 0  # the term whose turn it is
         self._put = self._taken = 0  # items that were put in, and those whose values the caller has
+        self._tell: Callable[[], object] | None = None
         self._over = False
         self._failure: BaseException | None = None  # of the iterable
         spec, _, codec = plan
@@ -83,7 +84,7 @@ class Values(Generic[T]):
             if self._job.elsewhere:
                 raise UsageError(self._job.elsewhere)
             try:
-                lo, values, error = self._came.get(timeout=timeout)
+                lo, values, error = self._came.get(timeout != 0, timeout or None)
             except Empty:
                 raise TimeoutError(f"no value in {timeout:g} s") from None
             except BaseException:  # Ctrl-C, while it waited
@@ -109,11 +110,25 @@ class Values(Generic[T]):
         self._put = self._source.put_in
         return self._size - (self._put - self._taken)
 
+    def tell(self, told: Callable[[], object]) -> None:
+        """Have this called, in other threads, when values may have come."""
+        self._tell = told
+        told()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether something has come that was not looked at yet."""
+        return not self._came.empty()
+
     def _hand(self, lo: int, values: list[Any]) -> None:
         self._came.put((lo, values, None))
+        if self._tell is not None:
+            self._tell()
 
     def _ended(self, error: BaseException | None) -> None:
         self._came.put((_END, [], error))
+        if self._tell is not None:
+            self._tell()
 
     def _failed(self, error: BaseException) -> None:
         """Keep the error of the iterable, or of an item that cannot travel: it is raised after the values before it."""

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
+from types import CoroutineType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from mapreduce_rq.functions.coroutines import is_async, run_to_end, to_end
 from mapreduce_rq.functions.sources import check_ours, code_of, codes_around
 from mapreduce_rq.functions.trust import Trust, find_as, name_of
 
@@ -42,7 +44,10 @@ class Caller:
         if type(function) is tuple:
             function = self._known.get(function[:2]) or self._find(*function)
         if how == ONE:
-            return function(*arguments, **named)
+            value = function(*arguments, **named)
+            return to_end(value) if type(value) is CoroutineType else value
+        if is_async(function):
+            function = run_to_end(function)
         return list(map(function, arguments)) if how == EACH else _starred(function, arguments)
 
     def _find(self, name: str, code: str, codes: dict[str, str]) -> Any:

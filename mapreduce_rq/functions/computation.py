@@ -31,6 +31,7 @@ from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.errors import BadFunction, VersionSkew
 from mapreduce_rq.functions.calls import CALL, Caller, call
+from mapreduce_rq.functions.coroutines import is_async, run_to_end
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import NAMELESS, Pickles, Unreadable
 from mapreduce_rq.functions.sources import check_theirs
@@ -292,6 +293,8 @@ class FunctionComputation(Computation[Any]):
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
         if function is call:
             function = Caller(self._trust)
+        if is_async(function):
+            function = run_to_end(function)
         if params.given:
             before, named = unpack_all(1, params.given)[0]
             function = partial(function, *before, **named)

@@ -18,6 +18,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.machinery import SourceFileLoader
+from inspect import CO_ITERABLE_COROUTINE
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
@@ -199,7 +200,13 @@ def _is_true(module: ModuleType) -> bool:
     except Exception:  # the file is gone, or cannot be compiled
         return False
     there = set(_codes(code))
-    return all(each in there for each in _live(vars(module), module.__name__, set()) if each.co_filename == path)
+    live = [each for each in _live(vars(module), module.__name__, set()) if each.co_filename == path]
+    return all(each in there or _undecorated(each) in there for each in live)
+
+
+def _undecorated(code: CodeType) -> CodeType:
+    """A code as it was before ``types.coroutine``, which sets a flag of it."""
+    return code.replace(co_flags=code.co_flags & ~CO_ITERABLE_COROUTINE)
 
 
 def _codes(code: CodeType) -> Iterator[CodeType]:

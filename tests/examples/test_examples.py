@@ -22,7 +22,7 @@ from tests.support.servers import ROOT, FreshServer
 EXAMPLES = ROOT / "examples"
 TESTED = {
     *("executor.py", "fleet.py", "kernel.py", "lines.py", "notebook.ipynb", "own_reducer.py", "plugin", "pool.py"),
-    *("rq_fleet",),
+    *("loop.py", "rq_fleet"),
 }
 
 
@@ -76,6 +76,12 @@ def test_executor() -> None:
     numbers = [int(line.split()[0]) for line in lines[:-1]]
     assert ["is prime" in line for line in lines[:-1]] == [pow(2, n - 1, n) == 1 for n in numbers]  # Fermat's test
     assert lines[-1] == "sum of powers: 31"
+
+
+def test_loop() -> None:
+    sums = [round(math.fsum(map(math.sqrt, range(n))), 3) for n in (10, 100, 1000)]
+    largest = round(max(abs(math.sin(k)) for k in range(100)), 6)
+    assert run("examples/loop.py").splitlines() == [f"largest: {largest}", f"sums: {sums}"]
 
 
 def test_pool() -> None:

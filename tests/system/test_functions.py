@@ -340,7 +340,7 @@ def test_a_worker_calls_nothing_that_an_allowed_module_has_imported(
     (tmp_path / "imports_os.py").write_text("import os\nfrom os import system\ndef f(k):\n    return k\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     worker = ("worker", "-u", server.url, "--queue", queue, "-c", "1", "-q", "--allow", "imports_os")
-    shell = {"items": [f"touch {tmp_path}/shell"], "reduce": "count"}
+    shell: Any = {"items": [f"touch {tmp_path}/shell"], "reduce": "count"}
     with Running(*worker, env=environment(path=[tmp_path])), Client(server.url, queue=queue) as client:
         assert client.submit_function("imports_os:f", range(3)).result(20).value == "3"
         for name, why in (("os.system", "os is a module"), ("system", "system is defined in posix")):

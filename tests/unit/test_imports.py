@@ -55,6 +55,7 @@ PURE_ALL_THE_SAME = {
     ("mapreduce_rq.core.plain_values", "uuid"),  # as values, too: none is made
     ("mapreduce_rq.functions.pickling", "os"),  # a fork is noticed; numbers of things, which no result shows
     ("mapreduce_rq.functions.sources", "os"),  # whether a file is as it was when it was imported
+    ("mapreduce_rq.functions.coroutines", "asyncio"),  # runs what a user wrote with async def
 }
 """Imports of what could be impure, and is not there."""
 
