@@ -12,6 +12,7 @@ from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import BadValue, Law, TermFailed
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files.corpus import Corpus, ends_of, is_apart, parts_of
+from mapreduce_rq.files.lines import PIECE
 from mapreduce_rq.files.records import Malformed, Reader, Records, records_of
 from mapreduce_rq.functions.computation import EARLY_BYTES, FunctionComputation, FunctionParams
 from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS
@@ -189,6 +190,8 @@ def source_of_lines(
             found.append(piece)
             got += lines
             size += len(piece)
+            if not rest and len(piece) < PIECE // 2:  # a pipe with no more for now: nobody waits for lines that are here
+                break
         if not got:
             return b"", 0, over
         body = b"".join(found)
