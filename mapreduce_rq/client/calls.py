@@ -19,9 +19,9 @@ from contextlib import suppress
 from pickle import PicklingError
 from typing import Any, Protocol
 
-from mapreduce_rq.client.open_job import Opener, OpenJob, Plan
+from mapreduce_rq.client.open_job import Opener, OpenJob
+from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.core.bodies import Aside, ValueCodec, join
-from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.handed import Raised, Unanswered, Unsent
 from mapreduce_rq.errors import BadFunction
@@ -37,20 +37,14 @@ SHUT = "cannot schedule new futures after shutdown"
 AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
 
 
-class Planner(Opener, Protocol):
+class Caller(Opener, Protocol):
     """What calls need of their client."""
 
     trust: Trust
 
-    def plan_open(
-        self,
-        function: Callable[..., Any] | str,
-        *,
-        limits: Limits | None = None,
-        first: First | None = None,
-        worn_after: int | None = None,
-    ) -> Plan:
-        """The plan of an open job."""
+    @property
+    def planner(self) -> Planner:
+        """What makes the plan of an open job."""
 
 
 class CallSource:
@@ -150,13 +144,13 @@ class Calls:
 
     def __init__(
         self,
-        client: Planner,
+        client: Caller,
         *,
         first: First | None = None,
         worn_after: int | None = None,
         unsent: Callable[[Unsent], BaseException] = _its_error,
     ) -> None:
-        plan = client.plan_open(CALL, first=first, worn_after=worn_after)
+        plan = client.planner.open_job(CALL, first=first, worn_after=worn_after)
         self._trust = client.trust
         self._unsent = unsent  # the exception of a value that cannot travel
         self._references = References()

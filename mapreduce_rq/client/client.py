@@ -15,15 +15,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
-
-import msgspec
 
 from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_primary
@@ -34,23 +31,22 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.adopters import Adopters
 from mapreduce_rq.client.arguments import limited, rows
-from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, variable_of
+from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, key_bytes, variable_of
 from mapreduce_rq.client.executor import Executor
 from mapreduce_rq.client.job import Job, let_go_text
 from mapreduce_rq.client.loops import Loops, RQQueue
-from mapreduce_rq.client.open_job import OpenJob, Plan
+from mapreduce_rq.client.open_job import OpenJob
+from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.client.streams import Values
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
-from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec, check_limits
-from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.keyed import Keyed, by_key
 from mapreduce_rq.errors import (
@@ -63,18 +59,6 @@ from mapreduce_rq.errors import (
     NoWorkers,
     Superseded,
     UsageError,
-)
-from mapreduce_rq.functions.computation import FunctionComputation
-from mapreduce_rq.functions.items import source_of
-from mapreduce_rq.functions.pickling import Pickles
-from mapreduce_rq.functions.shipping import (
-    First,
-    exception_params,
-    first_params,
-    function_params,
-    range_params,
-    reducer_params,
-    sampling_params,
 )
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
@@ -89,9 +73,6 @@ from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.private_wire import PrivateWire
-from mapreduce_rq.runtime.server.shelf import Shelf
-from mapreduce_rq.runtime.worker.probe import numerics
-from mapreduce_rq.version import __version__
 
 if TYPE_CHECKING:
     from mapreduce_rq.client.pool import Pool
@@ -103,9 +84,6 @@ T = TypeVar("T")
 IDLE_WIRES = 8
 CLOSE_SECONDS = 5.0
 """How long ``close`` waits for other threads to let go of their jobs, and for Redis to answer."""
-KEY_DIGITS = 64
-"""Hexadecimal digits of a key as `mrq key` prints it."""
-HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 PRUNE_EVERY = 64
 """Jobs led between two searches for records beyond the number that a queue remembers."""
 
@@ -177,6 +155,7 @@ class Client:
             allow_pickle=allow_pickle,
             as_rq=as_rq or loops is not None,
         )
+        self._planner = Planner(self.clock, self.trust, self._server.shelf if self._server is not None else None)
         self._wire = self.new_wire()
         self.verbs = self.verbs_over(self._wire)
         self._own = threading.Lock()  # held by the thread that uses these two
@@ -300,29 +279,12 @@ class Client:
 
     # -- leading a job in this thread ------------------------------------------------------------------------------
 
-    def plan(
-        self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
-    ) -> tuple[Spec, Computation[Any]]:
-        """The spec and computation of a job that is not queued yet. Raises UsageError."""
+    @property
+    def planner(self) -> Planner:
+        """What makes the jobs to lead. Raises UsageError once this client is closed."""
         if self._closed:
             raise UsageError("this client is closed")
-        check_limits(limits or Limits())
-        computation = load(name).create(dict(params))
-        spec = Spec(
-            job=f"{name}-{self.clock.random(16).hex()}",
-            computation=name,
-            params=settled(computation.params),
-            total=computation.total,
-            limits=limits or Limits(),
-            created=self.clock.wall(),
-            version=__version__,
-            code="" if self.embedded else code_of(computation),
-            numerics=numerics() if computation.libm else "",
-            lazy=lazy,
-        )
-        if self._server is not None:
-            computation.aside = Shelf(self._server.shelf, spec.job)
-        return spec, computation
+        return self._planner
 
     def master(
         self,
@@ -565,7 +527,7 @@ class Client:
         the job's end is on its way to Redis; the next call, or ``close``, makes sure that it arrived.
         Raises UsageError, and JobFailed, which names the term.
         """
-        spec, computation, source = self.plan_function(
+        spec, computation, source = self.planner.function(
             function,
             items,
             *more,
@@ -630,56 +592,6 @@ class Client:
             master.jobs.wire.connect()
             cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
 
-    def plan_function(
-        self,
-        function: Callable[..., Any] | str,
-        items: Iterable[Any],
-        *more: Iterable[Any],
-        reduce: str | Keyed | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
-        zero: Any = ...,
-        law: Law | str = Law.ORDERED,
-        options: Mapping[str, Any] | None = None,
-        star: bool = False,
-        kwargs: Mapping[str, Any] | None = None,
-        chunksize: int | None = None,
-        limits: Limits | None = None,
-        return_exceptions: bool = False,
-    ) -> tuple[Spec, Computation[Any], Source | None]:
-        """As ``plan``, for a function of the caller, and with the source of its items, if they are not a range."""
-        pickles = Pickles()
-        items, star = rows(items, more, star=star)
-        params = function_params(function, self.trust, pickles, kwargs) | {"star": star}
-        if params["kernel"] and star:
-            raise BadParameter("a kernel of spans takes a range, not rows of arguments")
-        if return_exceptions:
-            params |= exception_params(reduce, params, self.trust)
-        folding = reducer_params(reduce, zero, law, options, self.trust, pickles=pickles)
-        params |= folding | {"around": params.get("around", {}) | folding.get("around", {})}
-        lazy, lines = False, None
-        files = sys.modules.get("mapreduce_rq.files.files")  # 10 ms, of which only who has such items has paid
-        named: Any = items if files is not None and isinstance(items, files.Files) else None
-        if named is not None:
-            corpus, lines = named.shipment() if named.ship else (named.corpus(), None)
-            params |= {"corpus": msgspec.structs.asdict(corpus)}
-            lazy = lines is not None
-        elif isinstance(items, range):
-            params |= range_params(items)
-        else:
-            lazy = True
-        limits = limited(limits, chunksize)
-        params |= sampling_params(params, limits)
-        spec, computation = self.plan("function" if named is None else "files", params, limits, lazy=lazy)
-        assert isinstance(computation, FunctionComputation)
-        codec = computation.trusting(self.trust, pickles)
-        source: Source | None = None
-        if lines is not None:
-            from mapreduce_rq.functions.files import source_of_lines  # with what it reads, as above
-
-            source = source_of_lines(lines, clock=self.clock.now, aside=computation.aside)
-        elif lazy:
-            source = source_of(items, codec=codec, clock=self.clock.now, aside=computation.aside)
-        return spec, computation, source
-
     # -- values as they come ---------------------------------------------------------------------------------------
 
     def imap(
@@ -706,7 +618,7 @@ class Client:
         if buffersize is not None and buffersize < 1:
             raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
         iterator = iter(items)
-        plan = self.plan_open(function, star=star, kwargs=kwargs, limits=limited(limits, chunksize))
+        plan = self.planner.open_job(function, star=star, kwargs=kwargs, limits=limited(limits, chunksize))
         return Values(self, plan, iterator, ordered=ordered, buffersize=buffersize)
 
     def imap_unordered(
@@ -718,36 +630,6 @@ class Client:
     def starmap(self, function: Callable[..., T] | str, items: Iterable[Iterable[Any]], **how: Any) -> Values[T]:
         """As :meth:`imap`, but each item is a row of arguments: the values of ``function(*item)``."""
         return self.imap(function, items, star=True, **how)
-
-    def plan_open(
-        self,
-        function: Callable[..., Any] | str,
-        *,
-        star: bool = False,
-        kwargs: Mapping[str, Any] | None = None,
-        limits: Limits | None = None,
-        first: First | None = None,
-        worn_after: int | None = None,
-    ) -> Plan:
-        """As ``plan_function``, for a job whose items come later and whose values are handed on.
-
-        The third part is the codec of the items. ``first`` is called once in each process; after ``worn_after`` terms a
-        new process takes its place.
-        """
-        pickles = Pickles()
-        params = function_params(function, self.trust, pickles, kwargs)
-        if params["kernel"]:
-            raise BadParameter("a kernel of spans takes a range, not items")
-        params |= {"reduce": "handed", "star": star, "return_exceptions": self.trust.pickles}
-        if first is not None:
-            params |= first_params(first, self.trust, pickles)
-        limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
-        if worn_after is not None:
-            params["worn_after"] = worn_after
-            limits = msgspec.structs.replace(limits, chunk=1)
-        spec, computation = self.plan("function", params, limits, lazy=True)
-        assert isinstance(computation, FunctionComputation)
-        return spec, computation, computation.trusting(self.trust, pickles)
 
     def executor(
         self,
@@ -780,7 +662,7 @@ class Client:
 
     def submit(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> Job:
         """Start a job and return at once. Raises UsageError, BrokerError."""
-        return self._start(*self.plan(computation, params, limits))
+        return self._start(*self.planner.computation(computation, params, limits))
 
     def submit_function(
         self,
@@ -791,7 +673,7 @@ class Client:
         **how: Any,
     ) -> Job:
         """As ``map_reduce``, but it returns at once. ``how``: its arguments about calls and folding, and ``limits``."""
-        return self._start(*self.plan_function(function, items, *more, **how), wait_workers=wait_workers)
+        return self._start(*self.planner.function(function, items, *more, **how), wait_workers=wait_workers)
 
     def _start(
         self,
@@ -884,31 +766,3 @@ def _end(pool: LocalPool | None, server: EmbeddedServer | None) -> None:
             pool.drain()
     if server is not None:
         server.stop()
-
-
-def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
-    """The keys as bytes, also those given in hexadecimal. Raises UsageError, which never shows a key."""
-    if isinstance(keys, (bytes, str)):
-        raise UsageError("keys: a single key was given: give a list of keys")
-    found = []
-    for key in keys:
-        if not isinstance(key, (bytes, str)):
-            raise UsageError(f"keys: a {type(key).__name__} cannot be a key: give bytes, or what `mrq key` prints")
-        if isinstance(key, bytes) and not (len(key) == KEY_DIGITS and HEXADECIMAL.issuperset(key)):
-            found.append(key)
-            continue
-        # Bytes may be the line of a key file: then they are read as hexadecimal, or they would be another key.
-        try:
-            found.append(bytes.fromhex(key if isinstance(key, str) else key.decode()))
-        except ValueError:
-            raise UsageError("keys: a text is not hexadecimal: make a key with `mrq key`") from None
-    return found
-
-
-def settled(params: Params) -> dict[str, Any]:
-    """The parameters with what the plan has filled in, so that every other process plans the same."""
-    return {
-        name: msgspec.to_builtins(value, builtin_types=(bytes,)) if isinstance(value, Params) else value
-        for name, value in msgspec.structs.asdict(params).items()
-        if value is not None
-    }

@@ -7,6 +7,7 @@ or with an empty one, there is a private server.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 from mapreduce_rq.errors import UsageError
 
@@ -15,6 +16,9 @@ QUEUE_VARIABLE = "MRQ_QUEUE"
 KEY_VARIABLE = "MRQ_KEY"
 KEY_FILE_VARIABLE = "MRQ_KEY_FILE"
 DEFAULT_QUEUE = "default"
+KEY_DIGITS = 64
+"""Hexadecimal digits of a key as `mrq key` prints it."""
+HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 
 
 def chosen_url(given: str | None) -> str:
@@ -59,3 +63,22 @@ def chosen_keys(path: str | None = None) -> list[bytes]:
         return [bytes.fromhex(word) for word in words]
     except ValueError:
         raise UsageError(f"{source} is not hexadecimal: make a key with `mrq key`") from None
+
+
+def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
+    """The keys as bytes, also those given in hexadecimal. Raises UsageError, which never shows a key."""
+    if isinstance(keys, (bytes, str)):
+        raise UsageError("keys: a single key was given: give a list of keys")
+    found = []
+    for key in keys:
+        if not isinstance(key, (bytes, str)):
+            raise UsageError(f"keys: a {type(key).__name__} cannot be a key: give bytes, or what `mrq key` prints")
+        if isinstance(key, bytes) and not (len(key) == KEY_DIGITS and HEXADECIMAL.issuperset(key)):
+            found.append(key)
+            continue
+        # Bytes may be the line of a key file: then they are read as hexadecimal, or they would be another key.
+        try:
+            found.append(bytes.fromhex(key if isinstance(key, str) else key.decode()))
+        except ValueError:
+            raise UsageError("keys: a text is not hexadecimal: make a key with `mrq key`") from None
+    return found

@@ -12,7 +12,7 @@ from concurrent import futures
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from mapreduce_rq.client.calls import Calls, Planner
+from mapreduce_rq.client.calls import Caller, Calls
 from mapreduce_rq.functions.calls import ONE, ROWS
 from mapreduce_rq.functions.shipping import First
 
@@ -20,7 +20,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-class Owner(Planner, Protocol):
+class Owner(Caller, Protocol):
     """The client of an executor."""
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined
 from types import GenericAlias, TracebackType
 from typing import Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
-from mapreduce_rq.client.calls import Calls, Planner
+from mapreduce_rq.client.calls import Caller, Calls
 from mapreduce_rq.client.streams import Values
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.reducers.handed import Unsent
@@ -28,7 +28,7 @@ CHUNKS = 4
 """``map`` cuts its items into so many chunks for each worker, as the original does."""
 
 
-class Owner(Planner, Protocol):
+class Owner(Caller, Protocol):
     """The client of a pool."""
 
     @property
@@ -154,7 +154,7 @@ class Pool:
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         limits = Limits(chunk=chunksize if chunksize > 1 else None)  # one by one: as many together as cost nothing
-        plan = self._client.plan_open(function, limits=limits, first=self._first, worn_after=self._worn_after)
+        plan = self._client.planner.open_job(function, limits=limits, first=self._first, worn_after=self._worn_after)
         values: Values[Any] = Values(self._client, plan, iter(iterable), ordered=ordered)
         self._streams = [stream for stream in self._streams if not stream.ended] + [values]
         return IMapIterator(values)

@@ -190,7 +190,7 @@ def source_of_lines(
             found.append(piece)
             got += lines
             size += len(piece)
-            if not rest and len(piece) < PIECE // 2:  # a pipe with no more for now: nobody waits for lines that are here
+            if not rest and len(piece) < PIECE // 2:  # a pipe with no more for now: these may go out
                 break
         if not got:
             return b"", 0, over

@@ -64,7 +64,7 @@ def map_reduce(
         raise BadParameter(f"{helpers} helpers: a number from 0 on, or None for as many as there are idle rq workers")
     try:
         with Client(host.endpoint, local=1, queue=queue, as_rq=True, host=host.job.id) as client:
-            planned = client.plan_function(
+            planned = client.planner.function(
                 function,
                 range(items) if isinstance(items, int) else items,
                 reduce=reduce,

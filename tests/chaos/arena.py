@@ -196,7 +196,7 @@ class Arena:
         self.crews: list[Crew] = []
         self._raw = server.client()
         self.client = self._client("master")
-        self.spec, self.computation, _ = self.client.plan_function(
+        self.spec, self.computation, _ = self.client.planner.function(
             "tests.support.terms:fingerprint", range(terms), reduce="int_sum", limits=Limits(chunk=1, keep=3600)
         )
         self.job = self.spec.job

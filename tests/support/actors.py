@@ -96,7 +96,7 @@ def run_master(settings: dict[str, Any], role: str) -> int:
                 say("following", settings["job"])
                 ended = client.follow(settings["job"], Herald(), letting.watch)
             else:
-                spec, computation, _ = client.plan_function(
+                spec, computation, _ = client.planner.function(
                     settings["function"],
                     range(settings["terms"]),
                     reduce=settings["reduce"],

@@ -209,7 +209,7 @@ def orphans(client: Client, count: int, name: str = "math:factorial") -> list[st
     """Jobs of which a master has let go."""
     found = []
     for _ in range(count):
-        spec, computation, _ = client.plan_function(name, range(3), reduce="count", limits=Limits(chunk=3))
+        spec, computation, _ = client.planner.function(name, range(3), reduce="count", limits=Limits(chunk=3))
         master = client.master(spec, computation, Silent())
         master.submit()
         master.stop = True

@@ -347,7 +347,7 @@ def test_a_worker_calls_nothing_that_an_allowed_module_has_imported(
             job = client.submit_function(f"imports_os:{name}", **shell)
             with pytest.raises(JobFailed, match=f"BadFunction: imports_os:{name}: imports_os:{why}"):
                 job.result(20)
-        folded = client.plan_function("imports_os:f", range(3), reduce=print, zero=0)
+        folded = client.planner.function("imports_os:f", range(3), reduce=print, zero=0)
         folded[0].params["merge"] = "imports_os:system"
         with pytest.raises(JobFailed, match="imports_os:system is defined in posix"):
             client._start(*folded).result(20)

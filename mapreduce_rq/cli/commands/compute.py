@@ -223,7 +223,7 @@ def command_of(name: str) -> TyperCommand:
         params = {field: _value(field, fields[field].type, given.pop(field, None)) for field in fields}
         params = {field: value for field, value in params.items() if value is not None}
         kind.create(params)  # a mistake in the parameters is reported before anything is started
-        return lead(name, lambda client, limits: (*client.plan(name, params, limits), None), **given)
+        return lead(name, lambda client, limits: (*client.planner.computation(name, params, limits), None), **given)
 
     own = [_option(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
     needed = [field.name for field in fields.values() if field.required]

@@ -164,7 +164,7 @@ def run(
     items = _items(terms, lines, files, how)
 
     def plan(client: Client, limits: Limits) -> Any:
-        return client.plan_function(function, items(client), limits=limits, **folding)
+        return client.planner.function(function, items(client), limits=limits, **folding)
 
     return lead(function.rpartition(":")[2], plan, (function,), **rest)
 
@@ -207,7 +207,7 @@ def _items(
 
 
 def _folding(reduce: str | None, by_key: list[str] | None, top: str | None) -> dict[str, Any]:
-    """How the values are folded, as ``plan_function`` takes it. Raises BadParameter."""
+    """How the values are folded, as ``Planner.function`` takes it. Raises BadParameter."""
     if not by_key:
         if top is not None:
             raise UsageError("--top goes with --by-key")

@@ -1,0 +1,158 @@
+"""What a job is before it is queued: its spec, its computation and the source of its items."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from mapreduce_rq.client.arguments import limited, rows
+from mapreduce_rq.client.open_job import Plan
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.fingerprint import code_of
+from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.messages import Limits, Spec, check_limits
+from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.reducers.keyed import Keyed
+from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.functions.computation import FunctionComputation
+from mapreduce_rq.functions.items import source_of
+from mapreduce_rq.functions.pickling import Pickles
+from mapreduce_rq.functions.shipping import (
+    First,
+    exception_params,
+    first_params,
+    function_params,
+    range_params,
+    reducer_params,
+    sampling_params,
+)
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.server.shelf import Shelf
+from mapreduce_rq.runtime.worker.probe import numerics
+from mapreduce_rq.version import __version__
+
+
+class Planner:
+    """Makes jobs for one queue. ``shelf``: where a private server's large bodies lie; None: the server is shared."""
+
+    def __init__(self, clock: Clock, trust: Trust, shelf: str | None) -> None:
+        self._clock = clock
+        self._trust = trust
+        self._shelf = shelf
+
+    def computation(
+        self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
+    ) -> tuple[Spec, Computation[Any]]:
+        """The spec and computation of a job that is not queued yet. Raises UsageError."""
+        check_limits(limits or Limits())
+        computation = load(name).create(dict(params))
+        spec = Spec(
+            job=f"{name}-{self._clock.random(16).hex()}",
+            computation=name,
+            params=settled(computation.params),
+            total=computation.total,
+            limits=limits or Limits(),
+            created=self._clock.wall(),
+            version=__version__,
+            code="" if self._shelf is not None else code_of(computation),
+            numerics=numerics() if computation.libm else "",
+            lazy=lazy,
+        )
+        if self._shelf is not None:
+            computation.aside = Shelf(self._shelf, spec.job)
+        return spec, computation
+
+    def function(
+        self,
+        function: Callable[..., Any] | str,
+        items: Iterable[Any],
+        *more: Iterable[Any],
+        reduce: str | Keyed | Reducer[Any] | Callable[[Any, Any], Any] = "sum",
+        zero: Any = ...,
+        law: Law | str = Law.ORDERED,
+        options: Mapping[str, Any] | None = None,
+        star: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+        chunksize: int | None = None,
+        limits: Limits | None = None,
+        return_exceptions: bool = False,
+    ) -> tuple[Spec, Computation[Any], Source | None]:
+        """As ``computation``, for a caller's function, with the source of its items if they are no range."""
+        pickles = Pickles()
+        items, star = rows(items, more, star=star)
+        params = function_params(function, self._trust, pickles, kwargs) | {"star": star}
+        if params["kernel"] and star:
+            raise BadParameter("a kernel of spans takes a range, not rows of arguments")
+        if return_exceptions:
+            params |= exception_params(reduce, params, self._trust)
+        folding = reducer_params(reduce, zero, law, options, self._trust, pickles=pickles)
+        params |= folding | {"around": params.get("around", {}) | folding.get("around", {})}
+        lazy, lines = False, None
+        files = sys.modules.get("mapreduce_rq.files.files")  # 10 ms, of which only who has such items has paid
+        named: Any = items if files is not None and isinstance(items, files.Files) else None
+        if named is not None:
+            corpus, lines = named.shipment() if named.ship else (named.corpus(), None)
+            params |= {"corpus": msgspec.structs.asdict(corpus)}
+            lazy = lines is not None
+        elif isinstance(items, range):
+            params |= range_params(items)
+        else:
+            lazy = True
+        limits = limited(limits, chunksize)
+        params |= sampling_params(params, limits)
+        spec, computation = self.computation("function" if named is None else "files", params, limits, lazy=lazy)
+        assert isinstance(computation, FunctionComputation)
+        codec = computation.trusting(self._trust, pickles)
+        source: Source | None = None
+        if lines is not None:
+            from mapreduce_rq.functions.files import source_of_lines  # with what it reads, as above
+
+            source = source_of_lines(lines, clock=self._clock.now, aside=computation.aside)
+        elif lazy:
+            source = source_of(items, codec=codec, clock=self._clock.now, aside=computation.aside)
+        return spec, computation, source
+
+    def open_job(
+        self,
+        function: Callable[..., Any] | str,
+        *,
+        star: bool = False,
+        kwargs: Mapping[str, Any] | None = None,
+        limits: Limits | None = None,
+        first: First | None = None,
+        worn_after: int | None = None,
+    ) -> Plan:
+        """As ``function``, for a job whose items come later and whose values are handed on.
+
+        The third part is the codec of the items. ``first`` is called once in each process; after ``worn_after`` terms a
+        new process takes its place.
+        """
+        pickles = Pickles()
+        params = function_params(function, self._trust, pickles, kwargs)
+        if params["kernel"]:
+            raise BadParameter("a kernel of spans takes a range, not items")
+        params |= {"reduce": "handed", "star": star, "return_exceptions": self._trust.pickles}
+        if first is not None:
+            params |= first_params(first, self._trust, pickles)
+        limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
+        if worn_after is not None:
+            params["worn_after"] = worn_after
+            limits = msgspec.structs.replace(limits, chunk=1)
+        spec, computation = self.computation("function", params, limits, lazy=True)
+        assert isinstance(computation, FunctionComputation)
+        return spec, computation, computation.trusting(self._trust, pickles)
+
+
+def settled(params: Params) -> dict[str, Any]:
+    """The parameters with what the plan has filled in, so that every other process plans the same."""
+    return {
+        name: msgspec.to_builtins(value, builtin_types=(bytes,)) if isinstance(value, Params) else value
+        for name, value in msgspec.structs.asdict(params).items()
+        if value is not None
+    }
