@@ -31,6 +31,7 @@ The layers, each importing only what stands below it
       worker          takes tasks, computes, settles
       pool            the supervisor of `mrq worker`: starts workers, beats for them, passes signals on
       server          the private Valkey, and the shelf of files for large bodies beside it
+    pipes           workers over pipes and no Redis: the second wire under the broker's verbs
     broker          the only place that knows Redis; the wire format is broker/PROTOCOL.md
       lua             the three steps that change anything: commit, settle, reap
     functions       users' functions: how they travel, whom to trust, their items
@@ -66,6 +67,8 @@ A test looks up each of these names.
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker._leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
     which functions a worker runs      functions/trust.py Trust
+    how a master waits for pipes       pipes/waiting.py Collector
+    who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
     a key in Redis                     broker/keys.py Keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -230,11 +229,8 @@ class Jobs:
         if not self._awaited:
             self.ear.ask_call(*self._read(job, after, BLOCK_SECONDS))
             self._awaited, self._asked_at = after, monotonic()
-        poll = select.poll()
-        poll.register(self.ear.fileno(), select.POLLIN)
-        poll.register(bell, select.POLLIN)
-        ready = {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
-        if self.ear.fileno() not in ready and monotonic() - self._asked_at < BLOCK_SECONDS + PATIENCE_SECONDS:
+        in_time = self.ear.answers_within(seconds, bell)
+        if not in_time and monotonic() - self._asked_at < BLOCK_SECONDS + PATIENCE_SECONDS:
             return None
         asked, self._awaited = self._awaited, ""
         last, replies, bad = self._opened(job, asked, self.ear.answer())

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import os
+import select
 import ssl
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import redis
 from hiredis import pack_command  # redis-py's own packing checks every argument again
@@ -155,11 +156,15 @@ class Wire(Protocol):
         """Read the answers of requests with ``heard``."""
 
 
+@runtime_checkable
 class Ear(Wire, Protocol):
-    """A wire with a descriptor, so that a caller can wait for it and for other descriptors at once."""
+    """A wire whose answer can be waited for together with a bell."""
 
-    def fileno(self) -> int:
-        """The descriptor that can be read when an answer comes. Raises BrokerDown."""
+    def answers_within(self, seconds: float, bell: int) -> bool:
+        """Whether the answer comes before so many seconds are over, or the descriptor ``bell`` can be read.
+
+        Raises BrokerDown.
+        """
 
 
 class _Asked(NamedTuple):
@@ -363,10 +368,13 @@ class RedisWire:
         except BaseException as error:
             raise self._broken(error) from None
 
-    def fileno(self) -> int:
-        """The descriptor that can be read when an answer comes. Raises BrokerDown."""
-        found: int = self._opened()._sock.fileno()  # type: ignore[attr-defined]  # noqa: SLF001  it offers no other way
-        return found
+    def answers_within(self, seconds: float, bell: int) -> bool:
+        """See Ear. Raises BrokerDown."""
+        mine: int = self._opened()._sock.fileno()  # type: ignore[attr-defined]  # noqa: SLF001  it offers no other way
+        poll = select.poll()
+        poll.register(mine, select.POLLIN)
+        poll.register(bell, select.POLLIN)
+        return mine in {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
 
     def _send(self, packed: bytes) -> None:
         open_ = self._opened()

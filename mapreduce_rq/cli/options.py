@@ -6,6 +6,7 @@ groups.py).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.client.environment import KEY_FILE_VARIABLE, QUEUE_VARIABLE, URL_VARIABLES
 from mapreduce_rq.errors import UsageError
+from mapreduce_rq.pipes.url import NO_SERVER, is_pipes, parse_pipes
 
 WHERE = "Where it runs"
 HOW = "How it runs"
@@ -27,7 +29,8 @@ Url = Annotated[
         envvar=list(URL_VARIABLES),
         metavar="URL",
         help="The Redis or Valkey: redis://host:6379/0, rediss://, unix:///path, redis+sentinel://host/service. "
-        "Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead. Empty: a private server.",
+        "Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead. Empty: a private server. "
+        "pipes: for compute and run: workers over pipes, and no server.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -58,6 +61,24 @@ Local = Annotated[
         envvar="MRQ_LOCAL",
         metavar="N",
         help="Workers on this host, for this job. Default: one for each core, or none if there is a URL.",
+        rich_help_panel=WHERE,
+    ),
+]
+Collect = Annotated[
+    str | None,
+    typer.Option(
+        "--collect",
+        envvar="MRQ_COLLECT",
+        metavar="sequential|select|poll|epoll",
+        help="With -u pipes: how this process waits for its workers. Default: the best there is.",
+        rich_help_panel=WHERE,
+    ),
+]
+PerTerm = Annotated[
+    bool,
+    typer.Option(
+        "--per-term",
+        help="With -u pipes: a process for each term, which answers and ends.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -127,21 +148,42 @@ RQ_QUEUE = "default"
 
 
 def local_workers(text: str | None, url: str | None) -> int | None:
-    """The number in --local; a private server needs at least one worker. Raises BadParameter."""
-    return None if text is None else integer("--local", text, 0 if url else 1, MAX_LOCAL)
+    """The number in --local; without a shared server at least one is needed. Raises BadParameter."""
+    return None if text is None else integer("--local", text, 0 if url and not is_pipes(url) else 1, MAX_LOCAL)
+
+
+def over_pipes(url: str | None, collect: str | None, total: int | None, *, per_term: bool) -> tuple[str, int | None]:
+    """The URL with what these options add to it, and the number of workers if they say that. Raises UsageError."""
+    if not is_pipes(url):
+        if collect is not None or per_term:
+            raise UsageError(f"{'--per-term' if per_term else '--collect'} goes with workers over pipes: add -u pipes:")
+        return url or "", None
+    assert url is not None
+    pipes = parse_pipes(url)
+    if collect is not None:
+        pipes = parse_pipes(str(replace(pipes, collect=collect)))
+    if not per_term:
+        return str(pipes), None
+    if total is None:
+        raise UsageError("--per-term needs to know how many terms there are: give --terms, and no tolerance")
+    pipes = replace(pipes, once=True)
+    pipes.check_room(total)
+    return str(pipes), max(1, total)
 
 
 def rq_workers(text: str | None, url: str | None) -> int | None:
     """The number in --on-rq. Raises BadParameter, UsageError."""
     if text is None:
         return None
-    if not url:
+    if not url or is_pipes(url):
         raise UsageError("--on-rq needs the Redis of the rq workers: give -u redis://host or set MRQ_URL")
     return integer("--on-rq", text, 1, MAX_ON_RQ)
 
 
 def required(url: str | None, command: str) -> str:
-    """The URL, for a command that needs one. Raises UsageError."""
+    """The URL, for a command that needs a server. Raises UsageError."""
+    if is_pipes(url):
+        raise UsageError(NO_SERVER)
     if not url:
         raise UsageError(f"`mrq {command}` needs a Redis: give -u redis://host or set MRQ_URL")
     return url

@@ -83,7 +83,7 @@ class Session:
                 except Signalled as signalled:
                     watcher.close()
                     if client.embedded:
-                        say(f"stopped: {spec.job} ran on a private server and has ended with it")
+                        say(f"stopped: {spec.job} has ended, for its {client.ends_with_it} ended with this command")
                     elif spec.lazy:
                         client.abandon(master, signalled)
                         say(f"cancelled: {spec.job}: its items came from this process alone")

@@ -19,6 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -62,6 +63,9 @@ from mapreduce_rq.errors import (
 )
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.pipes.hub import Hub, HubWire
+from mapreduce_rq.pipes.lines import PipeEnd
+from mapreduce_rq.pipes.url import NO_SERVER, is_pipes, parse_pipes
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
@@ -71,8 +75,10 @@ from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby, Steward
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
+from mapreduce_rq.runtime.server import guardian
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.private_wire import PrivateWire
+from mapreduce_rq.runtime.server.shelf import a_shelf
 
 if TYPE_CHECKING:
     from mapreduce_rq.client.pool import Pool
@@ -119,9 +125,12 @@ class Client:
     ) -> None:
         where = url if isinstance(url, Endpoint) else chosen_url(url) if server is None else ""
         queue = chosen_queue(queue)
-        private = not where
+        pipes = parse_pipes(where) if isinstance(where, str) and is_pipes(where) else None
+        private = not where or pipes is not None
         if local is not None and local < (1 if private else 0):
-            raise BadParameter(f"{local} local workers: a private server needs at least one")
+            what = "a client over pipes" if pipes else "a private server"
+            raise BadParameter(f"{local} local workers: {what} needs at least one")
+        self._hub: Hub | None = None
         self._server: EmbeddedServer | None = None
         self._pool: LocalPool | None = None
         self._loops = loops
@@ -138,10 +147,20 @@ class Client:
         self.clock = Clock()
         self.keys = Keys(queue)
         self.info: ServerInfo | None = None
-        if private:
+        self.endpoint: Endpoint | PipeEnd
+        shelf = ""
+        size = local if local is not None else (usable_cores() if private else 0)
+        if pipes is not None:
+            pipes.check_room(size)
+            shelf = a_shelf()
+            self._hub = Hub(pipes.collect, queue, shelf)
+            self.endpoint = self._hub.pipe_end
+            self.keyring = Keyring()  # nobody else can come to a pipe
+        elif private:
             self._server = server or EmbeddedServer.start()
             self.endpoint = parse_url(self._server.url)
             self.keyring = Keyring([os.urandom(32)])
+            shelf = self._server.shelf
         else:
             self.endpoint = where if isinstance(where, Endpoint) else parse_url(where)
             self.keyring = Keyring(key_bytes(keys) if keys is not None else chosen_keys())
@@ -155,13 +174,13 @@ class Client:
             allow_pickle=allow_pickle,
             as_rq=as_rq or loops is not None,
         )
-        self._planner = Planner(self.clock, self.trust, self._server.shelf if self._server is not None else None)
+        self._planner = Planner(self.clock, self.trust, shelf if private else None)
         self._wire = self.new_wire()
         self.verbs = self.verbs_over(self._wire)
         self._own = threading.Lock()  # held by the thread that uses these two
         try:
-            size = local if local is not None else (usable_cores() if private else 0)
             if not private:
+                assert isinstance(self.endpoint, Endpoint)
                 self._wire.connect()
                 self.info = inspect(self._wire)
                 require_primary(self.info, self.endpoint)
@@ -169,12 +188,15 @@ class Client:
                 self._wire.close()  # we may have no open connection while we fork
             self._local = size
             if size:
-                shelf = self._server.shelf if self._server is not None else ""
                 settings = PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust, shelf=shelf)
+                if pipes is not None and pipes.once:
+                    settings = replace(settings, once=True, max_tasks=1)
                 learn()  # the workers have all modules that are imported by now
                 self._pool = LocalPool(settings)
             # A client that is never closed also ends its workers first: otherwise they would report the server's end.
-            weakref.finalize(self, _end, self._pool, self._server)
+            weakref.finalize(self, _end, self._pool, self._server, self._hub)
+            if self._hub is not None:
+                self._hub.started()
             if self._server is not None:
                 self._server.wait_ready()
             self._wire.connect()
@@ -209,13 +231,18 @@ class Client:
         return cls(loops.endpoint, local=local, queue=name, keys=keys, allow_pickle=allow_pickle, loops=loops)
 
     def __repr__(self) -> str:
-        where = "a private server" if self.embedded else str(self.endpoint)
+        where = "a private server" if self._server is not None else str(self.endpoint)
         return f"<Client of queue {self.keys.name} on {where}>"
 
     @property
     def embedded(self) -> bool:
-        """Whether the server is a private one that ends with this client."""
-        return self._server is not None
+        """Whether the server is a private one that ends with this client, or over pipes the client itself."""
+        return self._server is not None or self._hub is not None
+
+    @property
+    def ends_with_it(self) -> str:
+        """What ends with this client, and its jobs with that; '' on a shared server."""
+        return "workers over pipes have" if self._hub is not None else "private server has" if self.embedded else ""
 
     def pool_code(self) -> int | None:
         """The exit code of local workers that have ended by themselves, below 0 the signal; None: they are there."""
@@ -235,7 +262,7 @@ class Client:
         for master in list(self._leading):
             master.stop = True
         if self.embedded:  # its jobs end with the server, so there is nothing to let go of
-            _end(self._pool, self._server)
+            _end(self._pool, self._server, self._hub)
         for job in followers:
             job.let_go_by(deadline)
         if self._loops is not None:
@@ -250,7 +277,7 @@ class Client:
                 self._own.release()
         while self._idle:
             self._idle.pop().close()
-        _end(self._pool, self._server)
+        _end(self._pool, self._server, self._hub)
 
     def _hear_of_end(self) -> None:
         with contextlib.suppress(BrokerError):
@@ -389,6 +416,9 @@ class Client:
 
     def new_wire(self) -> Wire:
         """A wire that is not connected yet."""
+        if self._hub is not None:
+            return HubWire(self._hub)
+        assert isinstance(self.endpoint, Endpoint)
         if self._server is not None:
             return PrivateWire(self.endpoint, self._server)
         return RedisWire(self.endpoint)
@@ -557,7 +587,7 @@ class Client:
                 self.abandon(master, error)
                 raise
             if ended is None:
-                why = JobError(let_go_text(spec.job, embedded=self.embedded, lazy=spec.lazy))
+                why = JobError(let_go_text(spec.job, ended=self.ends_with_it, lazy=spec.lazy))
                 if spec.lazy and not self.embedded:
                     self.abandon(master, why)
                 raise why
@@ -707,7 +737,9 @@ class Client:
             return verbs.load(job)
 
     def snapshot(self) -> Snapshot:
-        """What is on the queue at one moment, for people."""
+        """What is on the queue at one moment, for people. Raises UsageError over pipes: nothing sees them."""
+        if self._hub is not None:
+            raise UsageError(NO_SERVER)
         with self._verbs() as verbs:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
 
@@ -757,12 +789,16 @@ def _run_until(deadline: float, function: Callable[[], None]) -> None:
     thread.join(max(0.0, deadline - time.monotonic()))
 
 
-def _end(pool: LocalPool | None, server: EmbeddedServer | None) -> None:
-    """End local workers, then a private server. A second call does nothing."""
+def _end(pool: LocalPool | None, server: EmbeddedServer | None, hub: Hub | None) -> None:
+    """End local workers, then a private server, or what lies beside pipes. A second call does nothing."""
+    if hub is not None:
+        hub.close()  # first, or the supervisor might wait for an answer
     if pool is not None:
-        if server is not None:
+        if server is not None or hub is not None:
             pool.stop()
         else:
             pool.drain()
     if server is not None:
         server.stop()
+    if hub is not None and hub.owned:
+        guardian.remove(hub.shelf)  # where the supervisor could not

@@ -25,8 +25,8 @@ class Owner(Protocol):
     """What a job needs of the client that it belongs to."""
 
     @property
-    def embedded(self) -> bool:
-        """Whether the server ends with the client."""
+    def ends_with_it(self) -> str:
+        """What of its jobs' ends with the client: its private server, or its workers over pipes; '' if nothing."""
 
     def tidy(self, verbs: Jobs) -> None:
         """Count a job that was led to its end."""
@@ -47,10 +47,10 @@ class Owner(Protocol):
 Pairs = list[tuple[int, Any]]
 
 
-def let_go_text(job: str, *, embedded: bool, lazy: bool) -> str:
-    """The message about a job whose client was closed before its end."""
-    if embedded:
-        then = "its private server has ended with the client"
+def let_go_text(job: str, *, ended: str, lazy: bool) -> str:
+    """The message about a job whose client was closed before its end. ``ended``: what has ended with the client."""
+    if ended:
+        then = f"its {ended} ended with the client"
     elif lazy:
         then = "it is cancelled, for its items came from this process alone"
     else:
@@ -202,7 +202,7 @@ class Job:
         if self._error is not None:
             raise self._error
         if self._ended is None:
-            raise JobError(let_go_text(self.id, embedded=self._client.embedded, lazy=self._lazy))
+            raise JobError(let_go_text(self.id, ended=self._client.ends_with_it, lazy=self._lazy))
         return self._client.result_of(self._ended)
 
     def results(self) -> Iterator[tuple[int, Any]]:

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import RedisWire, Wire
+from mapreduce_rq.broker.wire import Ear, Wire
 from mapreduce_rq.client.job import led_elsewhere
 from mapreduce_rq.core.bodies import ValueCodec, join
 from mapreduce_rq.core.computation import Computation
@@ -226,7 +226,7 @@ class OpenJob:
         self._wires = [client.borrow(), client.borrow()]
         verbs = Jobs(self._wires[0], client.keys, client.codecs)
         ear = self._wires[1]
-        assert isinstance(ear, RedisWire)
+        assert isinstance(ear, Ear)
         verbs.ear = ear
         self._over = threading.Event()
         self.elsewhere = ""  # the error in a fork of the process that leads it

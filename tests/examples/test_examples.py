@@ -22,7 +22,7 @@ from tests.support.servers import ROOT, FreshServer
 EXAMPLES = ROOT / "examples"
 TESTED = {
     *("executor.py", "fleet.py", "kernel.py", "lines.py", "notebook.ipynb", "own_reducer.py", "plugin", "pool.py"),
-    *("loop.py", "rq_fleet"),
+    *("loop.py", "pipes.py", "rq_fleet"),
 }
 
 
@@ -76,6 +76,13 @@ def test_executor() -> None:
     numbers = [int(line.split()[0]) for line in lines[:-1]]
     assert ["is prime" in line for line in lines[:-1]] == [pow(2, n - 1, n) == 1 for n in numbers]  # Fermat's test
     assert lines[-1] == "sum of powers: 31"
+
+
+def test_pipes() -> None:
+    digest = "c8762c6ebbf0a053d258d343181336e4"  # of e^2 over Redis, as the README's first command prints it
+    assert run("examples/pipes.py").splitlines() == [
+        f"{collect}: {math.exp(2)!r}, digest {digest}" for collect in ("sequential", "select", "poll")
+    ]
 
 
 def test_loop() -> None:

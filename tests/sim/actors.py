@@ -137,7 +137,7 @@ class Host(Pool):
         self.crashed: list[Actor] = []
         self.wire = SimWire(site.server)
         self._host = name
-        self._wire = self.wire  # type: ignore[assignment]
+        self._wire = self.wire
         self._tasks = Tasks(self.wire, site.keys, site.codecs)
         self._jobs = Jobs(self.wire, site.keys, site.codecs)
         self._prepare = prepare

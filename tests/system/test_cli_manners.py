@@ -91,7 +91,7 @@ def test_ctrl_c_on_a_private_run_is_said_in_one_line(tmp_path: Path) -> None:
         assert master.wait(5) == 130
         (line,) = master.err
         assert line.startswith("mrq: stopped: staged-")
-        assert line.endswith("ran on a private server and has ended with it\n")
+        assert line.endswith("for its private server has ended with this command\n")
 
 
 def complete(words: str, env: dict[str, str]) -> list[str]:

@@ -1,6 +1,6 @@
 """The house has one way up and one way down: reads every import and fails on a wrong arrow.
 
-    cli, rq -> client -> runtime -> broker -> core -> errors,    computations, functions -> files -> core
+    cli, rq -> client -> runtime -> pipes -> broker -> core -> errors,    computations, functions -> files -> core
 
 A layer may use any layer below it. Imports inside functions count like all others, so no cycle hides in one.
 """
@@ -26,10 +26,12 @@ BELOW: dict[str, set[str]] = {
     "computations": {"version", "errors", "core", "files"},
     "functions": {"version", "errors", "core", "files"},
     "broker": {"version", "errors", "core"},
-    "runtime": {"version", "errors", "core", "computations", "functions", "broker"},
-    "client": {"version", "errors", "core", "files", "computations", "functions", "broker", "runtime"},
+    "pipes": {"errors", "core", "broker"},
+    "runtime": {"version", "errors", "core", "computations", "functions", "broker", "pipes"},
+    "client": {"version", "errors", "core", "files", "computations", "functions", "broker", "pipes", "runtime"},
     "rq": {"version", "errors", "core", "computations", "functions", "broker", "runtime", "client"},
-    "cli": {"version", "errors", "core", "files", "computations", "functions", "broker", "runtime", "client", "rq"},
+    "cli": {"version", "errors", "core", "files", "computations", "functions", "broker", "runtime", "client", "rq"}
+    | {"pipes"},
     "": {"version", "errors", "core", "files", "functions", "client"},  # the package itself: the public names
     "extend": {"version", "errors", "core"},  # the public names for authors of computations and reducers
     "__main__": {"cli"},

@@ -17,17 +17,20 @@ from mapreduce_rq.cli.options import (
     HOW,
     RQ_QUEUE,
     WHERE,
+    Collect,
     Json,
     KeyFile,
     Local,
     OnRq,
     Out,
     Output,
+    PerTerm,
     Queue,
     Quiet,
     RqQueue,
     Url,
     local_workers,
+    over_pipes,
     rq_workers,
 )
 from mapreduce_rq.cli.out_file import OutFile
@@ -87,9 +90,12 @@ def lead(
     label: str,
     plan: Plan,
     allow: tuple[str, ...] = (),
+    total: int | None = None,
     *,
     url: Url = None,
     local: Local = None,
+    collect: Collect = None,
+    per_term: PerTerm = False,
     on_rq: OnRq = None,
     rq_queue: RqQueue = RQ_QUEUE,
     queue: Queue = DEFAULT_QUEUE,
@@ -189,10 +195,11 @@ def lead(
     quiet: Quiet = False,
 ) -> int:
     """Lead a job with the options that all such commands share, and return the exit code."""
+    where_to, one_each = over_pipes(url, collect, total, per_term=per_term)
     where = Where(
-        url=url or "",
+        url=where_to,
         queue=queue,
-        local=local_workers(local, url),
+        local=local_workers(local, url) if one_each is None else one_each,
         on_rq=rq_workers(on_rq, url),
         rq_queue=rq_queue,
         key_file=key_file,
@@ -200,7 +207,7 @@ def lead(
         allow=allow,
     )
     limits = Limits(
-        chunk=None if chunk == "auto" else integer("--chunk", chunk, 1, MAX_TERMS, word="auto"),
+        chunk=1 if per_term else None if chunk == "auto" else integer("--chunk", chunk, 1, MAX_TERMS, word="auto"),
         deadline=None if deadline is None else seconds("--deadline", deadline),
         on_error=choice("--on-error", on_error, ("fail", "skip")),  # type: ignore[arg-type]  # one of the two
         task_timeout=None if task_timeout is None else seconds("--task-timeout", task_timeout),
@@ -222,8 +229,11 @@ def command_of(name: str) -> TyperCommand:
     def compute(**given: Any) -> int:
         params = {field: _value(field, fields[field].type, given.pop(field, None)) for field in fields}
         params = {field: value for field, value in params.items() if value is not None}
-        kind.create(params)  # a mistake in the parameters is reported before anything is started
-        return lead(name, lambda client, limits: (*client.planner.computation(name, params, limits), None), **given)
+        made = kind.create(params)  # a mistake in the parameters is reported before anything is started
+        total = made.total
+        return lead(
+            name, lambda client, limits: (*client.planner.computation(name, params, limits), None), (), total, **given
+        )
 
     own = [_option(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
     needed = [field.name for field in fields.values() if field.required]
@@ -233,7 +243,7 @@ def command_of(name: str) -> TyperCommand:
 
 def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
     """The function with a signature for Typer to read: its own options, then those of every job."""
-    common = list(inspect.signature(lead, eval_str=True).parameters.values())[3:]
+    common = list(inspect.signature(lead, eval_str=True).parameters.values())[4:]
     function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     function.__annotations__ = {}
     return function

@@ -166,7 +166,7 @@ def run(
     def plan(client: Client, limits: Limits) -> Any:
         return client.planner.function(function, items(client), limits=limits, **folding)
 
-    return lead(function.rpartition(":")[2], plan, (function,), **rest)
+    return lead(function.rpartition(":")[2], plan, (function,), None if terms is None else _number_of(terms), **rest)
 
 
 _DEFAULTS = {"encoding": "utf-8", "errors": "strict"}
@@ -179,12 +179,16 @@ def _refuse(how: dict[str, Any], option: str) -> None:
             raise UsageError(f"--{name} says how files are read, and {option} needs none")
 
 
+def _number_of(terms: str) -> int:
+    return integer("--terms", terms, 0, MAX_TERMS)
+
+
 def _items(
     terms: str | None, lines: str | None, files: list[str] | None, how: dict[str, Any]
 ) -> Callable[[Client], Any]:
     """What the function is called with, once it is known where the workers are. Raises UsageError."""
     if terms is not None:
-        number = integer("--terms", terms, 0, MAX_TERMS)
+        number = _number_of(terms)
         return lambda _: range(number)
     from mapreduce_rq.files.files import Files, Stream  # 10 ms, and only for them
 

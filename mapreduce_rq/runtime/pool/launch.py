@@ -16,11 +16,13 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from typing import Any
 
 from mapreduce_rq import version
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.core.messages import Keyring
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.log import start_log
 from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, die_with_parent
 
@@ -109,7 +111,7 @@ def _fork(settings: PoolSettings) -> int:
         start_log(LOG_FORM)
         _leave_standard_output()
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, who knows what to do with us
-        die_with_parent(parent)
+        _end_with(parent, settings)
         code = Pool(settings).run()
     finally:
         os._exit(code)
@@ -120,12 +122,19 @@ def _spawn(settings: PoolSettings) -> int:
         [sys.executable, "-P", "-c", BEGIN, os.path.dirname(os.path.dirname(version.__file__)), str(os.getpid())],
         stdin=subprocess.PIPE,
         process_group=0,
+        pass_fds=[settings.endpoint.descriptor] if isinstance(settings.endpoint, PipeEnd) else [],
     )
     assert child.stdin is not None
     with child.stdin:
         child.stdin.write(_dump(settings))  # not in argv: there are passwords and keys in it
     child.returncode = 0  # ours to wait for, by pid
     return child.pid
+
+
+def _end_with(parent: int, settings: PoolSettings) -> None:
+    """Have the pool end when our process does. Over pipes it sees the end itself, and has a shelf to remove first."""
+    if not isinstance(settings.endpoint, PipeEnd):
+        die_with_parent(parent)
 
 
 def _leave_standard_output() -> None:
@@ -146,11 +155,16 @@ def main() -> int:
     sys.path[:] = path
     start_log(LOG_FORM)
     _leave_standard_output()
-    parent = int(sys.argv[2])
-    die_with_parent(parent)
-    endpoint = plain["endpoint"]
-    for name in ("tls_options", "sentinels"):
-        endpoint[name] = tuple(tuple(item) for item in endpoint[name])
     plain["trust"] = Trust(**plain["trust"] | {"allow": tuple(plain["trust"]["allow"])})
     keyring = Keyring(base64.b64decode(key) for key in plain["keyring"])
-    return Pool(PoolSettings(**plain | {"endpoint": Endpoint(**endpoint), "keyring": keyring})).run()
+    settings = PoolSettings(**plain | {"endpoint": _endpoint(plain["endpoint"]), "keyring": keyring})
+    _end_with(int(sys.argv[2]), settings)
+    return Pool(settings).run()
+
+
+def _endpoint(plain: dict[str, Any]) -> Endpoint | PipeEnd:
+    if "descriptor" in plain:
+        return PipeEnd(**plain)
+    for name in ("tls_options", "sentinels"):
+        plain[name] = tuple(tuple(item) for item in plain[name])
+    return Endpoint(**plain)

@@ -37,14 +37,17 @@ from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring
 from mapreduce_rq.errors import BrokerError, MrqError
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
+from mapreduce_rq.runtime.pool.way import Birth, Way, way_of
 from mapreduce_rq.runtime.worker.probe import identity
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Preparer, Worker, hostname
@@ -64,6 +67,9 @@ MAX_RESPAWN_SECONDS = 5.0
 BOOT_FAILED = 78
 """Exit code of a child that could not even begin (EX_CONFIG): replacing it would not help."""
 
+CANNOT_START = 71
+"""Exit code of a pool whose first worker could not be forked (EX_OSERR)."""
+
 SIGNALS = {
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP,
     signal.SIGUSR1,
@@ -76,13 +82,14 @@ HURRY = signal.SIGUSR1
 class PoolSettings:
     """What a pool of workers needs to know."""
 
-    endpoint: Endpoint
+    endpoint: Endpoint | PipeEnd
     queue: str
     keyring: Keyring
     size: int
     name: str = ""
     burst: bool = False
     max_tasks: int | None = None
+    once: bool = False  # who has done its tasks is not replaced, as long as there are as many workers as cores
     max_idle: float | None = None  # seconds without a task, of all workers together, after which they leave
     trust: Trust = field(default_factory=Trust)
     shelf: str = ""  # the directory of large bodies beside a private server
@@ -114,7 +121,8 @@ class Pool:
         self.size = settings.size
         self._host = hostname()
         keys, codecs = Keys(settings.queue), Codecs(settings.queue, settings.keyring)
-        self._wire = RedisWire(settings.endpoint)
+        self._way: Way = way_of(settings.endpoint)
+        self._wire: Wire = self._way.wire()
         self._tasks = Tasks(self._wire, keys, codecs)
         self._jobs = Jobs(self._wire, keys, codecs)
         self._children: dict[int, Child] = {}
@@ -144,8 +152,11 @@ class Pool:
         if ready is not None:
             ready()
         while self._children or self._buried or not self._over():
-            readable, _, _ = select.select([awake], [], [], TICK_SECONDS)
-            if readable:
+            readable, _, _ = select.select([awake.fileno(), *self._way.watched()], [], [], TICK_SECONDS)
+            if self._way.over():  # the client has ended, and all of this with it
+                self._signalled(signal.SIGQUIT)
+                self._way.close()
+            if awake.fileno() in readable:
                 for raised in awake.recv(4096):
                     self._signalled(signal.Signals(raised))
             self._bury()
@@ -157,6 +168,7 @@ class Pool:
             if self._over() and not self._children and not self._connected:
                 break
         self._wire.close()
+        self._way.clear_away(self.settings.shelf)
         return self._exit_code
 
     def _over(self) -> bool:
@@ -203,8 +215,14 @@ class Pool:
     def _spawn_missing(self) -> None:
         if self.clock.now() < self._respawn_at:
             return
-        while sum(not child.told for child in self._children.values()) < self.size:
-            self._spawn()
+        while (there := sum(not child.told for child in self._children.values())) < self.size:
+            try:
+                self._spawn()
+            except OSError as error:  # no descriptors, no processes or no memory left
+                log.warning("cannot start worker %d of %d: %s (ulimit -u, -n)", there + 1, self.size, error.strerror)
+                self._respawn_at = self.clock.now() + MAX_RESPAWN_SECONDS
+                self._exit_code = 0 if self._children else CANNOT_START
+                return
 
     def _spawn(self) -> None:
         slate = Slate()
@@ -214,18 +232,25 @@ class Pool:
         secret = self.clock.random(8).hex()
         # The wake-up pipe is shared: a signal to a child that has no handlers yet would be taken for one to us.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
-        if pid == 0:
-            for mouth in (line, *(child.line for child in self._children.values())):
-                os.close(mouth)
-            self._be_worker(slate, secret, supervisor, ear)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.close(ear)
+        try:
+            birth = self._way.birth()
+            pid = os.fork()
+            if pid == 0:
+                for mouth in (line, *(child.line for child in self._children.values())):
+                    os.close(mouth)
+                self._be_worker(slate, secret, supervisor, ear, birth)
+        except OSError:
+            os.close(line)
+            raise
+        finally:
+            os.close(ear)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         wid = f"{self._host}:{pid}:{secret}"
+        birth.born(wid)
         self._children[pid] = Child(wid, pid, slate, self.clock.now(), line)
         self._beat_at = 0.0  # it is announced at once
 
-    def _be_worker(self, slate: Slate, secret: str, supervisor: int, ear: int) -> NoReturn:
+    def _be_worker(self, slate: Slate, secret: str, supervisor: int, ear: int, birth: Birth) -> NoReturn:
         """The child's whole life; never returns."""
         code = BOOT_FAILED
         try:
@@ -234,7 +259,7 @@ class Pool:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(line_buffering=True)  # what functions print: we end without a last flush
             settings = self.settings
-            tasks = Tasks(RedisWire(settings.endpoint), self._tasks.keys, self._tasks.codecs)
+            tasks = Tasks(birth.wire(), self._tasks.keys, self._tasks.codecs)
             wid = f"{self._host}:{os.getpid()}:{secret}"
             worker = Worker(
                 wid,
@@ -263,7 +288,10 @@ class Pool:
             worker.run()
             code = 0
         except MrqError as error:
-            log.error("%s", error)  # noqa: TRY400  it is no fault of ours: its one line says all
+            if birth.over():
+                code = 0  # there is nobody to tell
+            else:
+                log.error("%s", error)  # noqa: TRY400  it is no fault of ours: its one line says all
         except BaseException:
             log.exception("a worker failed; please report this")
             code = 70
@@ -295,7 +323,7 @@ class Pool:
     def _died(self, child: Child, status: int) -> None:
         self._retire_next()
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0 and (child.told or not child.slate.read().busy):
-            if self.settings.burst:
+            if self.settings.burst or (self.settings.once and self.size > usable_cores()):
                 self.size -= 1
             self._quick_deaths = 0
             self._buried.append((child, "", False))

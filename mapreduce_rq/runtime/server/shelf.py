@@ -15,8 +15,10 @@ import itertools
 import mmap
 import os
 import re
+import tempfile
 
 from mapreduce_rq.core.bodies import ASIDE, Buffer
+from mapreduce_rq.runtime.server import guardian
 
 ASIDE_BYTES = 64 * 1024
 """Bodies from this size on are laid aside: below, a file costs more than the copies."""
@@ -105,3 +107,9 @@ class Shelf:
 
     def _path(self, name: bytes) -> str:
         return os.path.join(self._directory, name.decode("ascii"))
+
+
+def a_shelf() -> str:
+    """A new directory of this user alone, in memory where the system offers that. Its maker sees to its end."""
+    base = guardian.SHARED_MEMORY
+    return tempfile.mkdtemp(prefix="mrq-", dir=base if os.access(base, os.W_OK | os.X_OK) else None)

@@ -1,0 +1,40 @@
+"""The ancestor as a transport: workers over pipes, and no Redis at all.
+
+This software comes from a C program whose master forked one worker for each term, read each one's answer from a pipe
+of its own, and waited by one of four mechanisms. It is here as a second way to carry the same protocol: the verbs
+(``broker/jobs.py``, ``broker/tasks.py``), the ledger, the worker and the supervisor are those of every other run, and
+what they stand on, the ``Wire``, has a second implementation. The simulation has the third.
+
+    the client's process                                        the supervisor's           a worker's
+    master ── HubWire ──> hub ── store                          process                    process
+                           │ └──── socketpair ────────────────> LineWire
+                           └────── socketpair, one for each worker ──────────────────────> LineWire
+
+The store (store.py)
+    What Redis would hold, in dictionaries of the client's process, and the steps that change it: the commands which the
+    verbs use, and the three scripts. A step is done whole under one lock. It answers as Redis does, which
+    ``tests/broker/test_pipes_store.py`` holds against real servers, step by step.
+
+The hub (hub.py)
+    Its end of every worker's line, and who serves them. There is no thread that does nothing else: such a thread would
+    add two switches to each message. **Who waits, serves**: a master that waits for replies holds the *lead*. It waits
+    for all lines at once, does for each worker what it asks for, and returns when there is a reply of its own job. Of
+    several masters one has the lead, and wakes the others when there is something for them. A master's own steps need
+    no lead, and a task that one of them pushes goes to an idle worker at once.
+
+    A master that computes serves nobody, and workers must not wait for it. So while there are jobs a *deputy* looks
+    every few milliseconds whether somebody serves, and takes the lead if not. It gives the lead back as soon as a
+    master wants to wait. A job that ends before that never sees it.
+
+The lines (lines.py)
+    Frames over a socketpair: a length and msgpack. Nobody else can come to such a socket, so messages carry no MAC.
+    Large bodies go around it, by the shelf, as beside a private server. A line's end is the worker's obituary. The
+    supervisor sees the death too, gives back what the worker held, and blames the task in hand.
+
+Waiting (waiting.py)
+    ``sequential``, ``select``, ``poll``, ``epoll`` or ``kqueue``: how the lead waits for many lines. Nothing else knows
+    which one it is.
+
+What ends when the client ends: everything. The supervisor sees the end of its line, kills its workers and removes the
+shelf. So nothing can be resumed or watched from elsewhere.
+"""

@@ -1,0 +1,604 @@
+"""The hub: the client's end of every worker's line, and the wire that its masters use.
+
+Who holds the *lead* waits for all lines and serves them. See this room's essay.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import SURE_BYTES, USUAL_BYTES, Argument, Command, Heard, Script
+from mapreduce_rq.core.fleet.liveness import OBITUARY
+from mapreduce_rq.errors import BrokerDown, ServerFailed, UsageError
+from mapreduce_rq.pipes.lines import (
+    BYE,
+    CALL,
+    JOIN,
+    PIPELINE,
+    READ_BYTES,
+    SCRIPT,
+    TRANSACTION,
+    Frames,
+    PipeEnd,
+    a_line,
+    check_size,
+    frame,
+)
+from mapreduce_rq.pipes.store import Store
+from mapreduce_rq.pipes.waiting import COLLECTORS, READ, WRITE
+
+DEPUTY_SECONDS = 0.005
+"""How often a deputy looks whether somebody serves."""
+BEFORE_DEPUTY_SECONDS = 0.005
+"""A job that ends sooner needs none: to start a thread takes longer than to wait for so short a merge."""
+SPARE_DESCRIPTORS = 16
+"""Descriptors that come with one message at most."""
+HUNG_UP = "its line ended"
+NO_SUPERVISOR = "the supervisor of the workers over pipes died, and the workers with it: run it again"
+CLOSED = "this client is closed"
+AWAKE, RUNG = object(), object()
+"""Registered with what wakes the lead, and with a bell."""
+
+
+class Peer:
+    """One line as the hub sees it."""
+
+    __slots__ = ("descriptors", "end", "frames", "outgoing", "supervisor", "wid")
+
+    def __init__(self, end: socket.socket, *, supervisor: bool, wid: str = "") -> None:
+        end.setblocking(False)
+        self.end = end
+        self.supervisor = supervisor
+        self.wid = wid
+        self.frames = Frames()
+        self.outgoing: deque[memoryview] = deque()  # what its buffer had no room for
+        self.descriptors: deque[int] = deque()  # that have come and belong to a frame that has not
+
+
+class Waiting:
+    """A thread that waits while another has the lead, and how it is woken."""
+
+    def __init__(self, ready: Callable[[], bool], bell: int) -> None:
+        self.ready = ready
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._poll = select.poll()
+        self._poll.register(self._reader, select.POLLIN)
+        if bell >= 0:
+            self._poll.register(bell, select.POLLIN)
+
+    def wake(self) -> None:
+        """From any thread."""
+        with contextlib.suppress(OSError):  # full: it is awake
+            os.write(self._writer, b"!")
+
+    def wait(self, seconds: float) -> None:
+        """Until it is woken, its bell rings, or so many seconds are over."""
+        self._poll.poll(seconds * 1000)
+
+    def close(self) -> None:
+        """It waits no more."""
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class Hub:
+    """The store of one client, and its workers' lines. ``collect``: the mechanism to wait by.
+
+    ``shelf``: the directory for large bodies, which do not go over the lines.
+    """
+
+    def __init__(self, collect: str, queue: str, shelf: str) -> None:
+        self.shelf = shelf
+        self.store = Store()
+        self.supervisor_end: socket.socket | None = None  # for the supervisor to inherit
+        self._workers = Keys(queue).workers
+        self._lock = threading.Lock()  # held for one step
+        self._lead = threading.Lock()  # held by who waits for the lines
+        self._collector = COLLECTORS[collect]()
+        self._peers: dict[int, Peer] = {}
+        self._idle: dict[str, list[tuple[Peer, int, str, float]]] = {}  # by queue: who waits for a task, till when
+        self._expiry = 0.0  # no idle worker's time is over before this
+        self._behind: list[Waiting] = []  # threads that wait while another has the lead
+        self._served = 0  # turns of serving
+        self._busy_since = 0.0  # when a job began while there was none
+        self._deputy: threading.Thread | None = None
+        self._deputy_leads = False
+        self._over = ""  # why nothing can be asked any more
+        self._closed = False
+        self._owner = os.getpid()
+        self._awake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self._awake.setblocking(False)
+        self._collector.register(self._awake.fileno(), READ, AWAKE)
+        self.supervisor_end, ours = a_line()
+        self._add(Peer(ours, supervisor=True))
+        _hubs.add(self)
+
+    # -- steps -----------------------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises ServerFailed where the workers are gone for good, UsageError in a fork of the client's process."""
+        if self._over:
+            kind = UsageError if not self.owned else BrokerDown if self._over is CLOSED else ServerFailed
+            raise kind(self._over)
+
+    def call(self, command: Command) -> Any:
+        """One command, as a step."""
+        self.check()
+        with self._lock:
+            answer = self.store.call(command)
+            self._feed()
+        return answer
+
+    def all(self, commands: Sequence[Command]) -> list[Any]:
+        """Several commands in one step."""
+        self.check()
+        with self._lock:
+            answers = [self.store.call(command) for command in commands]
+            self._feed()
+        return answers
+
+    def script(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """A script, as a step."""
+        self.check()
+        with self._lock:
+            if not self.store.streams:
+                self._busy_since = time.monotonic()
+            answer = self.store.script(name, keys, arguments)
+            self._feed()
+        if not self.store.streams and self.store.lists:
+            self._start_deputy()
+        return answer
+
+    def _feed(self) -> None:
+        """Give waiting tasks to idle workers: who became idle last is the one whose caches are warm."""
+        for queue, idle in self._idle.items():
+            while idle and queue in self.store.lists:
+                peer, channel, hand, _ = idle.pop()
+                if peer.end.fileno() >= 0:
+                    task = self.store.call(("BLMOVE", queue, hand, "RIGHT", "LEFT", 0))
+                    self._send(peer, frame(channel, task))
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def wait(self, ready: Callable[[], bool], seconds: float, bell: int = -1) -> None:
+        """Serve, until ``ready``, or the descriptor ``bell`` can be read, or so many seconds are over.
+
+        Without any seconds what has come by now is served.
+        """
+        deadline = time.monotonic() + seconds
+        left = seconds
+        once = seconds <= 0
+        while not ready():
+            self.check()
+            if self._lead.acquire(blocking=False):
+                try:
+                    self.check()
+                    rung = self._serve(left, bell)
+                finally:
+                    self._lead.release()
+                    self._pass_on()
+            elif once:
+                return
+            else:
+                rung = self._wait_behind(ready, left, bell)
+            now = time.monotonic()
+            left = deadline - now
+            if rung or once or left <= 0:
+                return
+            if self._deputy is None and now - self._busy_since > BEFORE_DEPUTY_SECONDS:
+                self._start_deputy()
+
+    def _wait_behind(self, ready: Callable[[], bool], seconds: float, bell: int) -> bool:
+        """Wait while another has the lead. Whether the bell rang."""
+        me = Waiting(ready, bell)
+        self._behind.append(me)
+        try:
+            if self._deputy_leads:
+                self._wake_lead()
+            if self._lead.acquire(blocking=False):  # let go just before it could see us
+                self._lead.release()
+            elif not ready():
+                me.wait(seconds)
+        finally:
+            self._behind.remove(me)
+            me.close()
+        return bell >= 0 and _readable(bell)
+
+    def _pass_on(self) -> None:
+        """The lead is free: whoever waits may take it."""
+        for other in self._behind[:1]:
+            other.wake()
+
+    def _serve(self, seconds: float, bell: int = -1) -> bool:
+        """Wait for the lines and serve them, once; for who has the lead. Whether the bell rang."""
+        if bell >= 0:
+            self._collector.register(bell, READ, RUNG)
+        try:
+            if any(self._idle.values()):
+                seconds = min(seconds, self._until_next_expiry())
+            ready = self._collector.wait(max(0.0, seconds))
+        finally:
+            if bell >= 0:
+                self._collector.unregister(bell)
+        rung = False
+        self._served += 1
+        found: Any
+        for found, events in ready:
+            if found is RUNG:
+                rung = True
+            elif found is AWAKE:
+                with contextlib.suppress(BlockingIOError):
+                    self._awake.recv(64)
+            else:
+                with self._lock:
+                    self._attend(found, events)
+        for other in self._behind[:]:
+            if other.ready():
+                other.wake()
+        return rung
+
+    def _until_next_expiry(self) -> float:
+        """Tell idle workers that nothing came in their time; seconds until one of them is to be told that."""
+        now = time.monotonic()
+        if now < self._expiry:
+            return self._expiry - now
+        with self._lock:
+            self._expiry = float("inf")
+            for queue, idle in self._idle.items():
+                for peer, channel, _, until in idle:
+                    if until <= now:
+                        self._send(peer, frame(channel, None))
+                    else:
+                        self._expiry = min(self._expiry, until)
+                self._idle[queue] = [one for one in idle if one[3] > now]
+        return self._expiry - now
+
+    def _wake_lead(self) -> None:
+        with contextlib.suppress(OSError):
+            self._waker.send(b"!")
+
+    # -- the deputy ------------------------------------------------------------------------------------------------
+
+    def _start_deputy(self) -> None:
+        with self._lock:
+            if self._deputy is None:
+                self._deputy = threading.Thread(target=self._stand_in, name="mrq hub", daemon=True)
+                self._deputy.start()
+
+    def _stand_in(self) -> None:
+        """Serve while there is work and no master does."""
+        seen = -1
+        while True:
+            with self._lock:
+                if not self._has_work():
+                    self._deputy = None
+                    return
+            if seen != self._served or self._behind or not self._lead.acquire(blocking=False):
+                seen = self._served
+                time.sleep(DEPUTY_SECONDS)
+                continue
+            try:
+                self._deputy_leads = True
+                while not self._behind and self._has_work():
+                    self._serve(0.2)
+            finally:
+                self._deputy_leads = False
+                self._lead.release()
+                self._pass_on()
+
+    def _has_work(self) -> bool:
+        """Whether a job runs, or workers still have tasks of one that has ended: those they may be told to drop."""
+        return not self._over and bool(self.store.streams or self.store.lists)
+
+    # -- lines -----------------------------------------------------------------------------------------------------
+
+    def _add(self, peer: Peer) -> None:
+        self._collector.register(peer.end.fileno(), READ, peer)
+        self._peers[peer.end.fileno()] = peer
+
+    def _attend(self, peer: Peer, events: int) -> None:
+        """Read what a line has brought, and send what it has room for."""
+        try:
+            if events & WRITE:
+                self._flush(peer)
+            if events & READ:
+                self._read(peer)
+        except OSError:
+            self._hang_up(peer)
+        except BaseException:  # of a signal's handler: it may have struck in the middle of a frame
+            self._hang_up(peer)
+            raise
+
+    def _read(self, peer: Peer) -> None:
+        if peer.supervisor:
+            data, descriptors, _, _ = socket.recv_fds(peer.end, READ_BYTES, SPARE_DESCRIPTORS)
+            for descriptor in descriptors:
+                os.set_inheritable(descriptor, False)
+            peer.descriptors += descriptors
+        else:
+            data = peer.end.recv(READ_BYTES)
+        if not data:
+            self._hang_up(peer)
+            return
+        for channel, what, *rest in peer.frames.take(data):
+            self._do(peer, channel, what, rest)
+
+    def _do(self, peer: Peer, channel: int, what: int, rest: list[Any]) -> None:
+        store = self.store
+        if what == SCRIPT:
+            answer = store.script(*rest)
+        elif what == CALL:
+            command = rest[0]
+            answer = store.call(command)
+            if answer is None and command[0] == "BLMOVE":
+                until = time.monotonic() + float(command[5])
+                self._idle.setdefault(command[1], []).append((peer, channel, command[2], until))
+                self._expiry = min(self._expiry, until)
+                return
+        elif what in (PIPELINE, TRANSACTION):
+            answer = [store.call(command) for command in rest[0]]
+        elif what == JOIN:
+            self._join(rest[0], peer.descriptors.popleft())
+            return
+        else:
+            assert what == BYE
+            self._forget(peer, channel)
+            return
+        self._send(peer, frame(channel, answer))
+        self._feed()
+
+    def _join(self, wid: str, descriptor: int) -> None:
+        newcomer = Peer(socket.socket(fileno=descriptor), supervisor=False, wid=wid)
+        try:
+            self._add(newcomer)
+        except (UsageError, OSError) as error:
+            newcomer.end.close()
+            self._over = str(error)
+
+    def _forget(self, peer: Peer, channel: int | None = None) -> None:
+        """It waits for a task no more."""
+        for queue, idle in self._idle.items():
+            self._idle[queue] = [one for one in idle if one[0] is not peer or channel not in (None, one[1])]
+
+    def _send(self, peer: Peer, data: bytes) -> None:
+        if peer.outgoing:
+            peer.outgoing.append(memoryview(data))
+            return
+        try:
+            sent = peer.end.send(data)
+        except BlockingIOError:
+            sent = 0
+        except OSError:  # it is gone: its end will be read
+            return
+        if sent < len(data):
+            peer.outgoing.append(memoryview(data)[sent:])
+            self._collector.modify(peer.end.fileno(), READ | WRITE, peer)
+
+    def _flush(self, peer: Peer) -> None:
+        while peer.outgoing:
+            try:
+                sent = peer.end.send(peer.outgoing[0])
+            except BlockingIOError:
+                return
+            if sent < len(peer.outgoing[0]):
+                peer.outgoing[0] = peer.outgoing[0][sent:]
+                return
+            peer.outgoing.popleft()
+        self._collector.modify(peer.end.fileno(), READ, peer)
+
+    def _hang_up(self, peer: Peer) -> None:
+        """A line has ended. That is its worker's obituary, if the supervisor has not written a better one."""
+        if peer.end.fileno() < 0:
+            return
+        self._collector.unregister(peer.end.fileno())
+        del self._peers[peer.end.fileno()]
+        peer.end.close()
+        self._forget(peer)
+        if peer.supervisor:
+            self._over = self._over or NO_SUPERVISOR
+        workers = self.store.hashes.get(self._workers, {})
+        wid = peer.wid.encode()
+        if wid in workers and not workers[wid].startswith(OBITUARY):
+            workers[wid] = OBITUARY + HUNG_UP.encode()
+
+    @property
+    def owned(self) -> bool:
+        """Whether this process has made it: a fork has not."""
+        return os.getpid() == self._owner
+
+    @property
+    def pipe_end(self) -> PipeEnd:
+        """What the supervisor is to be given."""
+        assert self.supervisor_end is not None
+        return PipeEnd(self.supervisor_end.fileno())
+
+    def started(self) -> None:
+        """The supervisor has its end."""
+        if self.supervisor_end is not None:
+            self.supervisor_end.close()
+            self.supervisor_end = None
+
+    def close(self) -> None:
+        """Hang up on all workers, from any thread. Again, or in a fork: nothing."""
+        if not self.owned or self._closed:
+            return
+        self._closed = True
+        self._over = self._over or CLOSED
+        self._wake_lead()
+        for other in self._behind[:]:
+            other.wake()
+        with self._lead, self._lock:
+            for peer in list(self._peers.values()):
+                self._hang_up(peer)
+            self._collector.close()
+            self._awake.close()
+            self._waker.close()
+        self.started()
+
+    def disown(self) -> None:
+        """In a forked child: the lines are the parent's."""
+        self._over = "this process is a fork of the client's, and workers over pipes answer there: make a client here"
+        if self.supervisor_end is not None:
+            self.supervisor_end.detach()  # the supervisor's own, if this is it
+            self.supervisor_end = None
+        self._lock, self._lead = threading.Lock(), threading.Lock()
+        for peer in self._peers.values():
+            peer.end.close()
+        self._awake.close()
+        self._waker.close()
+        self._collector.close()
+        self._peers, self._idle, self._behind = {}, {}, []
+
+
+class Read(NamedTuple):
+    """A read of replies that was asked for, and until when it waits for some."""
+
+    command: Command
+    until: float
+
+    @classmethod
+    def of(cls, command: Command) -> Read:
+        """The read of this command, asked for now."""
+        block = int(command[command.index("BLOCK") + 1]) / 1000 if "BLOCK" in command else 0.0
+        return cls(command, time.monotonic() + block if block else 0.0)
+
+
+class HubWire:
+    """A master's wire: its steps are done at once, in this thread. A read that waits serves the workers meanwhile."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._asked: deque[Any] = deque()  # answers, and reads
+        self._unheard: deque[tuple[Heard, Any]] = deque()
+        self._connected = False
+
+    def another(self) -> HubWire:
+        """Another wire to the same hub, not connected yet."""
+        return HubWire(self._hub)
+
+    def limit(self) -> int:
+        """How many bytes one argument may have: as many as over Redis, so that a job runs on both."""
+        return USUAL_BYTES
+
+    def connect(self) -> None:
+        """Begin anew. Raises ServerFailed where the workers are gone for good."""
+        self.close()
+        self._hub.check()
+        self._connected = True
+
+    def close(self) -> None:
+        """Leave."""
+        self._connected = False
+        self._asked.clear()
+        self.hear()
+
+    def call(self, *command: Argument) -> Any:
+        """One command's answer; a read that waits is waited for."""
+        self._check()
+        return self._read(Read.of(command)) if command[0] == "XREAD" else self._hub.call(command)
+
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
+        """The answers of several commands; here none is refused."""
+        return self.transaction(commands)
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of several commands that are done in one step."""
+        self._check()
+        return self._hub.all(commands)
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """A script's answer."""
+        self._check()
+        for argument in arguments:
+            if type(argument) is bytes and len(argument) > SURE_BYTES:
+                check_size(len(argument) + script.spare)
+        return self._hub.script(script.name, keys, arguments)
+
+    def ask(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        then: Command = (),
+        heard: Heard | None = None,
+    ) -> None:
+        """Do a script now; a read ``then`` waits when its answer is asked for. See :class:`Wire`."""
+        answer = self.script(script, keys, arguments)
+        if heard is not None:
+            self._unheard.append((heard, answer))
+            return
+        self._asked.append(answer)
+        if then:
+            self.ask_call(*then)
+
+    def ask_call(self, *command: Argument) -> None:
+        """As ``ask``, for a command."""
+        self._check()
+        self._asked.append(Read.of(command) if command[0] == "XREAD" else self._hub.call(command))
+
+    def answer(self) -> Any:
+        """The answer to the oldest request."""
+        self._check()
+        found = self._asked.popleft()
+        return self._read(found) if type(found) is Read else found
+
+    def answers_within(self, seconds: float, bell: int) -> bool:
+        """See Ear."""
+        self._check()
+        (read,) = self._asked
+        ready = self._ready(read)
+        self._hub.wait(ready, seconds, bell)
+        return ready() or time.monotonic() >= read.until
+
+    def hear(self) -> None:
+        """Tell who wanted to hear."""
+        while self._unheard:
+            heard, answer = self._unheard.popleft()
+            heard(answer)
+
+    def _ready(self, read: Read) -> Callable[[], bool]:
+        key, after = str(read.command[-2]), str(read.command[-1])
+        store = self._hub.store
+        return lambda: store.has_after(key, after)
+
+    def _read(self, read: Read) -> Any:
+        self._hub.wait(self._ready(read), read.until - time.monotonic() if read.until else 0.0)
+        return self._hub.call(read.command)
+
+    def _check(self) -> None:
+        if self._unheard:
+            self.hear()
+        if not self._connected:
+            self._hub.check()
+            raise BrokerDown("not connected")
+
+
+def _readable(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(0))
+
+
+_hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
+
+
+def _disown() -> None:
+    for hub in list(_hubs):
+        hub.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown)
