@@ -32,7 +32,8 @@ def counted_terms(tally: Tally) -> list[int]:
 
 
 def total(tally: Tally, *, ordered: bool) -> Any:
-    """The fold of all parts in their order, decoded from what a checkpoint would hold."""
+    """The fold of all parts in their order, decoded from what a checkpoint would hold; nothing merged is kept."""
+    assert tally._ends == {hi: lo for lo, (hi, _) in tally._partials.items()}
     kind = reducer(ordered=ordered)
     whole = kind.zero()
     for _, _, body in tally.parts():
@@ -167,8 +168,10 @@ def test_heavy_pairs_are_asked_for_once_and_may_be_merged_anywhere(seed: int) ->
     kind.weight = lambda partial: heavy if partial[0] >= 4 else 0  # type: ignore[method-assign]
     tally = Tally(kind)
     asked: list[tuple[int, int, int]] = []
+    times = 0
     for lo in order:
         tally.count([item(lo, lo + 2, ordered=True)])
+        times += len(tally.wishes)
         asked += tally.wishes
         tally.wishes.clear()
         while asked and chance.random() < 0.5:
@@ -181,4 +184,26 @@ def test_heavy_pairs_are_asked_for_once_and_may_be_merged_anywhere(seed: int) ->
         taken = [end for start, middle, stop in asked for end in (start, middle)]
         assert len(taken) == len(set(taken)), "a segment is in two pairs"
         assert total(tally, ordered=True) == fold(counted_terms(tally), ordered=True)
+    assert times, "of 64 terms in pairs some neighbours of four or more meet"
     assert tally.prefix() == (64, fold(range(64), ordered=True))
+
+
+def test_a_light_neighbour_of_a_heavy_segment_is_merged_in_passing() -> None:
+    kind = RowOfTerms()
+    kind.weight = lambda partial: tally_module.HEAVY_BYTES if partial[0] >= 4 else 0  # type: ignore[method-assign]
+    tally = Tally(kind)
+    tally.count([item(0, 4, ordered=True)])
+    tally.count([item(4, 7, ordered=True)])
+    assert tally.wishes == []
+    assert [(lo, hi) for lo, hi, _ in tally.parts()] == [(0, 7)]
+    tally.count([item(7, 14, ordered=True)])
+    assert tally.wishes == [(0, 7, 14)]
+
+
+def test_who_watches_is_told_of_each_partial_that_is_new() -> None:
+    tally, told = Tally(RowOfTerms()), list[Partial]()
+    tally.watch = told.append
+    tally.count([item(0, 3, ordered=True), item(3, 5, ordered=True)])
+    tally.count([item(3, 5, ordered=True), item(8, 9, ordered=True)])
+    tally.skip(5, 8)
+    assert told == [fold(range(lo, hi), ordered=True) for lo, hi in [(0, 3), (3, 5), (8, 9)]]

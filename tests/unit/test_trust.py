@@ -198,6 +198,19 @@ def test_what_it_does_not_define_is_refused(name: str, message: str, of: str) ->
             FunctionComputation.to_lead(params, Trust(allow=("foo",)))
 
 
+@pytest.mark.parametrize(("name", "module"), [("foo_evil:f", "foo_evil"), ("foobar:f", "foobar")])
+@pytest.mark.usefixtures("folder")
+def test_a_star_allows_no_module_that_only_begins_alike(name: str, module: str) -> None:
+    with pytest.raises(BadFunction, match=f"was not told to allow {module}:"):
+        Trust(allow=("foo.*",)).check_name(name)
+
+
+@pytest.mark.usefixtures("folder")
+def test_a_star_allows_nothing_that_its_modules_import() -> None:
+    with pytest.raises(BadFunction, match="foo:helper is defined in foo_evil"):
+        Trust(allow=("foo.*",)).check_name("foo:helper")
+
+
 def test_nothing_is_imported_before_it_is_allowed(folder: Path) -> None:
     """In a process of its own: what has been imported by then is told."""
     script = """
