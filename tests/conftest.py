@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import settings
 
+from mapreduce_rq.runtime.pool.cores import usable_cores
 from tests.support.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
 
 for _name in [name for name in os.environ if name.startswith("MRQ_") or name == "REDIS_URL"]:
@@ -24,6 +25,11 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=100, deadline=None, print_blob=True)
 settings.load_profile("ci" if IN_CI else "dev")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """How many tests `-n auto` runs side by side: most of them wait, but not the processes that they start."""
+    return min(usable_cores() + 1, 8)
 
 
 @pytest.fixture(scope="session", params=FLAVOURS)

@@ -1,7 +1,7 @@
 """How long is too long: told by what finished work of a like size took, never by a guess.
 
-Work of which nothing comparable has finished may take any time: it is not hung for all anybody knows, and a second
-copy of it would be work done twice with nothing wrong.
+Work may take any time while nothing like it has finished: we cannot tell whether it hangs, and a second copy of it
+would be work done twice with nothing wrong.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 LEAST_SECONDS = 5.0
 """Nothing is called late before."""
 TIMES = 3
-"""So many times what 95 of 100 take is late."""
+"""Work is late when it takes this many times what 95 of 100 pieces take."""
 REMEMBERED = 100
 
 

@@ -214,16 +214,18 @@ def _ttl(db: Database, args: Arguments) -> int:
 
 def _xadd(db: Database, args: Arguments) -> bytes | None:
     key, rest = args[0], list(args[1:])
-    found = db.stream(key)
-    if rest[0] == b"NOMKSTREAM":
-        if found is None:
-            return None
+    made = rest[0] != b"NOMKSTREAM"
+    if not made:
         del rest[0]
-    entries, last = found or Stream((), (0, 0))
-    kept = len(entries) + 1
-    if rest[:2] == [b"MAXLEN", b"="]:
-        kept = _positive(rest[2])
+    most = None
+    if rest[:2] == [b"MAXLEN", b"="]:  # read, like all options, before the key is looked at
+        most = _positive(rest[2])
         del rest[:3]
+    found = db.stream(key)
+    if found is None and not made:
+        return None
+    entries, last = found or Stream((), (0, 0))
+    kept = len(entries) + 1 if most is None else most
     if rest[0] != b"*":
         raise Refusal("ERR the model gives out ids itself")
     fresh = (db.now_ms, 0) if db.now_ms > last[0] else (last[0], last[1] + 1)

@@ -103,7 +103,11 @@ class Scene:
     def check(
         self, leader: Leader, terms: int, *, victims: tuple[int, ...] = (), skipped: tuple[int, ...] = ()
     ) -> dict[str, Any]:
-        """The job's record: done and exact, and nothing was computed twice but what a victim had in hand."""
+        """The job's record: done and exact, and nothing was computed twice but what a victim had in hand.
+
+        That may run twice elsewhere: once as the copy of a task that is late, and once when the victim's hand is
+        given back.
+        """
         record = leader.record()
         assert record["state"] == "done", record
         assert int(record["value"]) == total_without(terms, *skipped)
@@ -112,7 +116,7 @@ class Scene:
         for term, times in self.stage.count().items():
             by = [pid for pid, at in runs if at == term]
             fair = [pid for pid in by if pid not in victims]
-            assert times == 1 or len(fair) <= 1, f"term {term} by {by}, of which {victims} were killed"
+            assert times == 1 or len(fair) <= 1 + bool(victims), f"term {term} by {by}, of which {victims} were killed"
         return record
 
     def __enter__(self) -> Self:

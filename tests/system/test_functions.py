@@ -289,7 +289,7 @@ def test_a_deadline_holds_for_an_iterable_that_is_slow(client: Client) -> None:
     job = client.submit_function(abs, slowly(), reduce="list", limits=Limits(deadline=0.7))
     result = job.result(timeout=10)
     assert result.ended == "deadline"
-    assert 10 <= result.terms_used <= 70
+    assert 10 <= result.terms_used <= 100  # each takes 10 ms, and the last take of items may go on for 20
     assert result.native == list(range(result.terms_used))
 
 
