@@ -289,7 +289,7 @@ REFUSED: list[tuple[Any, str]] = [
     ((np.float64("nan"), 1), "nan"),
     (((1, math.nan), 1), "nan"),
     ((Decimal("nan"), 1), "nan"),
-    ((object(), 1), "cannot travel"),
+    pytest.param((object(), 1), "cannot travel", id="an object"),
     (("a", "b"), "numbers"),
     (("a", None), "numbers"),
     (("a", math.nan), "nan"),
