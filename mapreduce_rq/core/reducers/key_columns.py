@@ -467,7 +467,9 @@ class SumColumn(Column[Sums]):
         for key, part in odd.items():
             form = _one_form(part)
             if isinstance(form, list):
-                first[key], *more[key] = form
+                first[key], *rest = form
+                if rest:
+                    more[key] = rest
             else:
                 bodies[key] = self.reducer.canonical(form)
         return _packed_sums(keys, whole, first, more, bodies)
