@@ -83,9 +83,13 @@ class Sweeper:
         self._without_since = self._clock.now()  # nobody could be seen meanwhile
 
     def despair(self, error: BrokerError) -> None:
-        """Redis cannot be asked: no worker can be seen. Raises NoWorkers if a first one was waited for long enough."""
+        """Redis cannot be asked, or is too full for a look: no worker can be seen.
+
+        Raises NoWorkers if a first one was waited for long enough.
+        """
         if self._wait is not None and not self._met and self._clock.now() - self._began >= self._wait:
-            raise NoWorkers(f"no worker came to queue {self._jobs.keys.name} within {self._wait:g} s: {error}")
+            queue = self._jobs.keys.name
+            raise NoWorkers(f"no worker came to queue {queue} within {self._wait:g} s: {error}") from error
 
     def sweep(self, now: float, hear: Callable[[int], None]) -> Surveyed | None:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
@@ -98,6 +102,7 @@ class Sweeper:
         try:
             survey = self._jobs.survey(self._job, self.sweeps)
         except BrokerFull as error:
+            self.despair(error)
             self._without_since = now
             if not self._full:
                 self._full = True
