@@ -33,7 +33,7 @@ def says(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -
     [
         (["--x", "nan"], "x: nan is not a finite number"),
         (["--x", "inf"], "x: inf is not a finite number"),
-        (["--x", ""], "x: empty"),
+        (["--x", ""], "x: it is empty"),
         (["--x", "1/0"], "x: 1/0 divides by zero"),
         (["--x", "1e999999999"], "x: the exponent 999999999 is out of range"),
         (["--x", "two"], "x: 'two' is not a number"),

@@ -166,7 +166,7 @@ def test_against_flint(x: str) -> None:
         ({"x": math.nan}, "exp: x: nan is not a finite number"),
         ({"x": math.inf}, "exp: x: inf is not a finite number"),
         ({"x": "inf"}, "exp: x: inf is not a finite number"),
-        ({"x": ""}, "exp: x: empty"),
+        ({"x": ""}, "exp: x: it is empty"),
         ({"x": "1/0"}, "exp: x: 1/0 divides by zero"),
         ({"x": "1e999999999"}, "exp: x: the exponent 999999999 is out of range"),
         ({"x": [2]}, "exp: x: list"),

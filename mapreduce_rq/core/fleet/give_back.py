@@ -1,4 +1,17 @@
-"""What goes back to the queue from a dead worker's hands, and which of it is to blame."""
+"""What goes back to the queue from a dead worker's hand, and which task is blamed.
+
+A worker has several tasks in its hand and computes one of them. If it dies, all go back to the queue, but only one of
+them can have killed it. That task gets one more attempt, and when it has had as many as the job allows, its span is cut
+or the job fails. The others were only held: if they were blamed, a job could fail for terms that have no fault.
+
+Which task it was, is known best by the supervisor, which reads it from the memory that it shares with its worker. If
+the supervisor is gone, too, a master reads it from the worker's last beat. If neither says it, the oldest task is
+blamed, since a worker computes its tasks in the order in which it took them. So a task that kills its workers is found
+in the end, whatever the way in which they die. A worker that stops as planned blames no task.
+
+All tasks go back to the end of the queue from which they were taken, and the oldest will be the next to be taken. So
+the order of the queue stays as it was.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +26,12 @@ from mapreduce_rq.errors import BadMessage
 def given_back(
     codecs: Codecs, held: Sequence[bytes], in_hand: tuple[str, int, int] | None, why: str, *, guess: bool
 ) -> list[tuple[bytes, bytes]]:
-    """Pairs (task as held, task as it goes back), newest first, so that the oldest ends up to be taken next.
+    """Pairs (task as held, task as it goes back), newest first, so that the oldest is taken next.
 
-    ``held`` is newest first, as Redis keeps it. Only the task ``in_hand`` (job, lo, hi) is blamed, with one more
-    attempt and the reason ``why``; where nobody saw what was in hand and ``guess`` is set, the oldest is. The spec
-    that a job's first tasks carry stays behind: who takes them next is to ask whether the job still runs. What cannot
-    be read goes back as it is.
+    ``held`` is newest first, as Redis keeps it. Only the task ``in_hand`` (job, lo, hi) is blamed: it gets one more
+    attempt and the reason ``why``. If ``in_hand`` is none of the tasks and ``guess`` is set, the oldest is blamed. The
+    spec that a job's first tasks carry is removed: the worker that takes such a task next has to read the job's spec,
+    and so learns whether the job still runs. Bytes that are not a task go back as they are.
     """
     opened: list[Task | None] = []
     for raw in held:

@@ -1,7 +1,7 @@
-"""Who is dead, told without a clock: bytes that have not changed in so many looks of ours.
+"""Which workers and masters are dead, told without a clock: their bytes did not change in several looks of ours.
 
-Counting looks, not seconds, means that a paused observer does not wake up to find everybody dead, and that no two
-clocks are ever compared.
+We count looks, not seconds. So an observer that was paused does not take all others for dead when it goes on, and
+clocks of two machines are never compared.
 """
 
 from __future__ import annotations
@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 OBITUARY = b"X:"
-"""What a supervisor writes in place of a beat: its worker is dead, and why."""
+"""How the text begins that a supervisor writes in place of a beat. It says that its worker is dead, and why."""
 DEAD_AFTER = 5
-"""Looks without a change until a worker or a master is given up."""
+"""Looks without a change after which a worker or a master is taken for dead."""
 FORGOTTEN_AFTER = 10
-"""Looks after which a dead worker that holds nothing is struck off: a pop on its behalf may still be under way."""
+"""Looks without a change after which a dead worker with an empty hand is struck off. It is more than DEAD_AFTER, since
+a task for this worker may still be on its way into the hand."""
 
 
 class Watch:
@@ -24,7 +25,7 @@ class Watch:
         self._moved: set[str] = set()
 
     def look(self, found: Mapping[str, bytes]) -> None:
-        """Take in one look at everybody's bytes."""
+        """Take in one look: the bytes of each name that is there."""
         self._moved = {
             name
             for name, value in found.items()
@@ -44,13 +45,13 @@ class Watch:
         return name in self._moved
 
     def dead(self, after: int = DEAD_AFTER) -> list[str]:
-        """Names given up: unchanged for so many looks, or with an obituary."""
+        """Names taken for dead: unchanged for ``after`` looks or more, or with an obituary."""
         return [name for name, (value, count) in self._seen.items() if count >= after or value.startswith(OBITUARY)]
 
     def forgotten(self) -> list[str]:
-        """Names unchanged for so long that they can be struck off."""
+        """Names unchanged for FORGOTTEN_AFTER looks or more, which can be struck off."""
         return [name for name, (_, count) in self._seen.items() if count >= FORGOTTEN_AFTER]
 
     def alive(self) -> int:
-        """How many are not dead."""
+        """How many names are not dead."""
         return len(self._seen) - len(self.dead())

@@ -1,14 +1,15 @@
 """Exact sums of arrays of doubles, element by element: what ``mapreduce_rq.core.numbers.exact`` is for one number.
 
-The sum of a column (of the elements at one place in all arrays) is kept as a few doubles, the first about as large as
-the sum and each further one about 2^-53 of the one before: levels, an array each. Adding two doubles leaves an error
-that is a double itself (Knuth's TwoSum), so an array is added to the first level, the errors of that to the second,
-and so on until a level leaves none. Two levels do for values of like size, and cost 13 additions a value.
+A column is the elements at one place in all arrays. Its sum is kept as a few doubles: the first is about as large as
+the sum, and each further one is about 2^-53 of the one before. All first doubles together are an array, the first
+level; the second doubles are the second level, and so on. Adding two doubles leaves an error that is a double itself
+(Knuth's TwoSum). So an array is added to the first level, the errors of that to the second, and so on until a level
+leaves no error. Two levels are enough for values of similar size, and cost 13 additions a value.
 
-Only additions can be exact here that stay within the range of doubles. Columns that leave it, or that come near its
-ends, are kept as Python integers beside the levels. Infinities are two sets of places; the rules for them are those
-of a single sum. How a total came about shows in the levels until ``settle``: after that, equal totals are equal
-levels, and the first is the total rounded to the nearest double.
+An addition is exact here only if it stays within the range of doubles. Columns that leave this range, or come near its
+ends, are kept as Python integers beside the levels. Infinities are kept as two sets of places; the rules for them are
+those of a single sum. Until ``settle`` the levels depend on the order of the additions. After ``settle`` equal totals
+have equal levels, and the first level is the total rounded to the nearest double.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 from mapreduce_rq.core.numbers.rounding import nearest_double
 
 WIDTH = 1 << 13
-"""Columns at a time: the rows and temporaries of a block stay in the second-level cache."""
+"""Columns added up at a time: the rows and temporaries of such a block stay in the second-level cache."""
 
 CELLS = 1 << 15
-"""Doubles at a time: narrow arrays are added many at once, so that a call of numpy costs little of each."""
+"""Doubles added up at a time: of narrow arrays, many are added in one call of numpy, which makes the call cheap."""
 
 LIMIT = 2.0**1000
-"""From which a column is a Python integer."""
+"""A column whose sum is at least this large is kept as a Python integer."""
 
 _NEAR_LIMIT = LIMIT / 2
 _SPLITTER = 134217729.0  # 2^27 + 1: Veltkamp's splitting into halves of 26 bits
@@ -45,7 +46,7 @@ _MOST_LEVELS = 64  # 2098 bits of all doubles and 64 of a count, 53 in a level: 
 
 
 class Packed(msgspec.Struct, array_like=True):
-    """Settled sums as they travel: levels as doubles, and what is odd."""
+    """Settled sums as they travel: levels as doubles, and the odd columns, which levels cannot hold."""
 
     levels: list[memoryview]
     places: list[bytes]  # of the doubles of a level that is mostly 0, as 64-bit words; empty: it holds all of them
@@ -56,12 +57,12 @@ class Packed(msgspec.Struct, array_like=True):
 
     @property
     def size(self) -> int:
-        """Of how many columns; the first level always has them all."""
+        """How many columns there are; the first level always has them all."""
         return len(self.levels[0]) // 8 if self.levels else 0
 
 
 class NotANumber(Exception):
-    """There is a nan in a row that was to be added."""
+    """A row that was to be added has a nan in it."""
 
     def __init__(self, row: int, column: int) -> None:
         super().__init__(f"row {row} has nan in column {column}")
@@ -69,7 +70,7 @@ class NotANumber(Exception):
 
 
 class Columns:
-    """Exact sums of ``size`` columns; ``unit_bits`` says of what power of two all are whole multiples."""
+    """Exact sums of ``size`` columns. Every value is a whole multiple of the unit, 2^-``unit_bits``."""
 
     __slots__ = ("levels", "minus", "odd", "plus", "size", "unit_bits")
 
@@ -136,7 +137,7 @@ class Columns:
     # -- as bytes --------------------------------------------------------------------------------------------------
 
     def packed(self) -> Packed:
-        """What travels of these sums: equal for equal ones."""
+        """These sums as they travel: equal sums have equal forms."""
         import numpy as np  # the caller has imported it
 
         self.settle()
@@ -157,31 +158,31 @@ class Columns:
 
     @classmethod
     def unpacked(cls, size: int, packed: Packed, unit_bits: int = UNIT_BITS) -> Columns:
-        """The sums that were packed. Raises ValueError for what cannot be such."""
+        """The sums that were packed. Raises ValueError for what :meth:`packed` cannot have written."""
         import numpy as np  # the caller may not have imported it: 0.1 s, and only for arrays
 
         found = cls(size, unit_bits)
         if len(packed.levels) != len(packed.places) or not 0 < len(packed.levels) <= _MOST_LEVELS:
-            raise ValueError(f"{len(packed.levels)} levels of a sum, and {len(packed.places)} lists of places")
+            raise ValueError(f"a sum has {len(packed.levels)} levels, and {len(packed.places)} lists of places")
         for level, places in zip(packed.levels, packed.places, strict=True):
             found.levels.append(_level_of(size, level, places, dense=not found.levels))
         with np.errstate(all="ignore"):
             if any(map(_overlap, found.levels, found.levels[1:])):
-                raise ValueError("levels of a sum that overlap")
+                raise ValueError("the levels of a sum overlap")
         if len(packed.odd) != len(packed.units):
-            raise ValueError(f"{len(packed.odd)} columns, and {len(packed.units)} sums of these")
+            raise ValueError(f"a sum has {len(packed.odd)} odd columns, and {len(packed.units)} integers for them")
         if packed.odd != sorted(set(packed.odd)) or not all(0 <= column < size for column in packed.odd):
-            raise ValueError("columns that are none of this sum, or in no order")
+            raise ValueError("the odd columns are not of this sum, or not in order")
         found.odd = dict(zip(packed.odd, map(int, map(from_bytes, packed.units)), strict=True))
         if not all(map(found._is_odd, found.odd.values())):
-            raise ValueError("a sum that is its levels has a shorter form")
+            raise ValueError("an odd column could be held by levels: this is not its shortest form")
         found.plus, found.minus = (_places_of(size, bits) for bits in (packed.plus, packed.minus))
         return found
 
     # -- results ---------------------------------------------------------------------------------------------------
 
     def rounded(self) -> Any:
-        """The double nearest to each sum: an infinity where one was seen or the sum is beyond all doubles."""
+        """The double nearest to each sum: an infinity where one was added, or where the sum is beyond all doubles."""
         import numpy as np  # the caller has imported it
 
         self.settle()
@@ -266,7 +267,7 @@ class Columns:
             with np.errstate(all="ignore"):
                 for lo, hi in _blocks(self.size):
                     self._settle_block(lo, hi)
-            first = self.levels[0]  # to which levels below the limit may have added up
+            first = self.levels[0]  # levels below the limit may have added up to one above it
             if not (first.max(initial=0.0) < LIMIT and first.min(initial=0.0) > -LIMIT):
                 self._write_anew(np.flatnonzero(np.abs(first) >= LIMIT).tolist())
         while self.levels and not (self.levels[-1].max(initial=0.0) or self.levels[-1].min(initial=0.0)):
@@ -298,7 +299,7 @@ class Columns:
         self._write_anew((unclear + lo).tolist())
 
     def _spell(self, column: int, units: int) -> None:
-        """Write the levels of a column that are 0 until now, from its units of 2^-1074."""
+        """Write the levels of a column, which are 0 until now, from its units of 2^-1074."""
         import numpy as np  # the caller has imported it
 
         for place in numbers_from():
@@ -310,7 +311,7 @@ class Columns:
             units -= to_units(value)
 
     def _is_odd(self, units: int) -> bool:
-        """Whether no levels hold this sum; a rule of the sum alone."""
+        """Whether levels cannot hold this sum. This depends on the sum alone, not on how it came about."""
         shift = self.unit_bits - UNIT_BITS
         return abs(nearest_double(units, 1 << self.unit_bits)) >= LIMIT or bool(units & ((1 << shift) - 1))
 
@@ -319,9 +320,9 @@ class Columns:
     def _add_all(
         self, rows: Sequence[Any], made: Callable[[Sequence[Any], int], Sequence[Any]], *, each: int = 1, top: int = 0
     ) -> None:
-        """Add what is made of blocks of rows, and of their first column's number: ``each`` times as many blocks.
+        """Add what ``made`` gives for each block of rows and the number of its first column.
 
-        What is added is about as large as the level ``top``.
+        ``made`` gives ``each`` times as many rows as it is given. They are about as large as the level ``top``.
         """
         import numpy as np  # the caller has imported it
 
@@ -344,7 +345,7 @@ class Columns:
                         self._add_block(lo, hi, pieces, space, top)
 
     def _squares(self, pieces: Sequence[Any], lo: int) -> Sequence[Any]:
-        """The squares of some rows, and their errors; those of values of extreme size are noted here already."""
+        """The squares of some rows, and their errors. Squares of very large or small values are noted as units."""
         import numpy as np  # the caller has imported it
 
         values = np.empty((len(pieces), len(pieces[0])))
@@ -361,11 +362,14 @@ class Columns:
         return [*product, *error]
 
     def _make_own(self) -> None:
-        """Levels that were read may be views of the bytes they came in."""
+        """Copy levels that are views of the bytes they were read from, so that they can be changed."""
         self.levels = [level if level.flags.writeable else level.copy() for level in self.levels]
 
     def _add_block(self, lo: int, hi: int, pieces: Sequence[Any], space: _Space, top: int) -> bool:
-        """Add the columns [lo, hi) of some rows, from level ``top`` on; False, with none changed, if not finite."""
+        """Add the columns [lo, hi) of some rows, from level ``top`` on.
+
+        Returns False, and changes nothing, if a sum is not finite.
+        """
         import numpy as np  # the caller has imported it
 
         height, width = _power_above(len(pieces)), hi - lo
@@ -389,7 +393,7 @@ class Columns:
         return True
 
     def _put_aside(self, lo: int, hi: int, pieces: Sequence[Any]) -> list[Any]:
-        """What is finite and not huge of some rows; the rest is noted. Raises NotANumber."""
+        """Those values of some rows that are finite and not huge. The others are noted. Raises NotANumber."""
         import numpy as np  # the caller has imported it
 
         values = np.empty((len(pieces), hi - lo))
@@ -410,7 +414,7 @@ class Columns:
         values[np.isinf(values)] = 0.0
         blocks = [values, *(level[lo:hi].reshape(1, -1) for level in self.levels)]
         for block in blocks:
-            huge = np.abs(block) >= _NEAR_LIMIT  # what is left of a block cannot add up to an infinity
+            huge = np.abs(block) >= _NEAR_LIMIT  # without these, a block cannot add up to an infinity
             for row, column in np.argwhere(huge).tolist():
                 self.add_units(lo + column, to_units(float(block[row, column])) << shift)
             block[huge] = 0.0
@@ -418,9 +422,9 @@ class Columns:
 
 
 def spread(count: int, squares: Columns, sums: Sequence[Columns]) -> Columns:
-    """``count`` times the sum of squares, less the square of the sum (of the sums of all parts): exactly.
+    """``count`` times the sum of squares, minus the square of the sum, exactly. Several ``sums``: minus each square.
 
-    Divided by ``count`` (``count`` - 1) it is the unbiased variance.
+    Divided by ``count`` (``count`` - 1) this is the unbiased variance.
     """
     import numpy as np  # the caller has imported it
 
@@ -467,9 +471,9 @@ class _Space:
         self._spare = np.empty((height // 2, width))
 
     def fold(self, height: int, width: int) -> Any:
-        """The sum of the first ``height`` rows, rounded at each step; rows 1, 2, ... become the errors of that.
+        """The sum of the first ``height`` rows, rounded at each step; rows 1, 2, ... become the errors of these steps.
 
-        Halves of rows are added until one is left. ``height`` is a power of two.
+        One half of the rows is added to the other until one row is left. ``height`` is a power of two.
         """
         import numpy as np  # the caller has imported it
 
@@ -491,7 +495,7 @@ class _Space:
 
 
 def _level_of(size: int, level: memoryview, places: bytes, *, dense: bool) -> Any:
-    """A level as an array. Raises ValueError for bytes that hold none."""
+    """A level as an array. Raises ValueError for bytes that are not a level."""
     import numpy as np  # the caller has imported it
 
     if len(level) % 8 or len(places) % 8:
@@ -499,14 +503,14 @@ def _level_of(size: int, level: memoryview, places: bytes, *, dense: bool) -> An
     found = np.frombuffer(level, "<f8")
     found.flags.writeable = False
     if not (found.max(initial=0.0) < LIMIT and found.min(initial=0.0) > -LIMIT):
-        raise ValueError("a level of a sum that is not finite, or too large")
+        raise ValueError("a level of a sum is not finite, or too large")
     if not places:
         if found.size != size:
             raise ValueError(f"{found.size} doubles for {size} columns")
         return found
     where = np.frombuffer(places, "<i8")
     if dense or where.size != found.size or 2 * where.size >= size or not found.all():
-        raise ValueError("a level of a sum in another form than its shortest")
+        raise ValueError("a level of a sum is not in its shortest form")
     if where[0] < 0 or where[-1] >= size or (np.diff(where) <= 0).any():
         raise ValueError("columns that are none of this sum, or in no order")
     level_of_all = np.zeros(size)
@@ -515,7 +519,7 @@ def _level_of(size: int, level: memoryview, places: bytes, *, dense: bool) -> An
 
 
 def _places_of(size: int, bits: bytes) -> Any:
-    """Booleans from bits; None for none. Raises ValueError for bits that are not as many or all 0."""
+    """Booleans from bits; None for no bytes. Raises ValueError for another number of bits, or if all are 0."""
     import numpy as np  # the caller has imported it
 
     if not bits:
@@ -524,7 +528,7 @@ def _places_of(size: int, bits: bytes) -> Any:
         raise ValueError(f"{len(bits)} bytes of bits for {size} columns")
     found = np.unpackbits(np.frombuffer(bits, np.uint8))
     if found[size:].any() or not found.any():
-        raise ValueError("bits of no columns")
+        raise ValueError("a set of columns is empty, and has bytes: this is not its shortest form")
     return found[:size].astype(bool)
 
 
@@ -551,7 +555,7 @@ def _halves(value: Any) -> tuple[Any, Any]:
 
 
 def _distil(rows: Any) -> Any:
-    """Change rows so that each is the double nearest to itself plus the next; the columns where that is not reached."""
+    """Change rows so that each is the double nearest to itself plus the next. Returns the columns that fail in this."""
     import numpy as np  # the caller has imported it
 
     columns, part = None, rows
@@ -569,7 +573,7 @@ def _distil(rows: Any) -> Any:
 
 
 def _undecided(rows: Any) -> Any:
-    """The columns of distilled rows in which one is a tie between two doubles that what follows would decide."""
+    """The columns of distilled rows in which one row is a tie between two doubles, which the next rows would decide."""
     import numpy as np  # the caller has imported it
 
     first, second, third = rows[:-2], rows[1:-1], rows[2:]
@@ -586,15 +590,15 @@ def _overlap(first: Any, second: Any) -> bool:
 
 
 def _is_half(first: Any, second: Any) -> Any:
-    """Whether ``first``, the sum of the two rounded, is one of two doubles that their sum is as near to."""
+    """Whether ``first``, which is the sum of both rounded, is one of two doubles that are equally near to that sum."""
     return (first + 2 * second) - first == 2 * second
 
 
 def _quotients(rows: Any, divisor: float) -> tuple[Any, Any]:
     """Settled sums divided by an integer below 2^48, rounded once; and the columns where that did not succeed.
 
-    The rounded quotient of the rounded rest is added to a first quotient. Only where that sum is a tie does it matter
-    what is left then, and by its sign alone.
+    The rounded quotient of the rounded rest is added to a first quotient. What is left then matters only where that
+    sum is a tie, and only its sign matters.
     """
     import numpy as np  # the caller has imported it
 
@@ -629,5 +633,5 @@ def _blocks(size: int) -> Iterator[tuple[int, int]]:
 
 
 def _power_above(rows: int) -> int:
-    """The smallest power of two above that number."""
+    """The smallest power of two above this number."""
     return 1 << rows.bit_length()

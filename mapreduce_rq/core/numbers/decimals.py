@@ -18,7 +18,8 @@ from mapreduce_rq.core.outcome import BoundKind, Deferred, Outcome
 Fixed = Callable[[int], tuple[int, int]]
 
 GUARDS = (12, 40)
-"""Guard digits to try: the floors of ``fixed`` alone fail the first one in 10^11, the second one never happens."""
+"""Numbers of guard digits to try. With the first, the floors of ``fixed`` leave one value in 10^11 undecided; with the
+second, practically none."""
 
 MAX_DIGITS = 100_000_000
 
@@ -37,7 +38,7 @@ class Written(NamedTuple):
     def outcome(
         self, bound: str | None, bound_kind: BoundKind, details: dict[str, Any], notes: tuple[str, ...]
     ) -> Outcome:
-        """As an outcome, with a Decimal for Python: a sixtieth of a second for a few million digits."""
+        """As an outcome, with a Decimal for Python, which takes 1/60 s for a few million digits."""
         text = self.text()
         return Outcome(
             value=text,
@@ -56,7 +57,7 @@ class Written(NamedTuple):
         return -size if self.negative else size
 
     def text(self) -> str:
-        """Positional where that needs no padding zeros, else scientific; always with all digits."""
+        """All digits, in positional notation if that needs no padding zeros, else in scientific notation."""
         figures, exponent = self.figures, self.exponent
         sign = "-" if self.negative else ""
         if 0 <= exponent < len(figures):
@@ -76,14 +77,14 @@ class Rounded(NamedTuple):
     digits: int
 
     def written(self) -> Written:
-        """In figures; for a million of them a tenth of a second."""
+        """The same value in figures. A million of them take a tenth of a second."""
         return Written(digits(abs(self.mantissa)).rjust(self.digits, "0"), self.exponent, self.mantissa < 0)
 
 
 def round_enclosed(fixed: Fixed, exponent: int, wanted: int) -> Rounded | None:
-    """The value, which is not 0, to ``wanted`` significant digits; None if undecided.
+    """The value, which is not 0, to ``wanted`` significant digits; None if the interval does not decide them.
 
-    ``exponent`` is about that of ten in its first digit.
+    ``exponent``: the power of ten of the value's first digit; a guess that is one off does no harm.
     """
     for guard in GUARDS:
         while True:
@@ -100,7 +101,7 @@ def round_enclosed(fixed: Fixed, exponent: int, wanted: int) -> Rounded | None:
 
 
 def round_fraction(num: int, den: int, wanted: int) -> Rounded:
-    """num/den (den > 0), which is exact, to ``wanted`` significant digits, ties to even."""
+    """The exact value num/den (den > 0), rounded to ``wanted`` significant digits, ties to even."""
     if not num:
         return Rounded(0, 0, wanted)
     exponent = math.floor((num.bit_length() - den.bit_length()) * math.log10(2))
@@ -118,7 +119,7 @@ def round_fraction(num: int, den: int, wanted: int) -> Rounded:
 
 
 def fraction_fixed(num: int, den: int, log2_error: float) -> Fixed:
-    """num/den (den > 0) as a function of the places, known up to an error of 2^log2_error."""
+    """A value that num/den (den > 0) is at most 2^log2_error off, as a function of the places."""
 
     def fixed(places: int) -> tuple[int, int]:
         if places >= 0:

@@ -2,8 +2,8 @@
 
 Every double is a whole multiple of 2^-1074, so a sum kept as an integer of such units is exact, its merge is the
 integer ``+``, and one rounding at the very end gives the double nearest to the true sum, whatever the order and the
-grouping. Rules for what is not finite: both infinities give nan; one infinity gives itself. A nan among the values only
-sets its flag: reducers refuse it by that.
+grouping. Rules for values that are not finite: both infinities give nan; one infinity gives itself. A nan only sets
+its flag, and reducers refuse a total with that flag.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ UNIT_BITS = 1074
 """A unit is 2^-1074."""
 
 NAN, PLUS_INFINITY, MINUS_INFINITY, FLOAT, INT = 1, 2, 4, 8, 16
-"""Flags of a total: what was seen. Only if all values were integers is the result one."""
+"""Flags of a total: which kinds of values were added. The result is an integer only if all values were integers."""
 
 BLOCK = 256
-"""Values per fsum: from 64 to 1024 it hardly matters, more only costs the cache."""
+"""Values in one call of fsum. Any number from 64 to 1024 is about as fast; more do not fit into the cache."""
 
 NUMPY_PAYS = 1 << 20
 """Values from which importing numpy (80 ms) costs less than summing without it (80 ns more a value)."""
@@ -50,8 +50,8 @@ def total_of_floats(values: Sequence[float]) -> Total:
 def total_by_fsum(values: Sequence[float]) -> Total:
     """The exact sum without numpy, 45 to 110 ns a value.
 
-    ``fsum`` gives the double nearest to the sum of a block; what it left out is the sum of the block and the
-    negative of that double, and so on until nothing is left.
+    ``fsum`` gives the double nearest to the sum of a block. The rounding error of that is the sum of the block and of
+    the negative of that double, and so on until the error is 0.
     """
     units, flags = 0, FLOAT if values else 0
     for start in range(0, len(values), BLOCK):
@@ -62,7 +62,7 @@ def total_by_fsum(values: Sequence[float]) -> Total:
                 parts.append(to_units(part))
                 block.append(-part)
             units += sum(parts)
-        except (OverflowError, ValueError):  # something is not finite, or sums of this block exceed the largest double
+        except (OverflowError, ValueError):  # a value is not finite, or sums of this block exceed the largest double
             for value in values[start : start + BLOCK]:
                 if math.isfinite(value):
                     units += to_units(value)
@@ -74,9 +74,10 @@ def total_by_fsum(values: Sequence[float]) -> Total:
 def total_of_array(array: Any) -> Total:
     """The exact sum of a numpy array of doubles: 3 to 10 ns a value, up to 30 if they span hundreds of powers of two.
 
-    Adding and subtracting a large constant rounds all values of a block to a common multiple, so coarse that their
-    sum is an exact double in any order; what that leaves is treated the same way (Rump, Ogita and Oishi, "Accurate
-    floating-point summation", 2008). Two rounds do for values of like size; what four leave is added up by exponent.
+    Adding and subtracting a large constant rounds all values of a block to multiples of one unit. The unit is so coarse
+    that the sum of these multiples is an exact double in any order. The rounding errors are treated the same way (Rump,
+    Ogita and Oishi, "Accurate floating-point summation", 2008). Two rounds are enough for values of similar size; what
+    is left after four is added up by exponent.
     """
     import numpy as np  # the caller has imported it
 
@@ -92,7 +93,7 @@ def total_of_array(array: Any) -> Total:
                 flags |= flag_of(value)
             rest = rest[finite]
             huge = np.abs(rest) >= _LARGE
-            # sums of these could overflow: 200 powers of two lower they cannot, and the scaling is exact
+            # sums of these could overflow; divided by 2^200, which is exact, they cannot
             units += total_of_array(rest[huge] * 2.0**-200).units << 200
             rest = rest[~huge]
             largest = float(np.abs(rest).max(initial=0.0))
@@ -121,7 +122,7 @@ _FLUSH = (1 << 26) // _STEP  # steps after which bins must be emptied to stay ex
 
 
 def _by_exponent(values: Any) -> Any:
-    """The sums of a block by exponent, of the values' leading 26 significant bits and of their other bits.
+    """The sums of a block, one for each exponent: of the values' leading 26 significant bits, and of their other bits.
 
     Within one exponent the sums of up to 2^26 such halves are exact.
     """
@@ -138,16 +139,17 @@ def _units_of(bins: Any) -> int:
 
 
 def to_units(value: float) -> int:
-    """A finite double in units. Raises OverflowError or ValueError for another."""
+    """A finite double in units. Raises OverflowError or ValueError if it is not finite."""
     num, den = value.as_integer_ratio()
     return num << (UNIT_BITS + 1 - den.bit_length())
 
 
 def pieces_of(values: list[float]) -> list[float]:
-    """The exact sum of floats as floats, at least one: the same for the same sum, about 0.5 us for a few.
+    """The exact sum of floats as one float or more: equal sums give equal floats. A few values take about 0.5 us.
 
-    The first is the sum rounded to the nearest double, the next what is left rounded, and so on until nothing is left.
-    An infinity, or nan for both, is alone. Raises OverflowError for a finite sum beyond all doubles.
+    The first float is the sum rounded to the nearest double, the next is the error of that, rounded, and so on until
+    the error is 0. An infinity, or nan for both infinities, stands alone. Raises OverflowError for a finite sum beyond
+    all doubles.
     """
     try:
         pieces = [first := math.fsum(values)]
@@ -158,7 +160,7 @@ def pieces_of(values: list[float]) -> list[float]:
             pieces.append(part)
             rest.append(-part)
         return pieces
-    except (OverflowError, ValueError):  # something is not finite, or a sum on the way is beyond all doubles
+    except (OverflowError, ValueError):  # a value is not finite, or a sum on the way is beyond all doubles
         flags = 0
         for value in values:
             if not math.isfinite(value):
@@ -178,7 +180,7 @@ def pieces_of_units(units: int) -> list[float]:
 def _nearest(units: int) -> float:
     found = nearest_double(units, 1 << UNIT_BITS)
     if math.isinf(found):
-        raise OverflowError("a sum beyond all doubles")
+        raise OverflowError("the sum is beyond all doubles")
     return found
 
 
@@ -188,7 +190,7 @@ def flag_of(value: float) -> int:
 
 
 def special(flags: int) -> float | None:
-    """The sum if flags alone decide it: nan or an infinity; otherwise None."""
+    """The sum if the flags alone decide it: nan or an infinity; otherwise None."""
     if flags & PLUS_INFINITY and flags & MINUS_INFINITY:
         return math.nan
     if flags & PLUS_INFINITY:

@@ -1,12 +1,12 @@
 """Millions of digits, in parts that several workers do: quotients, roots, products, and the conversion to decimal.
 
-A number U with 0.1 <= U < 1 is held as an integer F with ``bits`` bits after the point: U = F/2^bits, nearly. Its
-digits come off from the left: of F 10^k the bits before the point are the first k digits and those behind it hold all
-others, so that both go on without each other, and by products instead of quotients (Bernstein, "Scaled remainder
-trees", 2004).
+A number U with 0.1 <= U < 1 is held as an integer F with ``bits`` bits after the point: U is nearly F/2^bits. Its
+digits are cut off from the left. In F 10^k, the bits before the point are the first k digits, and the bits after the
+point hold all other digits. So the two halves can be converted apart from each other, and by products instead of
+quotients (Bernstein, "Scaled remainder trees", 2004).
 
-Every step errs by so little that all of them together are below one unit of the last digit; SPARE_BITS see to that.
-What is decided in the end is decided as in ``round_enclosed``, by an interval; otherwise there is no answer here.
+Each step has a small error. SPARE_BITS are enough to keep the sum of all errors below one unit of the last digit. In
+the end an interval decides the digits, as in ``round_enclosed``; if it does not, there is no answer here.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ from mapreduce_rq.core.numbers.rounding import scaled_ratio
 from mapreduce_rq.core.outcome import Ask, More, Outcome
 
 ASKED_FROM = 2_000_000
-"""Digits from which on the parts are worth the messages: some tenths of a second of work."""
+"""Digits from which parts are worth their messages: a part is then some tenths of a second of work."""
 
 PEELED_HERE = 20_000_000
-"""Up to so many digits the master finds and cuts the number itself, in a second or two, and need not send it about."""
+"""Digits up to which the master finds and cuts the number itself, in a second or two, instead of sending it."""
 
 GUARD = 18
-"""Digits beyond those wanted. What follows the last term is below 10^-14 of a digit: seldom are they not decided."""
+"""Digits computed beyond those wanted. What follows the last term is below 10^-14 of a digit, so the wanted digits are
+nearly always decided."""
 
 SPARE_BITS = 64
 
 LARGEST_PART = 3_000_000
-"""Digits of a part, at most: two parts up to twice of that, more for more workers beyond."""
+"""Digits of a part at most. Up to twice as many digits are two parts; beyond that there are more, for more workers."""
 
 Decided = Callable[[Written | None], "Outcome | More | Ask"]
 """What follows from the digits, or from None where the interval does not decide them."""
@@ -98,7 +99,7 @@ class Evaluate(msgspec.Struct, array_like=True, tag="e"):
 
 
 class Peel(msgspec.Struct, array_like=True, tag="l"):
-    """Find a number in [0, 1) and cut it into parts of so many digits. Its answer: the requests for their texts."""
+    """Find a number in [0, 1) and cut it into parts of given widths. Its answer: the requests for the parts' texts."""
 
     number: Number
     widths: list[int]
@@ -108,7 +109,7 @@ class Peel(msgspec.Struct, array_like=True, tag="l"):
         rest, bits = self.number.value(), self.number.bits
         parts = []
         for at, width in enumerate(self.widths[:-1], 1):
-            bits -= width  # of 10^width, 2^width is a shift
+            bits -= width  # 10^width is 5^width times 2^width, and the latter is a shift
             shifted = rest * big_type()(5) ** width
             parts.append(Text(width, 0, 0, to_bytes(shifted >> bits)))
             enough = bits_of(sum(self.widths[at:])) + SPARE_BITS
@@ -147,23 +148,23 @@ def encode(request: Request) -> bytes:
 
 
 def work(body: bytes) -> bytes:
-    """The answer to a request. Raises ValueError for bytes that hold none."""
+    """The answer to a request. Raises ValueError for bytes that are not a request."""
     request: Request = _decode(body)
     return request.answer()
 
 
 def bits_of(digits: int) -> int:
-    """More bits than so many digits have."""
+    """A number of bits that holds this many digits, with some to spare."""
     return digits * 3322 // 1000 + 1
 
 
 def pays(digits: int) -> bool:
-    """Whether so many digits are worth asking others."""
+    """Whether workers should be asked for this many digits: their messages cost less than they save."""
     return digits >= ASKED_FROM
 
 
 def prepare(digits: int) -> None:
-    """Import what so many digits need: workers that are forked from here later need not do so themselves."""
+    """Import the libraries that this many digits need, so that workers forked from this process have them already."""
     if is_big(bits_of(digits)):
         big_type()
         keep_memory()
@@ -179,11 +180,11 @@ class Expansion(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """After the point, for the numbers that U is made of."""
+        """Bits after the point of the numbers that U is made of."""
         return bits_of(self.wanted + GUARD) + SPARE_BITS
 
     def of_fraction(self, num: int, den: int) -> Ask | None:
-        """Of U 10^(exponent + 1) = num/den; None where that is not so (the exponent was a guess)."""
+        """Ask for the digits of num/den = U 10^(exponent + 1). None if U is not in [0.1, 1): exponent is a guess."""
         if self.exponent + 1 >= 0:
             den *= power_of_ten(self.exponent + 1)
         else:
@@ -195,15 +196,15 @@ class Expansion(NamedTuple):
         return self.of(self.quotient(num, den))
 
     def of_products(self, *factors: Number) -> Ask:
-        """Of the product of several numbers, none above a thousand, each found by somebody else."""
+        """Ask for the digits of a product of numbers, each at most a thousand. Each factor is a request of its own."""
         requests = [encode(Evaluate(factor)) for factor in factors]
         return Ask(requests, lambda answers: self.of(Product(self.bits, list(answers))))
 
     def of(self, number: Number) -> Ask:
-        """Of a number in [0.1, 1)."""
+        """Ask for the digits of a number in [0.1, 1)."""
         digits = self.wanted + GUARD
         count = max(2, -(-digits // LARGEST_PART))
-        # the last part has a product of its own before it is text: a sixth less makes it take as long as the others
+        # the last part needs one more product before it is text; with 1/6 fewer digits it takes as long as the others
         ends = [digits * 6 * i // (6 * count - 1) for i in range(count)] + [digits]
         widths = [end - start for start, end in pairwise(ends)]
         peel = Peel(number, widths)
@@ -212,7 +213,7 @@ class Expansion(NamedTuple):
         return Ask([encode(peel)], lambda answers: self._texts(answers[0], widths))
 
     def quotient(self, num: int, den: int) -> Quotient:
-        """Of positive numbers of any size; less than a unit off by what is left out of them."""
+        """num/den of positive numbers of any size. Low bits are left out of both: it changes by less than a unit."""
         drop = max(min(num.bit_length(), den.bit_length()) - self.bits - SPARE_BITS, 0)
         return Quotient(self.bits, to_bytes(num >> drop), to_bytes(den >> drop))
 
@@ -226,7 +227,7 @@ class Expansion(NamedTuple):
         if [len(text) for text in texts] != list(widths) or not all(text.isdigit() for text in texts):
             raise ValueError("these are not the digits that were asked for")
         figures = b"".join(texts).decode()
-        # in units of the last digit: the floors, all other steps, and what the number itself is off
+        # the error in units of the last digit: of the floors, of all other steps, and of the number itself
         error = 2 + error_units(self.log2_error, self.wanted - 1 - self.exponent + GUARD)
         return self.then(rounded(figures, self.wanted, self.exponent, error))
 

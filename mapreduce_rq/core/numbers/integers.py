@@ -1,7 +1,7 @@
 """Big integers: as bytes for the wire, and as ``mpz`` once they are large enough to pay for it.
 
-On the wire an integer is signed little-endian bytes, as few as hold it: ``int`` and ``gmpy2.mpz`` read and write
-them alike, and neither the cost nor Python's limit of 4300 digits that text would bring applies.
+On the wire an integer is the fewest signed little-endian bytes that hold it. ``int`` and ``gmpy2.mpz`` read and write
+them alike. Text would cost more, and Python limits it to 4300 digits.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 BIG_BITS = 1 << 17
-"""From this size on gmpy2 is worth its import of 80 ms: a product takes 0.3 ms with it and 4.4 ms without."""
+"""Bits of a number from which gmpy2 is worth its import of 80 ms: a product takes 0.3 ms with it and 4.4 ms without."""
 
 MPZ_BITS = 1 << 12
-"""From this size on its products are faster, once it is imported."""
+"""Bits of a number from which the products of gmpy2 are faster, once it is imported."""
 
 THREADS_BITS = 1 << 22
-"""From this size on a product is worth a thread: 10 ms, of which starting one takes a hundredth."""
+"""Bits of a number from which a product is worth a thread: it takes 10 ms, and to start the thread takes 0.1 ms."""
 
 KEPT_BYTES = 256 << 20
 LARGEST_KEPT = 32 << 20
-"""Bytes of one number; glibc takes no more for this option."""
+"""Bytes of one freed number that are kept at most; glibc takes no larger value for this option."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -49,7 +49,7 @@ def digits(number: int) -> str:
 
 
 def quotient(num: int, den: int) -> int:
-    """num/den, less than a unit off: of big numbers without the remainder, which a floor costs, a fifth of the time."""
+    """num/den, less than one off. Big numbers are rounded towards 0: a floor needs the remainder, 1/5 of the time."""
     if not is_big(num.bit_length()):
         return num // den
     from gmpy2 import t_div  # heavy, hence here
@@ -59,9 +59,9 @@ def quotient(num: int, den: int) -> int:
 
 
 def side_by_side(*actions: Callable[[], int]) -> list[int]:
-    """What these give, each in a thread of its own: gmpy2 multiplies without the interpreter's lock.
+    """What these functions return, each called in a thread of its own: gmpy2 multiplies without the interpreter's lock.
 
-    For numbers of ``THREADS_BITS``, where nobody else needs the cores: in a master, not in one of many workers.
+    For numbers of ``THREADS_BITS`` and more, and in a process that has cores to spare: in a master, not in a worker.
     """
     from gmpy2 import context, get_context  # heavy, hence here
 
@@ -86,10 +86,10 @@ def is_big(bits: int) -> bool:
 
 
 def keep_memory() -> None:
-    """Have the C library keep what a product leaves for the next one, up to ``KEPT_BYTES``.
+    """Have the C library keep the memory that a product frees for the next product, up to ``KEPT_BYTES``.
 
-    It would give megabytes back to the system, and fetch and clear them again page by page: with two workers a twelfth
-    of all time. A C library without such options is left as it is.
+    Otherwise the library gives megabytes back to the system, and the system clears them again page by page: with two
+    workers this took 1/12 of all time. A C library without such options is left as it is.
     """
     import ctypes  # heavy, hence here
 

@@ -12,12 +12,12 @@ import reprlib
 from typing import Any, NamedTuple
 
 MAX_LENGTH = 1000
-"""Characters of a number's text."""
+"""Characters of a number's text at most."""
 MAX_EXPONENT = 3000
-"""Of ten. With MAX_LENGTH digits every number stays below the 4300 digits that Python turns into text."""
+"""Largest power of ten. With MAX_LENGTH digits every number stays below the 4300 digits that Python turns into text."""
 MAX_BINARY_EXPONENT = 9000
 MAX_BITS = 3_400
-"""Of the numerator and of the denominator of a number given through the API: more would be longer than MAX_LENGTH."""
+"""Bits of the numerator, and of the denominator, of a number given through the API: MAX_LENGTH digits hold no more."""
 
 _DECIMAL = re.compile(r"([+-]?)(\d*)(?:\.(\d*))?(?:[eE]([+-]?\d+))?", re.ASCII)
 _FRACTION = re.compile(r"([+-]?\d+)\s*/\s*([+-]?\d+)", re.ASCII)
@@ -25,7 +25,7 @@ _HEXADECIMAL = re.compile(r"([+-]?)0[xX]([0-9a-fA-F]*)(?:\.([0-9a-fA-F]*))?(?:[p
 
 
 class NotANumber(ValueError):
-    """A text that writes no number at all; its message gives examples of some that do."""
+    """A text that is not a number in any notation; the message gives examples of notations."""
 
 
 class Rational(NamedTuple):
@@ -41,13 +41,13 @@ class Rational(NamedTuple):
 def parse_rational(text: str) -> Rational:
     """The number that ``text`` writes exactly: ``2``, ``-0.1``, ``1/3``, ``1e-9``, ``0x1.8p+1``.
 
-    Raises ValueError, with one line that says what is wrong, for anything that is not a finite number, or too long.
+    Raises ValueError for a text that is not a finite number, or is too long. Its message is one line.
     """
     stripped = text.strip()
     if not stripped:
-        raise NotANumber("empty, where a number is needed")
+        raise NotANumber("it is empty, and a number is needed")
     if len(stripped) > MAX_LENGTH:
-        raise ValueError(f"{len(stripped)} characters are too many for a number (at most {MAX_LENGTH})")
+        raise ValueError(f"it has {len(stripped)} characters, too many for a number (at most {MAX_LENGTH})")
     if match := _FRACTION.fullmatch(stripped):
         num, den = int(match[1]), int(match[2])
         if den == 0:
@@ -68,8 +68,8 @@ def parse_rational(text: str) -> Rational:
 def number_text(value: Any) -> str:
     """A number given through the API as the text that :func:`parse_rational` reads back exactly.
 
-    Floats become hexadecimal, integers and fractions digits; texts pass through. Raises ValueError for what is not
-    finite or too long, TypeError for what is no number.
+    Floats become hexadecimal; integers and fractions become digits; texts stay as they are. Raises ValueError for a
+    number that is not finite or too long, TypeError for a value that is not a number.
     """
     if isinstance(value, str):
         return value

@@ -18,7 +18,7 @@ def nearest_double(num: int, den: int) -> float:
 
 
 def decided_double(num: int, den: int, error_num: int, error_den: int) -> float | None:
-    """The double that everything within error_num/error_den of num/den rounds to; None if it is not one double.
+    """The double that each number within error_num/error_den of num/den rounds to; None if they round to several.
 
     ``den`` and ``error_den`` are positive.
     """
@@ -36,7 +36,7 @@ def scaled_ratio(num: int, den: int) -> tuple[float, int]:
 
 
 def upper_text(num: int, den: int, digits: int = 4) -> str:
-    """num/den >= 0 as ``3.853e-50``: that many significant digits, rounded up so that it stays a bound."""
+    """num/den >= 0 as ``3.853e-50``: with ``digits`` significant digits, and rounded up, so that it stays a bound."""
     if not num:
         return "0"
     if abs(num.bit_length() - den.bit_length()) > 40_000:
@@ -46,7 +46,7 @@ def upper_text(num: int, den: int, digits: int = 4) -> str:
     while True:
         shift = digits - 1 - exponent
         scaled = -(-num * 10**shift // den) if shift >= 0 else -(-num // (den * 10**-shift))
-        if scaled > 10**digits:  # of the guess; equal is a carry, 9.9996 -> 10.00, and right
+        if scaled > 10**digits:  # the guess was one too low; if equal, it is a carry, 9.9996 -> 10.00, and right
             exponent += 1
         elif scaled <= 10 ** (digits - 1) and not _is_power(num, den, exponent):
             exponent -= 1
@@ -67,7 +67,7 @@ def _scientific(scaled: int, exponent: int, digits: int) -> str:
 
 
 def _upper_text_far(num: int, den: int, digits: int) -> str:
-    """As :func:`upper_text`, where ten to the exponent would be a large integer: by 64 leading bits and decimal."""
+    """As :func:`upper_text`, where the power of ten would be a large integer: by 64 leading bits, and ``decimal``."""
     drop_num, drop_den = max(num.bit_length() - 64, 0), max(den.bit_length() - 64, 0)
     most, least = int(num >> drop_num) + (drop_num > 0), int(den >> drop_den)
     wide = decimal.Context(prec=40, rounding=decimal.ROUND_CEILING, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
