@@ -25,7 +25,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
         "mapreduce_rq.computations.montecarlo:MonteCarlo",
         "pi and other integrals from random samples, with a confidence interval",
     ),
-    "nqueens": ("mapreduce_rq.computations.nqueens:NQueens", "in how many ways n queens stand on a board"),
+    "nqueens": ("mapreduce_rq.computations.nqueens:NQueens", "how many ways there are to place n queens on a board"),
     "wordcount": ("mapreduce_rq.computations.wordcount:WordCount", "how often each word occurs in files"),
     "mandelbrot": (
         "mapreduce_rq.computations.mandelbrot:Mandelbrot",
@@ -51,6 +51,6 @@ def load(name: str) -> type[Computation[Any]]:
     if found is None:
         known = [*CATALOGUE, *offered(COMPUTATIONS)]
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(known)}"
         raise UnknownComputation(f"no computation is called {name!r}: {hint}")
     return found

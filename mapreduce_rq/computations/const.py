@@ -9,8 +9,8 @@
     catalan  1/64 sum over n >= 1 of 256^n (580 n^2 - 184 n + 15) (3n)!^2 (2n)!^3 / (n^3 (2n-1) (6n)!^2)
              (Pilehrood and Pilehrood, 2010): 7.5 bits a term
 
-Terms that alternate and shrink leave an error below the first one left out; Catalan's are positive and each is less
-than a quarter of the one before, so they leave less than twice that.
+If terms alternate in sign and shrink, the error of their sum is below the first term left out. Catalan's terms are
+positive, and each is less than a quarter of the one before, so the error of their sum is below twice that.
 """
 
 from __future__ import annotations
@@ -40,24 +40,24 @@ from mapreduce_rq.core.reducers.series import Piece, SeriesReducer, Term, geomet
 from mapreduce_rq.errors import JobFailed
 
 GUARD_BITS = 56
-"""Bits of the tail below the digits asked for: 12 guard digits, and a little."""
+"""Bits by which the tail must be smaller than the last digit asked for: 12 guard digits, and some more."""
 
 ROUNDS = 20
-"""Catalan's constant is not known to be irrational, so it is not known that some number of digits decides a rounding.
-After so many extensions the job fails; each decides it but for a chance of 10^-11."""
+"""Extensions by more terms after which the job fails. Each one decides the rounding with a chance of 1 - 10^-11. But
+Catalan's constant is not known to be irrational, so no proof says that some number of digits decides it."""
 
 
 class Formula(NamedTuple):
     """A series and what it means."""
 
     term: Term
-    bits: float  # that a term adds
-    tail: float  # the error in units of the first term left out
-    value: Callable[[float], float]  # the constant of the series' sum
-    fixed: Callable[[Piece, float], Fixed]  # the same, as integers: of the piece from 0 and log2 of the sum's error
+    bits: float  # how many bits a term adds
+    tail: float  # the error at most, in units of the first term left out
+    value: Callable[[float], float]  # the constant, from the series' sum
+    fixed: Callable[[Piece, float], Fixed]  # the same in integers, from the piece from 0 and log2 of the sum's error
     scale: float = 1.0  # the constant's error is at most that of the sum, times this
     ask: Callable[[Piece, Expansion], Ask | None] = lambda piece, expansion: expansion.of_fraction(piece.t, piece.q)
-    """The constant with the help of workers, or None if it is not where it is expected."""
+    """The constant with the help of workers; None if its first digit is not where it is expected."""
 
 
 def _pi(n: int) -> tuple[int, int, int, int]:
@@ -80,7 +80,7 @@ def _zeta3(n: int) -> tuple[int, int, int, int]:
 
 
 def _catalan(n: int) -> tuple[int, int, int, int]:
-    # of n + 1 in the formula; n^3 (2n-1) of a term's denominator cancels against the next product
+    # the formula's n is n + 1 here; n^3 (2n-1) in a term's denominator cancels against the next product
     q = 9 * ((6 * n + 5) * (6 * n + 1)) ** 2
     a = 580 * (n + 1) ** 2 - 184 * (n + 1) + 15
     return (32 * n**3 * (2 * n - 1), q, 1, a) if n else (1, 2 * q, 1, a)
@@ -98,7 +98,7 @@ def _pi_fixed(piece: Piece, log2_error: float) -> Fixed:
 
     def fixed(places: int) -> tuple[int, int]:
         root = square_root(10005 * power_of_ten(2 * places))
-        # the root is less than one unit short; times 426880 / S, which is 0.0315, and with the floor: below two units
+        # the root is less than one unit short, and 426880 / S is 0.0315; with the floor the error is below two units
         return 426880 * root * piece.q // piece.t, 1 + error_units(log2_pi_error, places)
 
     return fixed
@@ -130,9 +130,9 @@ class ConstParams(Params, frozen=True, kw_only=True):
 class Const(Computation[Piece]):
     """A constant (pi, e, ln2, zeta3, catalan) to as many digits as you ask for.
 
-    The digits are correctly rounded and the bound is half a unit of the last one, proven: the sum of the terms is
-    exact, what they leave out is bounded, and terms are added until both ends of that interval round alike. A
-    million digits take from 70 000 terms (pi) to 1.1 million (ln2), and about a second.
+    The digits are correctly rounded. The bound is half a unit of the last digit, and it is proven: the sum of the terms
+    is exact, the error of leaving out the others is bounded, and terms are added until both ends of this interval
+    round to the same digits. A million digits take from 70 000 terms (pi) to 1.1 million (ln2), and about a second.
     """
 
     name: ClassVar[str] = "const"
@@ -171,7 +171,10 @@ class Const(Computation[Piece]):
             if written is None:
                 rounded = round_enclosed(formula.fixed(partial, log2_error), exponent, wanted)
                 if rounded is None and terms > self.first + ROUNDS * self._step():
-                    raise JobFailed(f"{name}: {terms} terms do not decide {wanted} digits; is it rational?")
+                    raise JobFailed(
+                        f"{name}: {terms} terms do not decide {wanted} digits, as if it were a rational number: "
+                        "ask for another number of digits"
+                    )
                 if rounded is None:
                     return More(terms + self._step())
                 written = rounded.written()
@@ -213,7 +216,7 @@ class Const(Computation[Piece]):
         return max(8, self.first // 16)
 
     def _log2_tail(self, piece: Piece) -> float:
-        """log2 of a bound on what follows the piece: the first term left out, times the formula's factor."""
+        """log2 of a bound on the sum of all terms after the piece: the next term, times the formula's factor."""
         p, q, b, a = self.formula.term(piece.hi)
         ratio, power = scaled_ratio(abs(piece.p), abs(piece.q))
         scaled = abs(p * a) / (abs(q) * b)

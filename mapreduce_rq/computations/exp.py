@@ -1,7 +1,7 @@
 """e^x by its power series, in exact rational arithmetic with one rounding at the very end.
 
-Sums of rounded terms are useless under cancellation: at x = -30 they have no correct digit. Here the sum of N terms is
-an exact fraction T/Q (``mapreduce_rq.core.reducers.series``), and what is left out is bounded by
+A sum of rounded terms is useless where terms cancel each other: at x = -30 it has no correct digit. Here the sum of N
+terms is an exact fraction T/Q (``mapreduce_rq.core.reducers.series``), and the sum of all further terms is bounded by
 
     |e^x - S_N| <= |a_N| / (1 - |x|/(N+1))   for N + 1 > |x|,   |a_N| = |P/Q| |x| / N
 
@@ -52,12 +52,12 @@ class ExpParams(Params, frozen=True, kw_only=True):
 class Exp(Computation[Piece]):
     """e^x by its power series x^n/n!, correct to the last bit, or to as many digits as you ask for.
 
-    Without ``terms``: the double nearest to e^x. With ``terms``: the double nearest to the exact sum of that many
-    terms. Either way the bound is the proven distance from that exact sum to e^x; with so few terms that they are not
-    yet shrinking there is no bound, and none is printed. A term costs about a microsecond.
+    Without ``terms`` the value is the double nearest to e^x. With ``terms`` it is the double nearest to the exact sum
+    of that many terms. The bound is the proven distance from that exact sum to e^x. Terms grow before they shrink; if
+    so few were asked that they still grow, there is no bound. A term costs about a microsecond.
 
-    With ``digits``: that many significant digits, correctly rounded (ties to even), and the bound is half a unit of
-    the last one. A million digits of e^2 take 205 000 terms and about half a second.
+    With ``digits`` the value has that many significant digits, correctly rounded (ties to even), and the bound is half
+    a unit of the last one. A million digits of e^2 take 205 000 terms and about half a second.
     """
 
     name: ClassVar[str] = "exp"
@@ -161,7 +161,7 @@ class Exp(Computation[Piece]):
             x = abs(self.x.num) / self.x.den
             tail = math.ldexp(ratio * x / terms / (1 - x / (terms + 1)), power)
         except OverflowError:
-            return None  # beyond doubles, as on the way to e^-1000
+            return None  # a partial sum is beyond doubles, as on the way to e^-1000
         return Progress(
             value=f"{value:.15g}", number=value, error=tail * (1 + 2**-40) + abs(value) * 2**-48, bound_kind="proven"
         )
@@ -194,16 +194,16 @@ class Exp(Computation[Piece]):
         elif asked is None:
             notes.append("the double nearest to e^x" if self.params.digits is None else "e^x, correctly rounded")
         elif terms < asked:
-            notes.append(f"{asked} asked, {terms} used: the others cannot change the {what}")
+            notes.append(f"{asked} terms asked, {terms} used: the others cannot change the {what}")
         if tail is None and not ended_early:
-            notes.append(f"no bound: {terms} terms are too few for x = {_short(self.x)}, they are not yet shrinking")
+            notes.append(f"no bound: {terms} terms are too few for x = {_short(self.x)}, the terms still grow there")
         return tuple(notes)
 
     def _outcome_decided(self, decided: Decided) -> Outcome:
         underflow = decided.value == 0
         notes = [decided.why]
         if self.params.terms is not None:
-            notes.append(f"{self.params.terms} asked, 0 used")
+            notes.append(f"{self.params.terms} terms asked, 0 used")
         return Outcome(
             value=repr(decided.value),
             number=decided.value,
@@ -222,7 +222,7 @@ class Exp(Computation[Piece]):
 
 
 def tail_bound(x: Rational, piece: Piece) -> Rational | None:
-    """A bound on the sum of what follows ``piece``, which begins at 0; None where the terms may still grow."""
+    """A bound on the sum of all terms after ``piece``, which begins at 0; None where the terms may still grow."""
     count = piece.hi
     room = (count + 1) * x.den - abs(x.num)
     if room <= 0:

@@ -1,8 +1,9 @@
-"""How many terms of e^x decide its double, and where none is needed at all.
+"""How many terms of e^x decide its double, and where no term is needed at all.
 
-Estimates here use logarithms in doubles. Where they only choose a number of terms nothing depends on them: ``finish``
-proves the rounding from the exact sum and asks for more if they were too few. Where they *decide* a result, a margin
-of SLACK (absolute) and 1e-12 (relative), millions of times the error of the logarithms, makes them proofs.
+Estimates here use logarithms in doubles. Most of them only choose a number of terms, and no result depends on them:
+``finish`` proves the rounding from the exact sum, and asks for more terms if they were too few. Some of them *decide* a
+result. These are made proofs by a margin of SLACK (absolute) and 1e-12 (relative), which is millions of times the
+error of the logarithms.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ from typing import NamedTuple
 from mapreduce_rq.core.numbers.rational import Rational
 
 DECISIVE_BITS = 53 + 12
-"""Aim for a tail this many bits below the result: it fails to decide the double once in some thousand x."""
+"""Bits by which the tail should be smaller than the result. In one of some thousand x this does not decide the double,
+and more terms are needed."""
 
 ALWAYS = 1000
-"""Terms that were asked for are all used up to here: they cost a millisecond, and the bound gets what was paid for."""
+"""Terms up to which all that were asked for are used, though fewer decide the double: they cost a millisecond, and make
+the bound smaller."""
 
 GUARD_BITS = 48
-"""What digits need beyond their own: 12 guard digits, and a little."""
+"""Bits by which the tail must be smaller than the last digit asked for: 12 guard digits, and some more."""
 
 MAX_BITS = 1 << 34
-"""Of the integers of a sum: 2 GB, with all that multiplying them takes some 10 GB."""
+"""Bits of the integers of a sum at most: 2 GB. Multiplying them takes about 10 GB of memory."""
 
 FOREVER = 10**18
-"""More terms than there will ever be: they only begin to shrink at n = |x|."""
+"""More terms than can ever be computed; for a large x the terms begin to shrink only at n = |x|."""
 
 OVERFLOWS = Rational(70979, 100)  # > 1024 ln 2 = 709.782712...: beyond every double
 UNDERFLOWS = Rational(-74514, 100)  # < -1075 ln 2 = -745.133219...: below half of the smallest double
@@ -33,7 +36,7 @@ SLACK = 2.0
 
 
 class Decided(NamedTuple):
-    """A result that needs no terms, with the reason."""
+    """A result that needs no terms, and why it is known."""
 
     value: float
     bound: str | None
@@ -41,7 +44,7 @@ class Decided(NamedTuple):
 
 
 class Planned(NamedTuple):
-    """How many terms to begin with, or a result already."""
+    """How many terms to begin with, and the result if it is known without any."""
 
     total: int
     decided: Decided | None = None
@@ -121,22 +124,23 @@ def at_least(x: Rational, y: Rational) -> bool:
 
 
 def _log2_tail(size: float, count: int) -> float:
-    """About log2 of the bound on what follows ``count`` terms; infinite while they still grow."""
+    """About log2 of the bound on the sum of the terms after the first ``count``; infinite while they still grow."""
     if size > math.log2(count + 1) - 1e-9:
         return math.inf
     return log2_term(size, count) - math.log2(1 - 2 ** (size - math.log2(count + 1)))
 
 
 def _decide_sum(x: Rational, asked: int) -> Decided | None:
-    """The double of the sum of ``asked`` terms where bounds alone give it: an infinity, or zero."""
+    """The double of the sum of ``asked`` terms where bounds alone decide it: an infinity, or zero. Else None."""
     size = log2_abs(x)
     if x.num > 0:
-        # one term is a lower bound of them all, and the largest is the one at n = x or the last
+        # each term is a lower bound of the sum, and the largest term is the one at n = x, or the last one
         n = asked - 1 if size > 55 else min(asked - 1, x.num // x.den)
         if _surely(log2_term(size, n), n, size) > 1025:
             return Decided(math.inf, None, f"the sum is larger than the largest double: term {n} alone is")
         return None
-    # alternating: while the terms grow the last one exceeds all before it, afterwards the first one left out rules
+    # the terms alternate: while they grow, the last one is larger than the sum of all before it; when they shrink, the
+    # error is below the first one left out
     if size > math.log2(asked):
         leading, ratio = asked - 1, 2 ** (math.log2(asked - 1) - size) if asked > 1 else 0.0
     else:

@@ -1,7 +1,7 @@
-"""The Mandelbrot set: rows in their order to a picture, with how many points escape after how many steps.
+"""The Mandelbrot set: rows, joined in their order to a picture, and how many points escape after how many steps.
 
-Real arithmetic only: numpy's complex product differs in the last bit between machines, and here one bit can change a
-point's fate.
+The kernel uses real arithmetic only. numpy's complex product differs in the last bit between machines, and one bit can
+decide whether a point escapes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ POINTS = 1 << 15
 """Points iterated at a time: their arrays stay in the second-level cache."""
 
 STEPS = 16
-"""Steps between two looks at which points have left."""
+"""Steps between two checks which points have escaped."""
 
 
 class MandelbrotParams(Params, frozen=True, kw_only=True):
@@ -32,7 +32,7 @@ class MandelbrotParams(Params, frozen=True, kw_only=True):
 
     width: Annotated[int, msgspec.Meta(description="pixels", ge=1, le=65_535)] = 960
     height: Annotated[int, msgspec.Meta(description="pixels", ge=1, le=65_535)] = 640
-    steps: Annotated[int, msgspec.Meta(description="after so many a point counts as inside", ge=1, le=65_534)] = 1000
+    steps: Annotated[int, msgspec.Meta(description="steps after which a point is inside", ge=1, le=65_534)] = 1000
     re: Annotated[float, msgspec.Meta(description="real part of the centre", ge=-4, le=4)] = -0.75
     im: Annotated[float, msgspec.Meta(description="imaginary part of the centre", ge=-4, le=4)] = 0.0
     wide: Annotated[float, msgspec.Meta(description="width of the part shown", gt=0, le=16)] = 3.0
@@ -41,10 +41,9 @@ class MandelbrotParams(Params, frozen=True, kw_only=True):
 class Mandelbrot(Computation[Stretch]):
     """The Mandelbrot set as a picture, and after how many steps its points escape.
 
-    A term is a row of pixels; rows inside the set cost a hundred times those outside. The value is the table of steps
-    (from, to, points; the last line is the points that did not escape), exact for the points of the grid; there is no
-    bound to speak of. The picture is a PNG: ``--out FILE`` writes
-    it, and it is the native result of the API.
+    A term is a row of pixels; a row inside the set costs a hundred times a row outside. The value is a table of steps
+    (from, to, points; the last line has the points that did not escape). It is exact for the points of the grid, so
+    there is no bound. The picture is a PNG: ``--out FILE`` writes it, and the Python API returns its bytes.
     """
 
     name: ClassVar[str] = "mandelbrot"
@@ -55,7 +54,9 @@ class Mandelbrot(Computation[Stretch]):
     def __init__(self, params: MandelbrotParams) -> None:
         super().__init__(params)
         if params.width * params.height > MAX_PIXELS:
-            raise BadParameter(f"mandelbrot: {params.width} x {params.height} are more than {MAX_PIXELS} pixels")
+            raise BadParameter(
+                f"mandelbrot: {params.width} x {params.height} are more than {MAX_PIXELS} pixels: ask for fewer"
+            )
         self.reducer = Concat()
         self.total: int | None = params.height
 
@@ -63,12 +64,12 @@ class Mandelbrot(Computation[Stretch]):
         import numpy as np  # heavy, hence here
 
         rows = max(1, POINTS // self.params.width)
-        with np.errstate(over="ignore", invalid="ignore"):  # points that have escaped run on until the next look
+        with np.errstate(over="ignore", invalid="ignore"):  # escaped points are iterated on until the next check
             parts = [self._rows(start, min(start + rows, hi)) for start in range(lo, hi, rows)]
         return Stretch(lo, hi, hi - lo, BYTES, (b"".join(parts),))
 
     def _rows(self, lo: int, hi: int) -> bytes:
-        """After how many steps each pixel's point escapes (0: not at all), as little-endian words of 16 bits."""
+        """The number of steps after which each pixel's point escapes (0: never), as little-endian words of 16 bits."""
         import numpy as np  # map has imported it
 
         params = self.params

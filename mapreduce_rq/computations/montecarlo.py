@@ -1,9 +1,9 @@
 """Integrals by random samples that do not depend on how the work is cut.
 
-Sample k uses the words of a counter-based generator (Philox; Salmon et al., "Parallel random numbers: as easy as 1,
-2, 3", 2011) at positions k d to k d + d - 1, whoever computes it. Words become doubles by an exact product, and the
-integrands use + - * / and square roots only, so the points and the values are the same bits on every machine; count,
-sum and sum of squares are exact, so the estimate is, too.
+Sample k uses the words at positions k d to k d + d - 1 of a counter-based generator (Philox; Salmon et al., "Parallel
+random numbers: as easy as 1, 2, 3", 2011), so every worker gets the same sample. Words become doubles by an exact
+product, and the integrands use + - * / and square roots only. So points and values are the same bits on every machine.
+Count, sum and sum of squares are exact, so the estimate is the same bits, too.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ BLOCK = 1 << 15
 
 
 class Integrand(NamedTuple):
-    """A function on the unit cube, given as its values, or as how many points are inside a body times ``volume``."""
+    """A function on the unit cube: its values at points, or ``volume`` times the share of points inside a body."""
 
     dimensions: int
     values: Callable[[Any], Any] | None  # of an array of points, a row a point
@@ -35,7 +35,7 @@ class Integrand(NamedTuple):
 
 
 def _norm(points: Any) -> Any:
-    """The sum of squares of each row, added from left to right: one order, one result."""
+    """The sum of squares of each row, added from left to right: a fixed order gives the same bits everywhere."""
     total = points[:, 0] * points[:, 0]
     for axis in range(1, points.shape[1]):
         total += points[:, axis] * points[:, axis]
@@ -66,7 +66,7 @@ INTEGRANDS: dict[str, Integrand] = {
 
 
 class MonteCarloParams(Params, frozen=True, kw_only=True):
-    """What to integrate, how many samples, which of the random sequences."""
+    """What to integrate, how many samples, and which random sequence."""
 
     of: Annotated[
         Literal["pi", "arc", "ball5", "distance"],
@@ -80,11 +80,11 @@ class MonteCarloParams(Params, frozen=True, kw_only=True):
 
 
 class MonteCarlo(Computation[Moments]):
-    """An integral from random samples: pi by points in a disc, and a few integrals that are known.
+    """An integral from random samples: pi by points in a disc, and a few integrals whose value is known.
 
-    The bound is statistical: half the 95 % confidence interval, so the truth lies outside for one seed in twenty. It
-    shrinks with the root of the number of samples. The same seed and number of samples give the same bits on any
-    workers. A sample costs 10 to 100 ns.
+    The bound is statistical: it is half of the 95 % confidence interval, so for one seed in twenty the truth lies
+    outside. It shrinks with the square root of the number of samples. The same seed and number of samples give the same
+    bits on any workers. A sample costs 10 to 100 ns.
     """
 
     name: ClassVar[str] = "montecarlo"

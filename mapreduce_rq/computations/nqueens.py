@@ -1,7 +1,7 @@
-"""In how many ways n queens can stand on an n by n board without attacking each other: tasks of very uneven size.
+"""How many ways there are to place n queens on an n by n board so that none attacks another: tasks of uneven size.
 
-A position is three words of bits: which columns, and which diagonals either way, are under attack in the next row. All
-positions of a row are held in arrays and expanded together, a column at a time.
+A position is three words of bits: the columns, and the diagonals in both directions, that are under attack in the next
+row. All positions of a row are kept in arrays and are expanded together, one column at a time.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.sums import IntSum, describe_integer
 
 WIDEST = 1 << 16
-"""Positions expanded at a time: more are cut in two, so that memory stays flat."""
+"""Positions expanded at a time: more are cut in two, which bounds the memory."""
 
 
 class QueensParams(Params, frozen=True, kw_only=True):
@@ -26,15 +26,15 @@ class QueensParams(Params, frozen=True, kw_only=True):
 
 
 class NQueens(Computation[int]):
-    """In how many ways n queens stand on an n by n board without attacking each other, exactly.
+    """How many ways there are to place n queens on an n by n board so that none attacks another.
 
-    A term is one placing of the queens of the first rows (two, or more for large boards). Many are impossible and cost
-    nothing, others a second: a test of how evenly the work is spread. n = 14 takes about a second of one core, and
-    each further queen about seven times as long. The count is exact, there is no bound to speak of.
+    A term is one placing of the queens of the first rows (two, or more for large boards). Many placings are impossible
+    and cost nothing, others cost a second: this tests how evenly the work is spread. n = 14 takes about a second of one
+    core, and each further queen makes it about seven times as long. The count is exact, so there is no bound.
     """
 
     name: ClassVar[str] = "nqueens"
-    summary: ClassVar[str] = "in how many ways n queens stand on a board"
+    summary: ClassVar[str] = "how many ways there are to place n queens on a board"
     Params = QueensParams
     seconds_per_term: ClassVar[float | None] = None
 
@@ -97,7 +97,7 @@ class NQueens(Computation[int]):
 
 
 def _placed(state: Any, bit: Any, full: int) -> Any:
-    """The positions after a queen at ``bit`` of each, seen from the next row."""
+    """The positions with one more queen each, at ``bit``, as seen from the next row."""
     import numpy as np  # map has imported it
 
     return np.stack([state[0] | bit, (state[1] | bit) << 1 & full, (state[2] | bit) >> 1])

@@ -20,11 +20,11 @@ WHEEL = (3, 5, 7, 11, 13)
 """Primes whose multiples are struck out by copying a pattern instead of one by one."""
 
 SEGMENT = 1 << 21
-"""Odd numbers sieved at a time, one byte each: they stay in the cache, and striding through them is worth its call."""
+"""Odd numbers sieved at a time, one byte each: few enough for the cache, and enough to be worth a call."""
 
 
 class PrimesParams(Params, frozen=True, kw_only=True):
-    """Up to which number."""
+    """The number up to which primes are counted."""
 
     to: Annotated[int, msgspec.Meta(description="count the primes up to this number", ge=0, le=10**13)]
 
@@ -33,7 +33,7 @@ class Primes(Computation[int]):
     """How many primes there are up to ``to``, exactly.
 
     A term is a block of 2^20 integers and costs about 1 ms; so 10^9 takes about a second of one core. The count is
-    exact, there is no bound to speak of.
+    exact, so there is no bound.
     """
 
     name: ClassVar[str] = "primes"
@@ -48,7 +48,7 @@ class Primes(Computation[int]):
 
     @cached_property
     def base(self) -> Any:
-        """The odd primes up to the root of the last number, less those of the wheel, as an array."""
+        """The odd primes up to the square root of the last number, without those of the wheel, as an array."""
         import numpy as np  # heavy, hence here
 
         top = math.isqrt(self.params.to)
@@ -61,7 +61,7 @@ class Primes(Computation[int]):
 
     @cached_property
     def pattern(self) -> Any:
-        """Which odd numbers no prime of the wheel divides, for a segment and a period more."""
+        """Which odd numbers no prime of the wheel divides, as booleans for one segment and one period."""
         import numpy as np  # heavy, hence here
 
         period = math.prod(WHEEL)
@@ -81,7 +81,7 @@ class Primes(Computation[int]):
         return found
 
     def _count(self, start: int, size: int) -> int:
-        """How many primes beyond the wheel's there are among ``size`` odd numbers from ``start`` on."""
+        """How many primes, without those of the wheel, there are among ``size`` odd numbers from ``start`` on."""
         import numpy as np  # map has imported it
 
         skip = start // 2 % math.prod(WHEEL)

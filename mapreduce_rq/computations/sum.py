@@ -1,8 +1,8 @@
 """Partial sums of famous series, from terms of twice the precision of a double.
 
-A term is the sum of two doubles, the quotient and what its rounding left out, exact to 2^-103 of itself; their sum is
-exact, so it is known whether the double nearest to it is also the one nearest to the true sum of the terms. Kernels
-use + - * / and integers only, which give the same bits on every machine.
+A term is kept as two doubles, the quotient and the error of its rounding; together they are exact to 2^-103 of the
+term. The doubles of all terms are added exactly. So it is known whether the double nearest to this sum is also the one
+nearest to the true sum of the terms. Kernels use + - * / and integers only, which give the same bits on every machine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BLOCK = 1 << 15
 """Terms at a time: their arrays stay in the second-level cache."""
 
 TERM_BITS = 103
-"""A term's error is below 2^-103 of the term: four roundings of its second half, each below 2^-106."""
+"""A term's error is below 2^-103 of the term: its second double is rounded four times, by 2^-106 each."""
 
 LIMITS = {"zeta2": "pi^2/6", "harmonic": None, "leibniz": "pi"}
 
@@ -42,8 +42,9 @@ class SumParams(Params, frozen=True, kw_only=True):
 class Sum(Computation[Total]):
     """The sum of the first terms of a series: zeta2 (1/n^2), harmonic (1/n) or leibniz (4 - 4/3 + 4/5 ...).
 
-    The value is the double nearest to the true sum of that many terms. The bound is the proven distance from there to
-    the series' limit, rounding included; the harmonic series has no limit, hence no bound. A term costs about 20 ns.
+    The value is the double nearest to the true sum of that many terms. The bound is the proven distance from the value
+    to the series' limit, rounding included. The harmonic series has no limit, so it has no bound. A term costs about
+    20 ns.
     """
 
     name: ClassVar[str] = "sum"
@@ -131,7 +132,7 @@ def square(n: Any) -> tuple[Any, Any]:
 
 
 def quotients(numerator: float, high: Any, low: Any | None) -> tuple[Any, Any]:
-    """The quotients numerator / (high + low) as two arrays of doubles: the quotient by ``high`` and what that leaves.
+    """The quotients numerator / (high + low) as two arrays of doubles: the rounded quotients, and their errors.
 
     The remainder of a rounded quotient is a double; Dekker's product finds it without a fused multiply-add.
     """

@@ -1,8 +1,8 @@
 """How often each word occurs in files, cut into ranges of bytes without cutting a line.
 
-A range counts the lines that begin in it, to their ends. Words are what stands between white space, compared byte by
-byte, as ``sort | uniq -c`` does. Bytes become text only at the very end, or to be written in lower case. A byte-order
-mark at the beginning of a file is none of its first word.
+A range counts the lines that begin in it, to their ends. Words stand between white space and are compared byte by byte,
+as ``sort | uniq -c`` does. Bytes become text only at the very end, or to be written in lower case. A byte-order mark at
+the beginning of a file is not part of the first word.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ class WordCountParams(Params, frozen=True, kw_only=True):
 
     files: Annotated[list[str], msgspec.Meta(description="paths; every worker reads them", min_length=1)]
     lower: Annotated[bool, msgspec.Meta(description="count The and the as one word")] = False
-    top: Annotated[int, msgspec.Meta(description="show only so many of the most frequent words", ge=1)] | None = None
-    sizes: Annotated[list[Size], msgspec.Meta(description="of the files in bytes, measured when absent")] | None = None
-    units: Annotated[list[Size], msgspec.Meta(description="of the files: bytes, or one of a compressed one")] | None = (
+    top: Annotated[int, msgspec.Meta(description="show only the most frequent words, this many", ge=1)] | None = None
+    sizes: Annotated[list[Size], msgspec.Meta(description="bytes of each file; absent: measured now")] | None = None
+    units: Annotated[list[Size], msgspec.Meta(description="terms of each file: bytes, or 1 if compressed")] | None = (
         None
     )
 
 
 class WordCount(Computation[Counts]):
-    """How often each word occurs in files that all workers can read; words are what white space separates.
+    """How often each word occurs in files that all workers can read. White space separates words.
 
-    A term is a byte, or a compressed file, and costs about 50 ns. The counts are exact, there is no bound to speak of.
-    In words that are not UTF-8 the odd bytes are shown in hexadecimal.
+    A term is a byte, and costs about 50 ns; a compressed file is one term. The counts are exact, so there is no bound.
+    Bytes that are not UTF-8 are shown in hexadecimal.
     """
 
     name: ClassVar[str] = "wordcount"
@@ -61,7 +61,7 @@ class WordCount(Computation[Counts]):
 
     @classmethod
     def create(cls, raw: dict[str, Any]) -> Computation[Any]:
-        """As of any computation; without ``sizes`` the files are measured now. Raises BadParameter."""
+        """As :meth:`Computation.create`; without ``sizes`` the files are measured now. Raises BadParameter."""
         made = super().create(raw)
         assert isinstance(made, WordCount)
         made.params = msgspec.structs.replace(made.params, sizes=made.corpus.sizes, units=made.corpus.terms)
@@ -111,7 +111,7 @@ class WordCount(Computation[Counts]):
 
 
 def _check_measured(raw: dict[str, Any]) -> None:
-    """Raises BadParameter for a job without its files' sizes: whoever submits it measures, and nobody else does."""
+    """Raise BadParameter for a job without the sizes of its files: only the submitter of a job measures them."""
     if not raw.get("sizes") or not raw.get("units"):
         raise BadParameter(
             "wordcount: the job does not say how large its files are: submit it with this version of mrq"
@@ -119,7 +119,7 @@ def _check_measured(raw: dict[str, Any]) -> None:
 
 
 def _lowered(counts: Counter[bytes]) -> Counter[bytes]:
-    """The counts of words in lower case, where ASCII is so already; bytes that are no text stay as they are."""
+    """The counts of words in lower case; ASCII is in lower case already. Bytes that are not text stay as they are."""
     found: Counter[bytes] = Counter()
     for word, count in counts.items():
         if not word.isascii():

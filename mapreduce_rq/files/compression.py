@@ -1,4 +1,4 @@
-"""Compressed files, told by how they begin and not by their names."""
+"""Compressed files, recognised by their first bytes and not by their names."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mapreduce_rq.errors import BadParameter
 
 _BEGINNINGS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _ZSTD = ("compression.zstd", "backports.zstd", "pyzstd", "zstandard")
-"""Where zstd is: with Python from 3.14 on, else in one of these packages."""
+"""Modules that read zstd: the first comes with Python from 3.14 on, the others are packages."""
 
 BROKEN: tuple[type[Exception], ...] = (EOFError, OSError, zlib.error, ValueError)
-"""What reading a compressed file raises if it is truncated or damaged, and what a library may raise of its own."""
+"""Errors of a compressed file that is truncated or damaged. Libraries add classes of their own."""
 
 
 def compression_of(file: BinaryIO) -> str | None:
-    """How a file is compressed; None: it is not."""
+    """The compression of a file; None: it is not compressed."""
     file.seek(0)
     head = file.read(8)
     file.seek(0)
@@ -25,7 +25,7 @@ def compression_of(file: BinaryIO) -> str | None:
 
 
 def decompressed(file: BinaryIO, how: str) -> BinaryIO:
-    """What is in a compressed file, to be read from its beginning. Raises BadParameter where there is no library."""
+    """The content of a compressed file, read from its beginning. Raises BadParameter if the library is missing."""
     if how == "gzip":
         return import_module("gzip").GzipFile(fileobj=file, mode="rb")  # type: ignore[no-any-return]
     if how == "bz2":
@@ -40,4 +40,4 @@ def decompressed(file: BinaryIO, how: str) -> BinaryIO:
         if name == "zstandard":
             return library.ZstdDecompressor().stream_reader(file, read_across_frames=True)  # type: ignore[no-any-return]
         return library.ZstdFile(file)  # type: ignore[no-any-return]
-    raise BadParameter("files: a file is compressed by zstd, and no library for that is here: pip install zstandard")
+    raise BadParameter("files: a file is compressed by zstd, and no library for it is installed: pip install zstandard")

@@ -1,8 +1,9 @@
-"""Files as terms: which there are, how their records are read, and where in them a term is.
+"""Files as terms: which files there are, how their records are read, and where in them a term is.
 
-A file that may be cut has a term for each byte, and a record is the term of its first byte: so a span is a range of
-bytes, and a record that fails is left out alone. A compressed file is one term, and so is one whose lines cannot be
-told from its bytes alone (UTF-16, or CSV with line ends inside its fields). A Parquet file has one for each row group.
+A file that may be cut has a term for each byte, and a record has the number of its first byte. So a span is a range of
+bytes, and a record that fails can be left out alone. A compressed file is one term. So is a file whose line ends cannot
+be found by bytes alone: in UTF-16, or CSV with line ends inside its fields. A Parquet file has a term for each row
+group.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ Format = Literal["text", "csv", "jsonl", "parquet"]
 FORMATS: tuple[Format, ...] = ("text", "csv", "jsonl", "parquet")
 
 ERRORS = ("strict", "replace", "ignore", "backslashreplace")
-"""What may become of bytes that are no text."""
+"""What may be done with bytes that are not text in the file's encoding."""
 
 _ENDINGS: dict[str, Format] = {"csv": "csv", "tsv": "csv", "jsonl": "jsonl", "ndjson": "jsonl", "parquet": "parquet"}
 _COMPRESSED = {"gz", "bz2", "xz", "lzma", "zst", "zstd"}
@@ -39,12 +40,12 @@ class Corpus(Params, frozen=True, kw_only=True):
     encoding: str = "utf-8"
     errors: str = "strict"
     delimiter: str = ","
-    columns: list[str] | None = None  # of CSV that comes through Redis; else each file begins with them
-    shipped: bool = False  # through Redis, as blocks of lines
+    columns: list[str] | None = None  # of CSV that is sent through Redis; else each file begins with its columns
+    shipped: bool = False  # whether it is sent through Redis, as blocks of lines
 
 
 class Part(NamedTuple):
-    """What of a span lies in one file: the terms ``[lo, hi)``, of which the file's first is ``first``."""
+    """The part of a span that lies in one file: the terms ``[lo, hi)``; the file's first term is ``first``."""
 
     file: int
     first: int
@@ -53,7 +54,7 @@ class Part(NamedTuple):
 
 
 def parts_of(ends: Sequence[int], lo: int, hi: int) -> Iterator[Part]:
-    """The parts of a span in files whose terms end there."""
+    """The parts of a span, one for each file. ``ends``: where the terms of each file end."""
     while lo < hi:
         file = bisect_right(ends, lo)
         stop = min(hi, ends[file])
@@ -62,14 +63,14 @@ def parts_of(ends: Sequence[int], lo: int, hi: int) -> Iterator[Part]:
 
 
 def ends_of(corpus: Corpus) -> list[int]:
-    """The terms up to the end of each file. Raises BadParameter for a corpus that none of ours has measured."""
+    """How many terms there are up to the end of each file. Raises BadParameter if the corpus contradicts itself."""
     if not len(corpus.paths) == len(corpus.sizes) == len(corpus.terms) or min(corpus.terms, default=0) < 0:
         raise BadParameter("files: paths, sizes and terms do not belong together")
     return list(accumulate(corpus.terms))
 
 
 def is_apart(corpus: Corpus, file: int) -> bool:
-    """Whether each record of a file is a term of its own, that of its first byte."""
+    """Whether each record of a file has a term of its own, the number of its first byte."""
     return corpus.terms[file] == corpus.sizes[file]
 
 
@@ -106,20 +107,20 @@ def checked(
     errors: str,
     delimiter: str | None,
 ) -> tuple[Format, str]:
-    """The format and the delimiter of files. Raises BadParameter for what cannot be."""
+    """The format and the delimiter of files. Raises BadParameter if these are wrong or contradict each other."""
     if not names:
-        raise BadParameter("files: there is none")
+        raise BadParameter("files: no file is named")
     found = {_by_name(name) for name in names} if format is None else {format}
     if len(found) > 1:
         raise BadParameter(f"files: they look like {' and '.join(sorted(found))}: say which format they have")
     (form,) = found
     if form not in FORMATS:
-        raise BadParameter(f"files: {form!r} is none of the formats {', '.join(FORMATS)}")
+        raise BadParameter(f"files: {form!r} is not a format: there are {', '.join(FORMATS)}")
     try:
         codecs.lookup(encoding)
         "".encode(encoding)
     except (LookupError, UnicodeError):
-        raise BadParameter(f"files: {encoding!r} is no encoding of text that Python knows") from None
+        raise BadParameter(f"files: {encoding!r} is not a text encoding that Python knows") from None
     if errors not in ERRORS:
         raise BadParameter(f"files: errors is {errors!r}, and must be one of {', '.join(ERRORS)}")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
@@ -129,7 +130,7 @@ def checked(
 
 
 def _by_name(name: str) -> Format:
-    """The format that a file's name tells, text where it tells none."""
+    """The format that a file's name ends in; text if it ends in none."""
     endings = name.lower().rpartition("/")[2].split(".")[1:]
     while endings and endings[-1] in _COMPRESSED:
         endings.pop()
@@ -137,12 +138,12 @@ def _by_name(name: str) -> Format:
 
 
 def is_cut(encoding: str) -> bool:
-    """Whether a line's end is told by its byte alone, wherever in the text."""
+    """Whether the byte of a line's end never occurs in another character, so that text can be cut there."""
     return "\n".encode(base_of(encoding)) == b"\n"
 
 
 def base_of(encoding: str) -> str:
-    """The encoding of what follows a byte-order mark, where it is one that has such."""
+    """The encoding of the text after a byte-order mark; the same encoding if it has no such mark."""
     return "utf-8" if codecs.lookup(encoding).name == "utf-8-sig" else encoding
 
 
@@ -154,4 +155,4 @@ def _terms(file: BinaryIO, size: int, form: Format, *, whole: bool) -> int:
     return 1 if whole or compression_of(file) is not None else size
 
 
-_END = 2  # what seek calls the end of a file
+_END = 2  # seek's name for the end of a file

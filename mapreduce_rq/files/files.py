@@ -20,14 +20,14 @@ class Files:
     """The records of files, as the items of a job: ``mrq.map_reduce(f, Files("logs/*.gz"))``.
 
     ``paths``: files, or patterns such as ``logs/**/*.csv``. ``format``: ``text`` (an item is a line, without its end),
-    ``csv`` (a dictionary of texts by the columns in the first line), ``jsonl`` (a value a line) or ``parquet`` (a
-    dictionary, by pyarrow); None: by the names. Files may be compressed by gzip, bz2, xz, or zstd where there is a
-    library. ``encoding`` and ``errors``: of text, as ``open`` takes them. ``delimiter``: of CSV. ``whole``: a file is
-    not cut, for CSV with line ends in its fields.
+    ``csv`` (a dictionary of texts by the columns in the first line), ``jsonl`` (a JSON value on each line) or
+    ``parquet`` (a dictionary, read by pyarrow); None: the names tell it. Files may be compressed by gzip, bz2 or xz,
+    or by zstd if a library for it is installed. ``encoding`` and ``errors`` are those of ``open``. ``delimiter``: what
+    separates the fields of CSV. ``whole``: files are not cut, for CSV with line ends in its fields.
 
-    Workers read the files, which must not change meanwhile: by ranges of bytes, a compressed one as a whole, Parquet by
-    row groups. ``ship``: this process reads them, once, and sends blocks of lines through Redis, for workers that do
-    not see them. Iterating gives the records here.
+    Workers read the files, which must not change meanwhile: in ranges of bytes, a compressed file as a whole, Parquet
+    in row groups. ``ship``: this process reads the files once and sends blocks of lines through Redis, for workers that
+    cannot see the files. Iterating over this object gives the records, read by this process.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Files:
         )
 
     def shipment(self) -> tuple[Corpus, Iterator[bytes]]:
-        """How the lines are read that go through Redis, and these, in pieces. Raises BadParameter."""
+        """The lines to be sent through Redis, in pieces, and how they are to be read. Raises BadParameter."""
         if self.format == "parquet":
-            raise BadParameter("files: Parquet is read where the files are, and cannot be shipped")
+            raise BadParameter("files: Parquet cannot be shipped: its workers must see the files")
         if self.whole:
-            raise BadParameter("files: what is shipped is cut at each line's end, and cannot be whole")
+            raise BadParameter("files: lines that are shipped are cut at their ends, and cannot be whole")
         return shipment(
             (self._opened(path) for path in self.paths),
             format=self.format,
@@ -85,7 +85,7 @@ class Files:
 
 
 class Stream(Files):
-    """As Files, of one that is open already, and perhaps no regular file: its lines are shipped as they come."""
+    """As Files, for one file that is open already and may be a pipe: its lines are shipped as they come."""
 
     def __init__(self, name: str, file: BinaryIO, **how: Any) -> None:
         super().__init__(name, **how, ship=True)
@@ -106,7 +106,7 @@ def _expanded(path: str) -> list[str]:
         return [path]
     found = sorted(glob.glob(path, recursive=True))
     if not found:
-        raise BadParameter(f"files: nothing matches {path}")
+        raise BadParameter(f"files: no file matches {path}")
     return [name for name in found if not os.path.isdir(name)]
 
 
@@ -118,12 +118,12 @@ def shipment(
     errors: str = "strict",
     delimiter: str = ",",
 ) -> tuple[Corpus, Iterator[bytes]]:
-    """How the lines of named streams are read, and these, in pieces; a stream is closed behind its last line.
+    """The lines of named streams, in pieces, and how they are to be read. Each stream is closed after its last line.
 
-    Raises BadParameter, the pieces, too.
+    Raises BadParameter; iterating over the pieces does, too.
     """
     form, separator = checked(["-"], format, encoding, errors, delimiter)
-    turned = not is_cut(encoding)  # into an encoding whose lines are told by their bytes
+    turned = not is_cut(encoding)  # if so, the text is changed to an encoding that can be cut at the bytes of line ends
     corpus = Corpus(
         paths=[],
         sizes=[],
@@ -146,7 +146,10 @@ def _alike(columns: list[str], first: bytes, pieces: Iterator[tuple[list[str], b
     yield first
     for others, piece in pieces:
         if others != columns:
-            raise BadParameter(f"files: one has the columns {', '.join(others)}, and another {', '.join(columns)}")
+            raise BadParameter(
+                f"files: one file has the columns {', '.join(others)}, and another has {', '.join(columns)}: "
+                "submit them as two jobs"
+            )
         yield piece
 
 
@@ -176,7 +179,7 @@ def _pieces(
             raise BadParameter(f"files: {path}: {error}") from None
         except BROKEN as error:
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise BadParameter(f"files: {path}: behind byte {at}: {why}") from None
+            raise BadParameter(f"files: {path}: after byte {at}: {why}") from None
 
 
 def _turned(stream: BinaryIO, encoding: str, errors: str) -> Iterator[tuple[int, bytes]]:

@@ -1,4 +1,4 @@
-"""Lines out of files, many at a time: as bytes, cut at line ends alone."""
+"""Lines of files, many at a time: as bytes, cut only at line ends."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from itertools import accumulate
 from typing import BinaryIO
 
 PIECE = 1 << 18
-"""Bytes read at a time: what is made of them stays in the cache."""
+"""Bytes read at a time: few enough that their records stay in the cache."""
 
 LONGEST = 1 << 28
-"""Bytes of a line at most: what has none of them in so many is no text."""
+"""Bytes of a line at most: a file with no line end in as many bytes is not text."""
 
 
 class TooLong(Exception):
-    """A line that is longer than any: where it begins."""
+    """A line has more than LONGEST bytes; ``at`` is the byte where it begins."""
 
     def __init__(self, at: int) -> None:
         super().__init__(f"a line of more than {LONGEST} bytes begins at byte {at}")
@@ -22,12 +22,12 @@ class TooLong(Exception):
 
 
 def lines_between(file: BinaryIO, start: int, end: int, size: int) -> Iterator[tuple[int, bytes]]:
-    """The lines that begin at ``start <= offset < end``, to their ends: pieces of some, each with its offset.
+    """The lines that begin at ``start <= offset < end``, to their ends: in pieces of whole lines, with their offsets.
 
-    Nothing is read from ``size`` on, for that came later. Raises TooLong.
+    Bytes from ``size`` on are not read: they were written after the file was measured. Raises TooLong.
     """
     at = start
-    if start:  # up to the first line that begins in here: at start itself if a line ends just before
+    if start:  # skip to the first line that begins in here: it begins at start itself if a line ends just before
         at = _behind_line(file, start - 1, size)
     while at < end:
         file.seek(at)
@@ -41,7 +41,7 @@ def lines_between(file: BinaryIO, start: int, end: int, size: int) -> Iterator[t
 
 
 def _behind_line(file: BinaryIO, at: int, size: int) -> int:
-    """Where the line that ``at`` is in is over."""
+    """The offset after the end of the line that has the byte ``at``."""
     file.seek(at)
     while at < size:
         part = file.readline(min(PIECE, size - at))
@@ -67,7 +67,7 @@ def _rest_of_line(file: BinaryIO, at: int, begins: int, size: int) -> bytes:
 
 
 def pieces_of(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
-    """All lines of a stream: pieces of some, each with its offset. Raises TooLong, and what the stream raises."""
+    """All lines of a stream, in pieces of whole lines, with their offsets. Raises TooLong, and the stream's errors."""
     at, rest = 0, b""
     while piece := stream.read(PIECE):
         cut = piece.rfind(b"\n") + 1

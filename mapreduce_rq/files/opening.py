@@ -1,7 +1,7 @@
-"""Files of the worker's machine, for computations that declare ``reads_files``: regular ones, in a folder if set.
+"""Files of the worker's machine, for computations that declare ``reads_files``: regular files, in a folder if set.
 
-A name comes from whoever submits jobs. So nothing is waited for (a FIFO), nothing is asked of a device, and where a
-folder is set no ``..``, absolute name or symbolic link leads out of it.
+The names come from users who submit jobs. So only regular files are opened: a worker does not wait for a FIFO, and asks
+nothing of a device. If a folder is set, no ``..``, absolute name or symbolic link leads out of it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import BinaryIO
 def open_file(name: str, folder: str | None) -> BinaryIO:
     """Open a regular file for reading; a relative name is looked for in the folder, if there is one.
 
-    Raises OSError, with the reason in ``strerror``, for what is no regular file, or is not in the folder.
+    Raises OSError, with the reason in ``strerror``, if it is not a regular file, or is not in the folder.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
     try:
@@ -24,7 +24,7 @@ def open_file(name: str, folder: str | None) -> BinaryIO:
             flags |= os.O_NOFOLLOW
         descriptor = os.open(name, flags)
     except ValueError as error:  # a name that no file can have
-        raise OSError(errno.EINVAL, f"is no file's name: {error}") from None
+        raise OSError(errno.EINVAL, f"is not a file's name: {error}") from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, "is not a regular file")

@@ -1,6 +1,6 @@
 """The records of files, some at a time: lines of text, rows of CSV and Parquet, values of JSON Lines.
 
-Rows of CSV and Parquet are dictionaries by column. Each record knows the term that it is, and its place for people.
+Rows of CSV and Parquet are dictionaries by column. Each record has a term, and a place that messages show to people.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from mapreduce_rq.files.lines import TooLong, lines_between, pieces_of, starts
 from mapreduce_rq.files.opening import open_file
 
 ROWS = 2048
-"""Records at a time, where they are not cut out of a piece of text."""
+"""Records at a time, if they do not come from a piece of text that was cut."""
 
 
 class Records:
-    """Some records, and how far the span is done with them: up to the term ``hi``.
+    """Some records. With them the span is done up to the term ``hi``.
 
-    ``terms`` gives each one's term, ``where`` its place for people. ``together``: all are of one term, which no span
-    can be cut within; ``begins``: they are its first.
+    ``terms`` gives the term of each record, ``where`` the place that messages show. ``together``: all records are of
+    one term, and no span is cut within a term; ``begins``: they are the first of that term.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Records:
 
 
 class Malformed(Exception):
-    """A record that cannot be read: which of those of its piece, and why."""
+    """A record cannot be read: its index in the piece, and why."""
 
     def __init__(self, index: int, why: str) -> None:
         super().__init__(why)
@@ -61,7 +61,7 @@ class Malformed(Exception):
 
 
 class Reader:
-    """Makes records of pieces of whole lines, in one format."""
+    """Reads records out of pieces of whole lines, in one format."""
 
     def __init__(self, corpus: Corpus, columns: list[str] | None = None) -> None:
         self._corpus = corpus
@@ -69,7 +69,7 @@ class Reader:
         self.columns = columns if columns is not None else corpus.columns
 
     def records(self, piece: bytes) -> tuple[list[Any], list[int] | None]:
-        """The records, and, where not each line is one, which line each is. Raises Malformed, with a line's index."""
+        """The records; if not each line is a record, also the line of each. Raises Malformed, with a line's index."""
         if self._corpus.format == "jsonl":
             return self._json(piece)
         lines = self.lines(piece)
@@ -84,8 +84,8 @@ class Reader:
             within = error.start - (piece.rfind(b"\n", 0, error.start) + 1)
             raise Malformed(
                 line,
-                f"its byte {within} is no text in {self._corpus.encoding} ({error.reason}): say which encoding it has "
-                "(encoding), or what is to become of such bytes (errors)",
+                f"its byte {within} is not text in {self._corpus.encoding} ({error.reason}): say which encoding it has "
+                "(encoding), or what to do with such bytes (errors)",
             ) from None
         lines = text.removesuffix("\n").split("\n")
         return [line.rstrip("\r") for line in lines] if "\r" in text else lines
@@ -98,18 +98,18 @@ class Reader:
         try:
             for row in reader:
                 if reader.line_num != line + 1:
-                    raise Malformed(line, "a field goes on behind the line's end: such files must not be cut (whole)")
+                    raise Malformed(line, "a field goes on after the line's end: such files must not be cut (whole)")
                 if row:
                     rows.append(self.row(row, line))
                     numbers.append(line)
                 line += 1
         except csv.Error as error:
             open_field = "a field is not closed by the line's end: if it goes on, such files must not be cut (whole)"
-            raise Malformed(line, open_field if "unexpected end" in str(error) else f"it is no CSV: {error}") from None
+            raise Malformed(line, open_field if "unexpected end" in str(error) else f"it is not CSV: {error}") from None
         return rows, numbers if len(numbers) < len(lines) else None
 
     def row(self, fields: list[str], line: int) -> dict[str, str]:
-        """Fields by column. Raises Malformed if they are more or fewer."""
+        """The fields by column. Raises Malformed if there are more or fewer fields than columns."""
         columns = self.columns or []
         if len(fields) != len(columns):
             raise Malformed(line, f"it has {len(fields)} fields, and there are {len(columns)} columns")
@@ -132,7 +132,7 @@ class Reader:
                 if line.strip():
                     found.append(_JSON.decode(line))
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise Malformed(number, f"it is no JSON: {error}") from None
+                raise Malformed(number, f"it is not JSON: {error}") from None
         return found, numbers
 
 
@@ -178,7 +178,7 @@ def text_of(corpus: Corpus, part: Part, folder: str | None) -> Iterator[bytes]:
 
 @contextmanager
 def _opened(corpus: Corpus, part: Part, folder: str | None) -> Iterator[BinaryIO]:
-    """The file of a part, which must be as it was measured, before it is read and afterwards. Raises TermError."""
+    """The file of a part. Raises TermError unless it has the measured size, both before it is read and afterwards."""
     path, size = corpus.paths[part.file], corpus.sizes[part.file]
     try:
         with open_file(path, folder) as file:
@@ -194,12 +194,12 @@ def _opened(corpus: Corpus, part: Part, folder: str | None) -> Iterator[BinaryIO
 def _check(file: BinaryIO, path: str, size: int, term: int) -> None:
     now = os.fstat(file.fileno()).st_size
     if now != size:
-        raise TermError(term, f"{path} has {now} bytes, not {size} as at first: it must not change while it is read")
+        raise TermError(term, f"{path} has {now} bytes now and had {size}: a file must not change while a job reads it")
 
 
 @contextmanager
 def _read_through(file: BinaryIO, path: str, term: int) -> Iterator[BinaryIO]:
-    """What is in a file that may be compressed. Raises TermError, naming the byte where it is damaged or ends."""
+    """The content of a file that may be compressed. Raises TermError, naming the byte where it is damaged or ends."""
     how = compression_of(file)
     try:
         yield file if how is None else decompressed(file, how)
@@ -208,7 +208,7 @@ def _read_through(file: BinaryIO, path: str, term: int) -> Iterator[BinaryIO]:
     except BROKEN as error:
         if how is None:
             raise
-        raise TermError(term, f"{path}: by byte {file.tell()} it is truncated or damaged ({how}): {error}") from None
+        raise TermError(term, f"{path}: near byte {file.tell()} it is truncated or damaged ({how}): {error}") from None
 
 
 def _cut(corpus: Corpus, file: BinaryIO, part: Part) -> Iterator[Records]:
@@ -229,7 +229,7 @@ def _cut(corpus: Corpus, file: BinaryIO, part: Part) -> Iterator[Records]:
 
 
 class _Cut(NamedTuple):
-    """What is being cut."""
+    """The file and the part of it that records are cut out of."""
 
     corpus: Corpus
     reader: Reader
@@ -267,11 +267,11 @@ def without_mark(corpus: Corpus, piece: bytes, at: int) -> bytes:
 
 
 _Some = tuple[list[Any], Callable[[int], str]]
-"""Records, and where each is."""
+"""Records, and a function that tells the place of each."""
 
 
 def _of_one_term(rows: Iterator[_Some], term: int) -> Iterator[Records]:
-    """Records of one term: only with the last of them it is done."""
+    """Records of one term: the term is done only with the last of them."""
     before: _Some = [], str
     begins = True
     for number, found in enumerate(rows):
@@ -301,7 +301,7 @@ def _whole(corpus: Corpus, file: BinaryIO, path: str, term: int) -> Iterator[_So
         raise TermError(term, f"{path}: line {line + error.index}: {error}") from None
     except UnicodeDecodeError as error:
         raise TermError(
-            term, f"{path}: behind line {line - 1} are bytes that are no text in {corpus.encoding} ({error.reason})"
+            term, f"{path}: after line {line - 1} are bytes that are not text in {corpus.encoding} ({error.reason})"
         ) from None
 
 
@@ -310,7 +310,7 @@ def _numbered(path: str, first: int, lines: list[int] | None) -> Callable[[int],
 
 
 Found = tuple[list[Any], list[int] | None, int]
-"""Records, which of their lines each is if not each is one, and how many lines there are."""
+"""Records; the line of each, if not each line is a record; and how many lines there are."""
 
 
 def _by_bytes(reader: Reader, corpus: Corpus, stream: BinaryIO) -> Iterator[Found]:
@@ -319,7 +319,7 @@ def _by_bytes(reader: Reader, corpus: Corpus, stream: BinaryIO) -> Iterator[Foun
 
 
 def _by_text(reader: Reader, corpus: Corpus, stream: BinaryIO) -> Iterator[Found]:
-    """Of what cannot be cut at the byte of a line's end: the records may go over lines."""
+    """The records of a file that cannot be cut at the byte of a line's end: a record may be several lines."""
     encoding = "utf-8-sig" if codecs.lookup(corpus.encoding).name == "utf-8" else corpus.encoding
     text = io.TextIOWrapper(stream, encoding, corpus.errors, newline="" if corpus.format == "csv" else "\n")
     try:
@@ -347,7 +347,7 @@ def _by_text(reader: Reader, corpus: Corpus, stream: BinaryIO) -> Iterator[Found
                     return
                 yield found, lines_of, 0
         except csv.Error as error:
-            raise Malformed(rows.line_num - 1, f"it is no CSV: {error}") from None
+            raise Malformed(rows.line_num - 1, f"it is not CSV: {error}") from None
     finally:
         text.detach()
 

@@ -123,12 +123,12 @@ def test_the_command_line(logs: Path, tmp_path: Path) -> None:
         )  # fmt: skip
         assert columns.out.splitlines()[0] == "k0\t299.6\t429"
         ran = at.run(*run, "--files", str(logs / "nothing*"))
-        assert (ran.code, "nothing matches" in ran.err) == (2, True)
+        assert (ran.code, "no file matches" in ran.err) == (2, True)
         damaged = logs / "2.csv.gz"
         damaged.write_bytes(damaged.read_bytes()[:-100])
         ran = at.run(*run, "--files", str(logs / "*.gz"))
         assert ran.code == 1
-        assert f"{damaged}: by byte {damaged.stat().st_size} it is truncated or damaged (gzip)" in ran.err
+        assert f"{damaged}: near byte {damaged.stat().st_size} it is truncated or damaged (gzip)" in ran.err
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,7 @@ def test_a_million_terms_are_not_computed_for_two() -> None:
     outcome, used = run("2", 1_000_000)
     assert outcome.value == "7.38905609893065"
     assert used <= 1000
-    assert any(note.startswith(f"1000000 asked, {used} used") for note in outcome.notes)
+    assert any(note.startswith(f"1000000 terms asked, {used} used") for note in outcome.notes)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_sums_that_bounds_alone_decide(x: str, terms: int, value: float) -> None
     outcome, used = run(x, terms)
     assert used == 0
     assert outcome.number == value
-    assert f"{terms} asked, 0 used" in outcome.notes
+    assert f"{terms} terms asked, 0 used" in outcome.notes
 
 
 @pytest.mark.parametrize("x", ["-800", "-1500.5", "900", "720", "-750"])

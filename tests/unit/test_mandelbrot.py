@@ -85,7 +85,7 @@ def test_the_picture() -> None:
 
 
 def test_a_picture_of_another_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="5 pixels for a picture of 2 x 3"):
+    with pytest.raises(ValueError, match="a picture of 2 x 3 was given 5 pixels"):
         png.encode(2, 3, b"12345", [(0, 0, 0)])
 
 
