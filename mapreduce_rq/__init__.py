@@ -63,6 +63,8 @@ A test looks up each of these names.
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/supervisor.py BEAT_SECONDS
     what a standby waits for           runtime/master/standby.py Steward.orphans, Standby.wait
+    how many jobs `mrq master` leads   client/adopters.py Adopters.lead
+    what is told of a job's events     runtime/master/news.py told_of_end; broker/journal.py Journal.tell
     when a checkpoint is due           runtime/master/master.py Master._checkpoint_due
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker._leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
@@ -116,6 +118,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.client.aio import AsyncClient, AsyncJob, AsyncValues
     from mapreduce_rq.client.client import Client, executor
     from mapreduce_rq.client.executor import Executor
+    from mapreduce_rq.client.found_job import FoundJob
     from mapreduce_rq.client.job import Job
     from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
     from mapreduce_rq.client.streams import Values
@@ -180,6 +183,7 @@ __all__ = [
     "Executor",
     "Files",
     "ForeignKey",
+    "FoundJob",
     "IMapIterator",
     "Job",
     "JobCancelled",
@@ -220,6 +224,7 @@ _HOMES = {
     "Pool": "mapreduce_rq.client.pool",
     "Values": "mapreduce_rq.client.streams",
     "Client": "mapreduce_rq.client.client",
+    "FoundJob": "mapreduce_rq.client.found_job",
     "Executor": "mapreduce_rq.client.executor",
     "executor": "mapreduce_rq.client.client",
     "Job": "mapreduce_rq.client.job",

@@ -28,6 +28,8 @@ REPLIES_AT_ONCE = 16
 """Stream entries per read: while a master reads many, the queue may run dry."""
 SURVEY_TRIES = 10
 """Reads until no worker is new. If new ones keep coming, those of the last read count as holding nothing."""
+AT_ONCE = 500
+"""Jobs that are asked for together."""
 MAX_RECORDS = 1000
 """Ended jobs that a queue remembers, each for the time that its ``keep`` says."""
 
@@ -159,6 +161,15 @@ class Jobs:
         token, state = self._of_hash(job, "HMGET", "tok", "state")
         return Lost(token_text(token), text_of(state))
 
+    def hand_over(self, job: str) -> None:
+        """Say that a job waits for a master. A hint: without it masters find the job when they next look around."""
+        self.wire.call("LPUSH", self.keys.unled, job)
+
+    def handed_over(self, most: int, seconds: float) -> list[str]:
+        """The next jobs that wait for a master, the oldest first; waits so long for one. Each is given to one asker."""
+        found = self.wire.call("BLMPOP", f"{seconds:.3f}", 1, self.keys.unled, "RIGHT", "COUNT", most)
+        return [text_of(job) for job in found[1]] if found else []
+
     def listed(self) -> list[str]:
         """The ids in the listing, oldest first: of running jobs, ended ones, and some whose records have expired."""
         return [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
@@ -246,6 +257,8 @@ class Jobs:
         open_ = self.codecs.reply.open
         for entry, fields in answer[0][1] if answer else ():
             after = entry.decode()
+            if fields[0] == b"end":  # it only wakes those who wait for the end of the job
+                continue
             try:
                 reply = open_(fields[1])
             except BadMessage:
@@ -316,19 +329,24 @@ class Jobs:
 
     def prune(self, keep: int = MAX_RECORDS) -> int:
         """Delete the oldest ended jobs beyond ``keep`` listed ones, and expired ids from the list. Returns how many."""
-        listed = [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)]
-        if not listed:
-            return 0
-        states = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in listed], refusals=True)
-        over = [job for job, state in zip(listed, states, strict=True) if state != State.RUNNING.encode()]
-        if over:
-            self.wire.transaction(
-                [
-                    ("UNLINK", *(key for job in over for key in (self.keys.job(job), self.keys.values(job)))),
-                    ("ZREM", self.keys.jobs, *over),
-                ],
-            )
-        return len(over)
+        return self.delete_ended([text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)])
+
+    def delete_ended(self, jobs: Sequence[str]) -> int:
+        """Delete those of these jobs that do not run, and take them off the list. Returns how many."""
+        deleted = 0
+        for at in range(0, len(jobs), AT_ONCE):
+            some = jobs[at : at + AT_ONCE]
+            states = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in some], refusals=True)
+            over = [job for job, state in zip(some, states, strict=True) if state != State.RUNNING.encode()]
+            if over:
+                self.wire.transaction(
+                    [
+                        ("UNLINK", *(key for job in over for key in (self.keys.job(job), self.keys.values(job)))),
+                        ("ZREM", self.keys.jobs, *over),
+                    ],
+                )
+            deleted += len(over)
+        return deleted
 
     def check_types(self) -> None:
         """Raises ForeignKey if one of our keys has a type that we never write."""

@@ -20,6 +20,8 @@ class Keys:
         self.workers = self.prefix + "w"  # HASH wid -> beat or obituary
         self.masters = self.prefix + "m"  # HASH job -> sign of life of its master
         self.jobs = self.prefix + "J"  # ZSET job ids by time of creation
+        self.unled = self.prefix + "d"  # LIST of jobs that were handed over and wait for a master: next right
+        self.events = self.prefix + "e"  # STREAM of what happened, for people and programs
 
     def in_flight(self, wid: str) -> str:
         """LIST of the tasks that one worker has taken and not settled, newest left."""
@@ -34,7 +36,9 @@ class Keys:
         return f"{self.prefix}r:{job}"
 
     def values(self, job: str) -> str:
-        """STREAM of the replies of an ended job, where they are its value (a list of large values)."""
+        """STREAM of an ended job: an entry that wakes those who wait for its end; and, where they are its value, its
+        replies (a list of large values).
+        """
         return f"{self.prefix}v:{job}"
 
     def told_to_leave(self, rq_job: str) -> str:
@@ -47,4 +51,11 @@ class Keys:
 
     def fixed(self) -> dict[str, str]:
         """The keys that do not depend on a job or worker, with their types."""
-        return {self.queue: "list", self.workers: "hash", self.masters: "hash", self.jobs: "zset"}
+        return {
+            self.queue: "list",
+            self.workers: "hash",
+            self.masters: "hash",
+            self.jobs: "zset",
+            self.unled: "list",
+            self.events: "stream",
+        }

@@ -39,6 +39,17 @@ class JobView:
     report: Report
     record: Record | None  # of a job that has ended
     lazy: bool = False  # only its master has its items: no other master can continue it
+    by: str = ""  # user@host:pid of its submitter; '' where an older version does not say
+
+    @property
+    def label(self) -> str:
+        """What it is, for people: the computation's name, or that of the user's function."""
+        return str(self.params.get("label") or self.computation)
+
+    @property
+    def leader(self) -> str:
+        """The process that leads it, ``user@host:pid``; '' for none."""
+        return self.master.rpartition(":")[0]
 
     @property
     def share(self) -> float | None:
@@ -89,13 +100,16 @@ class Snapshot:
         return next((job for job in self.jobs if job.job == name), None)
 
 
-def read_snapshot(wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | None = None) -> Snapshot:
-    """Read the queue. Jobs that had ended in ``before`` and have not changed since are not read again, for their
-    records may be large. Raises BrokerError, ForeignKey.
+def read_snapshot(
+    wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | None = None, most: int = MAX_JOBS
+) -> Snapshot:
+    """Read the queue, with the newest ``most`` jobs. Raises BrokerError, ForeignKey.
+
+    Jobs that had ended in ``before`` and have not changed since are not read again: their records may be large.
     """
     newest, known, masters, beats, waiting, info = wire.pipeline(
         [
-            ("ZREVRANGE", keys.jobs, 0, MAX_JOBS - 1),
+            ("ZREVRANGE", keys.jobs, 0, most - 1),
             ("ZCARD", keys.jobs),
             ("HKEYS", keys.masters),
             ("HGETALL", keys.workers),
@@ -176,6 +190,7 @@ class _Reader:
             report=found.report or Report(total=found.spec.total),
             record=found.record,
             lazy=found.spec.lazy,
+            by=found.spec.by,
         )
 
     def worker(self, wid: str, raw: bytes, held: int) -> WorkerView | None:

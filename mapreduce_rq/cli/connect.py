@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect
 from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
+from mapreduce_rq.broker.snapshot import MAX_JOBS, Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.client.environment import chosen_keys
+from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.values import with_value
 from mapreduce_rq.core.job.record import Record
 from mapreduce_rq.core.messages import Codecs, Keyring
@@ -34,9 +36,14 @@ class Place:
         """The verbs on its jobs."""
         return Jobs(self.wire, self.keys, self.codecs)
 
-    def snapshot(self, before: Snapshot | None = None) -> Snapshot:
-        """What is on the queue now."""
-        return read_snapshot(self.wire, self.keys, self.codecs, before)
+    @property
+    def journal(self) -> Journal:
+        """The queue's journal, in this process's name."""
+        return Journal(self.wire, self.keys, self.codecs, process_name())
+
+    def snapshot(self, before: Snapshot | None = None, most: int = MAX_JOBS) -> Snapshot:
+        """What is on the queue now, with the newest ``most`` jobs."""
+        return read_snapshot(self.wire, self.keys, self.codecs, before, most)
 
     def with_value(self, record: Record) -> Record:
         """A record with its value, which is fetched where it was too large for the record. Raises MrqError."""
@@ -50,15 +57,19 @@ class Place:
 
 
 def find_job(verbs: Jobs, job: str) -> str:
-    """The id of the one job that begins with this text. Raises NoSuchJob, or UsageError if there are several."""
+    """The id of the one job with this text in it; one that begins so goes before the others.
+
+    Raises NoSuchJob, or UsageError if there are several.
+    """
     if verbs.token(job).token:
         return job
     ids: list[str] = [raw.decode(errors="replace") for raw in verbs.wire.call("ZREVRANGE", verbs.keys.jobs, 0, -1)]
-    like = [name for name in ids if name.startswith(job)]
+    like = [name for name in ids if job in name]
     answers = verbs.wire.pipeline([("EXISTS", verbs.keys.job(name)) for name in like]) if like else []
     there = [name for name, exists in zip(like, answers, strict=True) if exists]
+    there = [name for name in there if name.startswith(job)] or there
     if len(there) > 1:
-        raise UsageError(f"{len(there)} jobs begin with {job}: {', '.join(there[:3])}")
+        raise UsageError(f"{len(there)} jobs have {job} in their id: {', '.join(there[:3])}")
     if not there:
         expired = ": its record has expired" if job in ids else ""
         raise NoSuchJob(f"there is no job {job} on queue {verbs.keys.name}{expired}; see `mrq jobs`")

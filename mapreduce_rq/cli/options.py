@@ -135,7 +135,7 @@ JobId = Annotated[
     str,
     typer.Argument(
         metavar="JOB",
-        help="The job's id, or a beginning of it that no other job has.",
+        help="The job's id, or any part of it that no other job has.",
         show_default=False,
         autocompletion=job_ids,
     ),

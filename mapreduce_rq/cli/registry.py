@@ -37,21 +37,26 @@ COMMANDS = {
         COMPUTE,
     ),
     "worker": Behind("commands.worker", "Run workers until told to stop.", COMPUTE),
+    "master": Behind(
+        "commands.control",
+        "Lead jobs until told to stop: those submitted with --detach, and each whose master dies or lets go.",
+        COMPUTE,
+    ),
     "dashboard": Behind("commands.dashboard", "Watch jobs and workers, live.", WATCH),
     "status": Behind("commands.status", "Show the state of the queue, or of one job.", WATCH),
-    "jobs": Behind("commands.status", "List the jobs, the newest first.", WATCH),
+    "jobs": Behind("commands.status", "List the jobs: what each is, who submitted it and who leads it.", WATCH),
     "workers": Behind("commands.status", "List the workers.", WATCH),
+    "events": Behind("commands.events", "Print what happened to jobs, one JSON object a line.", WATCH),
     "result": Behind("commands.status", "Print the result of a job that has ended, as `mrq compute` prints it.", WATCH),
     "attach": Behind("commands.control", "Watch a job to its end and print its result.", STEER),
     "resume": Behind(
         "commands.control", "Continue a job whose master is gone, from what is counted, and print its result.", STEER
     ),
     "cancel": Behind("commands.control", "Cancel a job, with or without a master.", STEER),
-    "standby": Behind(
-        "commands.control",
-        "Stand by for every job of the queue: lead each job whose master dies or lets go, until told to stop.",
-        STEER,
+    "retry": Behind(
+        "commands.control", "Queue a failed or cancelled job anew, from what it has counted, and print its id.", STEER
     ),
+    "purge": Behind("commands.control", "Delete the records of jobs that have ended.", STEER),
     "doctor": Behind("commands.doctor", "Find out what is wrong, and say what helps.", SET_UP),
     "key": Behind("commands.key", "Print a new signing key.", SET_UP),
 }

@@ -92,6 +92,15 @@ class Session:
                 watcher.close()
             return self._end(client, interrupts, spec.job, ended)
 
+    def detach(self, plan: Plan, limits: Limits) -> int:
+        """Queue a job for an `mrq master` to lead, print its id, and return the exit code. Raises MrqError."""
+        with aside(), self.client() as client:
+            spec, computation, _ = plan(client, limits)
+            job = client.detach(spec, computation)
+            self._warn(client, Watcher("", quiet=self.show.quiet))
+        write(job.id)
+        return 0
+
     def resume(self, find: Callable[[Jobs], str]) -> int:
         """Lead the job that ``find`` names, once it has no master, to its end. The exit code is returned."""
         with aside(), Interrupts() as interrupts, self.client() as client:

@@ -1,10 +1,17 @@
-"""A standby's threads: each leads one orphaned job after another, so only a few are led at the same time."""
+"""The threads of a process that leads many jobs: each leads one after another over a connection of its own.
+
+    handed over ── handed_over() ──> lead() ──> threads that wait, each with a wire
+    orphans ── look around ──────> offer() ──>
+
+Each thread waits for the answers of its job's workers, and the thread that calls these methods for jobs that are handed
+over: all of them in Redis, and nobody asks again and again. Where more jobs wait than there are threads, those that
+have been led for long give way: they keep what is counted, and go to the end of the line.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -14,7 +21,7 @@ from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.errors import JobFailed, MrqError
+from mapreduce_rq.errors import BrokerDown, JobFailed, MrqError, Superseded
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.master import Master
@@ -22,9 +29,10 @@ from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.standby import Setbacks
 
 MOST_LED = 8
-"""Jobs led at the same time: each costs a thread and a connection, and a lost host may have led thousands."""
-STUCK_SECONDS = 30.0
-"""A job that counts nothing for this time is let go of, if other jobs wait for their turn."""
+"""Jobs led at the same time, unless it is said: each costs a thread and a connection, and a lost host may have led
+thousands."""
+STINT_SECONDS = 30.0
+"""A job that has been led for this time is let go of, if other jobs wait for their turn."""
 
 
 class Client(Protocol):
@@ -44,97 +52,155 @@ class Client(Protocol):
     ) -> Master:
         """A master for a job."""
 
+    def tidy(self, verbs: Jobs) -> None:
+        """Count a job that was led to its end."""
+
 
 class Adopters:
-    """Lead the jobs that are offered, in threads. One thread may call these methods."""
+    """Lead the jobs that are offered, in at most ``most`` threads. One thread may call these methods."""
 
-    def __init__(self, client: Client, observer: Observer, may_lead: Callable[[JobState], bool]) -> None:
+    def __init__(
+        self, client: Client, observer: Observer, may_lead: Callable[[JobState], bool], most: int = MOST_LED
+    ) -> None:
         self._client = client
         self._observer = observer
         self._may_lead = may_lead
-        self._lock = threading.Lock()
-        self._waiting: deque[tuple[str, str]] = deque()  # jobs and their tokens
+        self._most = most
+        self._changed = threading.Condition()  # guards all below; one thread may take it twice
+        # Jobs that a thread shall lead now, never more than there is room for; and the tokens of dead masters.
+        self._waiting: dict[str, str] = {}
+        self._backlog: dict[str, str] = {}  # such jobs beyond the room that there was at the last look around
         self._led: dict[str, Master | None] = {}  # None: it has no master here yet
-        self._progress: dict[str, tuple[int, float]] = {}  # terms counted, and since when that number stands
+        self._since: dict[str, tuple[float, int]] = {}  # since when a job is led, and the terms that were counted then
         self._setbacks = Setbacks(client.clock)
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    def offer(self, orphans: Mapping[str, str]) -> None:
-        """Take over jobs that have no master now, given with their tokens."""
-        with self._lock:
-            due = self._setbacks.due
-            self._waiting = deque(row for row in orphans.items() if row[0] not in self._led and due(row[0]))
-            self._threads = [thread for thread in self._threads if thread.is_alive()]
-            wanted = min(len(self._waiting), MOST_LED - len(self._threads))
-            for _ in range(wanted):
-                self._threads.append(threading.Thread(target=self._run, name="mrq standby", daemon=True))
+    @property
+    def _room(self) -> int:
+        return self._most - len(self._led) - len(self._waiting)
+
+    def await_room(self, seconds: float) -> int:
+        """How many more jobs can be led now; waits so long until there is room for one."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._room > 0, seconds)
+            return max(0, self._room)
+
+    def lead(self, jobs: Mapping[str, str]) -> None:
+        """Lead these jobs, as far as there is room. Each has no master, or one that is gone, whose token this is."""
+        with self._changed:
+            for job, token in jobs.items():
+                if job not in self._led and job not in self._waiting and self._room > 0:
+                    self._waiting[job] = token
+            idle = len(self._threads) - len(self._led)
+            for _ in range(min(len(self._waiting) - idle, self._most - len(self._threads))):
+                self._threads.append(threading.Thread(target=self._run, name="mrq master", daemon=True))
                 self._threads[-1].start()
-            if len(self._waiting) > wanted:
+            self._changed.notify_all()
+
+    def offer(self, orphans: Mapping[str, str]) -> None:
+        """Take over jobs that have no master now, as far as there is room; make room for the others."""
+        with self._changed:
+            due = {job: token for job, token in orphans.items() if job not in self._led and self._setbacks.due(job)}
+            self.lead(due)
+            self._backlog = {job: token for job, token in due.items() if job not in self._waiting}
+            if self._backlog:
                 self._make_room()
 
     def close(self, seconds: float) -> None:
         """Let go of all jobs, and wait for that at most ``seconds``."""
         deadline = time.monotonic() + seconds
-        with self._lock:
+        with self._changed:
             self._closed = True
             self._waiting.clear()
+            self._backlog.clear()
             for master in self._led.values():
                 if master is not None:
                     master.stop = True
+            self._changed.notify_all()
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _make_room(self) -> None:
-        """Let go of jobs that count nothing, for others wait; perhaps no worker can compute them."""
+        """Let go of the jobs that have been led for long, for others wait. One that counts nothing waits for longer:
+        perhaps no worker can compute it.
+        """
         now = self._client.clock.now()
         for job, master in self._led.items():
-            counted = master.ledger.counted if master is not None else -1
-            before, since = self._progress.get(job, (-2, now))
-            self._progress[job] = (counted, since if counted == before else now)
-            if master is not None and now - self._progress[job][1] >= STUCK_SECONDS:
+            if master is None or now - self._since[job][0] < STINT_SECONDS:
+                continue
+            if master.ledger.counted == self._since[job][1]:
                 self._setbacks.put_off(job)
-                master.stop = True
+            master.stop = True
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    return
-                job, token = self._waiting.popleft()
-                self._led[job] = None
+        wire: Wire | None = None
+        while (found := self._next()) is not None:
+            job, token = found
+            wire = wire or self._client.new_wire()
+            sound = False
             try:
-                self._adopt(job, token)
+                sound = self._adopt(job, token, self._client.verbs_over(wire))
             finally:
-                with self._lock:
+                if not sound:
+                    wire.close()
+                    wire = None
+                with self._changed:
                     del self._led[job]
-                    self._progress.pop(job, None)
+                    self._since.pop(job, None)
+                    self._changed.notify_all()
+        if wire is not None:
+            wire.close()
 
-    def _adopt(self, job: str, token: str) -> None:
-        """Lead one orphaned job over a connection of its own, unless another standby was quicker."""
+    def _next(self) -> tuple[str, str] | None:
+        """The next job for a thread, with a token, once there is one; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._backlog or self._closed)
+            if self._closed:
+                return None
+            line = self._waiting or self._backlog
+            job = next(iter(line))
+            self._led[job] = None
+            return job, line.pop(job)
+
+    def _adopt(self, job: str, token: str, verbs: Jobs) -> bool:
+        """Lead one job, unless another process was quicker. Whether the wire can be used for another job."""
         client, notice = self._client, self._observer.noticed
-        wire = client.new_wire()
-        verbs = client.verbs_over(wire)
         try:
-            wire.connect()
-            state = verbs.load(job)
-            if state is None or not state.running or state.token != token or not self._may_lead(state):
-                return
+            state = self._found(job, verbs)
+            if state is None or not state.running or (state.master and state.token != token):
+                return True
+            if not self._may_lead(state):
+                return True
             if state.spec.lazy:
                 raise JobFailed("it cannot continue: its items came from an iterator in a process that is gone")
             computation = load(state.spec.computation).to_lead(state.spec.params, client.trust)
             master = client.master(state.spec, computation, self._observer, verbs=verbs)
-            with self._lock:
-                if self._closed:
-                    return
-                self._led[job] = master
             master.take_over(state)
+            with self._changed:
+                if self._closed:
+                    master.stop = True
+                self._led[job] = master
+                self._since[job] = client.clock.now(), master.ledger.counted
             notice(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
             ended = master.run()
             if ended is not None:
-                notice(f"{job} is {ended.state}")
+                notice(f"{job} is {ended.state.word}")
+                client.tidy(verbs)
+            elif not self._closed and self._setbacks.due(job):
+                verbs.hand_over(job)  # it has given way
+        except Superseded:
+            return True
         except MrqError as error:
             if self._setbacks.note(job, str(error)):
                 notice(f"{job}: {error}")
-        finally:
-            wire.close()
+            return False
+        return True
+
+    def _found(self, job: str, verbs: Jobs) -> JobState | None:
+        """The job, over a wire that may not be connected yet, or may have been closed meanwhile."""
+        try:
+            return verbs.load(job)
+        except BrokerDown:
+            verbs.wire.connect()
+            return verbs.load(job)

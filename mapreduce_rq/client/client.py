@@ -27,13 +27,17 @@ from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_primary
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
-from mapreduce_rq.client.adopters import Adopters
+from mapreduce_rq.client.adopters import MOST_LED, Adopters
 from mapreduce_rq.client.arguments import limited, rows
+from mapreduce_rq.client.detached import detach, retry
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, key_bytes, variable_of
 from mapreduce_rq.client.executor import Executor
+from mapreduce_rq.client.found_job import FoundJob
+from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.job import Job, let_go_text
 from mapreduce_rq.client.loops import Loops, RQQueue
 from mapreduce_rq.client.open_job import OpenJob
@@ -57,6 +61,7 @@ from mapreduce_rq.errors import (
     JobError,
     JobFailed,
     MrqError,
+    NoSuchJob,
     NoWorkers,
     Superseded,
     UsageError,
@@ -90,6 +95,8 @@ T = TypeVar("T")
 IDLE_WIRES = 8
 CLOSE_SECONDS = 5.0
 """How long ``close`` waits for other threads to let go of their jobs, and for Redis to answer."""
+WAIT_SECONDS = 1.0
+"""How long one wait of ``stand_by`` for a job is: then it sees whether it is to stop."""
 PRUNE_EVERY = 64
 """Jobs led between two searches for records beyond the number that a queue remembers."""
 
@@ -329,8 +336,9 @@ class Client:
 
         With ``hasty`` set, ``lead`` and ``close`` make sure that the job's end has reached Redis.
         """
+        verbs = verbs or self.verbs
         return Master(
-            verbs or self.verbs,
+            verbs,
             self.clock,
             spec,
             computation,
@@ -342,7 +350,12 @@ class Client:
             bell=bell,
             host=self._host,
             value_stays=not (hasty or self.embedded),  # else only the caller needs it, and has it in memory
+            journal=None if hasty or self.embedded else self.journal(verbs.wire),
         )
+
+    def journal(self, wire: Wire) -> Journal:
+        """The queue's journal over this wire, in this process's name."""
+        return Journal(wire, self.keys, self.codecs, process_name())
 
     def lead(self, master: Master, standby: Callable[[Standby | Master], None] | None = None) -> Ended | None:
         """Submit and run a master's job. None if it was told to stop. Raises NoWorkers; the job is cancelled then.
@@ -380,6 +393,17 @@ class Client:
                 ending.make_sure()
 
     @contextlib.contextmanager
+    def using(self) -> Iterator[Jobs]:
+        """Verbs over a wire of their own, as long as the block lasts. Raises BrokerError."""
+        wire = self.borrow()
+        sound = False
+        try:
+            yield self.verbs_over(wire)
+            sound = True
+        finally:
+            self.give_back(wire, sound=sound)
+
+    @contextlib.contextmanager
     def _verbs(self) -> Iterator[Jobs]:
         """The client's own verbs. While another thread or our caller uses them: verbs over a second wire."""
         if self._own.acquire(blocking=False):
@@ -393,13 +417,8 @@ class Client:
                     self._wire.close()
                 self._own.release()
             return
-        wire = self.borrow()
-        sound = False
-        try:
-            yield self.verbs_over(wire)
-            sound = True
-        finally:
-            self.give_back(wire, sound=sound)
+        with self.using() as verbs:
+            yield verbs
 
     def borrow(self) -> Wire:
         """A connected wire: one that an ended job has left, or else a new one."""
@@ -489,26 +508,36 @@ class Client:
         stop: threading.Event,
         may_lead: Callable[[Client, JobState], bool] = lambda _client, _state: True,
         has_ended: Callable[[str], bool] = lambda _: False,
+        *,
+        at_once: int = MOST_LED,
     ) -> None:
-        """Lead every job of the queue whose master dies or lets go, until ``stop`` is set. Goes on through outages.
+        """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
 
-        ``may_lead`` is asked before a job is led, in the thread that would lead it. ``has_ended``: see ``Steward``.
+        At most ``at_once`` jobs are led at the same time; it goes on through outages. ``may_lead`` is asked before a
+        job is led, in the thread that would lead it. ``has_ended``: see ``Steward``.
         """
-        adopters = Adopters(self, observer, lambda state: may_lead(self, state))
-        with self._verbs() as verbs:  # other threads may use this client meanwhile
-            steward = Steward(verbs, has_ended)
-            connected = True
-            while not stop.is_set():
-                try:
-                    if not connected:
-                        verbs.wire.connect()
-                        connected, steward = True, Steward(verbs, has_ended)
-                    adopters.offer(steward.orphans())
-                except BrokerDown as error:
-                    if connected:
-                        observer.noticed(f"{error}; trying again")
-                    connected = False
-                stop.wait(POLL_SECONDS)
+        adopters = Adopters(self, observer, lambda state: may_lead(self, state), at_once)
+        try:
+            with self._verbs() as verbs:  # other threads may use this client meanwhile
+                steward = Steward(verbs, has_ended)
+                connected, look_at = True, self.clock.now()
+                while not stop.is_set():
+                    try:
+                        if not connected:
+                            verbs.wire.connect()
+                            connected, steward = True, Steward(verbs, has_ended)
+                        if self.clock.now() >= look_at:
+                            look_at = self.clock.now() + POLL_SECONDS
+                            adopters.offer(steward.orphans())
+                        wait = min(WAIT_SECONDS, max(0.001, look_at - self.clock.now()))
+                        if room := adopters.await_room(wait):
+                            adopters.lead(dict.fromkeys(verbs.handed_over(room, wait), ""))
+                    except BrokerDown as error:
+                        if connected:
+                            observer.noticed(f"{error}; trying again")
+                        connected = False
+                        stop.wait(WAIT_SECONDS)
+        finally:
             adopters.close(CLOSE_SECONDS)
 
     def result_of(self, ended: Ended) -> Result:
@@ -721,6 +750,42 @@ class Client:
         self.keep_in_sight(job)
         return job
 
+    # -- jobs that others lead -------------------------------------------------------------------------------------
+
+    def detach(self, spec: Spec, computation: Computation[Any]) -> FoundJob:
+        """Queue a job that the planner made, for an `mrq master` to lead. See ``submit_detached``."""
+        return detach(self, spec, computation)
+
+    def submit_detached(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> FoundJob:
+        """Queue a job for an `mrq master` to lead, and return at once: this process may end. Not on a private server.
+
+        Raises UsageError, BrokerError.
+        """
+        return self.detach(*self.planner.computation(computation, params, limits))
+
+    def submit_function_detached(
+        self, function: Callable[..., Any] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
+    ) -> FoundJob:
+        """As ``submit_detached``, for a function of yours; ``how`` as for ``submit_function``.
+
+        Items that are no range travel with the job: all are read first, and must fit into 32 MB.
+        """
+        spec, computation, _ = self.planner.function(function, items, *more, detached=True, **how)
+        return self.detach(spec, computation)
+
+    def job(self, job: str) -> FoundJob:
+        """The job with this id, whichever process submitted or leads it. Raises NoSuchJob, BrokerError."""
+        if self.job_state(job) is None:
+            raise NoSuchJob(f"there is no job {job} on queue {self.keys.name}")
+        return FoundJob(self, job)
+
+    def retry(self, job: str) -> FoundJob:
+        """Queue a failed or cancelled job anew, from what it has counted, for an `mrq master` to lead: a new job.
+
+        Raises NoSuchJob; UsageError for a job that runs, is done, or had items that only its client has.
+        """
+        return retry(self, job)
+
     def keep_in_sight(self, job: Job | OpenJob) -> None:
         """Remember a job, to let go of it when this client is closed."""
         with self._sight:
@@ -729,7 +794,8 @@ class Client:
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job by id and return the state in which it ended. Raises NoSuchJob."""
         with self._verbs() as verbs:
-            return cancel(verbs, self.clock, job, now=now)
+            journal = None if self.embedded else self.journal(verbs.wire)
+            return cancel(verbs, self.clock, job, now=now, journal=journal)
 
     def job_state(self, job: str) -> JobState | None:
         """What Redis holds of a job, or None."""

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.client.arguments import limited, rows
+from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.open_job import Plan
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
@@ -18,12 +19,13 @@ from mapreduce_rq.core.messages import Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.keyed import Keyed
-from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.errors import BadParameter, UsageError
 from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
 from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.shipping import (
     First,
+    carried_params,
     exception_params,
     first_params,
     function_params,
@@ -63,6 +65,7 @@ class Planner:
             code="" if self._shelf is not None else code_of(computation),
             numerics=numerics() if computation.libm else "",
             lazy=lazy,
+            by=process_name(),
         )
         if self._shelf is not None:
             computation.aside = Shelf(self._shelf, spec.job)
@@ -82,8 +85,12 @@ class Planner:
         chunksize: int | None = None,
         limits: Limits | None = None,
         return_exceptions: bool = False,
+        detached: bool = False,
     ) -> tuple[Spec, Computation[Any], Source | None]:
-        """As ``computation``, for a caller's function, with the source of its items if they are no range."""
+        """As ``computation``, for a caller's function, with the source of its items if they are no range.
+
+        ``detached``: such items are read now, and travel with the job.
+        """
         pickles = Pickles()
         items, star = rows(items, more, star=star)
         params = function_params(function, self._trust, pickles, kwargs) | {"star": star}
@@ -96,12 +103,18 @@ class Planner:
         lazy, lines = False, None
         files = sys.modules.get("mapreduce_rq.files.files")  # 10 ms, of which only who has such items has paid
         named: Any = items if files is not None and isinstance(items, files.Files) else None
+        if files is not None and detached and named is not None and named.ship:
+            if isinstance(named, files.Stream):
+                raise UsageError("the lines of a stream come from this process: a detached job takes those of a file")
+            named = None  # its records travel with the job
         if named is not None:
             corpus, lines = named.shipment() if named.ship else (named.corpus(), None)
             params |= {"corpus": msgspec.structs.asdict(corpus)}
             lazy = lines is not None
         elif isinstance(items, range):
             params |= range_params(items)
+        elif detached:
+            params |= carried_params(items, self._trust, pickles)
         else:
             lazy = True
         limits = limited(limits, chunksize)

@@ -39,6 +39,7 @@ HEAD_BYTES = 18
 MAX_SPEC_BYTES = 32 * 1024 * 1024
 MAX_REPORT_BYTES = 1024 * 1024
 MAX_BEAT_BYTES = 64 * 1024
+MAX_EVENT_BYTES = 64 * 1024
 
 OK, ERROR, REFUSED, DIED, OK_ASIDE = 0, 1, 2, 3, 4
 """A task's status in a reply: computed; the term raised; this worker will not run it; its attempts are used up;
@@ -48,7 +49,7 @@ MAP, MERGE, REQUEST = 0, 1, 2
 """What a task asks for: the partial of its span; the merge of the two partials in its body; or what the job's
 computation makes of its body (a request of ``finish``)."""
 
-Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report"]
+Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event"]
 
 # The range of each number that travels is one that all who read it can take: a slate's words have 64 bits, Lua's
 # numbers and Redis' times to live fewer, and times are shown to people. What is outside cannot be decoded.
@@ -200,6 +201,12 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     code: str = ""  # hash of what the computation is made of there (core/fingerprint.py); '' on a private server
     numerics: str = ""  # probe of the submitting side, where the kernel depends on it
     lazy: bool = False  # terms come from an iterator in the master: cannot be resumed elsewhere
+    by: str = ""  # user@host:pid of the submitter, for people
+
+    @property
+    def label(self) -> str:
+        """What it is, for people: the computation's name, or that of the user's function."""
+        return str(self.params.get("label") or self.computation)
 
 
 class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
@@ -214,6 +221,18 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     tasks: Index  # answers counted
     skipped: list[tuple[Index, Failure]]
     elapsed: Seconds  # of work so far, over all masters
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Something that happened to a job, for people and programs. No decision depends on it."""
+
+    job: str
+    what: Literal[
+        "submitted", "taken over", "let go", "worker lost", "term skipped", "done", "failed", "cancelled", "retried"
+    ]
+    by: str = ""  # the process that tells it: user@host:pid
+    text: str = ""  # more about it, for people
+    at: Moment = 0.0  # unix seconds by its clock
 
 
 class Beat(msgspec.Struct, array_like=True, frozen=True):
@@ -414,6 +433,7 @@ class Codecs:
         self.beat = AddressedCodec("beat", Beat, queue, self.keyring, MAX_BEAT_BYTES)
         self.record = AddressedCodec("record", Record, queue, self.keyring)
         self.report = AddressedCodec("report", Report, queue, self.keyring, MAX_REPORT_BYTES)
+        self.event = Codec("event", Event, queue, self.keyring, MAX_EVENT_BYTES)
 
 
 def mac_of(sealed: bytes) -> bytes:

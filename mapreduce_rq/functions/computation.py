@@ -129,6 +129,7 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False)
     kernel: Literal["", "values", "whole"] = ""  # what the function declares (see ``kernel``)
     libm: bool = False
     samples: bool = False
+    carried: bytes = b""  # the items, which travel with the job: then terms are their places
     draw: int | None = None  # terms come in the random order with this number
     return_exceptions: bool = False  # exceptions become values
     star: bool = False  # an item is a sequence of arguments
@@ -242,6 +243,8 @@ class FunctionComputation(Computation[Any]):
         self._short = False
         if self._kernel and (params.terms is None or params.step != 1):
             raise BadFunction(f"{self.label} is a kernel of spans: give it a range with step 1, not items")
+        if self._kernel and params.carried:
+            raise BadFunction(f"{self.label} is a kernel of spans: give it a range, not items")
         if self._draw is not None and (self._kernel or params.terms is None):
             raise BadFunction(f"{self.label} cannot have its terms drawn at random: that needs a range, and no kernel")
 
@@ -338,8 +341,20 @@ class FunctionComputation(Computation[Any]):
             return self._map_span(lo, hi)
         return self._map_items(lo, self._range(lo, hi))
 
-    def _range(self, lo: int, hi: int) -> Sequence[int]:
-        """The items of terms of a range."""
+    @cached_property
+    def _carried(self) -> list[Any]:
+        """The items that came with the job."""
+        found = self._items(self.params.carried)
+        if len(found) != self.params.terms:
+            raise BadFunction(f"{len(found)} items came with the job for {self.params.terms} terms")
+        return found
+
+    def _range(self, lo: int, hi: int) -> Sequence[Any]:
+        """The items of terms of a range, or of those that came with the job."""
+        if self.params.carried:
+            if self._draw is None:
+                return self._carried[lo:hi]
+            return [self._carried[place] for place in drawn(lo, hi, self.params.terms, self._draw)]
         start, step = self._start, self._step
         if self._draw is None:
             return range(start + lo * step, start + hi * step, step)
@@ -353,7 +368,8 @@ class FunctionComputation(Computation[Any]):
     def map_encoded(self, lo: int, hi: int) -> bytes:
         if hi - lo > 1 or self._kernel:
             return self.reducer.encode(self.map(lo, hi))
-        item = self._start + lo * self._step if self._draw is None else self._range(lo, hi)[0]
+        plain = self._draw is None and not self.params.carried
+        item = self._start + lo * self._step if plain else self._range(lo, hi)[0]
         try:
             return self.reducer.lift_encoded(lo, self.function(item))
         except Interruption:

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
+from mapreduce_rq.core.bodies import PlainCodec, ValueCodec, join
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import shown, told
-from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.core.plain_values import TAKES, pack
+from mapreduce_rq.core.messages import MAX_SPEC_BYTES, Limits
+from mapreduce_rq.core.plain_values import TAKES, Unfit, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.keyed import Keyed
-from mapreduce_rq.errors import BadFunction, BadParameter
+from mapreduce_rq.errors import BadFunction, BadParameter, TooLarge
 from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON, SAMPLES, FunctionComputation
+from mapreduce_rq.functions.items import refused
+from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.sources import check_ours, codes_of, sources_of
 from mapreduce_rq.functions.trust import Trust, find, name_of
 
+CARRIED_AT_ONCE = 1024
+"""Items encoded together."""
 DRAW = 1
 """The number of the random order in which drawn terms come. It is the same at each run; any number would do."""
 
@@ -172,6 +178,23 @@ def range_params(items: range) -> dict[str, int]:
     if (terms := max(0, -((items.start - items.stop) // items.step))) > MAX_TERMS:
         raise BadParameter(f"items: {terms} are too many: {MAX_TERMS} at most")
     return {"start": items.start, "step": items.step, "terms": terms}
+
+
+def carried_params(items: Iterable[Any], trust: Trust, pickles: Pickles) -> dict[str, Any]:
+    """The parameters for items that travel with the job. Raises BadFunction for one that cannot, and TooLarge."""
+    codec: ValueCodec = PickleCodec(pickles) if trust.pickles else PlainCodec()
+    bodies, terms, size = [], 0, 0
+    iterator = iter(items)
+    while some := list(islice(iterator, CARRIED_AT_ONCE)):
+        try:
+            bodies.append(codec.encode(some))
+        except Unfit as unfit:
+            raise refused(terms + unfit.index, some[unfit.index], unfit, codec) from None
+        terms += len(some)
+        size += len(bodies[-1])
+        if size > MAX_SPEC_BYTES:
+            raise TooLarge("the job with its items", size, MAX_SPEC_BYTES, "put the items into files, and give Files")
+    return {"terms": terms, "carried": join(bodies) if bodies else codec.encode([])}
 
 
 def _pickled(name: str, thing: Any, what: str, pickles: Pickles) -> dict[str, Any]:

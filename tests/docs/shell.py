@@ -20,7 +20,7 @@ PROGRESS = re.compile(r"mrq: \d+/\d+ [\d.]+% ")
 """What a slow machine says besides."""
 EXIT_CODE = re.compile(r"# exit code (\d+)")
 OF_RQ = re.compile(r"^rq |\bfrom rq\b|/rq_fleet/", re.MULTILINE)
-RUNS_ON = re.compile(r"^(mrq (worker|standby)|rq worker)\b(?!.*(--burst| -b\b|--help))", re.DOTALL)
+RUNS_ON = re.compile(r"^(mrq (worker|master)|rq worker)\b(?!.*(--burst| -b\b|--help))", re.DOTALL)
 
 
 class Shell:

@@ -172,8 +172,8 @@ def test_resume_stands_by_and_takes_over_from_a_killed_master(at: User) -> None:
 
 
 def test_a_standby_takes_over_any_job(at: User) -> None:
-    standby = at.start("standby")
-    standby.hear("standing by")
+    standby = at.start("master")
+    standby.hear("leading the jobs")
     master, job = begin(at)
     master.signal(signal.SIGTERM)
     assert master.wait() == 143
@@ -190,7 +190,7 @@ def test_a_standby_that_cannot_lead_a_job_says_so_once(at: User, server: RealSer
     master.signal(signal.SIGTERM)
     assert master.wait() == 143
     elsewhere = {name: value for name, value in at.env.items() if name != "PYTHONPATH"}  # no `staged` there
-    with Running("standby", env=elsewhere | {"PYTHONPATH": str(ROOT)}) as standby, server.client() as client:
+    with Running("master", env=elsewhere | {"PYTHONPATH": str(ROOT)}) as standby, server.client() as client:
         standby.hear(f"{job}: ")
 
         def looks() -> int:
@@ -347,7 +347,7 @@ def test_a_beginning_that_is_not_unique(at: User) -> None:
         assert at.run("compute", "exp", "--x", x, "--local", "1").code == 0
     ran = at.run("result", "exp-")
     assert ran.code == 2
-    assert "2 jobs begin with exp-" in ran.err
+    assert "2 jobs have exp- in their id" in ran.err
     first, second = at.run("jobs", "--json").json
     assert at.run("result", first["job"][:9], "-o", "value").out.strip() == first["record"]["value"]
     assert second["params"] == {"x": "1"}

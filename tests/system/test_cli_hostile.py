@@ -164,7 +164,7 @@ def test_a_standby_and_a_worker_say_what_they_refuse(at: User, server: RealServe
     keys, codecs = Keys(queue), Codecs(queue)
     with server.client() as client:
         client.hset(keys.job(RUNNING), "master", "")
-    with Terminal("standby", env=at.env, columns=200) as terminal:
+    with Terminal("master", env=at.env, columns=200) as terminal:
         terminal.read_until("owned")
         terminal.signal(signal.SIGTERM)
         check(terminal.read_all())

@@ -222,7 +222,8 @@ def test_a_standby_leads_a_few_orphans_at_a_time(server: RealServer, queue: str)
     with Client(server.url, queue=queue, keys=[KEY], local=0) as client:
         jobs = orphans(client, 300)
         standby = subprocess.Popen(
-            [*MRQ, "standby", "-u", server.url, "--queue", queue, "-q"], env=environment({"MRQ_KEY": KEY})
+            [*MRQ, "master", "-c", str(MOST_LED), "-u", server.url, "--queue", queue, "-q"],
+            env=environment({"MRQ_KEY": KEY}),
         )
         try:
             with server.client() as raw:
@@ -243,7 +244,7 @@ def test_a_standby_leads_a_few_orphans_at_a_time(server: RealServer, queue: str)
 def test_orphans_that_count_nothing_make_room_for_others(
     server: RealServer, queue: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adopters, "STUCK_SECONDS", 2.0)
+    monkeypatch.setattr(adopters, "STINT_SECONDS", 2.0)
     with Client(server.url, queue=queue, keys=[KEY], local=0) as client:
         stuck = orphans(client, MOST_LED, "time:sleep")
         for job in stuck:

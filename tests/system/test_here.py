@@ -93,7 +93,7 @@ def test_no_such_module_says_where_it_should_be(tmp_path: Path) -> None:
     assert ran == (1, "", "mrq: nothing:f: there is no module nothing here: start in its folder, or set PYTHONPATH\n")
 
 
-def test_resume_and_standby_look_where_run_and_worker_look(server: RealServer, queue: str, tmp_path: Path) -> None:
+def test_resume_and_master_look_where_run_and_worker_look(server: RealServer, queue: str, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(
         "import os, time\n\n\ndef f(k):\n    while k == 3 and not os.path.exists('open'):\n        time.sleep(0.01)\n"
         "    return k\n"
@@ -116,7 +116,7 @@ def test_resume_and_standby_look_where_run_and_worker_look(server: RealServer, q
 
     with start("worker", "-c", "1", "--allow", "job", "-q") as worker:
         let_go: dict[str, str] = {}
-        for command in ("resume", "standby"):
+        for command in ("resume", "master"):
             with start("run", "job:f", "--terms", "10", "--chunk", "1", "-q") as master:
                 until(lambda: set(jobs()) - set(let_go), 20, "a job")
                 (job,) = set(jobs()) - set(let_go)
@@ -128,7 +128,7 @@ def test_resume_and_standby_look_where_run_and_worker_look(server: RealServer, q
         (tmp_path / "open").touch()
         ran = run(tmp_path, "resume", first, "-o", "value", variables=place)
         assert (ran.code, ran.out) == (0, "45\n")
-        with start("standby") as standby:
+        with start("master") as standby:
             until(lambda: jobs()[second] == "done", 20, "the standby leads it")
             standby.send_signal(signal.SIGTERM)
             out, said = standby.communicate(timeout=20)

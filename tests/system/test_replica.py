@@ -51,7 +51,7 @@ def test_each_command_that_writes_says_so_and_ends(fresh_server: FreshServer, at
         ("run", "math:sqrt", "--terms", "9", "--local", "1"),
         ("worker", "-c", "1"),
         ("worker", "-c", "1", "--burst"),
-        ("standby",),
+        ("master",),
     ):
         began = time.monotonic()
         ran = at.run(*command, "-u", replica.url)

@@ -10,8 +10,8 @@ import pytest
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
-from mapreduce_rq.core.job.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
-from mapreduce_rq.core.messages import MAP, OK, Answer, Checkpoint, Limits, Spec, Task
+from mapreduce_rq.core.job.ledger import Broken, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.messages import ERROR, MAP, OK, Answer, Checkpoint, Failure, Limits, Spec, Task, encode_failure
 from mapreduce_rq.errors import BadMessage
 from tests.support.terms import total
 
@@ -123,3 +123,33 @@ def test_a_checkpoint_that_does_not_hold_together_is_refused(broken: dict[str, A
     good = ledger().checkpoint(0.0)
     with pytest.raises(BadMessage, match="the checkpoint of job"):
         ledger(msgspec.structs.replace(good, **broken))
+
+
+def test_what_a_former_master_has_cut_counts_as_tasks_answered_and_not_as_answered_twice() -> None:
+    old = ledger()
+    first = pushed(old.receive(Resumed(), 0.0))
+    new = ledger(old.checkpoint(0.0))
+    new.receive(replied(*(task.lo for task in first)), 0.1)
+    assert (new.tasks, new.ignored) == (len(first), 0)
+    new.receive(replied(first[0].lo, first[-1].lo), 0.2)
+    assert (new.tasks, new.ignored) == (len(first), 2)
+
+
+def test_what_failed_before_a_new_master_looked_around_is_judged_at_once() -> None:
+    old = ledger()
+    old.receive(Resumed(), 0.0)
+    new = ledger(old.checkpoint(0.0))
+    failure = encode_failure(Failure(2, "ValueError", "no", "", "w"))
+    (broken,) = new.receive(Replied("w", [Answer(2, 3, 0, MAP, ERROR, failure, 1000)]), 0.1)
+    assert isinstance(broken, Broken)
+    assert broken.failure.message == "no"
+
+
+def test_a_failure_of_terms_that_are_counted_by_then_ends_nothing() -> None:
+    old = ledger()
+    old.receive(Resumed(), 0.0)
+    new = ledger(old.checkpoint(0.0))
+    new.receive(replied(2), 0.1)
+    failure = encode_failure(Failure(2, "ValueError", "no", "", "w"))
+    assert new.receive(Replied("w", [Answer(2, 3, 0, MAP, ERROR, failure, 1000)]), 0.1) == []
+    assert new.ignored == 1

@@ -31,6 +31,7 @@ from mapreduce_rq.cli.options import (
     Url,
     local_workers,
     over_pipes,
+    required,
     rq_workers,
 )
 from mapreduce_rq.cli.out_file import OutFile
@@ -43,6 +44,7 @@ from mapreduce_rq.computations import CATALOGUE, load
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plugins import COMPUTATIONS, offered
+from mapreduce_rq.errors import UsageError
 
 PARAMETERS = "Parameters"
 
@@ -189,6 +191,14 @@ def lead(
             rich_help_panel=HOW,
         ),
     ] = "1d",
+    detach: Annotated[
+        bool,
+        typer.Option(
+            "--detach",
+            help="Queue it for an `mrq master` to lead, print its id, and return. See `mrq result --wait`.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     output: Output = "text",
     json: Json = False,
     out: Out = None,
@@ -217,6 +227,12 @@ def lead(
         keep=max(1, round(seconds("--keep", keep))),
     )
     show = Show("json" if json else choice("--output", output, FORMATS), quiet, None if out is None else OutFile(out))
+    if detach:
+        required(url, "... --detach")
+        for option, given in (("--out", out), ("--local", local), ("--on-rq", on_rq), ("--wait-workers", wait_workers)):
+            if given is not None:
+                raise UsageError(f"--detach returns at once: {option} needs a command that stays")
+        return Session(where, show).detach(plan, limits)
     return Session(where, show).lead(label, plan, limits)
 
 

@@ -1,4 +1,4 @@
-"""`mrq attach`, `mrq resume`, `mrq cancel`, `mrq standby`: commands for jobs that are there already, from any host."""
+"""`mrq attach`, `resume`, `cancel`, `retry`, `purge`, `master`: commands for jobs that are there already, anywhere."""
 
 from __future__ import annotations
 
@@ -27,14 +27,81 @@ from mapreduce_rq.cli.options import (
 from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import FORMATS
+from mapreduce_rq.cli.screen.text import plural
 from mapreduce_rq.cli.session import Session, Show, Where, left_alone
-from mapreduce_rq.cli.streams import aside, say
-from mapreduce_rq.cli.values import choice
+from mapreduce_rq.cli.streams import aside, say, show, write
+from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import Record, State
+from mapreduce_rq.errors import UsageError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel as cancel_job
 from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby
+
+
+def retry(
+    job: JobId,
+    *,
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+) -> None:
+    """Queue a failed or cancelled job anew, from what it has counted, and print its id.
+
+    It is a new job, and an `mrq master` leads it. The record of the old one stays.
+    """
+    where = Where(url=required(url, "retry"), queue=queue, local=0, key_file=key_file)
+    with aside(), Session(where).client() as client:
+        again = client.retry(find_job(client.verbs, job))
+    write(again.id)
+
+
+ENDED = (State.DONE.word, State.FAILED.word, State.CANCELLED.word)
+
+
+def purge(
+    *,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete.")] = False,
+    state: Annotated[
+        str | None,
+        typer.Option(
+            "--state",
+            envvar="MRQ_STATE",
+            metavar="|".join(ENDED),
+            help="Only jobs that ended so. Default: all that have ended.",
+        ),
+    ] = None,
+    older: Annotated[
+        str,
+        typer.Option("--older", envvar="MRQ_OLDER", metavar="SEC", help="Only jobs submitted longer ago than this."),
+    ] = "0",
+    url: Url = None,
+    queue: Queue = DEFAULT_QUEUE,
+    key_file: KeyFile = None,
+) -> None:
+    """Delete the records of jobs that have ended. Jobs that run are left alone."""
+    if dry_run == yes:
+        raise UsageError("say --dry-run to see what would be deleted, or --yes to delete it")
+    wanted = ENDED if state is None else (choice("--state", state, ENDED),)
+    least = seconds("--older", older, zero=True)
+    place = connect(required(url, "purge"), queue, key_file)
+    now = time.time()
+    found = [
+        one.job
+        for one in place.snapshot(most=EVERY_JOB).jobs
+        if one.state.word in wanted and now - one.created >= least
+    ]
+    if dry_run:
+        show(found)
+        say(f"{plural(len(found), 'record')} would be deleted: say --yes")
+        return
+    say(f"deleted: {plural(place.jobs.delete_ended(found), 'record')}")
+
+
+EVERY_JOB = 1_000_000
+USUAL_AT_ONCE, MOST_AT_ONCE = 32, 1024
+"""Jobs that one process leads at the same time: each costs a thread and two connections."""
 
 
 def attach(
@@ -51,7 +118,7 @@ def attach(
 
     Several people may watch one job. Ctrl-C ends the watching, not the job.
     """
-    show = Show("json" if json else choice("--output", output, FORMATS), quiet)
+    shown = Show("json" if json else choice("--output", output, FORMATS), quiet)
     place = connect(required(url, "attach"), queue, key_file)
     name = find_job(place.jobs, job)
     watcher = Watcher(name.rpartition("-")[0], quiet=quiet)
@@ -66,7 +133,7 @@ def attach(
             raise
         finally:
             watcher.close()
-    return Session(show=show).report(place.with_value(record))
+    return Session(show=shown).report(place.with_value(record))
 
 
 def _await_end(standby: Standby, watcher: Watcher) -> Record:
@@ -98,9 +165,9 @@ def resume(
 
     While another master leads the job, this command stands by. It takes over when that master dies or lets go.
     """
-    show = Show("json" if json else choice("--output", output, FORMATS), quiet, None if out is None else OutFile(out))
+    shown = Show("json" if json else choice("--output", output, FORMATS), quiet, None if out is None else OutFile(out))
     where = Where(url=required(url, "resume"), queue=queue, local=local_workers(local, url), key_file=key_file)
-    return Session(where, show).resume(lambda verbs: find_job(verbs, job))
+    return Session(where, shown).resume(lambda verbs: find_job(verbs, job))
 
 
 def cancel(
@@ -117,30 +184,46 @@ def cancel(
     place = connect(required(url, "cancel"), queue, key_file)
     name = find_job(place.jobs, job)
     before = place.jobs.load(name)
-    state = cancel_job(place.jobs, Clock(), name, now=now)
+    state = cancel_job(place.jobs, Clock(), name, now=now, journal=place.journal)
     if state.word == State.CANCELLED and (before is None or before.running):
         say(f"cancelled: {name}")
     else:
         say(f"{name} has ended already: {state.word}")
 
 
-def standby(
+def master(
     *,
+    concurrency: Annotated[
+        str,
+        typer.Option(
+            "-c",
+            "--concurrency",
+            envvar="MRQ_CONCURRENCY",
+            metavar="N|auto",
+            help="Jobs led at the same time; auto: 32. If more wait, each is led for half a minute at a time.",
+        ),
+    ] = "auto",
     url: Url = None,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Stand by for every job of the queue: lead each job whose master dies or lets go, until told to stop."""
-    where = Where(url=required(url, "standby"), queue=queue, local=0, key_file=key_file)
+    """Lead jobs until told to stop: those submitted with --detach, and each whose master dies or lets go.
+
+    Several may run, on any hosts: they share the jobs, and each takes over those of another that dies.
+    """
+    most = (
+        USUAL_AT_ONCE if concurrency == "auto" else integer("--concurrency", concurrency, 1, MOST_AT_ONCE, word="auto")
+    )
+    where = Where(url=required(url, "master"), queue=queue, local=0, key_file=key_file)
     stop = threading.Event()
-    watcher = Watcher("standby", quiet=quiet)
+    watcher = Watcher("master", quiet=quiet)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     with aside(), Session(where).client() as client:
         if not quiet:
-            say(f"standing by for the jobs on queue {queue} of {client.endpoint}")
-        client.stand_by(_Notices(watcher), stop)
+            say(f"leading the jobs on queue {queue} of {client.endpoint}, {most} at once")
+        client.stand_by(_Notices(watcher), stop, at_once=most)
 
 
 class _Notices:

@@ -164,7 +164,10 @@ def run(
     items = _items(terms, lines, files, how)
 
     def plan(client: Client, limits: Limits) -> Any:
-        return client.planner.function(function, items(client), limits=limits, **folding)
+        detached = bool(rest.get("detach"))
+        if detached and lines == "-":
+            raise UsageError("--detach: the lines of a stream come from this process: save them in a file, and name it")
+        return client.planner.function(function, items(client), limits=limits, detached=detached, **folding)
 
     return lead(function.rpartition(":")[2], plan, (function,), None if terms is None else _number_of(terms), **rest)
 

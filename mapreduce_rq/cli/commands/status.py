@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from mapreduce_rq.broker.snapshot import JobView, Snapshot
+from mapreduce_rq.broker.journal import BEGINNING
+from mapreduce_rq.broker.snapshot import MAX_JOBS, JobView, Snapshot
 from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.connect import Place, connect, find_job
+from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.options import JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import FORMATS, as_json
 from mapreduce_rq.cli.screen.text import count, duration, grouped, plural, rate, short, size
@@ -38,12 +40,15 @@ from mapreduce_rq.cli.screen.views import (
 )
 from mapreduce_rq.cli.session import Session, Show
 from mapreduce_rq.cli.streams import say, show, write
-from mapreduce_rq.cli.values import choice
+from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.errors import BadMessage, JobError, NoSuchJob
 
 VALUE_WIDTH = 48
+LABEL_WIDTH = 32
+WAIT_SECONDS = 1.0
+"""Of a job whose end was not told, for its word may be lost, the end is seen so late."""
 
 
 def status(
@@ -51,7 +56,7 @@ def status(
         str | None,
         typer.Argument(
             metavar="[JOB]",
-            help="One job's id, or a beginning of it that no other job has.",
+            help="One job's id, or any part of it that no other job has.",
             show_default=False,
             autocompletion=job_ids,
         ),
@@ -81,33 +86,90 @@ def status(
         show(_job(found, snapshot, seen))
 
 
+STATES = ("running", "waiting", "done", "failed", "cancelled")
+SORTS: dict[str, Callable[[JobView], Any]] = {
+    "age": lambda job: -job.created,
+    "name": lambda job: (job.label, -job.created),
+    "time": lambda job: -job.report.elapsed_s,
+    "state": lambda job: (job.state.word, -job.created),
+}
+
+
 def jobs(
     *,
+    state: Annotated[
+        str | None,
+        typer.Option("--state", envvar="MRQ_STATE", metavar="|".join(STATES), help="Only jobs in this state."),
+    ] = None,
+    limit: Annotated[str, typer.Option("--limit", envvar="MRQ_LIMIT", metavar="N", help="At most so many.")] = "200",
+    sort: Annotated[
+        str,
+        typer.Option(
+            "--sort",
+            envvar="MRQ_SORT",
+            metavar="|".join(SORTS),
+            help="The newest first, by name, the longest first, by state.",
+        ),
+    ] = "age",
+    interval: Annotated[
+        str | None,
+        typer.Option(
+            "-i",
+            "--interval",
+            envvar="MRQ_INTERVAL",
+            metavar="SEC",
+            help="Look again and again, so long after the last time.",
+        ),
+    ] = None,
     url: Url = None,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
     json: PlainJson = False,
 ) -> None:
-    """List the jobs, the newest first."""
+    """List the jobs: what each is, who submitted it and who leads it."""
+    wanted = None if state is None else choice("--state", state, STATES)
+    order, most = SORTS[choice("--sort", sort, tuple(SORTS))], integer("--limit", limit, 1)
+    pause = None if interval is None else max(0.1, seconds("--interval", interval))
     place = connect(required(url, "jobs"), queue, key_file)
-    _, snapshot, seen = look(place)
-    if json:
-        write(as_json([job_data(one, snapshot, seen) for one in snapshot.jobs]))
-        return
+    while True:
+        newest_do = wanted is None and sort == "age" and most <= MAX_JOBS
+        _, snapshot, seen = look(place, MAX_JOBS if newest_do else EVERY_JOB)
+        found = [one for one in snapshot.jobs if wanted is None or job_state(one, seen) == wanted]
+        found = sorted(found, key=order)[:most]
+        if json:
+            write(as_json([job_data(one, snapshot, seen) for one in found]))
+        else:
+            _list(found, snapshot, seen)
+        if pause is None:
+            return
+        time.sleep(pause)
+        if not json:
+            show([""])
+
+
+EVERY_JOB = 1_000_000
+
+
+def _list(found: Sequence[JobView], snapshot: Snapshot, seen: Seen) -> None:
     rows = [
         (
             one.job,
+            short(one.label, LABEL_WIDTH),
             state_words(one, snapshot, seen),
             progress_words(one),
             rate(one.report.rate) if job_state(one, seen) == "running" else "",
             eta_words(one, snapshot, seen),
             duration(one.report.elapsed_s),
+            duration(max(0.0, seen.at - one.created)),
+            one.by,
+            one.leader if job_state(one, seen) == "running" else "",
             short(value_words(one), VALUE_WIDTH),
         )
-        for one in snapshot.jobs
+        for one in found
     ]
-    _table(("JOB", "STATE", "COUNTED", "RATE", "LEFT", "TIME", "VALUE"), rows, "no jobs")
-    for one in snapshot.jobs:
+    headers = ("JOB", "WHAT", "STATE", "COUNTED", "RATE", "LEFT", "TIME", "AGE", "SUBMITTED BY", "LED BY", "VALUE")
+    _table(headers, rows, "no jobs")
+    for one in found:
         if what := remedy_words(one, snapshot, seen):
             say(f"{one.job}: {what}")
 
@@ -147,6 +209,7 @@ def workers(
 def result(
     job: JobId,
     *,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of a job that runs.")] = False,
     url: Url = None,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
@@ -157,20 +220,26 @@ def result(
     form = "json" if json else choice("--output", output, FORMATS)
     place = connect(required(url, "result"), queue, key_file)
     name = find_job(place.jobs, job)
-    state = place.jobs.load(name)
-    if state is None:
-        raise NoSuchJob(f"job {name} has just expired")
-    if state.record is None:
-        if state.faults:
-            raise BadMessage(f"{state.faults[0]}; `mrq resume {name}` goes on with it, `mrq cancel {name}` ends it")
-        raise JobError(f"{name} is still running: wait for it with `mrq attach {name}`")
+    heard = BEGINNING
+    with Interrupts():
+        while True:
+            state = place.jobs.load(name)
+            if state is None:
+                raise NoSuchJob(f"job {name} has just expired")
+            if state.record is not None:
+                break
+            if state.faults:
+                raise BadMessage(f"{state.faults[0]}; `mrq resume {name}` goes on with it, `mrq cancel {name}` ends it")
+            if not wait:
+                raise JobError(f"{name} is still running: wait for it with `mrq attach {name}` or `mrq result --wait`")
+            heard = place.journal.await_end(name, heard, WAIT_SECONDS)
     return Session(show=Show(form)).report(place.with_value(state.record))
 
 
-def look(place: Place) -> tuple[float, Snapshot, Seen]:
-    """The seconds of a round trip, a snapshot, and when it was taken."""
+def look(place: Place, most: int = MAX_JOBS) -> tuple[float, Snapshot, Seen]:
+    """The seconds of a round trip, a snapshot with the newest ``most`` jobs, and when it was taken."""
     took = place.round_trip()
-    snapshot = place.snapshot()
+    snapshot = place.snapshot(most=most)
     if snapshot.dropped:
         say(f"{plural(snapshot.dropped, 'entry', 'entries')} cannot be read: {snapshot.why_dropped}")
     return took, snapshot, Seen(time.time(), watch_quiet(place, snapshot))
@@ -235,6 +304,7 @@ def _job(job: JobView, snapshot: Snapshot, seen: Seen) -> Iterator[str]:
     rows = [
         ("job", job.job),
         ("computation", f"{job.computation} {params_words(job)}".rstrip()),
+        ("submitted", f"{duration(max(0.0, seen.at - job.created))} ago" + (f" by {job.by}" if job.by else "")),
         ("state", state_words(job, snapshot, seen)),
         ("counted", f"{grouped(report.counted)}{total} terms ({progress_words(job)})"),
         ("value", short(value_words(job), 200)),

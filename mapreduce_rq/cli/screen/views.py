@@ -24,7 +24,7 @@ LOOK_SECONDS = 2.0
 _NAMED = re.compile(r"\(([^()]*):(\d+)(?: on [^()]*)?\)$")
 """The end of what a supervisor writes about a dead worker: its name."""
 _FUNCTION_DETAILS = {"function", "code", "around", "pickle", "reduce_pickle", "reduce_options", "start", "step"}
-_FUNCTION_DETAILS |= {"python", "merge_code", "merge_zero", "merge_law"}
+_FUNCTION_DETAILS |= {"python", "merge_code", "merge_zero", "merge_law", "carried"}
 """Parameters of a user function's job that are not shown to people: its label and its reducer say enough."""
 
 
@@ -107,7 +107,8 @@ def remedy_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
     what = f"no sign of its master for {duration(quiet)}" if job.master else "it has no master"
     if job.lazy:
         return f"{what}, and its items are gone with it: mrq cancel {job_label(job.job)}"
-    return f"{what}: mrq resume {job_label(job.job)}"
+    every = "" if job.master else ", or mrq master for all such jobs"
+    return f"{what}: mrq resume {job_label(job.job)}{every}"
 
 
 def workers_on(job: JobView, snapshot: Snapshot, seen: Seen) -> int:
@@ -195,6 +196,8 @@ def job_data(job: JobView, snapshot: Snapshot, seen: Seen) -> dict[str, Any]:
         "silent_s": silence(job, seen),
         "created": job.created,
         "master": job.master,
+        "label": job.label,
+        "by": job.by,
         **msgspec.structs.asdict(report),
         "workers": workers_on(job, snapshot, seen),
         "eta_s": job.seconds_left,

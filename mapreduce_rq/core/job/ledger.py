@@ -356,6 +356,7 @@ class Ledger:
         covers = self.tally.runs.covers
         out = self.out
         all_fresh = fresh == terms  # nearly always: no need to ask for each
+        new, credited = (None, None) if all_fresh else (Runs(counted), Runs())
         struck = 0
         for lo, hi, _ in answers:
             task = out.get(lo)
@@ -363,8 +364,12 @@ class Ledger:
                 del out[lo]
                 struck += hi - lo
                 self.tasks += 1
+                if credited is not None:
+                    credited.add(lo, hi)
                 if hi < task.hi:
                     self._again.extend(self._rest_of(task, hi))
+            elif new is None or credited is None or (new.covers(lo, hi) and credited.add(lo, hi)):
+                self.tasks += 1  # an earlier master has cut it so
             else:
                 self.ignored += 1
         if struck == fresh:
@@ -426,7 +431,7 @@ class Ledger:
 
         A failure that names its term ends the job, or leaves that term out. One that does not name it halves the span.
         """
-        task = self.out.get(answer.lo)
+        task = self.out.get(answer.lo) or self._left_behind(answer)
         if task is None or task.hi != answer.hi:
             self.ignored += 1  # already counted, or cut anew since
             return
@@ -475,6 +480,18 @@ class Ledger:
         for rest in (Span(span.lo, term), Span(term + 1, span.hi)):
             if rest.size:
                 self._again.append(task_of(self.spec.job, rest, 0, self._part(task, rest)))
+
+    def _left_behind(self, answer: Answer) -> Task | None:
+        """Before the first look: a task that an earlier master has cut, which failed. Its items, if it had any, are not
+        known, so it is none then.
+        """
+        lo, hi = answer.lo, answer.hi
+        if not self._restored or self.spec.lazy or not 0 <= lo < hi or not self._was_cut(hi):
+            return None
+        if self.tally.runs.touches(lo, hi) or any(task.lo < hi and lo < task.hi for task in self.out.values()):
+            return None
+        self.out[lo] = task_of(self.spec.job, Span(lo, hi), answer.attempt)
+        return self.out[lo]
 
     def _part(self, task: Task, span: Span) -> bytes:
         return self.computation.cut_body(task.body, task.lo, span.lo, span.hi) if task.body else b""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from mapreduce_rq.broker.jobs import Jobs, Lost
+from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.core.job.ends import cancelled_record
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.errors import BrokerError, NoSuchJob
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.news import event_of, told_of_end
 
 TRIES = 200
 """A master changes its job's token with each commit, and we may be too late each time: by then it is no accident."""
@@ -14,7 +16,15 @@ PAUSE_SECONDS = 0.01
 """Between two tries, growing with their number, so that all of them take 10 s at most."""
 
 
-def cancel(jobs: Jobs, clock: Clock, job: str, *, now: bool = False, why: str = "cancelled") -> State:
+def cancel(
+    jobs: Jobs,
+    clock: Clock,
+    job: str,
+    *,
+    now: bool = False,
+    why: str = "cancelled",
+    journal: Journal | None = None,
+) -> State:
     """End a job without a result; the state it ended in (which may be ``done`` if it was quicker).
 
     Its master's next commit fails on the token, its workers learn from their next answer; with ``now`` their
@@ -41,6 +51,9 @@ def cancel(jobs: Jobs, clock: Clock, job: str, *, now: bool = False, why: str = 
             ],
         )
         if not isinstance(answer, Lost):
+            if journal is not None:
+                what, text = told_of_end(record)
+                journal.tell([event_of(journal, job, what, text, clock)], ended=job, keep=state.spec.limits.keep)
             jobs.withdraw(job)
             jobs.forget_master(job)
             return State.CANCELLED

@@ -29,10 +29,11 @@ class LeaseLost(Exception):
 class Lease:
     """The hold of one master on one job."""
 
-    def __init__(self, jobs: Jobs, job: str, nonce: str) -> None:
+    def __init__(self, jobs: Jobs, job: str, nonce: str, who: str = "master") -> None:
         self._jobs = jobs
         self._job = job
         self._nonce = nonce
+        self._who = who
         self._epoch = 1
         self._counter = 0
         self._pushing = ""  # the token of a push, or of the creation, that is on its way
@@ -41,7 +42,7 @@ class Lease:
     @property
     def holder(self) -> str:
         """What stands in the job as its master."""
-        return f"master:{self._nonce}"
+        return f"{self._who}:{self._nonce}"
 
     def owns(self, token: str) -> bool:
         """Whether a token is one of ours."""

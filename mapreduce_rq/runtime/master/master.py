@@ -20,6 +20,7 @@ import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Committed, Jobs, Lost
+from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, Argument, raise_limit
 from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ends import failed_record, record_of
@@ -50,6 +51,7 @@ from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.exchange import Exchange
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
+from mapreduce_rq.runtime.master.news import News, What, event_of, told_of_end
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.sweep import Sweeper
 
@@ -73,6 +75,10 @@ HASTY_BYTES = 64 * 1024
 
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
 """A record's ``ended``, by what became of the tolerance; ``deadline`` besides."""
+
+
+MOST_SKIPPED_TOLD = 20
+"""Events of terms left out, at one time: the record lists all of them."""
 
 
 class Seals(NamedTuple):
@@ -111,6 +117,7 @@ class Master:
     ``bell``: rung by who fills its source, which may have nothing yet.
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
     ``host``: the RQ job that is a run of this one; whoever adopts the job asks RQ whether that was stopped.
+    ``journal``: where events are told, and the end of the job to those who wait for it.
     """
 
     def __init__(
@@ -129,6 +136,7 @@ class Master:
         bell: Bell | None = None,
         host: str = "",
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
+        journal: Journal | None = None,
     ) -> None:
         self.jobs = jobs
         self.clock = clock
@@ -155,7 +163,10 @@ class Master:
         self._spec_bytes = 0  # sealed, where it is known
         self._checkpoint_mac = b""  # of the checkpoint sealed last
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
-        self._lease = Lease(jobs, spec.job, clock.random(8).hex())
+        self._journal = journal
+        self._news: list[News] = []  # not told yet
+        self._told_skipped = 0
+        self._lease = Lease(jobs, spec.job, clock.random(8).hex(), journal.by if journal is not None else "master")
         self._exchange = Exchange(jobs, spec.job, self._lease, bell=bell, keeps=computation.reducer.keeps)
         self._keeper = keeper(self._lease, jobs)
         self._sweeper = Sweeper(
@@ -166,6 +177,7 @@ class Master:
             expected=workers,
             wait=wait_workers,
             refused=lambda: self.ledger.refusals,
+            lost=lambda text: self._note("worker lost", text),
         )
         self._patient = wait_workers is not None
         self._now = clock.now()
@@ -188,8 +200,10 @@ class Master:
 
     # -- the ways in -----------------------------------------------------------------------------------------------
 
-    def submit(self) -> None:
+    def submit(self, *, hand_over: bool = False) -> None:
         """Create the job with its first tasks. Safe to repeat after BrokerDown.
+
+        With ``hand_over`` set, another master is to lead it.
 
         Raises BrokerError, Superseded; TooLarge, with nothing queued, for a spec or first item that Redis cannot take.
         """
@@ -202,7 +216,7 @@ class Master:
                 first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
                 pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
             try:
-                self._create(pushed, sealed, hasty=self._hasty)
+                self._create(pushed, sealed, hasty=self._hasty, holder="" if hand_over else self._lease.holder)
             except LeaseLost as lost:
                 if not self._lease.owns(lost.found.token):
                     raise Superseded(f"{self._job} is there already, led by another master") from None
@@ -213,6 +227,10 @@ class Master:
                     if isinstance(command, Broken):
                         raise self._too_large_item(pushed[0], error) from None
                 continue
+            if hand_over:
+                self.jobs.hand_over(self._job)
+            self._note("submitted", self.spec.label)
+            self._tell()
             return
 
     def _sealed_spec(self) -> bytes:
@@ -228,13 +246,15 @@ class Master:
             )
         return sealed
 
-    def _create(self, tasks: list[Task], sealed: bytes, *, hasty: bool, expect: str = "") -> None:
+    def _create(
+        self, tasks: list[Task], sealed: bytes, *, hasty: bool, expect: str = "", holder: str | None = None
+    ) -> None:
         number = int(self.spec.created)
         row: list[tuple[str, Argument]] = [
             ("state", State.RUNNING),
             ("spec", sealed),
             ("ck", self._sealed_checkpoint(self._now)),
-            ("master", self._lease.holder),
+            ("master", self._lease.holder if holder is None else holder),
         ]
         if self._host:
             row.append(("host", self._host))
@@ -248,6 +268,7 @@ class Master:
     def begin_with(self, checkpoint: Checkpoint) -> None:
         """Before ``submit``: begin with what is counted of a job over the same terms that has failed."""
         self.ledger = self._restored_ledger(msgspec.structs.replace(checkpoint, job=self._job))
+        self._now = self.clock.now()
 
     def take_over(self, state: JobState) -> None:
         """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
@@ -258,6 +279,9 @@ class Master:
             self._commit(fields=[("master", self._lease.holder), ("state", State.RUNNING)])
         except LeaseLost as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
+        self._told_skipped = len(self.ledger.skipped)
+        self._note("taken over", f"{self.ledger.counted} terms counted")
+        self._tell()
 
     def _restored_ledger(self, checkpoint: Checkpoint | None) -> Ledger:
         return Ledger(
@@ -362,6 +386,7 @@ class Master:
             if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
                 self._commit(checkpoint=self._checkpoint_due())
                 self._keeper.start()  # a job that has lasted so long may have work for it
+                self._tell()
                 self.observer.progressed(self.report)
             if ended is None and self._remaining() <= 0:
                 ended = self._finish_early("deadline")
@@ -374,6 +399,8 @@ class Master:
         """Let go of the job: whoever resumes it need not wait for our token to grow old."""
         self._commit(fields=[("master", "")], checkpoint=True)
         self.jobs.forget_master(self._job)
+        self._note("let go", f"{self.ledger.counted} terms counted")
+        self._tell()
 
     def _remaining(self) -> float:
         """Seconds until the deadline."""
@@ -765,9 +792,30 @@ class Master:
             self.end_in_doubt = True
             return
         self._lease.commit(what=what, number=self.spec.limits.keep, fields=row)
+        self._note(*told_of_end(record))
+        self._tell(ended=True)
         if untidy:
             self.jobs.withdraw(self._job)
             self.jobs.forget_master(self._job)
+
+    # -- the journal -----------------------------------------------------------------------------------------------
+
+    def _note(self, what: What, text: str = "") -> None:
+        """Have it told with the next news."""
+        if self._journal is not None:
+            self._news.append(event_of(self._journal, self._job, what, text, self.clock))
+
+    def _tell(self, *, ended: bool = False) -> None:
+        """Tell the news."""
+        if self._journal is None:
+            return
+        for term, failure in self.ledger.skipped[self._told_skipped :][:MOST_SKIPPED_TOLD]:
+            self._note("term skipped", f"{self.computation.place(term)}: {failure.kind}: {failure.message}")
+        self._told_skipped = len(self.ledger.skipped)
+        news, self._news = self._news, []
+        if news or ended:
+            self._exchange.hear_of_commit()
+            self._journal.tell(news, ended=self._job if ended else "", keep=self.spec.limits.keep)
 
     def _is_to_stay(self, record: Done) -> bool:
         """Whether the value of a job whose replies are its value stays in Redis: not a large one that its caller has.

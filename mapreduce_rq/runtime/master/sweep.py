@@ -44,6 +44,7 @@ class Sweeper:
         expected: int,
         wait: float | None,
         refused: Callable[[], Mapping[str, Failure]] = dict,
+        lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.workers = expected
         self.present: set[str] = set()  # ids of those that were alive at the last look and can work for the job
@@ -56,6 +57,8 @@ class Sweeper:
         self._expected = expected
         self._wait = wait  # seconds to wait for a first worker that can; None: for ever
         self._refused = refused
+        self._lost = lost
+        self._mourned: set[str] = set()  # workers whose obituary was read
         self._strangers: dict[int, int] = {}  # workers of other keys, by their keys' ids
         self._told: set[int | str] = set()  # why some workers cannot
         self._watch = Watch()
@@ -116,6 +119,7 @@ class Sweeper:
         if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the hurried looks of the start prove nobody's death
             self._last_look = now
             self._watch.look(survey.beats)
+        self._mourn(survey.beats)
         dead, forgotten = set(self._watch.dead()), set(self._watch.forgotten())
         waiting = self._mine(survey.waiting)
         held: list[Task] = []
@@ -132,6 +136,15 @@ class Sweeper:
         starting = self._expected if now - self._began < NO_WORKERS_SECONDS else 0
         self._count(max(len(self.present), starting - len(refused)), now)
         return Surveyed(waiting, held, max(len(alive), starting), slack=not survey.waiting)
+
+    def _mourn(self, beats: Mapping[str, bytes]) -> None:
+        """Tell of workers that died since the first look, as their supervisors saw it."""
+        dead = {wid for wid, beat in beats.items() if beat.startswith(OBITUARY)}
+        if self.sweeps > 1:
+            for wid in dead - self._mourned:
+                why = beats[wid].removeprefix(OBITUARY).decode(errors="replace")
+                self._lost(f"{wid.rpartition(':')[0]}: {why}")
+        self._mourned = dead
 
     def _alive(self, beats: dict[str, bytes]) -> set[str]:
         """Those of these workers that sign as we do, and that one can count on; the others are noted."""
@@ -165,6 +178,8 @@ class Sweeper:
         given, why = reap_dead(self._jobs, wid, beat, raws, strike_off=strike_off)
         if given:
             self._notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
+            if not beat.startswith(OBITUARY):
+                self._lost(f"{wid.rpartition(':')[0]}: {why}")
 
     def _count(self, able: int, now: float) -> None:
         if able and not self.workers and self._said:

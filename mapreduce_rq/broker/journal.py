@@ -1,0 +1,70 @@
+"""What happened on a queue, and the word that a job has ended: for those who would otherwise ask again and again.
+
+Both are hints. An event that is lost is missed by its readers; whoever waits for the end of a job looks at the job
+itself, too. Events are signed, so what they say was said by a process with the key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import Command, Wire
+from mapreduce_rq.core.messages import Codecs, Event
+from mapreduce_rq.errors import BadMessage, BrokerError, TooLarge
+
+MAX_EVENTS = 10_000
+"""The newest events that a queue remembers."""
+AT_ONCE = 500
+LONGEST_TEXT = 2000
+"""Characters of an event's text: an exception's message may be of any length."""
+BEGINNING = "0-0"
+
+
+class Journal:
+    """The events of one queue, over one wire. ``by``: who writes them, ``user@host:pid``."""
+
+    def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, by: str = "") -> None:
+        self.by = by
+        self._wire = wire
+        self._keys = keys
+        self._codecs = codecs
+
+    def tell(self, events: Sequence[Event], *, ended: str = "", keep: int = 0) -> None:
+        """Write events; and wake those who wait for the job ``ended``, whose record stays for ``keep`` seconds.
+
+        It raises nothing: an error of the connection is met again by the next thing that is asked.
+        """
+        commands: list[Command] = []
+        for event in events:
+            with suppress(TooLarge):
+                commands.append(
+                    ("XADD", self._keys.events, "MAXLEN", "=", MAX_EVENTS, "*", "e", self._codecs.event.seal(event))
+                )
+        if ended:
+            values = self._keys.values(ended)
+            commands += [("XADD", values, "*", "end", ""), ("EXPIRE", values, keep)]
+        with suppress(BrokerError):
+            if commands:
+                self._wire.transaction(commands)
+
+    def await_end(self, job: str, after: str, seconds: float) -> str:
+        """Wait so long for the word that a job has ended: where it was read, or ``after`` if none came."""
+        command = ("XREAD", "COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", self._keys.values(job), after)
+        found = self._wire.call(*command)
+        return found[0][1][0][0].decode() if found else after
+
+    def read(self, after: str, seconds: float = 0.0) -> tuple[str, list[Event], int]:
+        """``(last id read, events, how many could not be read)`` after the id ``after``, waiting so long for one."""
+        block: Command = ("BLOCK", max(1, int(seconds * 1000))) if seconds > 0 else ()
+        found = self._wire.call("XREAD", "COUNT", AT_ONCE, *block, "STREAMS", self._keys.events, after)
+        events: list[Event] = []
+        bad = 0
+        for entry, fields in found[0][1] if found else ():
+            after = entry.decode()
+            try:
+                events.append(self._codecs.event.open(fields[1]))
+            except BadMessage:
+                bad += 1
+        return after, events, bad

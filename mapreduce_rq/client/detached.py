@@ -1,0 +1,83 @@
+"""Jobs that are queued for an `mrq master` to lead: their submitter may leave at once."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from msgspec.structs import replace
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.client.found_job import Asker, FoundJob
+from mapreduce_rq.client.identity import process_name
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.messages import Checkpoint, Event, Spec
+from mapreduce_rq.errors import BrokerDown, NoSuchJob, TooLarge, UsageError
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.master import Master
+from mapreduce_rq.runtime.master.observer import Observer, Silent
+
+
+class Client(Asker, Protocol):
+    """What is needed of the client."""
+
+    clock: Clock
+    trust: Trust
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the server ends with the client."""
+
+    def master(
+        self, spec: Spec, computation: Computation[Any], observer: Observer, *, verbs: Jobs | None = None
+    ) -> Master:
+        """A master for a job."""
+
+
+def detach(client: Client, spec: Spec, computation: Computation[Any]) -> FoundJob:
+    """Queue a job. Raises UsageError, BrokerError, TooLarge."""
+    if client.embedded:
+        raise UsageError("a detached job needs a Redis that stays: a private server ends with its client")
+    if spec.lazy:
+        raise UsageError("a detached job takes a range, files that workers see, or items that are read beforehand")
+    with client.using() as verbs:
+        _queue(client, verbs, spec, computation)
+    return FoundJob(client, spec.job)
+
+
+def retry(client: Client, job: str) -> FoundJob:
+    """Queue a failed or cancelled job anew, from what it has counted. Raises NoSuchJob, UsageError, BrokerError."""
+    state = client.job_state(job)
+    if state is None:
+        raise NoSuchJob(f"there is no job {job} on queue {client.keys.name}")
+    if state.running or state.state is State.DONE:
+        raise UsageError(f"{job} is {state.state.word}: only a job that failed or was cancelled is tried again")
+    if state.spec.lazy:
+        raise UsageError(f"{job} cannot be tried again: its items came from a process that is gone")
+    name = f"{state.spec.computation}-{client.clock.random(16).hex()}"
+    spec = replace(state.spec, job=name, created=client.clock.wall(), by=process_name())
+    computation = load(spec.computation).to_lead(spec.params, client.trust)
+    with client.using() as verbs:
+        _queue(client, verbs, spec, computation, state.checkpoint)
+        again = Event(job=job, what="retried", by=process_name(), text=spec.job, at=client.clock.wall())
+        client.journal(verbs.wire).tell([again])
+    return FoundJob(client, spec.job)
+
+
+def _queue(
+    client: Client, verbs: Jobs, spec: Spec, computation: Computation[Any], counted: Checkpoint | None = None
+) -> None:
+    master = client.master(spec, computation, Silent(), verbs=verbs)
+    if counted is not None:
+        master.begin_with(counted)
+    try:
+        try:
+            master.submit(hand_over=True)
+        except BrokerDown:
+            verbs.wire.connect()
+            master.submit(hand_over=True)  # it finds out whether the first try was done
+    except TooLarge as error:
+        remedy = "put the items into files, and give Files"
+        raise TooLarge("the job with its items", error.size, error.limit, remedy) from None

@@ -1,0 +1,207 @@
+"""Jobs that outlive their submitter: queued, led by `mrq master`, waited for, looked up, tried again, purged."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mapreduce_rq import BadFunction, Client, JobCancelled, JobFailed, Limits, NoSuchJob, TooLarge, UsageError
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.cli.screen.text import job_label
+from tests.support.commands import KEY, User
+from tests.support.fleet import Fleet
+from tests.support.servers import RealServer
+from tests.support.stage import until
+from tests.support.terms import total
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RealServer]:
+    with RealServer("valkey") as running:
+        yield running
+
+
+@pytest.fixture
+def client(server: RealServer, queue: str) -> Iterator[Client]:
+    with Client(server.url, queue=queue, keys=[KEY], local=0) as made:
+        yield made
+
+
+@pytest.fixture
+def at(server: RealServer, queue: str, tmp_path: Path) -> Iterator[User]:
+    with User(tmp_path, MRQ_URL=server.url, MRQ_QUEUE=queue, MRQ_KEY=KEY) as made:
+        yield made
+
+
+def test_a_job_is_submitted_led_and_found_by_any_part_of_its_id(at: User) -> None:
+    file = at.stage.folder / "lines"
+    file.write_text("a/one\nb/one\nc/two\n")
+    ranged = at.run("compute", "staged", "--terms", "40", "--detach")
+    lined = at.run("run", "os.path:basename", "--lines", str(file), "--reduce", "counter", "--detach")
+    assert (ranged.code, lined.code) == (0, 0)
+    (job, word) = ranged.out.split()[0], lined.out.strip()
+    said = at.run("result", job)
+    assert said.code != 0
+    assert "--wait" in said.err
+    listed = at.run("jobs")
+    assert "no master" in listed.out
+    assert "mrq master" in listed.err
+    assert f":{os.getpid()}" not in listed.out  # submitted by another process of this user and host
+    at.start("worker", "-c", "2")
+    master = at.start("master", "-c", "4")
+    master.hear("leading the jobs on queue")
+    waited = at.run("result", job[-9:], "--wait", "--json")
+    assert waited.json["value"] == hex(total(40))
+    assert at.run("result", word, "--wait", "-o", "value").out == "2\tone\n1\ttwo\n"
+    rows = at.run("jobs", "--state", "done", "--sort", "name", "--limit", "1").out.splitlines()
+    assert rows[0].split()[:3] == ["JOB", "WHAT", "STATE"]
+    assert rows[1].split()[:3] == [word, "os.path:basename", "done"]
+    assert at.run("jobs", "--state", "failed").out == ""
+    told = [json.loads(line) for line in at.run("events", job_label(job)).out.splitlines()]
+    assert [one["what"] for one in told] == ["submitted", "taken over", "done"]
+    assert {one["job"] for one in told} == {job}
+    assert all("@" in one["by"] for one in told)
+    master.signal(signal.SIGTERM)
+    assert master.wait() == 0
+
+
+def test_what_cannot_be_detached_is_refused_in_one_line(at: User) -> None:
+    for arguments, why in (
+        (("compute", "exp", "2", "--detach", "-u", ""), "needs a Redis"),
+        (("compute", "exp", "2", "--detach", "--out", "x"), "--out"),
+        (("compute", "exp", "2", "--detach", "--local", "2"), "--local"),
+        (("run", "os.path:basename", "--lines", "-", "--detach"), "stream"),
+        (("run", "os.path:basename", "--lines", "/dev/null", "--detach"), "stream"),
+    ):
+        ran = at.run(*arguments)
+        assert ran.code == 2, ran
+        assert len(ran.err.splitlines()) == 1
+        assert why in ran.err
+
+
+def test_many_small_jobs_have_one_master_and_all_end(client: Client, server: RealServer, queue: str) -> None:
+    jobs = [client.submit_function_detached("math:factorial", range(k), reduce="count") for k in range(200)]
+    stop = threading.Event()
+    leading = threading.Thread(target=lambda: _leader(server, queue, stop))
+    leading.start()
+    try:
+        with Fleet(server.url, queue, 2):
+            assert [job.result(60).native for job in jobs] == list(range(200))
+    finally:
+        stop.set()
+        leading.join()
+
+
+def _leader(server: RealServer, queue: str, stop: threading.Event) -> None:
+    from mapreduce_rq.runtime.master.observer import Silent
+
+    with Client(server.url, queue=queue, keys=[KEY], local=0) as mine:
+        mine.stand_by(Silent(), stop, at_once=8)
+
+
+def test_items_travel_with_the_job_and_it_outlives_its_client(server: RealServer, queue: str, at: User) -> None:
+    with Client(server.url, queue=queue, keys=[KEY], local=0) as submitter:
+        job = submitter.submit_function_detached("os.path:basename", ("a/one", "b/two", "c/one"), reduce="list").id
+        empty = submitter.submit_function_detached("os.path:basename", [], reduce="list").id
+        with pytest.raises(BadFunction, match="item 1, a object, cannot travel"):
+            submitter.submit_function_detached("os.path:basename", ["x", object()], reduce="list")
+        with pytest.raises(TooLarge, match="put the items into files"):
+            submitter.submit_function_detached("os.path:basename", ("x" * 1_000_000 for _ in range(40)), reduce="list")
+    at.start("worker", "-c", "1")
+    at.start("master")
+    with Client(server.url, queue=queue, keys=[KEY], local=0) as finder:
+        assert finder.job(job).result(30).native == ["one", "two", "one"]
+        assert finder.job(empty).result(30).native == []
+        assert finder.job(job).status == "done"
+        assert finder.job(job).progress["counted"] == 3
+        with pytest.raises(NoSuchJob):
+            finder.job("no-such-job")
+    with Client(local=1) as private, pytest.raises(UsageError, match="private server"):
+        private.submit_detached("exp", x="2")
+
+
+def test_the_end_is_heard_of_at_once_and_a_lost_word_only_delays(client: Client, server: RealServer, at: User) -> None:
+    at.start("worker", "-c", "1")
+    at.start("master").hear("leading the jobs")
+    client.submit_detached("exp", x="2", terms=20).result(30)
+    began = time.monotonic()
+    for _ in range(10):
+        client.submit_detached("exp", x="2", terms=20).result(30)
+    assert time.monotonic() - began < 5.0
+    job = client.submit_function_detached("math:factorial", range(3), reduce="count", limits=Limits(chunk=1))
+    with server.client() as raw:  # its place in the line is lost: masters find it when they look around
+        raw.delete(Keys(client.keys.name).unled)
+        assert job.result(30).native == 3
+
+
+GATED = "tests.support.terms:gated"
+ONE_BY_ONE = Limits(chunk=1)
+
+
+def test_a_job_that_failed_or_was_cancelled_goes_on_from_its_checkpoint(at: User, client: Client) -> None:
+    at.start("worker", "-c", "1")
+    at.start("master")
+    at.stage.write("gated", "5")
+    job = client.submit_function_detached(GATED, range(20), reduce="int_sum", limits=ONE_BY_ONE)
+    with pytest.raises(UsageError, match="is running"):
+        job.retry()
+    until(lambda: job.progress["counted"] >= 5, 20, "some counted")
+    job.cancel(now=True)
+    with pytest.raises(JobCancelled):
+        job.result(10)
+    at.stage.open()
+    again = at.run("retry", job.id[-8:])
+    assert again.code == 0, again
+    new = client.job(again.out.strip())
+    assert new.result(30).native == total(20)
+    assert at.run("retry", new.id).code == 2  # it is done
+    told = [json.loads(line) for line in at.run("events").out.splitlines()]
+    assert next(one["text"] for one in told if one["what"] == "retried") == new.id
+    assert next(one["text"] for one in told if one["job"] == new.id and one["what"] == "taken over")[0] == "5"
+
+
+def test_a_failed_job_tells_why_and_purge_deletes_what_has_ended(at: User, client: Client) -> None:
+    at.start("worker", "-c", "1")
+    at.start("master")
+    job = client.submit_function_detached("math:sqrt", [4.0, -1.0], reduce="sum")
+    with pytest.raises(JobFailed, match="term 1"):
+        job.result(30)
+    assert [json.loads(line)["what"] for line in at.run("events", job.id).out.splitlines()][-1] == "failed"
+    at.run("compute", "exp", "2", "--detach")
+    done = client.submit_detached("exp", x="2", terms=20)
+    done.wait(30)
+    assert at.run("purge").code == 2
+    dry = at.run("purge", "--dry-run", "--state", "failed")
+    assert dry.out == f"{job.id}\n"
+    assert at.run("purge", "--yes", "--older", "1h").err == "mrq: deleted: 0 records\n"
+    assert at.run("purge", "--yes", "--state", "failed").err == "mrq: deleted: 1 record\n"
+    with pytest.raises(NoSuchJob):
+        client.job(job.id)
+    assert client.job(done.id).status == "done"
+
+
+def test_a_killed_masters_jobs_go_on_under_another(at: User, client: Client) -> None:
+    at.stage.write("gated", "3")
+    at.start("worker", "-c", "1")
+    first = at.start("master")
+    first.hear("leading the jobs")
+    jobs = [client.submit_function_detached(GATED, range(8), reduce="int_sum", limits=ONE_BY_ONE) for _ in range(2)]
+    for job in jobs:
+        first.hear(f"leading {job.id}")
+    second = at.start("master")
+    second.hear("leading the jobs")
+    first.signal(signal.SIGKILL)
+    began = time.monotonic()
+    for job in jobs:
+        second.hear(f"leading {job.id}", seconds=16.0)
+    assert time.monotonic() - began < 14.0
+    at.stage.open()
+    for job in jobs:
+        assert job.result(30).native == total(8)
