@@ -2,7 +2,7 @@
 
     MrqError                     exit 1
     ├── UsageError               the caller's fault, nothing was queued                exit 2
-    │   ├── BadParameter         a value out of range or not a value at all
+    │   ├── BadParameter         a value is out of range, or not of its type
     │   ├── UnknownComputation   no computation of that name
     │   ├── BadURL               the connection URL cannot be read
     │   ├── BadPlugin            what an installed package adds cannot be used             exit 1
@@ -16,11 +16,11 @@
     │   ├── ForeignKey           a key under our prefix is not ours                    exit 69
     │   └── ServerFailed         the embedded server did not start                     exit 69
     ├── JobError                 the job's own end
-    │   ├── JobFailed            a term raised, killed its workers, or gave no number
+    │   ├── JobFailed            a term raised, killed its workers, or gave a wrong value
     │   │   └── VersionSkew      its workers run another version of the code than the submitter
-    │   ├── JobCancelled         somebody cancelled it
-    │   ├── NoSuchJob            never there, or expired                               exit 4
-    │   ├── NoWorkers            none came within --wait-workers                       exit 75
+    │   ├── JobCancelled         a user or a program cancelled it
+    │   ├── NoSuchJob            it never was, or its record has expired               exit 4
+    │   ├── NoWorkers            no worker came within --wait-workers                  exit 75
     │   ├── DeadlineReached      the time allowed is over                              exit 124
     │   └── Superseded           another master took the job over
     ├── TooLarge                 a piece of a job that does not fit through Redis
@@ -28,8 +28,8 @@
     └── BadMessage               bytes from Redis that fail the size, the MAC or the type
         └── OtherKey             they are signed with a key that is not configured here, or not signed
 
-``exit_code`` is what the command line ends with. Each message is one line that says what happened
-and what to do about it; passwords never appear in one.
+``exit_code`` is the exit code of the command line. Each message is one line: what happened, whose fault it is, and what
+to do about it. Passwords never appear in a message.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class BadPlugin(UsageError):
 class BadFunction(UsageError):
     """A user's function cannot be found, hashed or shipped to the workers.
 
-    Whether here or, for what only shows there, in a worker: it ends as a function does that fails.
+    Some of these faults only show in a worker. The exit code is that of a function that fails.
     """
 
     exit_code = 1
@@ -115,16 +115,16 @@ class JobError(MrqError):
 class JobFailed(JobError):
     """A term raised, killed its workers, or gave something the reducer cannot take.
 
-    ``__cause__`` is what the function raised, of its own class where that can be had, else a RemoteError.
+    ``__cause__`` is the function's exception: of its own class if that can be imported here, else a RemoteError.
     """
 
 
 class VersionSkew(JobFailed):
-    """Its workers run another version of the code than the job was submitted with."""
+    """The job's workers run another version of the code than the one it was submitted with."""
 
 
 class JobCancelled(JobError):
-    """Somebody cancelled the job."""
+    """A user or a program cancelled the job."""
 
 
 class NoSuchJob(JobError):
@@ -150,9 +150,9 @@ class Superseded(JobError):
 
 
 class TooLarge(MrqError):
-    """A piece of a job has more bytes than can go through Redis at once. Nothing of it was sent.
+    """A piece of a job has more bytes than can go through Redis at once. No part of it was sent.
 
-    ``size`` and ``limit``: how many it has, and how many there may be.
+    ``size`` and ``limit``: how many bytes it has, and how many it may have.
     """
 
     def __init__(self, what: str, size: int, limit: int, remedy: str = "") -> None:
@@ -166,19 +166,19 @@ class TooLarge(MrqError):
 
 
 class CannotWrite(MrqError):
-    """The result cannot be written where it was to go: a full disk, a closed stream."""
+    """The result cannot be written to its file or stream: the disk is full, or the stream is closed."""
 
     exit_code = 74
 
 
 class BadMessage(MrqError):
-    """Bytes from Redis that are too large, fail the MAC, or are not of the expected type."""
+    """Bytes from Redis are too large, fail the MAC, or are not of the expected type."""
 
 
 class OtherKey(BadMessage):
-    """Bytes from Redis that are signed with a key that is not configured here, or not signed where one is.
+    """Bytes from Redis are signed with a key that is not configured here; or a key is, and they are not signed.
 
-    ``kid``: the id of the key that they say they are signed with; 0: none.
+    ``kid``: the id of the key that they name; 0: they are not signed.
     """
 
     def __init__(self, text: str, kid: int) -> None:

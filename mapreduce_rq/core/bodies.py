@@ -35,19 +35,19 @@ _HEAD = struct.Struct("<c3xIII")
 
 
 class ValueCodec(Protocol):
-    """How the values of a job travel: as plain data, or as pickles where these are trusted."""
+    """How the values of a job travel: as plain data, or also as pickles if these are trusted."""
 
     takes: ClassVar[str]
-    """What it takes, for error messages."""
+    """Which values it takes, in words for error messages."""
 
     remedy: ClassVar[str]
-    """What helps with a value that it does not take."""
+    """What to do about a value that it does not take, in words for error messages."""
 
     def encode(self, values: Sequence[Any]) -> bytes:
         """The values as one body. Raises Unfit."""
 
     def decode(self, body: Buffer) -> list[Any]:
-        """The values of a body; arrays are writable. Raises ValueError for bytes that hold none."""
+        """The values of a body; arrays are writable. Raises ValueError for bytes that are not a body."""
 
 
 class PlainCodec:
@@ -63,49 +63,50 @@ class PlainCodec:
         return plain_body(len(values), pack_all(values))
 
     def decode(self, body: Buffer) -> list[Any]:
-        """The values of a plain body. Raises ValueError, for pickled ones, too."""
+        """The values of a plain body. Raises ValueError for bytes that are not a body, and for pickled values."""
         if body[:1] != PLAIN:
             raise ValueError(f"these values are pickled: {ALLOW}")
         return unpack_all(_count_of(body), memoryview(body)[5:])
 
 
 ASIDE = b"@"
-"""What a reference to a body begins with that was laid aside (see runtime/server/shelf.py): then its size, 8 bytes."""
+"""The first byte of a reference to a body that was laid aside (see runtime/server/shelf.py); the size follows in 8
+bytes."""
 
 
 class Aside(Protocol):
-    """Where the large bodies of one job are laid aside, if there is such a place."""
+    """The place where large bodies of one job are laid aside, if there is one."""
 
     def put(self, body: Buffer) -> bytes | None:
-        """Lay a body aside: the reference to it, or None if it is to travel as it is."""
+        """Lay a body aside, and return the reference to it; None if it is to travel as it is."""
 
     def get(self, reference: Buffer) -> memoryview:
-        """The body; writable. Raises ValueError where it is not there any more."""
+        """The body, writable. Raises ValueError if it is not there any more."""
 
     def drop(self, reference: Buffer) -> None:
-        """Nobody needs it any more; who has it keeps it."""
+        """Remove a body that no process will ask for any more; a process that has read it can go on using it."""
 
     def keep(self, references: set[bytes]) -> None:
-        """Drop all that this process has laid aside but these."""
+        """Drop all bodies that this process has laid aside, except these."""
 
     def clear(self) -> None:
         """The job is over: drop all of its bodies."""
 
 
 def size_of(body: Buffer) -> int:
-    """Bytes of a body, or of the one that a reference stands for."""
+    """Bytes of a body; for a reference, bytes of the body that it refers to."""
     return int.from_bytes(body[1:9], "big") if body[:1] == ASIDE else len(body)
 
 
 def plain_body(count: int, packed: bytes) -> bytes:
-    """The body of ``count`` values from their joined packings. Raises ValueError for more than fit into one."""
+    """The body of ``count`` values from their joined packings. Raises ValueError if they are too many for one body."""
     if count >= 1 << 32:
         raise ValueError(f"{count} values are too many for one body")
     return PLAIN + count.to_bytes(4, "big") + packed
 
 
 def join(bodies: Sequence[Buffer]) -> bytes:
-    """One body of the values of all, in their order. The same values as plain data are the same body, however cut."""
+    """One body with the values of all, in their order. Equal plain values give equal bodies, however they were cut."""
     if len(bodies) == 1:
         return bytes(bodies[0])
     if all(body[:1] == PLAIN for body in bodies):
@@ -147,17 +148,17 @@ def frames(body: Buffer) -> Iterator[Frame]:
         try:
             tag, count, number, zero = _HEAD.unpack_from(view, at)
             if tag not in FRAMED or zero or number > MAX_BUFFERS:
-                raise ValueError("bytes that hold no values")
+                raise ValueError("these bytes are not a body of values")
             sizes = struct.unpack_from(f"<{number + 1}Q", view, at + _HEAD.size)
         except struct.error:
-            raise ValueError("too few bytes to hold values") from None
+            raise ValueError("a body of values is cut off in its head") from None
         if number and view.readonly:
             view = memoryview(bytearray(view))  # an array that was writable is so again, and aligned
         at += _padded(_HEAD.size + 8 * len(sizes))
         pieces = []
         for size in sizes:
             if at + size > len(view):
-                raise ValueError("a body that ends before its values do")
+                raise ValueError("a body of values is cut off in its values")
             pieces.append(view[at : at + size])
             at += _padded(size)
         yield Frame(tag, count, pieces[0], pieces[1:])

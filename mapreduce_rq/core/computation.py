@@ -1,13 +1,13 @@
 """What a computation is: how many terms, how to map a span of them, and what the merged total means.
 
-A computation is made from validated parameters, the same way on the master and on every worker, so it must
-depend on nothing else: not on the clock, the host, or how the terms are cut.
+A computation is made from validated parameters, in the same way on the master and on every worker. So it must not
+depend on anything else: not on the clock, the host, or how the terms are cut.
 
     plan:    total          how many terms (a finish may ask for more)
     worker:  map(lo, hi)    the partial of terms lo <= k < hi
     master:  reducer        merges partials
     master:  finish(...)    the Outcome; More(total) when the terms so far do not decide it; Ask(...) when much is left
-    worker:  work(body)     what ``finish`` asked for
+    worker:  work(body)     the answer to a request of ``finish``
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ P = TypeVar("P")
 
 
 class TermError(Exception):
-    """A term could not be computed; ``__cause__`` holds what it raised. ``place``: where it is, beside its number."""
+    """A term could not be computed. ``__cause__``: its exception. ``place``: where the term is, beside its number."""
 
     def __init__(self, term: int, message: str, place: str = "") -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class TermError(Exception):
 
 
 def _stay() -> None:
-    """No worker's process: nothing is to end."""
+    """Do nothing: this process is not a worker's."""
 
 
 class Computation(ABC, Generic[P]):
@@ -49,41 +49,41 @@ class Computation(ABC, Generic[P]):
     """One line for the list of computations."""
     Params: ClassVar[type[Params]]
     positional: ClassVar[str] = ""
-    """The parameter that the command line takes without its name; a list of texts may be several words there."""
+    """The parameter that the command line takes without its name. If it is a list of texts, several words are taken."""
     seconds_per_term: ClassVar[float | None] = None
-    """A first guess of a term's cost for the first cut (the master measures the rest); None: no idea."""
+    """A guess of a term's cost, for the first tasks; the master measures the cost later. None: no guess."""
 
     even: bool = False
-    """Whether to cut few tasks, all alike: where merging costs more than workers that wait at the end."""
+    """Whether to cut a few tasks of one size: if a merge costs more than workers that wait at the end."""
 
     vectorised: bool = True
-    """Whether a call of ``map`` costs about a millisecond whatever its span: the last tasks are then cut no smaller."""
+    """Whether a call of ``map`` costs about a millisecond, whatever its span: then tasks are never cut smaller."""
 
     first_stage: ClassVar[int] = 4096
-    """Terms after which a tolerance is asked for the first time."""
+    """Terms after which it is first checked whether the tolerance is met."""
 
     samples: bool = False
-    """Whether its terms are random samples, any of them as good as others: a statistical bound then holds for those
-    that are counted, whichever they are."""
+    """Whether its terms are random samples, each as good as any other. A statistical bound is then true for any set of
+    terms that are counted."""
 
     libm: bool = False
     """Whether the kernel uses functions whose last bit differs between machines (see runtime/worker/probe.py)."""
 
     reached: int = 0
-    """Where the last call of ``map`` or ``map_body`` ended, if it was cut short; 0: where it was asked to."""
+    """The term before which the last call of ``map`` or ``map_body`` ended, if it was cut short; 0: it was not."""
 
     reads_files: ClassVar[bool] = False
-    """Whether ``map`` reads files that its parameters name. On a queue without a key a worker then refuses the job,
-    unless it was told of a folder to read in."""
+    """Whether ``map`` reads files that its parameters name. On a queue without a key, a worker refuses the job unless
+    it was started with a folder to read in."""
 
     folder: str | None = None
     """The only folder that a computation which ``reads_files`` may read in; None: it may read anywhere."""
 
     leave: Callable[[], None] = staticmethod(_stay)
-    """In a worker: have its process end when the task in hand is answered, and a fresh one take its place."""
+    """In a worker: end its process when the task in hand is answered; its supervisor then starts another one."""
 
     aside: Aside | None = None
-    """In a master on the host of a private server: where large bodies of its job are laid aside."""
+    """In a master on the host of a private server: the place where large bodies of its job are laid aside."""
 
     reducer: Reducer[P]
     total: int | None
@@ -101,7 +101,7 @@ class Computation(ABC, Generic[P]):
     def to_map(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:
         """As ``create``, in a worker, of parameters that came from Redis.
 
-        Raises MrqError for what this process must not run, or cannot (``trust``: see functions/trust.py).
+        Raises MrqError for a job that this process must not run, or cannot (``trust``: see functions/trust.py).
         """
         folder = trust.folder(cls.name) if cls.reads_files else None
         made = cls.create(raw)
@@ -110,21 +110,21 @@ class Computation(ABC, Generic[P]):
 
     @classmethod
     def to_lead(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask
-        """As ``to_map``, in a master that goes on with another's job: it merges and finishes, and maps nothing."""
+        """As ``to_map``, in a master that resumes another master's job: it merges and finishes, and does not map."""
         return cls.create(raw)
 
     @abstractmethod
     def map(self, lo: int, hi: int) -> P:
-        """The partial of terms ``lo <= k < hi``. Pure; raises ``TermError`` where it knows the term at fault."""
+        """The partial of terms ``lo <= k < hi``. Pure. Raises ``TermError`` if it knows which term is at fault."""
 
     def map_encoded(self, lo: int, hi: int) -> bytes:
-        """``reducer.encode(map(lo, hi))``: a worker's hot path, for computations that know a shorter way."""
+        """``reducer.encode(map(lo, hi))``. Workers spend their time here, so a computation may define a quicker way."""
         return self.reducer.encode(self.map(lo, hi))
 
     def cut_short(self) -> None:
-        """From another thread: have ``map`` end after the term in hand, where the computation can.
+        """Called from another thread: make ``map`` end after the term in hand, if the computation can do that.
 
-        Its partial is then that of the terms below ``reached``.
+        Then ``map`` returns the partial of the terms below ``reached``.
         """
 
     def map_body(self, lo: int, hi: int, body: bytes) -> P:
@@ -140,33 +140,33 @@ class Computation(ABC, Generic[P]):
         """The outcome of ``terms`` merged terms (all of them unless the job was ended early)."""
 
     def work(self, body: bytes) -> bytes:
-        """The answer to one request of ``finish``. Pure, like ``map``, and like it done by workers."""
+        """The answer to one request of ``finish``. Pure, and done by workers, as ``map`` is."""
         raise NotImplementedError(f"{self.name} asks for nothing")
 
     def conclude(self, partial: P, terms: int) -> Outcome | More:
-        """As ``finish``, with all that it asks for done here."""
+        """As ``finish``, but all its requests are answered here."""
         found = self.finish(partial, terms)
         while isinstance(found, Ask):
             found = found.then([self.work(body) for body in found.bodies])
         return found
 
     def place(self, term: int) -> int:
-        """What people call a term: another number where terms are drawn from a range in a random order."""
+        """The number that people know a term by. It is another one if terms are drawn from a range in random order."""
         return term
 
     def peek(self, partial: P, terms: int) -> Progress | None:
-        """The running value after ``terms`` terms in one run from 0 (ordered law) or any terms (commutative); cheap."""
+        """The running value after ``terms`` terms: the first ones (ordered law), or any (commutative). It is cheap."""
         return None
 
     def left_out(self, term: int, failure: Failure) -> None:
         """In a master: a term was counted without a value."""
 
     def pickled_error(self, error: BaseException) -> bytes:
-        """In a worker: an exception of a term, for ``error_of`` to make anew; b"" where it cannot travel."""
+        """In a worker: the bytes of a term's exception, for ``error_of``; b"" if it cannot travel."""
         return b""
 
     def error_of(self, failure: Failure) -> BaseException:
-        """In a master: the exception of a failure, with the worker's traceback as a note; a stand-in if need be."""
+        """In a master: the exception of a failure, or one that stands for it, with the worker's traceback as a note."""
         return noted(RemoteError(failure.kind, failure.message), failure.traceback, failure.where)
 
     @property

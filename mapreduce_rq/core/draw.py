@@ -1,9 +1,10 @@
-"""A range in a random order in which each place depends on its index alone, whoever asks and for how many at once.
+"""A range in a random order, in which each place depends only on its index: all workers get the same order.
 
-What comes first is then a random sample of the range, without replacement: a tolerance may end a job there. The order
-is a permutation by a Feistel network (Luby and Rackoff, "How to construct pseudorandom permutations from pseudorandom
-functions", 1988) on the smallest power of two that holds the range; what falls outside goes through it again until it
-is inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002), less than once on average.
+The first terms are then a random sample of the range, without replacement, so a tolerance may end a job early. The
+order is a permutation by a Feistel network (Luby and Rackoff, "How to construct pseudorandom permutations from
+pseudorandom functions", 1988) on the smallest power of two that holds the range. A place outside of the range goes
+through the network again until it is inside (Black and Rogaway, "Ciphers with arbitrary finite domains", 2002), less
+than once on average.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ _FIRST, _SECOND = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # of splitmix64, which
 
 
 def drawn(lo: int, hi: int, size: int, key: int) -> list[int]:
-    """The places of terms ``lo <= k < hi`` in a range of ``size``: all of its places, once each, for all its terms."""
+    """The places of terms ``lo <= k < hi`` in a range of ``size``. All ``size`` terms have all places, each once."""
     import numpy as np  # heavy, hence here
 
     bits = max(2, (size - 1).bit_length())
@@ -41,7 +42,7 @@ def _permuted(places: Any, bits: int, key: int) -> Any:
 
 
 def _scattered(words: Any) -> Any:
-    """splitmix64's end: each bit of a word changes each bit of its image half of the time."""
+    """The last step of splitmix64: each bit of a word changes each bit of its image half of the time."""
     import numpy as np  # its caller has imported it
 
     words = (words ^ words >> np.uint64(30)) * np.uint64(_FIRST)

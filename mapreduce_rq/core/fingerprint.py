@@ -1,9 +1,9 @@
-"""What code a computation runs: a hash by which two versions of this package know that they compute the same.
+"""Which code a computation runs: a hash by which two versions of this package know that they compute the same.
 
-In a rolling deploy workers of the next version meet jobs of this one. The package's version says little then: most
-releases change neither a kernel nor a reducer. So a job names the hash of the source that its computation and reducer
-are made of, with all of this package that they use, and a worker of another version compares it with its own. That the
-messages are the same the keys in Redis say, whose names begin with the wire version.
+In a rolling deploy workers of the next version meet jobs of this one. The package's version says little then, since
+most releases change neither a kernel nor a reducer. So a job names a hash of the source of its computation and its
+reducer, and of all modules of this package that they use. A worker of another version compares it with its own hash.
+The format of messages is not in the hash: keys in Redis begin with the wire version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 PACKAGE = __name__.partition(".")[0]
 NO_CODE = {PACKAGE, f"{PACKAGE}.version"}
-"""What differs between any two versions, and computes nothing."""
+"""Modules that differ between any two versions, and compute nothing."""
 
 
 def code_of(computation: Any) -> str:
@@ -28,7 +28,7 @@ def code_of(computation: Any) -> str:
 @cache
 def _code_of(*modules: str) -> str:
     found = list(dict.fromkeys(modules))
-    for name in found:  # which grows meanwhile
+    for name in found:  # the list grows meanwhile
         found += [other for other in dict.fromkeys(_used(sys.modules[name])) if other not in found]
     made = hashlib.blake2b(digest_size=16)
     for name in sorted(found):
@@ -54,5 +54,5 @@ def _source(module: ModuleType) -> bytes:
     try:
         with open(module.__file__ or "", "rb") as file:
             return file.read()
-    except OSError:  # of an author's own, without a file
+    except OSError:  # an author's own module without a file
         return repr(sorted(vars(module))).encode()

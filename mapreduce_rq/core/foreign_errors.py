@@ -1,9 +1,9 @@
-"""What an exception of a user's code is called, says and shows, whatever it does when it is asked.
+"""The name, text and traceback of an exception of a user's code, safe against any code in its class.
 
-Its ``__str__`` may raise, recurse, give 100 MB or something that is no text; its attributes may be properties that
-raise; text may hold halves of characters, which no message can carry. None of that may keep its term from failing under
-its name, or end a worker. So all that is asked of such an exception is asked here, each answer is bounded in size, and
-a refused one is told as that.
+The ``__str__`` of such an exception may raise, recurse, or return 100 MB or a value that is not text. Its attributes
+may be properties that raise. Its text may hold halves of characters, which no message can carry. None of this may end a
+worker, or hide which term failed with which error. So exceptions of users are asked only here, the size of each answer
+is bounded, and if an answer cannot be had, the message says so.
 """
 
 from __future__ import annotations
@@ -20,21 +20,22 @@ KIND_CHARACTERS = 200
 TRACEBACK_CHARACTERS = 8000
 
 _PLAINLY = 64
-"""Exceptions behind one, and characters of all their messages in thousands, that are shown as Python shows them."""
+"""An exception is shown as Python shows it if at most this many others led to it, and all their messages together have
+at most this many thousand characters."""
 _ASKED = {
     *("__cause__", "__context__", "__suppress_context__", "__traceback__", "__notes__", "__class__"),
     *("__getattribute__", "__getattr__", "exceptions"),
 }
-"""What Python's own rendering asks for: a class that answers itself might never come to an end."""
+"""Attributes that Python's own rendering asks for. A class that defines one of them might never return."""
 _ANSWER_TRULY = (object, BaseException, BaseExceptionGroup)
 
 
 class Interruption(BaseException):
-    """Raised into whoever computes from outside, by a signal's handler: no term has failed."""
+    """A signal's handler raises this in the code that computes: it ends the work, and no term has failed."""
 
 
 class RemoteError(Exception):
-    """What a function raised in a worker, in the place of an exception whose class cannot be had here.
+    """A function raised an exception in a worker, and its class cannot be imported here: this one stands for it.
 
     ``kind``: the name of its class. ``message``: its text.
     """
@@ -53,13 +54,13 @@ def kind_of(error: BaseException) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What it says."""
+    """Its text."""
     text, refusal = _asked(lambda: str(error))
     return _clean(text, MESSAGE_CHARACTERS) if refusal is None else f"(its text cannot be had: {kind_of(refusal)})"
 
 
 def told(error: BaseException) -> str:
-    """Its name and what it says, on the way into a message of ours."""
+    """Its name and its text, for a message of ours."""
     return f"{kind_of(error)}: {message_of(error)}"
 
 
@@ -73,7 +74,7 @@ def shown(value: object) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Where it was raised and what led to it, as Python shows it; the end of that, if it is long."""
+    """Its traceback and the exceptions that led to it, as Python shows them; if they are long, the end of them."""
     if _is_plain(error):
         text, refusal = _asked(lambda: "".join(traceback.format_exception(error)))
         if refusal is None:
@@ -84,16 +85,16 @@ def traceback_of(error: BaseException) -> str:
 
 
 def noted(error: BaseException, traceback: str, where: str) -> BaseException:
-    """The exception with what a worker's traceback showed as a note, which Python prints below it."""
+    """The exception with the worker's traceback as a note, which Python prints below it."""
     if traceback:
         at = f" {where}" if where else ""
-        with suppress(Exception):  # where its notes are no list
+        with suppress(Exception):  # its notes may not be a list
             BaseException.add_note(error, f"\nThe traceback in the worker{at}:\n{traceback.rstrip()}")
     return error
 
 
 def _asked(question: Callable[[], str]) -> tuple[str, BaseException | None]:
-    """The answer, a str and of no class below it; or "" and what was raised instead."""
+    """The answer as a plain str, and None; or "" and the exception that was raised instead."""
     try:
         return str.__getitem__(question(), slice(None)), None
     except Interruption:
@@ -103,17 +104,17 @@ def _asked(question: Callable[[], str]) -> tuple[str, BaseException | None]:
 
 
 def _of(kind: type, name: str, thing: Any) -> Any:
-    """An attribute as the built-in type has it, whatever classes below it make of it."""
+    """An attribute as the built-in type defines it, even if a class below defines it anew."""
     return vars(kind)[name].__get__(thing)
 
 
 def _clean(text: str, most: int, *, end: bool = False) -> str:
-    """So much of a text, or of its end, as every message can carry it."""
+    """The first ``most`` characters of a text, or the last ones, without characters that messages cannot carry."""
     return (text[-most:] if end else text[:most]).encode("utf-8", "backslashreplace").decode()
 
 
 def _is_plain(error: BaseException) -> bool:
-    """Whether this and what is behind it is few and small, and of classes that answer no question on their own."""
+    """Whether this exception and those that led to it are few, small, and of classes that do not define ``_ASKED``."""
     met, room = {id(error): error}, _PLAINLY * 1000
     row = [error]
     while row:

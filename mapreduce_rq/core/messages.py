@@ -3,13 +3,13 @@
 On the wire a message is ``kid (2 bytes) | mac (16 bytes, absent when kid is 0) | payload``, the payload in msgpack.
 The MAC is keyed BLAKE2b-128 (RFC 7693); its personalisation is the wire version and the kind, its text
 the queue's name, the address and the payload: a message cannot be replayed as another kind, on another queue, at
-another address or under another wire version. Of a large payload it takes in the SHA-256. The address is the id of
-the job or worker whose key the message stands in; tasks and replies, which stand in no key of their own, have none and
-hold their job's id instead: who reads one compares it. Reading goes in this order: size, MAC, type. What fails raises
-BadMessage.
+another address or under another wire version. For a large payload, its SHA-256 is in the MAC's text in its place. The
+address is the id of the job or worker whose key the message stands in. Tasks and replies do not stand in a key of their
+own and have no address: they hold their job's id, and each reader compares it. A message is read in this order: size,
+MAC, type. If a step fails, it raises BadMessage.
 
-Without a key a message is typed and capped but not authenticated: whoever can write to the Redis can then write
-tasks and replies.
+Without a signing key a message is typed and capped, but not authenticated: every client that can write to the Redis can
+then write tasks and replies.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, Us
 
 WIRE_VERSION = 1
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
-"""Redis' own limit of one value; a reply's body has its own, lower cap in the job's limits."""
+"""Bytes of a message at most: Redis' own limit of one value. A reply's body has a lower cap, in the job's limits."""
 MSGPACK_BYTES = 1 << 32
-"""What no single text or bytes in a message reaches."""
+"""Bytes of a single text in a message, which msgpack cannot reach."""
 HEAD_BYTES = 18
-"""Key id and MAC."""
+"""Bytes of key id and MAC."""
 MAX_SPEC_BYTES = 32 * 1024 * 1024
 MAX_REPORT_BYTES = 1024 * 1024
 MAX_BEAT_BYTES = 64 * 1024
 MAX_EVENT_BYTES = 64 * 1024
 
 OK, ERROR, REFUSED, DIED, OK_ASIDE = 0, 1, 2, 3, 4
-"""A task's status in a reply: computed; the term raised; this worker will not run it; its attempts are used up;
-computed, and the body is a reference to where its worker has laid it (on the host of a private server)."""
+"""A task's status in a reply: it is computed; a term raised; this worker refuses it; its attempts are used up; it is
+computed, and its worker has laid the body aside (on the host of a private server): the answer holds a reference."""
 
 MAP, MERGE, REQUEST = 0, 1, 2
-"""What a task asks for: the partial of its span; the merge of the two partials in its body; or what the job's
-computation makes of its body (a request of ``finish``)."""
+"""What a task asks for: the partial of its span; the merge of the two partials in its body; or the answer of the job's
+computation to its body (a request of ``finish``)."""
 
 Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event"]
 
-# The range of each number that travels is one that all who read it can take: a slate's words have 64 bits, Lua's
-# numbers and Redis' times to live fewer, and times are shown to people. What is outside cannot be decoded.
+# Each number that travels has a range that all its readers can take: a slate's words have 64 bits, Lua's numbers and
+# Redis' times to live have fewer, and times are shown to people. A number outside of its range cannot be decoded.
 LONGEST_SECONDS = 10 * 365 * 86_400
-"""Ten years: the longest time that a limit may be."""
+"""Seconds that a limit may be at most: ten years."""
 LARGEST_FLOAT = 1.7976931348623157e308
 END_OF_TIME = 253_402_300_799
 """The last second of the year 9999, as unix time."""
@@ -78,7 +78,7 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
     op: int = MAP
     body: bytes = b""  # the items of the span, the partials to merge, or a request
     why: str = ""  # how the last attempt ended
-    spec: bytes = b""  # the job's sealed spec where it is small: saves a new worker a round trip
+    spec: bytes = b""  # the job's sealed spec, if it is small: this saves a new worker a round trip
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -94,7 +94,7 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What one worker answers to one job in one stream entry."""
+    """The answers of one worker to one job, in one stream entry."""
 
     job: str
     wid: str
@@ -102,25 +102,26 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
-    """Why a task has no partial. ``term`` is None where the kernel could not tell."""
+    """Why a task has no partial. ``term`` is None if the kernel could not tell which term failed."""
 
     term: int | None
     kind: str  # the exception's type, or how the worker died
     message: str
     traceback: str
     where: str  # host:pid
-    pickled: bytes = b""  # the exception itself, where pickles are trusted and it has one
+    pickled: bytes = b""  # the exception itself, if pickles are trusted and it can be pickled
 
     @classmethod
     def of(cls, error: BaseException, where: str, term: int | None = None, pickled: bytes = b"") -> Failure:
-        """That of an exception, which may be of any class and do anything when it is asked."""
+        """The failure of a task by an exception, which may be of any class and run any code when it is shown."""
         return cls(term, kind_of(error), message_of(error), traceback_of(error), where, pickled)
 
 
 LOST = "its host or supervisor was lost"
-"""Why a worker is dead that nobody saw die: its entry in Redis did not change for long, or was kept from changing."""
+"""Why a worker is dead if no supervisor saw it die: its entry in Redis did not change for several looks. (A client of
+Redis that wants this can also keep the entry from changing.)"""
 WORKER_DIED, WORKER_LOST = "WorkerDied", "WorkerLost"
-"""A failure's kind where a task's attempts are used up; the second where nobody saw the last of its workers die."""
+"""A failure's kind if a task's attempts are used up; the second if no supervisor saw the last worker die."""
 
 CHUNK = Meta(ge=1, le=MAX_TERMS)
 ATTEMPTS = Meta(ge=1, le=1_000_000)
@@ -134,7 +135,7 @@ MAX_BODY = Meta(ge=1, le=MAX_MESSAGE_BYTES)
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """A job's settings that outlive its master; seconds and bytes."""
 
-    chunk: Annotated[int, CHUNK] | None = None  # terms per task; None: measured
+    chunk: Annotated[int, CHUNK] | None = None  # terms in a task; None: chosen by measurement
     attempts: Annotated[int, ATTEMPTS] = 3  # workers that may die with a task in hand
     on_error: Literal["fail", "skip"] = "fail"
     task_timeout: Annotated[float, TASK_TIMEOUT] | None = None
@@ -147,7 +148,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tolerant(self) -> bool:
-        """Whether the job may end before all its terms are counted, when its error is small enough."""
+        """Whether the job may end before all its terms are counted, if its error is small enough."""
         return self.rel_tol is not None or self.abs_tol is not None
 
 
@@ -164,9 +165,9 @@ _RANGES = {
 
 
 def check_limits(limits: Limits) -> None:
-    """Raises BadParameter, naming the limit that cannot be, and its range."""
+    """Raise BadParameter for a limit out of range, naming the limit and the range."""
     if not isinstance(limits, Limits):
-        raise BadParameter(f"limits: a Limits, not a {type(limits).__name__}")
+        raise BadParameter(f"limits is a {type(limits).__name__}, and must be a Limits")
     for name, meta in _RANGES.items():
         value = getattr(limits, name)
         if isinstance(value, (int, float)) and not (_above_least(value, meta) and value <= (meta.le or 0)):
@@ -189,7 +190,7 @@ def _short(value: int) -> str:
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything a worker or another master needs to know of a job; never changes."""
+    """All that a worker or another master needs to know about a job; it never changes."""
 
     job: str
     computation: str
@@ -198,8 +199,8 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     created: Moment  # for people
     version: str  # of this package, on the submitting side
-    code: str = ""  # hash of what the computation is made of there (core/fingerprint.py); '' on a private server
-    numerics: str = ""  # probe of the submitting side, where the kernel depends on it
+    code: str = ""  # hash of the computation's source there (core/fingerprint.py); '' on a private server
+    numerics: str = ""  # probe of the submitting side, if the kernel depends on it
     lazy: bool = False  # terms come from an iterator in the master: cannot be resumed elsewhere
     by: str = ""  # user@host:pid of the submitter, for people
 
@@ -236,7 +237,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Beat(msgspec.Struct, array_like=True, frozen=True):
-    """A worker's sign of life. Observers only ask whether the bytes changed; the rest is for people."""
+    """A worker's sign of life. Observers only check whether its bytes changed; most fields are for people."""
 
     count: Index
     host: str
@@ -259,17 +260,18 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
 T = TypeVar("T")
 
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What the decoder raises for bytes that hold no message; for text that is not UTF-8 no error of its own."""
+"""Errors of the decoder for bytes that are not a message. For text that is not UTF-8 it raises Python's own error."""
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
 _RESERVED = {b"\0\0", OBITUARY}
-"""Short ids that no key has: that of no key, and the one with which a beat would begin like an obituary."""
+"""Short ids that no key may have: the one that means no key, and the one that would make a beat look like an
+obituary."""
 
 
 class Keyring:
-    """Signing keys: the first signs, all of them verify, so that keys can be rotated. Empty: unsigned."""
+    """Signing keys. The first signs and all of them verify, so that keys can be rotated. Empty: nothing is signed."""
 
     def __init__(self, keys: Iterable[bytes] = ()) -> None:
         self._keys: dict[int, bytes] = {}
@@ -287,11 +289,11 @@ class Keyring:
         return next(iter(self._keys), 0)
 
     def secrets(self) -> list[bytes]:
-        """The keys, the signing one first; to hand to a process of ours, never to print."""
+        """The keys, the signing one first. They are handed to processes that we start, and are never printed."""
         return list(self._keys.values())
 
     def hashes(self, kind: Kind, queue: str, address: str | None) -> dict[int, Any]:
-        """For each key id a hash that has taken in everything but the payload. ``address``: None for kinds without."""
+        """For each key id, the hash of everything before the payload. ``address``: None if the kind has none."""
         parts = [queue.encode()] if address is None else [queue.encode(), address.encode(errors="surrogateescape")]
         found = {}
         for kid, key in self._keys.items():
@@ -306,10 +308,10 @@ class Keyring:
 
 
 LARGE_BYTES = 64 * 1024
-"""Of a payload from this size on the MAC takes in the SHA-256: processors have instructions for that, and it is hashed
-at 1.9 GB/s instead of 0.9."""
+"""Bytes of a payload from which the MAC is of its SHA-256: processors have instructions for SHA-256, so this runs at
+1.9 GB/s instead of 0.9."""
 LARGE = b"\xc1"
-"""Before it: a byte with which no msgpack begins, so that no small payload has the MAC of a large one."""
+"""Stands before that SHA-256. No msgpack begins with this byte, so no small payload has the MAC of a large one."""
 
 
 class Codec:
@@ -338,7 +340,7 @@ class Codec:
         """The bytes of a message. Raises TooLarge."""
         try:
             payload: bytes = _encode(message)
-        except msgspec.EncodeError:  # bytes or a text of four gigabytes
+        except msgspec.EncodeError:  # bytes, or a text, of four gigabytes
             raise TooLarge(f"a {self._kind}", MSGPACK_BYTES, self._cap) from None
         if len(payload) > self._cap - HEAD_BYTES:
             raise TooLarge(f"a {self._kind}", len(payload), self._cap)
@@ -353,7 +355,7 @@ class Codec:
         return found
 
     def seal_all(self, messages: Iterable[Any]) -> list[bytes]:
-        """As ``seal``, many at once. It looks at no size: the wire does, at those of what may be too large."""
+        """As ``seal``, many at once. It does not check sizes: the wire checks messages that may be too large."""
         head = self._head
         if self._signer is None:
             return [head + _encode(message) for message in messages]
@@ -402,7 +404,7 @@ class Codec:
         theirs = kid_of(data)
         if not theirs:
             here = kid_text(kid_of(self._head))
-            return OtherKey(f"a {self._kind} is not signed, and messages here are ({here})", theirs)
+            return OtherKey(f"a {self._kind} is not signed, and messages here must be ({here})", theirs)
         if self._signer is None:
             text = f"a {self._kind} is signed ({kid_text(theirs)}), and no key is configured here"
             return OtherKey(f"{text}: set MRQ_KEY or --key-file", theirs)
@@ -411,7 +413,7 @@ class Codec:
 
 
 class AddressedCodec:
-    """One kind of message that stands in the key of a job or worker: it can be read nowhere but there."""
+    """One kind of message that stands in the key of a job or worker, and can be read only there."""
 
     def __init__(self, kind: Kind, shape: Any, queue: str, keyring: Keyring, cap: int = MAX_MESSAGE_BYTES) -> None:
         self._made_of = kind, shape, queue, keyring, cap
@@ -437,12 +439,12 @@ class Codecs:
 
 
 def mac_of(sealed: bytes) -> bytes:
-    """The MAC of a sealed message, which tells it from all others; empty if it has none."""
+    """The MAC of a sealed message, which no other message has; empty if it has none."""
     return b"" if sealed[:2] == b"\0\0" else sealed[2:18]
 
 
 def kid_of(sealed: bytes) -> int:
-    """The id of the key that some bytes say they are signed with; 0: none."""
+    """The id of the key that sealed bytes name; 0: they are not signed."""
     return int.from_bytes(sealed[:2], "big")
 
 

@@ -1,4 +1,4 @@
-"""What a computation ends with: an outcome, the wish for more terms or for help, or on the way a running value."""
+"""What ``finish`` of a computation returns: an outcome, or a wish for more terms or for help; and running values."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 BoundKind = Literal["proven", "statistical", "estimated", "exact", "none"]
-"""What a bound is worth: a theorem, a confidence interval, a guess, no error at all, or no bound is known."""
+"""What a bound is worth: proven by a theorem; half of a confidence interval; a guess; no error at all; not known."""
 
 
 class Deferred(NamedTuple):
-    """Something that takes long to make, or much memory, and that many callers do not look at."""
+    """A value that takes long to make, or much memory, and that many callers do not use: it is made on demand."""
 
     kind: Callable[[Any], Any]
     given: Any
 
     def make(self) -> Any:
-        """What it is."""
+        """Make the value."""
         return self.kind(self.given)
 
 
 def made(thing: Any) -> Any:
-    """The thing itself, made now if it was deferred."""
+    """The value itself, made now if it was deferred."""
     return thing.make() if isinstance(thing, Deferred) else thing
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What ``finish`` makes of the merged total.
 
-    ``value`` is the text for people and scripts, ``number`` the nearest double (None where that means nothing),
-    ``bound`` the text of the distance to the truth that ``bound_kind`` qualifies, ``native`` the Python object for
-    callers of the API, or how it is made. ``details`` are further stable facts for the JSON (``x``, flags such as
-    ``overflow``), ``notes`` sentences for people. A value larger than a record should be has its text, and the bytes
-    that its digest is of, made when they are asked for, by ``text`` and ``total``; ``value`` is empty then.
+    ``value`` is the text for people and scripts. ``number`` is the nearest double, None if there is none. ``bound`` is
+    the distance to the truth as text, and ``bound_kind`` says what it is worth. ``native`` is the Python object for
+    callers of the API, or a Deferred of it. ``details`` are further stable facts for the JSON (``x``, flags such as
+    ``overflow``), and ``notes`` are sentences for people. For a value that is too large for a record, ``value`` is
+    empty; ``text`` makes its text, and ``total`` makes the bytes of its digest, when they are asked for.
     """
 
     value: str
@@ -49,16 +49,17 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class More(msgspec.Struct, frozen=True):
-    """The terms so far do not decide the answer: go on to ``total`` terms (nothing is recomputed)."""
+    """The terms so far do not decide the answer: go on to ``total`` terms. No term is computed again."""
 
     total: int
 
 
 class Ask(NamedTuple):
-    """The rest is long, and work for others too: what to have done, and what follows from the answers.
+    """The rest of ``finish`` is long, and workers can help: the requests to them, and what to do with the answers.
 
-    Each of ``bodies`` goes to ``Computation.work``, on some worker or in the master; ``then`` is handed the answers in
-    their order, and raises ValueError for one that ``work`` cannot have given. The same total must ask the same.
+    Each of ``bodies`` goes to ``Computation.work``, on a worker or in the master. ``then`` is called with the answers
+    in their order, and raises ValueError for an answer that ``work`` cannot have given. The same total must ask for the
+    same.
     """
 
     bodies: Sequence[bytes]
@@ -66,7 +67,7 @@ class Ask(NamedTuple):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """A running value: text, and where it is known the half width of its error and what that is worth."""
+    """A running value: its text and, if they are known, the half width of its error and what that is worth."""
 
     value: str
     number: float | None = None

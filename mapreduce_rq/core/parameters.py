@@ -16,8 +16,8 @@ from mapreduce_rq.errors import BadParameter
 class Params(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Base of a computation's parameters: plain fields (str, int, float, bool, or None as the default).
 
-    Declare each as ``Annotated[type, msgspec.Meta(description=..., ge=..., le=...)]``: the command line makes its
-    options, their help and ranges from that, and ``validate`` checks with it.
+    Declare each field as ``Annotated[type, msgspec.Meta(description=..., ge=..., le=...)]``: the command line makes its
+    options, their help and their ranges from that, and ``validate`` checks values by it.
     """
 
 
@@ -30,7 +30,7 @@ def _required(kind: type[Params]) -> list[str]:
 
 
 def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
-    """``raw`` as a ``kind``; texts are read as the field's type. Raises BadParameter, naming the parameter."""
+    """``raw`` as a ``kind``; texts are converted to the field's type. Raises BadParameter, naming the parameter."""
     known = kind.__struct_fields__
     for name in raw:
         if name not in known:
@@ -54,7 +54,7 @@ def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
 
 
 def _choices(kind: type[Params], name: str) -> tuple[str, ...]:
-    """The texts that a parameter may be, if it is one of a few."""
+    """The texts that a parameter may be, if it is one of a fixed few."""
     found = get_type_hints(kind).get(name)
     while get_origin(found) is Annotated or get_origin(found) in {Union, UnionType}:
         found = get_args(found)[0]

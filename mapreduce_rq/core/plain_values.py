@@ -1,12 +1,12 @@
-"""Python values as msgpack and back, equal and of the same types: what no pickle is needed for.
+"""Python values as msgpack and back, equal and of the same types: plain data, which needs no pickle.
 
 Beyond msgpack's own types, extensions carry integers of any size, tuples, sets, bytearrays, complex numbers, dates and
 times, decimals, fractions, UUIDs, and numpy's arrays and scalars. A dictionary keeps its order. Reading makes plain
-data only: no class is found by name and nothing of the sender's is called.
+data only: no class is looked up by name, and no code of the sender is called.
 
-Two ways lead to the same bytes. Most data is of msgpack's own types throughout: a whole list of that is one call of
-msgspec. Before it the types are looked at, a layer of the data at a time and each layer in C, for msgspec alone would
-take a tuple for a list and a date for its text. What holds anything else is walked value by value.
+There are two ways to the same bytes. Most data has only msgpack's own types: a whole list of it is one call of msgspec.
+Before that call the types are checked, one layer of the data after the other and each layer in C, since msgspec alone
+would write a tuple as a list and a date as text. All other data is walked value by value.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _DATETIME, _DATE, _TIME, _TIMEDELTA, _TIMEZONE, _DECIMAL, _FRACTION, _UUID = 9, 
 
 _SCALARS = {type(None), bool, float, str, bytes}
 _DIRECT = _SCALARS | {int}
-"""What msgpack has itself, integers of up to 64 bits among them."""
+"""Types that msgpack has itself; of integers it has those of up to 64 bits."""
 _KEYS = frozenset({str, bytes, int, bool, float, type(None)})
 MAX_DEPTH = 500
-"""Layers of containers within each other: msgpack's own readers stop not far above."""
+"""Layers of containers within each other at most: msgpack's own readers refuse somewhat more."""
 
 
 class Unfit(Exception):
-    """One of several values cannot travel: its index, and why."""
+    """One of several values cannot travel. It has the index of the value, and why."""
 
     def __init__(self, index: int, why: str) -> None:
         super().__init__(why)
@@ -46,7 +46,7 @@ class Unfit(Exception):
 
 
 def pack(value: Any) -> bytes:
-    """The value's bytes. Raises TypeError, ValueError or RecursionError for one that cannot travel."""
+    """The value's bytes. Raises TypeError, ValueError or RecursionError for a value that cannot travel."""
     if type(value) in _SCALARS:
         return _ENCODER.encode(value)
     return _ENCODER.encode(_plain(value))
@@ -59,7 +59,7 @@ def pack_all(values: Sequence[Any]) -> bytes:
             packed = _ENCODER.encode(values if type(values) is list else list(values))
             return packed[_header_size(len(values)) :]
         except (OverflowError, ValueError, TypeError, RecursionError):
-            pass  # an integer of more than 64 bits, text that UTF-8 cannot write: the walk names it or takes it
+            pass  # a large integer, or text that UTF-8 cannot write: the walk below writes it, or says which it is
     packings = []
     for index, value in enumerate(values):
         try:
@@ -79,7 +79,7 @@ def _header_size(count: int) -> int:
 
 
 def is_direct(values: Iterable[Any]) -> bool:
-    """Whether msgpack has exactly these types, all the way down; not whether each integer fits."""
+    """Whether msgpack has exactly these types, in all layers. It does not check that each integer fits."""
     layer = values
     for _ in range(MAX_DEPTH):
         kinds = set(map(type, layer)) - _DIRECT
@@ -104,13 +104,13 @@ def is_direct(values: Iterable[Any]) -> bool:
 
 
 def unpack_all(count: int, body: bytes | memoryview) -> list[Any]:
-    """The values of ``count`` packings joined. Raises ValueError for bytes that hold anything else."""
+    """The values of ``count`` joined packings. Raises ValueError for other bytes."""
     if count >= 1 << 32:
         raise ValueError(f"a list of {count} values is too long")
     try:
         values = _DECODER.decode(b"\xdd" + count.to_bytes(4, "big") + body)  # msgpack's array of that length
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise ValueError(f"not {count} values: {error}") from None
+        raise ValueError(f"these bytes are not {count} values: {error}") from None
     assert isinstance(values, list)
     return values
 
@@ -124,7 +124,7 @@ _BRACKETS: dict[type, tuple[str, str]] = {
 
 
 def written(value: Any) -> str:
-    """As ``str``, with integers of any size in it, which Python refuses to write beyond 4300 digits."""
+    """As ``str``, but it also writes integers of more than 4300 digits, which Python refuses."""
     try:
         return str(value)
     except ValueError:
@@ -147,7 +147,7 @@ def _written(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """The value with what msgpack lacks replaced by extensions."""
+    """The value, in which extensions stand for all that msgpack does not have."""
     kind = type(value)
     if kind in _SCALARS:
         return value
@@ -181,7 +181,7 @@ def _plain(value: Any) -> Any:
 
 def _is_itself(kind: type) -> bool:
     """Whether a class with the name of a standard one is that class."""
-    import sys  # to look, not to do anything
+    import sys  # only to look there
 
     return getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is kind
 
@@ -230,11 +230,11 @@ _WRITERS: dict[tuple[str, str], Callable[[Any], tuple[int, Any]]] = {
     ("fractions", "Fraction"): _fraction,
     ("uuid", "UUID"): lambda value: (_UUID, value.bytes),
 }
-"""By module and name: what has such a value has imported its module, and who has none need not."""
+"""By module and name, so that we need not import these modules: a program that has such a value has imported them."""
 
 
 def _numpy(value: Any, kind: type) -> Any:
-    """Numpy's own arrays and scalars, of any type that holds no Python objects."""
+    """Numpy's own arrays and scalars, of all types except Python objects."""
     import numpy as np  # there already: the value is of it
 
     dtype = value.dtype
@@ -250,7 +250,7 @@ def _numpy(value: Any, kind: type) -> Any:
 
 
 def _described(dtype: Any) -> Any:
-    """A dtype as plain data, made such that numpy makes an equal one of it."""
+    """A dtype as plain data, from which numpy makes an equal one."""
     if dtype.names is None and dtype.subdtype is None:
         return dtype.str
     if dtype.subdtype is not None:
@@ -271,14 +271,14 @@ def _extension(code: int, data: memoryview) -> Any:
         return read(data)
     except ValueError:
         raise
-    except Exception as error:  # of a library that was handed nonsense: malformed bytes, not a wrong argument
+    except Exception as error:  # a library raises this for malformed bytes: the arguments of a caller are not at fault
         raise ValueError(f"extension {code} cannot be read: {type(error).__name__}: {error}") from None
 
 
 def _members(data: memoryview) -> list[Any]:
     inner = _DECODER.decode(data)
     if not isinstance(inner, list):
-        raise ValueError("an extension that holds no list")
+        raise ValueError("an extension does not hold a list")
     return inner
 
 
@@ -362,7 +362,7 @@ def _dtype_of(found: Any) -> Any:
         layout: Any = {"names": list(names), "formats": [_dtype_of(each) for each in formats], "offsets": list(offsets)}
         dtype = np.dtype(layout | {"itemsize": found["size"]}, align=found["aligned"])
     if dtype.hasobject:
-        raise ValueError("an array of Python objects")
+        raise ValueError("an array of Python objects cannot travel")
     return dtype
 
 
@@ -373,7 +373,7 @@ def _read_array(data: memoryview) -> Any:
     dtype = _dtype_of(described)
     if dtype.itemsize * math.prod(shape) != len(body) or min(shape, default=0) < 0:
         raise ValueError(f"{len(body)} bytes are not an array of {shape} {dtype}")
-    return np.ndarray(tuple(shape), dtype, bytearray(body), order=order)  # a copy that is its own, and writable
+    return np.ndarray(tuple(shape), dtype, bytearray(body), order=order)  # a copy, so that the array is writable
 
 
 def _read_scalar(data: memoryview) -> Any:
@@ -387,7 +387,7 @@ def _read_scalar(data: memoryview) -> Any:
 
 
 _READERS: dict[int, Callable[[memoryview], Any]] = {
-    _BIG: lambda data: int(from_bytes(bytes(data))),  # a big one is an mpz, and what was sent was none
+    _BIG: lambda data: int(from_bytes(bytes(data))),  # from_bytes may return an mpz, and an int was sent
     _TUPLE: lambda data: tuple(_members(data)),
     _SET: lambda data: set(_members(data)),
     _FROZENSET: lambda data: frozenset(_members(data)),

@@ -1,6 +1,6 @@
-"""What other distributions add by entry point: computations and reducers.
+"""Computations and reducers that other distributions add by entry point.
 
-They are looked for only when a name is none of ours: reading the list of what is installed takes 13 ms and more.
+They are looked for only if a name is not one of ours: to read the list of installed distributions takes 13 ms or more.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def offered(group: str) -> dict[str, str]:
 def load_plugin(group: str, name: str, base: type) -> type[Any] | None:
     """The class that is offered under this name; None if there is none.
 
-    Raises BadPlugin where two distributions offer it, it cannot be imported, or is no subclass of ``base``.
+    Raises BadPlugin if two distributions offer it, if it cannot be imported, or if it is not a subclass of ``base``.
     """
     points = _entry_points(group, name=name)
     if not points:
@@ -39,8 +39,8 @@ def load_plugin(group: str, name: str, base: type) -> type[Any] | None:
         ) from error
     if not (isinstance(found, type) and issubclass(found, base)):
         raise BadPlugin(
-            f"{name!r} of the package {_giver(point)} is no {base.__name__} ({point.value}): "
-            "its author has to name a subclass there"
+            f"{name!r} of the package {_giver(point)} is not a {base.__name__} ({point.value}): "
+            "its author must name a subclass there"
         )
     return found
 

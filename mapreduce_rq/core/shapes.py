@@ -1,7 +1,7 @@
 """Types of messages and parameters, made ready for use once and by one thread at a time.
 
-Where two threads meet a type of msgspec's (0.22) for the first time at the same moment, the interpreter crashes. From
-then on it may be used by any.
+If two threads use a type of msgspec (0.22) for the first time at the same moment, the interpreter crashes. After its
+first use any thread may use it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _decoders: dict[Any, Callable[[bytes | memoryview], Any]] = {}
 
 
 def decoder(shape: Any) -> Callable[[bytes | memoryview], Any]:
-    """Reads msgpack of this type. It raises what msgspec raises."""
+    """A function that reads msgpack of this type. It raises msgspec's errors."""
     found = _decoders.get(shape)
     if found is None:
         with _lock:

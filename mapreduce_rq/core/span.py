@@ -37,8 +37,8 @@ class Span(NamedTuple):
 class Runs:
     """A set of terms as maximal disjoint spans.
 
-    ``add`` is O(log n) for the search plus O(n) for the list, n being the number of runs: with
-    results arriving nearly in order that is a handful.
+    ``add`` takes O(log n) for the search and O(n) for the list, where n is the number of runs. If results arrive nearly
+    in order, there are only a few.
     """
 
     __slots__ = ("_his", "_los", "count")
@@ -52,7 +52,7 @@ class Runs:
                 raise ValueError(f"runs overlap at {Span(lo, hi)}")
 
     def add(self, lo: int, hi: int) -> bool:
-        """Take ``[lo, hi)`` in if it is disjoint from every run; say whether it was."""
+        """Add ``[lo, hi)`` if it is disjoint from every run. Returns whether it was."""
         if lo >= hi:
             raise ValueError(f"empty span {Span(lo, hi)}")
         los, his = self._los, self._his
@@ -82,7 +82,7 @@ class Runs:
         return bool(i and self._his[i - 1] > lo) or (i < len(self._los) and self._los[i] < hi)
 
     def gaps(self, lo: int, hi: int) -> Iterator[Span]:
-        """The maximal spans of ``[lo, hi)`` that are in no run, in order."""
+        """The maximal spans of ``[lo, hi)`` outside of all runs, in order."""
         i = bisect_right(self._los, lo)
         at = max(lo, self._his[i - 1]) if i else lo
         while at < hi:

@@ -1,22 +1,22 @@
-"""How long is too long: told by what finished work of a like size took, never by a guess.
+"""How long is too long: this is measured by finished work of similar size, and never guessed.
 
-Work may take any time while nothing like it has finished: we cannot tell whether it hangs, and a second copy of it
-would be work done twice with nothing wrong.
+Work may take any time while no similar work has finished: we cannot tell whether it hangs, and a second copy would be
+work done twice though nothing is wrong.
 """
 
 from __future__ import annotations
 
 LEAST_SECONDS = 5.0
-"""Nothing is called late before."""
+"""Seconds before which no work is late."""
 TIMES = 3
 """Work is late when it takes this many times what 95 of 100 pieces take."""
 REMEMBERED = 100
 
 
 class Patience:
-    """What the last hundred pieces of work took, each with its size (terms, or bytes).
+    """The seconds that the last hundred pieces of work took, each with its size (terms, or bytes).
 
-    ``unmeasured``: patience in seconds as long as nothing has finished.
+    ``unmeasured``: seconds after which work is late before any has finished.
     """
 
     def __init__(self, unmeasured: float = float("inf")) -> None:
@@ -24,15 +24,16 @@ class Patience:
         self._took: list[tuple[float, float]] = []
 
     def learn(self, seconds: float, size: float) -> None:
-        """A piece of work of this size took so long."""
+        """Learn that a piece of work of this size took ``seconds``."""
         self._took.append((seconds, size))
         if len(self._took) > 2 * REMEMBERED:
             del self._took[:-REMEMBERED]
 
     def is_over(self, seconds: float, size: float) -> bool:
-        """Whether work of this size that has taken so long is late.
+        """Whether work of this size is late after ``seconds``.
 
-        Smaller work than it speaks for it in proportion, larger work as it is.
+        It is compared with finished work. The time of smaller work counts in proportion to its size, that of larger
+        work as it is.
         """
         return seconds > LEAST_SECONDS and seconds > self._allowed(size)
 

@@ -1,8 +1,8 @@
-"""Text that others wrote, made harmless for a terminal: each character that would command it is shown instead.
+"""Text from others, made harmless for a terminal: each character that controls the terminal becomes a visible one.
 
-A worker's name, an error or a value may hold escape sequences that move the cursor, set the window's title, or answer
-in the reader's place; marks that turn the direction of writing hide what stands there; a line end fakes a line of ours.
-One character takes the place of one, so that columns stay columns, and text made visible twice stays as it is.
+A worker's name, an error or a value may hold escape sequences, which move the cursor, set the window's title, or make
+the terminal type an answer. Marks that change the direction of writing can hide text. A line end can fake a line of
+ours. One character is replaced by one, so that columns keep their widths; text made visible twice stays as it is.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ UNKNOWN = 0xFFFD
 
 
 class _Shown(dict[int, int]):
-    """What stands for each character. It fills as it is used: it must cost nothing at the start."""
+    """The character that is shown for each character. It is filled by use, so that it costs nothing at start-up."""
 
     def __init__(self, kept: str) -> None:
         super().__init__({ord(one): ord(one) for one in kept})
@@ -41,10 +41,10 @@ _LINES = _Shown("\n\t")
 
 
 def visible(text: str) -> str:
-    """One line of text that commands nothing."""
+    """One line of text that does not control the terminal."""
     return text if text.isprintable() else text.translate(_LINE)
 
 
 def visible_lines(text: str) -> str:
-    """Lines of text that command nothing: line ends and tabs stay."""
+    """Lines of text that do not control the terminal: line ends and tabs stay."""
     return text if text.isprintable() else text.translate(_LINES)

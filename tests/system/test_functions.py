@@ -438,7 +438,7 @@ def test_integers_of_any_size_are_listed_and_counted(client: Client) -> None:
         ({"limits": Limits(deadline=-1)}, "limits: deadline is -1, and must be above 0 and at most 315,360,000"),
         ({"limits": Limits(rel_tol=math.nan)}, "limits: rel_tol is nan, and must be above 0 and at most 1.79769e"),
         ({"limits": Limits(on_error="ignore")}, "limits: Invalid enum value 'ignore'"),  # type: ignore[arg-type]
-        ({"limits": {"chunk": 5}}, "limits: a Limits, not a dict"),
+        ({"limits": {"chunk": 5}}, "limits is a dict, and must be a Limits"),
         ({"reduce": None}, "reduce: a NoneType was given: give a name, a Reducer or a function"),
         ({"reduce": max}, "reduce: max needs zero=..."),
         ({"reduce": max, "zero": 0, "law": "any"}, "law: 'any' is not one of ordered, commutative"),

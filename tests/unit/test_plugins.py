@@ -76,8 +76,8 @@ def test_a_wrong_name_is_told_the_right_one_of_another_package(folder: Path) -> 
 @pytest.mark.parametrize(
     ("value", "module", "text"),
     [
-        ("giver_g:number", "", "is no Reducer"),
-        ("giver_g:MyQueens", "", "is no Reducer"),
+        ("giver_g:number", "", "is not a Reducer"),
+        ("giver_g:MyQueens", "", "is not a Reducer"),
         ("giver_g:absent", "", "cannot be imported"),
         ("giver_g:Any", "import not_there_at_all", "No module named 'not_there_at_all'"),
         ("giver_g:Any", "raise SystemExit(3)", "SystemExit: 3"),

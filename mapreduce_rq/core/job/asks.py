@@ -1,7 +1,7 @@
-"""Requests of a long ``finish``: asked of workers, and done here where nobody answers.
+"""Requests of a long ``finish``: sent to workers, and done here if no answer comes.
 
-A request is known by a hash of its body, so an answer is right whoever asked, an earlier master included. Nothing
-depends on an answer but time.
+A request is known by a hash of its body. So an answer is right also if an earlier master asked for it. Without answers
+the job only takes longer.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from mapreduce_rq.core.messages import OK, REQUEST, Answer, Task
 from mapreduce_rq.core.stragglers import Patience
 
 UNMEASURED_SECONDS = 60.0
-"""Patience with a request as long as none has come back."""
+"""Seconds after which a request is late, before one has come back that tells how long they take."""
 
 
 class Requests:
-    """What the ``finish`` of one job has asked for. ``len``: what is still out."""
+    """The requests of the ``finish`` of one job. ``len``: how many are still out."""
 
     def __init__(self, job: str, computation: Computation[Any]) -> None:
         self.fresh: list[Task] = []  # to be pushed
@@ -38,18 +38,18 @@ class Requests:
 
     @property
     def asked(self) -> bool:
-        """Whether something was asked for and not yet used."""
+        """Whether ``finish`` has asked for something, and has not yet been given the answers."""
         return self._asked is not None
 
     def ask(self, ask: Ask) -> None:
-        """Have this done."""
+        """Make tasks for these requests."""
         self._asked = ask
         self._tasks = [task_of(self._job, body) for body in ask.bodies]
         self._out = {task.lo: task for task in self._tasks if task.lo not in self._given}
         self.fresh = list(self._out.values())
 
     def go_on(self) -> Outcome | More | Ask:
-        """What follows from the answers; those that did not come, or cannot be used, are made here."""
+        """Give the answers to ``finish`` and return its result. Missing or unusable answers are made here."""
         assert self._asked is not None
         then, self._asked = self._asked.then, None
         work = self._computation.work
@@ -64,7 +64,7 @@ class Requests:
         return then([work(task.body) for task in self._tasks])
 
     def answered(self, answer: Answer, *, early: bool) -> bool:
-        """Take in an answer; whether it was of use. ``early``: it may be to what we have yet to ask again."""
+        """Take in an answer. Returns whether it was of use. ``early``: we may have yet to ask for it again."""
         task = self._out.get(answer.lo)
         if task is None and not (early and answer.status == OK):
             return False
@@ -77,7 +77,7 @@ class Requests:
         return True
 
     def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float) -> None:
-        """Give up on what nobody has any more, and on what is late in a hand: it is done here."""
+        """Give up requests that are lost, and those that are late in a worker's hand: they are done here."""
         in_hands = [task for task in held if task.op == REQUEST]
         mine = [task for task in waiting if task.op == REQUEST]
         there = {task.lo for task in in_hands + mine}

@@ -1,8 +1,13 @@
 """The pace: how large to cut the next task, and how many tasks to have out, from what was measured.
 
-Guided self-scheduling: large tasks first, so that a message costs nothing next to the work, and small ones at the
-end, so that all workers finish together. A size never exceeds a fair share of what is left, and grows
-step by step while the cost of a term is still unknown.
+This is guided self-scheduling. Tasks are large at first, so that a message is cheap beside the work, and small at the
+end, so that all workers finish together. A size is at most a fair share of the terms that are left. While the cost of a
+term is still unknown, sizes grow step by step.
+
+No measurement tells what the next terms cost. If they cost far more than those before, a task is too large, and one
+worker would have it when all others are done. For this case there are part answers: a worker that takes long with a
+task ends it after some terms and answers these (runtime/worker/worker.py); the ledger cuts the rest anew, for all
+workers (`Ledger._rest_of`).
 """
 
 from __future__ import annotations
@@ -10,47 +15,51 @@ from __future__ import annotations
 from mapreduce_rq.core.stragglers import Patience
 
 TARGET_TASK_SECONDS = 0.2
-"""Work per task when there is plenty: a thousand times the cost of a message, and progress five times a second."""
+"""Seconds of work in a task while many terms are left: a thousand messages' cost, and progress five times a second."""
 TARGET_TASK_BYTES = 4 << 20
-"""Bytes of an answer, however little work they are: a window of answers must fit into Redis, and into its master."""
+"""Bytes of an answer at most, however little work they are: the answers to all tasks out must fit into Redis."""
 BRISK_TASK_SECONDS = 0.02
-"""Work per task where somebody waits for each value."""
+"""Seconds of work in a task if the caller waits for each value."""
 FIRST_TASK_SECONDS = 0.01
-"""Work per task as long as only a guess of the cost is known."""
+"""Seconds of work in a task while the cost of a term is only a guess."""
 GROWTH = 8
-"""A size is at most this many times the largest that has come back; or so many times that it should take
-`FIRST_TASK_SECONDS`: what came back at once says little, but not that much is at stake."""
+"""A task has at most this many times the terms of the largest task that has come back. It may have more if it should
+still take less than `FIRST_TASK_SECONDS`: then a wrong size does no harm."""
 MAX_GROWTH = 64
-"""And never more than this many times, for other terms may cost more."""
+"""A task has never more than this many times the terms of the largest task that has come back."""
 SHARES = 4
-"""What is left is cut into at least this many tasks per worker."""
+"""The terms that are left are cut into at least this many tasks for each worker."""
 KERNEL_SHARES = 2
-"""As `SHARES`, for vectorised kernels: terms next to each other cost much the same there, and a message half a
-millisecond of the two cores that the workers share with master and server."""
+"""As `SHARES`, for vectorised kernels. Their neighbouring terms cost about the same, and a message costs half a
+millisecond of the cores, which workers may share with master and server."""
 WIDE_TASK_SECONDS = 0.5
-"""As `TARGET_TASK_SECONDS`, where each partial costs a master milliseconds, however few terms it is of."""
+"""As `TARGET_TASK_SECONDS`, for reducers that are ``wide``: each partial costs a master milliseconds, even of few
+terms."""
 LEAST_WIDE_SECONDS = 0.05
-"""No task of such is below so much work."""
+"""Seconds of work in a task at least, for reducers that are ``wide``."""
 WIDE_WINDOW = 2
-"""Tasks out at most for each worker: what is cut while little is known is cut too small."""
+"""Tasks out at most for each worker, for reducers that are ``wide``: tasks that are cut before costs are known are too
+small."""
 WIDE_SHARES = 1
-"""As `SHARES`: a worker that is late gives the rest of its task away (`Computation.cut_short`)."""
+"""As `SHARES`, for reducers that are ``wide``: a worker that is late answers a part (`Computation.cut_short`)."""
 EVEN_SECONDS = 1.0
-"""Work per task at most where all tasks are to be alike."""
+"""Seconds of work in a task at most, if all tasks are to be of one size (`Computation.even`)."""
 LEAST_EVEN_TASKS = 2
-"""So many of them at least, and one for each worker: more would cost merges in the master, while the workers wait."""
+"""Tasks of one size at least, and one for each worker. More tasks mean more merges in the master, after the workers
+are done."""
 EVEN_TASKS = 8
-"""So many of them where nobody knows yet how many workers there are."""
+"""Tasks of one size, if the number of workers is not yet known."""
 WINDOW_SECONDS = 0.25
-"""Work, in time, that the tasks out should last: several round trips of the master."""
+"""Seconds that the tasks out should last: several round trips of the master."""
 MAX_WINDOW = 12_288
-"""Tasks out at most: some 2 MB in Redis."""
+"""Tasks out at most: about 2 MB in Redis."""
 FIRST_WINDOW = 1024
-"""Tasks out at least where the user fixed their size: nobody knows yet how quick they are, and waiting costs more."""
+"""Tasks out at least if the user fixed their size: until they are measured they may be short, and workers must not
+wait."""
 MIN_WINDOW = 8
-"""Tasks out at least where sizes are chosen here: what is cut before anything is known is cut badly."""
+"""Tasks out at least if sizes are chosen here. It is small, since tasks cut before costs are known have bad sizes."""
 LEAST_TASK_SECONDS = 0.002
-"""No task of a vectorised kernel is below so much work: a call costs it about a millisecond, whatever its span."""
+"""Seconds of work in a task of a vectorised kernel at least: one call takes about a millisecond, whatever the span."""
 REPLIES_REMEMBERED = 5
 MEMORY = 0.8
 """Weight of the past in the running averages."""
@@ -59,9 +68,10 @@ MEMORY = 0.8
 class Pace:
     """Sizes and window of one job.
 
-    ``chunk`` fixes the size; ``even``: so many terms are cut into few tasks alike; ``workers``: how many are expected,
-    0 where that is not known. Without ``vectorised`` the last sizes go down to one term: terms that were quick so far
-    say nothing about those at the end. ``wide``: partials are dear (see ``Reducer.wide``), so tasks are large and few.
+    ``chunk``: the size is fixed. ``even``: the number of terms, to be cut into few tasks of one size. ``workers``: how
+    many are expected, 0 if that is not known. Without ``vectorised`` the last tasks may have one term only: the last
+    terms may be slow though those before were quick. ``brisk``: the caller waits for each value. ``wide``: partials are
+    dear to merge (see ``Reducer.wide``), so tasks are large and few.
     """
 
     def __init__(
@@ -84,12 +94,12 @@ class Pace:
         self._guess = seconds_per_term
         self._least_window = FIRST_WINDOW if chunk is not None else WIDE_WINDOW if wide else MIN_WINDOW
         self._cost: float | None = None  # seconds per term, measured
-        self._spent = 0.0  # seconds, and the terms they went into, of about the last five large replies:
-        self._done = 0.0  # weighted by terms, so that small tasks with their fixed costs do not speak for large ones
+        self._spent = 0.0  # seconds of about the last five large replies, and the terms in them:
+        self._done = 0.0  # both are sums, so that small tasks with their fixed costs weigh little beside large ones
         self._most = 0
         self._bytes_per_term = 0.0  # of answers: the largest lately
         self._largest = 0  # terms of the largest task that came back
-        self._cap = 0  # terms that the next may have at most
+        self._cap = 0  # terms that the next task may have at most
         self._rate = 0.0  # tasks counted a second
         self._since: float | None = None
         self._tasks = 0
@@ -100,9 +110,9 @@ class Pace:
         self._terms = 0
 
     def observe(self, terms: int, tasks: int, nanoseconds: int, largest: int, now: float, *, size: int = 0) -> None:
-        """Learn from one reply: ``tasks`` tasks of ``terms`` terms in all that took so long together.
+        """Learn from one reply: ``tasks`` tasks of ``terms`` terms in all took ``nanoseconds`` together.
 
-        ``size``: bytes of their answers.
+        ``largest``: terms of the largest task. ``size``: bytes of all answers.
         """
         self._bytes_per_term = max(size / terms, MEMORY * self._bytes_per_term)
         self._most = max(self._most, terms)
@@ -131,7 +141,7 @@ class Pace:
             self._since, self._tasks, self._terms = now, 0, 0
 
     def size(self, left: int | None) -> int:
-        """Terms of the next task when ``left`` are still to be cut (None: nobody knows how many)."""
+        """Terms of the next task if ``left`` terms are still to be cut (None: their number is not known)."""
         if self._chunk is not None:
             return self._chunk
         if self._even is not None:

@@ -20,7 +20,7 @@ def digest_of(total: bytes) -> str:
 
 
 def shown_params(spec: Spec) -> dict[str, Any]:
-    """The parameters, less what only workers read."""
+    """The parameters, without those that only workers read."""
     return _without_bytes(spec.params)
 
 
@@ -33,11 +33,12 @@ def _without_bytes(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
-    """An outcome that lacks terms, with its bound only if that holds all the same.
+    """An outcome that lacks terms, with its bound only if the bound is still true.
 
-    A statistical one does where the terms are samples: any of them are a sample, too. What a deadline has left out
-    of terms drawn at random is not random: those that take long. A proven one does where a computation was cut short
-    behind its first terms, and knows how many they are. A function of one's own says nothing of missing terms.
+    A statistical bound is still true if the terms are samples: any subset of them is a sample, too. This does not hold
+    for items that are drawn at random and were ended by a deadline: the missing ones are those that take long. A proven
+    bound is still true if the computation ended early after its first terms, and knows how many they are. For a user's
+    function there is no bound, since it does not say what the missing terms can be.
     """
     gaps = bool(ledger.skipped) or [lo for lo, _ in ledger.tally.runs] not in ([], [0])
     if outcome.bound is None or (outcome.bound_kind == "statistical" and ledger.computation.samples):
@@ -58,7 +59,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
     terms, total = ledger.tally.prefix()
     if ended == "deadline" or ledger.skipped:
         outcome = without_terms(spec, ledger, outcome)
-    large = outcome.text is not None  # then neither text nor digest is made until they are asked for
+    large = outcome.text is not None  # then text and digest are made only when a caller asks for them
     return Done(
         job=spec.job,
         computation=spec.computation,
@@ -72,7 +73,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         tasks=ledger.tasks,
         workers=workers,
         elapsed_s=round(ledger.elapsed(now), 6),
-        # What was decided without a term has no total to tell answers apart.
+        # A value that was decided without a term has no total of which a digest could be made.
         digest=None if large else digest_of(reducer.canonical(total) if terms else outcome.value.encode()),
         ended=ended,
         skipped=[
@@ -85,7 +86,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
 
 
 def failed_record(spec: Spec, computation: Computation[Any], span: Span, failure: Failure) -> Failed:
-    """The record of a job that ends without a value, for a failure in these terms."""
+    """The record of a job that ends without a value, because of a failure in these terms."""
     return Failed(
         job=spec.job,
         computation=spec.computation,
@@ -100,5 +101,5 @@ def failed_record(spec: Spec, computation: Computation[Any], span: Span, failure
 
 
 def cancelled_record(spec: Spec, why: str, *, now: bool) -> Cancelled:
-    """The record of a job that somebody cancels; ``now``: with what workers have in hand for it."""
+    """The record of a job that is cancelled; ``now``: also the tasks that workers have in hand for it."""
     return Cancelled(job=spec.job, computation=spec.computation, message=why, now=now)

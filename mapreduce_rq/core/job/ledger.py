@@ -13,8 +13,8 @@ Where a term is:
     out       in a task of ``out``: in the queue, in a worker's hands, or lost; a survey tells which
     counted   in the tally: done for good. Nothing ever leaves it
 
-A task may be pushed any number of times (lost, backed up, given back); what protects the value is the tally
-alone. Everything else here is about not waiting in vain.
+A task may be pushed any number of times (lost, backed up, given back). The tally alone protects the value. All else in
+this file only sees to it that no term is waited for in vain.
 """
 
 from __future__ import annotations
@@ -52,14 +52,13 @@ from mapreduce_rq.core.span import Runs, Span
 from mapreduce_rq.errors import BadMessage, MrqError
 
 OUT_BYTES = 64 << 20
-"""Bytes of items in tasks out: more wait in their iterable."""
+"""Bytes of items in the tasks out at most: further items wait in their iterable."""
 PUSH_TASKS = 2048
-"""Tasks in one push at most: while the server takes in a large one it answers nobody."""
+"""Tasks in one push at most: while the server takes in a large one, it answers no other client."""
 
 Source = Callable[[int], tuple[bytes, int, bool]]
-"""Gives the next items, at most so many: their encoding, how many it holds, and whether they were the last.
-
-Fewer than it was asked for, and more to come: those would have taken too long to get.
+"""Called with a number of items, it gives at most that many: their encoding, their number, and whether they are the
+last. It gives fewer if to wait for more would take too long.
 """
 
 
@@ -71,27 +70,28 @@ class Replied(NamedTuple):
 
 
 class Surveyed(NamedTuple):
-    """A consistent look at the queue and all hands, and what was answered before it and not yet received.
+    """A consistent look at the queue and all hands, and the answers given before it that we had not yet received.
 
-    The two come together: what follows from an answer is pushed after the look, and would be missing in it.
+    The answers come with the look. If they came first, tasks that follow from them would be pushed after the look, and
+    would seem to be lost in it.
     """
 
     waiting: list[Task]  # of this job
     held: list[Task]  # of this job
     workers: int  # alive
-    slack: bool  # the queue is empty for everybody
+    slack: bool  # the queue is empty: no job has a task waiting in it
     answered: Sequence[Replied] = ()
 
 
 class Resumed(NamedTuple):
-    """The connection is new, or the job was restored: what is out may be anywhere."""
+    """The connection is new, or the job was restored: where the tasks out are is not known."""
 
 
 Event = Replied | Surveyed | Resumed
 
 
 class Push(NamedTuple):
-    """Put these on the queue."""
+    """Put these tasks on the queue."""
 
     tasks: list[Task]
 
@@ -111,8 +111,10 @@ Command = Push | Settled | Broken
 
 
 class Ledger:
-    """The state of one job. ``checkpoint`` restores what an earlier master had counted; ``patient``: that every worker
-    refuses the job does not end it, for others may come.
+    """The state of one job.
+
+    ``checkpoint`` restores what an earlier master had counted. ``patient``: the job does not end if all workers refuse
+    it, since others may come.
     """
 
     def __init__(
@@ -136,7 +138,7 @@ class Ledger:
         self.ignored = 0  # answers that came twice
         self.skipped: list[tuple[int, Failure]] = []
         self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
-        self.waits = False  # for its source, which gave less than was wanted: to be asked again soon
+        self.waits = False  # the source gave fewer items than were wanted: it is to be asked again soon
         even = self.total if computation.even else None
         self.pace = Pace(
             spec.limits.chunk,
@@ -156,8 +158,8 @@ class Ledger:
         self.refusals: dict[str, Failure] = {}  # by worker
         self._patient = patient
         self._broken: Broken | None = None
-        self._look_around = True  # the next survey decides alone what is lost
-        self._restored = checkpoint is not None  # an earlier master may have cut on: how far, the next survey tells
+        self._look_around = True  # the next survey alone decides which tasks are lost
+        self._restored = checkpoint is not None  # an earlier master may have cut more: the next survey tells how much
         self._started = now
         self._elapsed_before = 0.0
         if checkpoint is None:
@@ -194,17 +196,17 @@ class Ledger:
         return self._elapsed_before + now - self._started
 
     def progress(self) -> Progress | None:
-        """The running value, where the computation can say it."""
+        """The running value, if the computation can give one."""
         terms, partial = self.tally.first()
         return self.computation.peek(partial, terms) if terms else None
 
     @property
     def keeps(self) -> bool:
-        """Whether the replies in Redis are what is counted: they are not trimmed, and a checkpoint leaves them out."""
+        """Whether the replies in Redis are kept as what is counted: they are not trimmed, nor put in a checkpoint."""
         return self.tally.reducer.keeps
 
     def checkpoint(self, now: float) -> Checkpoint:
-        """What is counted, for another master to go on from; where replies are kept, what it cannot read in them."""
+        """What is counted, so that another master can go on; if replies are kept, what it cannot read from them."""
         reducer = self.tally.reducer
         if self.keeps:
             runs = [(lo, hi) for lo, hi in Runs((term, term + 1) for term, _ in self.skipped)]
@@ -224,7 +226,7 @@ class Ledger:
         )
 
     def outcome(self) -> Outcome | None:
-        """The outcome, or None if the computation wants more terms or help first (call ``receive`` again then)."""
+        """The outcome; None if the computation first wants more terms or help (then call ``receive`` again)."""
         if self.requests.asked:
             found = self.requests.go_on()
         else:
@@ -238,13 +240,13 @@ class Ledger:
                 raise ValueError(f"{self.computation.name} asked for {found.total} terms having {self.total}")
             self.total = self.goal = found.total
             return None
-        if self.met is False and found.bound is not None:  # known at the end, if not on the way
+        if self.met is False and found.bound is not None:  # the error may be known at the end only
             allowed = self._allowed(found.number)
             self.met = allowed is not None and float(found.bound) <= allowed
         return found
 
     def validate(self) -> None:
-        """Assert what must always hold; for tests, after every step."""
+        """Assert what must always be true; tests call it after every step."""
         for lo, task in self.out.items():
             assert task.lo == lo < task.hi <= self.next, f"{task} is out at {lo} of {self.next} terms cut"
         out = [(task.lo, task.hi) for task in self.out.values()]
@@ -257,7 +259,7 @@ class Ledger:
     # -- the door --------------------------------------------------------------------------------------------------
 
     def receive(self, event: Event, now: float) -> list[Command]:
-        """Take in an event; what follows."""
+        """Take in an event, and return the commands that follow from it."""
         if isinstance(event, Replied):
             self._replied(event, now)
         elif isinstance(event, Surveyed):
@@ -278,10 +280,10 @@ class Ledger:
         return [Push(pushed)] if pushed else []
 
     def _good_enough(self) -> bool:
-        """At the goal: is the tolerance met, or is there nothing more to be had? Else the next goal is set.
+        """At the goal: whether the tolerance is met, or there are no more terms. If neither, set the next goal.
 
-        Goals depend on values at earlier goals alone, so where a job stops, and with it every bit of its result, does
-        not depend on the schedule.
+        A goal depends only on the values at earlier goals. So where a job stops, and each bit of its result, does not
+        depend on the schedule.
         """
         if not self.spec.limits.tolerant or self.goal is None:
             return True
@@ -342,7 +344,7 @@ class Ledger:
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
 
     def _was_cut(self, hi: int) -> bool:
-        """Whether terms up to ``hi`` have been made into tasks; what an earlier master cut is learned here."""
+        """Whether terms up to ``hi`` have been made into tasks. Also learns here what an earlier master has cut."""
         if hi <= self.next:
             return True
         if not self._restored or self.goal is None or hi > self.goal:
@@ -351,7 +353,7 @@ class Ledger:
         return True
 
     def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int) -> None:
-        """Strike counted spans off what is out. The answers have ``terms`` terms in all."""
+        """Strike counted spans off the tasks out. The answers have ``terms`` terms in all."""
         fresh = sum(hi - lo for lo, hi in counted)
         covers = self.tally.runs.covers
         out = self.out
@@ -374,15 +376,15 @@ class Ledger:
                 self.ignored += 1
         if struck == fresh:
             return
-        # Somebody else's cut was counted (another master's, or one from before a halving): what is out and was cut
-        # differently loses the counted part, and the rest of it goes out anew.
+        # Tasks that were cut differently were counted: by another master, or before a task was halved. Tasks that are
+        # out lose the terms that are counted, and the rest of them goes out anew.
         for lo, task in list(self.out.items()):
             if self.tally.runs.touches(lo, task.hi):
                 del self.out[lo]
                 self._again.append(task)
 
     def _read_apart(self, torn: list[tuple[int, int]]) -> None:
-        """Have answers that one value makes unreadable given again, in halves: in the end that one is alone."""
+        """Ask again, in halves, for answers that one value makes unreadable: in the end that value is alone."""
         while torn:
             lo, hi = torn.pop()
             task = self.out.get(lo)
@@ -391,16 +393,17 @@ class Ledger:
                 self._again.extend(self._cut_at(self._recall(task), cuts))
 
     def _uncounted(self, task: Task) -> list[Task]:
-        """What of a task is still to be computed: all of it, or what others have left."""
+        """The parts of a task that are still to be computed: those of its terms that are not counted."""
         if not self.tally.runs.touches(task.lo, task.hi):
             return [task]
         gaps = self.tally.runs.gaps(task.lo, task.hi)
         return [task_of(self.spec.job, gap, task.attempt, self._part(task, gap)) for gap in gaps]
 
     def _rest_of(self, task: Task, lo: int) -> list[Task]:
-        """What is left of a task that took long and was answered up to ``lo``: for all workers at once.
+        """The rest of a task that took long and was answered up to ``lo``, in tasks for all workers at once.
 
-        How far the slow terms reach nobody knows. So the pieces are small at first, one for each worker, and double.
+        We cannot know how many of the next terms are slow. So the first tasks are small, one for each worker, and the
+        next ones are twice as large each time.
         """
         cuts, size = [lo], 1
         while cuts[-1] < task.hi:
@@ -410,7 +413,7 @@ class Ledger:
         return self._cut_at(task, [cut for cut in cuts if cut < task.hi])[1:]
 
     def _cut_at(self, task: Task, cuts: list[int]) -> list[Task]:
-        """A task in parts, cut before these terms. By halves: cutting its items reads all of them."""
+        """A task in parts, cut before these terms. It is cut by halves, since a cut reads all items."""
         if not cuts:
             return [task]
         middle = len(cuts) // 2
@@ -421,15 +424,15 @@ class Ledger:
         return self._cut_at(left, cuts[:middle]) + self._cut_at(right, cuts[middle + 1 :])
 
     def _delegate(self) -> None:
-        """Have workers merge what is heavy, as long as there is other work."""
+        """Ask workers for heavy merges, as long as there are other tasks."""
         if self.tally.wishes:
             last = self.next == self.goal and 0 < len(self.out) <= self.pace.workers
             self.merges.delegate(more=bool(self.out) or self.counted != self.goal, last=last)
 
     def _bad(self, wid: str, answer: Answer) -> None:
-        """Take in an answer that is no partial: a worker refused the task, failed in it, or died in it.
+        """Take in an answer without a partial: a worker refused the task, failed in it, or died in it.
 
-        A failure that names its term ends the job, or leaves that term out. One that does not name it halves the span.
+        A failure that names its term ends the job, or leaves that term out. If it names no term, the span is halved.
         """
         task = self.out.get(answer.lo) or self._left_behind(answer)
         if task is None or task.hi != answer.hi:
@@ -443,7 +446,7 @@ class Ledger:
         span = Span(task.lo, task.hi)
         if answer.status == REFUSED:
             self.refusals[wid] = failure
-            # How many workers there are, the first look tells.
+            # The first look tells how many workers there are.
             if len(self.refusals) >= self.pace.workers and not self._look_around and not self._patient:
                 self._broken = Broken(span, failure)
             else:
@@ -453,7 +456,7 @@ class Ledger:
             self.ignored += 1
             return
         if failure.term is None and span.size > 1:
-            # Nobody knows which term it was. Each half has one more try: the bad one ends up alone.
+            # We cannot tell which term it was. Each half has one more try, and in the end the bad term is alone.
             attempt = max(0, self.spec.limits.attempts - 1) if answer.status == DIED else 0
             try:
                 halves = [task_of(self.spec.job, half, attempt, self._part(task, half)) for half in span.halves()]
@@ -464,7 +467,7 @@ class Ledger:
             self._again.extend(halves)
             return
         term = span.lo if failure.term is None else failure.term
-        # That a worker was lost, anybody who can write to Redis can pretend: it leaves no term out.
+        # Anyone who can write to Redis can pretend that a worker was lost, so such a failure leaves no term out.
         unseen = answer.status == DIED and failure.kind == WORKER_LOST
         if self.spec.limits.on_error == "fail" or unseen or not span.lo <= term < span.hi:
             self._broken = Broken(Span(term, term + 1), failure)
@@ -497,7 +500,7 @@ class Ledger:
         return self.computation.cut_body(task.body, task.lo, span.lo, span.hi) if task.body else b""
 
     def _recall(self, task: Task) -> Task:
-        """Take a task off what is out; it will go out again, whole or in parts."""
+        """Strike a task off those that are out; it will go out again, whole or in parts."""
         del self.out[task.lo]
         self._where.forget(task.lo)
         self._backed.discard(task.lo)
@@ -522,10 +525,10 @@ class Ledger:
         for lo in self._where.absent if self._look_around else self._where.lost:
             self._again.append(self._recall(self.out[lo]))
         self._backed &= self.out.keys()
-        if self._restored and self.tasks:  # all that is known of what an earlier master has seen finish
+        if self._restored and self.tasks:  # the only thing known of the tasks that an earlier master saw finish
             each = self._elapsed_before * event.workers / self.tasks
             self.pace.patience.learn(each, self.counted / self.tasks)
-        if event.slack and event.workers > 1:  # a lone worker would only do it twice itself
+        if event.slack and event.workers > 1:  # a lone worker would do the same task twice
             for lo in self._where.late(self.out, now):
                 if lo not in self._backed:
                     self._backed.add(lo)
@@ -533,7 +536,7 @@ class Ledger:
         self._look_around = self._restored = False
 
     def _adopt(self, event: Surveyed) -> None:
-        """After a restore: take over what an earlier master left in queue and hands, cut the other gaps anew."""
+        """After a restore: take over the tasks that an earlier master left in queue and hands; cut other gaps anew."""
         self._again = [rest for task in self._again for rest in self._uncounted(task)]
         taken = Runs((task.lo, task.hi) for task in [*self.out.values(), *self._again])
         for task in [*event.held, *event.waiting]:
@@ -556,12 +559,12 @@ class Ledger:
         for task in tasks:
             self.out[task.lo] = task
         tasks, self.merges.fresh = self.merges.fresh + tasks, []
-        if self._restored:  # the next look shows what an earlier master has left
+        if self._restored:  # the next look shows which tasks an earlier master has left
             return tasks
         tasks, self.requests.fresh = self.requests.fresh + tasks, []
         window = self.pace.window()
         free = window - len(self.out)
-        # A push costs a round trip: wait until some of the window is free, unless the workers may run dry.
+        # A push costs a round trip: wait until a part of the window is free, unless workers may run out of tasks.
         if free <= 0 or (free < min(window // 4, PUSH_TASKS // 2) and len(self.out) > 2 * self.pace.workers):
             return tasks
         free = min(free, PUSH_TASKS)
@@ -580,7 +583,7 @@ class Ledger:
         return tasks
 
     def _laden(self) -> bool:
-        """Whether the items of the tasks out are as many bytes as Redis should hold of one job."""
+        """Whether the items of the tasks out have as many bytes as Redis should hold for one job."""
         if not self._most_bytes:
             return False
         if self._most_bytes * len(self.out) <= OUT_BYTES:  # nearly always: no need to ask each
@@ -606,7 +609,7 @@ class Ledger:
             body, got, over = self._source(size)
             if over:
                 self.total = self.goal = lo + got
-            # The first items go out alone: the next may be long in coming, and nobody would know of the job.
+            # The first items go out alone: the next ones may take long, and no worker would see the job until then.
             self.waits = (got < size or lo == 0) and not over
             size = got
             self._most_bytes = max(self._most_bytes, size_of(body))

@@ -1,11 +1,11 @@
-"""Merges of heavy neighbours: asked of workers as long as there is other work, done here where that is quicker.
+"""Merges of heavy neighbours: workers are asked for them while there is other work; else they are done here.
 
-A merge that a worker was asked for ends in one of two ways: by its answer, or, whatever happened to it, by merging
-here. Until then the tally keeps both partials, so nothing depends on the answer but time.
+A merge that a worker was asked for ends in one of two ways: by the worker's answer, or by a merge here, whatever
+happened to the task. Until then the tally keeps both partials, so without an answer the job only takes longer.
 
-An answer begins with a digest of the two partials that were merged. Their span does not tell which they were: another
-master, or the same one in a history that a failover undid, may have skipped a term whose workers died, and counted it
-here. Its merge of the same span is another value.
+An answer begins with a digest of the two partials that were merged, since their span does not tell which they were.
+Another master, or this one before a failover undid its last steps, may have skipped a term of the span which is counted
+here. Then its merge of the same span is another value.
 """
 
 from __future__ import annotations
@@ -21,10 +21,11 @@ from mapreduce_rq.core.messages import MERGE, OK, Answer, Task
 from mapreduce_rq.core.stragglers import Patience
 
 UNMEASURED_SECONDS = 60.0
-"""Patience with a merge as long as none has come back: nothing is known then, and the master has nothing else to do."""
+"""Seconds after which a merge is late, before one has come back that tells how long they take."""
 
 TRAVEL_BYTES = 64 << 20
-"""Partials from this size on may go to a worker; below, the way there and back takes longer than merging them here.
+"""Bytes of a partial from which a worker may be asked to merge it. Below, the way there and back takes longer than the
+merge.
 
 A pair of 8 MB, of a series, merges here in 25 ms on two cores, and takes 50 ms to be packed, signed, sent, checked and
 unpacked both ways. With 4 MB here the digits of e^2 took a twentieth longer (2 x 10^7 to 5 x 10^7 digits, two workers).
@@ -46,7 +47,7 @@ def _digest(body: bytes) -> bytes:
 
 
 class Merges:
-    """The merges of one job's tally that are out."""
+    """The merges of one job's tally that workers were asked for."""
 
     def __init__(self, job: str, tally: Tally) -> None:
         self.fresh: list[Task] = []  # to be pushed
@@ -60,11 +61,12 @@ class Merges:
         return len(self._out)
 
     def delegate(self, *, more: bool, last: bool) -> None:
-        """Have workers do what the tally wishes, also a lone one, or do it here: a master that merges does not listen.
+        """Send the merges that the tally wishes to workers, even to a single one, or do them here.
 
-        ``more``: there are terms to wait for. The last merges are quicker done here. ``last``: workers have the last
-        of those terms in hand. They may need this core, and nobody can take from a worker that has lost some of it:
-        what is not sent waits until they are done.
+        ``more``: there are terms to wait for. A master that merges does not listen meanwhile, so it sends them. Without
+        ``more`` the last merges are done here, which is quicker. ``last``: workers have the last of the terms in hand.
+        They may need this core, and a worker that is slowed down has no tasks left to give to others. So merges that
+        are not sent wait until the workers are done.
         """
         waiting = []
         wishes = self._tally.wishes
@@ -81,7 +83,7 @@ class Merges:
         wishes += waiting
 
     def answered(self, answer: Answer) -> bool:
-        """Take in an answer; whether it was one to a merge that is out."""
+        """Take in an answer. Returns whether it was to a merge that is out."""
         task = self._out.get(answer.lo)
         if task is None or task.hi != answer.hi:
             return False
@@ -91,13 +93,14 @@ class Merges:
             self._where.patience.learn(answer.ns / 1e9, len(task.body))
             self._end(task, answer.body[DIGEST_BYTES:])
         else:
-            return False  # to other partials of the same span; the answer to these is still to come
+            return False  # it merged other partials of the same span; the answer to ours is still to come
         return True
 
     def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float, *, idle: bool) -> None:
-        """Merge here what nobody has any more, and, with nothing else to do (``idle``), what is late in a hand.
+        """Merge here the pairs whose task is lost and, if the master is ``idle``, those that are late in a hand.
 
-        Before that nobody waits for a merge, and a master that merges does not listen.
+        While the master has other work, a merge that is late holds up nothing, and a master that merges does not
+        listen.
         """
         mine = [task for task in waiting if task.op == MERGE]
         self._where.look(self._out, mine + self.fresh, (task for task in held if task.op == MERGE), now)

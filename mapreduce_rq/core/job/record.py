@@ -1,7 +1,8 @@
 """A job's state, the report of how it goes, and the record of how it ended: as they stand in Redis. Keys are stable.
 
-The state is what a record says. The hash of a job has a field of that name too, for scripts and workers, but anybody
-who can write to Redis can write that one: it decides who waits, and never what a job's end is taken to be.
+The state is that of the record, which is signed if there is a key. The hash of a job has a field of that name, too,
+for scripts and workers. But any client of Redis can write that field, so it may end a wait, and never says how a job
+ended.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ SCHEMA = 1
 
 
 class State(StrEnum):
-    """Where a job is in its life."""
+    """Whether a job is running, or how it ended."""
 
     RUNNING = "running"
     DONE = "done"
     FAILED = "failed"
     CANCELLED = "cancelled"
     CANCELLED_NOW = "cancelled-now"
-    """Cancelled, and what workers have in hand for it is to be killed."""
+    """Cancelled, and workers that have its tasks in hand are to be killed."""
 
     @property
     def word(self) -> str:
-        """The state in the word that people read: how it was cancelled is of no interest any more."""
+        """The state in the word that people read: both ways to cancel are one word."""
         return self.value.partition("-")[0]
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a job is, as its master last wrote it down; terms, seconds, terms a second."""
+    """The progress of a job, as its master last wrote it; in terms, seconds, and terms a second."""
 
     counted: int = 0
     total: int | None = None
@@ -47,7 +48,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     chunk: int = 0  # terms in the next task
     value: str | None = None  # the running value
-    error: float | None = None  # the half width of its error, worth what bound_kind says
+    error: float | None = None  # the half width of its error; bound_kind says what that is worth
     bound_kind: str | None = None
     at: float = 0.0  # unix seconds by the master's clock, for people; 0: an older version does not say
 
@@ -127,7 +128,7 @@ class Failed(_Record, frozen=True, kw_only=True, tag="failed"):
 
 
 class Cancelled(_Record, frozen=True, kw_only=True, tag="cancelled"):
-    """The record of a job that somebody cancelled."""
+    """The record of a job that was cancelled."""
 
     kind: str = "Cancelled"
     message: str

@@ -1,4 +1,4 @@
-"""A job's result, as its caller gets it; and what is said of a job that has none."""
+"""A job's result, as its caller gets it; and the error of a job that ended without one."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ class Result:
 
     @property
     def native(self) -> Any:
-        """The Python object that the computation or the reducer makes of it, made now if that takes long."""
+        """The result as a Python object. If it takes long to make, it is made at the first use."""
         self._native = made(self._native)
         return self._native
 
     @property
     def value(self) -> str:
-        """The value as text, with all its digits; made now if it is too large for the record."""
+        """The value as text, with all its digits. If it is too large for the record, it is made at the first use."""
         found = self.record["value"]
         if found is None:
             found = self._text.make() if self._text is not None else self._value
@@ -49,13 +49,13 @@ class Result:
 
     @property
     def float(self) -> Float | None:
-        """The double nearest to the value; None where the value is no number."""
+        """The double nearest to the value; None if the value is not a number."""
         found: Float | None = self.record["float"]
         return found
 
     @property
     def bound(self) -> str | None:
-        """How far the value is from the truth at most, as text; None where that is not known."""
+        """How far the value is from the truth at most, as text; None if that is not known."""
         found: str | None = self.record["bound"]
         return found
 
@@ -83,19 +83,19 @@ class Result:
 
     @property
     def params(self) -> dict[str, Any]:
-        """The parameters, those included that the plan filled in."""
+        """The parameters, including those that the plan filled in."""
         found: dict[str, Any] = self.record["params"]
         return found
 
     @property
     def terms(self) -> int | None:
-        """How many terms there are; None where an iterable was not read to its end."""
+        """How many terms there are; None if an iterable was not read to its end."""
         found: int | None = self.record["terms"]
         return found
 
     @property
     def terms_used(self) -> int:
-        """How many terms the value holds: fewer than ``terms`` where the job ended early or left some out."""
+        """How many terms are counted in the value: fewer than ``terms`` if the job ended early or left some out."""
         return int(self.record["terms_used"])
 
     @property
@@ -122,7 +122,7 @@ class Result:
     def skipped(self) -> list[dict[str, Any]]:
         """The terms that were left out, each a dict with ``term``, ``kind``, ``message``, ``where`` and ``exception``.
 
-        The exception is of its own class where that can be had, else a RemoteError.
+        The exception is of its own class if that can be imported here, else a RemoteError.
         """
         return [{**entry, "exception": self._raised(entry)} for entry in self.record["skipped"]]
 
@@ -145,7 +145,7 @@ class Result:
 
     @property
     def content(self) -> bytes:
-        """What a file of it holds: bytes as they are, anything else as its text and a newline."""
+        """The content of a file with this result: bytes as they are, any other value as its text and a newline."""
         native = self.native
         return native if isinstance(native, bytes) else f"{self.value}\n".encode()
 
@@ -155,14 +155,14 @@ class Result:
 
 
 def cause_of(record: Failed) -> BaseException:
-    """What a term has raised, as far as the record tells."""
+    """The exception that a term has raised, as far as the record tells."""
     return noted(RemoteError(record.kind, record.message), record.traceback, record.where)
 
 
 def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
-    """The error of a job that ended without a value: one line, in which what a worker wrote commands no terminal.
+    """The error of a job that ended without a value, in one line. Text of a worker is made harmless for a terminal.
 
-    ``more``: what the caller knows of a failure.
+    ``more``: what the caller adds to the message of a failure.
     """
     if isinstance(record, Cancelled):
         why = "" if record.message == record.state.word else f": {record.message}"
@@ -172,6 +172,6 @@ def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
     at = f"term {record.term}" if record.term is not None else f"terms [{lo}, {hi}]"
     label = record.params.get("label") or record.computation
     kind = {"Deadline": DeadlineReached, "VersionSkew": VersionSkew}.get(record.kind, JobFailed)
-    return (JobFailed if record.traceback else kind)(  # with one it is an exception of a function, of whatever name
+    return (JobFailed if record.traceback else kind)(  # with a traceback it is a function's exception, of any name
         visible(f"{label} failed at {at}{where}: {record.kind}: {record.message} (job {record.job}){more}")
     )

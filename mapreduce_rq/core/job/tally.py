@@ -1,12 +1,12 @@
 """The tally: which terms are counted, and the fold of exactly those terms.
 
-A span is folded only if it is disjoint from everything folded before. That one rule is all of "counted exactly
-once": retries, backup copies, late answers of workers given up for dead and tasks cut anew by another master all
-end here, and the first answer wins.
+A span is folded only if it is disjoint from all spans folded before. This one rule is all of "counted exactly once":
+retries, backup copies, late answers of workers taken for dead, and tasks cut anew by another master all end here, and
+the first answer wins.
 
-- commutative law: one accumulator, folded on arrival;
-- ordered law: segments, a partial each. Neighbours merge when they have grown to a like size, as in a binary
-  counter: merging every arrival into one long run would multiply a huge number by a small one again and again.
+- Commutative law: one accumulator, into which each partial is folded when it arrives.
+- Ordered law: segments, each with a partial. Neighbours are merged when they are of similar size, as in a binary
+  counter. To merge each arrival into one long run would multiply a huge number by a small one again and again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.span import Runs
 
 HEAVY_BYTES = 256 * 1024
-"""Partials from this size on are not merged in passing: it is a wish, for a time and place of somebody's choice."""
+"""Bytes of a partial from which it is not merged on arrival. Such merges are wishes: the ledger decides when and where
+they are done."""
 
 Part = tuple[int, int, bytes]
 """(lo, hi, encoded partial); lo = hi = 0 marks the one accumulator of a commutative law."""
@@ -40,10 +41,10 @@ class Tally:
         self.watch: Callable[[Any], None] = _unwatched  # told of each partial that is new, under the ordered law
 
     def count(self, batch: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int]]:
-        """Fold what is new of a batch of ``(lo, hi, encoded partial)``; the spans counted, neighbours joined.
+        """Fold those of a batch of ``(lo, hi, encoded partial)`` that are new. Returns the spans counted.
 
-        Answers of one worker mostly continue each other: such a row is looked up in the runs as one span.
-        A body that cannot be decoded is not counted, only noted in ``malformed``.
+        Answers of one worker are mostly neighbours: a row of them is looked up in the runs as one span, and is returned
+        as one. A body that cannot be decoded is not counted, only noted in ``malformed``.
         """
         counted: list[tuple[int, int]] = []
         row: list[tuple[int, int, bytes]] = []
@@ -73,7 +74,7 @@ class Tally:
                 return
         elif len(row) == 1:
             return
-        for item in row:  # a part is counted already or malformed: look at each
+        for item in row:  # a part of the row is counted already or malformed: look at each answer
             self._count_row([item], counted)
 
     def _fold(self, row: list[tuple[int, int, bytes]]) -> None:
@@ -85,21 +86,21 @@ class Tally:
         if self.watch is not _unwatched:
             for partial in partials:
                 self.watch(partial)
-        if sum(len(body) for _, _, body in row) < HEAVY_BYTES:  # none of them is worth a place of its own
+        if sum(len(body) for _, _, body in row) < HEAVY_BYTES:  # none of them is heavy: merge them at once
             self._insert(row[0][0], row[-1][1], self._joined(partials))
             return
         for (lo, hi, _), partial in zip(row, partials, strict=True):
             self._insert(lo, hi, partial)
 
     def _joined(self, row: list[Any]) -> Any:
-        """Neighbours merged pairwise, so that sizes stay alike; at least one."""
+        """Neighbours, at least one, merged in pairs, so that both sides of a merge have similar sizes."""
         merge = self.reducer.merge
         while len(row) > 1:
             row = [merge(row[i], row[i + 1]) if i + 1 < len(row) else row[i] for i in range(0, len(row), 2)]
         return row[0]
 
     def skip(self, lo: int, hi: int) -> None:
-        """Count a span without a value (the user asked to go on past failing terms)."""
+        """Count a span without a value, if the user asked to leave out terms that fail."""
         if self.runs.add(lo, hi) and self._ordered:
             self._insert(lo, hi, self.reducer.gap(lo, hi))
 
@@ -133,7 +134,7 @@ class Tally:
         return min(weight(left), weight(right)) >= HEAVY_BYTES
 
     def weight(self, lo: int) -> int:
-        """About how many bytes the segment that begins there has."""
+        """About how many bytes the segment has that begins at ``lo``."""
         return self.reducer.weight(self._partials[lo][1])
 
     def _wish(self, lo: int, middle: int, hi: int) -> None:
@@ -141,13 +142,13 @@ class Tally:
         self.wishes.append((lo, middle, hi))
 
     def pair(self, lo: int, middle: int) -> bytes:
-        """The body of a merge task for two neighbouring segments: the left one's length, both encoded."""
+        """The body of a merge task for two neighbouring segments: the length of the left one, then both encoded."""
         left = self.reducer.encode(self._partials[lo][1])
         right = self.reducer.encode(self._partials[middle][1])
         return len(left).to_bytes(8, "big") + left + right
 
     def join(self, lo: int, middle: int, hi: int, merged: bytes | None) -> None:
-        """Put the merge of a wished pair in their place; None: merge them here. ValueError: nothing was changed."""
+        """Replace a wished pair by its merge; None: merge them here. If it raises ValueError, nothing was changed."""
         left, right = self._partials[lo][1], self._partials[middle][1]
         partial = self.reducer.merge(left, right) if merged is None else self.reducer.decode(merged)
         for segment in (lo, middle):
@@ -156,9 +157,9 @@ class Tally:
         self._insert(lo, hi, partial)
 
     def prefix(self) -> tuple[int, Any]:
-        """``(n, partial)`` of terms ``[0, n)`` for as far as they are counted without a gap.
+        """``(n, partial)`` of the terms ``[0, n)`` that are counted without a gap.
 
-        Commutative: of all counted terms wherever they lie. The partial is the tally's own: do not change it.
+        Under the commutative law: of all counted terms. The partial is the tally's own: do not change it.
         """
         if not self._ordered:
             return self.runs.count, self._accumulator
@@ -172,20 +173,20 @@ class Tally:
             at, partial = self._partials[at]
             row.append(partial)
         whole = self._joined(row)
-        if len(segments) > 1 and self._locked.isdisjoint(segments):  # kept: the last merges are the dearest
+        if len(segments) > 1 and self._locked.isdisjoint(segments):  # keep the merge: the last ones cost most
             for segment in segments:
                 del self._ends[self._partials.pop(segment)[0]]
             self._partials[0], self._ends[run.hi] = (run.hi, whole), 0
         return run.hi, whole
 
     def first(self) -> tuple[int, Any]:
-        """As :meth:`prefix` but without merging anything: the segment at 0 alone. Cheap, for a running value."""
+        """As :meth:`prefix`, but of the segment at 0 alone and without a merge. It is cheap, for a running value."""
         if not self._ordered:
             return self.runs.count, self._accumulator
         return self._partials.get(0) or (0, self.reducer.zero())
 
     def segments(self) -> list[Any]:
-        """The partials as they are, under the ordered law: each of a span of its own."""
+        """The partials as they are, each of a segment; under the ordered law only."""
         return [partial for _, (_, partial) in sorted(self._partials.items())]
 
     def parts(self) -> list[Part]:

@@ -1,7 +1,8 @@
 """Where outstanding tasks are, as far as looks at the queue and the hands tell: for terms, merges and requests alike.
 
-A look shows each task in the queue, in a worker's hand, or in neither. In neither at one look it may be on its way; in
-neither at two in a row it is lost. Held for much longer than its like took, it is late, and may be done elsewhere.
+A look shows each task in the queue, in a worker's hand, or in neither. A task that is in neither at one look may be on
+its way. A task that is in neither at two looks in a row is lost. A task that is held for much longer than similar tasks
+took is late, and may be done elsewhere, too.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from mapreduce_rq.core.stragglers import Patience
 
 
 class Whereabouts:
-    """Of the tasks of one kind that are out. ``size`` says how large one is, as ``patience`` measures."""
+    """Where the tasks of one kind are. ``size`` gives the size of a task, in the unit of ``patience``."""
 
     def __init__(self, patience: Patience, size: Callable[[Task], float]) -> None:
         self.patience = patience
         self.absent: frozenset[int] = frozenset()
-        """In neither place at the last look, by the tasks' first terms."""
+        """The tasks that were in neither place at the last look, by their first terms."""
         self.lost: frozenset[int] = frozenset()
-        """Nor at the one before."""
+        """Those of them that were in neither place at the look before, too."""
         self._size = size
         self._held_since: dict[int, float] = {}
 
     def look(self, out: Mapping[int, Task], waiting: Iterable[Task], held: Iterable[Task], now: float) -> None:
-        """Take in a look: what of the tasks that are ``out`` waits in the queue, and what is held."""
+        """Take in a look: which of the tasks that are ``out`` wait in the queue, and which are held by workers."""
         in_hands = {task.lo for task in held}
         there = in_hands.union(task.lo for task in waiting)
         absent = frozenset(lo for lo in out if lo not in there)
@@ -33,18 +34,18 @@ class Whereabouts:
         self._held_since = {lo: self._held_since.get(lo, now) for lo in in_hands if lo in out}
 
     def late(self, out: Mapping[int, Task], now: float) -> Iterator[int]:
-        """The tasks that have been held for too long."""
+        """The tasks that are late."""
         for lo, since in self._held_since.items():
             task = out.get(lo)
             if task is not None and self.patience.is_over(now - since, self._size(task)):
                 yield lo
 
     def forget(self, lo: int) -> None:
-        """This task is not out any more, or goes out again."""
+        """Forget a task that is not out any more, or goes out again."""
         self.absent -= {lo}
         self._held_since.pop(lo, None)
 
     def begin_anew(self) -> None:
-        """The connection is new: earlier looks prove nothing."""
+        """Forget earlier looks: the connection is new, so they prove nothing."""
         self.absent = self.lost = frozenset()
         self._held_since.clear()
