@@ -36,6 +36,7 @@ COMMANDS = {
         "Run a function of your own over a range, or over the records of files, and print the folded result.",
         COMPUTE,
     ),
+    "term": Behind("commands.term", "Print one term of a series, exactly.", COMPUTE),
     "worker": Behind("commands.worker", "Run workers until told to stop.", COMPUTE),
     "master": Behind(
         "commands.control",

@@ -19,7 +19,7 @@ from mapreduce_rq.computations.exp_plan import Decided, Planned, log2_exp, plan,
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
 from mapreduce_rq.core.numbers.decimals import MAX_DIGITS, Written, fraction_fixed, round_enclosed, round_fraction
 from mapreduce_rq.core.numbers.expansion import Expansion, pays, prepare, work
-from mapreduce_rq.core.numbers.rational import Rational, number_text, parse_rational
+from mapreduce_rq.core.numbers.rational import Rational, lowest, number_text, parse_rational
 from mapreduce_rq.core.numbers.rounding import decided_double, nearest_double, scaled_ratio, upper_text
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
@@ -64,6 +64,7 @@ class Exp(Computation[Piece]):
     summary: ClassVar[str] = "e^x by its power series, correct to the last bit or digit"
     Params = ExpParams
     seconds_per_term: ClassVar[float | None] = 6e-7
+    term_params: ClassVar[tuple[str, ...]] = ("x",)
 
     def __init__(self, params: ExpParams) -> None:
         super().__init__(params)
@@ -95,6 +96,9 @@ class Exp(Computation[Piece]):
 
     def map(self, lo: int, hi: int) -> Piece:
         return geometric(self.x.num, self.x.den, lo, hi)
+
+    def term(self, k: int) -> Rational:
+        return lowest(self.x.num**k, self.x.den**k * math.factorial(k))
 
     def finish(self, partial: Piece, terms: int) -> Outcome | More | Ask:
         if self.plan.decided is not None:

@@ -15,6 +15,7 @@ import msgspec
 
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.numbers.exact import FLOAT, UNIT_BITS, Total, total_of_array
+from mapreduce_rq.core.numbers.rational import Rational
 from mapreduce_rq.core.numbers.rounding import decided_double, nearest_double, upper_text
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
@@ -52,6 +53,7 @@ class Sum(Computation[Total]):
     Params = SumParams
     positional: ClassVar[str] = "series"
     seconds_per_term: ClassVar[float | None] = 3e-8
+    term_params: ClassVar[tuple[str, ...]] = ("series",)
 
     def __init__(self, params: SumParams) -> None:
         super().__init__(params)
@@ -63,6 +65,11 @@ class Sum(Computation[Total]):
         for high, low in term_blocks(self.params.series, lo, hi):
             units += total_of_array(high).units + total_of_array(low).units
         return Total(units, FLOAT)
+
+    def term(self, k: int) -> Rational:
+        if self.params.series == "leibniz":
+            return Rational(-4 if k % 2 else 4, 2 * k + 1)
+        return Rational(1, (k + 1) ** (2 if self.params.series == "zeta2" else 1))
 
     def finish(self, partial: Total, terms: int) -> Outcome:
         series = self.params.series

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from mapreduce_rq.core.bodies import Aside
 from mapreduce_rq.core.foreign_errors import Interruption, RemoteError, noted
 from mapreduce_rq.core.messages import Failure
+from mapreduce_rq.core.numbers.rational import Rational
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -78,6 +79,9 @@ class Computation(ABC, Generic[P]):
 
     folder: str | None = None
     """The only folder that a computation which ``reads_files`` may read in; None: it may read anywhere."""
+
+    term_params: ClassVar[tuple[str, ...]] = ()
+    """The parameters on which a term alone depends; none: its terms are no fractions that one could be shown."""
 
     leave: Callable[[], None] = staticmethod(_stay)
     """In a worker: end its process when the task in hand is answered; its supervisor then starts another one."""
@@ -149,6 +153,10 @@ class Computation(ABC, Generic[P]):
         while isinstance(found, Ask):
             found = found.then([self.work(body) for body in found.bodies])
         return found
+
+    def term(self, k: int) -> Rational:
+        """Term ``k``, exactly, where ``term_params`` says that it can be had."""
+        raise NotImplementedError(f"the terms of {self.name} are no fractions")
 
     def place(self, term: int) -> int:
         """The number that people know a term by. It is another one if terms are drawn from a range in random order."""

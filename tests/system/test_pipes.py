@@ -19,6 +19,7 @@ from mapreduce_rq.pipes.waiting import COLLECTORS
 from tests.support.commands import User
 from tests.support.servers import wait_gone
 from tests.support.stage import Stage, until
+from tests.support.terminal import Terminal
 from tests.support.terms import STAGE, gated, megabyte, noted, poisoned, slow, tardy, total, total_without
 from tests.system.test_embedded import descendants
 from tests.unit.test_catalogue import SMALL
@@ -258,6 +259,14 @@ def test_a_process_for_each_term_some_of_which_are_killed(at: User) -> None:
     assert len({pid for pid, _ in runs}) == len(runs) == 42
 
 
+def test_a_term_on_its_own_is_the_same_on_a_terminal_and_in_a_pipe(at: User) -> None:
+    ran = at.run("term", "exp", "--x", "2", "--k", "7")
+    assert (ran.code, ran.out, ran.err) == (0, "8/315\n", "")
+    with Terminal("term", "exp", "--x", "2", "--k", "7", env=at.env) as terminal:
+        assert terminal.read_all() == "8/315\r\n"
+    assert at.run("term", "exp", "--x", "1/3", "--k", "2000").out.count("/") == 1  # longer than Python writes integers
+
+
 # -- what is said ------------------------------------------------------------------------------------------------------
 
 
@@ -270,6 +279,8 @@ def test_a_process_for_each_term_some_of_which_are_killed(at: User) -> None:
         (["compute", "exp", "--x", "2", "-u", "pipes://host"], "pipes lead to no host"),
         (["compute", "exp", "--x", "2", "-u", "pipes:?collect=carrier"], "there is no such mechanism"),
         (["compute", "exp", "--x", "2", "--collect", "poll"], "add -u pipes:"),
+        (["term", "primes", "--k", "7"], "no such series"),
+        (["term", "exp", "--x", "2", "--k", "1e9"], "--k"),
         (["compute", "exp", "--x", "2", "--per-term"], "add -u pipes:"),
         (["compute", "exp", "--x", "2", "-u", "pipes:", "--local", "0"], "--local"),
         (["compute", "sum", "zeta2", "-u", "pipes:", "--per-term", "--terms", "2000", "--collect", "select"], "1024"),

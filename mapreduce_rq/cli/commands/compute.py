@@ -251,7 +251,7 @@ def command_of(name: str) -> TyperCommand:
             name, lambda client, limits: (*client.planner.computation(name, params, limits), None), (), total, **given
         )
 
-    own = [_option(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
+    own = [option_of(field, positional=field.name == kind.positional) for field in fields.values() if shown(field)]
     needed = [field.name for field in fields.values() if field.required]
     lone = needed[0] if len(needed) == 1 and not kind.positional else ""
     return command(with_common(compute, own), name=name, help_text=help_of(kind), lone=lone)
@@ -302,7 +302,7 @@ def shown(field: Any) -> bool:
     return typing.get_origin(shape_of(field.type).base) is not list or field.required
 
 
-def _option(field: Any, *, positional: bool) -> inspect.Parameter:
+def option_of(field: Any, *, positional: bool) -> inspect.Parameter:
     """The option or argument of one parameter. Typer shows its type and range; :func:`_value` reads it."""
     shape = shape_of(field.type)
     flag = "--" + field.name.replace("_", "-")

@@ -52,7 +52,7 @@ def parse_rational(text: str) -> Rational:
         num, den = int(match[1]), int(match[2])
         if den == 0:
             raise ValueError(f"{stripped} divides by zero")
-        return _lowest(num, den)
+        return lowest(num, den)
     if (match := _DECIMAL.fullmatch(stripped)) and (match[2] or match[3]):
         exponent = _exponent(match[4], MAX_EXPONENT)
         return _scaled(match, 10, 10, exponent - len(match[3] or ""))
@@ -95,9 +95,10 @@ def _exponent(text: str | None, largest: int) -> int:
 
 def _scaled(match: re.Match[str], base: int, power: int, exponent: int) -> Rational:
     num = int(match[1] + match[2] + (match[3] or ""), base)
-    return _lowest(num * power**exponent, 1) if exponent >= 0 else _lowest(num, power**-exponent)
+    return lowest(num * power**exponent, 1) if exponent >= 0 else lowest(num, power**-exponent)
 
 
-def _lowest(num: int, den: int) -> Rational:
+def lowest(num: int, den: int) -> Rational:
+    """num/den, den not 0, in lowest terms."""
     common = math.gcd(num, den) * (1 if den > 0 else -1)
     return Rational(num // common, den // common)
