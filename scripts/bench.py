@@ -20,14 +20,23 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # the package of this checkout, installed or not
 
 try:
-    from benchmarks import chunks, crowd, data, faults, floor, machine, peers, starts
+    from benchmarks import ancestor, chunks, crowd, data, faults, floor, machine, peers, starts
     from benchmarks.picture import picture
     from benchmarks.report import document, heading, markdown
     from benchmarks.sampling import Row, Settings, say
 except ModuleNotFoundError as error:
     sys.exit(f"bench.py: no module {error.name} in this Python: pip install '.[bench]', and run it with that one")
 
-GROUPS = (peers.GROUP, *chunks.GROUPS, data.GROUP, starts.GROUP, *crowd.GROUPS, faults.GROUP, floor.GROUP)
+GROUPS = (
+    peers.GROUP,
+    *chunks.GROUPS,
+    data.GROUP,
+    starts.GROUP,
+    *crowd.GROUPS,
+    faults.GROUP,
+    floor.GROUP,
+    ancestor.GROUP,
+)
 FIGURES = {figure.name: figure for group in GROUPS for figure in group.figures}
 
 

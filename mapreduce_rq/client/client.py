@@ -251,6 +251,11 @@ class Client:
         """What ends with this client, and its jobs with that; '' on a shared server."""
         return "workers over pipes have" if self._hub is not None else "private server has" if self.embedded else ""
 
+    @property
+    def supervisor(self) -> int:
+        """The process id of its local workers' supervisor; 0 if there is none."""
+        return self._pool.pid if self._pool is not None else 0
+
     def pool_code(self) -> int | None:
         """The exit code of local workers that have ended by themselves, below 0 the signal; None: they are there."""
         return self._pool.ended() if self._pool is not None else None

@@ -16,6 +16,7 @@ from tests.chaos import (
     failover_scenarios,
     mixed_scenarios,
     network_scenarios,
+    pipe_scenarios,
     process_scenarios,
     server_scenarios,
 )
@@ -31,7 +32,10 @@ from tests.chaos.history import History
 from tests.chaos.scenarios import SCENARIOS, Scenario
 from tests.support.servers import FLAVOURS, RealServer
 
-assert all((process_scenarios, server_scenarios, failover_scenarios, network_scenarios, mixed_scenarios)), "filled"
+FILLED = (
+    process_scenarios, server_scenarios, failover_scenarios, network_scenarios, mixed_scenarios, pipe_scenarios,
+)  # fmt: skip
+assert all(FILLED)
 
 
 def say(text: str) -> None:

@@ -8,12 +8,16 @@ from tests.chaos import (
     failover_scenarios,
     mixed_scenarios,
     network_scenarios,
+    pipe_scenarios,
     process_scenarios,
     server_scenarios,
 )
 from tests.chaos.scenarios import SCENARIOS
 
-assert all((process_scenarios, server_scenarios, failover_scenarios, network_scenarios, mixed_scenarios)), "filled"
+FILLED = (
+    process_scenarios, server_scenarios, failover_scenarios, network_scenarios, mixed_scenarios, pipe_scenarios,
+)  # fmt: skip
+assert all(FILLED)
 
 
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS.values() if scenario.short])

@@ -61,6 +61,12 @@ def slow(term: int) -> int:
     return fingerprint(term)
 
 
+def brief(term: int) -> int:
+    """Takes two milliseconds, asleep."""
+    time.sleep(0.002)
+    return fingerprint(term)
+
+
 def slow_bytes(term: int) -> bytes:
     """Twenty kilobytes, after a while."""
     time.sleep(0.02)
