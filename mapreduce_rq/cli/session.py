@@ -25,6 +25,7 @@ from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 if TYPE_CHECKING:
     from mapreduce_rq.broker.jobs import Jobs
     from mapreduce_rq.client.client import Client
+    from mapreduce_rq.client.part_folder import PartFolder
     from mapreduce_rq.core.computation import Computation
     from mapreduce_rq.core.job.ledger import Source
     from mapreduce_rq.core.messages import Spec
@@ -58,7 +59,7 @@ class Show:
 
     form: str = "text"
     quiet: bool = False
-    out: OutFile | None = None  # for the value
+    out: OutFile | PartFolder | None = None  # for the value
 
 
 @dataclass(frozen=True)
@@ -166,8 +167,12 @@ class Session:
         interrupts.leader = None
         record = ended.record
         if isinstance(record, Done):
-            if self.show.out is not None:
+            if isinstance(self.show.out, OutFile):
                 return self._save(client, self.show.out, ended, record)
+            if self.show.out is not None:
+                files = self.show.out.write(client.result_of(ended))
+                what = f"{files.keys} keys written to {len(files.files)} files in {files.folder}"
+                return self.report(replace(record, value=what))
             if record.value is None:
                 result = client.result_of(ended)
                 record = replace(record, value=result.value, digest=result.digest)

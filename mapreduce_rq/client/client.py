@@ -53,7 +53,7 @@ from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
 from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
 from mapreduce_rq.core.reducers.base import Law, Reducer
-from mapreduce_rq.core.reducers.keyed import Keyed, by_key
+from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, Keyed, by_key, in_parts
 from mapreduce_rq.errors import (
     BadParameter,
     BrokerDown,
@@ -591,7 +591,7 @@ class Client:
         the job's end is on its way to Redis; the next call, or ``close``, makes sure that it arrived.
         Raises UsageError, and JobFailed, which names the term.
         """
-        spec, computation, source = self.planner.function(
+        plan = self.planner.function(
             function,
             items,
             *more,
@@ -605,6 +605,18 @@ class Client:
             limits=limits,
             return_exceptions=return_exceptions,
         )
+        return self._led_here(*plan, observer=observer, wait_workers=wait_workers).native
+
+    def _led_here(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        source: Source | None,
+        *,
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
+    ) -> Result:
+        """The result of a job that is led in this thread."""
         with self._verbs() as verbs:
             master = self.master(
                 spec,
@@ -625,7 +637,7 @@ class Client:
                 if spec.lazy and not self.embedded:
                     self.abandon(master, why)
                 raise why
-        return self.result_of(ended).native
+        return self.result_of(ended)
 
     def reduce_by_key(
         self,
@@ -638,15 +650,30 @@ class Client:
         options: Mapping[str, Any] | None = None,
         top: int | None = None,
         sorted: bool = False,  # noqa: A002  as the built-in
+        parts: int | None = None,
+        out: str | os.PathLike[str] | None = None,
+        form: str = "jsonl",
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
         **how: Any,
     ) -> Any:
         """Fold the values of each key, in this thread, and return a dictionary, or a list of pairs.
 
         ``pairs(item)`` returns a pair ``(key, value)``, a dictionary, or an iterable of pairs. ``reduce``, ``zero``,
-        ``law``, ``options``, ``top`` and ``sorted``: see ``by_key``. Other arguments and errors: see ``map_reduce``.
+        ``law``, ``options``, ``top`` and ``sorted``: see ``by_key``. For many keys: ``parts`` (see there) makes the
+        result an iterable of pairs; ``out``, a folder that is new or empty, has the parts written as files (``form``:
+        jsonl, or parquet with pyarrow), and a ``PartFiles`` returned. The folder is there whole, with a file _SUCCESS
+        that tells what it holds, or not at all. Other arguments and errors: see ``map_reduce``; CannotWrite.
         """
-        keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted)
-        return self.map_reduce(pairs, items, reduce=keyed, **how)
+        keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted, parts=parts)
+        if out is None:
+            return self.map_reduce(pairs, items, reduce=keyed, observer=observer, wait_workers=wait_workers, **how)
+        from mapreduce_rq.client.part_folder import PartFolder  # with the reducers, which only those who reduce need
+
+        folder = PartFolder(os.fspath(out))
+        keyed = in_parts(keyed, DEFAULT_PARTS if parts is None else parts, form)
+        plan = self.planner.function(pairs, items, reduce=keyed, **how)
+        return folder.write(self._led_here(*plan, observer=observer, wait_workers=wait_workers))
 
     def abandon(self, master: Master, error: BaseException) -> None:
         """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half

@@ -69,6 +69,7 @@ class Planner:
         )
         if self._shelf is not None:
             computation.aside = Shelf(self._shelf, spec.job)
+            computation.reducer.lay_in(Shelf(self._shelf, spec.job))
         return spec, computation
 
     def function(

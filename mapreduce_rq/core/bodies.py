@@ -93,6 +93,16 @@ class Aside(Protocol):
         """The job is over: drop all of its bodies."""
 
 
+class Pieces(Protocol):
+    """Where the pieces of one job's shuffle lie between its workers, if there is such a place."""
+
+    def lay(self, pieces: Sequence[bytes]) -> bytes | None:
+        """Lay some pieces aside together: the reference to them, or None if they are to travel as they are."""
+
+    def piece(self, reference: bytes, number: int) -> Buffer:
+        """One of them; who has it keeps it. Raises ValueError where it is not there any more."""
+
+
 def size_of(body: Buffer) -> int:
     """Bytes of a body; for a reference, bytes of the body that it refers to."""
     return int.from_bytes(body[1:9], "big") if body[:1] == ASIDE else len(body)

@@ -18,7 +18,7 @@ from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
 from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, shown, told, traceback_of
 from mapreduce_rq.core.messages import WORKER_DIED, Failure
-from mapreduce_rq.core.outcome import More, Outcome, Progress
+from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.plain_values import Unfit, unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
@@ -115,6 +115,8 @@ class KeyedParams(Params, frozen=True, kw_only=True, omit_defaults=True):
     folds: dict[str, FoldParams]
     top: int | None = None
     sorted: bool = False
+    parts: int | None = None  # with a shuffle
+    form: Literal["", "jsonl", "parquet"] = ""  # how each part is written, for a file; '': to be iterated over
 
 
 class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False):
@@ -309,7 +311,7 @@ class FunctionComputation(Computation[Any]):
         if params.by_key is not None:
             how = params.by_key
             folds = {column: self._folding(fold) for column, fold in how.folds.items()}
-            return keyed_reducer(folds, how.top, how.sorted)
+            return keyed_reducer(folds, how.top, how.sorted, how.parts, how.form)
         if params.combine is not None:
             functions = [
                 find_as(name, _codes(name, code, params.around)) if name else None for name, code in params.combine
@@ -540,8 +542,11 @@ class FunctionComputation(Computation[Any]):
 
         return guarded
 
-    def finish(self, partial: Any, terms: int) -> Outcome | More:
-        return self._estimate(partial, terms) or self.reducer.describe(partial)
+    def finish(self, partial: Any, terms: int) -> Outcome | More | Ask:
+        return self._estimate(partial, terms) or self.reducer.finish(partial)
+
+    def work(self, body: bytes) -> bytes:
+        return self.reducer.work(body)
 
     def _estimate(self, partial: Any, terms: int) -> Outcome | None:
         """What a random sample of terms says about all terms; None where it is no sample, or already all terms."""

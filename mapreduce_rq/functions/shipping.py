@@ -16,6 +16,7 @@ from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.keyed import Keyed
+from mapreduce_rq.core.reducers.part_files import check_form
 from mapreduce_rq.errors import BadFunction, BadParameter, TooLarge
 from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON, SAMPLES, FunctionComputation
 from mapreduce_rq.functions.items import refused
@@ -101,7 +102,10 @@ def reducer_params(
         if zero is not ... or options:
             raise BadParameter("zero and options were given beside by_key: give them to by_key")
         folds = {column: reducer_params(*fold, trust, pickles=pickles) for column, fold in reduce.folds.items()}
-        return {"by_key": {"folds": folds, "top": reduce.top, "sorted": reduce.sorted}}
+        if reduce.form:
+            check_form(reduce.form, list(reduce.folds))
+        how = {"top": reduce.top, "sorted": reduce.sorted, "parts": reduce.parts, "form": reduce.form}
+        return {"by_key": {"folds": folds} | how}
     if isinstance(reduce, str):
         if zero is not ...:
             raise BadParameter(f"zero was given, and the reducer {reduce} has its own: leave it out")

@@ -93,6 +93,7 @@ def lead(
     plan: Plan,
     allow: tuple[str, ...] = (),
     total: int | None = None,
+    folder: Any = None,
     *,
     url: Url = None,
     local: Local = None,
@@ -204,7 +205,10 @@ def lead(
     out: Out = None,
     quiet: Quiet = False,
 ) -> int:
-    """Lead a job with the options that all such commands share, and return the exit code."""
+    """Lead a job with the options that all such commands share, and return the exit code.
+
+    ``folder``: a PartFolder for a value in parts, instead of the file ``out``.
+    """
     where_to, one_each = over_pipes(url, collect, total, per_term=per_term)
     where = Where(
         url=where_to,
@@ -226,10 +230,16 @@ def lead(
         allow_mixed=allow_mixed,
         keep=max(1, round(seconds("--keep", keep))),
     )
-    show = Show("json" if json else choice("--output", output, FORMATS), quiet, None if out is None else OutFile(out))
+    target = folder if folder is not None else None if out is None else OutFile(out)
+    show = Show("json" if json else choice("--output", output, FORMATS), quiet, target)
     if detach:
         required(url, "... --detach")
-        for option, given in (("--out", out), ("--local", local), ("--on-rq", on_rq), ("--wait-workers", wait_workers)):
+        for option, given in (
+            ("--out", out or folder),
+            ("--local", local),
+            ("--on-rq", on_rq),
+            ("--wait-workers", wait_workers),
+        ):
             if given is not None:
                 raise UsageError(f"--detach returns at once: {option} needs a command that stays")
         return Session(where, show).detach(plan, limits)
@@ -259,7 +269,7 @@ def command_of(name: str) -> TyperCommand:
 
 def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
     """The function with a signature for Typer to read: its own options, then those of every job."""
-    common = list(inspect.signature(lead, eval_str=True).parameters.values())[4:]
+    common = list(inspect.signature(lead, eval_str=True).parameters.values())[5:]
     function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     function.__annotations__ = {}
     return function

@@ -16,6 +16,7 @@ from mapreduce_rq.cli.completion import reducers
 from mapreduce_rq.cli.groups import command
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.core.computation import MAX_TERMS
+from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, in_parts
 from mapreduce_rq.core.reducers.keyed import by_key as keyed
 from mapreduce_rq.errors import BadParameter, UsageError
 
@@ -114,6 +115,24 @@ Top = Annotated[
         "--top", metavar="N", help="With --by-key: only the keys with the largest results.", rich_help_panel=PARAMETERS
     ),
 ]
+Parts = Annotated[
+    str | None,
+    typer.Option(
+        "--parts",
+        metavar="N",
+        help="With --by-key and --out FOLDER/: how many files, a power of two; workers merge each apart. Default: 64.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
+PartForm = Annotated[
+    str | None,
+    typer.Option(
+        "--parts-format",
+        metavar="jsonl|parquet",
+        help="What these files are: JSON Lines, or Parquet by pyarrow. Default: jsonl.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
 
 
 def group() -> TyperCommand:
@@ -134,6 +153,8 @@ def group() -> TyperCommand:
             ("reduce", None, Reduce),
             ("by_key", None, ByKey),
             ("top", None, Top),
+            ("parts", None, Parts),
+            ("parts_format", None, PartForm),
         )
     ]
     return command(with_common(run, own), name="run", help_text=run.__doc__)
@@ -148,6 +169,8 @@ def run(
     reduce: str | None,
     by_key: list[str] | None,
     top: str | None,
+    parts: str | None,
+    parts_format: str | None,
     **rest: Any,
 ) -> int:
     """Run a function of your own over a range, or over the records of files, and print the folded result.
@@ -161,6 +184,15 @@ def run(
     if terms is not None:
         _refuse(how, "--terms")
     folding = _folding(reduce, by_key, top)
+    folder = None
+    if by_key and (out := rest["out"]) is not None and (out.endswith("/") or os.path.isdir(out)):
+        from mapreduce_rq.client.part_folder import PartFolder  # with the reducers, as below
+
+        folder = PartFolder(rest.pop("out"))
+        form, number = parts_format or "jsonl", DEFAULT_PARTS if parts is None else integer("--parts", parts, 1)
+        folding["reduce"] = in_parts(folding["reduce"], number, form)
+    elif parts is not None or parts_format is not None:
+        raise UsageError("--parts and --parts-format go with --by-key and --out FOLDER/, which writes a file a part")
     items = _items(terms, lines, files, how)
 
     def plan(client: Client, limits: Limits) -> Any:
@@ -169,7 +201,8 @@ def run(
             raise UsageError("--detach: the lines of a stream come from this process: save them in a file, and name it")
         return client.planner.function(function, items(client), limits=limits, detached=detached, **folding)
 
-    return lead(function.rpartition(":")[2], plan, (function,), None if terms is None else _number_of(terms), **rest)
+    total = None if terms is None else _number_of(terms)
+    return lead(function.rpartition(":")[2], plan, (function,), total, folder, **rest)
 
 
 _DEFAULTS = {"encoding": "utf-8", "errors": "strict"}

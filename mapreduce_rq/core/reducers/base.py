@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
-from mapreduce_rq.core.bodies import ValueCodec
+from mapreduce_rq.core.bodies import Pieces, ValueCodec
 from mapreduce_rq.core.foreign_errors import shown, told
-from mapreduce_rq.core.outcome import Outcome
+from mapreduce_rq.core.outcome import Ask, Outcome
 from mapreduce_rq.core.plain_values import written
 
 P = TypeVar("P")
@@ -125,6 +125,9 @@ class Reducer(ABC, Generic[P]):
     def travel_by(self, codec: ValueCodec) -> None:
         """Use this codec for values that travel as they are, for reducers that keep such; pickles may be among them."""
 
+    def lay_in(self, pieces: Pieces | None) -> None:
+        """Lay pieces aside in this place, for reducers that shuffle. ``encode`` makes a reference of what is large."""
+
     def weight(self, partial: P) -> int:
         """About how many bytes the partial encodes to, if merging such is work worth sending to a worker; else 0."""
         return 0
@@ -189,6 +192,14 @@ class Reducer(ABC, Generic[P]):
         """The result as an outcome, of these terms and no others."""
         native = self.finish_native(partial)
         return Outcome(value=written(native), native=native)
+
+    def finish(self, partial: P) -> Outcome | Ask:
+        """As ``describe``, for a master: what is left may be work for others, too, who do it with ``work``."""
+        return self.describe(partial)
+
+    def work(self, body: bytes) -> bytes:
+        """The answer to one request of ``finish``; see ``Computation.work``."""
+        raise NotImplementedError(f"the reducer {self.name} asks for nothing")
 
     def describe_sample(self, partial: P, total: int | None) -> Outcome:
         """As ``describe``, of terms drawn at random from ``total`` (None: from any number), with a statistical bound.

@@ -92,6 +92,16 @@ class ByKey(Reducer[Groups]):
         laws = {reducer.law for reducer in self.reducers.values()}
         (self.law,) = [law for law in (Law.ORDERED, Law.APPROXIMATE, Law.COMMUTATIVE) if law in laws][:1]  # type: ignore[misc]  # of this one
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns; none where there is only one without a name."""
+        return self._names
+
+    @property
+    def vague(self) -> list[str]:
+        """The reducers that only estimate."""
+        return [reducer.name for reducer in self.reducers.values() if reducer.law is Law.APPROXIMATE]
+
     def travel_by(self, codec: ValueCodec) -> None:
         for reducer in self.reducers.values():
             reducer.travel_by(codec)
@@ -137,7 +147,7 @@ class ByKey(Reducer[Groups]):
             keys, kinds = checked(rows.keys)
         except BadKey as error:
             rows.refuse(error.index, f"{KEYS} ({error})", rows.keys[error.index])
-        groups.learn(keys, kinds, lambda: self._keys(groups))
+        groups.learn(keys, kinds, lambda: self.keys(groups))
         return rows if keys is rows.keys else rows.having(keys, rows.values)
 
     def _refuse_row(self, rows: Rows, name: str) -> NoReturn:
@@ -147,12 +157,14 @@ class ByKey(Reducer[Groups]):
         raise ValueError(f"a mapping that has {name!r} and does not give it")
 
     def merge(self, left: Groups, right: Groups) -> Groups:
-        if self.law is Law.ORDERED:
-            left = self._copy(left)
+        return self.merge_into(self._copy(left) if self.law is Law.ORDERED else left, right)
+
+    def merge_into(self, left: Groups, right: Groups) -> Groups:
+        """As ``merge``, and under the ordered law, too, ``left`` is changed."""
         if right.names is None and left.names is None and not may_mix(left.kinds | right.kinds):
             left.learn((), right.kinds, tuple)
         else:
-            left.learn(right.shown(self._keys(right)), None, lambda: self._keys(left))
+            left.learn(right.shown(self.keys(right)), None, lambda: self.keys(left))
         for column, mine, theirs in zip(self._columns, left.states, right.states, strict=True):
             column.merge(mine, theirs)
         return left
@@ -163,13 +175,31 @@ class ByKey(Reducer[Groups]):
         found.names = None if groups.names is None else dict(groups.names)
         return found
 
-    def _keys(self, groups: Groups) -> Collection[Key]:
+    def keys(self, groups: Groups) -> Collection[Key]:
+        """Its keys, each once, as dictionaries have them; ``Groups.shown`` gives those to show."""
         return self._columns[0].keys(groups.states[0])
+
+    def only(self, groups: Groups, keys: Sequence[Key]) -> Groups:
+        """What is known of some of the keys; one of the two is not used any more once the other is changed."""
+        columns = zip(self._columns, groups.states, strict=True)
+        found = Groups([column.only(state, keys) for column, state in columns])
+        found.kinds, found.seen = set(groups.kinds), set(groups.seen)
+        if groups.names is not None:
+            found.names = {key: groups.names[key] for key in keys}
+        return found
+
+    def rows(self, groups: Groups) -> list[tuple[Key, Any]]:
+        """Each key with its result, in the order of the keys."""
+        return self._pairs(groups, self._in_order(groups))
+
+    def exact(self, groups: Groups) -> bool:
+        """Whether all results are exact."""
+        return all(column.exact(state) for column, state in zip(self._columns, groups.states, strict=True))
 
     # -- as bytes --------------------------------------------------------------------------------------------------
 
     def encode(self, partial: Groups) -> bytes:
-        keys = list(self._keys(partial))
+        keys = list(self.keys(partial))
         columns = zip(self._columns, partial.states, strict=True)
         return self._packed(partial, keys, [column.pack(state, keys) for column, state in columns])
 
@@ -198,7 +228,7 @@ class ByKey(Reducer[Groups]):
         return found
 
     def _in_order(self, groups: Groups) -> list[Key]:
-        return in_order(groups.shown(self._keys(groups)))
+        return in_order(groups.shown(self.keys(groups)))
 
     # -- results ---------------------------------------------------------------------------------------------------
 
@@ -219,7 +249,7 @@ class ByKey(Reducer[Groups]):
 
     def _ranked(self, groups: Groups, top: int) -> list[tuple[Key, Any]]:
         """The pairs with the largest results, nan the smallest of all; of equal ones those of the first keys."""
-        keys = groups.shown(self._keys(groups))
+        keys = groups.shown(self.keys(groups))
         results = self._columns[0].results(groups.states[0], keys)
         kinds = set(map(type, results))
         try:
@@ -237,9 +267,9 @@ class ByKey(Reducer[Groups]):
         return self._pairs(groups, row[:top])
 
     def describe(self, partial: Groups) -> Outcome:
-        number = len(self._keys(partial))
-        exact = all(column.exact(state) for column, state in zip(self._columns, partial.states, strict=True))
-        vague = [reducer.name for reducer in self.reducers.values() if reducer.law is Law.APPROXIMATE]
+        number = len(self.keys(partial))
+        exact = self.exact(partial)
+        vague = self.vague
         about: dict[str, Any] = {
             "bound": "0" if exact else None,
             "bound_kind": "exact" if exact else "none",

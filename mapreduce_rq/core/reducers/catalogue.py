@@ -82,7 +82,15 @@ def reducer(name: str, **options: Any) -> Reducer[Any]:
         raise BadParameter(f"the reducer {name}: {error}") from None
 
 
-def keyed_reducer(reducers: dict[str, Reducer[Any]], top: int | None, sorted: bool) -> Reducer[Any]:  # noqa: A002  as of ``by_key``
-    """The reducer of each key's values; its module is imported now, too."""
+def keyed_reducer(
+    reducers: dict[str, Reducer[Any]],
+    top: int | None,
+    sorted: bool,  # noqa: A002  as of ``by_key``
+    parts: int | None,
+    form: str,
+) -> Reducer[Any]:
+    """The reducer of each key's values, in ``parts`` with a shuffle; its module is imported now, too."""
     made: Reducer[Any] = import_module(f"{__package__}.by_key").ByKey(reducers, top=top, sorted=sorted)
+    if parts is not None:
+        made = import_module(f"{__package__}.shuffle").Shuffle(made, parts, form)
     return made

@@ -110,6 +110,10 @@ class Column(ABC, Generic[S]):
         """A state that may be changed without changing this one."""
 
     @abstractmethod
+    def only(self, state: S, keys: Sequence[Key]) -> S:
+        """The state of some of its keys; one of the two is not used any more once the other is changed."""
+
+    @abstractmethod
     def keys(self, state: S) -> Collection[Key]:
         """Its keys, each once."""
 
@@ -200,6 +204,9 @@ class PartialColumn(Column[Partials]):
         self._fold(state)
         return Partials(dict(state.done))  # under the ordered law, where alone it is asked for, partials do not change
 
+    def only(self, state: Partials, keys: Sequence[Key]) -> Partials:
+        return Partials(dict(zip(keys, self.partials(state, keys), strict=True)))
+
     def keys(self, state: Partials) -> Collection[Key]:
         self._fold(state)
         return state.done.keys()
@@ -262,6 +269,9 @@ class IntColumn(Column[dict[Key, int]]):
 
     def copy(self, state: dict[Key, int]) -> dict[Key, int]:
         return dict(state)
+
+    def only(self, state: dict[Key, int], keys: Sequence[Key]) -> dict[Key, int]:
+        return dict(zip(keys, map(state.__getitem__, keys), strict=True))
 
     def keys(self, state: dict[Key, int]) -> Collection[Key]:
         return state.keys()
@@ -447,6 +457,17 @@ class SumColumn(Column[Sums]):
         self.merge(found, state)
         return found
 
+    def only(self, state: Sums, keys: Sequence[Key]) -> Sums:
+        self._settle(state)
+        found = Sums()
+        whole, first, more = state.whole, state.first, state.more
+        found.whole = {key: whole[key] for key in keys if key in whole} if whole else {}
+        found.first = {key: first[key] for key in keys if key in first} if first else {}
+        found.more.update((key, more[key]) for key in keys if key in more)
+        if odd := self._partials.keys(state.others):
+            found.others = self._partials.only(state.others, [key for key in keys if key in odd])
+        return found
+
     def keys(self, state: Sums) -> Collection[Key]:
         self._settle(state)
         found = [each for each in (state.whole, state.first, self._partials.keys(state.others)) if each]
@@ -583,6 +604,9 @@ class ListColumn(Column["defaultdict[Key, list[Any]]"]):
 
     def copy(self, state: defaultdict[Key, list[Any]]) -> defaultdict[Key, list[Any]]:
         return defaultdict(list, zip(state, map(list, state.values()), strict=True))
+
+    def only(self, state: defaultdict[Key, list[Any]], keys: Sequence[Key]) -> defaultdict[Key, list[Any]]:
+        return defaultdict(list, zip(keys, map(state.__getitem__, keys), strict=True))
 
     def keys(self, state: defaultdict[Key, list[Any]]) -> Collection[Key]:
         return state.keys()

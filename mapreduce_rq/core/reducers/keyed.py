@@ -8,6 +8,11 @@ from typing import Any, NamedTuple
 from mapreduce_rq.core.reducers.base import Law
 from mapreduce_rq.errors import BadParameter
 
+MOST_PARTS = 256
+"""Each part of a result is a file that its owner has open."""
+DEFAULT_PARTS = 64
+"""Where a result is written in parts and nobody says how many: of ten million keys a part is then some megabytes."""
+
 
 class Fold(NamedTuple):
     """What folds the values of a key: as ``Client.map_reduce`` takes it."""
@@ -24,6 +29,8 @@ class Keyed(NamedTuple):
     folds: Mapping[str, Fold]
     top: int | None
     sorted: bool
+    parts: int | None = None
+    form: str = ""
 
 
 def by_key(
@@ -34,6 +41,7 @@ def by_key(
     options: Mapping[str, Any] | None = None,
     top: int | None = None,
     sorted: bool = False,  # noqa: A002  as the built-in
+    parts: int | None = None,
 ) -> Keyed:
     """To be given as ``reduce``: fold each key's values, of a function that gives pairs.
 
@@ -45,17 +53,33 @@ def by_key(
 
     The result is a dictionary from keys to results (of columns a dictionary each), in the order of the keys; with
     ``sorted`` a list of pairs. ``top``: only so many keys, those with the largest results (of the first column; of
-    equal ones the first keys), as a list of pairs. Raises BadParameter.
+    equal ones the first keys), as a list of pairs.
+
+    ``parts``: for many keys. They are dealt to so many parts by a hash (a power of two, at most 256), workers merge
+    each part apart, and the result is an iterable of pairs, part by part, with a ``len``; no more than a part is in
+    this process's memory. Raises BadParameter.
     """
     if top is not None and (type(top) is not int or top < 1):
         raise BadParameter(f"top is {top!r}, and must be a whole number, at least 1")
     if not isinstance(reduce, Mapping):
-        return Keyed({"": Fold(reduce, zero, law, options)}, top, bool(sorted))
+        return in_parts(Keyed({"": Fold(reduce, zero, law, options)}, top, bool(sorted)), parts)
     if zero is not ... or options:
         raise BadParameter("by_key: each column says its own zero or options, in a tuple with what folds it")
     if not reduce or not all(isinstance(column, str) and column for column in reduce):
         raise BadParameter("by_key: a dictionary from the names of columns to what folds them")
-    return Keyed({column: _fold_of(column, how, law) for column, how in reduce.items()}, top, bool(sorted))
+    folds = {column: _fold_of(column, how, law) for column, how in reduce.items()}
+    return in_parts(Keyed(folds, top, bool(sorted)), parts)
+
+
+def in_parts(keyed: Keyed, parts: int | None, form: str = "") -> Keyed:
+    """The same with a shuffle, in so many parts (None: without one), written in this form. Raises BadParameter."""
+    if parts is None:
+        return keyed
+    if type(parts) is not int or not 1 <= parts <= MOST_PARTS or parts & (parts - 1):
+        raise BadParameter(f"parts is {parts!r}, and must be a power of two, at most {MOST_PARTS}")
+    if keyed.top is not None or keyed.sorted:
+        raise BadParameter("parts are of all keys, each part in the order of its own: leave out top and sorted")
+    return keyed._replace(parts=parts, form=form)
 
 
 def _fold_of(column: str, how: Any, law: Law | str) -> Fold:

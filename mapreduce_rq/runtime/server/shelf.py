@@ -15,7 +15,9 @@ import itertools
 import mmap
 import os
 import re
+import struct
 import tempfile
+from collections.abc import Sequence
 
 from mapreduce_rq.core.bodies import ASIDE, Buffer
 from mapreduce_rq.runtime.server import guardian
@@ -74,6 +76,24 @@ class Shelf:
             return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_COPY))
         finally:
             os.close(file)
+
+    def lay(self, pieces: Sequence[bytes]) -> bytes | None:
+        """Lay the pieces of a shuffle aside in one file, behind where each begins. None if there is no room."""
+        number = len(pieces)
+        starts = itertools.accumulate(map(len, pieces), initial=8 * (number + 2))
+        return self.put(b"".join([struct.pack(f"<{number + 2}Q", number, *starts), *pieces]))
+
+    def piece(self, reference: bytes, number: int) -> memoryview:
+        """One of the pieces that were laid together. Raises ValueError as ``get``."""
+        body = self.get(reference)
+        try:
+            (known,) = struct.unpack_from("<Q", body)
+            start, end = struct.unpack_from("<2Q", body, 8 * (number + 1))
+        except struct.error:
+            known = 0
+        if not number < known or not start <= end <= len(body):
+            raise ValueError("a body that holds no such piece")
+        return body[start:end]
 
     def drop(self, reference: Buffer) -> None:
         """Remove a body; who has mapped it keeps it."""

@@ -625,6 +625,7 @@ class Worker:
         ready = self._jobs[job]
         if isinstance(ready, Ready) and self._current != job:
             self._current = job
+            ready.computation.reducer.lay_in(ready.shelf)  # jobs that are alike share a computation
             self.slate.job(job, ready.spec.limits.task_timeout)
         return ready
 

@@ -1,0 +1,71 @@
+"""A part of a result by key as the content of a file: a JSON object a line, or Parquet with pyarrow.
+
+Each row has a ``key`` and a ``value``, or a ``key`` and the columns by their names. What JSON lacks is written as text
+(dates as ISO 8601, bytes as base64, nan and infinities as null), a tuple as an array.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import msgspec
+
+from mapreduce_rq.core.plain_values import written
+from mapreduce_rq.errors import BadParameter
+
+FORMS = ("jsonl", "parquet")
+"""How a part can be written; also the ends of the files' names."""
+
+
+def check_form(form: str, columns: Sequence[str]) -> None:
+    """Raises BadParameter for a form that there is not, or that cannot hold these columns."""
+    if form not in FORMS:
+        raise BadParameter(f"form is {form!r}, and must be one of {', '.join(FORMS)}")
+    if form == "parquet" and find_spec("pyarrow") is None:
+        raise BadParameter("form: Parquet is written by pyarrow, which is not here: pip install pyarrow")
+    if "key" in columns:
+        raise BadParameter("a column is called key, as the keys are in files of parts: give it another name")
+
+
+def written_part(rows: Sequence[tuple[Any, Any]], columns: Sequence[str], form: str) -> bytes:
+    """The content of a file for these pairs of keys and results. Raises BadParameter for what a form cannot hold."""
+    return _parquet(rows, columns) if form == "parquet" else _json_lines(rows, columns)
+
+
+def _json_lines(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> bytes:
+    named: list[dict[str, Any]]
+    if columns:
+        named = [{"key": key, **value} for key, value in rows]
+    else:
+        named = [{"key": key, "value": value} for key, value in rows]
+    try:
+        return _JSON.encode_lines(named)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise BadParameter(f"a result cannot be written as JSON: {error}") from None
+
+
+def _as_json(value: Any) -> Any:
+    if hasattr(value, "tolist"):  # of numpy
+        return value.tolist()
+    return list(value) if isinstance(value, set | frozenset) else written(value)
+
+
+_JSON = msgspec.json.Encoder(enc_hook=_as_json)
+
+
+def _parquet(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> bytes:
+    check_form("parquet", columns)
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    table: dict[str, list[Any]] = {"key": [key for key, _ in rows]}
+    for column in columns or ("value",):
+        table[column] = [value[column] if columns else value for _, value in rows]
+    file = io.BytesIO()
+    try:
+        parquet.write_table(arrow.table(table), file)
+    except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
+        raise BadParameter(f"the results cannot be written as Parquet, whose columns have one type: {error}") from None
+    return file.getvalue()

@@ -1,0 +1,293 @@
+"""The shuffle: what is known of many keys is cut by a hash of the key, and each part of all of it is merged apart.
+
+    a worker    folds a task by key; where that is much it cuts it into parts, lays these aside, and answers a reference
+    the master  counts references, in the order of the terms where that matters
+    a worker    merges one part of all the tasks (a request of ``finish``), and lays the part's result aside
+    the master  hands the parts to its caller, one after the other; no key has passed through it
+
+What is little travels as it is, and the master cuts it: so a job of few keys costs no more than without a shuffle, and
+one whose pieces find no place to lie is only slower. Value and digest do not depend on how many parts there are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
+
+from mapreduce_rq.core.bodies import Buffer, Pieces, ValueCodec
+from mapreduce_rq.core.outcome import Ask, Deferred, Outcome
+from mapreduce_rq.core.plain_values import written
+from mapreduce_rq.core.reducers.base import Reducer
+from mapreduce_rq.core.reducers.by_key import ByKey, Groups
+from mapreduce_rq.core.reducers.key_hash import BUCKETS, buckets_of
+from mapreduce_rq.core.reducers.keys import Key
+from mapreduce_rq.core.reducers.part_files import written_part
+
+LEAST_BYTES = 64 * 1024
+"""Less than that is not cut by the worker: it travels as it is."""
+MANY_KEYS = 8192
+"""So many are cut without a look at their bytes."""
+FEW_KEYS = 50_000
+"""So many keys, none of them laid aside, the master merges itself: a request costs it a millisecond."""
+
+
+class Laid(NamedTuple):
+    """What a worker has cut and laid aside."""
+
+    reference: bytes
+
+
+Entry = Groups | Laid
+
+
+class Part(NamedTuple):
+    """One part of the result: how many keys it has, whether all results are exact, and its body."""
+
+    keys: int
+    exact: bool
+    digests: list[bytes]
+    body: Buffer
+
+
+class Parts:
+    """The result of a shuffle: pairs ``(key, result)``, part by part, in each part in the order of its keys.
+
+    It can be iterated over again and again, with one part in memory at a time. ``len`` is the number of keys.
+    """
+
+    def __init__(self, reducer: ByKey, form: str, parts: Sequence[Part]) -> None:
+        self._reducer = reducer
+        self._form = form
+        self._parts = parts
+
+    def __len__(self) -> int:
+        return sum(part.keys for part in self._parts)
+
+    def __iter__(self) -> Iterator[tuple[Key, Any]]:
+        for number in range(len(self._parts)):
+            yield from self.part(number)
+
+    @property
+    def parts(self) -> int:
+        """How many parts there are."""
+        return len(self._parts)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns; none where there is only one without a name."""
+        return self._reducer.columns
+
+    def part(self, number: int) -> list[tuple[Key, Any]]:
+        """The pairs of one part. Raises ValueError where they were written as files."""
+        if self._form:
+            raise ValueError(f"these parts are written as {self._form}: read the files")
+        return self._reducer.rows(self._reducer.decode(bytes(self._parts[number].body)))
+
+    def files(self) -> Iterator[tuple[int, Buffer]]:
+        """For each part how many keys it has and the content of its file."""
+        for number, part in enumerate(self._parts):
+            yield part.keys, part.body if self._form else written_part(self.part(number), self.columns, "jsonl")
+
+    @property
+    def form(self) -> str:
+        """How the parts are written where they are files: jsonl or parquet; '' where they are not."""
+        return self._form
+
+    def digested(self) -> bytes:
+        """What the digest is of: the hash of each bucket of keys, in their order."""
+        ordered: list[bytes] = [b""] * BUCKETS
+        for number, part in enumerate(self._parts):
+            ordered[number :: len(self._parts)] = part.digests
+        return b"".join(ordered)
+
+    def __repr__(self) -> str:
+        return f"<Parts: {len(self)} keys in {self.parts}>"
+
+
+class Shuffle(Reducer[list[Entry]]):
+    """Folds as ``inner`` does, in so many parts (a power of two), each written in this form ('': to be iterated)."""
+
+    name: ClassVar[str] = "shuffle"
+    wide: ClassVar[bool] = True
+
+    def __init__(self, inner: ByKey, parts: int, form: str = "") -> None:
+        if not 1 <= parts <= BUCKETS or BUCKETS % parts:
+            raise ValueError(f"parts is {parts}, and must be a power of two, at most {BUCKETS}")
+        self.inner, self.parts, self.form = inner, parts, form
+        self.law = inner.law  # type: ignore[misc]  # of this one
+        self.pieces: Pieces | None = None
+
+    def travel_by(self, codec: ValueCodec) -> None:
+        self.inner.travel_by(codec)
+
+    def lay_in(self, pieces: Pieces | None) -> None:
+        self.pieces = pieces
+
+    # -- partials --------------------------------------------------------------------------------------------------
+
+    def zero(self) -> list[Entry]:
+        return []
+
+    def merge(self, left: list[Entry], right: list[Entry]) -> list[Entry]:
+        found = list(left)
+        for entry in right:
+            if isinstance(entry, Laid):
+                found.append(entry)
+            elif found and isinstance(found[-1], Groups):
+                found[-1] = self.inner.merge(found[-1], entry)
+            else:
+                found.append(self.inner.merge(self.inner.zero(), entry))
+        return found
+
+    def fold(self, lo: int, values: Iterable[Any]) -> list[Entry]:
+        return [self.inner.fold(lo, values)]
+
+    def fold_into(self, partial: list[Entry], lo: int, values: Iterable[Any]) -> list[Entry]:
+        """Only of a partial that was folded here: what it has it has as groups."""
+        if not partial:
+            return self.fold(lo, values)
+        (groups,) = partial
+        assert isinstance(groups, Groups)
+        return [self.inner.fold_into(groups, lo, values)]
+
+    def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: list[Entry] | None = None) -> list[Entry]:
+        groups = partial[0] if partial else None
+        assert not isinstance(groups, Laid)
+        return [self.inner.fold_at(terms, values, groups)]
+
+    def encode(self, partial: list[Entry]) -> bytes:
+        return _ENCODER.encode([self._sent(entry) for entry in partial])
+
+    def _sent(self, entry: Entry) -> tuple[bytes, bytes]:
+        """A reference, or what stands for the groups themselves."""
+        if isinstance(entry, Laid):
+            return entry.reference, b""
+        many = len(self.inner.keys(entry)) >= MANY_KEYS
+        body = b"" if many and self.pieces is not None else self.inner.encode(entry)
+        if self.pieces is not None and (many or len(body) >= LEAST_BYTES):
+            reference = self.pieces.lay(self.cut(entry))
+            if reference is not None:
+                return reference, b""
+        return b"", body or self.inner.encode(entry)
+
+    def decode(self, data: bytes) -> list[Entry]:
+        try:
+            rows = _ENTRIES.decode(data)
+        except (msgspec.MsgspecError, RecursionError) as error:
+            raise ValueError(f"not what was laid aside: {error}") from None
+        return [Laid(reference) if reference else self.inner.decode(body) for reference, body in rows]
+
+    def cut(self, groups: Groups) -> list[bytes]:
+        """What is known of the keys of each part."""
+        inner = self.inner
+        return [inner.encode(inner.only(groups, keys)) for keys in dealt(list(inner.keys(groups)), self.parts)]
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    def finish(self, partial: list[Entry]) -> Outcome | Ask:
+        """Have each part merged, or do it here where there is little."""
+        rows: list[list[tuple[bytes, bytes]]] = [[] for _ in range(self.parts)]
+        for entry in partial:
+            if isinstance(entry, Laid):
+                for row in rows:
+                    row.append((entry.reference, b""))
+            else:
+                for row, piece in zip(rows, self.cut(entry), strict=True):
+                    row.append((b"", piece))
+        bodies = [_ENCODER.encode((number, row)) for number, row in enumerate(rows)]
+        few = not any(isinstance(entry, Laid) for entry in partial)
+        if few and sum(len(self.inner.keys(entry)) for entry in partial if isinstance(entry, Groups)) <= FEW_KEYS:
+            return self.outcome([self._merged(number, row) for number, row in enumerate(rows)])
+        return Ask(bodies, self._then)
+
+    def work(self, body: bytes) -> bytes:
+        """Merge one part, and lay its result aside."""
+        number, row = _REQUEST.decode(body)
+        part = self._merged(number, row)
+        reference = None
+        if self.pieces is not None and len(part.body) >= LEAST_BYTES:
+            reference = self.pieces.lay([bytes(part.body)])
+        return _ENCODER.encode(
+            (number, part.keys, part.exact, part.digests, reference or b"", b"" if reference else part.body)
+        )
+
+    def _merged(self, number: int, row: list[tuple[bytes, bytes]]) -> Part:
+        inner, groups = self.inner, self.inner.zero()
+        for reference, body in row:
+            piece = bytes(self._fetched(reference, number)) if reference else body
+            groups = inner.merge_into(groups, inner.decode(piece))
+        keys = list(inner.keys(groups))
+        digests = [
+            hashlib.blake2b(inner.canonical(inner.only(groups, each)), digest_size=16).digest() if each else b""
+            for each in dealt(keys, BUCKETS)[number :: self.parts]
+        ]
+        content = written_part(inner.rows(groups), inner.columns, self.form) if self.form else inner.encode(groups)
+        return Part(len(keys), inner.exact(groups), digests, content)
+
+    def _fetched(self, reference: bytes, number: int) -> Buffer:
+        if self.pieces is None:
+            raise ValueError("a piece of the shuffle lies where this process cannot read it")
+        return self.pieces.piece(reference, number)
+
+    def _then(self, answers: Sequence[bytes]) -> Outcome:
+        parts = []
+        for expected, answer in enumerate(answers):
+            try:
+                number, keys, exact, digests, reference, body = _ANSWER.decode(answer)
+            except (msgspec.MsgspecError, RecursionError) as error:
+                raise ValueError(f"no part of a shuffle: {error}") from None
+            if number != expected or len(digests) != BUCKETS // self.parts:
+                raise ValueError("a part of another shuffle")
+            parts.append(Part(keys, exact, digests, self._fetched(reference, 0) if reference else body))
+        return self.outcome(parts)
+
+    def outcome(self, parts: Sequence[Part]) -> Outcome:
+        """The outcome of all parts in their order."""
+        found = Parts(self.inner, self.form, parts)
+        exact = all(part.exact for part in parts)
+        vague = self.inner.vague
+        columns = {"columns": self.inner.columns} if self.inner.columns else {}
+        return Outcome(
+            value="",
+            text=Deferred(_text, found),
+            native=found,
+            total=Deferred(Parts.digested, found),
+            bound="0" if exact else None,
+            bound_kind="exact" if exact else "none",
+            details={"keys": len(found), "parts": found.parts} | columns,
+            notes=(f"approximate: {', '.join(vague)}",) if vague else (),
+        )
+
+    def describe(self, partial: list[Entry]) -> Outcome:
+        found = self.finish(partial)
+        return self._then(list(map(self.work, found.bodies))) if isinstance(found, Ask) else found
+
+
+def dealt(keys: Sequence[Key], number: int) -> list[list[Key]]:
+    """The keys dealt to so many parts by their buckets; in each part in the order that they had."""
+    if not keys:
+        return [[] for _ in range(number)]
+    import numpy as np  # as in key_hash.py
+
+    places = buckets_of(keys) % number
+    order = list(map(keys.__getitem__, np.argsort(places, kind="stable").tolist()))
+    cuts = [0, *np.cumsum(np.bincount(places, minlength=number)).tolist()]
+    return [order[lo:hi] for lo, hi in pairwise(cuts)]
+
+
+def _text(parts: Parts) -> str:
+    """As without a shuffle, a line for each key; the keys of each part are in their order."""
+    if parts.form:
+        return repr(parts)
+    rows = ((key, *(result.values() if parts.columns else (result,))) for key, result in parts)
+    return "\n".join("\t".join(map(written, row)) for row in rows)
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_ENTRIES = msgspec.msgpack.Decoder(list[tuple[bytes, bytes]])
+_REQUEST = msgspec.msgpack.Decoder(tuple[int, list[tuple[bytes, bytes]]])
+_ANSWER = msgspec.msgpack.Decoder(tuple[int, int, bool, list[bytes], bytes, bytes])
