@@ -90,6 +90,13 @@ XADDS = st.one_of(
 )
 
 
+def when_full(server: RealServer) -> Flavour:
+    """Which of the model's flavours a server is at its memory limit: a later Redis does there as Valkey does."""
+    with server.client() as client:
+        version = str(client.info("server")["redis_version"])  # Valkey says 7.2.4
+    return "redis" if tuple(map(int, version.split(".")[:2])) < (7, 2) else "valkey"
+
+
 class ModelWire:
     """A wire to the model: at once, and whole."""
 
@@ -336,7 +343,8 @@ def test_the_model_answers_as_a_server_does(flavour: Flavour, fresh_server: Fres
     class Here(Comparison):
         pass
 
-    Here.server, Here.flavour = fresh_server(flavour), flavour
+    Here.server = fresh_server(flavour)
+    Here.flavour = when_full(Here.server)
 
     run_state_machine_as_test(
         Here,
@@ -481,7 +489,7 @@ def test_a_pop_that_waits_is_served_or_refused_when_the_server_is_full(alone: Re
     wire.connect()
     wire.call("CONFIG", "SET", "maxmemory", "1")
     wire.script(COMMIT, ("j", "r", "q", "J"), ["", "t", "create", 1, "job", 0, "task"])
-    assert waiting.join() == {"redis": b"task", "valkey": BrokerFull}[alone.flavour]
+    assert waiting.join() == {"redis": b"task", "valkey": BrokerFull}[when_full(alone)]
     wire.close()
 
 

@@ -25,8 +25,8 @@ class Model:
 
     ``on_step`` is told of those, ``on_script`` of every script that was run.
 
-    ``flavour``: at its memory limit Redis 7.0 queues nothing in a MULTI, and serves a pop that waits already; Valkey
-    queues what needs no memory, and refuses a pop that waits when its time has come.
+    ``flavour``: at its memory limit Redis 7.0 (``redis``) queues nothing in a MULTI, and serves a pop that waits
+    already; Valkey and Redis 8 queue what needs no memory, and refuse a pop that waits when its time has come.
     """
 
     def __init__(
