@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from mapreduce_rq.core.job import ledger as ledger_module
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
 from mapreduce_rq.core.job.ledger import (
     Broken,
@@ -342,6 +343,13 @@ def test_a_failure_of_what_is_counted_is_ignored() -> None:
     feed(one, replied(ok(0, 10)))
     assert feed(one, replied(bad(0, 10, ERROR, term=3))) == []
     assert feed(one, replied(bad(0, 5, ERROR, term=3))) == []
+    assert one.ignored == 2
+
+
+def test_an_answer_of_a_kind_that_is_unknown_is_ignored_and_its_task_stays_out() -> None:
+    one = begun(terms=20)
+    assert feed(one, replied(bad(0, 10, 99, term=3))) == []
+    assert (one.ignored, set(one.out)) == (1, {0, 10})
 
 
 def test_a_term_outside_its_span_is_a_failure_of_the_kernel() -> None:
@@ -466,6 +474,21 @@ def test_an_iterators_end_is_the_jobs_total() -> None:
 def test_an_empty_iterator_settles_at_once() -> None:
     one = ledger(0, source=lambda _: (b"", 0, True))
     assert one.receive(Resumed(), 0) == [Settled()]
+
+
+def test_what_is_out_of_an_iterators_items_is_as_large_as_redis_should_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However often there is room in the window: one item more than that is out at most."""
+    monkeypatch.setattr(ledger_module, "OUT_BYTES", 3 * len(items(0, 4)))
+    at = iter(range(0, 10_000, 4))
+
+    def source(_: int) -> tuple[bytes, int, bool]:
+        lo = next(at)
+        return items(lo, lo + 4), 4, False
+
+    one = ledger(10_000, chunk=4, source=source)
+    out = [pushed(feed(one, Resumed())), *(pushed(feed(one, replied())) for _ in range(8))]
+    assert [len(row) for row in out] == [1, 3, 0, 0, 0, 0, 0, 0, 0]
+    assert pushed(feed(one, replied(ok(0, 4), ok(4, 8)))) == [(16, 20), (20, 24)]
 
 
 def test_what_an_iterator_has_goes_out_and_it_is_asked_again() -> None:

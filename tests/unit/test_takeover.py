@@ -18,8 +18,8 @@ from tests.support.terms import total
 TERMS = 4 * FIRST_WINDOW
 
 
-def parts() -> tuple[Spec, Computation[Any]]:
-    params = {"function": "tests.support.terms:fingerprint", "reduce": "int_sum", "terms": TERMS}
+def parts(reduce: str = "int_sum") -> tuple[Spec, Computation[Any]]:
+    params = {"function": "tests.support.terms:fingerprint", "reduce": reduce, "terms": TERMS}
     computation = load("function").create(params)
     spec = Spec(
         job="job",
@@ -33,8 +33,8 @@ def parts() -> tuple[Spec, Computation[Any]]:
     return spec, computation
 
 
-def ledger(checkpoint: Checkpoint | None = None) -> Ledger:
-    spec, computation = parts()
+def ledger(checkpoint: Checkpoint | None = None, reduce: str = "int_sum") -> Ledger:
+    spec, computation = parts(reduce)
     return Ledger(spec, computation, 0.0, checkpoint=checkpoint)
 
 
@@ -42,8 +42,8 @@ def pushed(commands: list[Any]) -> list[Task]:
     return [task for command in commands if isinstance(command, Push) for task in command.tasks]
 
 
-def replied(*terms: int) -> Replied:
-    computation = parts()[1]
+def replied(*terms: int, reduce: str = "int_sum") -> Replied:
+    computation = parts(reduce)[1]
     encode = computation.reducer.encode
     return Replied("w", [Answer(lo, lo + 1, 0, MAP, OK, encode(computation.map(lo, lo + 1)), 1000) for lo in terms])
 
@@ -68,6 +68,16 @@ def test_a_new_master_counts_and_adopts_what_was_cut_after_the_checkpoint() -> N
     assert not {task.lo for task in more} & {task.lo for task in (*first, *answered, *held, *waiting)}
     assert new.out.keys() >= {task.lo for task in (*held, *waiting)}
     assert lost.lo in new.out  # nobody has it: it is cut again with what follows it
+
+
+@pytest.mark.parametrize(("reduce", "tasks"), [("int_sum", 3), ("list", 0)])
+def test_a_checkpoint_counts_the_tasks_of_the_terms_that_it_holds(reduce: str, tasks: int) -> None:
+    """That of a list holds none, for the replies are kept: how long a task of it took, it must not say."""
+    old = ledger(reduce=reduce)
+    old.receive(Resumed(), 0.0)
+    old.receive(replied(0, 1, 2, reduce=reduce), 0.1)
+    checkpoint = old.checkpoint(0.1)
+    assert (old.tasks, checkpoint.tasks, sum(hi - lo for lo, hi in checkpoint.runs)) == (3, tasks, tasks)
 
 
 def test_answers_beyond_the_cut_count_only_for_a_master_that_has_just_come() -> None:
