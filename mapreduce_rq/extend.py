@@ -1,4 +1,4 @@
-"""The names for authors of computations and reducers: all that an author needs, and nothing else.
+"""The names for authors of computations and reducers: all names that an author needs, and no others.
 
 A distribution offers computations and reducers by entry point, and each `mrq` in the same environment finds them::
 
@@ -8,9 +8,9 @@ A distribution offers computations and reducers by entry point, and each `mrq` i
     [project.entry-points."mapreduce_rq.reducers"]
     bitwise_or = "collatz_plugin:BitwiseOr"      # mrq run ... --reduce bitwise_or, reduce="bitwise_or"
 
-Masters and workers both need the distribution. What it offers is trusted as the built-ins are: a computation whose
-parameters give power over the worker's machine (a path, a command) gives that power to every program that may write to
-the queue.
+Masters and workers both need the distribution. Its computations and reducers are trusted as the built-ins are. If the
+parameters of a computation give power over the worker's machine (a path, a command), then every program that may write
+to the queue has that power.
 
 These names follow the version policy of the package: they change with a major version only.
 """

@@ -1,14 +1,14 @@
-"""Map-reduce on an RQ fleet that exists: what RQ workers are asked to run.
+"""Map-reduce on an RQ fleet that you have already: the functions that RQ workers run.
 
     job = queue.enqueue("mapreduce_rq.rq.map_reduce", "shop.stats:revenue", range(10**6), reduce="sum", job_timeout=-1)
     job.get_meta()["progress"], job.return_value()
 
-One RQ job is a whole map-reduce: it leads, it maps, and it has worker loops placed on rq workers that are idle. RQ only
-places; the truth stands in keys of our own on the same Redis, which the RQ job's connection leads to. Nothing secret is
-an argument: keys come from MRQ_KEY or MRQ_KEY_FILE where the rq workers run.
+One RQ job is a whole map-reduce: it leads the job, it maps, and it enqueues worker loops for rq workers that are idle.
+RQ only places these. All that is known of the job stands in keys of our own on the same Redis, which is found by the RQ
+job's connection. No argument is secret: signing keys come from MRQ_KEY or MRQ_KEY_FILE on the hosts of the rq workers.
 
-No signal handler is installed and nothing of RQ's process is changed: workers are processes of their own, so any class
-of rq worker will do.
+No signal handler is installed and RQ's process is not changed: our workers are processes of their own, so every class
+of rq worker can run these functions.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ def map_reduce(
 
     ``function``, ``reduce``, ``zero``, ``law`` and ``options``: as ``Client.map_reduce`` takes them. ``items``: as
     there, or a number N for ``range(N)``. ``limits``: a Limits, or its settings by name. ``helpers``: how many rq
-    workers are asked to help (None: as many as are idle). ``queue``: of ours, not of RQ (None: as MRQ_QUEUE says, or
+    workers are asked to help (None: as many as are idle). ``queue``: a queue of ours, not of RQ (None: MRQ_QUEUE, or
     ``default``).
 
     ``meta`` of the RQ job says, once a second, ``progress`` (0 to 1), ``counted``, ``total``, ``value`` with its
-    ``bound`` and ``bound_kind``, ``workers``, ``state``, and at the end ``digest``, ``skipped`` and ``ended``. What
-    RQ's serializer cannot carry is returned as its text. RQ's ``job_timeout`` lets go of the job and never cancels it:
-    another run (``Retry``, ``requeue``) goes on from what is counted; items other than a range are begun anew.
+    ``bound`` and ``bound_kind``, ``workers``, ``state``, and at the end ``digest``, ``skipped`` and ``ended``. A value
+    that RQ's serializer cannot carry is returned as its text. RQ's ``job_timeout`` lets go of the job and never cancels
+    it: another run (``Retry``, ``requeue``) goes on from what is counted; items other than a range are begun anew.
     Raises UsageError, JobFailed naming the term.
     """
     host = Host.here("map_reduce")
@@ -79,12 +79,12 @@ def map_reduce(
 
 
 def work(queue: str | None = None, *, max_idle: float | None = MAX_IDLE) -> str:
-    """One worker for our queue, as an RQ job, to be enqueued with ``job_timeout=-1``; why it left.
+    """One worker for our queue, as an RQ job, to be enqueued with ``job_timeout=-1``. Returns why it left.
 
-    It leaves after ``max_idle`` seconds without a task (None: never for that), when its rq worker is told to end, when
+    It leaves after ``max_idle`` seconds without a task (None: it does not), when its rq worker is told to end, when
     rq workers are suspended, when its RQ job is cancelled, and when other RQ jobs wait for an rq worker, one loop for
-    each. It finishes the task in hand and gives the rest back. It runs whatever function is named, as an rq worker
-    does. Raises UsageError, JobError.
+    each. It finishes the task in hand and gives the rest back. As an rq worker does, it runs every function that is
+    named. Raises UsageError, JobError.
     """
     host = Host.here("work")
     if max_idle is not None and max_idle <= 0:
@@ -104,7 +104,7 @@ def on_stopped(job: RQJob, connection: Any) -> None:
         try:
             client.cancel(ours, now=True)
         except NoSuchJob:
-            pass  # it has ended, and expired
+            pass  # the job has ended, and its record has expired
 
 
 def queue_at(url: str, name: str) -> tuple[rq.Queue, int]:
@@ -116,7 +116,7 @@ def queue_at(url: str, name: str) -> tuple[rq.Queue, int]:
 
 
 def limits_of(given: Limits | Mapping[str, Any] | None) -> Limits | None:
-    """Limits, also where they came as settings by name, as JSON has them. Raises BadParameter."""
+    """Limits, which may be given as settings by name, as JSON has them. Raises BadParameter."""
     if given is None or isinstance(given, Limits):
         return given
     try:

@@ -1,10 +1,10 @@
-"""The RQ job that this process runs, seen over a connection of our own: what is asked of it, what is told there.
+"""The RQ job that this process runs, over a connection of our own: what we ask RQ about it, and what we write to it.
 
-The worker's own connection waits up to seven minutes for an answer, and may be in the middle of one when RQ's alarm
-goes off. So where the server is is taken from it, and nothing else.
+The rq worker's own connection may wait seven minutes for an answer, and may be in the middle of one when RQ's alarm
+goes off. So we only take the server's address from it.
 
-Beside RQ's own fields the job's hash has one of ours, ``mrq``: which job of ours it leads. It does not stand in
-``meta``, which RQ writes back as it was at the start when a horse dies.
+Beside RQ's own fields the RQ job's hash has one of ours, ``mrq``: which job of ours it leads. We do not put this into
+``meta``, since RQ writes that back as it was at the start when a horse dies.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ LED = "mrq"
 """The field of an RQ job's hash that says which job of ours it leads: ``queue job``."""
 LOOK_IDS = 64
 YIELD_SECONDS = 10
-"""One loop at most leaves for an RQ job that waits, in so many seconds."""
+"""Seconds in which at most one loop leaves for an RQ job that waits."""
 POST_TRIES = 5
 STOPPED = {JobStatus.STOPPED.value.encode(), JobStatus.CANCELED.value.encode()}
 
@@ -40,9 +40,9 @@ class Seen(NamedTuple):
 
     stopped: bool  # the RQ job was stopped, cancelled or deleted
     leaving: bool  # its rq worker was told to end
-    suspended: bool  # all of them were
+    suspended: bool  # all rq workers were suspended
     withdrawn: bool  # this loop was told to leave
-    waiting: list[str]  # jobs that wait on the queues of its rq worker, less worker loops
+    waiting: list[str]  # RQ jobs that wait on the queues of its rq worker, without worker loops
 
 
 class Host:
@@ -59,7 +59,7 @@ class Host:
 
     @classmethod
     def here(cls, what: str) -> Host:
-        """The one that runs now. Raises UsageError where none does."""
+        """The RQ job that runs now. Raises UsageError if there is none."""
         job = rq.get_current_job()
         if job is None:
             raise UsageError(f"mapreduce_rq.rq.{what} runs as an RQ job: queue.enqueue('mapreduce_rq.rq.{what}', ...)")
@@ -74,7 +74,7 @@ class Host:
 
     @contextlib.contextmanager
     def _asked(self) -> Iterator[Any]:
-        """A client of our own; after an error the next one finds the server anew."""
+        """A client of our own. After an error the next one looks up the server anew."""
         try:
             with asking(self.endpoint):
                 if self._client is None:
@@ -97,7 +97,7 @@ class Host:
         return self._pid != os.getpid()
 
     def look(self, told: str) -> Seen:
-        """What RQ says now; ``told``: the key that is there when this loop is told to leave. Raises BrokerError."""
+        """What RQ says now. ``told``: the key that exists if this loop is told to leave. Raises BrokerError."""
         with self._asked() as redis:
             if self._queues is None:
                 pid, queues = redis.hmget(self._worker, "pid", "queues")
@@ -121,12 +121,12 @@ class Host:
         )
 
     def claim(self, mark: str) -> bool:
-        """Whether this loop is the first to leave this mark, within a while. Raises BrokerError."""
+        """Whether this loop is the first to set this mark in the last YIELD_SECONDS. Raises BrokerError."""
         with self._asked() as redis:
             return bool(redis.set(mark, self.job.id, nx=True, ex=YIELD_SECONDS))
 
     def idle(self) -> int:
-        """How many rq workers of the queue wait for work, beyond what waits there. Raises BrokerError."""
+        """How many rq workers of the queue are idle, minus the RQ jobs that wait there. Raises BrokerError."""
         with self._asked() as redis:
             queue = self.queue
             names = sorted(worker_registration.get_keys(queue=queue))
@@ -150,7 +150,7 @@ class Host:
     # -- told ------------------------------------------------------------------------------------------------------
 
     def led(self) -> tuple[str, str]:
-        """Which queue and job of ours an earlier run of this RQ job has led and not ended; '' for none."""
+        """The queue and job of ours that an earlier run of this RQ job has led and not ended; '' if there is none."""
         with self._asked() as redis:
             found = redis.hget(self.job.key, LED)
         queue, _, job = (found or b"").decode(errors="replace").partition(" ")
@@ -162,7 +162,7 @@ class Host:
             redis.hset(self.job.key, LED, f"{queue} {job}")
 
     def leads_no_more(self) -> None:
-        """The job of ours has ended: another run of this RQ job is to begin anew. Raises BrokerError."""
+        """Note that the job of ours has ended: another run of this RQ job begins anew. Raises BrokerError."""
         with self._asked() as redis:
             redis.hdel(self.job.key, LED)
 
@@ -175,10 +175,10 @@ class Host:
                 pipe.watch(key)
                 status, raw = pipe.hmget(key, "status", "meta")
                 if status is None:
-                    return  # deleted: a write would leave a key that nobody deletes
+                    return  # it was deleted: a write would leave a key that is never deleted
                 try:
                     meta = serializer.loads(raw) if raw else {}
-                except Exception as error:  # a serializer, and classes, of the user's
+                except Exception as error:  # the serializer, and the classes in meta, may be the user's
                     log.warning("the meta of RQ job %s cannot be read: %s", self.job.id, type(error).__name__)
                     return
                 pipe.multi()

@@ -1,8 +1,8 @@
-"""A whole map-reduce as one RQ job: leads it here, maps here too, and has loops placed on idle rq workers.
+"""A whole map-reduce as one RQ job: it leads the job here, maps here, too, and enqueues loops for idle rq workers.
 
-The master has a thread of its own, and the thread that RQ gave us only waits. So what RQ raises into that one (its
-alarm at ``job_timeout``, a second TERM, an imminent shutdown) finds nothing half done: the master is told to let go of
-the job, with a checkpoint, and whatever RQ does next, another run of this RQ job or a standby goes on from there.
+The master has a thread of its own, and the thread that RQ gave us only waits. RQ raises exceptions in the latter: its
+alarm at ``job_timeout``, a second TERM, an imminent shutdown. So these interrupt no step of the master: it is told to
+let go of the job, with a checkpoint. Another run of this RQ job, or a standby, goes on from there.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ log = logging.getLogger("mapreduce_rq.rq")
 
 LOOK_SECONDS = 1.0
 SHORT_SECONDS = 0.2
-"""A job that is over by then needs no helpers."""
+"""Seconds after which helpers are asked for: a job that is over by then needs none."""
 LET_GO_SECONDS = 10.0
-"""RQ kills a horse a minute after its ``job_timeout``."""
+"""Seconds that letting go of a job may take: RQ kills a horse a minute after its ``job_timeout``."""
 LONGEST_VALUE = 100
-"""Characters of a running value, or of a result, that is shown in ``meta``."""
+"""Characters of a running value, or of a result, in ``meta`` at most."""
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """What Redis or the job refuses is no reason to lose what was computed: it is logged."""
+    """While entered, errors of Redis or the job are only logged: they must not lose what was computed."""
     try:
         yield
     except MrqError as error:
@@ -83,18 +83,18 @@ class Lead:
         self._thread.start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it is over, waiting so long for that."""
+        """Wait at most ``seconds`` for the end. Returns whether it is over."""
         return self._over.wait(seconds)
 
     def let_go(self, seconds: float) -> None:
-        """Stop leading it, from a checkpoint; waits for that at most so long."""
+        """Let go of the job, with a checkpoint. Waits at most ``seconds`` for that."""
         self._stopping = True
         if self._leader is not None:
             self._leader.stop = True
         if self._thread.is_alive():
             self._over.wait(seconds)
         if self._spec.lazy and self.ended is None:
-            with quietly():  # nobody else has its items; another run of this RQ job has them again
+            with quietly():  # only this process has its items; another run of this RQ job gets them again
                 self._client.cancel(self.job)
 
     def progressed(self, report: Callable[[], Report]) -> None:
@@ -182,7 +182,7 @@ def _begun(host: Host, client: Client, spec: Spec, computation: Computation[Any]
         before = client.job_state(job)
         if before is not None and before.spec.lazy:
             with quietly():
-                client.cancel(job)  # nobody else has its items; this run has them again
+                client.cancel(job)  # only the earlier run had its items; this run has them again
         elif before is not None and _same(before.spec, spec) and before.state in {State.RUNNING, State.DONE}:
             spec, resumed = before.spec, True
         elif before is not None and _same(before.spec, spec) and before.state is State.FAILED:
@@ -194,7 +194,7 @@ def _begun(host: Host, client: Client, spec: Spec, computation: Computation[Any]
 
 
 def _same(one: Spec, other: Spec) -> bool:
-    """Whether two specs are of the same job: what an RQ job says that it has led, anybody may have written there."""
+    """Whether two specs are of the same job. Other clients of Redis may have written which job an RQ job has led."""
     return (one.computation, one.params, one.total, one.limits, one.code) == (
         (other.computation, other.params, other.total, other.limits, other.code)
     )
@@ -211,7 +211,7 @@ def _helpers(host: Host, queue: str, helpers: int | None) -> Loops | None:
 
 
 def _tell(host: Host, client: Client, lead: Lead) -> str:
-    """Look what RQ wants, and say how far the job is."""
+    """Look what RQ wants, and write the progress of the job to RQ."""
     try:
         seen = host.look(client.keys.told_to_leave(host.job.id))
         if seen.stopped:
@@ -224,7 +224,7 @@ def _tell(host: Host, client: Client, lead: Lead) -> str:
 
 
 def facts_of(lead: Lead) -> dict[str, Any]:
-    """What ``meta`` says of a running job."""
+    """The facts of a running job for ``meta``."""
     report = lead.report or Report()
     return {
         "progress": round(report.counted / report.total, 4) if report.total else None,
@@ -243,7 +243,7 @@ def facts_of(lead: Lead) -> dict[str, Any]:
 
 
 def short(value: str | None) -> str | None:
-    """A value as far as it is short enough to be shown."""
+    """A value, cut to the length that is shown."""
     return value if value is None or len(value) <= LONGEST_VALUE else f"{value[:LONGEST_VALUE]}…"
 
 
@@ -256,7 +256,7 @@ def _result(host: Host, client: Client, lead: Lead) -> Any:
         result = client.result_of(lead.ended)
     except JobError:
         _post(host, facts_of(lead) | {"state": lead.ended.state.word})
-        raise  # what it has counted is there for another run of this RQ job
+        raise  # its checkpoint is there for another run of this RQ job
     native = result.native
     facts = facts_of(lead) | {
         "state": "done",

@@ -1,8 +1,8 @@
-"""A worker loop as an RQ job: as long as there is work and RQ has no other use for its rq worker.
+"""A worker loop as an RQ job: it works while there are tasks and RQ does not need its rq worker for other RQ jobs.
 
-The worker is a process of its own with a supervisor, as everywhere; this one only looks, once a second, whether it is
-to leave: its rq worker ends, all are suspended, its RQ job was cancelled, or other RQ jobs wait for an rq worker. It
-stands by for jobs whose master is gone meanwhile.
+The worker is a process of its own with a supervisor, as everywhere. The process of the RQ job only checks, once a
+second, whether to leave: its rq worker ends, all are suspended, its RQ job was cancelled, or other RQ jobs wait for an
+rq worker. Meanwhile it stands by for jobs whose master is gone.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ LEAVING_SECONDS = 0.05
 WAITING_LOOKS = 2
 """Looks at which an RQ job must wait before a loop leaves for it: an idle rq worker would have taken it by then."""
 UNVOUCHED_SECONDS = 300.0
-"""An rq worker without a horse (SimpleWorker) gives no sign of life during a job, and is taken for dead after seven
-minutes: a loop leaves before that."""
+"""Seconds after which a loop leaves an rq worker without a horse (SimpleWorker). Such a worker gives no sign of life
+during an RQ job, and RQ takes it for dead after seven minutes."""
 
 
 class Loop:
@@ -46,21 +46,21 @@ class Loop:
         self._began = time.monotonic()
         self._waiting: dict[str, int] = {}
         learn()
-        # Before there is any thread or connection of ours: it may be forked.
+        # This comes before any thread or connection of ours, since it may fork.
         self._pool = LocalPool(
             PoolSettings(host.endpoint, queue, keyring, 1, name=f"rq {host.job.id}", max_idle=max_idle, trust=trust)
         )
         self._stop = threading.Event()
 
     def progressed(self, report: Any) -> None:
-        """A master's word; nobody reads it here."""
+        """Of an Observer; not used here."""
 
     def noticed(self, text: str) -> None:
-        """A master's word."""
+        """Of an Observer: a notice of the master is logged."""
         log.warning("%s", text)
 
     def run(self) -> str:
-        """Until there is a reason to leave; which one it was. Raises JobError if its workers cannot begin."""
+        """Work until there is a reason to leave, and return that reason. Raises JobError if its worker cannot begin."""
         try:
             with Client(self._host.endpoint, local=0, queue=self._keys.name, as_rq=True) as client:
                 duty = (self, self._stop, self._may_adopt, self._host.has_ended)
@@ -78,7 +78,7 @@ class Loop:
         return why
 
     def _watch(self) -> tuple[int, str]:
-        """Until the worker has left: its exit code, and why."""
+        """Watch until the worker has left. Returns its exit code, and why it left."""
         told = ""
         while (code := self._pool.ended()) is None:
             if not told and (told := self._reason()):
@@ -89,7 +89,7 @@ class Loop:
         return code, told or "no task came"
 
     def _reason(self) -> str:
-        """Why to leave; '' to stay."""
+        """The reason to leave; '' if there is none."""
         host = self._host
         if host.orphaned:
             return "its rq worker is gone"
@@ -114,7 +114,7 @@ class Loop:
         return ""
 
     def _may_adopt(self, client: Client, state: JobState) -> bool:
-        """Whether to lead an orphan: not one whose RQ job was stopped, which is cancelled instead."""
+        """Whether to lead an orphan. If its RQ job was stopped, it is cancelled instead."""
         if not state.host or not self._host.was_stopped(state.host):
             return True
         client.cancel(state.job)

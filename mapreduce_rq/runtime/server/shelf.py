@@ -1,12 +1,12 @@
 """Large bodies between the processes of one host: in files of a memory file system, beside a private server.
 
-A body of a megabyte that goes through Redis is copied some ten times on its way, in a process that all share.
-On one host there is a shorter way: its sender writes it to a file, the message carries a reference, and who is to read
-it maps the file. A mapped file that nobody names any more is memory of its reader alone, so an array that is read from
-it is a view, and writable. Files belong to a directory of this user alone, whose guardian removes it with the server,
-however its owner ended; a job's files are removed with the job.
+A body of a megabyte that goes through Redis is copied about ten times on its way, in a process that all share. On one
+host there is a shorter way: the sender writes the body to a file, the message carries a reference, and the reader maps
+the file. After the file is removed, the mapped memory belongs to the reader alone. So an array that is read from it is
+a view, and is writable. The files are in a directory of this user alone. The guardian removes it with the server, also
+if its owner is killed; a job's files are removed with the job.
 
-References come from the private server, which only our own processes write to.
+References come from the private server, to which only our own processes write.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from mapreduce_rq.core.bodies import ASIDE, Buffer
 from mapreduce_rq.runtime.server import guardian
 
 ASIDE_BYTES = 64 * 1024
-"""Bodies from this size on are laid aside: below, a file costs more than the copies."""
+"""Bytes from which a body is laid aside: for smaller bodies a file costs more than the copies."""
 
 _NAME = re.compile(rb"[0-9a-z]+-[0-9]+-[0-9]+")
 _counter = itertools.count()
@@ -35,10 +35,10 @@ class Shelf:
     def __init__(self, directory: str, job: str) -> None:
         self._directory = directory
         self._job = re.sub(r"[^0-9a-z]", "", job[-16:].lower()) or "job"
-        self._mine: set[bytes] = set()  # references of what this process has laid aside and not dropped
+        self._mine: set[bytes] = set()  # references to the bodies that this process has laid aside and not dropped
 
     def put(self, body: Buffer) -> bytes | None:
-        """Lay a body aside: the reference to it. None if it is small, or if there is no room."""
+        """Lay a body aside, and return the reference to it; None if it is small, or if there is no room."""
         if len(body) < ASIDE_BYTES:
             return None
         name = f"{self._job}-{os.getpid()}-{next(_counter)}".encode()
@@ -54,20 +54,20 @@ class Shelf:
                 raise
             finally:
                 os.close(file)
-        except OSError:  # full: through Redis, then
+        except OSError:  # there is no room: the body goes through Redis
             return None
         reference = ASIDE + len(body).to_bytes(8, "big") + name
         self._mine.add(reference)
         return reference
 
     def get(self, reference: Buffer) -> memoryview:
-        """The body; it stays when the file is removed. Raises ValueError where it is not there any more.
+        """The body; it stays when the file is removed. Raises ValueError if it is not there any more.
 
-        It is writable, and what is written there nobody else sees: another worker may have to read it, too.
+        It is writable. Other processes do not see what is written: another worker may have to read the same body.
         """
         name = bytes(reference[9:])
         if not _NAME.fullmatch(name):
-            raise ValueError("a reference to no body of ours")
+            raise ValueError("a reference is not to a body of this job")
         try:
             file = os.open(self._path(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError as error:
@@ -96,17 +96,17 @@ class Shelf:
         return body[start:end]
 
     def drop(self, reference: Buffer) -> None:
-        """Remove a body; who has mapped it keeps it."""
+        """Remove a body; a process that has mapped it keeps it."""
         name = bytes(reference[9:])
         self._mine.discard(bytes(reference))
         if _NAME.fullmatch(name):
             try:
                 os.unlink(self._path(name))
             except OSError:
-                pass  # it has gone before
+                pass  # it was removed before
 
     def keep(self, references: set[bytes]) -> None:
-        """Drop all that was laid aside here but these."""
+        """Drop all bodies that this process has laid aside, except these."""
         for reference in self._mine - references:
             self.drop(reference)
 
@@ -122,7 +122,7 @@ class Shelf:
                 try:
                     os.unlink(os.path.join(self._directory, name))
                 except OSError:
-                    pass  # somebody was quicker
+                    pass  # another process has removed it
         self._mine.clear()
 
     def _path(self, name: bytes) -> str:
@@ -130,6 +130,6 @@ class Shelf:
 
 
 def a_shelf() -> str:
-    """A new directory of this user alone, in memory where the system offers that. Its maker sees to its end."""
+    """A new directory of this user alone, in memory if the system offers that. The caller has to remove it."""
     base = guardian.SHARED_MEMORY
     return tempfile.mkdtemp(prefix="mrq-", dir=base if os.access(base, os.W_OK | os.X_OK) else None)
