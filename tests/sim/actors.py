@@ -396,7 +396,7 @@ class ClientProcess:
             self._make_sure(master)
 
     def _make_sure(self, master: Master) -> None:
-        """As Client.close, of somebody who does not give up."""
+        """As Client.close, of a program that does not give up."""
         with contextlib.suppress(BrokerDown):
             self.wire.hear()
         if master.end_in_doubt:

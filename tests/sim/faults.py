@@ -1,4 +1,4 @@
-"""What can go wrong, by name. Each happens to a world at one moment; what it picks is up to the world's own chance."""
+"""The faults, by name. Each happens to a world at one moment; the world's own random numbers choose its victim."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ COMMON = (
     *("lose_workers", "lose_masters", "lose_jobs", "lose_replies", "flush", "junk", "double_task", "replay_reply"),
     *("replay_task", "forge", "clock", "freeze_master"),
 )
-"""What a world may have by chance; twice means more often."""
+"""Faults that a world may have by chance. A fault that is listed twice comes more often."""
 _ALWAYS = ("start_client", "start_client", "start_host", "kill_worker", "pause_worker", "lose_queue", "lose_hand")
 STORMS = (
     # masters that freeze, are replaced, and come back
@@ -40,7 +40,7 @@ STORMS = (
     # answers that come twice, late, or from strangers
     (*("replay_reply",) * 4, *("forge",) * 4, *("double_task",) * 3, "replay_task", "junk", "kill_master", *_ALWAYS),
 )
-"""Storms are of three kinds, since each would hide what another shows."""
+"""There are three kinds of storms, since the faults of one kind would hide bugs that another kind shows."""
 OF_MASTERS = {"kill_master", "stop_master", "pause_master", "freeze_master", "start_client"}
 
 
@@ -69,7 +69,7 @@ def a_worker(world: World) -> tuple[Host, int] | None:
 
 
 def pause_actor(world: World, actor: Actor, seconds: float) -> None:
-    """SIGSTOP, of which nobody hears, and SIGCONT."""
+    """SIGSTOP, which no other process is told of, and SIGCONT."""
     world.say(f"!! pause {actor.name} {seconds:.1f} s")
     actor.pause()
     world.paused.append(actor)
@@ -86,7 +86,7 @@ def kill_worker(world: World) -> None:
 
 @fault
 def lose_host(world: World) -> None:
-    """Its power, or its network for ever: nobody writes an obituary."""
+    """A host loses its power, or its network for ever: no supervisor writes an obituary."""
     if host := a_host(world):
         world.say(f"!! lose {host.name}")
         size = host.size
@@ -172,7 +172,7 @@ def pause_master(world: World) -> None:
 
 @fault
 def freeze_master(world: World) -> None:
-    """For so long that another takes over, and then it comes back."""
+    """A master is paused until another one takes over, and then comes back."""
     leading = [client for client in world.clients if client.master is not None and not client.actor.dead]
     if client := pick(world, [client for client in leading if not client.actor.paused]):
         pause_actor(world, client.actor, world.rng.uniform(12, 20))
@@ -189,7 +189,7 @@ def stop_master(world: World) -> None:
 def start_client(world: World) -> None:
     spec = pick(world, [spec for spec in world.specs if not spec.lazy and world.state(spec.job)])
     if spec and sum(not client.actor.dead for client in world.clients) < 4:
-        world.say(f"!! somebody resumes {spec.job}")
+        world.say(f"!! a user resumes {spec.job}")
         world.start_client(spec)
 
 
@@ -224,13 +224,13 @@ def restart(world: World) -> None:
 
 @fault
 def failover(world: World) -> None:
-    """To a replica that lags behind and whose clock is another."""
+    """To a replica that lags behind and has another clock."""
     fail_over(world, int(world.rng.choice([0, 5, -5, -3000, 100_000, -100_000]) * world.rng.random()))
 
 
 @fault
 def fail_behind(world: World) -> None:
-    """To a replica whose clock is behind by so much that ids given out before come again."""
+    """To a replica whose clock is so far behind that earlier stream ids come again."""
     fail_over(world, -world.rng.randint(3_000, 60_000))
 
 
@@ -244,7 +244,7 @@ def fail_over(world: World, skew_ms: int) -> None:
 
 @fault
 def rewind(world: World) -> None:
-    """To any state that ever was."""
+    """To any earlier state of the server."""
     size = len(world.server.model.history)
     skew = int(world.rng.choice([0, -100_000, -10_000_000]) * world.rng.random())
     world.server.restart(world.rng.random(), index=world.rng.randrange(size), skew_ms=skew)
@@ -312,7 +312,7 @@ def flush(world: World) -> None:
 
 @fault
 def junk(world: World) -> None:
-    """Somebody who has no key writes where only we should."""
+    """A client without a key writes to our keys."""
     rng, keys = world.rng, world.keys
     short = rng.randbytes(rng.choice([0, 1, 2, 30]))
     job = rng.choice(world.jobs)
@@ -335,8 +335,8 @@ def junk(world: World) -> None:
 
 
 def a_stranger(world: World) -> Codecs:
-    """Somebody without a key, or with another."""
-    return Codecs("sim", world.rng.choice([None, Keyring([b"a key of somebody else's"])]))
+    """The codecs of a client without a key, or with another key."""
+    return Codecs("sim", world.rng.choice([None, Keyring([b"the key of a stranger"])]))
 
 
 @fault
@@ -359,14 +359,14 @@ def double_task(world: World) -> None:
 
 @fault
 def replay_task(world: World) -> None:
-    """One that was pushed once, in whatever history."""
+    """A task that was pushed once, also in a history that was undone."""
     if item := pick(world, world.sealed["task"]):
         world.server.fault("replay a task", ("LPUSH", world.keys.queue, item))
 
 
 @fault
 def replay_reply(world: World) -> None:
-    """One that was given once, perhaps to another job."""
+    """A reply that was given once, perhaps to another job."""
     if item := pick(world, world.sealed["reply"]):
         stream = world.keys.replies(world.rng.choice(world.jobs).name)
         world.server.fault("replay a reply", ("XADD", stream, "NOMKSTREAM", "*", "a", item))

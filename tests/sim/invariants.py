@@ -28,7 +28,7 @@ class Broken(AssertionError):
 
 @dataclass
 class Job:
-    """What is known of one job, and what it may end with."""
+    """The facts about one job, and the ends that it may have."""
 
     name: str
     oracle: Oracle
@@ -53,7 +53,7 @@ class Job:
 
 @dataclass
 class Bounds:
-    """How long things may get."""
+    """The largest sizes that lists, streams and the number of keys may reach."""
 
     queue: int
     hand: int

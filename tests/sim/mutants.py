@@ -1,4 +1,4 @@
-"""Each rule of the protocol, switched off: what must be caught, or the proof proves nothing.
+"""Mutants: each rule of the protocol, switched off. The simulation must notice it, or it does not prove the rule.
 
 SAFETY: without the rule a value could be wrong, or counted work be lost. Any storm must show it within ten seeds.
 """
@@ -140,7 +140,7 @@ def do_not_compare() -> AbstractContextManager[Any]:
 
 @safety
 def ignore_the_fence() -> AbstractContextManager[Any]:
-    """A master that finds another's token goes on with it."""
+    """A master that finds another master's token goes on with it."""
     return patch.object(Lease, "owns", return_value=True)
 
 
@@ -172,7 +172,7 @@ def store_an_older_accumulator() -> AbstractContextManager[Any]:
 
 @safety
 def forget_the_runs() -> AbstractContextManager[Any]:
-    """A new master takes over the accumulator and not what it is the fold of."""
+    """A new master takes over the accumulator, and not the runs that it is the fold of."""
     restore = Tally.restore.__func__  # type: ignore[attr-defined]
 
     def restore_parts(cls: type[Tally], reducer: Any, runs: Any, parts: Any) -> Tally:

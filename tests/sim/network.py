@@ -1,8 +1,8 @@
-"""The server that holds the model, the ways to it, and all that can go wrong between.
+"""The server with the model, the connections to it, and all that can go wrong between.
 
 A request travels, is done in one atomic step or several, and its answer travels back. On the way the request or the
 answer can be lost, or the request can arrive after its sender has given up. The server can be down, stall, restart,
-fail over to an earlier state with another clock, run out of memory; a dead client's blocking pop may go on.
+fail over to an earlier state with another clock, or run out of memory. A blocking pop of a dead client may go on.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Reply:
     ticket: int
     sent: float
     lost: bool = False
-    come: bool = False  # before anybody waited for it
+    come: bool = False  # it came before its receiver waited for it
     value: Any = None
     error: BaseException | None = None
 
@@ -194,7 +194,7 @@ class Server:
             reply.connection.actor.wake(reply.ticket, value, error)
 
     def hang_up(self, connection: Connection, *, silently: bool = False) -> None:
-        """The client is gone; ``silently``: nobody tells the server, as when a host loses its power."""
+        """The client is gone; ``silently``: the server is not told, as when a host loses its power."""
         connection.client = False
         connection.asked.clear()
         if not silently and not self._loses(self.weather.ghost):
@@ -369,7 +369,7 @@ class Server:
     # -- what happens to it ----------------------------------------------------------------------------------------
 
     def fault(self, text: str, *commands: Command) -> None:
-        """Somebody else changes the data, or nothing but the trace."""
+        """Another client changes the data; or, without commands, only the trace gets a line."""
         self.scheduler.say(f"!! {text}")
         full, self.model.full = self.model.full, False
         for command in commands:

@@ -1,6 +1,7 @@
-"""What a seed decides before its world begins: the jobs, the hosts, the weather, what goes wrong and when.
+"""What a seed decides before its world begins: the jobs, the hosts, the weather, the faults and their times.
 
-Which kinds of faults a world has at all is drawn too: some bugs show only where a kind is missing that would hide them.
+The kinds of faults that a world has are drawn, too: some bugs show only if another kind, which would hide them, is
+missing.
 """
 
 from __future__ import annotations
@@ -29,11 +30,11 @@ class JobPlan:
     more: bool = False  # asks for half of its terms first
     asks: int = 0  # rounds of requests at its end
     raising: tuple[int, ...] = ()
-    deadly: tuple[int, ...] = ()  # whoever computes one of these dies
-    slow: dict[int, float] = field(default_factory=dict)  # seconds more for whoever computes this term first
+    deadly: tuple[int, ...] = ()  # terms that kill each worker that computes them
+    slow: dict[int, float] = field(default_factory=dict)  # additional seconds of a term when it is first computed
     on_error: str = "fail"
     chunk: int | None = None
-    attempts: int = 1000  # so many that chance alone cannot fail a job
+    attempts: int = 1000  # enough that random deaths alone cannot fail a job
     task_timeout: float | None = None
     finishing: float = 0.0  # seconds that a master takes to make the outcome of the total
     keep: int = 3600  # seconds that the record stays
@@ -94,7 +95,7 @@ class Plan:
     weather: Weather = field(default_factory=Weather)
     stays: bool = False  # on until the horizon, though the jobs are over
     flavour: Flavour = "valkey"
-    unattended: bool = False  # nobody resumes a job that has lost its master
+    unattended: bool = False  # no user resumes a job that has lost its master
 
 
 def plan_of(seed: int) -> Plan:

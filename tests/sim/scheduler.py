@@ -21,7 +21,7 @@ class Killed(Interruption, GreenletExit):  # type: ignore[misc]  # the latter ha
 
 
 class Actor:
-    """One process, or the main thread of one. It runs until it waits; whoever wakes it must hold the wait's ticket."""
+    """One process, or the main thread of one. It runs until it waits; to wake it, one needs the ticket of that wait."""
 
     def __init__(self, scheduler: Scheduler, name: str, body: Callable[[], None]) -> None:
         self.scheduler = scheduler
@@ -60,7 +60,7 @@ class Actor:
         return self._ticket
 
     def wait(self) -> Any:
-        """Let others run until somebody wakes this actor; what they hand over. Raises what they throw."""
+        """Let others run until one wakes this actor. Returns its value, or raises its error."""
         if self.dead:
             raise Killed
         return self.scheduler.hub.switch()
@@ -110,7 +110,7 @@ class Actor:
         return self._paused
 
     def kill(self) -> None:
-        """End it at once. No line of it runs any more but the unwinding, which can reach nobody."""
+        """End it at once. Of its code only the unwinding still runs, which no other actor can notice."""
         if not self.dead:
             self.dead = True
             self.scheduler.at(0, self._unwind)
@@ -121,7 +121,7 @@ class Actor:
 
 
 class Scheduler:
-    """The heap of events. ``trace`` holds a line for everything said, if anybody listens."""
+    """The heap of events. With ``listen``, ``trace`` holds a line for everything that was said."""
 
     def __init__(self, seed: int, *, listen: bool = False) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""What the model server holds: immutable values by key, and a working copy for one step."""
+"""The data of the model server: immutable values by key, and a working copy for one step."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def is_hash(value: Value | None) -> TypeGuard[Hash]:
 
 
 class Snapshot(NamedTuple):
-    """One state. Nobody changes either table."""
+    """One state of the server. Its tables are never changed."""
 
     keys: Keys
     expires: dict[Key, int]  # unix milliseconds

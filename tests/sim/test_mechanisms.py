@@ -268,7 +268,7 @@ def answers_that_may_not_have_arrived_are_sent_again() -> None:
 
 
 def what_was_computed_before_the_hand_was_found_changed_counts() -> None:
-    # The answers of a batch travel while the next one is computed; meanwhile somebody puts something into the hand.
+    # The answers of a batch travel while the next one is computed; meanwhile another client adds a task to the hand.
     stage = Stage(JobPlan(200, 0.01, chunk=1), hosts=[1], weather=Weather(latency=0.05, resets=1.0))
 
     def junk_in_the_hand() -> None:

@@ -1,7 +1,7 @@
-"""One world: a plan comes true. A safety phase in which things go wrong, a healing phase in which they do not, a calm.
+"""One world, made from a plan. Its phases: safety, in which faults happen; healing, without faults; and a calm.
 
-While things go wrong nothing may be lost or counted twice; when they have stopped going wrong every job must come to
-its right end within a bounded time, and leave nothing behind.
+While faults happen, no term may be lost or counted twice. After the last fault, each job must come to its right end
+within a bounded time, and leave no keys behind.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from tests.sim.wire import SimClock
 
 KEYRING = Keyring([b"sixteen bytes of the simulation"])
 CALM_SECONDS = 30.0
-"""After the last job's end: what is left over must have gone by then."""
+"""Virtual seconds after the last job's end, in which all leftovers must disappear."""
 
 
 @dataclass
 class Verdict:
-    """How a world went."""
+    """The outcome of a world."""
 
     seed: int
     failure: str = ""
@@ -57,7 +57,7 @@ class Verdict:
 
 
 class Execution(NamedTuple):
-    """Somebody began to compute a span."""
+    """A worker began to compute a span."""
 
     job: str
     lo: int
@@ -137,7 +137,7 @@ class World:
         self.start_client(spec, submits=True)
 
     def computation(self, spec: Spec) -> SimComputation:
-        """The computation of a spec; its terms cost the time of whoever maps them."""
+        """The computation of a spec; its terms cost virtual time of the process that maps them."""
         costs = self._costs[spec.job]
         plan = self.plan.jobs[self.specs.index(spec)]
 
@@ -148,7 +148,7 @@ class World:
             at = lo
             seconds = costs[hi] - costs[lo] + sum(plan.slow.get(k, 0.0) for k in range(lo, hi))
             while at < hi:
-                # in one step where nobody will ask for less: each step costs the simulation an event
+                # in one step if no part answer can be asked for: each step costs the simulation an event
                 end = at + 1 if seconds > LONG_SECONDS else hi
                 dies_at = min((k for k in plan.deadly if at <= k < end), default=None)
                 if dies_at is not None:
@@ -178,7 +178,7 @@ class World:
                     host.kill_worker(pid)
 
     def start_host(self, size: int) -> Host:
-        """A supervisor with so many workers."""
+        """A supervisor with ``size`` workers."""
         skew = self.rng.choice([0.0, 0.0, -7.0, 3600.0])
         clock = SimClock(self.scheduler, started=1000 * self.rng.random(), skew=skew)
         settings = PoolSettings(ENDPOINT, "sim", KEYRING, size)
@@ -253,13 +253,13 @@ class World:
         )
 
     def inject(self, kind: str) -> None:
-        """Let something go wrong, unless the time for that is over."""
+        """Let a fault happen, unless the time for faults is over."""
         if self.healing_since is None and not self.failure:
             self._look_for_crashes()
             FAULTS[kind](self)
 
     def fail(self, text: str) -> None:
-        """The first word is the one that counts."""
+        """Note a failure; only the first one counts."""
         if not self.failure:
             self.failure = text
             self.say(f"## {text}")
@@ -337,7 +337,7 @@ class World:
         )
 
     def _heal(self) -> None:
-        """No fault from here on; what is down comes up, and somebody leads what nobody leads."""
+        """No fault from here on. Servers and hosts that are down come up, and jobs without a master get one."""
         if self.failure:
             return
         self.say("== healing")
@@ -354,7 +354,7 @@ class World:
         self.scheduler.at(1.0, self._look_after)
 
     def _look_after(self) -> None:
-        """A person sees that a job has no master and resumes it."""
+        """Resume jobs without a master, as a user does who sees them."""
         for spec in () if self.plan.unattended else self.specs:
             alone = all(client.actor.dead for client in self.clients if client.spec.job == spec.job)
             if alone and self.state(spec.job) == "running" and not spec.lazy:
@@ -362,7 +362,7 @@ class World:
         self.scheduler.at(5.0, self._look_after)
 
     def _calm(self) -> None:
-        """What must be true when all is over."""
+        """Check what must be true after the calm."""
         found = self.server.model.now.keys
         for job, plan in zip(self.jobs, self.plan.jobs, strict=True):
             state = self.state(job.name)
@@ -429,7 +429,7 @@ def _no_size(pid: int) -> int:  # noqa: ARG001  # as the one it stands for
 
 @contextlib.contextmanager
 def checked() -> Iterator[None]:
-    """Ledgers check themselves after every event, and nobody logs."""
+    """While entered, ledgers check themselves after each event, and no process logs."""
     receive = Ledger.receive
 
     def receive_and_check(self: Ledger, event: Event, now: float) -> list[Command]:

@@ -51,7 +51,7 @@ class Herald:
 
 
 class Letting:
-    """Has SIGTERM tell whoever leads or watches to let go."""
+    """On SIGTERM, tells the master or standby of this process to let go."""
 
     def __init__(self) -> None:
         self.whom: Standby | Master | None = None

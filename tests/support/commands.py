@@ -79,7 +79,7 @@ def environment(extra: Mapping[str, str] | None = None, *, path: Sequence[Path] 
 
 
 class Ran(NamedTuple):
-    """What came of a command."""
+    """The result of a command."""
 
     code: int
     out: str
@@ -174,7 +174,7 @@ class Running:
 
 
 class User:
-    """Somebody at a shell, where `mrq compute staged` is there too; what is started ends with the test."""
+    """A user at a shell who also has `mrq compute staged`. The commands that are started end with the test."""
 
     def __init__(self, folder: Path, **variables: str) -> None:
         offer_staged(folder)

@@ -33,12 +33,12 @@ class Scene:
         self._stack = ExitStack()
 
     def fleet(self, size: int, *, url: str = "", **more: Any) -> Fleet:
-        """A supervisor with so many workers."""
+        """A supervisor with ``size`` workers."""
         made = Fleet(url or self.url, self.queue, size, environment=self.stage.environment, **more)
         return self._stack.enter_context(made)
 
     def leader(self, function: str, terms: int, *, url: str = "", **limits: Any) -> Leader:
-        """A master with a job over so many terms of a function of tests/terms.py."""
+        """A master with a job over ``terms`` terms of a function of tests/terms.py."""
         self.stage.next_job()
         made = Leader(url or self.url, self.queue, function, terms, environment=self.stage.environment, **limits)
         return self._stack.enter_context(made)
@@ -82,7 +82,7 @@ class Scene:
         return sum(bool(self.codecs.beat.at(wid).open(beat).count) for wid, beat in beats.items())
 
     def wait_beats(self, count: int) -> None:
-        """Wait until so many are."""
+        """Wait until ``count`` workers are registered."""
         until(lambda: self.vouched() >= count, 10, f"{count} workers vouched for")
 
     def hands(self) -> dict[int, list[int]]:
@@ -103,10 +103,10 @@ class Scene:
     def check(
         self, leader: Leader, terms: int, *, victims: tuple[int, ...] = (), skipped: tuple[int, ...] = ()
     ) -> dict[str, Any]:
-        """The job's record: done and exact, and nothing was computed twice but what a victim had in hand.
+        """The job's record: done and exact, and no term was computed twice except those that a victim had in hand.
 
-        That may run twice elsewhere: once as the copy of a task that is late, and once when the victim's hand is
-        given back.
+        These may run twice elsewhere: once as the copy of a task that is late, and once when the victim's hand is given
+        back.
         """
         record = leader.record()
         assert record["state"] == "done", record

@@ -67,7 +67,7 @@ def die_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A TCP port of the loopback that nobody uses now."""
+    """A TCP port of the loopback that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -160,7 +160,7 @@ class RealServer:
                     time.sleep(0.002)
 
     def kill9(self) -> None:
-        """Kill it without a word; what it had not written is lost."""
+        """Kill it at once; data that it had not written are lost."""
         if self._process:
             self._process.kill()
             self._process.wait()

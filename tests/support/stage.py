@@ -16,12 +16,12 @@ T = TypeVar("T")
 
 
 def allowed(seconds: float) -> float:
-    """How long may take what takes an idle machine so long: more where others use this one, too."""
+    """The seconds to wait for something that takes an idle machine this long: more if this machine is busy."""
     return seconds * max(1.0, os.getloadavg()[0] / usable_cores())
 
 
 def until(seen: Callable[[], T], seconds: float, what: str) -> T:
-    """The first true answer of ``seen``, asked again and again. An AssertionError naming ``what`` after so long."""
+    """Call ``seen`` until its answer is true, and return that. AssertionError naming ``what`` after ``seconds``."""
     deadline = time.monotonic() + allowed(seconds)
     while True:
         found = seen()

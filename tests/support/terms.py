@@ -22,7 +22,7 @@ MODULE = "tests.support.terms"
 
 
 def fingerprint(term: int) -> int:
-    """A value of which no two sums over different multisets of terms are equal, for all we know."""
+    """A value whose sums over different multisets of terms differ, as far as we know."""
     hashed = int.from_bytes(blake2b(term.to_bytes(8, "little"), digest_size=16).digest(), "little")
     polynomial = (((term * 31 + 7) * term + 11) * term + 3) % PRIME
     return 1 << 400 | hashed << 200 | polynomial
@@ -49,7 +49,7 @@ def _note(term: int) -> None:
 
 
 def noted(term: int) -> int:
-    """Writes down who computes what."""
+    """Writes down which process computes which term."""
     _note(term)
     return fingerprint(term)
 
@@ -120,7 +120,7 @@ def _misbehave(how: str) -> None:
 
 def _break_sending(how: str) -> None:
     """From here on this worker misbehaves when it seals an answer that is good: outside of any task."""
-    from mapreduce_rq.core.messages import OK, Codec, Reply  # not for whoever computes something else
+    from mapreduce_rq.core.messages import OK, Codec, Reply  # only for this function
 
     seal = Codec.seal
 
