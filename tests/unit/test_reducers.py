@@ -341,7 +341,7 @@ def test_laws() -> None:
     ("name", "options", "message"),
     [
         ("summ", {}, "did you mean sum"),
-        ("zzz", {}, "there are sum, int_sum"),
+        ("zzz", {}, "the names are sum, int_sum"),
         ("sum", {"k": 1}, "takes no options, not k"),
         ("topk", {"k": 0}, "k is 0"),
         ("histogram", {}, "needs edges"),

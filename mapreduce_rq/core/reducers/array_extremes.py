@@ -10,7 +10,7 @@ import msgspec
 from mapreduce_rq.core.reducers.arrays import ArrayPartial, array_with_nan, checked_shape
 
 _WORDS = ("i8", "u8", "f8")
-"""Types that hold what they are told to exactly, and by which extremes are found."""
+"""The types in which extremes are found: each holds the elements of its kind exactly."""
 
 _TYPES = frozenset({"b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8"})
 
@@ -26,7 +26,7 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 class ArrayExtreme(ArrayPartial):
-    """The extremes of arrays: one array for integers, one for those of them that are unsigned words, one for floats.
+    """The extremes of arrays: one array for signed integers, one for unsigned words, one for floats.
 
     ``types`` are the types of elements that were seen, in numpy's letters and bytes; ``words`` the extremes by type.
     """

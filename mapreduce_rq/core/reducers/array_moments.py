@@ -28,9 +28,9 @@ _decode = msgspec.msgpack.Decoder(_PackedMoments).decode
 
 
 class ArrayMoments(ArrayPartial):
-    """How many arrays there were, their sum and, where a variance is wanted, the sum of their elements' squares.
+    """The number of arrays, their sum and, if a variance is wanted, the sum of the squares of their elements.
 
-    Of complex elements the squares of both parts are in one sum.
+    For complex elements, the squares of both parts are in one sum.
     """
 
     __slots__ = ("count", "squares", "total")

@@ -1,9 +1,9 @@
-"""Values that are numpy arrays, reduced element by element: what the reducers of numbers have in common for them.
+"""Values that are numpy arrays, reduced element by element: the common part of the reducers of numbers.
 
-A job has numbers or arrays of one shape; its first value says which, and one of another shape is refused in one line.
-Arrays hold booleans, integers, floats of 16 to 64 bits or, for sums and means, complex numbers, in any byte order and
-memory layout. Numbers go well with arrays without dimensions, and the result is one. What a subclass of arrays means
-beyond its numbers (a mask, a unit) is unknown here, so none is taken.
+The values of a job are numbers, or arrays of one shape. The first value decides which, and a value of another shape is
+refused in one line. Arrays hold booleans, integers, floats of 16 to 64 bits or, for sums and means, complex numbers, in
+any byte order and memory layout. Numbers and arrays without dimensions can be mixed, and the result is such an array.
+Subclasses of arrays are refused: what they mean beyond their numbers (a mask, a unit) is not known here.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_DIMENSIONS = 64  # numpy's own limit
 
 
 class BadArray(BadValue):
-    """As BadValue, of an array: what it is cannot be told by its text."""
+    """As BadValue, for an array: the message tells its shape or type instead of its text."""
 
     def __init__(self, term: int, what: str, takes: str) -> None:
         ValueError.__init__(self, f"term {term} is {what}, and the reducer takes {takes}")

@@ -1,11 +1,11 @@
 """What a reducer is: an identity, a merge, a codec, and the law that says when merging is allowed.
 
-The law is a promise of the reducer's author and a permission for the master:
+The law is a promise of the reducer's author, and permits the master to merge in certain ways:
 
 - ``COMMUTATIVE``: merge is associative and commutative. One accumulator, folded on arrival.
 - ``ORDERED``: merge is associative only. A partial is kept for each run of terms and two are merged when
   their runs meet, always the earlier on the left.
-- ``APPROXIMATE``: as commutative, but the result is an estimate whatever the terms, and says so.
+- ``APPROXIMATE``: as commutative, but the result is an estimate for any terms, and says so.
 
 The bits of a result must not depend on how terms were grouped: a floating-point ``+`` is not a merge,
 an exact accumulator is.
@@ -35,10 +35,10 @@ class Law(Enum):
 
 
 class BadValue(ValueError):
-    """A term's value that the reducer cannot take: the term's index, what the value is, and what is taken."""
+    """A reducer cannot take a term's value. It has the term's index, what the value is, and what the reducer takes."""
 
     row: int | None = None
-    """The value's number among those that were folded at once, where that is known."""
+    """The value's number among those that were folded at once, if that is known."""
 
     def __init__(self, term: int, value: object, takes: str) -> None:
         what = shown(value)
@@ -46,7 +46,7 @@ class BadValue(ValueError):
         self.term, self.what, self.takes = term, what, takes
 
     def at_row(self, terms: Sequence[int]) -> BadValue:
-        """The same of the term that stands in this row: ``term`` was the row's number."""
+        """The same error, for the term in this row: ``term`` was the number of the row."""
         self.row, self.term = self.term, terms[self.term]
         return self
 
@@ -55,7 +55,7 @@ class BadValue(ValueError):
 
 
 class TermFailed(Exception):
-    """A term's value, an iterator, raised something while it was read, which is this one's cause."""
+    """A term's value is an iterator, and reading it raised an exception, which is the cause of this one."""
 
     def __init__(self, term: int) -> None:
         super().__init__(f"term {term} raised")
@@ -69,7 +69,7 @@ class TermFailed(Exception):
 
 
 class MergeError(Exception):
-    """A user's own merge has raised something, which is this one's cause: the job cannot go on."""
+    """A user's own merge raised an exception, which is the cause of this one. The job cannot go on."""
 
     def __init__(self, label: str, error: Exception) -> None:
         super().__init__(f"{label}, which folds the values, raised {told(error)}")
@@ -85,22 +85,22 @@ class Reducer(ABC, Generic[P]):
     name: ClassVar[str]
     law: ClassVar[Law] = Law.COMMUTATIVE
     keeps: ClassVar[bool] = False
-    """Whether a partial is the terms' values themselves, as they came: then the answers in Redis are kept as what is
-    counted, and a checkpoint need not hold it all again."""
+    """Whether a partial is the values of its terms, unchanged. Then the answers in Redis are kept as what is counted,
+    and a checkpoint need not hold the values again."""
 
     torn: list[tuple[int, int]] = []  # noqa: RUF012  one that fills it makes its own
-    """Spans whose answers were dropped because one value among them cannot be read: to be asked for in halves."""
+    """Spans whose answers were dropped, because one of their values cannot be read: they are asked for in halves."""
 
     brisk: ClassVar[bool] = False
-    """Whether somebody waits for each value: tasks are then short."""
+    """Whether the caller waits for each value: tasks are then short."""
 
     wide: ClassVar[bool] = False
-    """Whether a partial of few terms may be as large as one of many: merging is dear then, so tasks are larger."""
+    """Whether a partial of few terms may be as large as one of many. Then merges are dear, so tasks are larger."""
 
     live: ClassVar[bool] = False
-    """Whether ``describe`` is cheap enough for a running value, asked for once a second."""
+    """Whether ``describe`` is cheap enough to be called once a second, for a running value."""
     estimates: ClassVar[bool] = False
-    """Whether some terms drawn at random tell the value of all, and how well: see ``describe_sample``."""
+    """Whether the value of all terms can be estimated, with a bound, from a random sample: see ``describe_sample``."""
 
     @abstractmethod
     def zero(self) -> P:
@@ -119,17 +119,17 @@ class Reducer(ABC, Generic[P]):
         """The partial of these bytes. Raises ValueError for bytes that ``encode`` cannot have made."""
 
     def canonical(self, partial: P) -> bytes:
-        """What the digest is of: as ``encode``, and the same however the values have travelled."""
+        """The bytes of the digest: as ``encode``, and the same for plain data and pickles of equal values."""
         return self.encode(partial)
 
     def travel_by(self, codec: ValueCodec) -> None:
-        """Use this codec for values that travel as they are, for reducers that keep such; pickles may be among them."""
+        """Use this codec for values that travel as they are; it may allow pickles. For reducers that keep values."""
 
     def lay_in(self, pieces: Pieces | None) -> None:
         """Lay pieces aside in this place, for reducers that shuffle. ``encode`` makes a reference of what is large."""
 
     def weight(self, partial: P) -> int:
-        """About how many bytes the partial encodes to, if merging such is work worth sending to a worker; else 0."""
+        """About how many bytes the partial encodes to, if its merges are worth sending to a worker; else 0."""
         return 0
 
     def size(self, partial: P) -> int:
@@ -137,14 +137,14 @@ class Reducer(ABC, Generic[P]):
         return 0
 
     def gap(self, lo: int, hi: int) -> P:
-        """What stands for skipped terms under the ordered law. Raises ValueError where nothing can."""
+        """The partial of skipped terms, under the ordered law. Raises ValueError if there can be none."""
         return self.zero()
 
     def merge_encoded(self, accumulator: P, bodies: list[bytes]) -> P:
         """``accumulator`` with every encoded partial merged in, in the order given.
 
-        The master's hot path: a reducer with small partials overrides it with one tight loop. Raises ValueError,
-        with the accumulator unchanged, if one of them cannot be decoded.
+        The master spends its time here, so a reducer with small partials overrides it with one tight loop. Raises
+        ValueError, with the accumulator unchanged, if one of them cannot be decoded.
         """
         merge = self.merge
         for partial in [self.decode(body) for body in bodies]:
@@ -162,9 +162,9 @@ class Reducer(ABC, Generic[P]):
         return self.merge(partial, self.fold(lo, values))
 
     def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: P | None = None) -> P:
-        """As ``fold``, of terms in their order that need not follow each other, some of them several times.
+        """As ``fold``, for any terms in rising order; a term may occur several times. There is at least one.
 
-        At least one. What is given as ``partial``, of terms before these, is in the result, and may be changed.
+        ``partial``, if given, is of terms before these: the result contains it, and may be the same object, changed.
         """
         try:
             found = self.fold(0, values)
@@ -173,7 +173,7 @@ class Reducer(ABC, Generic[P]):
         return found if partial is None else self.merge(partial, found)
 
     def spanning(self, partial: P, lo: int, hi: int) -> P:
-        """The partial as one of all the terms ``[lo, hi)``: what it holds are all their values."""
+        """The partial, marked as that of all the terms ``[lo, hi)``, whose values it has."""
         return partial
 
     def lift(self, term: int, value: Any) -> P:
@@ -181,7 +181,7 @@ class Reducer(ABC, Generic[P]):
         return self.fold(term, (value,))
 
     def lift_encoded(self, term: int, value: Any) -> bytes:
-        """``encode(lift(term, value))``: a worker's hot path where every term is a task of its own. Raises BadValue."""
+        """``encode(lift(term, value))``. Workers spend their time here if each term is a task. Raises BadValue."""
         return self.encode(self.lift(term, value))
 
     def finish_native(self, partial: P) -> Any:
@@ -189,7 +189,7 @@ class Reducer(ABC, Generic[P]):
         return partial
 
     def describe(self, partial: P) -> Outcome:
-        """The result as an outcome, of these terms and no others."""
+        """The result as an outcome, for these terms and no others."""
         native = self.finish_native(partial)
         return Outcome(value=written(native), native=native)
 
@@ -202,8 +202,8 @@ class Reducer(ABC, Generic[P]):
         raise NotImplementedError(f"the reducer {self.name} asks for nothing")
 
     def describe_sample(self, partial: P, total: int | None) -> Outcome:
-        """As ``describe``, of terms drawn at random from ``total`` (None: from any number), with a statistical bound.
+        """As ``describe``, for terms drawn at random from ``total`` (None: from any number), with a statistical bound.
 
-        The bound is the distance to the value of all of them. Only where a reducer ``estimates``.
+        The bound is the distance to the value of all ``total`` terms. Only for reducers that say ``estimates``.
         """
         raise NotImplementedError(f"the reducer {self.name} estimates nothing")

@@ -28,8 +28,8 @@ REDUCERS: dict[str, tuple[str, str]] = {
     "count": ("sums:Count", "how many values"),
     "min": ("value_extremes:Minimum", "smallest value"),
     "max": ("value_extremes:Maximum", "largest value"),
-    "argmin": ("extremes:ArgMin", "index of the smallest value, of equals the first"),
-    "argmax": ("extremes:ArgMax", "index of the largest value, of equals the first"),
+    "argmin": ("extremes:ArgMin", "index of the smallest value, the first if several are equal"),
+    "argmax": ("extremes:ArgMax", "index of the largest value, the first if several are equal"),
     "mean": ("value_moments:Mean", "mean with its confidence interval (confidence=0.95), correctly rounded"),
     "variance": ("value_moments:Variance", "unbiased variance, correctly rounded"),
     "stats": ("moments:AllStatistics", "count, mean, variance, standard deviation, confidence interval"),
@@ -46,7 +46,7 @@ REDUCERS: dict[str, tuple[str, str]] = {
 
 
 UNLISTED = {"handed": "handed:Handed"}
-"""Not for users to name: jobs whose values are handed on as they come have it."""
+"""Not for users: the reducer of jobs whose values are handed on as they come."""
 
 
 @cache
@@ -64,7 +64,7 @@ def _kind_of(name: str) -> type[Reducer[Any]]:
     if found is None:
         known = [*REDUCERS, *offered(GROUP)]
         near = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+        hint = f"did you mean {near[0]}?" if near else f"the names are {', '.join(known)}"
         raise BadParameter(f"no reducer is called {name!r}: {hint}")
     return found
 

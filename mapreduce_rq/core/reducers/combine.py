@@ -12,10 +12,10 @@ from mapreduce_rq.core.reducers.custom import CallableReducer
 class Combine(CallableReducer):
     """Folds values into accumulators of your own kind.
 
-    ``create()`` gives an empty accumulator, ``add(accumulator, value)`` one with a value more, ``merge(left, right)``
-    one of both, ``extract(accumulator)`` the result (None: the accumulator is it). ``add`` and ``merge`` may change
-    their first argument and return it. That the result does not depend on how values are grouped, nor, under the
-    commutative law, on their order is the user's promise. Accumulators travel as they are.
+    ``create()`` gives an empty accumulator, ``add(accumulator, value)`` one with one more value, ``merge(left, right)``
+    one with the values of both, and ``extract(accumulator)`` the result (None: the accumulator is the result). ``add``
+    and ``merge`` may change their first argument and return it. The user promises that the result does not depend on
+    the grouping of values nor, under the commutative law, on their order. Accumulators travel as they are.
     """
 
     name: ClassVar[str] = "combine"

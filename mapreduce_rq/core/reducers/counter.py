@@ -1,8 +1,8 @@
 """How often each key occurs, and the most frequent ones.
 
-A key is a text, bytes, a bool, an integer, a float or a tuple of texts, bytes and integers. Keys of different types
-are different (True, 1 and 1.0 are three keys), although Python's dictionaries take them for one: which of them a
-dictionary kept would depend on the order of arrival.
+A key is a text, bytes, a bool, an integer, a float or a tuple of texts, bytes and integers. Keys of different types are
+different: True, 1 and 1.0 are three keys. For Python's dictionaries they are one key, and a dictionary would keep the
+one that came first, which depends on the schedule.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Counts = dict[str, "Counter[Key]"]
 """For each kind of key (a letter of KINDS) its counts; kinds without keys are absent."""
 
 KINDS: dict[type, str] = {bool: "?", int: "i", float: "f", bytes: "b", str: "s", tuple: "t"}
-"""In the order in which kinds are listed."""
+"""The kinds of keys, in the order in which they are listed."""
 
 _TYPES = {kind: each for each, kind in KINDS.items()}
 _PLAIN = {"?", "i", "b", "s"}  # kinds whose every value is a key as it stands
@@ -36,7 +36,7 @@ _MSGPACK = {"?", "b", "s"}  # kinds that msgpack has as they are
 _MANY = {list, set, frozenset}
 
 LISTED = 1000
-"""Keys from which on the result is no text in a job's record: that is made for the caller who asks for it."""
+"""Number of keys from which a job's record does not have the result as text: the text is made on demand."""
 
 TAKES = "keys (text, bytes, bool, int, float, or a tuple of texts, bytes and ints), or lists, sets or dicts of them"
 
@@ -59,7 +59,7 @@ class CounterReducer(Reducer[Counts]):
         return left
 
     def encode(self, partial: Counts) -> bytes:
-        """For each kind its keys and their counts, two rows, in no order."""
+        """For each kind two rows, its keys and their counts, in any order."""
         return _ENCODER.encode(
             [
                 (
@@ -129,7 +129,7 @@ class CounterReducer(Reducer[Counts]):
         counts = found.setdefault("s", Counter())
         try:
             counts.update(chain.from_iterable(batch))
-        except TypeError:  # a key that is none: counting each by itself says which
+        except TypeError:  # one of them is not a key: counting each by itself tells which
             return False
         if set(map(type, counts)) <= {str}:
             return True
@@ -185,7 +185,7 @@ class CounterReducer(Reducer[Counts]):
 
 
 class TopK(CounterReducer):
-    """The k most frequent keys, of equals the smallest first; found among the counts of all keys, hence exact."""
+    """The k most frequent keys; of equally frequent ones the smallest first. All keys are counted, so it is exact."""
 
     name: ClassVar[str] = "topk"
 
@@ -222,7 +222,7 @@ def ranked(counts: Counts, top: int | None = None) -> list[tuple[Key, int]]:
         if kind in counts
         for key in _sorted(kind, (key for key, count in counts[kind].items() if count >= least))
     ]
-    rows.sort(key=itemgetter(1), reverse=True)  # stable, backwards too: equals stay in the order of their keys
+    rows.sort(key=itemgetter(1), reverse=True)  # the sort is stable: equal counts stay in the order of their keys
     return rows[:top]
 
 

@@ -15,9 +15,9 @@ from mapreduce_rq.core.reducers.base import Law, MergeError, Reducer
 class CallableReducer(Reducer[Any]):
     """Folds values with ``function(left, right)`` from ``zero`` on.
 
-    That the function is associative, that ``zero`` is its identity and, under the commutative law, that the order
-    does not matter is the user's promise: with floats and ``+`` it would be a false one, use ``sum`` then.
-    The function must not change its arguments. Partials travel as they are: what the function gives is what it gets.
+    The user promises that the function is associative, that ``zero`` is its identity and, under the commutative law,
+    that the order does not matter. For floats and ``+`` this promise is false: use ``sum``. The function must not
+    change its arguments. Partials travel as they are: the function gets values that it returned.
     """
 
     name = "callable"
@@ -35,7 +35,7 @@ class CallableReducer(Reducer[Any]):
         self.codec = codec
 
     def zero(self) -> Any:
-        return deepcopy(self._zero)  # for a function that changes its left argument after all, as += of lists does
+        return deepcopy(self._zero)  # some functions change their left argument after all, as += of lists does
 
     def merge(self, left: Any, right: Any) -> Any:
         try:

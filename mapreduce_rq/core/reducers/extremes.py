@@ -1,7 +1,7 @@
 """The smallest and the largest value, and where it is.
 
 Integers and floats compare by their exact values. Of equal values (1 and 1.0, or 0.0 and -0.0) the one with the lowest
-index counts. nan, which has no place among numbers, is refused.
+index counts. nan is refused, since it cannot be compared.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class Extreme(NamedTuple):
 
 _HEADER = struct.Struct("<qc")
 ARRAYS = _HEADER.pack(-1, b"a")
-"""A place that is none: extremes of arrays follow."""
+"""A header with an impossible index: it says that extremes of arrays follow."""
 _DOUBLE = struct.Struct("<d")
 _FLOATS, _INTEGERS = frozenset({b"f", b"F"}), frozenset({b"i", b"I"})  # capitals: of arrays without dimensions
 _PLAIN = {float, int}
 
 
 class Extremes(Reducer[Any]):
-    """What the four have in common: partials are Extremes, and None of no values."""
+    """The common part of the four reducers. A partial is an Extreme; None if there are no values."""
 
     live: ClassVar[bool] = True
     largest: ClassVar[bool]

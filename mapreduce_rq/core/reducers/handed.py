@@ -1,7 +1,7 @@
 """Values that are handed on as soon as their terms are counted, and then forgotten: for jobs whose items never end.
 
-The tally folds each span once, whatever dies or answers twice, and to fold is here to hand on: so each value is handed
-on once. Nothing is kept, so memory is constant, and a checkpoint holds which terms are counted alone.
+The tally folds each span once, whatever dies or answers twice. Here to fold a value means to hand it on, so each value
+is handed on once. Values are not kept, so memory is constant, and a checkpoint only says which terms are counted.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from mapreduce_rq.core.reducers.sequence import EMPTY, ListReducer, Stretch
 
 
 class Raised:
-    """What a term has raised, in the place of its value. ``error``: the exception."""
+    """Stands for the value of a term that raised. ``error``: the exception."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
 class Unsent(Raised):
-    """As Raised, in the place of a value that no message could carry: the error says why. ``shown``: the value."""
+    """As Raised, for a value that a message cannot carry: the error says why. ``shown``: the value as text."""
 
     def __init__(self, error: BaseException, shown: str = "") -> None:
         super().__init__(error)
@@ -31,7 +31,7 @@ class Unsent(Raised):
 
 
 class Unanswered(Raised):
-    """As Raised, of a term that its workers could not read, or that has ended them."""
+    """As Raised, for a term that its workers could not read, or that killed them."""
 
 
 class Handed(ListReducer):

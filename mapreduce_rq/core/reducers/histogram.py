@@ -29,8 +29,8 @@ class Bins(msgspec.Struct, frozen=True):
 class Histogram(Reducer[list[int]]):
     """Counts between ascending ``edges``, or in ``bins`` equal bins from ``low`` to ``high``; others are counted apart.
 
-    A bin holds its left edge and not its right one; only the last holds both, as numpy's do. The partial is the
-    list of counts, with those below in front and those above at the end. nan is refused.
+    A bin includes its left edge and not its right one; only the last bin includes both, as in numpy. The partial is the
+    list of counts: values below the bins at the front, values above them at the end. nan is refused.
     """
 
     name: ClassVar[str] = "histogram"

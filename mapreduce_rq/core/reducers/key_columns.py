@@ -1,9 +1,9 @@
-"""What is kept for each key: the partials of an inner reducer, in a form that is quick for that reducer.
+"""Columns: for each key the partial of an inner reducer, in a form that is quick for that reducer.
 
-A column's state is a dictionary, or a few, from keys to what was folded so far. Most reducers keep a partial for each
-key, and the values that wait until it is worth a call to fold them. Sums and counts of integers are integers, sums of
-floats the floats themselves as long as no rounding was needed; lists keep the values; both travel as rows of plain
-numbers, or as one body.
+A column's state is one dictionary or a few, by key. For most reducers it has a partial for each key, and values that
+wait until there are enough to be folded in one call. For some reducers there is a quicker form. Sums and counts of
+integers are integers. Sums of floats are the floats themselves, as long as these need no rounding. Lists are the
+values. These travel as rows of plain numbers, or as one body.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mapreduce_rq.core.reducers.sums import Count, ExactSum, IntSum, integers, r
 S = TypeVar("S")
 
 MOST_WAITING = 1 << 20
-"""Values that wait to be folded with others of their keys: 40 MB of floats."""
+"""Values at most that wait to be folded with others of their keys: 40 MB of floats."""
 
 
 class Rows:

@@ -1,7 +1,8 @@
 """Mean, variance and confidence interval from exact moments: the count, the sum and the sum of squares.
 
-All three are exact, so each result is the one correctly rounded value whatever the order and the grouping. Merging
-means and variances as Welford or Chan do depends on the grouping: it was off by 10^4 to 10^5 units in the last place.
+All three are exact, so each result is the correctly rounded value, for any order and grouping. The results of Welford's
+and Chan's formulas, which merge means and variances, depend on the grouping: they were off by 10^4 to 10^5 units in the
+last place.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _HEADER = struct.Struct("<QBII")  # count, flags, bytes of the sum, bytes of the
 _SQUARE_BITS = 2 * UNIT_BITS
 
 OTHERS = (1 << 64) - 2
-"""From this count on it is none, but says of what other values the moments are that follow."""
+"""From this number on, the count field is not a count: it says which other kind of moments follows."""
 
 
 class Moments(NamedTuple):
@@ -111,9 +112,9 @@ class Statistics(Reducer[Any]):
 
     Partials are Moments.
 
-    The headline value is the mean of the values, exact. As the mean of others, of which these are a random sample, its
-    bound is half the confidence interval: by the central limit theorem, so it is worth little for a handful of values,
-    and nothing is known where all are the same. nan is refused.
+    The value is the mean, and it is exact. If the values are a random sample of others, the mean of these others is
+    estimated, and the bound is half the confidence interval. That rests on the central limit theorem, so it is worth
+    little for a few values; and if all values are equal, there is no bound. nan is refused.
     """
 
     live: ClassVar[bool] = True

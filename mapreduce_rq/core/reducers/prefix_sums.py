@@ -17,8 +17,8 @@ from mapreduce_rq.core.reducers.sums import ExactSum, is_array, reals, refuse_na
 class PrefixSums(ListReducer):
     """The list of the sums of the first 1, 2, ... values. Each is an integer as long as all values were, then a float.
 
-    Partials hold the values: a sum that the reader rounds must be carried on unrounded. Skipped terms add nothing
-    and have no entry. nan is refused; a total of both infinities is one.
+    Partials hold the values, since sums must not be rounded before the next value is added. Skipped terms add nothing
+    and have no entry. nan is refused; the total of both infinities is nan.
     """
 
     name: ClassVar[str] = "prefix_sums"

@@ -30,8 +30,8 @@ _BEYOND = 1200  # powers of two from one that no double reaches
 class Factors:
     """A product: its odd factors, 2^exponent, and flags (those of sums, see ``mapreduce_rq.core.numbers.exact``).
 
-    The factors wait until one of like size comes, as the digits of a binary counter do: multiplying each into one
-    growing number would cost the square of their count. Equal if their products and flags are.
+    A factor waits until another one of similar size comes, as in a binary counter: to multiply each into one growing
+    number would cost the square of their count. Two are equal if their products and flags are.
     """
 
     __slots__ = ("exponent", "flags", "odd")

@@ -1,9 +1,10 @@
-"""Sums and means in which there are decimals and fractions: exact, whatever the context of decimals is.
+"""Sums and means of values that include decimals or fractions: exact, in any context of decimals.
 
-The result is of the first of these types that was seen: a float, rounded once; a Fraction; a Decimal, with as many
-places as the longest of the decimals. Python refuses a sum of a Decimal and a float or a Fraction, for it would round;
-here nothing is rounded before the end. Integers and booleans go well with all. Infinities are as in sums of floats,
-and of decimals alone they are decimals; nan is refused. The denominator of a sum of fractions may grow with every term.
+The type of the result is the first of these that occurs among the values: a float, rounded once; a Fraction; a Decimal,
+with as many places as the longest of the decimals. Python refuses to add a Decimal and a float or a Fraction, since it
+would have to round; here sums are rounded only at the end. Integers and booleans can be mixed with all. Infinities are
+as in sums of floats; of decimals alone they are decimals. nan is refused. The denominator of a sum of fractions may
+grow with each term.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ DECIMAL, FRACTION = 64, 128
 """Flags besides those of other sums."""
 
 FARTHEST = 100_000
-"""Of a decimal's exponent: an exact sum of 1E+1000000 and 1 has a million digits."""
+"""Exponent of a decimal at most, and with a minus sign at least: the sum of 1E+1000000 and 1 has a million digits."""
 
 MEAN_DIGITS = 28
-"""Of the mean of decimals: as many as Python's own context has."""
+"""Digits of the mean of decimals: as many as Python's own context has."""
 
 _FLAGS = INT | FLOAT | PLUS_INFINITY | MINUS_INFINITY | DECIMAL | FRACTION
 
@@ -60,7 +61,7 @@ EXACTLY = decimal.Context(
     Emax=decimal.MAX_EMAX,
     traps=[decimal.Inexact, decimal.InvalidOperation],
 )
-"""In which no sum of decimals is rounded. That of the process may be any: it says how decimals are written, too."""
+"""A context in which no sum of decimals is rounded. The context of the process may be any, so we do not use it."""
 
 _MEANS = decimal.Context(
     prec=MEAN_DIGITS, rounding=decimal.ROUND_HALF_EVEN, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX

@@ -16,11 +16,11 @@ from mapreduce_rq.core.span import Span
 
 
 class Stretch(NamedTuple):
-    """The values of the terms ``[lo, hi)``, of which one may have none or several, in their bodies, in order.
+    """The values of the terms ``[lo, hi)``, in their bodies, in order. A term may have none, or several.
 
-    ``n``: how many they are; ``flags``: of what.
+    ``n``: the number of values; ``flags``: their kinds.
 
-    A body that came in an answer stays as it came: merging joins references and copies nothing.
+    A body that came in an answer stays as it is: a merge joins references to bodies, and copies none.
     """
 
     lo: int
@@ -34,16 +34,16 @@ EMPTY = Stretch(0, 0, 0, 0, ())
 
 TEXT, BYTES = 1, 2
 APART = 4
-"""In the encoding alone: the body begins at a multiple of the alignment, as frames must."""
+"""A flag of the encoding: the body begins at a multiple of the alignment, as frames must."""
 
 SMALL_BYTES = 4096
-"""Bodies smaller than this together are worth a copy: one of them each for many values costs more to keep."""
+"""Bytes: bodies that are smaller than this together are copied into one. Many small bodies would cost more memory."""
 
 _HEADER = struct.Struct("<qqqB")
 
 
 RECORD_BYTES = 64 * 1024
-"""Values larger than this together are no text in a job's record: that is made for the caller who asks for it."""
+"""Bytes of all values from which a job's record does not have them as text: the text is made on demand."""
 
 
 def size_of(partial: Stretch) -> int:
@@ -113,9 +113,9 @@ class _Stretches(Reducer[Stretch]):
 
 
 class ListReducer(_Stretches):
-    """The list of all values in the order of their terms, whatever the order of arrival.
+    """The list of all values in the order of their terms, for any order of arrival.
 
-    ``codec`` says how they travel: as plain data, unless who makes the job's computation trusts pickles.
+    ``codec`` says how they travel: as plain data, unless the computation of the job trusts pickles.
     """
 
     name: ClassVar[str] = "list"

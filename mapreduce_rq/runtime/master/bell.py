@@ -1,7 +1,7 @@
 """A bell with which other threads wake a master that waits for replies: there are new items, or there is room for more.
 
-The master waits for its connection and for the bell at once, so neither delays the other. Ringing costs a system call
-only where somebody waits.
+The master waits for its connection and for the bell at the same time, so neither delays the other. Ringing costs a
+system call only if the master waits.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 
 class Bell:
-    """``news``: whether there is a reason not to wait; asked once more after the bell is hung up to be rung."""
+    """``news`` tells whether there is a reason not to wait. It is called once more after the bell can be rung."""
 
     def __init__(self, news: Callable[[], bool]) -> None:
         self._news = news
@@ -22,7 +22,7 @@ class Bell:
         self._awaited = False
 
     def fileno(self) -> int:
-        """What becomes readable when it is rung."""
+        """A descriptor that becomes readable when the bell is rung."""
         return self._reader
 
     def ring(self) -> None:
@@ -32,12 +32,12 @@ class Bell:
             self.insist()
 
     def insist(self) -> None:
-        """Wake the master whatever it waits for, from any thread."""
-        with suppress(OSError):  # full: it is rung; or the job is over
+        """Wake the master even if it does not wait for the bell, from any thread."""
+        with suppress(OSError):  # the pipe is full, so the bell is rung already; or the job is over
             os.write(self._writer, b"!")
 
     def await_it(self) -> bool:
-        """From now on it is rung. False where there is something to do at once."""
+        """From now on the bell is rung. Returns False if there is something to do at once."""
         self._awaited = True
         if self._news():
             self._awaited = False
@@ -45,7 +45,7 @@ class Bell:
         return True
 
     def heard(self) -> None:
-        """It has been rung, or not: from now on it need not be."""
+        """From now on the bell need not be rung, whether it has been or not."""
         self._awaited = False
         with suppress(OSError):
             os.read(self._reader, 64)
@@ -56,4 +56,4 @@ class Bell:
         for descriptor in (self._reader, self._writer):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._reader = self._writer = -1  # else a late ring might go to another file of that number
+        self._reader = self._writer = -1  # else a late ring could go to another file with this number

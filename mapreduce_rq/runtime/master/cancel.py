@@ -11,9 +11,10 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.news import event_of, told_of_end
 
 TRIES = 200
-"""A master changes its job's token with each commit, and we may be too late each time: by then it is no accident."""
+"""Tries to cancel: a master changes the token with each commit, and we may be too late at each try. After this many it
+is not by chance."""
 PAUSE_SECONDS = 0.01
-"""Between two tries, growing with their number, so that all of them take 10 s at most."""
+"""Seconds between two tries. It grows with their number, so that all of them take 10 s at most."""
 
 
 def cancel(
@@ -25,10 +26,11 @@ def cancel(
     why: str = "cancelled",
     journal: Journal | None = None,
 ) -> State:
-    """End a job without a result; the state it ended in (which may be ``done`` if it was quicker).
+    """End a job without a result. Returns the state in which it ended (``done`` if the job was quicker).
 
-    Its master's next commit fails on the token, its workers learn from their next answer; with ``now`` their
-    supervisors kill what is in hand. Raises NoSuchJob, BadMessage for a job that cannot be read, BrokerError.
+    Its master's next commit fails on the token, and its workers learn it from their next answer; with ``now``
+    supervisors kill workers that have its tasks in hand. Raises NoSuchJob, BrokerError, BadMessage for a job that
+    cannot be read.
     """
     for tries in range(TRIES):
         clock.sleep(min(tries, 5) * PAUSE_SECONDS)

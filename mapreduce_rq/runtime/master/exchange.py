@@ -1,25 +1,36 @@
-"""A master's conversation with Redis about one job: what is asked, what is on its way, and what may overlap.
+"""A master's conversation with Redis about one job: a pipelined exchange of replies and commits.
 
-A master reads replies and commits: tasks to push, a checkpoint when it is due, always the lease. One after the other,
-each with its answer awaited, that costs two round trips a turn in which the master or the server has nothing to do.
-With tasks of a microsecond the master is the narrowest place of all, so three things overlap:
+In each turn a master reads replies and sends a commit: tasks to push, a checkpoint when it is due, and always the
+lease. The simple way is to send one request, wait for its answer, and send the next:
 
-- **Reading ahead.** Where replies come quicker than they are read (the last read was as long as a read may be), the
-  next ones are asked for before the tasks are sealed, and their answer is read afterwards: the server prepares the
-  replies while the master signs tasks.
-- **Pushing ahead.** Where replies wait that were read ahead, a commit of tasks alone is sent, and its answer is read
-  when those replies are in the ledger: the master folds while the server takes the tasks in.
-- **Creating ahead.** Where the caller waits for the value alone, the creation of the job goes out together with the
-  first read of its replies.
+    master   read -> wait ... count replies, seal tasks, commit -> wait ... read -> wait ...
+    server         work                                          work              work
 
-Two rules keep that safe. What became of a commit is heard before anything else is asked, but for the replies that were
-read ahead: so at most one commit is on its way, and the token that the next one expects is known. And a commit that
-holds more than tasks (a checkpoint, the lease) is always awaited: a checkpoint trims the replies that it contains, and
-is counted as stored only when it is. An error of the connection forgets all that was on its way; then the token says
-what was done, and the stream is read from its beginning (:meth:`Exchange.begin_anew`).
+Then each turn has two round trips in which either the master or the server is idle. If tasks take a microsecond, the
+master is the slowest part of the whole fleet, and this time counts. So in three cases a request is sent before the
+answer to the one before it is read:
 
-With a bell (see bell.py) replies come over a connection of their own, and every commit of tasks alone is sent ahead:
-what became of it is heard when something else is to be asked, and nobody waits for it.
+- **Reading ahead.** If replies come quicker than they are read (the last read was as long as a read may be), the master
+  asks for the next replies before it seals tasks, and reads the answer afterwards. So the server prepares replies while
+  the master signs tasks.
+- **Pushing ahead.** If there are replies that were read ahead, a commit with tasks alone is sent, and its answer is
+  read after these replies are in the ledger. So the server takes in the tasks while the master folds.
+- **Creating ahead.** If the caller waits for the value alone, the request that creates the job is sent together with
+  the first read of its replies.
+
+Two rules make this safe.
+
+1. The answer to a commit is read before any other request is sent, except the read of replies that was sent with it. So
+   at most one commit is on its way, and the token that the next commit expects is known.
+2. A commit with more than tasks (a checkpoint, the lease) is never sent ahead: the master waits for its answer. A
+   checkpoint trims the replies that it contains, so it counts as stored only when Redis has said so.
+
+After an error of the connection all requests on their way are forgotten. We cannot know whether they were done, but the
+token in Redis tells whether the last commit was, and the replies are read again from the beginning of the stream
+(:meth:`Exchange.begin_anew`): those that are counted already are ignored.
+
+With a bell (see bell.py) replies come over a connection of their own, and each commit with tasks alone is sent ahead.
+Its answer is read before the next request, and the master does not wait for it.
 """
 
 from __future__ import annotations
@@ -34,16 +45,16 @@ from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.lease import Lease
 
 Heard = tuple[list[Reply], int]
-"""Replies, and how many entries there were with those that were dropped as forged or malformed."""
+"""Replies, and how many entries there were, including those that were dropped as forged or malformed."""
 
 
 class Exchange:
-    """The conversation about one job. ``keeps``: its replies are what is counted, and are not trimmed."""
+    """The conversation about one job. ``keeps``: its replies stay in Redis as what is counted: they are not trimmed."""
 
     def __init__(self, jobs: Jobs, job: str, lease: Lease, *, bell: Bell | None, keeps: bool) -> None:
         self.jobs = jobs
         self.waiting = False
-        """Whether the master waits for Redis: nothing is half changed then, and a signal's handler may interrupt it."""
+        """Whether the master waits for Redis. No state is half changed then, so a signal's handler may interrupt it."""
         self._job = job
         self._lease = lease
         self._bell = bell
@@ -53,26 +64,26 @@ class Exchange:
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
         self._creating = False  # the job's creation and a look at its replies are on their way
         self._pushing = False  # a commit of tasks alone is on its way
-        self._in_stream = Runs()  # what the replies hold that were read since the beginning, where they are kept
+        self._in_stream = Runs()  # if replies are kept: the terms of those that were read since the beginning
 
     # -- the connection --------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Connect anew; what was on its way is forgotten. Raises BrokerError."""
+        """Connect anew; requests on their way are forgotten. Raises BrokerError."""
         self.jobs.connect()
         self._ahead, self._creating, self._pushing = None, False, False
 
     def begin_anew(self) -> None:
-        """Read the stream from its beginning: it may be a new one, or the past one."""
+        """Read the stream from its beginning: it may be new, or in an earlier state."""
         self._cursor, self._ahead = FIRST_REPLY, None
         self._in_stream = Runs()
 
     # -- replies ---------------------------------------------------------------------------------------------------
 
     def hear(self, seconds: float, *, wants_items: bool) -> Heard:
-        """The next replies, waiting so many seconds for one; they must be counted. Raises LeaseLost, BrokerError.
+        """The next replies; waits ``seconds`` for one. The caller must count them. Raises LeaseLost, BrokerError.
 
-        ``wants_items``: an item that is given ends the wait, too.
+        ``wants_items``: a new item ends the wait, too.
         """
         if self._ahead is None and self._bell is None:
             self.hear_of_commit()
@@ -94,19 +105,19 @@ class Exchange:
         return replies, len(replies) + dropped
 
     def _listen(self, seconds: float, wants_items: bool) -> tuple[str, list[Reply], int] | None:
-        """The replies that are there, or come in so many seconds; None if the bell was quicker."""
+        """The replies that are there, or that come within ``seconds``; None if the bell was quicker."""
         if self._bell is None or seconds <= 0:
             self.hear_of_commit()
             return self.jobs.replies(self._job, self._cursor, seconds)
         try:
-            # While the window is full no item is wanted: to be told of each would only cost.
+            # While the window is full no items are wanted: then a ring for each new item would only cost time.
             seconds = 0 if wants_items and not self._bell.await_it() else seconds
             return self.jobs.replies_or(self._job, self._cursor, seconds, self._bell.fileno())
         finally:
             self._bell.heard()
 
     def hold(self, terms: Iterable[tuple[int, int]], without: Iterable[int]) -> bool:
-        """Whether the stream holds values of all these terms but some, as far as it was read since the beginning."""
+        """Whether the stream, as read since its beginning, has the values of all these terms, except of ``without``."""
         for term in without:
             self._in_stream.add(term, term + 1)
         return all(self._in_stream.covers(lo, hi) for lo, hi in terms)
@@ -114,7 +125,7 @@ class Exchange:
     # -- commits ---------------------------------------------------------------------------------------------------
 
     def create(self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[Task], listen: float) -> None:
-        """Ask for the job and its first replies at once; these are waited for so many seconds. Raises BrokerError."""
+        """Create the job and ask for its first replies, which may take ``listen`` seconds. Raises BrokerError."""
         self._lease.create(number, fields, self.jobs.codecs.task.seal_all(tasks), listen)
         self._creating = True
 
@@ -131,7 +142,7 @@ class Exchange:
             found = self.jobs.replies_asked(self._job, self._cursor) if ahead else None
         if found is not None:
             self._ahead = found if found[1] or found[2] else None
-        what = behind(self._cursor) if checkpoint and not self._keeps else ""  # of what is in it, not of what came now
+        what = behind(self._cursor) if checkpoint and not self._keeps else ""  # replies in it, not those read just now
         if (self._ahead is not None or self._bell is not None) and not fields:
             self._lease.push(sealed)
             self._pushing = True
@@ -139,7 +150,7 @@ class Exchange:
         self._reopened(self._lease.commit(what=what, number=number, fields=fields, tasks=sealed))
 
     def hear_of_commit(self) -> None:
-        """Hear of the commit on its way, before anything else is asked. Raises LeaseLost, BrokerError."""
+        """Read the answer to the commit on its way, if there is one. Raises LeaseLost, BrokerError."""
         if self._creating:
             self._creating = False
             self.waiting = True
@@ -157,7 +168,7 @@ class Exchange:
 
 
 def behind(entry: str) -> str:
-    """The smallest stream id after this one: trimming below it removes exactly what was read."""
+    """The smallest stream id after this one: trimming below it removes exactly the entries that were read."""
     if entry == FIRST_REPLY:
         return ""
     milliseconds, _, sequence = entry.partition("-")

@@ -1,8 +1,21 @@
 """A master's hold on its job: the token that every commit compares and replaces.
 
-A token is ``epoch:nonce:counter``: a new epoch and nonce for each master, a new counter for each commit. It is fencing
-token, sign of life and version in one: whoever does not know it changes nothing, and whoever sees it unchanged for long
-knows that its master is gone.
+A token is ``epoch:nonce:counter``: a new epoch and nonce for each master, a new counter for each commit. It stands in
+the job's hash, and does three things at once.
+
+- **Fencing.** A master may be paused (a suspended laptop, a slow disk, a debugger) and go on when another master leads
+  its job. No clock can prevent this: the pause may come after any check. So each change of the job is a compare-and-set
+  in one step (commit.lua): it names the token that the master knows, and changes nothing if another token is there. A
+  master that takes a job over writes a token of its own, and from that moment on each commit of the old master fails.
+  The old master learns it from its first such commit, and stops.
+- **A sign of life.** The token changes at least every second while a master lives. A standby that sees the same token
+  in several looks in a row knows that the master is gone or paused. If it is wrong, fencing sees to it that no harm is
+  done.
+- **A version.** If the answer to a commit is lost, the master does not know whether the commit was done. It looks at
+  the token: one of its own means that it still leads the job, and may go on from memory.
+
+The nonce is random. After a failover the server may have forgotten the last masters, and an epoch may be used twice;
+the nonces differ all the same.
 """
 
 from __future__ import annotations
@@ -15,11 +28,11 @@ from mapreduce_rq.core.messages import Reply
 from mapreduce_rq.errors import BrokerError
 
 EPOCH_DIGITS = 15
-"""An epoch that is longer is not one of ours."""
+"""Digits of an epoch at most: a longer one was not written by us."""
 
 
 class LeaseLost(Exception):
-    """A commit found another token than ours; ``found`` is the job as it was seen."""
+    """A commit found another token than ours; ``found`` is the token and the state that it found."""
 
     def __init__(self, found: Lost) -> None:
         super().__init__(found)
@@ -37,11 +50,11 @@ class Lease:
         self._epoch = 1
         self._counter = 0
         self._pushing = ""  # the token of a push, or of the creation, that is on its way
-        self.token = ""  # what must be there for the next commit; '' = no job yet
+        self.token = ""  # the token that the next commit expects; '' = no job yet
 
     @property
     def holder(self) -> str:
-        """What stands in the job as its master."""
+        """The name of this master in the job's hash."""
         return f"{self._who}:{self._nonce}"
 
     def owns(self, token: str) -> bool:
@@ -49,10 +62,10 @@ class Lease:
         return token.split(":")[1:2] == [self._nonce]
 
     def succeed(self, token: str) -> None:
-        """Be the next after the master whose token this is."""
+        """Follow the master that wrote this token."""
         epoch = token.partition(":")[0]
         readable = len(epoch) <= EPOCH_DIGITS and epoch.isascii() and epoch.isdigit()
-        self._epoch = int(epoch) + 1 if readable else 1  # for people to read: the nonce alone makes a token ours
+        self._epoch = int(epoch) + 1 if readable else 1  # it is for people: the nonce alone makes a token ours
         self.token = token
 
     def commit(
@@ -74,7 +87,7 @@ class Lease:
     def create(
         self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[bytes], listen: float
     ) -> None:
-        """Ask for the job and its first replies; :meth:`created` must be heard before those. Raises BrokerError."""
+        """Create the job and ask for its first replies; :meth:`created` reads both answers. Raises BrokerError."""
         self._pushing = self._next()
         self._jobs.ask_to_create(self._job, self._pushing, number=number, fields=fields, tasks=tasks, listen=listen)
 
@@ -93,16 +106,16 @@ class Lease:
         fields: Sequence[tuple[str, Argument]],
         heard: Callable[[Committed | Lost | BrokerError], None],
     ) -> None:
-        """Ask for the job's end; ``heard`` is told before the next answer is read. Raises BrokerError."""
+        """Ask for the job's end; ``heard`` is called before the next answer is read. Raises BrokerError."""
         self._jobs.ask_to_end(self._job, self.token, self._next(), what=what, keep=keep, fields=fields, heard=heard)
 
     def push(self, tasks: Sequence[bytes]) -> None:
-        """Ask for a commit of nothing but tasks; :meth:`pushed` hears of it. Raises BrokerError."""
+        """Ask for a commit with tasks alone; :meth:`pushed` reads the answer. Raises BrokerError."""
         self._pushing = self._next()
         self._jobs.ask_to_push(self._job, self.token, self._pushing, tasks)
 
     def pushed(self) -> Committed:
-        """What became of the push. Raises LeaseLost, BrokerError."""
+        """Read the answer to the push. Raises LeaseLost, BrokerError."""
         token, self._pushing = self._pushing, ""
         return self._changed(self._jobs.pushed(), token)
 
@@ -117,9 +130,9 @@ class Lease:
         return answer
 
     def keep(self, jobs: Jobs) -> None:
-        """Replace the token and nothing else, over these verbs. Raises BrokerError; another's token it leaves alone.
+        """Replace the token and nothing else, over these verbs. Another master's token stays. Raises BrokerError.
 
-        While a push is on its way the token cannot be known, and is left alone too.
+        While a push is on its way its outcome is not known, so the token stays, too.
         """
         if self._pushing:
             return

@@ -1,9 +1,9 @@
 """Keeps a master's hold on its job while the master computes: a heavy merge or the end of a job may take minutes.
 
-A second thread, with a connection of its own. It acts only between ``with keeper`` and the end of that block, in which
-the master computes and sends nothing; it changes nothing but the token, and where the token is another's it changes
-nothing at all: the master's own next commit finds that out. A master that is killed, stopped or stuck anywhere else
-keeps nothing. A single operation on huge numbers can hold Python's lock against this thread for as long as it takes.
+This is a second thread, with a connection of its own. It acts only inside of ``with keeper``, where the master computes
+and sends nothing. It changes only the token, and does not change another master's token: the master's own next commit
+finds that out. A master that is killed, stopped or stuck anywhere else does not keep its job. A single operation on
+huge numbers holds Python's lock, and then this thread has to wait for its end.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mapreduce_rq.errors import BrokerError
 from mapreduce_rq.runtime.master.lease import Lease
 
 TEND_SECONDS = 1.0
-"""Between two looks at the token; one that is still the same at the next look is replaced."""
+"""Seconds between two looks at the token. If it is still the same at the next look, it is replaced."""
 
 
 class Keeper:
@@ -33,13 +33,13 @@ class Keeper:
         self._seen = ""
 
     def start(self) -> None:
-        """Begin to look after the lease; harmless a second time."""
+        """Begin to keep the lease. A second call does nothing."""
         if not self._started:
             self._started = True
             self._begin()
 
     def close(self) -> None:
-        """No more of it. Does not wait."""
+        """Stop keeping the lease. Does not wait for the thread."""
         self._over.set()
 
     def __enter__(self) -> None:
@@ -51,7 +51,7 @@ class Keeper:
             self._computing = False
 
     def tend(self) -> None:
-        """Replace the token if the master computes and has left it as it was at the last look."""
+        """Replace the token if the master computes, and the token is the same as at the last look."""
         with self._lock:
             token = self._lease.token
             if not self._computing or token != self._seen:
@@ -63,7 +63,7 @@ class Keeper:
                     self._connected = True
                 self._lease.keep(self._jobs)
             except BrokerError:
-                self._connected = False  # the master sees for itself, when it has something to say
+                self._connected = False  # the master meets the error itself at its next commit
                 self._wire.close()
             self._seen = self._lease.token
 

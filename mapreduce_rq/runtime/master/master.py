@@ -5,9 +5,10 @@
         look around         -> ledger   (every SWEEP_SECONDS: who died, what is lost, what straggles)
         commit              tasks to push, checkpoint when due, the lease always
 
-Every commit is a compare-and-set on the job's token, and every error of the connection leads to the same place:
-connect, look at the token. Still ours: go on with what is in memory and read all uncommitted replies again (twice
-is ignored). Gone: submit again from memory. Another's: stop, change nothing.
+Each commit is a compare-and-set on the job's token. After each error of the connection the master does the same: it
+connects, and looks at the token. If the token is still its own, it goes on from memory and reads all uncommitted
+replies again (those that are counted are ignored). If the job is gone, it submits the job again from memory. If the
+token is another master's, it stops and changes nothing.
 """
 
 from __future__ import annotations
@@ -56,25 +57,25 @@ from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.sweep import Sweeper
 
 LEASE_SECONDS = 1.0
-"""A commit at least this often, whether there is something to say or not."""
+"""Seconds between two commits at most, even if there is no news."""
 CHECKPOINT_SECONDS = 1.0
 CHECKPOINT_TASKS = 32
-"""Before a second has gone by, so many tasks at least are worth one; where the window is wide, half of it."""
+"""Tasks counted after which a checkpoint is due before CHECKPOINT_SECONDS have passed, or half of a large window."""
 CHECKPOINT_SHARE = 20
-"""A checkpoint waits for this many times what the last one cost: five percent of the time at most."""
+"""The next checkpoint waits for this many times the time that the last one took: they take 5 % of the time at most."""
 POLL_SECONDS = 2.0
-"""Between two looks at another master's token; DEAD_AFTER looks without a change and it is taken over."""
+"""Seconds between two looks at another master's token. After DEAD_AFTER equal looks its job is taken over."""
 INLINE_SPEC_BYTES = 2048
 INLINE_SPEC_TASKS = 32
-"""The first tasks of a job carry its spec, where it is small, and save new workers a round trip."""
+"""Tasks that carry the job's spec, if it is small: the first ones, which saves new workers a round trip."""
 MAX_RESUBMITTED = 100
-"""A job that is gone from Redis, or overwritten there, is written anew so many times at most."""
+"""Times at most that a job is written anew if it is gone from Redis, or was overwritten there."""
 HASTY_BYTES = 64 * 1024
-"""The largest end of a job that is not waited for: until it is heard of, all that it was made of must be kept."""
+"""Bytes of a job's end, at most, whose answer is not waited for: until it is read, all parts must be kept."""
 
 
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
-"""A record's ``ended``, by what became of the tolerance; ``deadline`` besides."""
+"""A record's ``ended``, by whether the tolerance was met; it may also be ``deadline``."""
 
 
 MOST_SKIPPED_TOLD = 20
@@ -82,7 +83,7 @@ MOST_SKIPPED_TOLD = 20
 
 
 class Seals(NamedTuple):
-    """The codecs of what stands in one job's hash."""
+    """The codecs of the messages in one job's hash."""
 
     spec: Codec
     checkpoint: Codec
@@ -99,21 +100,21 @@ class Ended:
     """How a job ended."""
 
     record: Record
-    outcome: Outcome | None  # with the native object, where this master made it
+    outcome: Outcome | None  # with the native object, if this master made it
     errors: Mapping[int | None, Deferred] = field(default_factory=dict)
-    """What terms have raised: of the job's failure (None), and of each term that was left out; made when looked at."""
+    """Exceptions of terms: of the job's failure (None), and of each term that was left out. They are made on demand."""
 
     @property
     def state(self) -> State:
-        """What it ended as."""
+        """The state in which the job ended."""
         return self.record.state
 
 
 class Master:
     """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume.
 
-    ``hasty``: its caller waits for nothing but the value. The job's creation and the first look at its replies go out
-    together, and a small end is not waited for: it is ``end_in_doubt`` until Redis is heard to have taken it.
+    ``hasty``: its caller waits for the value alone. The job's creation and the first read of its replies are sent
+    together, and the answer to a small end is not waited for: it is ``end_in_doubt`` until Redis has answered.
     ``bell``: rung by who fills its source, which may have nothing yet.
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
     ``host``: the RQ job that is a run of this one; whoever adopts the job asks RQ whether that was stopped.
@@ -189,13 +190,13 @@ class Master:
         self._answered: set[str] = set()  # workers heard of, less those that were gone at the last look
         self._at_work = 0  # the most workers that took part at one time
         self._restored = False  # took the job over
-        self._pausing = False  # nothing is half changed
+        self._pausing = False  # in a pause, in which no state is half changed
         self._down_since: float | None = None  # an outage that is not known to be over
         self._backoff = Backoff()
         self._demotion = Demotion(clock)
         self._unstorable: TooLarge | None = None  # why this job cannot go on
-        self._unstored = False  # what is counted has outgrown checkpoints, and is nobody's but our caller's
-        self._made: Ended | None = None  # the end that this master has made, perhaps without hearing that it was done
+        self._unstored = False  # the fold is too large for a checkpoint, and only our caller needs it
+        self._made: Ended | None = None  # the end that this master has made; Redis may not have answered yet
         self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers, patient=self._patient)
 
     # -- the ways in -----------------------------------------------------------------------------------------------
@@ -220,7 +221,7 @@ class Master:
             except LeaseLost as lost:
                 if not self._lease.owns(lost.found.token):
                     raise Superseded(f"{self._job} is there already, led by another master") from None
-                self._lease.token = lost.found.token  # an earlier try was done after all, and its answer lost
+                self._lease.token = lost.found.token  # an earlier try was done, and its answer was lost
             except TooLarge as error:
                 commands = self._in_parts(pushed, error)
                 for command in commands:
@@ -271,7 +272,7 @@ class Master:
         self._now = self.clock.now()
 
     def take_over(self, state: JobState) -> None:
-        """Claim a job whose master is gone or has let go. Raises Superseded if somebody else was quicker."""
+        """Claim a job whose master is gone or has let go. Raises Superseded if another master was quicker."""
         self._lease.succeed(state.token)
         self._restored = True  # all that is left may be the end, of which others have despaired
         self.ledger = self._restored_ledger(state.checkpoint)
@@ -296,7 +297,7 @@ class Master:
 
     @property
     def workers(self) -> int:
-        """How many workers are alive, as far as is known."""
+        """How many workers are known to be alive."""
         return self._sweeper.workers
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -311,7 +312,7 @@ class Master:
             self._keeper.close()
 
     def make_sure(self) -> None:
-        """Where ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
+        """If ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
         self._hasty = False
         self._run(connected=False)
 
@@ -335,7 +336,7 @@ class Master:
                 found = lost.found
             except (BrokerDown, BrokerFull) as error:
                 if self.stop:
-                    return None  # what is counted since the checkpoint is still in the stream
+                    return None  # replies that were counted since the checkpoint are still in the stream
                 connected = False
                 self._demotion.met(error, f"; what is counted of {self._job} is kept" if self._lease.token else "")
                 self._sweeper.despair(error)
@@ -346,12 +347,12 @@ class Master:
                 connected = False  # the wire was cut with it
             except TooLarge as error:
                 if self._unstorable is not None:
-                    raise  # not even its end can be written, or it is not there
+                    raise  # not even the job's end can be written, or the job is not there
                 self._unstorable = error
-                connected = False  # what was asked before it may have no answer yet
+                connected = False  # the answer to an earlier request may not have been read yet
 
     def _redis_is_back(self) -> None:
-        """It has taken a write of ours, or told how the job ended: to answer is not enough, as a replica does that."""
+        """Note that Redis took a write, or told how the job ended. An answer alone is not enough: replicas answer."""
         if self._down_since is None:
             return
         self._demotion.over()
@@ -367,7 +368,7 @@ class Master:
             self._pausing = False
 
     def interrupt(self) -> None:
-        """Have this master let go of its job; for a signal handler in the master's own thread.
+        """Tell this master to let go of its job; for a signal handler in the master's own thread.
 
         Raises Interrupted if the master is waiting for Redis, never while it is changing what it holds.
         """
@@ -385,7 +386,7 @@ class Master:
                 ended = self._perform(self._sweep())
             if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
                 self._commit(checkpoint=self._checkpoint_due())
-                self._keeper.start()  # a job that has lasted so long may have work for it
+                self._keeper.start()  # a job that has lasted this long may need it
                 self._tell()
                 self.observer.progressed(self.report)
             if ended is None and self._remaining() <= 0:
@@ -396,7 +397,7 @@ class Master:
         return None
 
     def _release(self) -> None:
-        """Let go of the job: whoever resumes it need not wait for our token to grow old."""
+        """Let go of the job: the master that resumes it need not wait until our token is old."""
         self._commit(fields=[("master", "")], checkpoint=True)
         self.jobs.forget_master(self._job)
         self._note("let go", f"{self.ledger.counted} terms counted")
@@ -408,14 +409,14 @@ class Master:
         return float("inf") if deadline is None else deadline - self.ledger.elapsed(self._now)
 
     def _patience(self) -> float:
-        """Seconds until something else than a reply is due."""
+        """Seconds until the master has something to do even without a reply."""
         if self.ledger.waits and self._bell is None:
             return 0.0
         lease = LEASE_SECONDS - (self._now - self._last_commit)
         return max(0.001, min(lease, self._remaining(), self._sweeper.due_in(self._now)))
 
     def _read(self) -> list[Command]:
-        """Hear what the workers answered, waiting as long as nothing else is due; what follows."""
+        """Read replies, and wait for them until something else is due. Returns the commands that follow."""
         heard, _ = self._hear(self._patience())
         commands: list[Command] = []
         for replied in heard:
@@ -423,7 +424,7 @@ class Master:
         if heard:
             self.observer.progressed(self.report)
         elif self.ledger.waits:
-            commands = self._receive(Replied("", []))  # nobody has said anything, but more items may be there by now
+            commands = self._receive(Replied("", []))  # there are no answers, but more items may be there by now
         return commands
 
     def _receive(self, event: Event) -> list[Command]:
@@ -431,7 +432,7 @@ class Master:
         try:
             with self._keeper:
                 commands = self.ledger.receive(event, self._now)
-        except MergeError as error:  # what is counted and what is folded may differ now: nothing more comes of this job
+        except MergeError as error:  # the terms counted and the fold may differ now: this job cannot go on
             return [Broken(Span(0, self.ledger.counted), Failure.of(error, "the master"))]
         self._uncommitted += self.ledger.tasks - before
         if self._aside is not None and self._source is not None and self.ledger.tasks > before:
@@ -439,7 +440,7 @@ class Master:
         return commands
 
     def _hear(self, wait: float) -> tuple[list[Replied], int]:
-        """The next replies, and how many there were with the forged ones. They must go to the ledger."""
+        """The next replies, and how many there were, including forged ones. They must go to the ledger."""
         replies, entries = self._exchange.hear(0 if self.stop else wait, wants_items=self.ledger.waits)
         self._now = self.clock.now()
         self.dropped += entries - len(replies)
@@ -450,7 +451,7 @@ class Master:
         return (heard if self._aside is None else [self._fetched(one) for one in heard]), entries
 
     def _fetched(self, replied: Replied) -> Replied:
-        """With the bodies that were laid aside. One that is gone was read before: its answer is counted."""
+        """The replies with the bodies that were laid aside. A body that is gone was read before, and is counted."""
         if all(answer.status != OK_ASIDE for answer in replied.answers):
             return replied
         assert self._aside is not None
@@ -470,7 +471,7 @@ class Master:
         return Replied(replied.wid, answers)
 
     def _sweep(self) -> list[Command]:
-        """Look around; what follows from that, and from the replies that came before."""
+        """Look around. Returns the commands that follow from that, and from the replies that came before."""
         answered: list[Replied] = []
 
         def hear(count: int) -> None:
@@ -493,9 +494,9 @@ class Master:
         return self._receive(survey._replace(answered=answered))
 
     def _write_spec_anew(self) -> None:
-        """Without it no worker that is new to the job can work for it, and no other master can lead it.
+        """Write the spec anew if it is gone: new workers, and another master, could not work for the job without it.
 
-        A master that has taken the job over has read it, and does not know its size yet.
+        A master that has taken the job over has read the spec, and does not know its size yet.
         """
         sealed = self._seals.spec.seal(self.spec)
         self._spec_bytes = len(sealed)
@@ -530,10 +531,10 @@ class Master:
         return None
 
     def _in_parts(self, tasks: Sequence[Task], error: TooLarge) -> list[Command]:
-        """What follows where Redis takes some of these tasks not: none of them is sent yet.
+        """The commands that follow if some of these tasks are too large for Redis; none of them is sent yet.
 
-        Those of several terms go in halves, a single item fails its term, and the master does itself what is no term's.
-        Raises the error if it is of something else.
+        A task of several terms is halved, a single item fails its term, and merges and requests are done by the master.
+        Raises the error if none of the tasks is too large.
         """
         large = [task for task in tasks if len(task.body) > error.limit - SPARE_BYTES]
         if not large:
@@ -563,7 +564,7 @@ class Master:
         since = self._now - self._last_checkpoint
         if since < CHECKPOINT_SHARE * self._checkpoint_cost:
             return False
-        if self.ledger.requests:  # now, while the workers are busy with them, and then there is nothing more to store
+        if self.ledger.requests:  # now, while workers are busy with these; later there is no news
             return self._stored != self.ledger.counted
         return since >= CHECKPOINT_SECONDS or self._uncommitted > max(CHECKPOINT_TASKS, self.ledger.pace.window() // 2)
 
@@ -574,25 +575,21 @@ class Master:
         tasks: Sequence[Task] = (),
         checkpoint: bool = False,
     ) -> None:
-        """Compare and set.
-
-        Where replies are waiting the next of them are asked for while tasks are sealed, and what became of a push is
-        heard when those are in the ledger: the master and the server work at the same time.
-        """
+        """Commit: compare and set. The master and the server may work at the same time; see exchange.py."""
         self._exchange.hear_of_commit()
         started = self.clock.now()
         row = list(fields)
         listed_since = 0
         stored = self._checkpoint_that_fits(started, needed=self.value_stays) if checkpoint else None
         if stored is None:
-            self._unstored = self._unstored or checkpoint  # who goes on with this job reads all replies again
+            self._unstored = self._unstored or checkpoint  # a master that resumes this job reads all replies again
             checkpoint = False
         else:
             row.append(("ck", stored))
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
-            row.append(("state", State.RUNNING))  # again: workers drop the tasks of a job that says otherwise
+            row.append(("state", State.RUNNING))  # each time: workers drop tasks of a job with another state
             row.append(("progress", self._sealed_report(self.report())))
-            listed_since = int(self.spec.created)  # again: the listing may have been lost, and standbys look there
+            listed_since = int(self.spec.created)  # each time: the listing may be lost, and standbys look there
         self._exchange.commit(number=listed_since, fields=row, tasks=tasks, checkpoint=checkpoint)
         self._last_commit = self._now
         if checkpoint:
@@ -602,7 +599,7 @@ class Master:
             self._checkpoint_cost = self._last_checkpoint - started
 
     def _resolve(self, found: Lost) -> Ended | None:
-        """The token is not the expected one, or the connection is new: whose job is it now? None: ours, go on."""
+        """Find out whose job it is, after another token was found or the connection is new. None: ours, go on."""
         self._stored = -1
         if not found.token:
             if self.clock.now() - self._last_commit > self.spec.limits.keep and self._job in self.jobs.listed():
@@ -623,9 +620,10 @@ class Master:
         return self._perform(self.ledger.receive(Resumed(), self._now))
 
     def _submit_again(self, expect: str, why: str) -> None:
-        """Write the whole job anew, where it was wiped or overwritten with us alive: what we hold is exact.
+        """Write the whole job anew after it was wiped or overwritten: our memory has the exact fold of its runs.
 
-        What is out goes out anew after a look. It may be done to it again and again: not without a pause, nor for ever.
+        Tasks that are out go out anew after a look. The job may be overwritten again and again, so this is done after a
+        pause, and MAX_RESUBMITTED times at most.
         """
         if self._resubmitted >= MAX_RESUBMITTED:
             key = self.jobs.keys.job(self._job)
@@ -640,7 +638,7 @@ class Master:
             self.observer.noticed(f"{why}: submitted again with what is counted")
 
     def _ended(self, state: str = "") -> Ended:
-        """How the job ended: as its record says, or, where that has gone meanwhile, as this master ended it."""
+        """How the job ended: as its record says or, if the record is gone, as this master ended it."""
         found = self.jobs.load(self._job)
         if found is not None and found.record is None:
             # The past came back between the two looks, or the job only says that it is over.
@@ -655,11 +653,11 @@ class Master:
         return mine
 
     def report(self) -> Report:
-        """What people see of a running job; also stored with it, so that nobody needs to ask its master."""
+        """The report of a running job, for people. It is also stored, so that others need not ask the master."""
         peek = None
         try:
             peek = self.ledger.progress()
-        except Exception as error:  # a running value is a courtesy: the job goes on without it
+        except Exception as error:  # the job goes on without a running value
             self.observer.noticed(f"no running value: {error}")
         return self._reported(peek)
 
@@ -684,7 +682,7 @@ class Master:
         )
 
     def _took_part(self) -> int:
-        """The most workers that answered at one time. Of those that a recycling pool replaces there are many more."""
+        """The most workers that took part at one time. A pool that replaces its workers has many more in all."""
         return max(
             self._at_work, min(len(self._answered), self.workers) if self._sweeper.sweeps else len(self._answered)
         )
@@ -722,7 +720,7 @@ class Master:
         return self._made
 
     def _finish_early(self, ended: str) -> Ended:
-        """End with what is counted."""
+        """End the job with the terms that are counted."""
         self._exchange.hear_of_commit()
         with self._keeper:
             terms, partial = self.ledger.tally.prefix()
@@ -754,7 +752,7 @@ class Master:
             return self._seals.report.seal(msgspec.structs.replace(report, value=None))
 
     def _checkpoint_that_fits(self, now: float, *, needed: bool) -> bytes | None:
-        """The checkpoint; None where Redis does not take it and nobody needs it there, else raises TooLarge."""
+        """The checkpoint. If it is too large for Redis: None unless it is ``needed`` there; else raises TooLarge."""
         try:
             sealed = self._sealed_checkpoint(now)
             if len(sealed) > SURE_BYTES and len(sealed) > (limit := self.jobs.wire.limit() - SPARE_BYTES):
@@ -818,7 +816,7 @@ class Master:
             self._journal.tell(news, ended=self._job if ended else "", keep=self.spec.limits.keep)
 
     def _is_to_stay(self, record: Done) -> bool:
-        """Whether the value of a job whose replies are its value stays in Redis: not a large one that its caller has.
+        """Whether the replies of a job stay in Redis as its value. They do not if it is large and its caller has it.
 
         A large value is None in the record, and the private server ends with the caller.
         """

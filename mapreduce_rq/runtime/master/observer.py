@@ -1,4 +1,4 @@
-"""Who wants to know how a job goes."""
+"""Observers: objects that a master tells how its job goes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from mapreduce_rq.core.job.record import Report
 
 
 class Observer(Protocol):
-    """Who wants to know how the job goes. Called from the master's loop: be quick."""
+    """Is told how the job goes. Its methods are called from the master's loop, so they must be quick."""
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """Something was counted, or a second went by; ``report`` makes the report if it is wanted."""
+        """Terms were counted, or a second has passed; ``report`` makes the report if it is wanted."""
 
     def noticed(self, text: str) -> None:
-        """Something a person should read: a death, an outage, a refusal."""
+        """A notice for people: a death, an outage, a refusal."""
 
 
 class Silent:
-    """An observer that wants to know nothing."""
+    """An observer that does nothing."""
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """Not interested."""

@@ -1,7 +1,8 @@
 """A standby: watches a running job and says when it needs a new master.
 
-A master's token changes at least every second. A token that has not changed in DEAD_AFTER looks means a master
-that is gone; one that has let go says so, and need not be waited for. Looks that Redis does not answer do not count.
+A master's token changes at least every second. If a token has not changed in DEAD_AFTER looks, its master is gone. A
+master that lets go of its job says so, and then the job can be taken over at once. Looks that Redis does not answer do
+not count.
 """
 
 from __future__ import annotations
@@ -18,20 +19,20 @@ from mapreduce_rq.runtime.master.observer import Observer
 
 POLL_SECONDS = 2.0
 QUIET_SECONDS = 5.0
-"""A master that has written nothing for so long may be gone: it writes every second."""
+"""Seconds without a sign after which a master may be gone: a living one writes every second."""
 AGAIN_SECONDS = 60.0
-"""A job that cannot be led (a module that is not here) is tried again after so long: somebody may have helped."""
+"""Seconds after which a job that could not be led here is tried again: a missing module may be installed by then."""
 
 
 HINTED_LOOKS = 2
-"""Looks without a change where RQ says that it has seen the end of the run that leads the job."""
+"""Looks without a change that are enough if RQ says that it has seen the end of the RQ job that led the job."""
 
 
 class Steward:
-    """Watches all jobs of a queue: the orphans among them, look by look.
+    """Watches all jobs of a queue, and finds those whose master is gone.
 
-    ``has_ended`` tells whether RQ has seen the end of an RQ job's run: the master that it was is waited for less long.
-    Should it live all the same, it changes nothing more once another has taken over.
+    ``has_ended`` tells whether RQ has seen the end of an RQ job's run. If that run was the master, fewer looks are
+    needed. If it lives all the same, fencing sees to it that it changes nothing after another has taken over.
     """
 
     def __init__(self, jobs: Jobs, has_ended: Callable[[str], bool] = lambda _: False) -> None:
@@ -55,7 +56,7 @@ class Steward:
 
 
 class Setbacks:
-    """Jobs that could not be led here: each is tried again after a while, and each reason is told once."""
+    """Jobs that could not be led here: each is tried again after AGAIN_SECONDS, and each reason is told once."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -63,15 +64,15 @@ class Setbacks:
         self._told: dict[str, str] = {}
 
     def due(self, job: str) -> bool:
-        """Whether to try."""
+        """Whether to try this job now."""
         return self._clock.now() >= self._again.get(job, 0.0)
 
     def put_off(self, job: str) -> None:
-        """It can wait for others."""
+        """Try this job later, after others."""
         self._again[job] = self._clock.now() + AGAIN_SECONDS
 
     def note(self, job: str, why: str) -> bool:
-        """It could not be led; whether that is news."""
+        """Note that this job could not be led. Returns whether the reason is new."""
         self.put_off(job)
         told = self._told.get(job)
         self._told[job] = why
@@ -102,7 +103,7 @@ class Standby:
         self._report = Report()
 
     def wait(self) -> JobState | None:
-        """The job once it is over, or once it is there to be taken over; None if told to ``stop``.
+        """Wait until the job is over or can be taken over, and return it; None if told to ``stop``.
 
         Raises NoSuchJob, BrokerRefused. Goes on through outages.
         """
@@ -142,7 +143,7 @@ class Standby:
         return None
 
     def _judge(self, watch: Watch, state: JobState) -> None:
-        """Whether a master leads it: by the age of its report at first, which is told; by its token from then on."""
+        """Decide whether a master leads the job: at first by the age of its report, afterwards by its token."""
         looks = watch.unchanged(self.job)
         moved = watch.moved(self.job)
         if moved and not looks:

@@ -1,7 +1,7 @@
-"""A master's look around: who is alive, whose tasks go back to the queue, and where its own tasks are.
+"""A master's look around: which workers are alive, whose tasks go back to the queue, and where its own tasks are.
 
-Looks prove a death only by their number (see core/fleet/liveness.py), and only looks that could write count: where a
-full Redis refuses us, it refuses the workers' beats too.
+Several looks are needed to prove a death (see core/fleet/liveness.py), and only looks that could write count: a full
+Redis that refuses our look refuses the workers' beats, too.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from mapreduce_rq.runtime.clock import Clock
 
 SWEEP_SECONDS = 3.0
 FIRST_LOOK_SECONDS = 0.05
-"""The first look comes early: how many workers there are decides how large to cut."""
+"""Seconds until the first look. It comes early, since the number of workers decides how large tasks are cut."""
 LONELY_SWEEP_SECONDS = 0.5
-"""As long as no worker is known, look more often, so that people hear of it within two seconds."""
+"""Seconds between two looks while no worker is known, so that people are told within two seconds."""
 NO_WORKERS_SECONDS = 1.0
-"""Without a worker for so long, say so: local ones may still be starting."""
+"""Seconds without a worker after which we say so: before that, local workers may still be starting."""
 STALE_SECONDS = 15.0
-"""A beat this old by the clocks, and never seen to change, is not counted as a worker one can hope for."""
+"""Seconds: a worker whose beat is this old by the clocks, and was never seen to change, is not expected to work."""
 
 
 class Sweeper:
     """Looks around for one job. ``expected``: local workers that may not have beaten yet.
 
-    A worker counts that can do something for the job: one that signs with another key, or has refused a task of it
-    (``refused`` gives them), does not, and is told of.
+    Only workers that can work for the job count. A worker that signs with another key, or has refused a task of the job
+    (``refused`` gives these), does not count, and a notice says why.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Sweeper:
         lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.workers = expected
-        self.present: set[str] = set()  # ids of those that were alive at the last look and can work for the job
+        self.present: set[str] = set()  # ids of the workers that were alive at the last look and can work for the job
         self.sweeps = 0
         self.spec_bytes = 0  # in the job's hash, at the last look
         self._jobs = jobs
@@ -76,19 +76,19 @@ class Sweeper:
         return SWEEP_SECONDS if self.workers else LONELY_SWEEP_SECONDS
 
     def due_in(self, now: float) -> float:
-        """Seconds until it is time; not above 0: it is."""
+        """Seconds until the next sweep; 0 or less: it is due."""
         return self._last_sweep + self.interval - now
 
     def hurry(self) -> None:
         """After a new connection: look at once, and start counting looks anew."""
         self._last_sweep = self._last_look = float("-inf")
         self._watch = Watch()
-        self._without_since = self._clock.now()  # nobody could be seen meanwhile
+        self._without_since = self._clock.now()  # no worker could be seen in between
 
     def despair(self, error: BrokerError) -> None:
-        """Redis cannot be asked, or is too full for a look: no worker can be seen.
+        """Note that no worker can be seen, since Redis cannot be asked or is too full for a look.
 
-        Raises NoWorkers if a first one was waited for long enough.
+        Raises NoWorkers if we have waited long enough for a first worker.
         """
         if self._wait is not None and not self._met and self._clock.now() - self._began >= self._wait:
             queue = self._jobs.keys.name
@@ -97,8 +97,8 @@ class Sweeper:
     def sweep(self, now: float, hear: Callable[[int], None]) -> Surveyed | None:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
 
-        ``hear(n)`` reads at least ``n`` more replies, or all there are: what was answered before the look must be known
-        before what is missing is called lost.
+        ``hear(n)`` reads at least ``n`` more replies, or all there are: answers from before the look must be known
+        before a missing task is called lost.
         """
         self._last_sweep = now
         self.sweeps += 1
@@ -116,7 +116,7 @@ class Sweeper:
             self._notice("Redis takes answers again")
         self.spec_bytes = survey.spec_bytes
         hear(survey.replies)
-        if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the hurried looks of the start prove nobody's death
+        if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the quick looks of the start do not prove a death
             self._last_look = now
             self._watch.look(survey.beats)
         self._mourn(survey.beats)
@@ -147,7 +147,7 @@ class Sweeper:
         self._mourned = dead
 
     def _alive(self, beats: dict[str, bytes]) -> set[str]:
-        """Those of these workers that sign as we do, and that one can count on; the others are noted."""
+        """The workers that sign as we do and can be expected to work; the others are noted."""
         alive = set()
         self._strangers = {}
         for wid, raw in beats.items():
@@ -158,7 +158,7 @@ class Sweeper:
             except BadMessage:
                 continue
             else:
-                # One that is so old by the clocks should not be counted on. Nothing else depends on them.
+                # A worker whose beat is old by the clocks is not expected to work. Nothing else depends on clocks.
                 if self._watch.moved(wid) or abs(self._clock.wall() - beat.at) <= STALE_SECONDS:
                     alive.add(wid)
         return alive
@@ -203,7 +203,7 @@ class Sweeper:
             self._tell(reasons)
 
     def _reasons(self) -> dict[int | str, str]:
-        """Why workers that are there cannot work for this job: a line for each key, and for each thing they say."""
+        """Why workers that are there cannot work for this job: a line for each key, and for each reason they gave."""
         ours = self._jobs.codecs.keyring.kid
         here = f"this master signs with {kid_text(ours)}" if ours else "this master has no key"
         found: dict[int | str, str] = {}
@@ -211,7 +211,7 @@ class Sweeper:
             one = count == 1
             theirs = f"sign{'s' * one} with {kid_text(kid)}" if kid else f"{'has' if one else 'have'} no key"
             who = f"{count} worker{'s' * (not one)} on queue {self._jobs.keys.name}"
-            found[kid] = f"{who} {theirs}, and {here}: give all the same (MRQ_KEY)"
+            found[kid] = f"{who} {theirs}, and {here}: give the same key to all (MRQ_KEY)"
         for wid, failure in self._refused().items():
             found.setdefault(
                 failure.message, f"worker {wid.rpartition(':')[0]} cannot do {self._job}: {failure.message}"
@@ -219,7 +219,7 @@ class Sweeper:
         return found
 
     def _tell(self, reasons: Mapping[int | str, str]) -> None:
-        """Say each of these once."""
+        """Give a notice of each reason, once."""
         for what, text in reasons.items():
             if what not in self._told:
                 self._told.add(what)
@@ -227,7 +227,10 @@ class Sweeper:
 
 
 def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> tuple[int, str]:
-    """Give back what a dead worker holds, and perhaps strike it off: (how many tasks went back, why it is dead)."""
+    """Give back the tasks of a dead worker, and perhaps strike it off.
+
+    Returns how many tasks went back, and why the worker is dead.
+    """
     obituary = beat.startswith(OBITUARY)
     in_hand = None
     why = LOST
@@ -239,6 +242,6 @@ def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_of
             in_hand = (last.job, last.lo, last.hi) if last.state != "idle" else None
         except BadMessage:
             pass
-    # A supervisor that wrote an obituary has already given back and blamed what was in hand.
+    # A supervisor that wrote an obituary has already given back the tasks in hand, and blamed one.
     moves = given_back(jobs.codecs, raws, in_hand, why, guess=not obituary)
     return jobs.reap(wid, STRIKE_OFF if strike_off else "", moves), why

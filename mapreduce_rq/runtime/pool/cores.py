@@ -1,4 +1,4 @@
-"""How many cores this process may use: what the scheduler and the container allow, not what the machine has."""
+"""How many cores this process may use: those that the scheduler and the container allow, not all of the machine's."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 
 
 def usable_cores() -> int:
-    """At least 1."""
+    """Cores that this process may use, at least 1."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quota = _quota()
     return count if quota is None else max(1, min(count, math.ceil(quota)))
 
 
 def _quota(path: str = "/sys/fs/cgroup/cpu.max") -> float | None:
-    """Cores that the control group may use (cgroup v2's cpu.max); None: no limit, or nobody says."""
+    """Cores that the control group may use (cgroup v2's cpu.max); None: there is no limit, or it is not known."""
     try:
         with open(path, encoding="ascii") as file:
             limit, period = file.read().split()

@@ -1,7 +1,7 @@
-"""Local workers for this process: a pool in a process of its own that ends when we do, however we end.
+"""Local workers for this process: a pool in a process of its own, which ends when this process ends or is killed.
 
-Forked where that is safe, which costs a few milliseconds; where this process already has threads, a new interpreter
-is started instead, since a fork would copy their locks in whatever state they are.
+It is forked if that is safe, which takes a few milliseconds. If this process already has threads, a new interpreter is
+started instead, since a fork would copy the locks of these threads, held or not.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, di
 
 DRAIN_SECONDS = 3.0
 STOP_SECONDS = 2.0
-"""Whoever closes a client or leaves the interpreter is not kept waiting by a task that takes an hour."""
+"""Seconds that closing a client, or leaving the interpreter, waits for workers: a task may take an hour."""
 LOG_FORM = "mrq: %(message)s"
 BEGIN = """import sys
 sys.path.append(sys.argv[1])
 from mapreduce_rq.runtime.pool.launch import main
 sys.exit(main())"""
-"""Not -m: that would look for Python's own modules in the current folder first."""
+"""The program of a spawned pool. With ``-m`` Python would look for its own modules in the current folder first."""
 
 
 class LocalPool:
     """A pool process owned by this one."""
 
     def __init__(self, settings: PoolSettings) -> None:
-        # A signal of ours that is there before its handlers waits for them: shells have background jobs ignore QUIT.
+        # A signal that comes before the handlers are installed waits. (Shells have background jobs ignore QUIT.)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             self.pid = _spawn(settings) if threading.active_count() > 1 else _fork(settings)
@@ -51,11 +51,11 @@ class LocalPool:
         self._code: int | None = None
 
     def stop(self) -> None:
-        """End it at once: for workers of a private server, which nobody will miss. Again, or in a fork: nothing."""
+        """End it at once: for workers of a private server, which ends, too. Again, or in a fork, it does nothing."""
         self._end((signal.SIGQUIT, STOP_SECONDS))
 
     def drain(self) -> None:
-        """Let its workers finish the task in hand and give the rest back; those that take long give back all."""
+        """Let its workers finish the task in hand and give the rest back; workers that take long give back all."""
         self._end((signal.SIGTERM, DRAIN_SECONDS), (signal.SIGTERM, STOP_SECONDS), (signal.SIGQUIT, STOP_SECONDS))
 
     def leave(self) -> None:
@@ -65,7 +65,7 @@ class LocalPool:
                 os.kill(self.pid, signal.SIGTERM)
 
     def ended(self) -> int | None:
-        """The exit code of a pool that has ended by itself, or was told to; below 0 the signal that killed it."""
+        """The exit code of a pool that has ended; below 0 it is the signal that killed the pool. None: it runs."""
         if self.pid and os.getpid() == self._owner:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -73,7 +73,7 @@ class LocalPool:
         return self._code
 
     def _end(self, *words: tuple[signal.Signals, float]) -> None:
-        """Send it signals, each with so many seconds to end; if it does not even then, its workers end with it."""
+        """Send it signals, and wait the seconds of each. If it still runs then, it is killed with its workers."""
         pid, self.pid = self.pid, 0
         if not pid or os.getpid() != self._owner:
             return
@@ -101,7 +101,7 @@ def _ends(pid: int, seconds: float) -> bool:
 def _fork(settings: PoolSettings) -> int:
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # closed by whoever started us
+        if stream is not None:  # it may be closed
             stream.flush()
     pid = os.fork()
     if pid:
@@ -110,7 +110,7 @@ def _fork(settings: PoolSettings) -> int:
     try:
         start_log(LOG_FORM)
         _leave_standard_output()
-        os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, who knows what to do with us
+        os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, which tells us what to do
         _end_with(parent, settings)
         code = Pool(settings).run()
     finally:
@@ -138,7 +138,7 @@ def _end_with(parent: int, settings: PoolSettings) -> None:
 
 
 def _leave_standard_output() -> None:
-    """What functions print goes to standard error: the other one is our parent's, for its result."""
+    """Let the output of functions go to standard error: standard output is our parent's, for its result."""
     with contextlib.suppress(OSError):  # one of them may be closed
         os.dup2(2, 1)
 
@@ -150,7 +150,7 @@ def _dump(settings: PoolSettings) -> bytes:
 
 
 def main() -> int:
-    """The spawned pool: settings come on standard input."""
+    """The program of a spawned pool: its settings come on standard input."""
     plain, path = json.load(sys.stdin)
     sys.path[:] = path
     start_log(LOG_FORM)

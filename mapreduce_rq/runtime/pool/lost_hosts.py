@@ -1,7 +1,7 @@
-"""A supervisor's look at all workers of the queue: lost hosts are struck off, and what they held goes back.
+"""A supervisor's look at all workers of the queue: lost hosts are struck off, and their tasks go back to the queue.
 
-Masters do the same, and sooner (see sweep.py), but only as long as they live: on a queue of short jobs none lives long
-enough to know a death for certain.
+Masters do the same, and sooner (see sweep.py), but only as long as they live. On a queue of short jobs no master lives
+long enough to be certain of a death.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from mapreduce_rq.core.fleet.liveness import Watch
 from mapreduce_rq.runtime.master.sweep import reap_dead
 
 LOOK_SECONDS = 30.0
-"""Seldom: there may be many supervisors, and each reads every entry."""
+"""Seconds between two looks. They are rare: there may be many supervisors, and each reads all entries."""
 
 
 class Caretaker:
@@ -23,7 +23,7 @@ class Caretaker:
         self._look_at = float("-inf")
 
     def look(self, now: float) -> None:
-        """Look if it is time; to be called where beats could be written, or nobody's could. Raises BrokerError."""
+        """Look if it is time. Call it only after beats could be written: else no worker's could. Raises BrokerError."""
         if now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS

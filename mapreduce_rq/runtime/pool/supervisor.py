@@ -1,6 +1,6 @@
-"""The supervisor: a process that forks workers, replaces the dead, and speaks for all of them.
+"""The supervisor: a process that forks workers, replaces dead ones, and beats for all of them.
 
-Its duties, in order, four times a second and whenever a signal or a death wakes it:
+Its duties, in order, four times a second and each time that a signal or a death wakes it:
 
 1. Reap children. A dead one's tasks go back to the queue at once, the task it had in hand blamed; an obituary
    tells everybody. A stopped one (SIGSTOP) is no longer vouched for.
@@ -58,14 +58,14 @@ log = logging.getLogger("mapreduce_rq.pool")
 BEAT_SECONDS = 3.0
 TICK_SECONDS = 0.25
 LONG_SECONDS = 0.4
-"""A task of several terms that has taken so long, twice what it should, is answered in part: others do the rest.
-And what its worker has beside it, tasks and answers, does not wait for its end."""
+"""Seconds after which a task of several terms is answered in part, and others do the rest: twice what it should take.
+Other tasks and answers of the same worker do not wait for its end, either."""
 WATCH_SECONDS = 1.0
-"""How often jobs of busy workers are checked for ``cancel --now``."""
+"""Seconds between two checks of busy workers' jobs for ``cancel --now``."""
 QUICK_DEATH_SECONDS = 1.0
 MAX_RESPAWN_SECONDS = 5.0
 BOOT_FAILED = 78
-"""Exit code of a child that could not even begin (EX_CONFIG): replacing it would not help."""
+"""Exit code of a child that could not begin (EX_CONFIG): to replace it would not help."""
 
 CANNOT_START = 71
 """Exit code of a pool whose first worker could not be forked (EX_OSERR)."""
@@ -75,12 +75,13 @@ SIGNALS = {
     signal.SIGUSR1,
 }  # fmt: skip
 HURRY = signal.SIGUSR1
-"""Tells a worker to give back everything at once: of two TERMs on each other's heels a process may see only one."""
+"""The signal that tells a worker to give back all tasks at once: when two TERMs arrive together, a process may see only
+one."""
 
 
 @dataclass(frozen=True)
 class PoolSettings:
-    """What a pool of workers needs to know."""
+    """The settings of a pool of workers."""
 
     endpoint: Endpoint | PipeEnd
     queue: str
@@ -353,7 +354,7 @@ class Pool:
             log.warning("worker %s died (%s): replaced", child.pid, why)
 
     def _enforce(self) -> None:
-        """Kill what is over its time, shorten what is long."""
+        """Kill workers whose task is over its timeout; ask for part answers to long tasks."""
         for child in self._children.values():
             doing = child.slate.read()
             if not doing.busy:
@@ -390,7 +391,7 @@ class Pool:
     # -- speaking for them -----------------------------------------------------------------------------------------
 
     def _report(self) -> None:
-        """Tell Redis: who died, who lives; and hear which jobs are to be dropped at once."""
+        """Tell Redis which workers died and which live, and read which jobs are to be dropped at once."""
         now = self.clock.now()
         if not (self._buried or now >= self._beat_at or now >= self._watch_at):
             return
@@ -413,7 +414,7 @@ class Pool:
             self._connected = False
             self._beat_at = self._watch_at = now + TICK_SECONDS
             if self._stopping and not self._children:  # else there is time to try again
-                self._buried.clear()  # a master finds what they held when their beats have stopped
+                self._buried.clear()  # a master gives back their tasks when their beats have stopped
 
     def _give_back(self, child: Child, why: str, blame: bool) -> None:
         held = self._tasks.in_hand(child.wid)[::-1]
@@ -422,7 +423,8 @@ class Pool:
         address = f"{self._host}:{child.pid}"
         name = self.settings.name
         reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
-        # Who dies outside of any task (its reply was too much for this host) does so again with the same in hand.
+        # A worker that dies outside of any task (its reply was too large for this host) would do so again and again
+        # with the same tasks in hand: so one of them is blamed.
         moves = given_back(self._tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
         obituary = OBITUARY.decode() + reason if why else "X"
         self._jobs.reap(child.wid, obituary, moves)
@@ -476,7 +478,7 @@ class Pool:
 
 
 def _forget_random_state() -> None:
-    """Let no two workers draw the same numbers: numpy's global generator is seeded anew, as Python's is by a fork."""
+    """Seed numpy's global generator anew, as a fork does with Python's, so that workers draw different numbers."""
     numpy_random = sys.modules.get("numpy.random")  # loaded later, it seeds itself
     if numpy_random is not None:
         with contextlib.suppress(Exception):  # a script's own generator may be made in ways that only the script knows
@@ -484,14 +486,14 @@ def _forget_random_state() -> None:
 
 
 def _listen(ear: int, heard: Callable[[], None]) -> None:
-    """Call ``heard`` for what comes through a pipe, as long as there is one."""
+    """Call ``heard`` each time that something comes through a pipe, until the pipe ends."""
     with contextlib.suppress(OSError):  # a function may have closed all that it found open
         while os.read(ear, 64):
             heard()
 
 
 def _fork_without(*numbers: signal.Signals) -> None:
-    """Have processes forked from here on start without our handlers of these signals. None is lost in between."""
+    """Let processes forked from here on start without our handlers of these signals. No signal is lost in between."""
     masks: list[set[int]] = []
 
     def hold() -> None:
@@ -509,17 +511,17 @@ def _fork_without(*numbers: signal.Signals) -> None:
 
 
 def die_with_parent(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies (Linux; elsewhere the caller must notice itself)."""
+    """Ask the kernel to kill this process when its parent dies (on Linux; elsewhere the caller must notice itself)."""
     if sys.platform == "linux":
         import ctypes  # 10 ms, and only here
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
-        os._exit(0)  # it died while we were being born
+        os._exit(0)  # the parent died before the call above
 
 
 def _rss(pid: int) -> int:
-    """Resident bytes of a process; 0 where the system does not say."""
+    """Resident bytes of a process; 0 if the system does not tell."""
     try:
         with open(f"/proc/{pid}/statm", encoding="ascii") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

@@ -1,4 +1,4 @@
-"""How a pool's supervisor and its workers come to what they work for: a Redis, or over pipes the client itself."""
+"""How a pool's supervisor and its workers reach their queue: in a Redis or, over pipes, in the client itself."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Birth(Protocol):
         """In its supervisor: it runs."""
 
     def over(self) -> bool:
-        """In the worker: whether whom it worked for is gone for good."""
+        """In the worker: whether the client that it worked for is gone for good."""
 
 
 class Way(Protocol):
@@ -46,7 +46,7 @@ class Way(Protocol):
         """Forget it."""
 
     def clear_away(self, shelf: str) -> None:
-        """The pool ends: remove what nobody else would remove."""
+        """The pool ends: remove what no other process would remove."""
 
 
 class ByRedis:

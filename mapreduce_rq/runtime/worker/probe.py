@@ -1,4 +1,4 @@
-"""What a process computes with: versions, and a hash of functions whose last bit differs between machines.
+"""The numeric libraries of a process: versions, and a hash of functions whose last bit differs between machines.
 
 ``+ - * /``, ``sqrt`` and comparisons are the same everywhere (IEEE 754). The exponential, the logarithm, powers and the
 like are not: they depend on the C library and, in numpy, on the CPU's vector units. A kernel that uses them says so
@@ -19,7 +19,7 @@ _POINTS = [0.1 * k + 1e-9 * k * k for k in range(1, 200)]
 @cache
 def identity() -> str:
     """Interpreter, numpy and machine, for people; numpy is not imported for it."""
-    from importlib.metadata import PackageNotFoundError, version  # 40 ms, for whoever is asked
+    from importlib.metadata import PackageNotFoundError, version  # 40 ms, only when it is asked for
 
     try:
         numpy = version("numpy")
@@ -30,7 +30,7 @@ def identity() -> str:
 
 @cache
 def numerics() -> str:
-    """A hash of the bits that libm and numpy give here."""
+    """A hash of the bits that libm and numpy compute on this machine."""
     import numpy as np  # heavy, and only jobs that declare libm need it
 
     functions = (math.exp, math.log, math.log1p, math.sin, math.cos, math.tanh, math.gamma)

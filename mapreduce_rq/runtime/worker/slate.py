@@ -1,8 +1,8 @@
-"""A worker's slate: what it is doing right now, in memory shared with its supervisor.
+"""A worker's slate: what it is doing now, in memory shared with its supervisor.
 
-The worker writes a few words per task; the supervisor reads them to beat on its behalf, to enforce the task timeout
-and, when the worker dies, to know which task to blame. A worker stuck in C code cannot beat; its supervisor can tell
-that it is stuck.
+The worker writes a few words for each task. The supervisor reads them to beat for the worker, to enforce the task
+timeout and, when the worker dies, to know which task to blame. A worker that is stuck in C code cannot beat, but its
+supervisor can see in which task it is.
 """
 
 from __future__ import annotations
@@ -41,31 +41,31 @@ class Slate:
         self._begun = 0  # the writer's own count
 
     def begin(self, lo: int, hi: int, now: int) -> None:
-        """A task is in hand since ``now`` (monotonic nanoseconds)."""
+        """Note that a task was begun at ``now`` (monotonic nanoseconds)."""
         self._begun += 1
         _BEGIN(self._bytes, 0, self._begun, lo, hi, now)
 
     def end(self) -> None:
-        """It is computed."""
+        """Note that the task is computed."""
         self._words[_DONE] = self._begun
 
     def meet(self, lo: int, hi: int, now: int) -> None:
-        """Its job is being met: a function's module imported. To die of that is to die with the task in hand."""
+        """Note that a new job is being prepared: a module is imported. If the worker dies of it, its task is blamed."""
         _BEGIN(self._bytes, 0, self._begun + 1, lo, hi, now)
 
     def met(self) -> None:
-        """The job is known; the task is not begun."""
+        """Note that the job is prepared; the task is not begun yet."""
         self._words[_BEGUN] = self._begun
 
     def job(self, job: str, timeout: float | None) -> None:
-        """The tasks to come are of this job."""
+        """Note that the next tasks are of this job."""
         data = job.encode()[: SIZE - _JOB]
         self._bytes[_JOB : _JOB + len(data)] = data
         self._words[_JOB_SIZE] = len(data)
         self._words[_TIMEOUT_MS] = int((timeout or 0) * 1000)
 
     def numerics(self, probe: str) -> None:
-        """The worker has probed its numeric functions: 16 hex digits."""
+        """Note the probe of the worker's numeric functions: 16 hex digits."""
         self._words[_NUMERICS] = int.from_bytes(bytes.fromhex(probe), "big", signed=True)
 
     def read(self) -> Doing:

@@ -5,11 +5,29 @@ Its duties, in order:
 1. After a start and after any error, say that it is there and ask Redis what it holds (``enter``): Redis is right,
    memory is not.
 2. Idle: wait for one task. It is filed under this worker in the same step.
-3. Compute half of what is in hand, oldest first; of a task that turns out long the part that is done is an answer too.
+3. Compute half of what is in hand, oldest first. If a task turns out long, answer the part that is done.
 4. Settle: answers out, done tasks struck off, next tasks in, in one round trip, while the other half is computed.
 5. Told to stop: finish the task in hand, give the rest back. Told twice: give everything back at once.
 
-Answers that may not have arrived are sent again: twice is ignored, never is not.
+Answers that may not have arrived are sent again: a second copy is ignored, and a missing answer would cost a new
+computation.
+
+Part answers
+------------
+The master cuts tasks by what terms have cost so far. If the next terms cost a thousand times more, one worker has a
+task of minutes in hand while all others are idle. The master cannot cut a task that is in a worker's hand, but the
+worker can end it early:
+
+1. The supervisor sees on the slate that a task takes long, and tells the worker (``told_to_shorten``, in a thread of
+   the worker's process).
+2. ``map`` ends after the term in hand. Its partial is that of the terms below ``Computation.reached``, and the answer
+   has this smaller span.
+3. The ledger counts that span, as it counts any other, and makes new tasks of the rest, for all workers. They are small
+   at first, from one term on, and double in size, since it cannot know how many of the next terms are slow.
+
+This is safe without any agreement between worker and master: a term is counted only once, whatever spans answers have.
+While one term takes long, its task cannot end. So the answers that are done are sent by the other thread, and it gives
+the other tasks in the hand back to the queue.
 """
 
 from __future__ import annotations
@@ -81,36 +99,36 @@ log = logging.getLogger("mapreduce_rq.worker")
 
 IDLE_SECONDS = 5.0
 REPLY_BYTES = 1024 * 1024
-"""Settle early when the answers have grown to this."""
+"""Bytes of answers after which the worker settles early."""
 FULL_SECONDS = 0.5
-"""Wait between settles that a full Redis refuses."""
+"""Seconds between two tries to settle while a full Redis refuses."""
 REFUSAL_SECONDS = 0.5
-"""Wait after refusing a task: a worker that can do it should get it."""
+"""Seconds to wait after refusing a task, so that a worker that can do it takes it."""
 FIRST_QUIET_SECONDS = 1.0
-"""A private server may still be starting when its workers are there."""
+"""Seconds at the start in which errors are not logged: a private server may still be starting."""
 STRANGER_TRIES = 10
-"""How often a task of another key is left to other workers before it is dropped."""
+"""Times that a task signed with another key is left to other workers before it is dropped."""
 STRANGERS_KNOWN = 1000
 VOID_SECONDS = 0.2
-"""A job that seems over is asked about again after so long: its master may have submitted it anew."""
+"""Seconds after which we ask again about a job that seems over: its master may have submitted it anew."""
 JOBS_KEPT = 64
 LESS = "return less from each term, such as the name of a file that holds it"
 
 
 class Stop(Interruption):
-    """Raised by a signal handler into a worker that waits, or told twice, that computes."""
+    """A signal handler raises this in a worker that waits or, if told twice, that computes."""
 
 
 class Ready(NamedTuple):
-    """A job this worker can work on."""
+    """A job that this worker can work on."""
 
     computation: Computation[Any]
     spec: Spec
-    shelf: Shelf | None  # where its large bodies are laid aside, with a private server
+    shelf: Shelf | None  # with a private server: the place of its large bodies
 
 
 class Batch(NamedTuple):
-    """Computed tasks and what to answer, until it is known to have arrived."""
+    """Computed tasks and their answers, kept until they are known to have arrived."""
 
     answers: list[tuple[str, list[Answer]]]  # by job
     done: list[bytes]  # sealed, oldest first
@@ -157,7 +175,7 @@ class Worker:
         self._tasks_left = max_tasks
         self._hand: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
         self._answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
-        self._relieved = 0  # the latest task, as the slate counts, beside which nothing had to wait
+        self._relieved = 0  # the last task, as the slate counts, whose neighbours were answered and given back
         self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
         self._asked: Question | None = None
         self._got: SettleAnswer | None = None  # the answer, if it was read before its turn
@@ -166,43 +184,44 @@ class Worker:
         self._void_since: dict[str, float] = {}
         self._current = ""  # job written on the slate
         self._warned: set[str] = set()
-        self._at_fault = b""  # the task that was looked at when something failed that is no task's
+        self._at_fault = b""  # the task that was read when something failed outside of any task
         self._strangers: list[bytes] = []  # tasks of another key in the batch being computed
-        self._in_vain = 0  # such tasks since there was something to do
+        self._in_vain = 0  # such tasks since the last task that could be done
         self._left: OrderedDict[int, int] = OrderedDict()  # how often such a one was left to others
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
-        """A signal handler's word, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
+        """Called by a signal handler, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
         now = (at_once or self.interruptible or self.stopping) and not self._leaving
         self.stopping = True
         if now:
             raise Stop
 
     def told_to_shorten(self) -> None:
-        """Answer the part of the task in hand that is computed, others shall have the rest; from any thread.
+        """Answer the part of the task in hand that is computed, and leave the rest to others; from any thread.
 
-        Not where the user has said how large tasks are to be, nor before twice the time that it should take. What was
-        computed before it is answered now, and what was taken beside it is given back: neither waits for its end.
+        This is not done if the user fixed the size of tasks, nor before twice the time that the task should take. Tasks
+        that were computed before it are answered now, and those that were taken with it are given back.
         """
         ready = self._jobs.get(self._current)
         if isinstance(ready, Ready) and ready.spec.limits.chunk is None:
             if ready.computation.reducer.wide and self.slate.read().seconds < 2 * WIDE_TASK_SECONDS:
-                return  # the supervisor, which knows of no reducer, will ask again
+                return  # the supervisor does not know the reducer, and will ask again
             ready.computation.cut_short()
-        with contextlib.suppress(MrqError):  # what is not sent now is sent at the end of the task
+        with contextlib.suppress(MrqError):  # answers that are not sent now are sent at the end of the task
             self._relieve()
 
     def _relieve(self) -> None:
-        """Over another wire. The worker's own thread may be anywhere by now, and will do all of this again.
+        """Send the answers that are done, and give other tasks back, over another wire.
 
-        It finds its hand changed then and reads it anew; and what is answered twice is counted once.
+        The worker's own thread may be anywhere by now, and will do all of this again. It then finds its hand changed
+        and reads it anew; and an answer that comes twice is counted once.
         """
         doing, hand, answers = self.slate.read(), self._hand, self._answers
         if not doing.busy or doing.begun == self._relieved or doing.seconds < 2 * self._prefetch.expected:
-            return  # where all are long, the next one is in hand on purpose
+            return  # if all tasks are long, the next one is in hand on purpose
         self._relieved = doing.begun
         if len(hand) <= 1 and self._asked is None:
-            return  # it has nothing beside that task
+            return  # the hand has no other task
         done: list[bytes] = []
         for raw in hand:
             with contextlib.suppress(BadMessage):
@@ -212,7 +231,7 @@ class Worker:
                 if raw not in self._strangers:
                     done.append(raw)
         else:
-            return  # it has gone on
+            return  # the worker has gone on to another task
         seal = self.tasks.codecs.reply.seal
         replies = [(job, seal(Reply(job, self.wid, list(row)))) for job, row in list(answers.items()) if row]
         others = Tasks(self.tasks.wire.another(), self.tasks.keys, self.tasks.codecs)
@@ -247,7 +266,7 @@ class Worker:
                         pass
                     break
                 except BrokerRefused:
-                    raise  # no time will help
+                    raise  # to wait does not help
                 except BrokerError as error:
                     demotion.met(error)
                     if down_since is None:
@@ -273,7 +292,7 @@ class Worker:
             task = self.tasks.take(self.wid, 0.1 if self._burst else IDLE_SECONDS)
             self.interruptible = False
             if task is None:
-                # A pop that was lost on the way may have been done later, when nobody waited for it any more.
+                # A pop whose connection was lost may have been done later, after we stopped waiting for it.
                 self._hand = self.tasks.in_hand(self.wid)
                 return bool(self._hand) or not self._burst
             self._hand.append(task)
@@ -291,7 +310,7 @@ class Worker:
         self._enter_queue()
 
     def _settle_anew(self) -> None:
-        """Settle what may not have been: how long the hand is nobody knows, so strike the tasks off one by one."""
+        """Settle batches that may not have arrived. The hand's length is unknown, so tasks are struck off singly."""
         while self._unsettled:
             batch = self._unsettled[0]
             for answers in batch.answers:
@@ -300,7 +319,7 @@ class Worker:
             del self._unsettled[0]
 
     def _answer_anew(self, answers: tuple[str, list[Answer]]) -> None:
-        """Answer one job. Where its replies cannot be written (another program's key is there), it has none."""
+        """Answer one job. If its replies cannot be written (another program's key is there), they are dropped."""
         try:
             self._ask(Batch([answers], []), length=-1, want=0)
             self._take_in()
@@ -311,13 +330,13 @@ class Worker:
             self._warn(answers[0], f"{answers[0]} takes no answers: {error}")
 
     def _blame(self, error: Exception) -> None:
-        """What failed is no task's, and must not be met again for ever: the tasks that were looked at fail with it.
+        """After an error outside of any task: the tasks that were handled fail with it, so that it does not come again.
 
-        Those are the ones whose answers could not be sent, or else the one in hand.
+        These are the tasks whose answers could not be sent, or else the one in hand.
         """
         self._asked = self._got = None
         guilty, self._at_fault = [self._at_fault], b""
-        if not guilty[0]:  # it was in sending
+        if not guilty[0]:  # the error was in sending
             guilty = [raw for batch in self._unsettled for raw in batch.done]
             self._unsettled.clear()
         answers: dict[str, list[Answer]] = {}
@@ -359,7 +378,7 @@ class Worker:
         self.interruptible = False
 
     def _leave(self) -> None:
-        """Give back what is in hand; no attempt is counted. On a dead connection the reaper does it."""
+        """Give back the hand; no attempt is counted. If the connection is dead, a master or supervisor does it."""
         self._leaving, self.interruptible = True, False
         with contextlib.suppress(MrqError):
             self._recover()
@@ -372,7 +391,7 @@ class Worker:
     def _settle(self, answers: dict[str, list[Answer]], done: int) -> None:
         """Send a batch's answers. While they travel the rest of the hand is computed.
 
-        Without a rest, or after a long batch, they are waited for.
+        If there is no rest, or the batch was long, this waits for the answer.
         """
         batch = Batch(list(answers.items()), self._hand[:done])
         self._unsettled.append(batch)
@@ -397,9 +416,9 @@ class Worker:
         self._send(self._asked)
 
     def _sealed(self, job: str, items: list[Answer]) -> list[bytes]:
-        """The answers to one job, in one reply where Redis takes it, or in several.
+        """The answers to one job, in one reply if Redis takes it, else in several.
 
-        Raises BrokerDown where Redis would have to be asked what it takes.
+        Raises BrokerDown if Redis must be asked how much it takes, and cannot be.
         """
         try:
             sealed = self.tasks.codecs.reply.seal(Reply(job, self.wid, items))
@@ -416,7 +435,7 @@ class Worker:
         return self._sealed(job, [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))])
 
     def _must_fit(self, size: int) -> None:
-        """Raises TooLarge for a body that Redis does not take. Where it cannot be asked, that is seen in sending."""
+        """Raise TooLarge for a body that Redis does not take. If Redis cannot be asked, sending will tell."""
         try:
             limit = self.tasks.wire.limit() - 2 * SPARE_BYTES  # the rest of the reply
         except BrokerError:
@@ -429,14 +448,14 @@ class Worker:
         self.tasks.ask_to_settle(self.wid, asked.replies, asked.length, asked.settled, asked.want, least=least)
 
     def _read(self) -> None:
-        """Read the answer to the settle on its way, if there is one; what follows from it can wait."""
+        """Read the answer to the settle on its way, if there is one; its consequences can wait."""
         while self._asked is not None and self._got is None:
             began = self.clock.now()
             try:
                 self._got = self.tasks.settled()
             except BrokerFull as error:
                 if self.stopping:
-                    raise  # nobody waits for room in order to leave
+                    raise  # a worker that leaves does not wait for room
                 self._warn("full", str(error))
                 self._pause(FULL_SECONDS)
                 self._send(self._asked)
@@ -445,7 +464,7 @@ class Worker:
                 self._prefetch.settled(now - self._asked.sent, now - began)
 
     def _hear(self) -> bool:
-        """Hear of the settle on its way. False: the hand was not what it should be; all is sent and it is read anew."""
+        """Take in the answer to the settle on its way. False: the hand was not as expected; it was read anew."""
         if self._asked is None:
             return True
         got = self._take_in()
@@ -454,7 +473,7 @@ class Worker:
             self._hand = [*self._hand, *got.tasks]
             return True
         self._settle_anew()
-        self._enter_queue()  # who took from the hand may have struck the worker off as well
+        self._enter_queue()  # the process that took from the hand may have struck the worker off, too
         return False
 
     def _take_in(self) -> SettleAnswer:
@@ -524,7 +543,7 @@ class Worker:
                             self._must_fit(len(body))
                     except Interruption:
                         raise
-                    except BaseException as error:  # of whatever kind: it is the term's, and no end of ours
+                    except BaseException as error:  # of any class: the term has failed, and the worker goes on
                         answer = self._failed(task, ready.computation, error)
                     else:
                         now = nanoseconds()
@@ -546,12 +565,12 @@ class Worker:
         return {name: items for name, items in answers.items() if items}, done
 
     def _leave_to_others(self, *, alone: bool) -> None:
-        """Put tasks of another key at the end of the line: there may be workers that have it.
+        """Put tasks signed with another key at the end of the queue: there may be workers with that key.
 
-        Whether there are, nobody can tell: what comes here again and again is dropped at last, as what is malformed is
-        at once. The settle that follows strikes them off this hand; in between they are in both places, which is
-        harmless. Where the whole line has gone by and nothing in it was for us, wait: but not before, for who has
-        no key may write them in between the tasks that are.
+        We cannot tell whether there are. So a task that comes here again and again is dropped in the end, and malformed
+        bytes are dropped at once. The settle that follows strikes these tasks off this hand; in between they are in
+        both places, which does no harm. If the whole queue has passed and none of its tasks was for us, wait; but not
+        before that, since a client without a key may write such tasks between ours.
         """
         self._in_vain = self._in_vain + len(self._strangers) if alone else 0
         back = []
@@ -569,7 +588,7 @@ class Worker:
 
     @staticmethod
     def _fetched(task: Task, ready: Ready) -> Task:
-        """The task with its items, where they were laid aside."""
+        """The task with its items, also if they were laid aside."""
         if task.op != MAP or task.body[:1] != ASIDE or ready.shelf is None:
             return task
         return msgspec.structs.replace(task, body=ready.shelf.get(task.body))
@@ -585,7 +604,7 @@ class Worker:
         return Answer(lo, hi, task.attempt, task.op, DIED, encode_failure(failure), 0)
 
     def _failed(self, task: Task, computation: Computation[Any] | None, error: BaseException) -> Answer:
-        ours = issubclass(type(error), TermError)  # by its type: what it says of itself is the user's word
+        ours = issubclass(type(error), TermError)  # by its type: its attributes may be a user's code
         term = error.term if ours else None  # type: ignore[attr-defined]  # so a TermError has it
         if issubclass(type(error), BadValue):
             term = error.term  # type: ignore[attr-defined]  # so a BadValue has it: what waited is folded when it is sent
@@ -606,9 +625,10 @@ class Worker:
     # -- jobs ------------------------------------------------------------------------------------------------------
 
     def _enter(self, task: Task) -> Ready | Failure | Spec | None:
-        """Make the task's job the current one, getting to know it if it is new; None when it is over.
+        """Make the task's job the current one, and prepare the job if it is new. Returns None if the job is over.
 
-        The spec alone for a task of a new job whose attempts are used up: it may be the meeting that is deadly.
+        If the job is new and the attempts of its task are used up, it returns the spec alone: to prepare the job may be
+        what killed the workers.
         """
         job = task.job
         if job not in self._jobs or self.clock.now() - self._void_since.get(job, self.clock.now()) > VOID_SECONDS:
@@ -633,10 +653,10 @@ class Worker:
         self.stopping = True
 
     def _void(self, job: str, *, since: float = -math.inf) -> None:
-        """The job is over, or not there: drop its tasks, and look again a while after ``since``.
+        """Note that the job is over, or not there: drop its tasks, and look again VOID_SECONDS after ``since``.
 
-        That its stream is gone proves nothing: after a loss its master may have submitted it again already. So before
-        the next task is dropped Redis is asked.
+        A missing stream does not prove that the job is over: after a loss its master may have submitted it again. So
+        Redis is asked before the next task is dropped.
         """
         self._jobs[job] = None
         self._void_since[job] = since
@@ -677,14 +697,14 @@ class Worker:
             self.slate.met()
 
     def _warn(self, about: str, text: str) -> None:
-        """Say it once."""
+        """Log a warning about this, once."""
         if about not in self._warned:
             self._warned.add(about)
             log.warning("%s", text)
 
 
 def too_large_partial(size: int, limit: int) -> TooLarge:
-    """What is said of a partial that Redis does not take."""
+    """The error of a partial that Redis does not take."""
     return TooLarge("the partial", size, limit, f"{LESS}, or {raise_limit(limit)}")
 
 
@@ -703,14 +723,14 @@ def compute_body(computation: Computation[Any], task: Task) -> bytes:
 
 
 class Preparer:
-    """Makes computations of specs, within what this worker trusts."""
+    """Makes computations of specs, if this worker may run them."""
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._made: dict[bytes, Computation[Any]] = {}  # the latest, by what they were made of: many jobs are alike
+        self._made: dict[bytes, Computation[Any]] = {}  # the last ones, by their parameters: many jobs have the same
 
     def __call__(self, spec: Spec) -> Computation[Any]:
-        """The computation of a spec. Raises MrqError where this worker must not or cannot run it."""
+        """The computation of a spec. Raises MrqError if this worker must not or cannot run it."""
         recipe = msgspec.msgpack.encode((spec.version, spec.code, spec.computation, spec.params))
         made = self._made.get(recipe)
         if made is None:
@@ -730,6 +750,6 @@ class Preparer:
         if spec.numerics and spec.numerics != numerics():
             skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
             if not spec.limits.allow_mixed:
-                raise VersionSkew(f"{skew}: run it on like machines, or with --allow-mixed")
+                raise VersionSkew(f"{skew}: run it on similar machines, or with --allow-mixed")
             log.warning("%s", skew)
         return made
