@@ -153,11 +153,11 @@ class Hub:
         """A script, as a step."""
         self.check()
         with self._lock:
-            if not self.store.streams:
+            if not self.store.running:
                 self._busy_since = time.monotonic()
             answer = self.store.script(name, keys, arguments)
             self._feed()
-        if not self.store.streams and self.store.lists:
+        if not self.store.running and self.store.lists:
             self._start_deputy()
         return answer
 
@@ -300,7 +300,7 @@ class Hub:
 
     def _has_work(self) -> bool:
         """Whether a job runs, or workers still have tasks of one that has ended: those they may be told to drop."""
-        return not self._over and bool(self.store.streams or self.store.lists)
+        return not self._over and bool(self.store.running or self.store.lists)
 
     # -- lines -----------------------------------------------------------------------------------------------------
 

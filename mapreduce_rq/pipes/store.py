@@ -38,6 +38,7 @@ class Store:
         self.lists: dict[str, deque[bytes]] = {}
         self.hashes: dict[str, dict[bytes, bytes]] = {}
         self.streams: dict[str, Stream] = {}
+        self.running: set[str] = set()  # the streams of jobs that run; others are kept values
         self.jobs: dict[str, dict[str, float]] = {}  # sorted sets
         self._clock = clock
         self._expiring: dict[str, float] = {}
@@ -208,6 +209,7 @@ class Store:
 
     def _end_stream(self, key: str) -> None:
         stream = self.streams.pop(key, None)
+        self.running.discard(key)
         if stream is not None:
             self._next = max(self._next, stream.first + len(stream.entries))
 
@@ -262,6 +264,7 @@ class Store:
         over = what in ("over", "over, kept")
         if what == "over, kept" and replies in self.streams:
             self.streams[values] = self.streams.pop(replies)
+            self.running.discard(replies)
             self._expire_in(values, number)
         elif over:
             self._end_stream(replies)
@@ -276,6 +279,7 @@ class Store:
         opened = 0
         if not over and what != "keep" and replies not in self.streams:
             self.streams[replies] = Stream(self._next)
+            self.running.add(replies)
             opened = 1
         last = 6 + 2 * int(count)
         self._hset(job, "tok", token, *argv[6:last])

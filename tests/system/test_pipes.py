@@ -119,6 +119,12 @@ def test_workers_go_on_while_the_master_computes(pipes: Client, stage: Stage) ->
     assert pipes.map_reduce(tardy, range(TERMS), reduce=fold, zero=0, limits=Limits(chunk=1)) == total(TERMS)
 
 
+def test_when_no_job_runs_nothing_of_ours_does(pipes: Client) -> None:
+    """Not a thread: the process may be forked, and its next client forks its workers."""
+    assert pipes.submit_function(noted, range(TERMS), reduce="list", limits=Limits(chunk=1)).result().native
+    until(lambda: not any(thread.name.startswith("mrq") for thread in threading.enumerate()), 5, "no thread left")
+
+
 # -- death -------------------------------------------------------------------------------------------------------------
 
 
