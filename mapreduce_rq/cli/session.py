@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.core.job.ledger import Source
     from mapreduce_rq.core.messages import Spec
     from mapreduce_rq.runtime.master.master import Ended, Master
+    from mapreduce_rq.runtime.master.observer import Observer
     from mapreduce_rq.runtime.master.standby import Standby
 
 Plan = Callable[["Client", Limits], "tuple[Spec, Computation[Any], Source | None]"]
@@ -75,7 +76,7 @@ class Session:
             spec, computation, source = plan(client, limits)
             watcher = Watcher(label, quiet=self.show.quiet)
             try:
-                self._warn(client, watcher)
+                self.warn(client, watcher)
                 master = client.master(spec, computation, watcher, wait_workers=self.where.wait_workers, source=source)
                 if not client.embedded and not spec.lazy:
                     interrupts.leader = master
@@ -83,11 +84,10 @@ class Session:
                     ended = client.lead(master)
                 except Signalled as signalled:
                     watcher.close()
-                    if client.embedded:
-                        say(f"stopped: {spec.job} has ended, for its {client.ends_with_it} ended with this command")
-                    elif spec.lazy:
+                    if spec.lazy and not client.embedded:
                         client.abandon(master, signalled)
-                        say(f"cancelled: {spec.job}: its items came from this process alone")
+                    if spec.lazy or client.embedded:
+                        say(ended_with_us(spec.job, client.ends_with_it))
                     raise
             finally:
                 watcher.close()
@@ -98,7 +98,7 @@ class Session:
         with aside(), self.client() as client:
             spec, computation, _ = plan(client, limits)
             job = client.detach(spec, computation)
-            self._warn(client, Watcher("", quiet=self.show.quiet))
+            self.warn(client, Watcher("", quiet=self.show.quiet))
         write(job.id)
         return 0
 
@@ -115,7 +115,7 @@ class Session:
                 watching = leader
 
             try:
-                self._warn(client, watcher)
+                self.warn(client, watcher)
                 watcher.noticed(f"watching {job}, to lead it when it has no master")
                 ended = client.follow(job, watcher, take)
             except Signalled:
@@ -151,7 +151,8 @@ class Session:
             where.url, local=where.local, queue=where.queue, keys=keys, server=server, allow=where.allow, loops=loops
         )
 
-    def _warn(self, client: Client, watcher: Watcher) -> None:
+    def warn(self, client: Client, watcher: Observer) -> None:
+        """Say what is to be known of the server before a job begins."""
         if variable := variable_of(self.where.url):
             watcher.noticed(f"on {client.endpoint}, as {variable} says")
         if client.info is not None and client.info.warning:
@@ -223,6 +224,13 @@ def exit_code(record: Done) -> int:
     if record.ended == "deadline":
         return DEADLINE
     return PARTIAL if record.skipped or record.ended == "tolerance not met" else 0
+
+
+def ended_with_us(job: str, ended: str) -> str:
+    """What has become of a job that no other process could go on with. ``ended``: see ``Client.ends_with_it``."""
+    if ended:
+        return f"stopped: {job} has ended, for its {ended} ended with this command"
+    return f"cancelled: {job}: its items came from this process alone"
 
 
 def left_alone(job: str, *, led: bool) -> str:

@@ -126,14 +126,23 @@ def _put(data: str | bytes) -> None:
         raise CannotWrite(f"cannot write the result: {error.strerror}") from None
 
 
+def reader_left() -> bool:
+    """Whether the reader of standard output has ended: nothing that is written there is read any more."""
+    raw = getattr(getattr(_output or sys.stdout, "buffer", None), "raw", None)
+    return isinstance(raw, _Pipe) and raw.left
+
+
 class _Pipe(io.FileIO):
     """A descriptor whose reader may end at any time without an error: it has read enough (``mrq jobs | head``)."""
+
+    left = False
 
     def write(self, data: Any) -> int:
         """Write as a file does; without a reader the data is dropped."""
         try:
             return super().write(data)
         except BrokenPipeError:
+            self.left = True
             return len(data)
 
 

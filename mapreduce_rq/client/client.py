@@ -696,13 +696,16 @@ class Client:
         kwargs: Mapping[str, Any] | None = None,
         chunksize: int | None = None,
         limits: Limits | None = None,
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
     ) -> Values[T]:
         """An iterator over the values of ``function(item)``, in the order of the items, while items still come.
 
         The iterable may be endless and slow: it is read in a thread of its own, never more than ``buffersize`` items
         ahead of what the caller has taken. Memory is constant. What a term raises is raised where its value would
         stand, and the next call continues with the next term. ``chunksize``: items per task (None: measured).
-        ``more``, ``star``, ``kwargs``: see ``map_reduce``. To close the iterator ends the job.
+        ``more``, ``star``, ``kwargs``, ``wait_workers``: see ``map_reduce``. ``observer``: is called in a thread of the
+        job. To close the iterator ends the job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
         items, star = rows(items, more, star=star)
@@ -710,7 +713,15 @@ class Client:
             raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
         iterator = iter(items)
         plan = self.planner.open_job(function, star=star, kwargs=kwargs, limits=limited(limits, chunksize))
-        return Values(self, plan, iterator, ordered=ordered, buffersize=buffersize)
+        return Values(
+            self,
+            plan,
+            iterator,
+            ordered=ordered,
+            buffersize=buffersize,
+            observer=observer,
+            wait_workers=wait_workers,
+        )
 
     def imap_unordered(
         self, function: Callable[..., T] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any

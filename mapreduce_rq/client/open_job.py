@@ -40,7 +40,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Ended, Master
-from mapreduce_rq.runtime.master.observer import Observer
+from mapreduce_rq.runtime.master.observer import Observer, Silent
 
 ROOM_BYTES = 64 << 20
 """Bytes of items that are put in and not yet sent, about."""
@@ -70,6 +70,7 @@ class Opener(Protocol):
         source: Source | None,
         verbs: Jobs | None,
         bell: Bell | None,
+        wait_workers: float | None,
     ) -> Master:
         """A master for the job."""
 
@@ -202,7 +203,8 @@ class OpenSource:
 class OpenJob:
     """One open job, with its master in a thread of its own.
 
-    ``hand`` is called with its values; ``ended`` once, at its end, with the error or None.
+    ``hand`` is called with its values; ``ended`` once, at its end, with the error or None. ``observer``: is told in the
+    master's thread how the job goes.
     """
 
     def __init__(
@@ -212,8 +214,12 @@ class OpenJob:
         source: Feed,
         hand: Hand,
         ended: Callable[[BaseException | None], None],
+        *,
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
     ) -> None:
         self._client = client
+        self._observer = observer or Silent()
         self._ended = ended
         spec, computation, _ = plan
         assert isinstance(computation.reducer, Handed)
@@ -230,7 +236,9 @@ class OpenJob:
         verbs.ear = ear
         self._over = threading.Event()
         self.elsewhere = ""  # the error in a fork of the process that leads it
-        self._master = client.master(spec, computation, self, source=self.source, verbs=verbs, bell=self._bell)
+        self._master = client.master(
+            spec, computation, self, source=self.source, verbs=verbs, bell=self._bell, wait_workers=wait_workers
+        )
         try:
             self._master.submit()
         except BaseException:
@@ -289,10 +297,12 @@ class OpenJob:
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """Keep the master's report; see Observer."""
-        self._report = report()
+        self._report = found = report()
+        self._observer.progressed(lambda: found)
 
     def noticed(self, text: str) -> None:
-        """Drop the master's notice: there is no person to read it."""
+        """Hand the master's notice on, to a person who may be there to read it."""
+        self._observer.noticed(text)
 
     def _run(self) -> None:
         error: BaseException | None = None

@@ -11,6 +11,7 @@ from typing import Any, Generic, Self, TypeVar
 from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan
 from mapreduce_rq.core.reducers.handed import Raised, Unsent
 from mapreduce_rq.errors import UsageError
+from mapreduce_rq.runtime.master.observer import Observer
 
 BUFFER = 65_536
 """Items on their way from iterable to caller, if the caller gives no number. Of large items there are fewer."""
@@ -34,6 +35,8 @@ class Values(Generic[T]):
         *,
         ordered: bool,
         buffersize: int | None = None,
+        observer: Observer | None = None,
+        wait_workers: float | None = None,
     ) -> None:
         self._ordered = ordered
         self._size = buffersize or BUFFER
@@ -47,7 +50,9 @@ class Values(Generic[T]):
         self._failure: BaseException | None = None  # of the iterable
         spec, _, codec = plan
         self._source = OpenSource(codec, spec.limits.chunk)
-        self._job = OpenJob(client, plan, self._source, self._hand, self._ended)
+        self._job = OpenJob(
+            client, plan, self._source, self._hand, self._ended, observer=observer, wait_workers=wait_workers
+        )
         self._feeder = Feeder(self._job, self._source, items, self._room, self._failed)
 
     @property
@@ -73,6 +78,21 @@ class Values(Generic[T]):
                     raise unsent(value) if unsent is not None and isinstance(value, Unsent) else value.error
                 return value  # type: ignore[no-any-return]  # it is the function's
             self._turn(timeout)
+
+    def stretch(self) -> tuple[int, list[Any]] | None:
+        """The next values, as many as have come together, and the term of the first; None at the end.
+
+        What a term has raised stands among them as Raised.
+        """
+        while True:
+            if row := list(self._row):
+                self._taken += len(row)
+                self._feeder.more()
+                return self._next - len(row), row
+            try:
+                self._turn(None)
+            except StopIteration:
+                return None
 
     def _turn(self, timeout: float | None) -> None:
         """Put the next values into the row. Raises StopIteration at the end, or the error of the job or its items."""

@@ -93,6 +93,14 @@ def noted(error: BaseException, traceback: str, where: str) -> BaseException:
     return error
 
 
+def notes_of(error: BaseException) -> str:
+    """Its notes, such as :func:`noted` adds; none where they are no texts."""
+    notes = _of(BaseException, "__dict__", error).get("__notes__", [])
+    if type(notes) is not list or any(type(note) is not str for note in notes):
+        return ""
+    return _clean("\n".join(notes).strip("\n"), TRACEBACK_CHARACTERS, end=True)
+
+
 def _asked(question: Callable[[], str]) -> tuple[str, BaseException | None]:
     """The answer as a plain str, and None; or "" and the exception that was raised instead."""
     try:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
+from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files.compression import BROKEN, compression_of, decompressed
 from mapreduce_rq.files.corpus import Corpus, checked, ends_of, is_cut, measured, parts_of
@@ -94,8 +95,18 @@ class Stream(Files):
     def __iter__(self) -> Iterator[Any]:
         corpus, pieces = self.shipment()
         reader = Reader(corpus)
+        sent = 0
         for piece in pieces:
-            yield from reader.records(piece)[0]
+            try:
+                records = reader.records(piece)[0]
+            except Malformed as error:
+                rest = piece.split(b"\n", error.index)[-1]
+                if error.index:
+                    yield from reader.records(piece[: len(piece) - len(rest)])[0]
+                line = sent + error.index
+                raise TermError(line, f"line {line + 1} of those that were sent: {error}") from None
+            yield from records
+            sent += piece.count(b"\n")
 
     def _opened(self, path: str) -> tuple[str, BinaryIO]:
         return path, self._file

@@ -95,6 +95,7 @@ def lead(
     total: int | None = None,
     folder: Any = None,
     *,
+    act: Callable[[Session, Limits], int] | None = None,
     url: Url = None,
     local: Local = None,
     collect: Collect = None,
@@ -207,7 +208,8 @@ def lead(
 ) -> int:
     """Lead a job with the options that all such commands share, and return the exit code.
 
-    ``folder``: a PartFolder for a value in parts, instead of the file ``out``.
+    ``folder``: a PartFolder for a value in parts, instead of the file ``out``. ``act``: leads the job in place of
+    ``Session.lead``.
     """
     where_to, one_each = over_pipes(url, collect, total, per_term=per_term)
     where = Where(
@@ -243,7 +245,8 @@ def lead(
             if given is not None:
                 raise UsageError(f"--detach returns at once: {option} needs a command that stays")
         return Session(where, show).detach(plan, limits)
-    return Session(where, show).lead(label, plan, limits)
+    session = Session(where, show)
+    return session.lead(label, plan, limits) if act is None else act(session, limits)
 
 
 def command_of(name: str) -> TyperCommand:
@@ -269,7 +272,7 @@ def command_of(name: str) -> TyperCommand:
 
 def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
     """The function with a signature for Typer to read: its own options, then those of every job."""
-    common = list(inspect.signature(lead, eval_str=True).parameters.values())[5:]
+    common = list(inspect.signature(lead, eval_str=True).parameters.values())[6:]
     function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     function.__annotations__ = {}
     return function

@@ -21,6 +21,7 @@ from mapreduce_rq.core.reducers.keyed import by_key as keyed
 from mapreduce_rq.errors import BadParameter, UsageError
 
 if TYPE_CHECKING:
+    from mapreduce_rq.cli.session import Session
     from mapreduce_rq.client.client import Client
     from mapreduce_rq.core.messages import Limits
 
@@ -109,6 +110,15 @@ ByKey = Annotated[
         rich_help_panel=PARAMETERS,
     ),
 ]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream",
+        help="Fold nothing: print each value as a line of JSON, in order, as soon as it is there. The input may be "
+        "endless.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
 Top = Annotated[
     str | None,
     typer.Option(
@@ -155,6 +165,7 @@ def group() -> TyperCommand:
             ("top", None, Top),
             ("parts", None, Parts),
             ("parts_format", None, PartForm),
+            ("stream", False, Stream),
         )
     ]
     return command(with_common(run, own), name="run", help_text=run.__doc__)
@@ -171,6 +182,7 @@ def run(
     top: str | None,
     parts: str | None,
     parts_format: str | None,
+    stream: bool,
     **rest: Any,
 ) -> int:
     """Run a function of your own over a range, or over the records of files, and print the folded result.
@@ -183,6 +195,10 @@ def run(
     how = {name: rest.pop(name) for name in ("format", "encoding", "errors", "delimiter", "whole", "ship")}
     if terms is not None:
         _refuse(how, "--terms")
+    if stream:
+        given = {"reduce": reduce, "by_key": by_key, "top": top, "parts": parts, "parts_format": parts_format}
+        _refuse_folding(given | {name: rest[name] for name in ("out", "rel_tol", "abs_tol", "deadline", "detach")})
+        how["ship"] = how["ship"] or files is not None
     folding = _folding(reduce, by_key, top)
     folder = None
     if by_key and (out := rest["out"]) is not None and (out.endswith("/") or os.path.isdir(out)):
@@ -194,6 +210,7 @@ def run(
     elif parts is not None or parts_format is not None:
         raise UsageError("--parts and --parts-format go with --by-key and --out FOLDER/, which writes a file a part")
     items = _items(terms, lines, files, how)
+    act = _streaming(function, items) if stream else None
 
     def plan(client: Client, limits: Limits) -> Any:
         detached = bool(rest.get("detach"))
@@ -202,7 +219,22 @@ def run(
         return client.planner.function(function, items(client), limits=limits, detached=detached, **folding)
 
     total = None if terms is None else _number_of(terms)
-    return lead(function.rpartition(":")[2], plan, (function,), total, folder, **rest)
+    return lead(function.rpartition(":")[2], plan, (function,), total, folder, act=act, **rest)
+
+
+def _streaming(function: str, items: Callable[[Client], Any]) -> Callable[[Session, Limits], int]:
+    """What leads the job of `--stream`."""
+    from mapreduce_rq.cli.json_lines import write_values  # not needed for a folded result
+
+    return lambda session, limits: write_values(session, function, items, limits)
+
+
+def _refuse_folding(given: dict[str, Any]) -> None:
+    """Raises UsageError for an option that is about one folded result, where values come one by one."""
+    for name, value in given.items():
+        if value:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is about one result, and --stream prints each value: give one of them")
 
 
 _DEFAULTS = {"encoding": "utf-8", "errors": "strict"}

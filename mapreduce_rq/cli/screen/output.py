@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -19,9 +19,12 @@ MAX_EXACT = 100
 """At most this many characters of an exact number are shown; JSON has all of them."""
 
 
-def as_json(data: Any) -> str:
-    """One line of JSON in printable ASCII, so that any terminal can show it. Infinity and nan become null."""
-    text = msgspec.json.encode(data).decode()
+def as_json(data: Any, other: Callable[[Any], Any] | None = None) -> str:
+    """One line of JSON in printable ASCII, so that any terminal can show it. Infinity and nan become null.
+
+    ``other``: makes what JSON has of objects of other types.
+    """
+    text = msgspec.json.encode(data, enc_hook=other).decode()
     return text if text.isascii() and text.isprintable() else re.sub(r"[^\x00-\x7e]", _escaped, text)
 
 
