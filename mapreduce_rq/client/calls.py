@@ -211,10 +211,10 @@ class Calls:
         """Take no more calls; ``cancel``: nor send those that wait. What is sent comes to its end."""
         with self._lock:
             self._refusal = self._refusal or why
-            if cancel:
-                for future in self._source.drain():
-                    future.cancel()
-                    future.set_running_or_notify_cancel()
+            drained = self._source.drain() if cancel else []
+        for future in drained:  # without the lock: what is called then may submit, or wait for a thread that does
+            future.cancel()
+            future.set_running_or_notify_cancel()
         self._latest = None, None
         self._source.end()
 
