@@ -6,8 +6,10 @@ starts, and each contender has a process of its own.
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import statistics
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,13 +18,14 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from benchmarks import work
 from benchmarks.machine import installed
 from benchmarks.ours import KEYRING, attached, fleet, wait_until
 from benchmarks.sampling import Figure, Group, Row, Settings, say
-from mapreduce_rq import Client
+from mapreduce_rq import Client, Files
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 Map = Callable[[Callable[[Any], Any], Sequence[Any]], Iterable[Any]]
@@ -79,6 +82,36 @@ def counted(map_: Map, items: Sequence[Any]) -> Counter[str]:
     return Counter(chain.from_iterable(map_(str.split, items)))
 
 
+@cache
+def numbers(quick: bool) -> Sequence[int]:
+    """A record for each."""
+    return range(100_000 if quick else 1_000_000)
+
+
+def summed(map_: Map, items: Sequence[Any]) -> dict[int, float]:
+    """The sum of each key's values, as a caller of a pool folds the pairs that come back."""
+    sums: dict[int, float] = {}
+    for key, value in map_(work.pair, items):
+        sums[key] = sums.get(key, 0.0) + value
+    return sums
+
+
+@cache
+def file_of_lines(quick: bool) -> Sequence[str]:
+    """The name of a file of those lines, for as long as this process is there."""
+    folder = tempfile.TemporaryDirectory(prefix="mrq-bench-")
+    atexit.register(folder.cleanup)
+    path = Path(folder.name, "words.txt")
+    path.write_text("\n".join(lines(quick)) + "\n", encoding="utf-8")
+    return [str(path)]
+
+
+def counted_in_file(map_: Map, items: Sequence[str]) -> Counter[str]:
+    """How often each word occurs in the file, whose lines the caller reads."""
+    with open(items[0], encoding="utf-8") as file:
+        return counted(map_, list(file))
+
+
 def _of(function: Callable[[Any], Any]) -> Callable[[Map, Sequence[Any]], Any]:
     return lambda map_, items: list(map_(function, items))
 
@@ -111,6 +144,24 @@ CASES = (
         lines,
         counted,
         lambda client, items: client.map_reduce(str.split, items, reduce="counter"),
+    ),
+    Case(
+        figure("words-files", "words of a file of 35 MB, counted: read by our workers", 0.6),
+        file_of_lines,
+        counted_in_file,
+        lambda client, items: client.map_reduce(str.split, Files(*items), reduce="counter"),
+    ),
+    Case(
+        figure("words-shipped", "words of a file of 35 MB, counted: sent to our workers", 0.9),
+        file_of_lines,
+        counted_in_file,
+        lambda client, items: client.map_reduce(str.split, Files(*items, ship=True), reduce="counter"),
+    ),
+    Case(
+        figure("keys", "10^6 records by 10^5 keys, summed", 0.8),
+        numbers,
+        summed,
+        lambda client, items: client.reduce_by_key(work.pair, items),
     ),
     Case(
         figure("arrays-out", "200 arrays of 1 MB out, a list", 0.4),

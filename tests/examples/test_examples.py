@@ -22,7 +22,7 @@ from tests.support.servers import ROOT, FreshServer
 EXAMPLES = ROOT / "examples"
 TESTED = {
     *("executor.py", "fleet.py", "kernel.py", "lines.py", "notebook.ipynb", "own_reducer.py", "plugin", "pool.py"),
-    *("loop.py", "pipes.py", "rq_fleet"),
+    *("loop.py", "pipes.py", "rq_fleet", "group_csv.py", "group_logs.py", "group_arrays.py"),
 }
 
 
@@ -62,6 +62,33 @@ def test_lines(tmp_path: Path) -> None:
     assert len(printed) == 5
     assert dict(printed).items() <= counts.items()
     assert [count for _, count in printed] == sorted(counts.values(), reverse=True)[:5]
+
+
+def test_group_csv(tmp_path: Path) -> None:
+    rows = [(f"r{k % 3}", k / 8, f"c{k % 5}") for k in range(500)]
+    (tmp_path / "sales.csv").write_text(
+        "region,price,customer\n" + "".join(f"{r},{p},{c}\n" for r, p, c in rows), encoding="utf-8"
+    )
+    means = {name: [p for r, p, _ in rows if r == name] for name in ("r0", "r1", "r2")}
+    expected = [[name, f"{math.fsum(row) / len(row):.3f}", "5", "customers"] for name, row in means.items()]
+    assert [line.split() for line in run("examples/group_csv.py", str(tmp_path / "sales.csv")).splitlines()] == expected
+
+
+def test_group_logs() -> None:
+    total = 4 * sum(k % 1000 for k in range(20_000))
+    assert run("examples/group_logs.py") == f"1400 addresses in 4 files, {total} bytes sent\n"
+
+
+def test_group_arrays() -> None:
+    *lines, total = run("examples/group_arrays.py").splitlines()
+    assert [line.split()[0] for line in lines] == ["basalt", "granite", "slate"]
+    assert [line.split()[1:3] for line in lines] == [["float64", "(256,),"]] * 3
+    found = {line.split()[0]: int(line.split()[-1]) for line in lines}
+    # Noise of 0.1 in 200 samples: near the top, where the curve is flat.
+    kinds = ("granite", "basalt", "slate")
+    tops = [np.sin(found[kind] * (number + 1) / 40) for number, kind in enumerate(kinds)]
+    assert min(tops) > 0.9
+    assert abs(float(total) - 600 / 3 * sum(np.sin(np.arange(256) * (n + 1) / 40).sum() for n in range(3))) < 250
 
 
 def test_own_reducer() -> None:
