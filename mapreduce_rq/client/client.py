@@ -33,16 +33,10 @@ from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.adopters import MOST_LED, Adopters
 from mapreduce_rq.client.arguments import limited, rows
-from mapreduce_rq.client.detached import detach, retry
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, key_bytes, variable_of
-from mapreduce_rq.client.executor import Executor
-from mapreduce_rq.client.found_job import FoundJob
 from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.job import Job, let_go_text
-from mapreduce_rq.client.loops import Loops, RQQueue
-from mapreduce_rq.client.open_job import OpenJob
 from mapreduce_rq.client.planning import Planner
-from mapreduce_rq.client.streams import Values
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.computations import load
@@ -68,7 +62,6 @@ from mapreduce_rq.errors import (
 )
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
-from mapreduce_rq.pipes.hub import Hub, HubWire
 from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.pipes.url import NO_SERVER, is_pipes, parse_pipes
 from mapreduce_rq.runtime.clock import Clock
@@ -85,8 +78,14 @@ from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.private_wire import PrivateWire
 from mapreduce_rq.runtime.server.shelf import a_shelf
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute` must not pay for it
+    from mapreduce_rq.client.executor import Executor
+    from mapreduce_rq.client.found_job import FoundJob
+    from mapreduce_rq.client.loops import Loops, RQQueue
+    from mapreduce_rq.client.open_job import OpenJob
     from mapreduce_rq.client.pool import Pool
+    from mapreduce_rq.client.streams import Values
+    from mapreduce_rq.pipes.hub import Hub
 
 log = logging.getLogger("mapreduce_rq.client")
 
@@ -160,6 +159,8 @@ class Client:
         if pipes is not None:
             pipes.check_room(size)
             shelf = a_shelf()
+            from mapreduce_rq.pipes.hub import Hub  # few programs use it
+
             self._hub = Hub(pipes.collect, queue, shelf)
             self.endpoint = self._hub.pipe_end
             self.keyring = Keyring()  # nobody else can come to a pipe
@@ -234,6 +235,8 @@ class Client:
         if helpers < 1:
             raise BadParameter(f"{helpers} helpers: at least one rq worker is needed to help")
         name = chosen_queue(queue)
+        from mapreduce_rq.client.loops import Loops  # few programs use it
+
         loops = Loops(rq_queue, name, lambda _: helpers)
         return cls(loops.endpoint, local=local, queue=name, keys=keys, allow_pickle=allow_pickle, loops=loops)
 
@@ -441,6 +444,8 @@ class Client:
     def new_wire(self) -> Wire:
         """A wire that is not connected yet."""
         if self._hub is not None:
+            from mapreduce_rq.pipes.hub import HubWire  # few programs use it
+
             return HubWire(self._hub)
         assert isinstance(self.endpoint, Endpoint)
         if self._server is not None:
@@ -713,6 +718,8 @@ class Client:
             raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
         iterator = iter(items)
         plan = self.planner.open_job(function, star=star, kwargs=kwargs, limits=limited(limits, chunksize))
+        from mapreduce_rq.client.streams import Values  # few programs use it
+
         return Values(
             self,
             plan,
@@ -741,6 +748,8 @@ class Client:
         max_tasks_per_child: int | None = None,
     ) -> Executor:
         """A ``concurrent.futures.Executor`` on the workers of this queue; see :class:`Executor`."""
+        from mapreduce_rq.client.executor import Executor  # few programs use it
+
         return Executor(self, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
 
     def pool(
@@ -797,6 +806,8 @@ class Client:
 
     def detach(self, spec: Spec, computation: Computation[Any]) -> FoundJob:
         """Queue a job that the planner made, for an `mrq master` to lead. See ``submit_detached``."""
+        from mapreduce_rq.client.detached import detach  # few programs use it
+
         return detach(self, spec, computation)
 
     def submit_detached(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> FoundJob:
@@ -820,6 +831,8 @@ class Client:
         """The job with this id, whichever process submitted or leads it. Raises NoSuchJob, BrokerError."""
         if self.job_state(job) is None:
             raise NoSuchJob(f"there is no job {job} on queue {self.keys.name}")
+        from mapreduce_rq.client.found_job import FoundJob  # few programs use it
+
         return FoundJob(self, job)
 
     def retry(self, job: str) -> FoundJob:
@@ -827,6 +840,8 @@ class Client:
 
         Raises NoSuchJob; UsageError for a job that runs, is done, or had items that only its client has.
         """
+        from mapreduce_rq.client.detached import retry  # few programs use it
+
         return retry(self, job)
 
     def keep_in_sight(self, job: Job | OpenJob) -> None:
@@ -871,6 +886,8 @@ def executor(
         raise ValueError("max_workers must be greater than 0")
     made = Client(url, local=max_workers, **client)
     try:
+        from mapreduce_rq.client.executor import Executor  # few programs use it
+
         return Executor(
             made, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child, owned=True
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,24 @@ def test_the_version_needs_next_to_nothing(tmp_path: Path) -> None:
     assert not tops(modules) & (HEAVY | {"typer", "redis", "asyncio", "dataclasses", "inspect", "importlib.metadata"})
 
 
+RARE = (
+    "client.executor",
+    "client.streams",
+    "client.detached",
+    "client.loops",
+    "client.pool",
+    "client.aio",
+    "pipes.hub",
+)
+"""What few programs use, and a client imports where it is used: of some milliseconds each."""
+
+
 def test_the_main_job_needs_no_numbers_no_rq_and_no_rich(tmp_path: Path) -> None:
-    assert not tops(imported(tmp_path, "compute", "exp", "--x", "2", "--terms", "50")) & HEAVY
+    modules = imported(tmp_path, "compute", "exp", "--x", "2", "--terms", "50")
+    assert not tops(modules) & HEAVY
+    names = [f"mapreduce_rq.{name}" for name in RARE]
+    assert all(map(find_spec, names))
+    assert [name for name in names if name in modules] == []
 
 
 def test_a_mistake_needs_no_redis(tmp_path: Path) -> None:
