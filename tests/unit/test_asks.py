@@ -148,6 +148,17 @@ def test_a_new_master_uses_answers_that_were_given_to_the_old_one() -> None:
     assert (value(new), computation.done) == (VALUE, [])
 
 
+def test_what_is_answered_before_a_new_master_has_asked_is_not_asked_for() -> None:
+    old, _ = counted(asks=1)
+    first, second = asked(old)
+    new, computation = counted(asks=1, checkpoint=old.checkpoint(1.0))
+    assert asked(new) == []  # it waits for its first look
+    assert new.receive(Replied("w", [answer(second)]), 1.05) == []
+    assert new.receive(Surveyed([], [], 1, slack=True), 1.1) == [Push([first])]
+    assert new.receive(Replied("w", [answer(first)]), 2.0) == [Settled()]
+    assert (value(new), computation.done) == (VALUE, [])
+
+
 def test_concluding_does_everything_at_home() -> None:
     computation = Counting(2)
     found = computation.conclude(fold(range(TERMS), ordered=False), TERMS)

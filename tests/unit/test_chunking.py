@@ -17,6 +17,7 @@ from mapreduce_rq.core.job.chunking import (
     MAX_WINDOW,
     MIN_WINDOW,
     SHARES,
+    TARGET_TASK_BYTES,
     TARGET_TASK_SECONDS,
     WIDE_SHARES,
     WIDE_TASK_SECONDS,
@@ -71,6 +72,29 @@ def test_sizes_grow_step_by_step_from_what_has_come_back() -> None:
 
 def test_what_came_back_at_once_is_followed_by_as_much_as_a_first_task_may_take() -> None:
     assert grown(FIRST_TASK_SECONDS / 50, 3) == [1, 50, 50 * GROWTH]
+
+
+def test_a_task_has_no_more_terms_than_answers_of_that_many_bytes() -> None:
+    pace = Pace(None, None)
+    for number in range(3):
+        pace.observe(1000, 1, 1000, 1000, float(number), size=1000 * TARGET_TASK_BYTES // 100)
+    assert pace.size(PLENTY) == 100
+    assert measured(1e-9).size(PLENTY) > 100
+
+
+def test_the_rate_is_that_of_the_terms_counted() -> None:
+    pace = Pace(10, None)
+    for number in range(50):
+        pace.observe(50, 5, 1000, 10, number / 10)
+    assert pace.terms_rate == pytest.approx(500, rel=0.05)
+
+
+def test_a_task_is_late_after_three_times_what_the_others_took() -> None:
+    pace = Pace(10, None)
+    for number in range(30):
+        pace.observe(50, 5, 50 * 10**9, 10, float(number))  # each of the five took ten seconds
+    assert not pace.patience.is_over(25, 10)
+    assert pace.patience.is_over(35, 10)
 
 
 def test_no_step_is_larger_than_its_bound() -> None:
