@@ -19,7 +19,7 @@ REAP = Script("reap", spare=0)
 
 FIRST_REPLY = "0-0"
 BLOCK_SECONDS = 1.0
-"""A question for replies over a wire of its own is asked anew after so long without any."""
+"""Seconds without replies after which they are asked for anew, over a wire of their own."""
 PATIENCE_SECONDS = 1.0
 """Extra time for a server that should have answered already. After it the read fails and says why."""
 STRIKE_OFF = "X"
@@ -166,7 +166,7 @@ class Jobs:
         self.wire.call("LPUSH", self.keys.unled, job)
 
     def handed_over(self, most: int, seconds: float) -> list[str]:
-        """The next jobs that wait for a master, the oldest first; waits so long for one. Each is given to one asker."""
+        """The next jobs that wait for a master, oldest first; waits ``seconds`` for one. Each is given to one asker."""
         found = self.wire.call("BLMPOP", f"{seconds:.3f}", 1, self.keys.unled, "RIGHT", "COUNT", most)
         return [text_of(job) for job in found[1]] if found else []
 

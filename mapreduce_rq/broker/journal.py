@@ -1,7 +1,7 @@
-"""What happened on a queue, and the word that a job has ended: for those who would otherwise ask again and again.
+"""The events of a queue, and the word that a job has ended: for processes that would otherwise ask again and again.
 
-Both are hints. An event that is lost is missed by its readers; whoever waits for the end of a job looks at the job
-itself, too. Events are signed, so what they say was said by a process with the key.
+Both are hints. If an event is lost, its readers miss it. A process that waits for the end of a job looks at the job
+itself, too. Events are signed, so each was written by a process with the key.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ class Journal:
                 self._wire.transaction(commands)
 
     def await_end(self, job: str, after: str, seconds: float) -> str:
-        """Wait so long for the word that a job has ended: where it was read, or ``after`` if none came."""
+        """Wait ``seconds`` for the word that a job has ended. Returns where it was read, or ``after`` if none came."""
         command = ("XREAD", "COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", self._keys.values(job), after)
         found = self._wire.call(*command)
         return found[0][1][0][0].decode() if found else after
 
     def read(self, after: str, seconds: float = 0.0) -> tuple[str, list[Event], int]:
-        """``(last id read, events, how many could not be read)`` after the id ``after``, waiting so long for one."""
+        """``(last id read, events, how many could not be read)`` after the id ``after``; waits ``seconds`` for one."""
         block: Command = ("BLOCK", max(1, int(seconds * 1000))) if seconds > 0 else ()
         found = self._wire.call("XREAD", "COUNT", AT_ONCE, *block, "STREAMS", self._keys.events, after)
         events: list[Event] = []

@@ -161,7 +161,7 @@ class Ear(Wire, Protocol):
     """A wire whose answer can be waited for together with a bell."""
 
     def answers_within(self, seconds: float, bell: int) -> bool:
-        """Whether the answer comes before so many seconds are over, or the descriptor ``bell`` can be read.
+        """Whether the answer comes before ``seconds`` are over, or the descriptor ``bell`` can be read.
 
         Raises BrokerDown.
         """

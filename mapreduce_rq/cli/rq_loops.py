@@ -10,7 +10,7 @@ from mapreduce_rq.rq import queue_at
 
 
 def loops_at(url: str, rq_queue: str, queue: str, count: int) -> Loops:
-    """So many loops for our queue, to be kept there. Raises UsageError, BrokerError."""
+    """``count`` loops for our queue, to be kept there. Raises UsageError, BrokerError."""
     found, listeners = queue_at(url, rq_queue)
     if not listeners:
         say(f"no rq worker listens on RQ queue {rq_queue} there: start `rq worker {rq_queue}`; waiting")
@@ -18,7 +18,7 @@ def loops_at(url: str, rq_queue: str, queue: str, count: int) -> Loops:
 
 
 def keep_loops(url: str, rq_queue: str, queue: str, count: int) -> int:
-    """Keep so many loops until told to stop; the exit code. Installs signal handlers."""
+    """Keep these loops until told to stop; the exit code. Installs signal handlers."""
     loops = loops_at(url, rq_queue, queue, count)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: loops.told_to_stop())

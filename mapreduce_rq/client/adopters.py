@@ -4,7 +4,7 @@
     orphans ── look around ──────> offer() ──>
 
 Each thread waits for the answers of its job's workers, and the thread that calls these methods for jobs that are handed
-over: all of them in Redis, and nobody asks again and again. Where more jobs wait than there are threads, those that
+over: all of them in Redis, and none asks again and again. Where more jobs wait than there are threads, those that
 have been led for long give way: they keep what is counted, and go to the end of the line.
 """
 
@@ -81,7 +81,7 @@ class Adopters:
         return self._most - len(self._led) - len(self._waiting)
 
     def await_room(self, seconds: float) -> int:
-        """How many more jobs can be led now; waits so long until there is room for one."""
+        """How many more jobs can be led now; waits ``seconds`` until there is room for one."""
         with self._changed:
             self._changed.wait_for(lambda: self._room > 0, seconds)
             return max(0, self._room)

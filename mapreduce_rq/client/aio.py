@@ -339,7 +339,7 @@ def _undone(undo: Callable[[Any], object], made: asyncio.Future[Any]) -> None:
 
 
 def _abandon(job: Job) -> None:
-    with suppress(Exception):  # nobody waits for it: it may have ended, or its server may be gone
+    with suppress(Exception):  # it is not waited for: it may have ended, or its server may be gone
         job.cancel(now=True)
 
 
@@ -354,5 +354,5 @@ def _tell(loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None]) -> None
 
 
 def _call(loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> None:
-    with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+    with suppress(RuntimeError):  # the loop is closed, and nothing in it waits any more
         loop.call_soon_threadsafe(call)

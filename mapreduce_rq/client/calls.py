@@ -235,7 +235,7 @@ class Calls:
             if isinstance(value, Raised):
                 fail(future, self._error_in(value))
             else:
-                with suppress(InvalidStateError):  # somebody else has set it
+                with suppress(InvalidStateError):  # another thread has set it
                     future.set_result(value)
 
     def _error_in(self, raised: Raised) -> BaseException:

@@ -163,7 +163,7 @@ class Client:
 
             self._hub = Hub(pipes.collect, queue, shelf)
             self.endpoint = self._hub.pipe_end
-            self.keyring = Keyring()  # nobody else can come to a pipe
+            self.keyring = Keyring()  # no other process can reach a pipe
         elif private:
             self._server = server or EmbeddedServer.start()
             self.endpoint = parse_url(self._server.url)

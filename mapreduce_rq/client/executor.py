@@ -54,7 +54,7 @@ class Executor(futures.Executor):
         first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
         self._calls = Calls(client, first=first, worn_after=max_tasks_per_child)
         self._client = client if owned else None
-        self._lost = weakref.finalize(self, self._calls.finish)  # nobody can submit any more: what is there is done
+        self._lost = weakref.finalize(self, self._calls.finish)  # no more calls can come: those there are done
         self._lost.atexit = False
 
     @property
@@ -76,8 +76,8 @@ class Executor(futures.Executor):
     ) -> Iterator[T]:
         """The values of ``fn`` over the iterables, in their order, as the built-in ``map``.
 
-        The iterables are read at once, or with ``buffersize`` only so many calls ahead of what was taken.
-        ``chunksize``: calls that travel as one. Raises TimeoutError where a value is not there so many seconds after
+        The iterables are read at once, or only ``buffersize`` calls ahead of the values that were taken.
+        ``chunksize``: calls that travel as one. Raises TimeoutError if a value is not there ``timeout`` seconds after
         this call, and what ``fn`` raises.
         """
         if chunksize < 1:
@@ -117,7 +117,7 @@ def _values(
         try:
             while waiting:
                 waiting.extend(calls.submit(function, how, row, {}) for row in itertools.islice(rows, 1))
-                yield _first_of(waiting, end)  # kept by nobody here
+                yield _first_of(waiting, end)  # it is not kept here
         finally:
             for future in waiting:
                 future.cancel()

@@ -19,7 +19,7 @@ from mapreduce_rq.errors import NoSuchJob
 from mapreduce_rq.runtime.master.master import Ended
 
 LOOK_SECONDS = 1.0
-"""The word that a job has ended may be lost: whoever waits looks at the job itself so often."""
+"""Seconds between two looks at the job itself: the word that it has ended may be lost."""
 
 
 class Asker(Protocol):

@@ -26,9 +26,9 @@ log = logging.getLogger("mapreduce_rq.client")
 FUNCTION = "mapreduce_rq.rq.work"
 TOP_UP_SECONDS = 2.0
 PLACED_SECONDS = 30.0
-"""A loop that was placed may be on its way for so long: popped by an rq worker that has not begun it."""
+"""Seconds that a loop may be on its way: popped by an rq worker that has not begun it."""
 LOOK_IDS = 1000
-"""Of the jobs that wait on the RQ queue, so many at each end are looked at."""
+"""Jobs at each end of the RQ queue that are looked at."""
 TOLD_SECONDS = 600
 """A loop looks once a second whether it is told to leave; one that is not there does not."""
 MOST_AT_ONCE = 256

@@ -108,7 +108,7 @@ class Feed(Protocol):
         """No more items will come."""
 
     def disown(self, why: str) -> None:
-        """In a forked child: whoever puts in is told why that is in vain. Threads that held locks are not here."""
+        """In a forked child: putting items in raises an error that says why. Threads that held locks are not here."""
 
 
 class OpenSource:

@@ -25,7 +25,7 @@ from mapreduce_rq.functions.shipping import First
 T = TypeVar("T")
 
 CHUNKS = 4
-"""``map`` cuts its items into so many chunks for each worker, as the original does."""
+"""Chunks for each worker into which ``map`` cuts its items, as the original does."""
 
 
 class Owner(Caller, Protocol):
@@ -255,7 +255,7 @@ class AsyncResult(Generic[T]):
         return self._value  # type: ignore[no-any-return]  # it is the function's
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it is there, at most so many seconds."""
+        """Wait until it is there, at most ``timeout`` seconds."""
         self._event.wait(timeout)
 
     def ready(self) -> bool:
@@ -282,7 +282,7 @@ class IMapIterator(Generic[T]):
         return self.next()
 
     def next(self, timeout: float | None = None) -> T:
-        """The next value. Raises multiprocessing.TimeoutError if it is not there in so many seconds."""
+        """The next value. Raises multiprocessing.TimeoutError if it is not there in ``timeout`` seconds."""
         try:
             return self._values.next(timeout, unsent=_encoding_error)
         except TimeoutError:
@@ -293,7 +293,7 @@ class IMapIterator(Generic[T]):
             raise
 
     def __del__(self) -> None:
-        self._values.unbound()  # all is computed, whether somebody wants the values or not
+        self._values.unbound()  # all is computed, whether the values are wanted or not
 
 
 def _flat(chunks: list[list[Any]]) -> list[Any]:

@@ -67,7 +67,7 @@ class Values(Generic[T]):
         return self.next()
 
     def next(self, timeout: float | None = None, unsent: Callable[[Unsent], BaseException] | None = None) -> T:
-        """The next value. Raises TimeoutError if it is not there in so many seconds.
+        """The next value. Raises TimeoutError if it is not there in ``timeout`` seconds.
 
         ``unsent``: makes the exception of a value that could not travel.
         """

@@ -201,7 +201,7 @@ def source_of_lines(
 
 
 def _first_lines(piece: bytes, count: int) -> tuple[bytes, bytes, int]:
-    """The first lines of a piece, at most so many, the rest of it, and how many they are."""
+    """The first lines of a piece, at most ``count``, the rest of it, and how many these lines are."""
     lines = piece.count(b"\n") + (not piece.endswith(b"\n"))
     if lines <= count:
         return piece, b"", lines

@@ -22,12 +22,12 @@ The hub (hub.py)
     several masters one has the lead, and wakes the others when there is something for them. A master's own steps need
     no lead, and a task that one of them pushes goes to an idle worker at once.
 
-    A master that computes serves nobody, and workers must not wait for it. So while there are jobs a *deputy* looks
-    every few milliseconds whether somebody serves, and takes the lead if not. It gives the lead back as soon as a
+    A master that computes does not serve, and workers must not wait for it. So while there are jobs a *deputy* looks
+    every few milliseconds whether a thread serves, and takes the lead if not. It gives the lead back as soon as a
     master wants to wait. A job that ends before that never sees it.
 
 The lines (lines.py)
-    Frames over a socketpair: a length and msgpack. Nobody else can come to such a socket, so messages carry no MAC.
+    Frames over a socketpair: a length and msgpack. No other process can reach such a socket, so messages carry no MAC.
     Large bodies go around it, by the shelf, as beside a private server. A line's end is the worker's obituary. The
     supervisor sees the death too, gives back what the worker held, and blames the task in hand.
 

@@ -38,7 +38,7 @@ from mapreduce_rq.pipes.store import Store
 from mapreduce_rq.pipes.waiting import COLLECTORS, READ, WRITE
 
 DEPUTY_SECONDS = 0.005
-"""How often a deputy looks whether somebody serves."""
+"""Seconds between two looks of a deputy whether a thread serves."""
 BEFORE_DEPUTY_SECONDS = 0.005
 """A job that ends sooner needs none: to start a thread takes longer than to wait for so short a merge."""
 SPARE_DESCRIPTORS = 16
@@ -83,7 +83,7 @@ class Waiting:
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float) -> None:
-        """Until it is woken, its bell rings, or so many seconds are over."""
+        """Wait until it is woken, its bell rings, or the seconds are over."""
         self._poll.poll(seconds * 1000)
 
     def close(self) -> None:
@@ -173,7 +173,7 @@ class Hub:
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     def wait(self, ready: Callable[[], bool], seconds: float, bell: int = -1) -> None:
-        """Serve, until ``ready``, or the descriptor ``bell`` can be read, or so many seconds are over.
+        """Serve, until ``ready``, or the descriptor ``bell`` can be read, or the seconds are over.
 
         Without any seconds what has come by now is served.
         """
@@ -217,7 +217,7 @@ class Hub:
         return bell >= 0 and _readable(bell)
 
     def _pass_on(self) -> None:
-        """The lead is free: whoever waits may take it."""
+        """The lead is free: a thread that waits may take it."""
         for other in self._behind[:1]:
             other.wake()
 

@@ -111,7 +111,7 @@ class Line:
         return number
 
     def leave(self, channel: int) -> None:
-        """Nobody waits for its answers any more."""
+        """Its answers are not waited for any more."""
         self._boxes.pop(channel, None)
 
     def send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:

@@ -30,7 +30,7 @@ class Pipes:
         return f"{SCHEME}?collect={self.collect}{'&once=1' if self.once else ''}"
 
     def check_room(self, workers: int) -> None:
-        """Raises UsageError where this process may not have so many lines, or this user so many processes."""
+        """Raise UsageError if this process may not have that many lines, or this user that many processes."""
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
         needed = workers + OTHER_DESCRIPTORS

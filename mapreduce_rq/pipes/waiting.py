@@ -16,7 +16,7 @@ READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 SLICE_SECONDS = 0.0005
 """How long sequential reads wait for one line before they turn to the next."""
 MOST_FOR_SELECT = 1024
-"""Descriptors have to be below this: the set that select takes is an array of so many bits (FD_SETSIZE)."""
+"""Descriptors must be below this: the set that select takes is an array of this many bits (FD_SETSIZE)."""
 
 Ready = list[tuple[Any, int]]
 """What was registered with a descriptor that is ready, and for what it is."""
@@ -35,7 +35,7 @@ class Collector(Protocol):
         """Wait for it no more."""
 
     def wait(self, seconds: float) -> Ready:
-        """Those that are ready, after so many seconds at most."""
+        """The lines that are ready, after ``seconds`` at most."""
 
     def close(self) -> None:
         """Give back what it holds."""

@@ -336,7 +336,7 @@ def junk(world: World) -> None:
 
 def a_stranger(world: World) -> Codecs:
     """The codecs of a client without a key, or with another key."""
-    return Codecs("sim", world.rng.choice([None, Keyring([b"the key of a stranger"])]))
+    return Codecs("sim", world.rng.choice([None, Keyring([b"a key of somebody else's"])]))
 
 
 @fault

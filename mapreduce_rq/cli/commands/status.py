@@ -101,7 +101,7 @@ def jobs(
         str | None,
         typer.Option("--state", envvar="MRQ_STATE", metavar="|".join(STATES), help="Only jobs in this state."),
     ] = None,
-    limit: Annotated[str, typer.Option("--limit", envvar="MRQ_LIMIT", metavar="N", help="At most so many.")] = "200",
+    limit: Annotated[str, typer.Option("--limit", envvar="MRQ_LIMIT", metavar="N", help="This many at most.")] = "200",
     sort: Annotated[
         str,
         typer.Option(
@@ -118,7 +118,7 @@ def jobs(
             "--interval",
             envvar="MRQ_INTERVAL",
             metavar="SEC",
-            help="Look again and again, so long after the last time.",
+            help="Look again and again, with this pause between.",
         ),
     ] = None,
     url: Url = None,

@@ -217,4 +217,4 @@ class Tally:
 
 
 def _unwatched(_: Any) -> None:
-    """Nobody watches."""
+    """Do nothing: new partials are not watched."""

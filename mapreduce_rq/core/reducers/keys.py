@@ -246,7 +246,7 @@ def unpack_keys(form: int, packed: Any, number: int) -> tuple[Sequence[Key], Kin
     try:
         found, kinds = checked(keys)
         if len(keys) != number or len(set(found)) != number:
-            raise ValueError(f"{number} keys that are not so many different ones")
+            raise ValueError(f"some of {number} keys are equal")
     except (BadKey, TypeError) as error:
         raise ValueError(f"no keys: {error}") from None
     return found, kinds

@@ -110,7 +110,7 @@ class RationalSum(NamedTuple):
         return _added(parts)
 
     def value(self, count: int | None = None) -> Any:
-        """The sum, or the mean of so many values: a float, a Fraction or a Decimal."""
+        """The sum, or the mean of ``count`` values: a float, a Fraction or a Decimal."""
         infinite = special(self.flags)
         if infinite is not None:
             return infinite if self.flags & (FLOAT | FRACTION) else decimal.Decimal(str(infinite))
@@ -129,7 +129,7 @@ class RationalSum(NamedTuple):
         return total if count is None else _MEANS.divide(total, decimal.Decimal(count))
 
     def outcome(self, count: int | None = None) -> Outcome:
-        """The sum, or the mean of so many values, as the result of a job."""
+        """The sum, or the mean of ``count`` values, as the result of a job."""
         native = self.value(count)
         if special(self.flags) is not None:
             return Outcome(value=_text(native), number=float(native), native=native)

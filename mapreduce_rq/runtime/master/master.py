@@ -117,7 +117,7 @@ class Master:
     together, and the answer to a small end is not waited for: it is ``end_in_doubt`` until Redis has answered.
     ``bell``: rung by who fills its source, which may have nothing yet.
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
-    ``host``: the RQ job that is a run of this one; whoever adopts the job asks RQ whether that was stopped.
+    ``host``: the RQ job that is a run of this one; a process that adopts the job asks RQ whether that was stopped.
     ``journal``: where events are told, and the end of the job to those who wait for it.
     """
 

@@ -148,7 +148,7 @@ class Pool:
         signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # whoever started us may have held them back till now
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # the process that started us may have blocked them
         self._spawn_missing()
         if ready is not None:
             ready()
@@ -290,7 +290,7 @@ class Pool:
             code = 0
         except MrqError as error:
             if birth.over():
-                code = 0  # there is nobody to tell
+                code = 0  # the supervisor is gone
             else:
                 log.error("%s", error)  # noqa: TRY400  it is no fault of ours: its one line says all
         except BaseException:

@@ -117,7 +117,7 @@ class ByPipes:
             self._line = None
 
     def clear_away(self, shelf: str) -> None:
-        """The shelf has nobody else: the client may have been killed."""
+        """Remove the shelf: no other process does, if the client was killed."""
         if shelf:
             guardian.remove(shelf)
 
