@@ -15,10 +15,10 @@ from mapreduce_rq.core.messages import Codecs, Event
 from mapreduce_rq.errors import BadMessage, BrokerError, TooLarge
 
 MAX_EVENTS = 10_000
-"""The newest events that a queue remembers."""
+"""Events that a queue remembers at most: the newest ones."""
 AT_ONCE = 500
 LONGEST_TEXT = 2000
-"""Characters of an event's text: an exception's message may be of any length."""
+"""Characters of an event's text at most: an exception's message may be of any length."""
 BEGINNING = "0-0"
 
 
@@ -32,9 +32,9 @@ class Journal:
         self._codecs = codecs
 
     def tell(self, events: Sequence[Event], *, ended: str = "", keep: int = 0) -> None:
-        """Write events; and wake those who wait for the job ``ended``, whose record stays for ``keep`` seconds.
+        """Write events, and wake the processes that wait for the job ``ended``; its record stays for ``keep`` seconds.
 
-        It raises nothing: an error of the connection is met again by the next thing that is asked.
+        It does not raise: after an error of the connection the next request raises it again.
         """
         commands: list[Command] = []
         for event in events:

@@ -11,13 +11,14 @@ what they stand on, the ``Wire``, has a second implementation. The simulation ha
                            └────── socketpair, one for each worker ──────────────────────> LineWire
 
 The store (store.py)
-    What Redis would hold, in dictionaries of the client's process, and the steps that change it: the commands which the
-    verbs use, and the three scripts. A step is done whole under one lock. It answers as Redis does, which
-    ``tests/broker/test_pipes_store.py`` holds against real servers, step by step.
+    The data that would be in Redis, in dictionaries of the client's process, and the steps that change them: the
+    commands which the verbs use, and the three scripts. Each step is done as a whole, under one lock. It answers as
+    Redis does: ``tests/broker/test_pipes_store.py`` compares it with real servers, step by step.
 
 The hub (hub.py)
-    Its end of every worker's line, and who serves them. There is no thread that does nothing else: such a thread would
-    add two switches to each message. **Who waits, serves**: a master that waits for replies holds the *lead*. It waits
+    The client's end of each worker's line, and the code that serves them. No thread does only this: it would
+    add two switches to each message. **A thread that waits, serves**: a master that waits for replies has the *lead*.
+    It waits
     for all lines at once, does for each worker what it asks for, and returns when there is a reply of its own job. Of
     several masters one has the lead, and wakes the others when there is something for them. A master's own steps need
     no lead, and a task that one of them pushes goes to an idle worker at once.
@@ -32,9 +33,9 @@ The lines (lines.py)
     supervisor sees the death too, gives back what the worker held, and blames the task in hand.
 
 Waiting (waiting.py)
-    ``sequential``, ``select``, ``poll``, ``epoll`` or ``kqueue``: how the lead waits for many lines. Nothing else knows
-    which one it is.
+    ``sequential``, ``select``, ``poll``, ``epoll`` or ``kqueue``: how the lead waits for many lines. No other code
+    knows which one it is.
 
-What ends when the client ends: everything. The supervisor sees the end of its line, kills its workers and removes the
-shelf. So nothing can be resumed or watched from elsewhere.
+When the client ends, everything ends. The supervisor sees the end of its line, kills its workers and removes the
+shelf. So a job cannot be resumed or watched from elsewhere.
 """

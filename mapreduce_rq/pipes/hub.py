@@ -1,6 +1,6 @@
 """The hub: the client's end of every worker's line, and the wire that its masters use.
 
-Who holds the *lead* waits for all lines and serves them. See this room's essay.
+The thread that has the *lead* waits for all lines and serves them. See the essay in this room's ``__init__``.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from mapreduce_rq.pipes.waiting import COLLECTORS, READ, WRITE
 DEPUTY_SECONDS = 0.005
 """Seconds between two looks of a deputy whether a thread serves."""
 BEFORE_DEPUTY_SECONDS = 0.005
-"""A job that ends sooner needs none: to start a thread takes longer than to wait for so short a merge."""
+"""Seconds before a deputy is started: a job that ends sooner needs none, and starting a thread takes time."""
 SPARE_DESCRIPTORS = 16
 """Descriptors that come with one message at most."""
 HUNG_UP = "its line ended"
@@ -61,7 +61,7 @@ class Peer:
         self.supervisor = supervisor
         self.wid = wid
         self.frames = Frames()
-        self.outgoing: deque[memoryview] = deque()  # what its buffer had no room for
+        self.outgoing: deque[memoryview] = deque()  # bytes that the socket's buffer had no room for
         self.descriptors: deque[int] = deque()  # that have come and belong to a frame that has not
 
 
@@ -87,7 +87,7 @@ class Waiting:
         self._poll.poll(seconds * 1000)
 
     def close(self) -> None:
-        """It waits no more."""
+        """The thread does not wait any more."""
         os.close(self._reader)
         os.close(self._writer)
 
@@ -162,7 +162,7 @@ class Hub:
         return answer
 
     def _feed(self) -> None:
-        """Give waiting tasks to idle workers: who became idle last is the one whose caches are warm."""
+        """Give waiting tasks to idle workers, first to the one that became idle last: its caches are warm."""
         for queue, idle in self._idle.items():
             while idle and queue in self.store.lists:
                 peer, channel, hand, _ = idle.pop()
@@ -222,7 +222,7 @@ class Hub:
             other.wake()
 
     def _serve(self, seconds: float, bell: int = -1) -> bool:
-        """Wait for the lines and serve them, once; for who has the lead. Whether the bell rang."""
+        """Wait for the lines and serve them, once. Only the thread with the lead does this. Whether the bell rang."""
         if bell >= 0:
             self._collector.register(bell, READ, RUNG)
         try:
@@ -309,7 +309,7 @@ class Hub:
         self._peers[peer.end.fileno()] = peer
 
     def _attend(self, peer: Peer, events: int) -> None:
-        """Read what a line has brought, and send what it has room for."""
+        """Read all bytes that have come over a line, and send as many as it has room for."""
         try:
             if events & WRITE:
                 self._flush(peer)
@@ -564,7 +564,7 @@ class HubWire:
         return ready() or time.monotonic() >= read.until
 
     def hear(self) -> None:
-        """Tell who wanted to hear."""
+        """Call the functions that wait for the answers."""
         while self._unheard:
             heard, answer = self._unheard.popleft()
             heard(answer)

@@ -1,8 +1,8 @@
 """A worker's and a supervisor's end of a line to the hub, and the wire over it.
 
-A frame is its length in eight bytes and a msgpack array: the channel and what is asked, or the channel and the answer.
-Each wire of a process has a channel of its own on the one line, and takes a new one whenever it connects, so an answer
-that nobody waits for any more is dropped.
+A frame is its length in eight bytes and a msgpack array: the channel and a request, or the channel and an answer. Each
+wire of a process has a channel of its own on the one line, and takes a new one each time that it connects. So an answer
+that is not waited for any more is dropped.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Frames:
 
 GONE = "the client of these workers has ended"
 BROKEN = "the line to the client is broken"
-"""After either no time will help."""
+"""After GONE or BROKEN it does not help to wait."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What Redis would hold, in this process: the keys of the protocol, the commands that the verbs use, the three scripts.
+"""The data that would be in Redis, in this process, with the commands that the verbs use, and the three scripts.
 
 Answers are those of a server. A queue or a hand is a deque whose left is the list's left; a stream numbers its entries
 without gaps, so an entry is found by its number.

@@ -11,7 +11,7 @@ from mapreduce_rq.pipes.waiting import BEST, COLLECTORS, MOST_FOR_SELECT
 
 SCHEME = "pipes:"
 OTHER_DESCRIPTORS = 32
-"""What a process has open besides the lines, about."""
+"""About how many descriptors a process has open besides the lines."""
 NO_SERVER = (
     "pipes: has no server: workers and jobs live and end with the process of `mrq compute`, `mrq run` or a Python "
     "Client, so nothing else can see, resume or work for them: give the URL of a Redis"

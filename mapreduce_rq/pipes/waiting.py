@@ -14,7 +14,7 @@ from mapreduce_rq.errors import UsageError
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 SLICE_SECONDS = 0.0005
-"""How long sequential reads wait for one line before they turn to the next."""
+"""Seconds that sequential reads wait for one line before they turn to the next."""
 MOST_FOR_SELECT = 1024
 """Descriptors must be below this: the set that select takes is an array of this many bits (FD_SETSIZE)."""
 
@@ -120,8 +120,8 @@ class BySelector:
 class Sequential:
     """One line after another, as the ancestor's first version read them: each is waited for alone, for a moment.
 
-    The ancestor read the first pipe to its end before it turned to the second, so that a slow worker delayed all that
-    stood behind it. Here an idle worker has nothing to say for hours, so the turn passes on.
+    The ancestor read the first pipe to its end before it turned to the second, so a slow worker delayed all workers
+    after it. Here a worker may be idle for hours, so each line is waited for only a moment.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""What is told of a job in the queue's journal."""
+"""The events of a job that are written to the queue's journal."""
 
 from __future__ import annotations
 

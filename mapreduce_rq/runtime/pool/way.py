@@ -15,13 +15,13 @@ from mapreduce_rq.runtime.server import guardian
 
 
 class Birth(Protocol):
-    """What a worker is given when it is forked: made before, used on both sides."""
+    """The things that a worker is given when it is forked. They are made before, and used on both sides."""
 
     def wire(self) -> Wire:
         """In the worker: its wire, not connected yet."""
 
     def born(self, wid: str) -> None:
-        """In its supervisor: it runs."""
+        """In its supervisor, after the worker was forked."""
 
     def over(self) -> bool:
         """In the worker: whether the client that it worked for is gone for good."""
@@ -37,10 +37,10 @@ class Way(Protocol):
         """Before a worker is forked."""
 
     def watched(self) -> Sequence[int]:
-        """Descriptors that can be read when there may be an end of it."""
+        """Descriptors that become readable when the way may have ended."""
 
     def over(self) -> bool:
-        """Whether it has come to its end, and the pool must end with it."""
+        """Whether the way has ended: then the pool must end, too."""
 
     def close(self) -> None:
         """Forget it."""
