@@ -108,12 +108,13 @@ class Jobs:
         fields: Sequence[tuple[str, Argument]],
         tasks: Iterable[bytes],
         listen: float,
+        what: str = "create",
     ) -> None:
         """Ask for a new job and its first replies; first :meth:`created`, then :meth:`replies_asked` have the answers.
 
         The replies are waited for ``listen`` seconds.
         """
-        arguments = _commit(job, "", token, what="create", number=number, fields=fields, tasks=tasks)
+        arguments = _commit(job, "", token, what=what, number=number, fields=fields, tasks=tasks)
         self.wire.ask(COMMIT, self._commit_keys(job), arguments, then=self._read(job, FIRST_REPLY, listen))
 
     def created(self) -> Committed | Lost:
@@ -139,9 +140,9 @@ class Jobs:
         arguments = _commit(job, expect, token, what=what, number=keep, fields=fields)
         self.wire.ask(COMMIT, self._commit_keys(job), arguments, heard=read)
 
-    def ask_to_push(self, job: str, expect: str, token: str, tasks: Iterable[bytes]) -> None:
+    def ask_to_push(self, job: str, expect: str, token: str, tasks: Iterable[bytes], *, what: str = "") -> None:
         """Ask for a commit of nothing but tasks: nothing else may be asked before :meth:`pushed` has the answer."""
-        self.wire.ask(COMMIT, self._commit_keys(job), _commit(job, expect, token, tasks=tasks))
+        self.wire.ask(COMMIT, self._commit_keys(job), _commit(job, expect, token, what=what, tasks=tasks))
 
     def pushed(self) -> Committed | Lost:
         """The answer to :meth:`ask_to_push`, as of :meth:`commit`."""
@@ -153,7 +154,7 @@ class Jobs:
 
     def _committed(self, what: str, answer: Any) -> Committed | Lost:
         if answer[0] == b"ok":
-            return Committed(waiting=int(answer[1]), reopened=bool(answer[2]) and what != "create")
+            return Committed(waiting=int(answer[1]), reopened=bool(answer[2]) and not what.startswith("create"))
         return Lost(token_text(answer[1]), text_of(answer[2]))
 
     def token(self, job: str) -> Lost:

@@ -145,6 +145,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     keep: Annotated[int, KEEP] = 86_400  # how long the record of a finished job stays
     max_body: Annotated[int, MAX_BODY] = 64 * 1024 * 1024
     allow_mixed: bool = False
+    urgent: bool = False  # its tasks go before those of other jobs
 
     @property
     def tolerant(self) -> bool:

@@ -268,13 +268,13 @@ class Store:
             self._expire_in(values, number)
         elif over:
             self._end_stream(replies)
-        elif what not in ("", "create", "keep"):
+        elif what not in ("", "create", "keep", "ahead", "create, ahead"):
             stream = self.streams.get(replies)
             if stream is not None:
                 behind = stream.after(_number(str(what)) - 1)
                 del stream.entries[:behind]
                 stream.first += behind
-        if what == "create" or (not over and number != 0):
+        if what in ("create", "create, ahead") or (not over and number != 0):
             self._zadd(listing, number, name)
         opened = 0
         if not over and what != "keep" and replies not in self.streams:
@@ -286,7 +286,11 @@ class Store:
         if over:
             self._expire_in(job, number)
         if len(argv) > last:
-            self._list(queue).extendleft(argv[last:])  # type: ignore[arg-type]  # sealed tasks are bytes
+            tasks: Any = argv[last:]  # sealed: they are bytes
+            if what in ("ahead", "create, ahead"):
+                self._list(queue).extend(reversed(tasks))
+            else:
+                self._list(queue).extendleft(tasks)
         return [b"ok", len(self.lists.get(queue, ())), opened]
 
     def _settle(self, keys: Sequence[str], argv: Sequence[Argument]) -> list[Any]:

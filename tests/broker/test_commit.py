@@ -215,3 +215,13 @@ def test_a_key_of_another_type_is_refused_with_nothing_done(jobs: Jobs, keys: Ke
         with pytest.raises(ForeignKey, match=re.escape(names[at])):
             jobs.commit("job", "1:a:1", "1:a:2", what=what, number=number, fields=[("ck", b"x")], tasks=[b"t"])
     assert {key: raw.dump(key) for key in raw.keys(f"{keys.prefix}*")} == before
+
+
+def test_tasks_that_go_ahead_are_taken_before_those_that_wait(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
+    create(jobs, tasks=[b"t0", b"t1"])
+    assert jobs.commit("job", "1:a:1", "1:a:2", what="ahead", tasks=[b"t2", b"t3"]) == Committed(waiting=4)
+    urgent = jobs.commit("other", "", "1:b:1", what="create, ahead", number=1, tasks=[b"u0", b"u1"])
+    assert urgent == Committed(waiting=6)
+    assert raw.lrange(keys.queue, 0, -1)[::-1] == [b"u0", b"u1", b"t2", b"t3", b"t0", b"t1"]
+    assert raw.zscore(keys.jobs, "other") == 1
+    assert raw.exists(keys.replies("job"))

@@ -45,11 +45,13 @@ def commit(run: Run) -> None:
         require(after == run.before.keys.get(values), "a commit touches replies that an ended job has kept")
     opened = not over and what != b"keep" and replies not in run.before.keys
     listed = SortedSet(_listing(run.before, jobs))
-    if what == b"create" or (not over and number != b"0"):
+    if what in {b"create", b"create, ahead"} or (not over and number != b"0"):
         listed[name] = float(number)
     require(_listing(run.after, jobs) == listed, "a commit leaves another listing than it should")
     waiting = (*reversed(tasks), *_list(run.before, queue))
-    require(_list(run.after, queue) == waiting, "a commit has not pushed its tasks in their order behind those there")
+    if what in {b"ahead", b"create, ahead"}:
+        waiting = (*_list(run.before, queue), *reversed(tasks))
+    require(_list(run.after, queue) == waiting, "a commit has not pushed its tasks in their order where they belong")
     require(run.answer == [b"ok", len(waiting), int(opened)], "a commit answers something else")
 
 
@@ -60,7 +62,7 @@ def _commit_stream(run: Run, replies: bytes, what: bytes) -> None:
     elif old is None:
         empty = what == b"keep"
         require(new is None if empty else _entries(new) == (), "a commit opens no stream, or one that is not empty")
-    elif what in {b"", b"create", b"keep"}:
+    elif what in {b"", b"create", b"keep", b"ahead", b"create, ahead"}:
         require(new == old, "a commit changes the replies")
     else:
         least: Id = id_of(what)

@@ -205,3 +205,18 @@ def test_a_killed_masters_jobs_go_on_under_another(at: User, client: Client) -> 
     at.stage.open()
     for job in jobs:
         assert job.result(30).native == total(8)
+
+
+def test_an_urgent_jobs_tasks_go_before_those_that_wait(at: User, client: Client) -> None:
+    at.start("worker", "-c", "1")
+    at.start("master")
+    at.stage.write("gated", "0")
+    long = client.submit_function_detached(GATED, range(40), reduce="int_sum", limits=ONE_BY_ONE)
+    at.stage.begun(0)
+    urgent = Limits(urgent=True)
+    short = client.submit_function_detached("tests.support.terms:noted", [1000], reduce="int_sum", limits=urgent)
+    at.stage.open()
+    assert short.result(30).native
+    assert long.result(30).native == total(40)
+    order = [term for _, term in at.stage.runs()]
+    assert order.index(1000) < 5, order

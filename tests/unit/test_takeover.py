@@ -163,3 +163,15 @@ def test_a_failure_of_terms_that_are_counted_by_then_ends_nothing() -> None:
     failure = encode_failure(Failure(2, "ValueError", "no", "", "w"))
     assert new.receive(Replied("w", [Answer(2, 3, 0, MAP, ERROR, failure, 1000)]), 0.1) == []
     assert new.ignored == 1
+
+
+def test_a_job_that_nobody_has_led_is_cut_on_before_the_first_look() -> None:
+    old = ledger()
+    first = pushed(old.receive(Resumed(), 0.0))
+    spec, computation = parts()
+    new = Ledger(spec, computation, 0.0, checkpoint=old.checkpoint(0.0), cut_on=False)
+    more = pushed(new.receive(replied(first[0].lo), 0.1))
+    assert more
+    assert more[0].lo == first[-1].hi
+    new.receive(Surveyed(first[1:], more, 1, False), 0.2)
+    new.validate()

@@ -9,6 +9,7 @@
 -- ARGV  1 expect      token that must be there; '' = the job must not exist
 --       2 token       the new token
 --       3 what        '' = go on | 'create' | 'keep' = change only the token: its sender does not learn of a new stream
+--                     | 'ahead' | 'create, ahead': as '' and 'create', and the tasks are the next to be taken
 --                     | 'over' | 'over, kept' = as over, and the replies, which are the value, live as long as the record
 --                     | a stream id: replies below it are in the checkpoint
 --       4 number      when over: seconds to keep the record; else the unix time to list the job under, 0 = is listed
@@ -23,6 +24,7 @@ if found ~= ARGV[1] then
 end
 local what = ARGV[3]
 local over = what == 'over' or what == 'over, kept'
+local create, ahead = what == 'create' or what == 'create, ahead', what == 'ahead' or what == 'create, ahead'
 -- A script is never rolled back, so it must not stop half way: everything that could stop it is checked here first.
 local number, last = tonumber(ARGV[4]), 6 + 2 * (tonumber(ARGV[6]) or -1)
 local most = over and 315360000 or 253402300799
@@ -42,10 +44,10 @@ if what == 'over, kept' and redis.call('EXISTS', KEYS[2]) == 1 then
   redis.call('EXPIRE', KEYS[5], ARGV[4])
 elseif over then
   redis.call('DEL', KEYS[2])
-elseif what ~= '' and what ~= 'create' and what ~= 'keep' then
+elseif what ~= '' and not create and what ~= 'keep' and what ~= 'ahead' then
   redis.call('XTRIM', KEYS[2], 'MINID', '=', what)
 end
-if what == 'create' or (not over and ARGV[4] ~= '0') then
+if create or (not over and ARGV[4] ~= '0') then
   redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
 end
 local opened = 0
@@ -58,7 +60,13 @@ redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 7, last))
 if over then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
 end
-for i = last + 1, #ARGV, 4000 do
-  redis.call('LPUSH', KEYS[3], unpack(ARGV, i, math.min(i + 3999, #ARGV)))
+if ahead then
+  for i = #ARGV, last + 1, -1 do
+    redis.call('RPUSH', KEYS[3], ARGV[i])
+  end
+else
+  for i = last + 1, #ARGV, 4000 do
+    redis.call('LPUSH', KEYS[3], unpack(ARGV, i, math.min(i + 3999, #ARGV)))
+  end
 end
 return {'ok', redis.call('LLEN', KEYS[3]), opened}

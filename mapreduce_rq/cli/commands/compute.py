@@ -183,6 +183,15 @@ def lead(
             rich_help_panel=HOW,
         ),
     ] = False,
+    urgent: Annotated[
+        bool,
+        typer.Option(
+            "--urgent",
+            envvar="MRQ_URGENT",
+            help="Its tasks go before those of other jobs; what workers have in hand is finished first.",
+            rich_help_panel=HOW,
+        ),
+    ] = False,
     keep: Annotated[
         str,
         typer.Option(
@@ -230,6 +239,7 @@ def lead(
         rel_tol=None if rel_tol is None else tolerance("--rel-tol", rel_tol),
         abs_tol=None if abs_tol is None else tolerance("--abs-tol", abs_tol),
         allow_mixed=allow_mixed,
+        urgent=urgent,
         keep=max(1, round(seconds("--keep", keep))),
     )
     target = folder if folder is not None else None if out is None else OutFile(out)

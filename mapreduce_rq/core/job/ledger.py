@@ -113,8 +113,8 @@ Command = Push | Settled | Broken
 class Ledger:
     """The state of one job.
 
-    ``checkpoint`` restores what an earlier master had counted. ``patient``: the job does not end if all workers refuse
-    it, since others may come.
+    ``checkpoint`` restores what an earlier master had counted. ``cut_on``: that master may have cut more than the
+    checkpoint says. ``patient``: the job does not end if all workers refuse it, since others may come.
     """
 
     def __init__(
@@ -124,6 +124,7 @@ class Ledger:
         now: float,
         *,
         checkpoint: Checkpoint | None = None,
+        cut_on: bool = True,
         source: Source | None = None,
         workers: int = 1,
         patient: bool = False,
@@ -159,7 +160,9 @@ class Ledger:
         self._patient = patient
         self._broken: Broken | None = None
         self._look_around = True  # the next survey alone decides which tasks are lost
-        self._restored = checkpoint is not None  # an earlier master may have cut more: the next survey tells how much
+        self._unseen = checkpoint is not None  # what is out is not known before the next survey
+        self._restored = self._unseen and cut_on  # an earlier master may have cut more: the next survey tells how much
+        self.worked = 0.0  # seconds that workers have told of; what an earlier master has heard of counts as its time
         self._started = now
         self._elapsed_before = 0.0
         if checkpoint is None:
@@ -174,7 +177,7 @@ class Ledger:
             self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
             self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)
-            self._elapsed_before = checkpoint.elapsed
+            self._elapsed_before = self.worked = checkpoint.elapsed
         self.merges = Merges(spec.job, self.tally)
         self.requests = Requests(spec.job, computation)
         if checkpoint is None and spec.limits.tolerant:
@@ -336,6 +339,7 @@ class Ledger:
                 self._bad(event.wid, answer)
         if not good:
             return
+        self.worked += nanoseconds / 1e9
         counted = self.tally.count(good)
         if self.tally.reducer.torn:
             self._read_apart(self.tally.reducer.torn)
@@ -489,7 +493,7 @@ class Ledger:
         known, so it is none then.
         """
         lo, hi = answer.lo, answer.hi
-        if not self._restored or self.spec.lazy or not 0 <= lo < hi or not self._was_cut(hi):
+        if not self._unseen or self.spec.lazy or not 0 <= lo < hi or not self._was_cut(hi):
             return None
         if self.tally.runs.touches(lo, hi) or any(task.lo < hi and lo < task.hi for task in self.out.values()):
             return None
@@ -533,7 +537,7 @@ class Ledger:
                 if lo not in self._backed:
                     self._backed.add(lo)
                     self._again.append(self.out[lo])
-        self._look_around = self._restored = False
+        self._look_around = self._restored = self._unseen = False
 
     def _adopt(self, event: Surveyed) -> None:
         """After a restore: take over the tasks that an earlier master left in queue and hands; cut other gaps anew."""

@@ -124,15 +124,26 @@ class Exchange:
 
     # -- commits ---------------------------------------------------------------------------------------------------
 
-    def create(self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[Task], listen: float) -> None:
+    def create(
+        self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[Task], listen: float, what: str
+    ) -> None:
         """Create the job and ask for its first replies, which may take ``listen`` seconds. Raises BrokerError."""
-        self._lease.create(number, fields, self.jobs.codecs.task.seal_all(tasks), listen)
+        self._lease.create(number, fields, self.jobs.codecs.task.seal_all(tasks), listen, what)
         self._creating = True
 
     def commit(
-        self, *, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[Task], checkpoint: bool
+        self,
+        *,
+        number: int,
+        fields: Sequence[tuple[str, Argument]],
+        tasks: Sequence[Task],
+        checkpoint: bool,
+        first: bool = False,
     ) -> None:
-        """Compare and set; a ``checkpoint`` trims the replies that were read. Raises LeaseLost, BrokerError."""
+        """Compare and set; a ``checkpoint`` trims the replies that were read. Raises LeaseLost, BrokerError.
+
+        ``first``: the tasks are the next to be taken, unless there is something to trim.
+        """
         ahead = self._crowded and self._ahead is None and self._bell is None
         if ahead:
             self.jobs.ask_for_replies(self._job, self._cursor)
@@ -143,8 +154,9 @@ class Exchange:
         if found is not None:
             self._ahead = found if found[1] or found[2] else None
         what = behind(self._cursor) if checkpoint and not self._keeps else ""  # replies in it, not those read just now
+        what = what or ("ahead" if first and tasks else "")
         if (self._ahead is not None or self._bell is not None) and not fields:
-            self._lease.push(sealed)
+            self._lease.push(sealed, what)
             self._pushing = True
             return
         self._reopened(self._lease.commit(what=what, number=number, fields=fields, tasks=sealed))

@@ -31,6 +31,14 @@ EPOCH_DIGITS = 15
 """Digits of an epoch at most: a longer one was not written by us."""
 
 
+def is_first(token: str) -> bool:
+    """Whether a token is that of a job's creation: nobody has led the job since. Where that is not so, for anybody can
+    write a token, its tasks are only cut a second time.
+    """
+    epoch, _, rest = token.partition(":")
+    return epoch == "1" and rest.partition(":")[2] == "1"
+
+
 class LeaseLost(Exception):
     """A commit found another token than ours; ``found`` is the token and the state that it found."""
 
@@ -85,11 +93,13 @@ class Lease:
         return self._changed(answer, token)
 
     def create(
-        self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[bytes], listen: float
+        self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[bytes], listen: float, what: str
     ) -> None:
         """Create the job and ask for its first replies; :meth:`created` reads both answers. Raises BrokerError."""
         self._pushing = self._next()
-        self._jobs.ask_to_create(self._job, self._pushing, number=number, fields=fields, tasks=tasks, listen=listen)
+        self._jobs.ask_to_create(
+            self._job, self._pushing, number=number, fields=fields, tasks=tasks, listen=listen, what=what
+        )
 
     def created(self) -> tuple[str, list[Reply], int]:
         """The first replies, if there is such a job now. Raises LeaseLost, BrokerError."""
@@ -109,10 +119,10 @@ class Lease:
         """Ask for the job's end; ``heard`` is called before the next answer is read. Raises BrokerError."""
         self._jobs.ask_to_end(self._job, self.token, self._next(), what=what, keep=keep, fields=fields, heard=heard)
 
-    def push(self, tasks: Sequence[bytes]) -> None:
+    def push(self, tasks: Sequence[bytes], what: str = "") -> None:
         """Ask for a commit with tasks alone; :meth:`pushed` reads the answer. Raises BrokerError."""
         self._pushing = self._next()
-        self._jobs.ask_to_push(self._job, self.token, self._pushing, tasks)
+        self._jobs.ask_to_push(self._job, self.token, self._pushing, tasks, what=what)
 
     def pushed(self) -> Committed:
         """Read the answer to the push. Raises LeaseLost, BrokerError."""
