@@ -684,6 +684,8 @@ class Client:
         """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half
         changed.
         """
+        if master.computation.aside is not None:
+            master.computation.aside.clear()
         with contextlib.suppress(MrqError):
             master.jobs.wire.connect()
             cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")

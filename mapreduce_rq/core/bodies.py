@@ -77,6 +77,9 @@ bytes."""
 class Aside(Protocol):
     """The place where large bodies of one job are laid aside, if there is one."""
 
+    def open(self) -> None:
+        """The job begins: make the place. Before that, and once it is cleared, nothing is laid there."""
+
     def put(self, body: Buffer) -> bytes | None:
         """Lay a body aside, and return the reference to it; None if it is to travel as it is."""
 

@@ -127,6 +127,7 @@ def test_what_fails_or_is_cancelled_leaves_nothing(private: Client, tmp_path: Pa
     job.cancel(now=True)
     with pytest.raises(JobCancelled):
         job.result(30)
+    assert laid(private) == []  # nor later: who is late has no place to lay anything
     assert private.reduce_by_key(pair, range(10), parts=2) is not None
 
 

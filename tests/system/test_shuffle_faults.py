@@ -31,7 +31,8 @@ from tests.system.test_shuffle import TERMS, pair
 server = EmbeddedServer.start()
 
 def stuck(self, number, row):
-    print(server.shelf, len(os.listdir(server.shelf)), file=sys.stderr, flush=True)
+    (job,) = os.listdir(server.shelf)
+    print(server.shelf, len(os.listdir(f"{server.shelf}/{job}")), file=sys.stderr, flush=True)
     signal.pause()
 
 Shuffle._merged = stuck

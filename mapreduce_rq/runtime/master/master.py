@@ -213,6 +213,8 @@ class Master:
         Raises BrokerError, Superseded; TooLarge, with nothing queued, for a spec or first item that Redis cannot take.
         """
         sealed = self._sealed_spec()
+        if self._aside is not None:
+            self._aside.open()
         commands = self.ledger.receive(Resumed(), self._now)
         while True:
             pushed = [task for command in commands if isinstance(command, Push) for task in command.tasks]
@@ -650,6 +652,8 @@ class Master:
             # The past came back between the two looks, or the job only says that it is over.
             raise LeaseLost(Lost(found.token, State.RUNNING))
         self.jobs.forget_master(self._job)
+        if self._aside is not None:
+            self._aside.clear()
         state = found.state if found is not None else state
         mine = self._made if self._made is not None and state in (self._made.state, "") else None
         if found is not None and found.record is not None:

@@ -109,11 +109,14 @@ def can_configure(directory: str) -> bool:
 
 
 def remove(directory: str) -> None:
-    """Remove the server's directories and the files in them, which are all there is. They may be gone already."""
+    """Remove the server's directories, the files in them and those in their folders. Silent if they are not there."""
     for path in {directory, shelf_path(directory)}:
         try:
-            for name in os.listdir(path):
-                os.unlink(os.path.join(path, name))
+            for inner, folders, names in os.walk(path, topdown=False):
+                for name in names:
+                    os.unlink(os.path.join(inner, name))
+                for name in folders:
+                    os.rmdir(os.path.join(inner, name))
             os.rmdir(path)
         except OSError:
             pass

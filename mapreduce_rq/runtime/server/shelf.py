@@ -11,10 +11,12 @@ References come from the private server, to which only our own processes write.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 import os
 import re
+import shutil
 import struct
 import tempfile
 from collections.abc import Sequence
@@ -25,23 +27,32 @@ from mapreduce_rq.runtime.server import guardian
 ASIDE_BYTES = 64 * 1024
 """Bytes from which a body is laid aside: for smaller bodies a file costs more than the copies."""
 
-_NAME = re.compile(rb"[0-9a-z]+-[0-9]+-[0-9]+")
+_NAME = re.compile(rb"[0-9]+-[0-9]+")
 _counter = itertools.count()
 
 
 class Shelf:
-    """One job's large bodies, in files of a directory."""
+    """One job's large bodies, in files of a directory of its own within this one.
+
+    The job's master makes that directory and removes it: a worker that is late has no place to lay anything then, so
+    nothing is left behind, whenever it comes.
+    """
 
     def __init__(self, directory: str, job: str) -> None:
-        self._directory = directory
-        self._job = re.sub(r"[^0-9a-z]", "", job[-16:].lower()) or "job"
+        self._above = directory
+        self._directory = os.path.join(directory, re.sub(r"[^0-9a-z]", "", job[-32:].lower()) or "job")
         self._mine: set[bytes] = set()  # references to the bodies that this process has laid aside and not dropped
+
+    def open(self) -> None:
+        """The job begins: make the place. Where that is not possible bodies go through Redis."""
+        with contextlib.suppress(OSError):
+            os.mkdir(self._directory, 0o700)
 
     def put(self, body: Buffer) -> bytes | None:
         """Lay a body aside, and return the reference to it; None if it is small, or if there is no room."""
         if len(body) < ASIDE_BYTES:
             return None
-        name = f"{self._job}-{os.getpid()}-{next(_counter)}".encode()
+        name = f"{os.getpid()}-{next(_counter)}".encode()
         path = self._path(name)
         try:
             file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -112,17 +123,10 @@ class Shelf:
 
     def clear(self) -> None:
         """The job is over: remove all of its bodies, also those that killed workers have left."""
-        prefix = f"{self._job}-"
-        try:
-            names = os.listdir(self._directory)
-        except OSError:
-            return
-        for name in names:
-            if name.startswith(prefix):
-                try:
-                    os.unlink(os.path.join(self._directory, name))
-                except OSError:
-                    pass  # another process has removed it
+        gone = os.path.join(self._above, f"gone-{os.getpid()}-{next(_counter)}")
+        with contextlib.suppress(OSError):
+            os.rename(self._directory, gone)  # from here on nobody adds a file
+            shutil.rmtree(gone, ignore_errors=True)
         self._mine.clear()
 
     def _path(self, name: bytes) -> str:
