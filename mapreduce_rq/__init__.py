@@ -121,6 +121,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.found_job import FoundJob
     from mapreduce_rq.client.job import Job
+    from mapreduce_rq.client.joblib import register_joblib
     from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.foreign_errors import RemoteError
@@ -214,6 +215,7 @@ __all__ = [
     "executor",
     "kernel",
     "random_for",
+    "register_joblib",
 ]
 
 _HOMES = {
@@ -223,6 +225,7 @@ _HOMES = {
     "AsyncResult": "mapreduce_rq.client.pool",
     "IMapIterator": "mapreduce_rq.client.pool",
     "Pool": "mapreduce_rq.client.pool",
+    "register_joblib": "mapreduce_rq.client.joblib",
     "Values": "mapreduce_rq.client.streams",
     "Client": "mapreduce_rq.client.client",
     "FoundJob": "mapreduce_rq.client.found_job",

@@ -14,6 +14,7 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.support.commands import KEY, Running, environment
 from tests.support.rq_fleet import RQFleet
@@ -22,7 +23,7 @@ from tests.support.servers import ROOT, FreshServer
 EXAMPLES = ROOT / "examples"
 TESTED = {
     *("executor.py", "fleet.py", "kernel.py", "lines.py", "notebook.ipynb", "own_reducer.py", "plugin", "pool.py"),
-    *("loop.py", "pipes.py", "rq_fleet", "group_csv.py", "group_logs.py", "group_arrays.py"),
+    *("loop.py", "parallel.py", "pipes.py", "rq_fleet", "group_csv.py", "group_logs.py", "group_arrays.py"),
 }
 
 
@@ -116,6 +117,11 @@ def test_loop() -> None:
     sums = [round(math.fsum(map(math.sqrt, range(n))), 3) for n in (10, 100, 1000)]
     largest = round(max(abs(math.sin(k)) for k in range(100)), 6)
     assert run("examples/loop.py").splitlines() == [f"largest: {largest}", f"sums: {sums}"]
+
+
+def test_parallel() -> None:
+    pytest.importorskip("joblib")
+    assert run("examples/parallel.py") == f"their sum: {sum(map(math.sqrt, range(1000)))}\n"
 
 
 def test_pool() -> None:

@@ -1,0 +1,26 @@
+"""joblib, and so scikit-learn, on workers anywhere.
+
+register_joblib()
+with joblib.parallel_config("mrq", url="redis://host"):
+    GridSearchCV(model, grid, n_jobs=-1).fit(X, y)
+"""
+
+from __future__ import annotations
+
+from mapreduce_rq.errors import UsageError
+
+NAME = "mrq"
+
+
+def register_joblib(*, make_default: bool = False) -> None:
+    """Make the backend ``"mrq"`` known to joblib, which offers no entry point for that. A second call does nothing.
+
+    ``make_default``: it is used where no backend is named. Raises UsageError if joblib is not installed.
+    """
+    try:
+        import joblib  # 0.1 s, and not everybody has it
+    except ImportError:
+        raise UsageError("register_joblib needs joblib: pip install joblib") from None
+    from mapreduce_rq.client.joblib_backend import Backend  # imports joblib
+
+    joblib.register_parallel_backend(NAME, Backend, make_default=make_default)

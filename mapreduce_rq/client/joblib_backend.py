@@ -1,0 +1,108 @@
+"""The backend for joblib: all batches of a call of ``Parallel`` ride in one open job. Importing it imports joblib."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
+
+from mapreduce_rq.client.calls import Calls
+from mapreduce_rq.client.client import Client
+from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.functions.calls import ONE
+
+
+class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+    """Batches of calls as joblib hands them out, answered by workers of a queue.
+
+    ``client``: one that you have, and close yourself. Without it: a client with the arguments of :class:`Client` (such
+    as ``url``, ``keys``, ``allow_pickle``), made when it is first needed and closed with the backend. Calls travel as
+    pickles, so on a shared server workers and client must trust those. A call inside a call runs in threads, and one
+    inside that in its own, as with joblib's own backends. ``n_jobs``: how many batches are under way; of a private
+    server, how many workers it has, too.
+    """
+
+    supports_retrieve_callback = True
+    default_n_jobs = -1
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: Client | None = None,
+        nesting_level: int | None = None,
+        inner_max_num_threads: int | None = None,
+        **how: Any,
+    ) -> None:
+        if client is not None and (url is not None or how):
+            raise BadParameter("joblib: a client was given, and arguments for another: give one of them")
+        super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
+        self._client = client
+        self._how = {"url": url, **how}
+        self._calls: Calls | None = None
+        self._lock = threading.Lock()  # held to make or take away the two
+
+    def _connected(self, local: int | None = None) -> Client:
+        if self._client is None:
+            made = Client(**({} if local is None or self._how["url"] else {"local": local}) | self._how)
+            self._client = made
+            weakref.finalize(self, made.close)
+        return self._client
+
+    def effective_n_jobs(self, n_jobs: int | None) -> int:
+        if n_jobs == 0:
+            raise ValueError("n_jobs == 0 in Parallel has no meaning")
+        if n_jobs is None or n_jobs == 1:
+            return 1
+        if n_jobs > 1:
+            return n_jobs
+        client = self._connected()
+        workers = client.local if client.embedded else max(client.local, len(client.snapshot().workers))
+        return max(1, workers + 1 + n_jobs)
+
+    def configure(self, n_jobs: int = 1, parallel: Any = None, **more: Any) -> int:
+        self.parallel = parallel
+        if n_jobs > 1:
+            self._connected(n_jobs)
+        found = self.effective_n_jobs(n_jobs)
+        if found == 1 and n_jobs in {None, 1}:
+            raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
+        return found
+
+    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
+        with self._lock:
+            if self._calls is None:
+                self._calls = Calls(self._connected())
+            calls = self._calls
+        future = calls.submit(func, ONE, (), {})
+        if callback is not None:
+            future.add_done_callback(callback)
+        return future
+
+    apply_async = submit  # as joblib before 1.5 calls it
+
+    def retrieve_result_callback(self, out: Future[Any]) -> Any:
+        return out.result()
+
+    def terminate(self) -> None:
+        calls = self._taken()
+        if calls is not None:
+            calls.finish()
+        self.reset_batch_stats()
+
+    def abort_everything(self, ensure_ready: bool = True) -> None:
+        calls = self._taken()
+        if calls is not None:
+            calls.terminate()
+        left = getattr(self.parallel, "_ready_batches", None)
+        while left is not None and not left.empty():  # joblib would answer the next call with what is left of this one
+            left.get()
+
+    def _taken(self) -> Calls | None:
+        with self._lock:
+            calls, self._calls = self._calls, None
+        return calls

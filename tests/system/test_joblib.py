@@ -1,0 +1,144 @@
+"""joblib's Parallel, and scikit-learn on it, with our backend."""
+
+from __future__ import annotations
+
+import gc
+import warnings
+from collections.abc import Iterator
+from math import sqrt
+from typing import Any
+
+import pytest
+
+from mapreduce_rq import BadFunction, BadParameter, Client, UsageError, register_joblib
+from tests.support.servers import RealServer
+
+joblib: Any = pytest.importorskip("joblib")
+
+
+def picky(k: int) -> int:
+    if k == 7:
+        raise LookupError(k)
+    return k
+
+
+def nested(k: int) -> tuple[str, float]:
+    inner = joblib.Parallel(n_jobs=2)
+    found = sum(inner(joblib.delayed(sqrt)(i) for i in range(k)))
+    return type(inner._backend).__name__, found
+
+
+@pytest.fixture(scope="module")
+def private() -> Iterator[Client]:
+    register_joblib()
+    with Client(local=2) as client:
+        yield client
+
+
+@pytest.fixture
+def here(private: Client) -> Iterator[Client]:
+    with joblib.parallel_config("mrq", client=private, n_jobs=-1):
+        yield private
+
+
+@pytest.mark.usefixtures("here")
+def test_values_come_in_order_from_batches_of_any_size() -> None:
+    for size in ("auto", 1, 7):
+        found = joblib.Parallel(batch_size=size)(joblib.delayed(sqrt)(k) for k in range(500))
+        assert found == [sqrt(k) for k in range(500)]
+    assert joblib.Parallel(n_jobs=1)(joblib.delayed(lambda k: -k)(k) for k in range(3)) == [0, -1, -2]
+    assert joblib.effective_n_jobs(-1) == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_no_more_are_dispatched_than_pre_dispatch_says() -> None:
+    read = []
+
+    def calls() -> Iterator[Any]:
+        for k in range(10_000):
+            read.append(k)
+            yield joblib.delayed(sqrt)(k)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # joblib says that calls were cancelled
+        values = joblib.Parallel(return_as="generator", pre_dispatch=4, batch_size=1)(calls())
+        assert next(values) == 0.0
+        values.close()
+    assert len(read) < 10_000
+
+
+@pytest.mark.usefixtures("here")
+def test_unordered_generators_and_lambdas() -> None:
+    base = 3
+    values = joblib.Parallel(return_as="generator_unordered")(joblib.delayed(lambda k: k + base)(k) for k in range(50))
+    assert sorted(values) == [k + 3 for k in range(50)]
+
+
+@pytest.mark.usefixtures("here")
+def test_what_a_call_raises_ends_the_rest_and_the_pool_lives_on() -> None:
+    with joblib.Parallel() as parallel:
+        for _ in range(2):
+            with pytest.raises(LookupError, match="7") as caught:
+                parallel(joblib.delayed(picky)(k) for k in range(1000))
+            assert "in picky" in caught.value.__notes__[0]
+        assert parallel(joblib.delayed(picky)(k) for k in range(5)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("here")
+def test_nested_calls_run_in_threads() -> None:
+    found = joblib.Parallel()(joblib.delayed(nested)(k) for k in range(3))
+    assert found == [("ThreadingBackend", sum(map(sqrt, range(k)))) for k in range(3)]
+
+
+def test_wrong_numbers_and_arguments_are_refused(private: Client) -> None:
+    with pytest.raises(ValueError, match="n_jobs == 0"):
+        joblib.Parallel(n_jobs=0, backend="mrq")(joblib.delayed(sqrt)(k) for k in range(3))
+    with pytest.raises(BadParameter, match="give one of them"), joblib.parallel_config("mrq", client=private, url="x"):
+        pass
+
+
+def test_a_client_of_its_own_ends_with_the_backend() -> None:
+    register_joblib()
+    with joblib.parallel_config("mrq", n_jobs=2) as config:
+        assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
+        client = config["backend"]._client
+        assert client.local == 2
+    del config
+    gc.collect()
+    with pytest.raises(UsageError, match="closed"):
+        client.map_reduce(sqrt, range(3))
+
+
+def test_where_pickles_are_not_trusted_it_says_so(server: RealServer) -> None:
+    register_joblib()
+    with (
+        Client(server.url, local=1) as client,
+        joblib.parallel_config("mrq", client=client, n_jobs=2),
+        pytest.raises(BadFunction, match="pickle"),
+    ):
+        joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(3))
+
+
+def test_a_closed_client_is_refused() -> None:
+    register_joblib()
+    client = Client(local=1)
+    client.close()
+    with joblib.parallel_config("mrq", client=client, n_jobs=2), pytest.raises(UsageError, match="closed"):
+        joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(3))
+
+
+@pytest.mark.usefixtures("here")
+def test_scikit_learn_searches_a_grid_and_validates() -> None:
+    selection: Any = pytest.importorskip("sklearn.model_selection")
+    from sklearn.datasets import make_classification  # type: ignore[import-untyped,unused-ignore]
+    from sklearn.linear_model import LogisticRegression  # type: ignore[import-untyped,unused-ignore]
+
+    rows, classes = make_classification(n_samples=80, n_features=4, random_state=0)
+    grid = {"C": [0.1, 1.0, 10.0]}
+    found = selection.GridSearchCV(LogisticRegression(), grid, n_jobs=-1, cv=3).fit(rows, classes)
+    with joblib.parallel_config("sequential"):
+        alone = selection.GridSearchCV(LogisticRegression(), grid, cv=3).fit(rows, classes)
+    assert found.best_params_ == alone.best_params_
+    assert list(found.cv_results_["mean_test_score"]) == list(alone.cv_results_["mean_test_score"])
+    scores = selection.cross_val_score(LogisticRegression(), rows, classes, n_jobs=-1, cv=3)
+    assert list(scores) == list(selection.cross_val_score(LogisticRegression(), rows, classes, cv=3))
