@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -44,6 +45,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
         self._client = client
         self._how = {"url": url, **how}
         self._calls: Calls | None = None
+        self._process = os.getpid()  # that made the calls: a fork of it makes its own
         self._lock = threading.Lock()  # held to make or take away the two
 
     def _connected(self, local: int | None = None) -> Client:
@@ -75,8 +77,8 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
 
     def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
         with self._lock:
-            if self._calls is None:
-                self._calls = Calls(self._connected())
+            if self._calls is None or self._process != os.getpid():
+                self._calls, self._process = Calls(self._connected()), os.getpid()
             calls = self._calls
         future = calls.submit(func, ONE, (), {})
         if callback is not None:
@@ -105,4 +107,4 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
     def _taken(self) -> Calls | None:
         with self._lock:
             calls, self._calls = self._calls, None
-        return calls
+        return calls if self._process == os.getpid() else None

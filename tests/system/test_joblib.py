@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
 import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from typing import Any
 
@@ -125,6 +128,40 @@ def test_a_closed_client_is_refused() -> None:
     client.close()
     with joblib.parallel_config("mrq", client=client, n_jobs=2), pytest.raises(UsageError, match="closed"):
         joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(3))
+
+
+def test_several_threads_share_a_client(private: Client) -> None:
+    def roots(count: int) -> list[float]:
+        with joblib.parallel_config("mrq", client=private, n_jobs=2):
+            found: list[float] = joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(count))
+            return found
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(roots, [300] * 4)) == [[sqrt(k) for k in range(300)]] * 4
+
+
+@pytest.mark.usefixtures("here")
+def test_what_cannot_travel_is_said_and_the_next_call_works() -> None:
+    for calls in ([joblib.delayed(len)(threading.Lock())], [joblib.delayed(threading.Lock)()]):
+        with pytest.raises(TypeError, match="cannot pickle"):
+            joblib.Parallel()(calls)
+    assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_forked_child_makes_calls_of_its_own() -> None:
+    with joblib.Parallel() as parallel:
+        assert parallel(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
+        child = os.fork()
+        if not child:
+            code = 1
+            try:
+                found = [one(joblib.delayed(sqrt)(k) for k in (4, 9)) for one in (parallel, joblib.Parallel())]
+                code = 0 if found == [[2.0, 3.0]] * 2 else 2
+            finally:
+                os._exit(code)
+        assert os.waitpid(child, 0)[1] == 0
+        assert parallel(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
 
 
 @pytest.mark.usefixtures("here")
