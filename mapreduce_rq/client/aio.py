@@ -2,7 +2,7 @@
 
     coroutine ── to a thread ──> Client ── job with its master in a thread ── call_soon_threadsafe ──> coroutine
 
-Async iterables are read in the loop, into a buffer from which the job's thread takes (see :class:`Handover`).
+Async iterables are read in the loop, into a buffer from which the job's thread takes (see ``Handover``).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ BUFFER = 1024
 
 
 class AsyncClient:
-    """A :class:`Client` whose methods are coroutines. Its arguments are those of ``Client``.
+    """A ``Client`` whose methods are coroutines. Its arguments are those of ``Client``.
 
         async with AsyncClient(url) as mrq:
             total = await mrq.map_reduce(f, items)
@@ -122,11 +122,11 @@ class AsyncClient:
     def imap_unordered(
         self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any
     ) -> AsyncValues[Any]:
-        """As :meth:`imap`, each value as soon as it is there."""
+        """As ``imap``, each value as soon as it is there."""
         return self.imap(function, items, *more, ordered=False, **how)
 
     def starmap(self, function: Callable[..., T] | str, items: Items, **how: Any) -> AsyncValues[T]:
-        """As :meth:`imap`, where each item is a row of arguments."""
+        """As ``imap``, where each item is a row of arguments."""
         return self.imap(function, items, star=True, **how)
 
 

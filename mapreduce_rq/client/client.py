@@ -735,11 +735,11 @@ class Client:
     def imap_unordered(
         self, function: Callable[..., T] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
     ) -> Values[T]:
-        """As :meth:`imap`, but each value comes as soon as it is there."""
+        """As ``imap``, but each value comes as soon as it is there."""
         return self.imap(function, items, *more, ordered=False, **how)
 
     def starmap(self, function: Callable[..., T] | str, items: Iterable[Iterable[Any]], **how: Any) -> Values[T]:
-        """As :meth:`imap`, but each item is a row of arguments: the values of ``function(*item)``."""
+        """As ``imap``, but each item is a row of arguments: the values of ``function(*item)``."""
         return self.imap(function, items, star=True, **how)
 
     def executor(
@@ -749,7 +749,7 @@ class Client:
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
     ) -> Executor:
-        """A ``concurrent.futures.Executor`` on the workers of this queue; see :class:`Executor`."""
+        """A ``concurrent.futures.Executor`` on the workers of this queue; see ``Executor``."""
         from mapreduce_rq.client.executor import Executor  # few programs use it
 
         return Executor(self, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
@@ -761,7 +761,7 @@ class Client:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> Pool:
-        """A ``multiprocessing.Pool`` on the workers of this queue; see :class:`Pool`."""
+        """A ``multiprocessing.Pool`` on the workers of this queue; see ``Pool``."""
         from mapreduce_rq.client.pool import Pool  # imports multiprocessing: 15 ms
 
         return Pool(self, initializer=initializer, initargs=initargs, maxtasksperchild=maxtasksperchild)
@@ -882,7 +882,7 @@ def executor(
     """A ``concurrent.futures.Executor`` with a client of its own, which ends with it.
 
     ``max_workers``: how many local workers; on a server of others (``url``, or as MRQ_URL says) those that run there
-    help, too. The rest as ``ProcessPoolExecutor`` and, for ``client``, as :class:`Client` have it.
+    help, too. The rest as ``ProcessPoolExecutor`` and, for ``client``, as ``Client`` have it.
     """
     if max_workers is not None and max_workers <= 0:
         raise ValueError("max_workers must be greater than 0")
