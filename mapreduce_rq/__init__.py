@@ -59,9 +59,11 @@ A test looks up each of these names.
     how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
     its fair share of the queue        broker/lua/settle.lua share
     how many terms a task has          core/job/chunking.py Pace.size
+    which terms are cut, and when      core/job/ledger.py Ledger._cut, Ledger._refill
     how a failed task's span is cut    core/job/ledger.py Ledger._bad
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/supervisor.py BEAT_SECONDS
+    when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
     what a standby waits for           runtime/master/standby.py Steward.orphans, Standby.wait
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
     what is told of a job's events     runtime/master/news.py told_of_end; broker/journal.py Journal.tell
@@ -78,6 +80,8 @@ A test looks up each of these names.
     a new reducer                      core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
     a new computation                  computations/__init__.py CATALOGUE; core/computation.py Computation
     the error of a bad item            functions/items.py refused; core/bodies.py PlainCodec
+    the error of a failed job          core/job/result.py error_of
+    what Redis' refusals are called    broker/wire.py translate
     an error's class and exit code     errors.py MrqError
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands

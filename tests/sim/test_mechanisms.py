@@ -360,6 +360,20 @@ def a_worker_told_to_leave_finishes_its_task_and_gives_the_rest_back() -> None:
     assert stage.world.hosts[0].actor.dead
 
 
+def who_waits_for_a_task_stays_and_leaves_at_once_when_told_to() -> None:
+    stage = Stage(JobPlan(1, 40.0, chunk=1), hosts=[1, 2])
+    idle = stage.world.hosts[1]
+    there: list[set[int]] = []
+    stage.at(2.0, lambda: there.append(set(idle.workers)))
+    stage.at(31.0, lambda: there.append(set(idle.workers)))
+    stage.at(31.0, idle.drain)
+    stage.at(32.0, lambda: there.append(set(idle.workers)))
+    stage.run()
+    first, later, left = there
+    assert first == later
+    assert left == set()
+
+
 def nobody_hoards_what_others_could_do() -> None:
     stage = Stage(JobPlan(32, 0.05, chunk=1), hosts=[1, 1, 1, 1], weather=Weather(latency=0.05, resets=1.0))
     stage.run()
@@ -822,6 +836,10 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_master_keeps_its_job_while_redis_is_full, Edit("commit", " flags=allow-oom", "")),
     (a_full_redis_takes_no_answer_and_the_hand_stays, Edit("settle", "#!lua", "#!lua flags=allow-oom")),
     (a_worker_told_to_leave_finishes_its_task_and_gives_the_rest_back, _leave_at_once),
+    (
+        who_waits_for_a_task_stays_and_leaves_at_once_when_told_to,
+        lambda: patch.object(Worker, "interruptible", _never, create=True),
+    ),
     (nobody_hoards_what_others_could_do, Edit("settle", "waiting, math.max(share", "waiting, math.max(want")),
     (a_worker_far_away_computes_while_its_answers_travel, _wait_for_every_answer),
     (a_late_pop_of_a_dead_worker_is_found, _strike_off_at_once),
