@@ -14,6 +14,7 @@ from typer.core import TyperCommand
 from mapreduce_rq.cli.commands.compute import PARAMETERS, lead, with_common
 from mapreduce_rq.cli.completion import reducers
 from mapreduce_rq.cli.groups import command
+from mapreduce_rq.cli.options import OUTPUT
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, in_parts
@@ -116,7 +117,7 @@ Stream = Annotated[
         "--stream",
         help="Fold nothing: print each value as a line of JSON, in order, as soon as it is there. The input may be "
         "endless.",
-        rich_help_panel=PARAMETERS,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Top = Annotated[
