@@ -193,6 +193,16 @@ def _taken_over_early(scene: Scene) -> None:
     scene.answer(4, 6, (Move(UNCUT, UNSEEN), "an answer shows: the master before cut further"))
 
 
+def _failed_before(scene: Scene) -> None:
+    scene.restore()
+    scene.answer(2, 4, (Move(UNSEEN, BROKEN), "failed, and on_error is fail"), status=ERROR, term=2)
+
+
+def _skipped_before(scene: Scene) -> None:
+    scene.restore()
+    scene.answer(2, 4, (Move(UNSEEN, LEFT_OUT), "failed, and on_error is skip"), status=ERROR, term=2)
+
+
 SCENES: list[tuple[Callable[[Scene], None], dict[str, Any]]] = [
     (_ordinary, {}),
     (_lost, {}),
@@ -204,6 +214,8 @@ SCENES: list[tuple[Callable[[Scene], None], dict[str, Any]]] = [
     (_rest, {}),
     (_taken_over, {}),
     (_taken_over_early, {}),
+    (_failed_before, {}),
+    (_skipped_before, {"on_error": "skip"}),
 ]
 
 
@@ -217,7 +229,7 @@ def played() -> dict[Move, list[str]]:
 
 # -- the picture ---------------------------------------------------------------------------------------------------
 
-WIDTH, HEIGHT = 900, 460
+WIDTH, HEIGHT = 900, 470
 BOX = (120, 44)
 PLACES = {
     UNCUT: (80, 190),
@@ -240,6 +252,8 @@ LABELS = {
     Move(OUT, BROKEN): (382, 106, "end"),
     Move(UNSEEN, OUT): (398, 354, "start"),
     Move(UNSEEN, COUNTED): (462, 418, "start"),
+    Move(UNSEEN, LEFT_OUT): (462, 456, "start"),
+    Move(UNSEEN, BROKEN): (462, 386, "start"),
     Move(COUNTED, SETTLED): (732, 122, "end"),
     Move(LEFT_OUT, SETTLED): (0, 0, ""),
 }
@@ -298,6 +312,10 @@ def _arrow(move: Move) -> list[str]:
         path = f"M{x - half_x} {y} H8 V{to_y} H{to_x - half_x}"
     elif move == Move(UNSEEN, COUNTED):
         path = f"M{x + half_x} {y} H{to_x - half_x - 36} V{to_y + 12} H{to_x - half_x}"
+    elif move == Move(UNSEEN, LEFT_OUT):
+        path = f"M{x + 40} {y + half_y} V{y + half_y + 18} H{to_x} V{to_y + half_y}"
+    elif move == Move(UNSEEN, BROKEN):
+        path = f"M{x + half_x} {y - 8} H{x + half_x + 172} V{to_y} H{to_x + half_x}"
     elif move == Move(OUT, LEFT_OUT):
         path = f"M{x + half_x - 20} {y + half_y} V{to_y} H{to_x - half_x}"
     elif x == to_x:

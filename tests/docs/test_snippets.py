@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
+from mapreduce_rq.cli.commands.term import SERIES
 from mapreduce_rq.cli.registry import COMMANDS, main_group
 from mapreduce_rq.computations import CATALOGUE
 from mapreduce_rq.errors import MrqError
@@ -152,6 +153,8 @@ def check_mrq(where: str, call: list[str]) -> None:
     elif name == "compute":
         known = options(name, "exp")  # NAME, or one of the example plugin: those of every computation
         rest = [word for word in rest if word.startswith("-")]
+    elif name == "term" and rest and rest[0] in SERIES:
+        known = options(name, rest[0])
     else:
         known = options(name)
     for word in rest:

@@ -536,11 +536,11 @@ def a_lost_stream_that_a_push_opens_is_read_from_its_start() -> None:
     lost: list[float] = []
     push = Lease.push
 
-    def lose_the_stream_and_push(self: Lease, tasks: Any) -> None:
+    def lose_the_stream_and_push(self: Lease, tasks: Any, what: str) -> None:
         if not lost and stage.world.scheduler.now > 1.1:
             lost.append(stage.world.scheduler.now)
             stage.world.inject("lose_replies")
-        push(self, tasks)
+        push(self, tasks, what)
 
     with patch.object(Lease, "push", lose_the_stream_and_push):
         stage.run()
