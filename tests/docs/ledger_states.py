@@ -254,7 +254,7 @@ LABELS = {
     Move(UNSEEN, COUNTED): (462, 418, "start"),
     Move(UNSEEN, LEFT_OUT): (462, 456, "start"),
     Move(UNSEEN, BROKEN): (462, 386, "start"),
-    Move(COUNTED, SETTLED): (732, 122, "end"),
+    Move(COUNTED, SETTLED): (748, 122, "start"),
     Move(LEFT_OUT, SETTLED): (0, 0, ""),
 }
 """Where the words of each move stand. No entry, no picture: a new move has to be given its place."""
@@ -305,7 +305,7 @@ def _arrow(move: Move) -> list[str]:
     if move.before == move.after:
         path = f"M{x - 40} {y + half_y} C{x - 60} {y + 62} {x - 6} {y + 62} {x - 20} {y + half_y}"
     elif move == Move(LEFT_OUT, SETTLED):
-        path = f"M{x + half_x} {y} H{x + half_x + 40} V{to_y} H{to_x + half_x}"
+        path = f"M{x + half_x} {y} H{x + half_x + 92} V{to_y} H{to_x + half_x}"
     elif move == Move(UNCUT, COUNTED):
         path = f"M{x} {y - half_y} V16 H{to_x - half_x - 112} V{to_y - 12} H{to_x - half_x}"
     elif move == Move(UNCUT, UNSEEN):

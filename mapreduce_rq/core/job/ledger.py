@@ -162,7 +162,6 @@ class Ledger:
         self._look_around = True  # the next survey alone decides which tasks are lost
         self._unseen = checkpoint is not None  # what is out is not known before the next survey
         self._restored = self._unseen and cut_on  # an earlier master may have cut more: the next survey tells how much
-        self.worked = 0.0  # seconds that workers have told of; what an earlier master has heard of counts as its time
         self._started = now
         self._elapsed_before = 0.0
         if checkpoint is None:
@@ -177,7 +176,7 @@ class Ledger:
             self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
             self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)
-            self._elapsed_before = self.worked = checkpoint.elapsed
+            self._elapsed_before = checkpoint.elapsed
         self.merges = Merges(spec.job, self.tally)
         self.requests = Requests(spec.job, computation)
         if checkpoint is None and spec.limits.tolerant:
@@ -339,7 +338,6 @@ class Ledger:
                 self._bad(event.wid, answer)
         if not good:
             return
-        self.worked += nanoseconds / 1e9
         counted = self.tally.count(good)
         if self.tally.reducer.torn:
             self._read_apart(self.tally.reducer.torn)

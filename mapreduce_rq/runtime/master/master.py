@@ -63,10 +63,6 @@ CHECKPOINT_TASKS = 32
 """Tasks counted after which a checkpoint is due before CHECKPOINT_SECONDS have passed, or half of a large window."""
 CHECKPOINT_SHARE = 20
 """The next checkpoint waits for this many times the time that the last one took: they take 5 % of the time at most."""
-YOUNG_SECONDS = 2.0
-"""A job's first tasks go to the end of the line. Until it has had this much of the workers' time, later ones are the
-next to be taken: a short job with a long one before it waits about once, and not each time that it cuts tasks. Items of
-an iterable stay in their order."""
 POLL_SECONDS = 2.0
 """Seconds between two looks at another master's token. After DEAD_AFTER equal looks its job is taken over."""
 INLINE_SPEC_BYTES = 2048
@@ -598,7 +594,9 @@ class Master:
             row.append(("state", State.RUNNING))  # each time: workers drop tasks of a job with another state
             row.append(("progress", self._sealed_report(self.report())))
             listed_since = int(self.spec.created)  # each time: the listing may be lost, and standbys look there
-        self._exchange.commit(number=listed_since, fields=row, tasks=tasks, checkpoint=checkpoint)
+        self._exchange.commit(
+            number=listed_since, fields=row, tasks=tasks, checkpoint=checkpoint, first=self.spec.limits.urgent
+        )
         self._last_commit = self._now
         if checkpoint:
             self._uncommitted = 0
