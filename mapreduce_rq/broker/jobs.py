@@ -11,6 +11,7 @@ from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, token_byte
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Ear, Script, Wire
 from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import Codecs, Reply
 from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
 
@@ -198,6 +199,16 @@ class Jobs:
         raw = self._of_hash(job, "HGETALL")
         found = {text_of(name): value for name, value in zip(raw[::2], raw[1::2], strict=True)}
         return read_job(self.keys, self.codecs, job, found) if found else None
+
+    def timeline(self, job: str) -> Timeline | None:
+        """What happened while an ended job ran; None if that is not kept. Raises BadMessage, ForeignKey."""
+        sealed = self._of_hash(job, "HGET", "timeline")
+        if not sealed:
+            return None
+        found: Timeline = self.codecs.timeline.at(job).open(sealed)
+        if found.job != job:
+            raise BadMessage(f"the timeline of {job} belongs to {found.job}")
+        return found
 
     def _of_hash(self, job: str, command: str, *fields: str) -> Any:
         try:

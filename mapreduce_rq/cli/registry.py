@@ -48,6 +48,10 @@ COMMANDS = {
     "jobs": Behind("commands.status", "List the jobs: what each is, who submitted it and who leads it.", WATCH),
     "workers": Behind("commands.status", "List the workers.", WATCH),
     "events": Behind("commands.events", "Print what happened to jobs, one JSON object a line.", WATCH),
+    "report": Behind(
+        "commands.report", "Write a page about a job that has ended: its result, and what its workers did when.", WATCH
+    ),
+    "trace": Behind("commands.report", "Write what the workers of an ended job did when, for Perfetto.", WATCH),
     "result": Behind("commands.status", "Print the result of a job that has ended, as `mrq compute` prints it.", WATCH),
     "attach": Behind("commands.control", "Watch a job to its end and print its result.", STEER),
     "resume": Behind(

@@ -25,6 +25,7 @@ from msgspec import Meta
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
 from mapreduce_rq.core.job.record import Record, Report
+from mapreduce_rq.core.job.timeline import MAX_TIMELINE_BYTES, Timeline
 from mapreduce_rq.core.shapes import decoder, ready
 from mapreduce_rq.core.span import MAX_TERMS
 from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, UsageError
@@ -49,7 +50,7 @@ MAP, MERGE, REQUEST = 0, 1, 2
 """What a task asks for: the partial of its span; the merge of the two partials in its body; or the answer of the job's
 computation to its body (a request of ``finish``)."""
 
-Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event"]
+Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event", "times"]
 
 # Each number that travels has a range that all its readers can take: a slate's words have 64 bits, Lua's numbers and
 # Redis' times to live have fewer, and times are shown to people. A number outside of its range cannot be decoded.
@@ -436,6 +437,7 @@ class Codecs:
         self.beat = AddressedCodec("beat", Beat, queue, self.keyring, MAX_BEAT_BYTES)
         self.record = AddressedCodec("record", Record, queue, self.keyring)
         self.report = AddressedCodec("report", Report, queue, self.keyring, MAX_REPORT_BYTES)
+        self.timeline = AddressedCodec("times", Timeline, queue, self.keyring, MAX_TIMELINE_BYTES)
         self.event = Codec("event", Event, queue, self.keyring, MAX_EVENT_BYTES)
 
 

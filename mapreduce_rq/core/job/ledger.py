@@ -31,6 +31,7 @@ from mapreduce_rq.core.job.asks import Requests
 from mapreduce_rq.core.job.chunking import Pace
 from mapreduce_rq.core.job.merges import Merges
 from mapreduce_rq.core.job.tally import Tally
+from mapreduce_rq.core.job.timeline import Recorder
 from mapreduce_rq.core.job.whereabouts import Whereabouts
 from mapreduce_rq.core.messages import (
     DIED,
@@ -128,6 +129,7 @@ class Ledger:
         source: Source | None = None,
         workers: int = 1,
         patient: bool = False,
+        recorder: Recorder | None = None,
     ) -> None:
         self.spec = spec
         self.computation = computation
@@ -150,6 +152,7 @@ class Ledger:
             brisk=computation.reducer.brisk,
             wide=computation.reducer.wide,
         )
+        self._recorder = recorder or Recorder(now)
         self._source = source
         self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
         self._most_bytes = 0  # of the items of one task
@@ -163,7 +166,7 @@ class Ledger:
         self._unseen = checkpoint is not None  # what is out is not known before the next survey
         self._restored = self._unseen and cut_on  # an earlier master may have cut more: the next survey tells how much
         self._started = now
-        self._elapsed_before = 0.0
+        self.elapsed_before = 0.0
         if checkpoint is None:
             self.tally = Tally(computation.reducer)
         else:
@@ -176,7 +179,7 @@ class Ledger:
             self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
             self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)
-            self._elapsed_before = checkpoint.elapsed
+            self.elapsed_before = checkpoint.elapsed
         self.merges = Merges(spec.job, self.tally)
         self.requests = Requests(spec.job, computation)
         if checkpoint is None and spec.limits.tolerant:
@@ -195,7 +198,7 @@ class Ledger:
 
     def elapsed(self, now: float) -> float:
         """Seconds of work on the job, over all its masters."""
-        return self._elapsed_before + now - self._started
+        return self.elapsed_before + now - self._started
 
     def progress(self) -> Progress | None:
         """The running value, if the computation can give one."""
@@ -344,6 +347,7 @@ class Ledger:
         self._forget(good, counted, terms)
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
+        self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
 
     def _was_cut(self, hi: int) -> bool:
         """Whether terms up to ``hi`` have been made into tasks. Also learns here what an earlier master has cut."""
@@ -528,7 +532,7 @@ class Ledger:
             self._again.append(self._recall(self.out[lo]))
         self._backed &= self.out.keys()
         if self._restored and self.tasks:  # the only thing known of the tasks that an earlier master saw finish
-            each = self._elapsed_before * event.workers / self.tasks
+            each = self.elapsed_before * event.workers / self.tasks
             self.pace.patience.learn(each, self.counted / self.tasks)
         if event.slack and event.workers > 1:  # a lone worker would do the same task twice
             for lo in self._where.late(self.out, now):

@@ -27,6 +27,7 @@ from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.ends import failed_record, record_of
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import Done, Record, Report, State
+from mapreduce_rq.core.job.timeline import Recorder
 from mapreduce_rq.core.messages import (
     ERROR,
     MAP,
@@ -55,6 +56,7 @@ from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from mapreduce_rq.runtime.master.news import News, What, event_of, told_of_end
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.sweep import Sweeper
+from mapreduce_rq.version import __version__
 
 LEASE_SECONDS = 1.0
 """Seconds between two commits at most, even if there is no news."""
@@ -89,6 +91,7 @@ class Seals(NamedTuple):
     checkpoint: Codec
     record: Codec
     report: Codec
+    timeline: Codec
 
 
 class Interrupted(BaseException):
@@ -160,6 +163,7 @@ class Master:
             checkpoint=codecs.checkpoint.at(spec.job),
             record=codecs.record.at(spec.job),
             report=codecs.report.at(spec.job),
+            timeline=codecs.timeline.at(spec.job),
         )
         self._spec_bytes = 0  # sealed, where it is known
         self._checkpoint_mac = b""  # of the checkpoint sealed last
@@ -174,7 +178,7 @@ class Master:
             jobs,
             clock,
             spec.job,
-            observer.noticed,
+            self._noticed,
             expected=workers,
             wait=wait_workers,
             refused=lambda: self.ledger.refusals,
@@ -182,6 +186,8 @@ class Master:
         )
         self._patient = wait_workers is not None
         self._now = clock.now()
+        self._recorder = Recorder(self._now)
+        self._began = clock.wall()
         self._last_commit = self._now
         self._last_checkpoint = self._now
         self._checkpoint_cost = 0.0
@@ -197,7 +203,9 @@ class Master:
         self._unstorable: TooLarge | None = None  # why this job cannot go on
         self._unstored = False  # the fold is too large for a checkpoint, and only our caller needs it
         self._made: Ended | None = None  # the end that this master has made; Redis may not have answered yet
-        self.ledger = Ledger(spec, computation, self._now, source=source, workers=workers, patient=self._patient)
+        self.ledger = Ledger(
+            spec, computation, self._now, source=source, workers=workers, patient=self._patient, recorder=self._recorder
+        )
 
     # -- the ways in -----------------------------------------------------------------------------------------------
 
@@ -297,6 +305,7 @@ class Master:
             source=self._source,
             workers=self.workers,
             patient=self._patient,
+            recorder=self._recorder,
         )
 
     @property
@@ -346,7 +355,7 @@ class Master:
                 self._sweeper.despair(error)
                 if self._down_since is None:
                     self._down_since = self.clock.now()
-                    self.observer.noticed(f"{error}; trying again")
+                    self._noticed(f"{error}; trying again")
             except Interrupted:
                 connected = False  # the wire was cut with it
             except TooLarge as error:
@@ -361,7 +370,7 @@ class Master:
             return
         self._demotion.over()
         if not self.stop:
-            self.observer.noticed(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
+            self._noticed(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
         self._down_since, self._backoff = None, Backoff()
 
     def _pause(self, seconds: float) -> None:
@@ -505,7 +514,7 @@ class Master:
         sealed = self._seals.spec.seal(self.spec)
         self._spec_bytes = len(sealed)
         if self._sweeper.spec_bytes != self._spec_bytes:
-            self.observer.noticed(f"the spec of {self._job} was gone from Redis, or overwritten: it is written anew")
+            self._noticed(f"the spec of {self._job} was gone from Redis, or overwritten: it is written anew")
             self._commit(fields=[("spec", sealed)])
 
     def _perform(self, commands: list[Command]) -> Ended | None:
@@ -592,7 +601,11 @@ class Master:
             row.append(("ck", stored))
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("state", State.RUNNING))  # each time: workers drop tasks of a job with another state
-            row.append(("progress", self._sealed_report(self.report())))
+            report = self.report()
+            self._recorder.point(
+                report.counted, report.out, report.workers, value=report.value, error=report.error, now=self._now
+            )
+            row.append(("progress", self._sealed_report(report)))
             listed_since = int(self.spec.created)  # each time: the listing may be lost, and standbys look there
         self._exchange.commit(
             number=listed_since, fields=row, tasks=tasks, checkpoint=checkpoint, first=self.spec.limits.urgent
@@ -641,7 +654,7 @@ class Master:
         self._create([], self._sealed_spec(), hasty=False, expect=expect)
         self._resubmitted += 1
         if was_there:
-            self.observer.noticed(f"{why}: submitted again with what is counted")
+            self._noticed(f"{why}: submitted again with what is counted")
 
     def _ended(self, state: str = "") -> Ended:
         """How the job ended: as its record says or, if the record is gone, as this master ended it."""
@@ -666,7 +679,7 @@ class Master:
         try:
             peek = self.ledger.progress()
         except Exception as error:  # the job goes on without a running value
-            self.observer.noticed(f"no running value: {error}")
+            self._noticed(f"no running value: {error}")
         return self._reported(peek)
 
     def _reported(self, peek: Progress | None) -> Report:
@@ -783,6 +796,7 @@ class Master:
             ("master", ""),
             ("progress", self._sealed_report(self._reported(None))),  # the value stands in the record
             ("record", self._seals.record.seal(record)),
+            ("timeline", self._sealed_timeline()),
             *fields,
         ]
         self._exchange.hear_of_commit()
@@ -803,6 +817,21 @@ class Master:
         if untidy:
             self.jobs.withdraw(self._job)
             self.jobs.forget_master(self._job)
+
+    def _sealed_timeline(self) -> bytes:
+        now = self.clock.now()
+        before, began = self.ledger.elapsed_before, self._began
+        found = self._recorder.timeline(
+            self._job, version=__version__, master=self._lease.holder, began=began, before=before, now=now
+        )
+        try:
+            return self._seals.timeline.seal(found)
+        except TooLarge:  # a job ends with its timeline or without
+            return b""
+
+    def _noticed(self, text: str) -> None:
+        self._recorder.mark(text, self._now)
+        self.observer.noticed(text)
 
     # -- the journal -----------------------------------------------------------------------------------------------
 
