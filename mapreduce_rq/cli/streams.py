@@ -58,13 +58,15 @@ def aside() -> Iterator[None]:
         return
     sys.stdout.flush()
     kept = os.dup(number)
-    _output = _text(kept, sys.stdout)
+    _output = ours = _text(kept, sys.stdout)
     try:
         _point(number, 2)
         yield
     finally:
         with contextlib.suppress(OSError):
             sys.stdout.flush()  # what others have printed and not flushed
+        with contextlib.suppress(OSError, ValueError):
+            ours.flush()  # what could not be written: else Python 3.13 complains when it finds the descriptor closed
         os.dup2(kept, number)
         _output = None
         os.close(kept)
