@@ -359,7 +359,8 @@ class Arena:
             assert found.record.skipped == []
         # An obituary stays until some later master strikes it off; the sign of life of a killed master stays, too.
         left = {name for name in self.names() if name[:2] != "f:"}
-        assert left <= {"J", "j:JOB", "w", "m"}, left
+        assert left <= {"J", "j:JOB", "w", "m", "e", "v:JOB"}, left
+        assert self._raw.ttl(self.client.keys.values(self.job)) != -1, "what tells of the end stays for ever"
         assert not self._in_hands()
         for wid, beat in self.entries().items():
             assert beat.startswith(b"X:") or any(
