@@ -258,6 +258,13 @@ def test_with_a_key_any_name_may_be_run() -> None:
             made.map(0, 1)
 
 
+@pytest.mark.parametrize("private", [False, True])
+@pytest.mark.parametrize("signed", [False, True])
+def test_pickles_need_a_private_server_or_both_a_key_and_the_users_word(private: bool, signed: bool) -> None:
+    assert Trust(private=private, signed=signed).pickles == private
+    assert Trust(private=private, signed=signed, allow_pickle=True).pickles == (private or signed)
+
+
 def test_where_rq_runs_any_function_names_are_free_and_pickles_are_not() -> None:
     trust = Trust(as_rq=True)
     trust.check_name("os:system")

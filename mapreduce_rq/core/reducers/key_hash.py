@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 BUCKETS = 1024
-"""So many buckets there are; parts are powers of two up to that."""
+"""The number of buckets. The number of parts is a power of two of at most this."""
 
 _PRIME = (1 << 61) - 1
 _MASK = (1 << 64) - 1
@@ -32,7 +32,7 @@ _SHIFT = 64 - 10
 
 def buckets_of(keys: Sequence[Key]) -> ndarray[Any, Any]:
     """The bucket of each key, as an array of integers."""
-    import numpy as np  # 80 ms, which no start-up is to pay for
+    import numpy as np  # 80 ms, which a start-up must not pay
 
     kinds = set(map(type, keys))
     if kinds <= {int, bool}:

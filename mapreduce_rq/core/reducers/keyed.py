@@ -11,7 +11,8 @@ from mapreduce_rq.errors import BadParameter
 MOST_PARTS = 256
 """Each part of a result is a file that its owner has open."""
 DEFAULT_PARTS = 64
-"""Where a result is written in parts and nobody says how many: of ten million keys a part is then some megabytes."""
+"""The number of parts of a result that is written to files, if the caller gives none: with ten million keys a part has
+some megabytes."""
 
 
 class Fold(NamedTuple):
@@ -52,10 +53,10 @@ def by_key(
     name with its options and a function with its zero are written as tuples.
 
     The result is a dictionary from keys to results (of columns a dictionary each), in the order of the keys; with
-    ``sorted`` a list of pairs. ``top``: only so many keys, those with the largest results (of the first column; of
-    equal ones the first keys), as a list of pairs.
+    ``sorted`` a list of pairs. ``top``: the number of keys to keep, those with the largest results (of the
+    first column; of equal ones the first keys), as a list of pairs.
 
-    ``parts``: for many keys. They are dealt to so many parts by a hash (a power of two, at most 256), workers merge
+    ``parts``: for many keys. A hash deals them to this number of parts (a power of two, at most 256), workers merge
     each part apart, and the result is an iterable of pairs, part by part, with a ``len``; no more than a part is in
     this process's memory. Raises BadParameter.
     """
@@ -72,7 +73,7 @@ def by_key(
 
 
 def in_parts(keyed: Keyed, parts: int | None, form: str = "") -> Keyed:
-    """The same with a shuffle, in so many parts (None: without one), written in this form. Raises BadParameter."""
+    """The same with a shuffle of ``parts`` parts (None: without one), written in this form. Raises BadParameter."""
     if parts is None:
         return keyed
     if type(parts) is not int or not 1 <= parts <= MOST_PARTS or parts & (parts - 1):

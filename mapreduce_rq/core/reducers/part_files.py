@@ -1,7 +1,7 @@
-"""A part of a result by key as the content of a file: a JSON object a line, or Parquet with pyarrow.
+"""A part of a result by key as the content of a file: one JSON object on each line, or Parquet with pyarrow.
 
 Each row has a ``key`` and a ``value``, or a ``key`` and the columns by their names. What JSON lacks is written as text
-(dates as ISO 8601, bytes as base64, nan and infinities as null), a tuple as an array.
+(dates as ISO 8601, bytes as base64), nan and infinities as null, and a tuple as an array.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ FORMS = ("jsonl", "parquet")
 
 
 def check_form(form: str, columns: Sequence[str]) -> None:
-    """Raises BadParameter for a form that there is not, or that cannot hold these columns."""
+    """Raises BadParameter for an unknown form, or one that cannot hold these columns."""
     if form not in FORMS:
         raise BadParameter(f"form is {form!r}, and must be one of {', '.join(FORMS)}")
     if form == "parquet" and find_spec("pyarrow") is None:
-        raise BadParameter("form: Parquet is written by pyarrow, which is not here: pip install pyarrow")
+        raise BadParameter("form: Parquet is written by pyarrow, which is not installed: pip install pyarrow")
     if "key" in columns:
         raise BadParameter("a column is called key, as the keys are in files of parts: give it another name")
 

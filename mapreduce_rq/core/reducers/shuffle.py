@@ -1,12 +1,12 @@
-"""The shuffle: what is known of many keys is cut by a hash of the key, and each part of all of it is merged apart.
+"""The shuffle: the groups of many keys are cut into parts by a hash of the key, and each part is merged on its own.
 
-    a worker    folds a task by key; where that is much it cuts it into parts, lays these aside, and answers a reference
+    a worker    folds a task by key. A large fold is cut into parts and laid aside, and the answer is a reference
     the master  counts references, in the order of the terms where that matters
     a worker    merges one part of all the tasks (a request of ``finish``), and lays the part's result aside
     the master  hands the parts to its caller, one after the other; no key has passed through it
 
-What is little travels as it is, and the master cuts it: so a job of few keys costs no more than without a shuffle, and
-one whose pieces find no place to lie is only slower. Value and digest do not depend on how many parts there are.
+A small fold travels as it is, and the master cuts it. So a job of few keys costs no more than without a shuffle, and a
+job whose pieces find no room aside is only slower. Value and digest do not depend on the number of parts.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from mapreduce_rq.core.reducers.keys import Key
 from mapreduce_rq.core.reducers.part_files import written_part
 
 LEAST_BYTES = 64 * 1024
-"""Less than that is not cut by the worker: it travels as it is."""
+"""Bytes of a fold below which the worker does not cut it: it travels as it is."""
 MANY_KEYS = 8192
-"""So many are cut without a look at their bytes."""
+"""The number of keys from which a fold is cut without a look at its bytes."""
 FEW_KEYS = 50_000
-"""So many keys, none of them laid aside, the master merges itself: a request costs it a millisecond."""
+"""Up to this number of keys, if none is laid aside, the master merges them itself: a request costs it a millisecond."""
 
 
 class Laid(NamedTuple):
@@ -109,7 +109,7 @@ class Parts:
 
 
 class Shuffle(Reducer[list[Entry]]):
-    """Folds as ``inner`` does, in so many parts (a power of two), each written in this form ('': to be iterated)."""
+    """Folds as ``inner`` does, in ``parts`` parts (a power of two), each written in this form ('': to be iterated)."""
 
     name: ClassVar[str] = "shuffle"
     wide: ClassVar[bool] = True
@@ -268,7 +268,7 @@ class Shuffle(Reducer[list[Entry]]):
 
 
 def dealt(keys: Sequence[Key], number: int) -> list[list[Key]]:
-    """The keys dealt to so many parts by their buckets; in each part in the order that they had."""
+    """The keys, dealt to the parts by their buckets; within a part they keep their order."""
     if not keys:
         return [[] for _ in range(number)]
     import numpy as np  # as in key_hash.py
