@@ -294,15 +294,13 @@ class Keyring:
         """The keys, the signing one first. They are handed to processes that we start, and are never printed."""
         return list(self._keys.values())
 
-    def hashes(self, kind: Kind, queue: str, address: str | None) -> dict[int, Any]:
-        """For each key id, the hash of everything before the payload. ``address``: None if the kind has none."""
-        parts = [queue.encode()] if address is None else [queue.encode(), address.encode(errors="surrogateescape")]
+    def hashes(self, kind: Kind, queue: str) -> dict[bytes, Any]:
+        """For each key id, as it stands in messages, the hash of what comes before the address and the payload."""
         found = {}
         for kid, key in self._keys.items():
             base = hashlib.blake2b(key=key, digest_size=16, person=f"mrq{WIRE_VERSION}{kind}".encode())
-            for part in parts:
-                base.update(len(part).to_bytes(4, "big") + part)
-            found[kid] = base
+            base.update(_with_length(queue.encode()))
+            found[kid.to_bytes(2, "big")] = base
         return found
 
     def __repr__(self) -> str:
@@ -314,6 +312,10 @@ LARGE_BYTES = 64 * 1024
 1.9 GB/s instead of 0.9."""
 LARGE = b"\xc1"
 """Stands before that SHA-256. No msgpack begins with this byte, so no small payload has the MAC of a large one."""
+
+
+def _with_length(part: bytes) -> bytes:
+    return len(part).to_bytes(4, "big") + part
 
 
 class Codec:
@@ -329,11 +331,11 @@ class Codec:
         keyring: Keyring,
         cap: int = MAX_MESSAGE_BYTES,
         *,
-        address: str | None = None,
+        hashes: dict[bytes, Any] | None = None,
     ) -> None:
         self._kind = kind
         self._cap = cap
-        self._bases = {kid.to_bytes(2, "big"): base for kid, base in keyring.hashes(kind, queue, address).items()}
+        self._bases = keyring.hashes(kind, queue) if hashes is None else hashes
         self._head = keyring.kid.to_bytes(2, "big")
         self._signer = self._bases.get(self._head)
         self._decode = decoder(shape)
@@ -419,10 +421,15 @@ class AddressedCodec:
 
     def __init__(self, kind: Kind, shape: Any, queue: str, keyring: Keyring, cap: int = MAX_MESSAGE_BYTES) -> None:
         self._made_of = kind, shape, queue, keyring, cap
+        self._hashes = keyring.hashes(kind, queue)
 
     def at(self, address: str) -> Codec:
         """The codec for messages at the address of this job or worker."""
-        return Codec(*self._made_of, address=address)
+        part = _with_length(address.encode(errors="surrogateescape"))
+        found = {kid: base.copy() for kid, base in self._hashes.items()}
+        for base in found.values():
+            base.update(part)
+        return Codec(*self._made_of, hashes=found)
 
 
 class Codecs:

@@ -123,11 +123,14 @@ class Shelf:
 
     def clear(self) -> None:
         """The job is over: remove all of its bodies, also those that killed workers have left."""
-        gone = os.path.join(self._above, f"gone-{os.getpid()}-{next(_counter)}")
-        with contextlib.suppress(OSError):
-            os.rename(self._directory, gone)  # from here on nobody adds a file
-            shutil.rmtree(gone, ignore_errors=True)
         self._mine.clear()
+        try:
+            os.rmdir(self._directory)  # nearly always: most jobs lay nothing aside
+        except OSError:
+            gone = os.path.join(self._above, f"gone-{os.getpid()}-{next(_counter)}")
+            with contextlib.suppress(OSError):
+                os.rename(self._directory, gone)  # from here on no worker can add a file
+                shutil.rmtree(gone, ignore_errors=True)
 
     def _path(self, name: bytes) -> str:
         return os.path.join(self._directory, name.decode("ascii"))
