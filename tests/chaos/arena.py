@@ -18,6 +18,7 @@ from typing import Any, Self
 from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.journal import MAX_EVENTS
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.client.client import Client
@@ -360,6 +361,7 @@ class Arena:
         # An obituary stays until some later master strikes it off; the sign of life of a killed master stays, too.
         left = {name for name in self.names() if name[:2] != "f:"}
         assert left <= {"J", "j:JOB", "w", "m", "e", "v:JOB"}, left
+        assert self._raw.xlen(self.client.keys.events) <= MAX_EVENTS
         assert self._raw.ttl(self.client.keys.values(self.job)) != -1, "what tells of the end stays for ever"
         assert not self._in_hands()
         for wid, beat in self.entries().items():

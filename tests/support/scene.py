@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -101,12 +102,18 @@ class Scene:
         return sorted(key.decode().removeprefix(self.keys.prefix) for key in found)
 
     def check(
-        self, leader: Leader, terms: int, *, victims: tuple[int, ...] = (), skipped: tuple[int, ...] = ()
+        self,
+        leader: Leader,
+        terms: int,
+        *,
+        victims: tuple[int, ...] = (),
+        skipped: tuple[int, ...] = (),
+        stopped: Container[int] = (),
     ) -> dict[str, Any]:
         """The job's record: done and exact, and no term was computed twice except those that a victim had in hand.
 
-        These may run twice elsewhere: once as the copy of a task that is late, and once when the victim's hand is given
-        back.
+        ``stopped``: terms in the hand of a worker that was stopped for longer than a task may take. These may run twice
+        elsewhere: as the copy of a late task, and again when that hand is given back. Each is counted once.
         """
         record = leader.record()
         assert record["state"] == "done", record
@@ -116,7 +123,8 @@ class Scene:
         for term, times in self.stage.count().items():
             by = [pid for pid, at in runs if at == term]
             fair = [pid for pid in by if pid not in victims]
-            assert times == 1 or len(fair) <= 1 + bool(victims), f"term {term} by {by}, of which {victims} were killed"
+            most = 2 if term in stopped else 1
+            assert times == 1 or len(fair) <= most, f"term {term} by {by}, of which {victims} were killed"
         return record
 
     def __enter__(self) -> Self:

@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from mapreduce_rq.broker.journal import MAX_EVENTS
 from mapreduce_rq.errors import NoSuchJob
 from tests.support.scene import Scene
 from tests.support.servers import wait_gone
@@ -32,7 +33,10 @@ def nothing_is_left(scene: Scene, job: str) -> None:
 
 
 def kept(scene: Scene, job: str) -> list[str]:
-    """The keys, but for the events, and for the entry that wakes those who wait for the end: both are bounded."""
+    """The keys, but for the events and the entry that wakes those who wait for the end, which have their bounds."""
+    with scene.server.client() as client:
+        assert client.xlen(scene.keys.events) <= MAX_EVENTS
+        assert client.ttl(scene.keys.values(job)) != -1, "what tells of the end stays for ever"
     return [name for name in scene.names() if name not in {"e", f"v:{job}"}]
 
 

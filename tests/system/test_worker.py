@@ -59,12 +59,13 @@ def test_a_stopped_worker_is_not_vouched_for_and_does_no_harm_when_it_returns(sc
     sleeper = stage.begun(7)
     os.kill(sleeper, signal.SIGSTOP)
     fleet.hear(f"log worker {sleeper} is stopped (SIGSTOP): not vouched for")
-    stopped = time.monotonic()
+    stopped, hand = time.monotonic(), scene.hands()[sleeper]
+    assert 7 in hand
     stage.open()
     stage.begun(7, 30, but=sleeper)
     assert time.monotonic() - stopped <= allowed(18)
     os.kill(sleeper, signal.SIGCONT)
-    scene.check(leader, TERMS, victims=(sleeper,))
+    scene.check(leader, TERMS, victims=(sleeper,), stopped=hand)
     # It works on: another job gives it something to do.
     stage.forget()
     stage.write("gated", " ".join(map(str, range(4))))
