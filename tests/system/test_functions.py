@@ -290,9 +290,8 @@ def test_a_deadline_holds_for_an_iterable_that_is_slow(client: Client) -> None:
     job = client.submit_function(abs, slowly(), reduce="list", limits=Limits(deadline=0.7))
     result = job.result(timeout=10)
     assert result.ended == "deadline"
-    most = (
-        0.7 + TAKE_SECONDS
-    ) / 0.01 + 1  # what the deadline has room for, the take that it falls into, and its last item
+    # What the deadline has room for, the take of items that it falls into, and the last item of that.
+    most = (0.7 + TAKE_SECONDS) / 0.01 + 1
     assert 10 <= result.terms_used <= most
     assert result.native == list(range(result.terms_used))
 
