@@ -66,7 +66,7 @@ A test looks up each of these names.
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
     what a standby waits for           runtime/master/standby.py Steward.orphans, Standby.wait
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
-    what is told of a job's events     runtime/master/news.py told_of_end; broker/journal.py Journal.tell
+    what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
     when a checkpoint is due           runtime/master/master.py Master._checkpoint_due
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker._leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled

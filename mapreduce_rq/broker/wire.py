@@ -68,7 +68,7 @@ USUAL_BYTES = 512 << 20
 def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
     """A command as bytes. ``largest`` is called with a size that not every server accepts, and may raise TooLarge."""
     for argument in command:
-        if isinstance(argument, bytes) and len(argument) >= LARGE_BYTES:
+        if type(argument) is bytes and len(argument) >= LARGE_BYTES:
             break
     else:
         packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of any length

@@ -164,9 +164,9 @@ class Planner:
 
 
 def settled(params: Params) -> dict[str, Any]:
-    """The parameters with what the plan has filled in, so that every other process plans the same."""
-    return {
-        name: msgspec.to_builtins(value, builtin_types=(bytes,)) if isinstance(value, Params) else value
-        for name, value in msgspec.structs.asdict(params).items()
-        if value is not None
-    }
+    """The parameters with what the plan has filled in, so that every other process plans the same.
+
+    A function's have many defaults, which its class leaves out.
+    """
+    plain: dict[str, Any] = msgspec.to_builtins(params, builtin_types=(bytes,))
+    return {name: value for name, value in plain.items() if value is not None}

@@ -330,15 +330,26 @@ class Codec:
         queue: str,
         keyring: Keyring,
         cap: int = MAX_MESSAGE_BYTES,
-        *,
-        hashes: dict[bytes, Any] | None = None,
     ) -> None:
         self._kind = kind
         self._cap = cap
-        self._bases = keyring.hashes(kind, queue) if hashes is None else hashes
+        self._bases = keyring.hashes(kind, queue)
         self._head = keyring.kid.to_bytes(2, "big")
         self._signer = self._bases.get(self._head)
         self._decode = decoder(shape)
+
+    def at(self, part: bytes) -> Codec:
+        """The codec whose MACs are also of this address."""
+        if self._signer is None:
+            return self
+        made = object.__new__(Codec)
+        made._kind, made._cap, made._head, made._decode = self._kind, self._cap, self._head, self._decode
+        made._bases = found = {}
+        for kid, base in self._bases.items():
+            found[kid] = mac = base.copy()
+            mac.update(part)
+        made._signer = found.get(self._head)
+        return made
 
     def seal(self, message: Any) -> bytes:
         """The bytes of a message. Raises TooLarge."""
@@ -388,12 +399,13 @@ class Codec:
             base = self._bases.get(data[:2])
             if base is None:
                 raise self._of_another_key(data)
-            payload = data[18:] if len(data) < LARGE_BYTES else memoryview(data)[18:]
-            if len(payload) < LARGE_BYTES:
+            if len(data) < LARGE_BYTES:
+                payload = data[18:]
                 mac = base.copy()
                 mac.update(payload)
                 found = mac.digest()
             else:
+                payload = memoryview(data)[18:]
                 found = self._mac(data[:2], payload)
             if not hmac.compare_digest(found, data[2:18]):
                 raise BadMessage(f"a {self._kind} fails its MAC")
@@ -420,16 +432,11 @@ class AddressedCodec:
     """One kind of message that stands in the key of a job or worker, and can be read only there."""
 
     def __init__(self, kind: Kind, shape: Any, queue: str, keyring: Keyring, cap: int = MAX_MESSAGE_BYTES) -> None:
-        self._made_of = kind, shape, queue, keyring, cap
-        self._hashes = keyring.hashes(kind, queue)
+        self._codec = Codec(kind, shape, queue, keyring, cap)
 
     def at(self, address: str) -> Codec:
         """The codec for messages at the address of this job or worker."""
-        part = _with_length(address.encode(errors="surrogateescape"))
-        found = {kid: base.copy() for kid, base in self._hashes.items()}
-        for base in found.values():
-            base.update(part)
-        return Codec(*self._made_of, hashes=found)
+        return self._codec.at(_with_length(address.encode(errors="surrogateescape")))
 
 
 class Codecs:

@@ -119,7 +119,7 @@ class KeyedParams(Params, frozen=True, kw_only=True, omit_defaults=True):
     form: Literal["", "jsonl", "parquet"] = ""  # how each part is written, for a file; '': to be iterated over
 
 
-class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=False):
+class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=True):
     """How to find the function, its items and its reducer on a worker."""
 
     function: str = ""  # package.module:function, unless there is a pickle
@@ -235,6 +235,8 @@ class FunctionComputation(Computation[Any]):
         self.libm = params.libm
         self.samples = params.samples
         self._draw = params.draw
+        self._plain = params.draw is None and not params.carried  # term k is the item start + k step
+        self._found: Callable[..., Any] | None = None  # as ``function``, and quicker to read
         self._pickles = Pickles()
         self.reducer = self._folding(params)
         self._codec: ValueCodec = PlainCodec()
@@ -305,7 +307,8 @@ class FunctionComputation(Computation[Any]):
             function = partial(function, *before, **named)
         if params.star:
             function = _starred(function)
-        return self._guarded(function) if params.return_exceptions else function
+        self._found = self._guarded(function) if params.return_exceptions else function
+        return self._found
 
     def _folding(self, params: FoldParams) -> Reducer[Any]:
         if params.by_key is not None:
@@ -370,10 +373,9 @@ class FunctionComputation(Computation[Any]):
     def map_encoded(self, lo: int, hi: int) -> bytes:
         if hi - lo > 1 or self._kernel:
             return self.reducer.encode(self.map(lo, hi))
-        plain = self._draw is None and not self.params.carried
-        item = self._start + lo * self._step if plain else self._range(lo, hi)[0]
+        item = self._start + lo * self._step if self._plain else self._range(lo, hi)[0]
         try:
-            return self.reducer.lift_encoded(lo, self.function(item))
+            return self.reducer.lift_encoded(lo, (self._found or self.function)(item))
         except Interruption:
             raise
         except BadValue as error:

@@ -26,7 +26,7 @@ import pickle
 import sys
 import types
 from collections.abc import Callable, Iterable
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
@@ -80,16 +80,32 @@ class Pickles:
     """Writes and reads what one job sends as pickles. Only one thread may use it at a time."""
 
     def __init__(self) -> None:
-        self._job = os.urandom(4).hex()
         self._defined: set[tuple[str, int]] = set()  # numbers of objects that came with our function or reducer
-        self._things: WeakValueDictionary[Number, Any] = WeakValueDictionary()  # objects made here
-        self._numbers: WeakKeyDictionary[Any, Number] = WeakKeyDictionary()  # and their numbers
-        self._codes: WeakKeyDictionary[type, bytes] = WeakKeyDictionary()
         self._with_code = False  # whether the last pickle needed code
         self.overlay: dict[str, Any] = {}
         """Global names of functions that came with their code: here they have these values, not the sender's."""
         self.modules: set[str] = set()
         """The modules that our function and reducer name."""
+
+    # These are made at their first use: most jobs send nothing that needs them.
+
+    @cached_property
+    def _job(self) -> str:
+        return os.urandom(4).hex()
+
+    @cached_property
+    def _things(self) -> WeakValueDictionary[Number, Any]:
+        """Objects made here."""
+        return WeakValueDictionary()
+
+    @cached_property
+    def _numbers(self) -> WeakKeyDictionary[Any, Number]:
+        """And their numbers."""
+        return WeakKeyDictionary()
+
+    @cached_property
+    def _codes(self) -> WeakKeyDictionary[type, bytes]:
+        return WeakKeyDictionary()
 
     def definition(self, thing: Any) -> bytes:
         """The pickle of the function or the reducer: equal bytes for equal objects. Raises as :meth:`dumps`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import itertools
 import math
 import multiprocessing
@@ -696,3 +697,17 @@ def test_a_mean_that_a_deadline_cuts_short_has_no_bound(client: Client) -> None:
 def tenth_of_a_second(k: int) -> float:
     time.sleep(0.1)
     return float(k)
+
+
+def test_a_job_leaves_no_cycles_behind() -> None:
+    """Else the collector runs every few jobs, which costs a lone job a tenth of its time."""
+    with Client(local=1) as client:
+        client.map_reduce(abs, range(1))
+        gc.collect()
+        gc.disable()
+        try:
+            for items in (range(1), range(3000), [1, 2, 3]):
+                client.map_reduce(abs, items)
+            assert gc.collect() == 0
+        finally:
+            gc.enable()

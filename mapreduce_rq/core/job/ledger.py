@@ -331,10 +331,11 @@ class Ledger:
                 if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
                     self.ignored += 1  # terms that were never cut: not an answer to any task of ours
                     continue
-                good.append((answer.lo, answer.hi, answer.body))
+                body = answer.body
+                good.append((answer.lo, answer.hi, body))
                 terms += size
                 nanoseconds += answer.ns
-                volume += len(answer.body)
+                volume += len(body)
                 if size > largest:
                     largest = size
             else:
@@ -365,21 +366,22 @@ class Ledger:
         out = self.out
         all_fresh = fresh == terms  # nearly always: no need to ask for each
         new, credited = (None, None) if all_fresh else (Runs(counted), Runs())
-        struck = 0
+        struck = tasks = 0
         for lo, hi, _ in answers:
             task = out.get(lo)
             if task is not None and task.hi >= hi and (all_fresh or covers(lo, hi)):
                 del out[lo]
                 struck += hi - lo
-                self.tasks += 1
+                tasks += 1
                 if credited is not None:
                     credited.add(lo, hi)
                 if hi < task.hi:
                     self._again.extend(self._rest_of(task, hi))
             elif new is None or credited is None or (new.covers(lo, hi) and credited.add(lo, hi)):
-                self.tasks += 1  # an earlier master has cut it so
+                tasks += 1  # an earlier master has cut it so
             else:
                 self.ignored += 1
+        self.tasks += tasks
         if struck == fresh:
             return
         # Tasks that were cut differently were counted: by another master, or before a task was halved. Tasks that are

@@ -214,6 +214,8 @@ def _flat(row: dict[int, list[int]]) -> list[int]:
 
 def _cut(text: str, most: int) -> str:
     """The text, or as much of it as these bytes hold."""
+    if text.isascii() and len(text) <= most:
+        return text
     return text.encode(errors="replace")[:most].decode(errors="ignore")
 
 

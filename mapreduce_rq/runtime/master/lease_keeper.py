@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import threading
 from contextlib import AbstractContextManager
+from functools import cached_property
 from types import TracebackType
 
 from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.errors import BrokerError
 from mapreduce_rq.runtime.master.lease import Lease
 
@@ -21,26 +23,37 @@ TEND_SECONDS = 1.0
 
 
 class Keeper:
-    """Keeps one lease. Nothing runs before :meth:`start`."""
+    """Keeps one lease. Nothing runs before :meth:`start`, and nothing is made: most jobs end before they need it."""
+
+    _over: threading.Event
 
     def __init__(self, lease: Lease, jobs: Jobs, lock: AbstractContextManager[object] | None = None) -> None:
         self._lease = lease
-        self._wire = jobs.wire.another()
-        self._jobs = Jobs(self._wire, jobs.keys, jobs.codecs)
+        self._masters = jobs
         self._lock = threading.Lock() if lock is None else lock  # held while a commit of ours is under way
-        self._over = threading.Event()
-        self._started = self._connected = self._computing = False
+        self._started = self._closed = self._connected = self._computing = False
         self._seen = ""
 
+    @cached_property
+    def _wire(self) -> Wire:
+        return self._masters.wire.another()
+
+    @cached_property
+    def _jobs(self) -> Jobs:
+        return Jobs(self._wire, self._masters.keys, self._masters.codecs)
+
     def start(self) -> None:
-        """Begin to keep the lease. A second call does nothing."""
-        if not self._started:
+        """Begin to keep the lease. A second call does nothing, nor does one after ``close``."""
+        if not self._started and not self._closed:
             self._started = True
+            self._over = threading.Event()
             self._begin()
 
     def close(self) -> None:
         """Stop keeping the lease. Does not wait for the thread."""
-        self._over.set()
+        self._closed = True
+        if self._started:
+            self._over.set()
 
     def __enter__(self) -> None:
         with self._lock:

@@ -53,9 +53,10 @@ from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.exchange import Exchange
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost, is_first
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
-from mapreduce_rq.runtime.master.news import News, What, event_of, told_of_end
+from mapreduce_rq.runtime.master.news import told_of_end
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.sweep import Sweeper
+from mapreduce_rq.runtime.master.telling import Telling
 from mapreduce_rq.version import __version__
 
 LEASE_SECONDS = 1.0
@@ -78,10 +79,6 @@ HASTY_BYTES = 64 * 1024
 
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
 """A record's ``ended``, by whether the tolerance was met; it may also be ``deadline``."""
-
-
-MOST_SKIPPED_TOLD = 20
-"""Events of terms left out, at one time: the record lists all of them."""
 
 
 class Seals(NamedTuple):
@@ -168,25 +165,14 @@ class Master:
         self._spec_bytes = 0  # sealed, where it is known
         self._checkpoint_mac = b""  # of the checkpoint sealed last
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
-        self._journal = journal
-        self._news: list[News] = []  # not told yet
-        self._told_skipped = 0
         self._lease = Lease(jobs, spec.job, clock.random(8).hex(), journal.by if journal is not None else "master")
         self._exchange = Exchange(jobs, spec.job, self._lease, bell=bell, keeps=computation.reducer.keeps)
         self._keeper = keeper(self._lease, jobs)
-        self._sweeper = Sweeper(
-            jobs,
-            clock,
-            spec.job,
-            self._noticed,
-            expected=workers,
-            wait=wait_workers,
-            refused=lambda: self.ledger.refusals,
-            lost=lambda text: self._note("worker lost", text),
-        )
+        self._recorder = Recorder(clock.now())
+        self._telling = Telling(clock, spec.job, observer, self._recorder, journal)
+        self._sweeper = Sweeper(jobs, clock, spec.job, self._telling, expected=workers, wait=wait_workers)
         self._patient = wait_workers is not None
         self._now = clock.now()
-        self._recorder = Recorder(self._now)
         self._began = clock.wall()
         self._last_commit = self._now
         self._last_checkpoint = self._now
@@ -217,7 +203,10 @@ class Master:
         Raises BrokerError, Superseded; TooLarge, with nothing queued, for a spec or first item that Redis cannot take.
         """
         sealed = self._sealed_spec()
-        if self._aside is not None:
+        at_once = (
+            not self._hasty or self._source is not None
+        )  # else only workers lay aside: it is made while they begin
+        if self._aside is not None and at_once:
             self._aside.open()
         commands = self.ledger.receive(Resumed(), self._now)
         while True:
@@ -238,9 +227,11 @@ class Master:
                     if isinstance(command, Broken):
                         raise self._too_large_item(pushed[0], error) from None
                 continue
+            if self._aside is not None and not at_once:
+                self._aside.open()
             if hand_over:
                 self.jobs.hand_over(self._job)
-            self._note("submitted", self.spec.label)
+            self._telling.note("submitted", self.spec.label)
             self._tell()
             return
 
@@ -291,8 +282,8 @@ class Master:
             self._commit(fields=[("master", self._lease.holder), ("state", State.RUNNING)])
         except LeaseLost as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
-        self._told_skipped = len(self.ledger.skipped)
-        self._note("taken over", f"{self.ledger.counted} terms counted")
+        self._telling.told_skipped = len(self.ledger.skipped)
+        self._telling.note("taken over", f"{self.ledger.counted} terms counted")
         self._tell()
 
     def _restored_ledger(self, checkpoint: Checkpoint | None, *, cut_on: bool = True) -> Ledger:
@@ -327,7 +318,11 @@ class Master:
     def make_sure(self) -> None:
         """If ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
         self._hasty = False
-        self._run(connected=False)
+        try:
+            self._run(connected=False)
+        finally:
+            if self._aside is not None:
+                self._aside.clear()
 
     def _run(self, *, connected: bool = True) -> Ended | None:
         found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
@@ -355,7 +350,7 @@ class Master:
                 self._sweeper.despair(error)
                 if self._down_since is None:
                     self._down_since = self.clock.now()
-                    self._noticed(f"{error}; trying again")
+                    self._telling.notice(f"{error}; trying again")
             except Interrupted:
                 connected = False  # the wire was cut with it
             except TooLarge as error:
@@ -370,7 +365,7 @@ class Master:
             return
         self._demotion.over()
         if not self.stop:
-            self._noticed(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
+            self._telling.notice(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
         self._down_since, self._backoff = None, Backoff()
 
     def _pause(self, seconds: float) -> None:
@@ -413,7 +408,7 @@ class Master:
         """Let go of the job: the master that resumes it need not wait until our token is old."""
         self._commit(fields=[("master", "")], checkpoint=True)
         self.jobs.forget_master(self._job)
-        self._note("let go", f"{self.ledger.counted} terms counted")
+        self._telling.note("let go", f"{self.ledger.counted} terms counted")
         self._tell()
 
     def _remaining(self) -> float:
@@ -465,7 +460,7 @@ class Master:
 
     def _fetched(self, replied: Replied) -> Replied:
         """The replies with the bodies that were laid aside. A body that is gone was read before, and is counted."""
-        if all(answer.status != OK_ASIDE for answer in replied.answers):
+        if OK_ASIDE not in [answer.status for answer in replied.answers]:
             return replied
         assert self._aside is not None
         answers = []
@@ -496,7 +491,7 @@ class Master:
                     break
 
         self._exchange.hear_of_commit()
-        survey = self._sweeper.sweep(self._now, hear)
+        survey = self._sweeper.sweep(self._now, hear, self.ledger.refusals)
         if survey is None:
             return []
         self._answered &= self._sweeper.present
@@ -514,7 +509,7 @@ class Master:
         sealed = self._seals.spec.seal(self.spec)
         self._spec_bytes = len(sealed)
         if self._sweeper.spec_bytes != self._spec_bytes:
-            self._noticed(f"the spec of {self._job} was gone from Redis, or overwritten: it is written anew")
+            self._telling.notice(f"the spec of {self._job} was gone from Redis, or overwritten: it is written anew")
             self._commit(fields=[("spec", sealed)])
 
     def _perform(self, commands: list[Command]) -> Ended | None:
@@ -654,7 +649,7 @@ class Master:
         self._create([], self._sealed_spec(), hasty=False, expect=expect)
         self._resubmitted += 1
         if was_there:
-            self._noticed(f"{why}: submitted again with what is counted")
+            self._telling.notice(f"{why}: submitted again with what is counted")
 
     def _ended(self, state: str = "") -> Ended:
         """How the job ended: as its record says or, if the record is gone, as this master ended it."""
@@ -679,7 +674,7 @@ class Master:
         try:
             peek = self.ledger.progress()
         except Exception as error:  # the job goes on without a running value
-            self._noticed(f"no running value: {error}")
+            self._telling.notice(f"no running value: {error}")
         return self._reported(peek)
 
     def _reported(self, peek: Progress | None) -> Report:
@@ -801,8 +796,6 @@ class Master:
         ]
         self._exchange.hear_of_commit()
         untidy = self.ledger.out or self._sweeper.sweeps
-        if self._aside is not None:
-            self._aside.clear()
         what = "over, kept" if isinstance(record, Done) and self.ledger.keeps and self._is_to_stay(record) else "over"
         # A large value stays in this master as long as its end is in doubt.
         small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
@@ -811,8 +804,10 @@ class Master:
             self._lease.end(what, self.spec.limits.keep, row, self._heard_of_end)
             self.end_in_doubt = True
             return
+        if self._aside is not None:
+            self._aside.clear()
         self._lease.commit(what=what, number=self.spec.limits.keep, fields=row)
-        self._note(*told_of_end(record))
+        self._telling.note(*told_of_end(record))
         self._tell(ended=True)
         if untidy:
             self.jobs.withdraw(self._job)
@@ -829,28 +824,11 @@ class Master:
         except TooLarge:  # a job ends with its timeline or without
             return b""
 
-    def _noticed(self, text: str) -> None:
-        self._recorder.mark(text, self._now)
-        self.observer.noticed(text)
-
-    # -- the journal -----------------------------------------------------------------------------------------------
-
-    def _note(self, what: What, text: str = "") -> None:
-        """Have it told with the next news."""
-        if self._journal is not None:
-            self._news.append(event_of(self._journal, self._job, what, text, self.clock))
-
     def _tell(self, *, ended: bool = False) -> None:
-        """Tell the news."""
-        if self._journal is None:
-            return
-        for term, failure in self.ledger.skipped[self._told_skipped :][:MOST_SKIPPED_TOLD]:
-            self._note("term skipped", f"{self.computation.place(term)}: {failure.kind}: {failure.message}")
-        self._told_skipped = len(self.ledger.skipped)
-        news, self._news = self._news, []
-        if news or ended:
+        """Write the news to the queue's journal."""
+        if self._telling.has_news(self.ledger.skipped, self.computation.place, ended=ended):
             self._exchange.hear_of_commit()
-            self._journal.tell(news, ended=self._job if ended else "", keep=self.spec.limits.keep)
+            self._telling.tell(ended=ended, keep=self.spec.limits.keep)
 
     def _is_to_stay(self, record: Done) -> bool:
         """Whether the replies of a job stay in Redis as its value. They do not if it is large and its caller has it.
@@ -868,3 +846,5 @@ class Master:
 
     def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
         self.end_in_doubt = not isinstance(answer, Committed)
+        if self._aside is not None and not self.end_in_doubt:
+            self._aside.clear()  # not before: our caller waits for the end's way out, and not for this

@@ -15,6 +15,7 @@ from mapreduce_rq.core.job.ledger import Surveyed
 from mapreduce_rq.core.messages import LOST, Beat, Failure, Task, kid_text
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers, OtherKey
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.telling import Telling
 
 SWEEP_SECONDS = 3.0
 FIRST_LOOK_SECONDS = 0.05
@@ -31,7 +32,7 @@ class Sweeper:
     """Looks around for one job. ``expected``: local workers that may not have beaten yet.
 
     Only workers that can work for the job count. A worker that signs with another key, or has refused a task of the job
-    (``refused`` gives these), does not count, and a notice says why.
+    does not count, and a notice says why.
     """
 
     def __init__(
@@ -39,12 +40,10 @@ class Sweeper:
         jobs: Jobs,
         clock: Clock,
         job: str,
-        notice: Callable[[str], None],
+        telling: Telling,
         *,
         expected: int,
         wait: float | None,
-        refused: Callable[[], Mapping[str, Failure]] = dict,
-        lost: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.workers = expected
         self.present: set[str] = set()  # ids of the workers that were alive at the last look and can work for the job
@@ -53,11 +52,10 @@ class Sweeper:
         self._jobs = jobs
         self._clock = clock
         self._job = job
-        self._notice = notice
+        self._telling = telling
         self._expected = expected
         self._wait = wait  # seconds to wait for a first worker that can; None: for ever
-        self._refused = refused
-        self._lost = lost
+        self._refused: Mapping[str, Failure] = {}  # workers that refused a task of the job, as of the last sweep
         self._mourned: set[str] = set()  # workers whose obituary was read
         self._strangers: dict[int, int] = {}  # workers of other keys, by their keys' ids
         self._told: set[int | str] = set()  # why some workers cannot
@@ -94,11 +92,11 @@ class Sweeper:
             queue = self._jobs.keys.name
             raise NoWorkers(f"no worker came to queue {queue} within {self._wait:g} s: {error}") from error
 
-    def sweep(self, now: float, hear: Callable[[int], None]) -> Surveyed | None:
+    def sweep(self, now: float, hear: Callable[[int], None], refused: Mapping[str, Failure]) -> Surveyed | None:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
 
         ``hear(n)`` reads at least ``n`` more replies, or all there are: answers from before the look must be known
-        before a missing task is called lost.
+        before a missing task is called lost. ``refused``: the workers that have refused a task of the job.
         """
         self._last_sweep = now
         self.sweeps += 1
@@ -109,11 +107,11 @@ class Sweeper:
             self._without_since = now
             if not self._full:
                 self._full = True
-                self._notice(f"{error}; until then no worker can answer")
+                self._telling.notice(f"{error}; until then no worker can answer")
             return None
         if self._full:
             self._full = False
-            self._notice("Redis takes answers again")
+            self._telling.notice("Redis takes answers again")
         self.spec_bytes = survey.spec_bytes
         hear(survey.replies)
         if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the quick looks of the start do not prove a death
@@ -131,7 +129,7 @@ class Sweeper:
             else:
                 held += self._mine(raws)
         alive = self._alive({wid: beat for wid, beat in survey.beats.items() if wid not in dead})
-        refused = self._refused()
+        self._refused = refused
         self.present = alive - refused.keys()
         starting = self._expected if now - self._began < NO_WORKERS_SECONDS else 0
         self._count(max(len(self.present), starting - len(refused)), now)
@@ -143,7 +141,7 @@ class Sweeper:
         if self.sweeps > 1:
             for wid in dead - self._mourned:
                 why = beats[wid].removeprefix(OBITUARY).decode(errors="replace")
-                self._lost(f"{wid.rpartition(':')[0]}: {why}")
+                self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")
         self._mourned = dead
 
     def _alive(self, beats: dict[str, bytes]) -> set[str]:
@@ -177,13 +175,13 @@ class Sweeper:
     def _reap(self, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> None:
         given, why = reap_dead(self._jobs, wid, beat, raws, strike_off=strike_off)
         if given:
-            self._notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
+            self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
             if not beat.startswith(OBITUARY):
-                self._lost(f"{wid.rpartition(':')[0]}: {why}")
+                self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")
 
     def _count(self, able: int, now: float) -> None:
         if able and not self.workers and self._said:
-            self._notice(f"{able} worker{'s' * (able > 1)} appeared")
+            self._telling.notice(f"{able} worker{'s' * (able > 1)} appeared")
             self._said = False
         self.workers = able
         reasons = self._reasons()
@@ -198,7 +196,7 @@ class Sweeper:
         elif now - self._without_since >= NO_WORKERS_SECONDS:
             if not self._said and not reasons:
                 start = "start `mrq worker` with the same URL, or add --local 4"
-                self._notice(f"0 workers on queue {queue}: {start}; waiting")
+                self._telling.notice(f"0 workers on queue {queue}: {start}; waiting")
             self._said = True
             self._tell(reasons)
 
@@ -212,7 +210,7 @@ class Sweeper:
             theirs = f"sign{'s' * one} with {kid_text(kid)}" if kid else f"{'has' if one else 'have'} no key"
             who = f"{count} worker{'s' * (not one)} on queue {self._jobs.keys.name}"
             found[kid] = f"{who} {theirs}, and {here}: give the same key to all (MRQ_KEY)"
-        for wid, failure in self._refused().items():
+        for wid, failure in self._refused.items():
             found.setdefault(
                 failure.message, f"worker {wid.rpartition(':')[0]} cannot do {self._job}: {failure.message}"
             )
@@ -223,7 +221,7 @@ class Sweeper:
         for what, text in reasons.items():
             if what not in self._told:
                 self._told.add(what)
-                self._notice(text)
+                self._telling.notice(text)
 
 
 def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> tuple[int, str]:

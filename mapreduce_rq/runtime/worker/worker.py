@@ -90,7 +90,7 @@ from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
-from mapreduce_rq.runtime.server.shelf import Shelf
+from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES, Shelf
 from mapreduce_rq.runtime.worker.probe import identity, numerics
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.version import __version__
@@ -497,7 +497,7 @@ class Worker:
         self._answers = answers
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
-        job, row, ready, attempts, cap = "", [], None, 0, 0
+        job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
         done = size = longest = 0
         started = now = nanoseconds()
         deadline = started + int(self._prefetch.batch_seconds * 1e9)
@@ -519,6 +519,7 @@ class Worker:
                     ready = self._enter(task)
                     if isinstance(ready, Ready):
                         attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
+                        usual = min(cap, SURE_BYTES if ready.shelf is None else ASIDE_BYTES - 1)
                 if ready is None:
                     continue
                 before = now
@@ -532,15 +533,9 @@ class Worker:
                             body = ready.computation.map_encoded(lo, hi)
                         else:
                             body = compute_body(ready.computation, self._fetched(task, ready))
-                        if len(body) > cap:
-                            raise TooLarge(
-                                "the partial", len(body), cap, f"{LESS}, or raise max_body (512 MiB at most)"
-                            )
                         status = OK
-                        if ready.shelf is not None and (reference := ready.shelf.put(body)) is not None:
-                            body, status = reference, OK_ASIDE
-                        elif len(body) > SURE_BYTES:
-                            self._must_fit(len(body))
+                        if len(body) > usual:
+                            body, status = self._large(body, cap, ready.shelf)
                     except Interruption:
                         raise
                     except BaseException as error:  # of any class: the term has failed, and the worker goes on
@@ -585,6 +580,16 @@ class Worker:
         if back and self.tasks.put_back(back) <= self._in_vain:
             self._in_vain = 0
             self._pause(REFUSAL_SECONDS)
+
+    def _large(self, body: bytes, cap: int, shelf: Shelf | None) -> tuple[bytes, int]:
+        """What stands in the answer for a large body, with the answer's status. Raises TooLarge."""
+        if len(body) > cap:
+            raise TooLarge("the partial", len(body), cap, f"{LESS}, or raise max_body (512 MiB at most)")
+        if shelf is not None and (reference := shelf.put(body)) is not None:
+            return reference, OK_ASIDE
+        if len(body) > SURE_BYTES:
+            self._must_fit(len(body))
+        return body, OK
 
     @staticmethod
     def _fetched(task: Task, ready: Ready) -> Task:
