@@ -13,12 +13,12 @@ from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import about, as_json
-from mapreduce_rq.cli.screen.text import job_label
 from mapreduce_rq.cli.streams import aside, interactive_output, say, show, write, write_bytes
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys, variable_of
 from mapreduce_rq.core.job.record import Done, Failed, Record
 from mapreduce_rq.core.job.result import error_of
 from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.text import job_label
 from mapreduce_rq.errors import CannotWrite
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 

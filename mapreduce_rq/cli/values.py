@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import re
 
-from mapreduce_rq.cli.screen.text import short
 from mapreduce_rq.core.numbers.rational import NotANumber, parse_rational
+from mapreduce_rq.core.text import short
 from mapreduce_rq.errors import BadParameter
 
 _UNITS = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}

@@ -14,7 +14,7 @@ import pytest
 
 from mapreduce_rq import BadFunction, Client, JobCancelled, JobFailed, Limits, NoSuchJob, TooLarge, UsageError
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.cli.screen.text import job_label
+from mapreduce_rq.core.text import job_label
 from tests.support.commands import KEY, User
 from tests.support.fleet import Fleet
 from tests.support.servers import RealServer

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.cli.screen.text import count, duration, job_label, plural, short, size
 from mapreduce_rq.cli.values import choice, integer, seconds
+from mapreduce_rq.core.text import count, duration, job_label, plural, short, size
 from mapreduce_rq.errors import BadParameter
 
 

@@ -27,12 +27,12 @@ from mapreduce_rq.cli.options import (
 from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import FORMATS
-from mapreduce_rq.cli.screen.text import plural
 from mapreduce_rq.cli.session import Session, Show, Where, left_alone
 from mapreduce_rq.cli.streams import aside, say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import Record, State
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel as cancel_job

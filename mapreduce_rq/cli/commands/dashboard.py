@@ -27,12 +27,12 @@ from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.options import OUTPUT, KeyFile, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import as_json
 from mapreduce_rq.cli.screen.picture import Frame, draw
-from mapreduce_rq.cli.screen.text import duration
 from mapreduce_rq.cli.screen.views import Seen, snapshot_data
 from mapreduce_rq.cli.streams import interactive, shows_unicode, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.text import duration
 from mapreduce_rq.errors import BrokerDown
 
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.1, 60.0

@@ -17,13 +17,13 @@ from mapreduce_rq.broker.snapshot import Snapshot
 from mapreduce_rq.cli.connect import Place, reach
 from mapreduce_rq.cli.options import KeyFile, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import as_json
-from mapreduce_rq.cli.screen.text import duration, plural, size
 from mapreduce_rq.cli.screen.views import Seen, job_state, worker_name, worker_state
 from mapreduce_rq.cli.streams import show, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import kid_text
+from mapreduce_rq.core.text import duration, plural, size
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 from mapreduce_rq.version import __version__
 

@@ -13,10 +13,10 @@ from mapreduce_rq.cli.connect import connect, find_job
 from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.options import KeyFile, Queue, Url, required
 from mapreduce_rq.cli.screen.output import as_json
-from mapreduce_rq.cli.screen.text import plural
 from mapreduce_rq.cli.streams import say, write
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.messages import Event
+from mapreduce_rq.core.text import plural
 
 WAIT_SECONDS = 5.0
 

@@ -15,7 +15,6 @@ from mapreduce_rq.cli.connect import Place, connect, find_job
 from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.options import JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import FORMATS, as_json
-from mapreduce_rq.cli.screen.text import count, duration, grouped, plural, rate, short, size
 from mapreduce_rq.cli.screen.views import (
     LEADERLESS_SECONDS,
     LOOK_SECONDS,
@@ -43,6 +42,7 @@ from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.text import count, duration, grouped, plural, rate, short, size
 from mapreduce_rq.errors import BadMessage, JobError, NoSuchJob
 
 VALUE_WIDTH = 48

@@ -25,11 +25,11 @@ from mapreduce_rq.cli.options import (
     required,
     rq_workers,
 )
-from mapreduce_rq.cli.screen.text import plural
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys
 from mapreduce_rq.core.messages import kid_text
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff

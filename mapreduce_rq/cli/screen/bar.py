@@ -8,8 +8,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from mapreduce_rq.cli.screen.ink import Text
-from mapreduce_rq.cli.screen.text import count, duration, plural, rate, short
 from mapreduce_rq.core.job.record import Report
+from mapreduce_rq.core.text import count, duration, plural, rate, short
 
 
 class Bar:

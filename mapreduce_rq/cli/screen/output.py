@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.cli.screen.text import duration, short
 from mapreduce_rq.core.job.record import Report
+from mapreduce_rq.core.text import duration, short
 
 FORMATS = ("text", "value", "json")
 NO_BOUND = "no bound: "

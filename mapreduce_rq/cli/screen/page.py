@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from mapreduce_rq.cli.screen.text import count, duration, plural, short
 from mapreduce_rq.core.job.timeline import Timeline, cells_of, losses
+from mapreduce_rq.core.text import count, duration, plural, short
 from mapreduce_rq.core.visible import visible, visible_lines
 
 WIDE, LEFT = 960, 150  # of a picture, and of its labels

@@ -19,7 +19,6 @@ from rich.panel import Panel
 
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.screen.ink import Text
-from mapreduce_rq.cli.screen.text import count, duration, job_label, plural, rate, short, size
 from mapreduce_rq.cli.screen.views import (
     WORKER_ORDER,
     Seen,
@@ -37,6 +36,7 @@ from mapreduce_rq.cli.screen.views import (
     workers_on,
 )
 from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.text import count, duration, job_label, plural, rate, short, size
 
 STYLES = {
     "running": "cyan",

@@ -11,8 +11,8 @@ import msgspec
 
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
-from mapreduce_rq.cli.screen.text import count, duration, job_label, size
 from mapreduce_rq.core.job.record import Cancelled, Done, State
+from mapreduce_rq.core.text import count, duration, job_label, size
 
 SCHEMA = 1
 SILENT_SECONDS = 15.0
