@@ -26,6 +26,7 @@ The layers, each importing only what stands below it
       screen          the dashboard's picture, tables and texts
     rq              what rq workers run: a map-reduce as one RQ job, and worker loops
     client          the Python API
+    progress        how far a job is, shown to people: on a terminal, in a notebook, by tqdm and Rich
     runtime         loops, processes, clocks, signals
       master          leads one job: the loop, its lease, its looks around, standby, cancel
       worker          takes tasks, computes, settles
@@ -85,6 +86,7 @@ A test looks up each of these names.
     an error's class and exit code     errors.py MrqError
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
+    what progress= takes               progress/shown.py shown
     a column of the dashboard          cli/screen/picture.py COLUMNS, _cells; cli/screen/views.py
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning
 
@@ -129,6 +131,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.foreign_errors import RemoteError
+    from mapreduce_rq.core.job.record import Report
     from mapreduce_rq.core.job.result import Result
     from mapreduce_rq.core.messages import Limits
     from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -206,6 +209,7 @@ __all__ = [
     "ReadOnly",
     "Reducer",
     "RemoteError",
+    "Report",
     "Result",
     "ServerFailed",
     "Superseded",
@@ -236,6 +240,7 @@ _HOMES = {
     "Executor": "mapreduce_rq.client.executor",
     "executor": "mapreduce_rq.client.client",
     "Job": "mapreduce_rq.client.job",
+    "Report": "mapreduce_rq.core.job.record",
     "Result": "mapreduce_rq.core.job.result",
     "kernel": "mapreduce_rq.functions.computation",
     "random_for": "mapreduce_rq.functions.draws",

@@ -11,8 +11,8 @@ from mapreduce_rq.cli.screen.output import progress_line
 from mapreduce_rq.cli.streams import interactive, say
 
 if TYPE_CHECKING:
-    from mapreduce_rq.cli.screen.bar import Bar
     from mapreduce_rq.core.job.record import Report
+    from mapreduce_rq.progress.bar import Bar
 
 BAR_AFTER_SECONDS = 0.3
 """A job that ends sooner needs no bar, and so no import of Rich."""
@@ -66,7 +66,7 @@ class Watcher:
 
     def _draw(self, report: Report) -> None:
         if self._bar is None:
-            from mapreduce_rq.cli.screen.bar import Bar  # Rich takes 50 ms: only for jobs that last
+            from mapreduce_rq.progress.bar import Bar  # Rich takes 50 ms: only for jobs that last
 
             self._bar = Bar(self._label)
         self._bar.draw(report)

@@ -1,14 +1,19 @@
-"""The arguments of a function's calls: one iterable or several, rows of arguments; and how many items a task has."""
+"""Arguments that several interfaces share: one iterable or several, rows, how many items a task has, progress."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.errors import BadParameter
+from mapreduce_rq.runtime.master.observer import Observer
+
+if TYPE_CHECKING:  # most calls show nothing
+    from mapreduce_rq.progress.count import Count
+    from mapreduce_rq.progress.shown import Progress, Shown
 
 
 def rows(items: Iterable[Any], more: tuple[Iterable[Any], ...], *, star: bool) -> tuple[Iterable[Any], bool]:
@@ -33,3 +38,22 @@ def limited(limits: Limits | None, chunksize: int | None) -> Limits | None:
     if limits.chunk not in {None, chunksize}:
         raise BadParameter(f"chunksize={chunksize} and Limits(chunk={limits.chunk}) differ: give only one of them")
     return replace(limits, chunk=chunksize)
+
+
+def seen_by(progress: Progress, label: str, beside: Observer | None = None) -> Shown | None:
+    """The observer that shows a job's progress; None if none is to be shown. Raises BadParameter."""
+    if progress is None or progress is False:
+        return None
+    from mapreduce_rq.progress.shown import shown  # few programs use it
+
+    return shown(progress, label, beside)
+
+
+def counted(progress: Progress, function: Callable[..., Any], total: int | None = None) -> Count | None:
+    """What shows the progress of a function's calls; None if none is to be shown. Raises BadParameter."""
+    seen = seen_by(progress, getattr(function, "__qualname__", type(function).__name__))
+    if seen is None:
+        return None
+    from mapreduce_rq.progress.count import Count  # few programs use it
+
+    return Count(seen, total)

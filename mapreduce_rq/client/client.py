@@ -32,7 +32,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import RedisWire, Wire
 from mapreduce_rq.client.adopters import MOST_LED, Adopters
-from mapreduce_rq.client.arguments import limited, rows
+from mapreduce_rq.client.arguments import limited, rows, seen_by
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, key_bytes, variable_of
 from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.job import Job, let_go_text
@@ -86,6 +86,7 @@ if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute
     from mapreduce_rq.client.pool import Pool
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.pipes.hub import Hub
+    from mapreduce_rq.progress.shown import Progress
 
 log = logging.getLogger("mapreduce_rq.client")
 
@@ -579,6 +580,7 @@ class Client:
         chunksize: int | None = None,
         limits: Limits | None = None,
         return_exceptions: bool = False,
+        progress: Progress = None,
         observer: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Any:
@@ -592,7 +594,9 @@ class Client:
         callable with its ``zero`` and ``law`` (ordered, or commutative if you know that it is). The result has the same
         bits for any number of workers and any schedule. If ``limits`` let the job end early or leave terms out, only
         ``submit_function`` tells what is missing. ``return_exceptions``: what a term raises becomes its value, with the
-        worker's traceback as a note (for lists and your own folds, where pickles are trusted). The call returns when
+        worker's traceback as a note (for lists and your own folds, where pickles are trusted). ``progress``: True for
+        a bar on a terminal or in a notebook; a callable, which gets a ``Report`` ten times a second at most and once at
+        the end, and ends the job by what it raises; a tqdm bar; or a ``rich.progress.Progress``. The call returns when
         the job's end is on its way to Redis; the next call, or ``close``, makes sure that it arrived.
         Raises UsageError, and JobFailed, which names the term.
         """
@@ -610,7 +614,7 @@ class Client:
             limits=limits,
             return_exceptions=return_exceptions,
         )
-        return self._led_here(*plan, observer=observer, wait_workers=wait_workers).native
+        return self._led_here(*plan, progress=progress, observer=observer, wait_workers=wait_workers).native
 
     def _led_here(
         self,
@@ -618,10 +622,14 @@ class Client:
         computation: Computation[Any],
         source: Source | None,
         *,
+        progress: Progress = None,
         observer: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Result:
         """The result of a job that is led in this thread."""
+        if (seen := seen_by(progress, spec.label, observer)) is not None:
+            with seen:
+                return self._led_here(spec, computation, source, observer=seen, wait_workers=wait_workers)
         with self._verbs() as verbs:
             master = self.master(
                 spec,
@@ -658,6 +666,7 @@ class Client:
         parts: int | None = None,
         out: str | os.PathLike[str] | None = None,
         form: str = "jsonl",
+        progress: Progress = None,
         observer: Observer | None = None,
         wait_workers: float | None = None,
         **how: Any,
@@ -671,14 +680,15 @@ class Client:
         that tells what it holds, or not at all. Other arguments and errors: see ``map_reduce``; CannotWrite.
         """
         keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted, parts=parts)
+        led: dict[str, Any] = {"progress": progress, "observer": observer, "wait_workers": wait_workers}
         if out is None:
-            return self.map_reduce(pairs, items, reduce=keyed, observer=observer, wait_workers=wait_workers, **how)
+            return self.map_reduce(pairs, items, reduce=keyed, **led, **how)
         from mapreduce_rq.client.part_folder import PartFolder  # with the reducers, which only those who reduce need
 
         folder = PartFolder(os.fspath(out))
         keyed = in_parts(keyed, DEFAULT_PARTS if parts is None else parts, form)
         plan = self.planner.function(pairs, items, reduce=keyed, **how)
-        return folder.write(self._led_here(*plan, observer=observer, wait_workers=wait_workers))
+        return folder.write(self._led_here(*plan, **led))
 
     def abandon(self, master: Master, error: BaseException) -> None:
         """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half
@@ -703,6 +713,7 @@ class Client:
         kwargs: Mapping[str, Any] | None = None,
         chunksize: int | None = None,
         limits: Limits | None = None,
+        progress: Progress = None,
         observer: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Values[T]:
@@ -711,8 +722,8 @@ class Client:
         The iterable may be endless and slow: it is read in a thread of its own, never more than ``buffersize`` items
         ahead of what the caller has taken. Memory is constant. What a term raises is raised where its value would
         stand, and the next call continues with the next term. ``chunksize``: items per task (None: measured).
-        ``more``, ``star``, ``kwargs``, ``wait_workers``: see ``map_reduce``. ``observer``: is called in a thread of the
-        job. To close the iterator ends the job.
+        ``more``, ``star``, ``kwargs``, ``progress``, ``wait_workers``: see ``map_reduce``. ``observer``, and a callable
+        for progress: are called in a thread of the job. To close the iterator ends the job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
         items, star = rows(items, more, star=star)
@@ -729,6 +740,7 @@ class Client:
             ordered=ordered,
             buffersize=buffersize,
             observer=observer,
+            shown=seen_by(progress, plan[0].label, observer),
             wait_workers=wait_workers,
         )
 
@@ -773,20 +785,27 @@ class Client:
 
     # -- jobs in the background ------------------------------------------------------------------------------------
 
-    def submit(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> Job:
-        """Start a job and return at once. Raises UsageError, BrokerError."""
-        return self._start(*self.planner.computation(computation, params, limits))
+    def submit(
+        self, computation: str, /, *, limits: Limits | None = None, progress: Progress = None, **params: Any
+    ) -> Job:
+        """Start a job and return at once. ``progress``: see ``map_reduce``. Raises UsageError, BrokerError."""
+        return self._start(*self.planner.computation(computation, params, limits), progress=progress)
 
     def submit_function(
         self,
         function: Callable[..., Any] | str,
         items: Iterable[Any],
         *more: Iterable[Any],
+        progress: Progress = None,
         wait_workers: float | None = None,
         **how: Any,
     ) -> Job:
-        """As ``map_reduce``, but it returns at once. ``how``: its arguments about calls and folding, and ``limits``."""
-        return self._start(*self.planner.function(function, items, *more, **how), wait_workers=wait_workers)
+        """As ``map_reduce``, but it returns at once. ``how``: its arguments about calls and folding, and ``limits``.
+
+        A callable for ``progress`` is called in a thread of the job.
+        """
+        plan = self.planner.function(function, items, *more, **how)
+        return self._start(*plan, progress=progress, wait_workers=wait_workers)
 
     def _start(
         self,
@@ -794,13 +813,14 @@ class Client:
         computation: Computation[Any],
         source: Source | None = None,
         *,
+        progress: Progress = None,
         wait_workers: float | None = None,
     ) -> Job:
         def lead(job: Job) -> Master:
             verbs = self.verbs_over(self.borrow())
             return self.master(spec, computation, job, source=source, verbs=verbs, wait_workers=wait_workers)
 
-        job = Job(self, spec, lead)
+        job = Job(self, spec, lead, seen_by(progress, spec.label))
         self.keep_in_sight(job)
         return job
 

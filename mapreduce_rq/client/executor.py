@@ -10,11 +10,16 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from functools import partial
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
+from mapreduce_rq.client.arguments import counted
 from mapreduce_rq.client.calls import Caller, Calls
 from mapreduce_rq.functions.calls import ONE, ROWS
 from mapreduce_rq.functions.shipping import First
+
+if TYPE_CHECKING:  # most calls show nothing
+    from mapreduce_rq.progress.count import Count
+    from mapreduce_rq.progress.shown import Progress
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,12 +78,13 @@ class Executor(futures.Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: Progress = None,
     ) -> Iterator[T]:
         """The values of ``fn`` over the iterables, in their order, as the built-in ``map``.
 
         The iterables are read at once, or only ``buffersize`` calls ahead of the values that were taken.
         ``chunksize``: calls that travel as one. Raises TimeoutError if a value is not there ``timeout`` seconds after
-        this call, and what ``fn`` raises.
+        this call, and what ``fn`` raises. ``progress``: see ``Client.map_reduce``; what it raises is logged.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -88,11 +94,12 @@ class Executor(futures.Executor):
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
         rows = zip(*iterables, strict=False)
+        seen = counted(progress, fn)
         if chunksize == 1:
-            return _values(self._calls, fn, ONE, rows, size=buffersize, end=end)
+            return _values(self._calls, fn, ONE, rows, size=buffersize, end=end, seen=seen)
         chunks = iter(lambda: list(itertools.islice(rows, chunksize)), [])
         size = None if buffersize is None else max(1, buffersize // chunksize)
-        return _flat(_values(self._calls, fn, ROWS, chunks, size=size, end=end))
+        return _flat(_values(self._calls, fn, ROWS, chunks, size=size, end=end, seen=seen))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; wait for those that are there, or (``cancel_futures``) for those that have begun."""
@@ -107,20 +114,38 @@ class Executor(futures.Executor):
 
 
 def _values(
-    calls: Calls, function: Callable[..., Any], how: int, rows: Iterator[Any], *, size: int | None, end: float | None
+    calls: Calls,
+    function: Callable[..., Any],
+    how: int,
+    rows: Iterator[Any],
+    *,
+    size: int | None,
+    end: float | None,
+    seen: Count | None,
 ) -> Iterator[Any]:
     """The values of calls, the first ones of which are made now."""
+
+    def call(row: Any) -> futures.Future[Any]:
+        future = calls.submit(function, how, row, {})
+        return future if seen is None else seen.watch(future, 1 if how == ONE else len(row))
+
     some = rows if size is None else itertools.islice(rows, size)
-    waiting = deque(calls.submit(function, how, row, {}) for row in some)
+    waiting = deque(map(call, some))
+    if seen is not None and size is None:
+        seen.all_are_made()
 
     def values() -> Iterator[Any]:
         try:
             while waiting:
-                waiting.extend(calls.submit(function, how, row, {}) for row in itertools.islice(rows, 1))
+                waiting.extend(map(call, itertools.islice(rows, 1)))
                 yield _first_of(waiting, end)  # it is not kept here
+            if seen is not None:
+                seen.all_are_made()
         finally:
             for future in waiting:
                 future.cancel()
+            if seen is not None:
+                seen.close()
 
     return values()
 

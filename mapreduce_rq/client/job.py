@@ -6,8 +6,9 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from queue import SimpleQueue
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -19,6 +20,9 @@ from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
 from mapreduce_rq.errors import JobError, Superseded, UsageError
 from mapreduce_rq.runtime.master.master import Ended, Master
+
+if TYPE_CHECKING:  # most jobs show nothing
+    from mapreduce_rq.progress.shown import Shown
 
 
 class Owner(Protocol):
@@ -64,9 +68,12 @@ def led_elsewhere(job: str, leader: int) -> str:
 
 
 class Job:
-    """A job with its master in a thread of this process. ``lead`` makes the master, which reports to the job."""
+    """A job with its master in a thread of this process.
 
-    def __init__(self, client: Owner, spec: Spec, lead: Callable[[Job], Master]) -> None:
+    ``lead`` makes the master, which reports to the job. ``shown``: shows how far it is.
+    """
+
+    def __init__(self, client: Owner, spec: Spec, lead: Callable[[Job], Master], shown: Shown | None = None) -> None:
         self.id = spec.job
         self._client = client
         self._report = Report(total=spec.total)
@@ -80,10 +87,12 @@ class Job:
         self._joining: list[SimpleQueue[Pairs | None]] = []  # callers of results() that have got nothing yet
         self._watching: list[SimpleQueue[Pairs | None]] = []
         self._then: list[Callable[[], object]] = []
+        self._shown = shown
         self._master = lead(self)
         try:
             self._master.submit()
         except BaseException:
+            self._show_end()
             client.give_back(self._master.jobs.wire, sound=False)
             raise
         self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
@@ -95,10 +104,13 @@ class Job:
             if self._ended is None and self._lazy:
                 self._client.abandon(self._master, JobError("closed"))  # no other process has its items
             self._client.tidy(self._master.jobs)
+            self._show_end()
         except BaseException as error:  # result() raises it
             self._error = error
             if not isinstance(error, Superseded):
                 self._client.abandon(self._master, error)
+            with suppress(Exception):  # that is perhaps the error
+                self._show_end()
         finally:
             self._client.give_back(self._master.jobs.wire, sound=self._ended is not None)
             with self._coming:
@@ -109,9 +121,16 @@ class Job:
             for then in self._then:
                 then()
 
+    def _show_end(self) -> None:
+        shown, self._shown = self._shown, None
+        if shown is not None:
+            shown.close(well=self._ended is not None and self._ended.state is State.DONE)
+
     def progressed(self, report: Callable[[], Report]) -> None:
         """Keep the master's report; see Observer."""
-        self._report = report()
+        self._report = found = report()
+        if self._shown is not None:
+            self._shown.progressed(lambda: found)
         if self._joining:
             with self._coming:
                 self._let_in()
@@ -141,7 +160,9 @@ class Job:
         return list(zip(terms, reducer.finish_native(stretch), strict=True))
 
     def noticed(self, text: str) -> None:
-        """Drop the master's notice: there is no person to read it."""
+        """Show the master's notice, if there is a person to read it."""
+        if self._shown is not None:
+            self._shown.noticed(text)
 
     def let_go(self) -> None:
         """Stop leading it, soon. It can be resumed from what is counted."""

@@ -12,8 +12,9 @@ from functools import partial
 from multiprocessing import TimeoutError as LateError
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]  # its stub forgets it
 from types import GenericAlias, TracebackType
-from typing import Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
+from mapreduce_rq.client.arguments import counted, seen_by
 from mapreduce_rq.client.calls import Caller, Calls
 from mapreduce_rq.client.streams import Values
 from mapreduce_rq.core.messages import Limits
@@ -21,6 +22,9 @@ from mapreduce_rq.core.reducers.handed import Unsent
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.calls import EACH, ONE, ROWS
 from mapreduce_rq.functions.shipping import First
+
+if TYPE_CHECKING:  # most calls show nothing
+    from mapreduce_rq.progress.shown import Progress
 
 T = TypeVar("T")
 
@@ -90,15 +94,27 @@ class Pool:
         future = self._calls.submit(func, ONE, tuple(args), dict(kwds or {}))
         return AsyncResult([future], lambda values: values[0], callback, error_callback)
 
-    def map(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int | None = None) -> list[T]:
-        """The list of ``func(item)``."""
-        return self.map_async(func, iterable, chunksize).get()
+    def map(
+        self,
+        func: Callable[[Any], T],
+        iterable: Iterable[Any],
+        chunksize: int | None = None,
+        *,
+        progress: Progress = None,
+    ) -> list[T]:
+        """The list of ``func(item)``. ``progress``: see ``Client.map_reduce``; what a callable raises is logged."""
+        return self.map_async(func, iterable, chunksize, progress=progress).get()
 
     def starmap(
-        self, func: Callable[..., T], iterable: Iterable[Iterable[Any]], chunksize: int | None = None
+        self,
+        func: Callable[..., T],
+        iterable: Iterable[Iterable[Any]],
+        chunksize: int | None = None,
+        *,
+        progress: Progress = None,
     ) -> list[T]:
         """The list of ``func(*item)``."""
-        return self.starmap_async(func, iterable, chunksize).get()
+        return self.starmap_async(func, iterable, chunksize, progress=progress).get()
 
     def map_async(
         self,
@@ -107,9 +123,11 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: Progress = None,
     ) -> AsyncResult[list[T]]:
         """As ``map``, at once with a result to ask; see ``apply_async``."""
-        return AsyncResult(self._chunked(func, EACH, iterable, chunksize), _flat, callback, error_callback)
+        return AsyncResult(self._chunked(func, EACH, iterable, chunksize, progress), _flat, callback, error_callback)
 
     def starmap_async(
         self,
@@ -118,12 +136,14 @@ class Pool:
         chunksize: int | None = None,
         callback: Callable[[list[T]], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
+        *,
+        progress: Progress = None,
     ) -> AsyncResult[list[T]]:
         """As ``starmap``, at once with a result to ask; see ``apply_async``."""
-        return AsyncResult(self._chunked(func, ROWS, iterable, chunksize), _flat, callback, error_callback)
+        return AsyncResult(self._chunked(func, ROWS, iterable, chunksize, progress), _flat, callback, error_callback)
 
     def _chunked(
-        self, function: Callable[..., Any], how: int, iterable: Iterable[Any], chunksize: int | None
+        self, function: Callable[..., Any], how: int, iterable: Iterable[Any], chunksize: int | None, progress: Progress
     ) -> list[Future[Any]]:
         self._check()
         if chunksize is not None and chunksize < 1:
@@ -131,7 +151,10 @@ class Pool:
         items = iterable if isinstance(iterable, list) else list(iterable)
         size = chunksize or max(1, -(-len(items) // (CHUNKS * self._workers)))
         chunks = [items[at : at + size] for at in range(0, len(items), size)]
-        return [self._calls.submit(function, how, chunk, {}) for chunk in chunks]
+        seen = counted(progress, function, len(items))
+        if seen is None:
+            return [self._calls.submit(function, how, chunk, {}) for chunk in chunks]
+        return [seen.watch(self._calls.submit(function, how, chunk, {}), len(chunk)) for chunk in chunks]
 
     @property
     def _workers(self) -> int:
@@ -139,23 +162,34 @@ class Pool:
 
     # -- values as they come ---------------------------------------------------------------------------------------
 
-    def imap(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator[T]:
+    def imap(
+        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1, *, progress: Progress = None
+    ) -> IMapIterator[T]:
         """An iterator of ``func(item)``, in the order of the items."""
-        return self._streamed(func, iterable, chunksize, ordered=True)
+        return self._streamed(func, iterable, chunksize, progress, ordered=True)
 
-    def imap_unordered(self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1) -> IMapIterator[T]:
+    def imap_unordered(
+        self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1, *, progress: Progress = None
+    ) -> IMapIterator[T]:
         """As ``imap``, each value as soon as it is there."""
-        return self._streamed(func, iterable, chunksize, ordered=False)
+        return self._streamed(func, iterable, chunksize, progress, ordered=False)
 
     def _streamed(
-        self, function: Callable[..., Any], iterable: Iterable[Any], chunksize: int, *, ordered: bool
+        self,
+        function: Callable[..., Any],
+        iterable: Iterable[Any],
+        chunksize: int,
+        progress: Progress,
+        *,
+        ordered: bool,
     ) -> IMapIterator[Any]:
         self._check()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         limits = Limits(chunk=chunksize if chunksize > 1 else None)  # one by one: as many together as cost nothing
         plan = self._client.planner.open_job(function, limits=limits, first=self._first, worn_after=self._worn_after)
-        values: Values[Any] = Values(self._client, plan, iter(iterable), ordered=ordered)
+        seen = seen_by(progress, plan[0].label)
+        values: Values[Any] = Values(self._client, plan, iter(iterable), ordered=ordered, shown=seen)
         self._streams = [stream for stream in self._streams if not stream.ended] + [values]
         return IMapIterator(values)
 

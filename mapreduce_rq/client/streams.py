@@ -6,12 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan
 from mapreduce_rq.core.reducers.handed import Raised, Unsent
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.runtime.master.observer import Observer
+
+if TYPE_CHECKING:  # most show nothing
+    from mapreduce_rq.progress.shown import Shown
 
 BUFFER = 65_536
 """Items on their way from iterable to caller, if the caller gives no number. Of large items there are fewer."""
@@ -36,6 +39,7 @@ class Values(Generic[T]):
         ordered: bool,
         buffersize: int | None = None,
         observer: Observer | None = None,
+        shown: Shown | None = None,
         wait_workers: float | None = None,
     ) -> None:
         self._ordered = ordered
@@ -47,11 +51,12 @@ class Values(Generic[T]):
         self._put = self._taken = 0  # items that were put in, and those whose values the caller has
         self._tell: Callable[[], object] | None = None
         self._over = False
+        self._shown = shown
         self._failure: BaseException | None = None  # of the iterable
         spec, _, codec = plan
         self._source = OpenSource(codec, spec.limits.chunk)
         self._job = OpenJob(
-            client, plan, self._source, self._hand, self._ended, observer=observer, wait_workers=wait_workers
+            client, plan, self._source, self._hand, self._ended, observer=shown or observer, wait_workers=wait_workers
         )
         self._feeder = Feeder(self._job, self._source, items, self._room, self._failed)
 
@@ -146,6 +151,11 @@ class Values(Generic[T]):
             self._tell()
 
     def _ended(self, error: BaseException | None) -> None:
+        if self._shown is not None:
+            try:
+                self._shown.close(well=error is None)
+            except Exception as raised:  # by the user's callable
+                error = error or raised
         self._came.put((_END, [], error))
         if self._tell is not None:
             self._tell()

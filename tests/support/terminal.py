@@ -11,6 +11,7 @@ import struct
 import subprocess
 import termios
 import time
+from collections.abc import Sequence
 from typing import Self
 
 from tests.support.commands import MRQ
@@ -20,13 +21,20 @@ from tests.support.servers import ROOT
 class Terminal:
     """A command on a terminal of its own, and all that it drew there."""
 
-    def __init__(self, *arguments: str, env: dict[str, str], rows: int = 24, columns: int = 80) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        env: dict[str, str],
+        rows: int = 24,
+        columns: int = 80,
+        command: Sequence[str] = MRQ,
+    ) -> None:
         self._master, self._slave = pty.openpty()
         self.resize(rows, columns)
         self.before = termios.tcgetattr(self._slave)
         kept = {name: value for name, value in env.items() if name not in {"COLUMNS", "LINES"}}
         self._process = subprocess.Popen(
-            [*MRQ, *arguments],
+            [*command, *arguments],
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,
