@@ -68,8 +68,8 @@ class Picture(Protocol):
     def say(self, text: str) -> None:
         """Show a notice."""
 
-    def end(self) -> None:
-        """Draw no more."""
+    def end(self, *, well: bool) -> None:
+        """Draw no more. ``well``: all was done."""
 
 
 class Shown:
@@ -112,7 +112,7 @@ class Shown:
             if well and self._report is not None and self._drawn:
                 self._picture.draw(self._report())
         finally:
-            self._picture.end()
+            self._picture.end(well=well)
 
     def __enter__(self) -> Self:
         return self
@@ -170,7 +170,7 @@ class _OnTerminal:
             self._bar = Bar(self._label, transient=False)
         return self._bar
 
-    def end(self) -> None:
+    def end(self, *, well: bool) -> None:
         if self._bar is not None:
             self._bar.stop()
 
@@ -187,7 +187,7 @@ class _Called:
     def say(self, text: str) -> None:
         pass
 
-    def end(self) -> None:
+    def end(self, *, well: bool) -> None:
         pass
 
 
@@ -207,7 +207,7 @@ class _OnTqdm:
     def say(self, text: str) -> None:
         pass
 
-    def end(self) -> None:
+    def end(self, *, well: bool) -> None:
         self._bar.refresh()
 
 
@@ -222,5 +222,5 @@ class _RichTask:
     def say(self, text: str) -> None:
         pass
 
-    def end(self) -> None:
+    def end(self, *, well: bool) -> None:
         self._progress.stop_task(self._task)

@@ -161,20 +161,25 @@ def test_rq_fleet(fresh_server: FreshServer, tmp_path: Path) -> None:
 def test_notebook(tmp_path: Path) -> None:
     """In a real kernel; from a process of its own, for what the notebook's machinery warns of is not ours."""
     code = f"""
-import nbformat, nbclient
+import nbformat, nbclient, re
 notebook = nbformat.read({str(EXAMPLES / "notebook.ipynb")!r}, 4)
 assert not any(cell.get("outputs") for cell in notebook.cells), "an example carries no outputs"
 nbclient.NotebookClient(notebook, timeout=100, resources={{"metadata": {{"path": {str(tmp_path)!r}}}}}).execute()
 for cell in notebook.cells:
     for output in cell.get("outputs", []):
         assert output["output_type"] != "stream" or output["name"] != "stderr", output
-        print(output.get("data", {{}}).get("text/plain", ""))
+        if output["output_type"] == "execute_result":
+            print(output["data"]["text/plain"])
+        print(*re.findall(r"<td[^>]*>([^<]*)</td>", output.get("data", {{}}).get("text/html", "")), sep="\\n")
+        print(*re.findall(r"<progress (.*?)></progress>", output.get("data", {{}}).get("text/html", "")))
 """
     env = environment({"IPYTHONDIR": str(tmp_path / "ipython"), "HOME": os.environ.get("HOME", "/")})
-    printed = run("-c", code, env=env).splitlines()
+    printed = [line for line in run("-c", code, env=env).splitlines() if line]
     exact = math.fsum((1 if k % 2 == 0 else -1) / (2 * k + 1) for k in range(10**6))
-    assert printed[0].startswith(f"({exact!r}, ")
-    value, bound, kind = re.match(r"\('([\d.]+)', '([\d.e-]+)', '(\w+)'\)", printed[1]).groups()  # type: ignore[union-attr]
-    assert abs(float(value) - math.pi) < 3 * float(bound)
-    assert kind == "statistical"
-    assert dict(re.findall(r"(\d+): (\d+)", printed[2])) == {"4": "2", "3": "2", "8": "1"}
+    assert printed[0] == 'max="1000000" value="1000000"'
+    assert printed[1].startswith(f"({exact!r}, ")
+    assert printed[2] == 'max="10000000" value="10000000"'
+    value, bound = printed[4], re.match(r"([\d.e-]+) \(statistical\)", printed[5])
+    assert bound
+    assert abs(float(value) - math.pi) < 3 * float(bound[1])
+    assert dict(re.findall(r"(\d+): (\d+)", printed[-1])) == {"4": "2", "3": "2", "8": "1"}

@@ -10,8 +10,12 @@ from mapreduce_rq.core.foreign_errors import RemoteError, noted
 from mapreduce_rq.core.job.ends import digest_of
 from mapreduce_rq.core.job.record import Cancelled, Failed
 from mapreduce_rq.core.outcome import BoundKind, Deferred, Outcome, made
+from mapreduce_rq.core.text import short
 from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import DeadlineReached, JobCancelled, JobError, JobFailed, VersionSkew
+
+SHOWN = 1000
+"""Characters of a value, at most, in a notebook."""
 
 Float = float
 """The built-in, inside a class that has an attribute of that name."""
@@ -148,6 +152,24 @@ class Result:
         """The content of a file with this result: bytes as they are, any other value as its text and a newline."""
         native = self.native
         return native if isinstance(native, bytes) else f"{self.value}\n".encode()
+
+    def _repr_html_(self) -> str:
+        """A table for notebooks: the value, what it is worth, and how it came about."""
+        from html import escape  # only in notebooks
+
+        bound = f"{self.bound} ({self.bound_kind})" if self.bound is not None else "none is known"
+        of = f" of {self.terms}" if self.terms not in {None, self.terms_used} else ""
+        rows = [("bound", bound), ("terms", f"{self.terms_used}{of}")]
+        rows += [("ended by", self.ended)] * (self.ended != "all")
+        rows += [("skipped", f"{len(self.record['skipped'])} terms have no value")] * bool(self.record["skipped"])
+        rows += [("workers", str(self.workers)), ("seconds", f"{self.elapsed_s:.3f}"), ("digest", self.digest)]
+        rows += [("note", note) for note in self.notes]
+        shown = [("value", short(self.value, SHOWN)), *rows, ("job", self.job)]
+        cells = (
+            f"<tr><th style='text-align:left'>{name}</th><td style='text-align:left'>{escape(visible(text))}</td></tr>"
+            for name, text in shown
+        )
+        return f"<table>{''.join(cells)}</table>"
 
     def __repr__(self) -> str:
         value = self.value
