@@ -122,6 +122,10 @@ class Tasks:
             return None, ""
         return self.codecs.spec.at(job).open(sealed), text_of(state)
 
+    def state(self, job: str) -> str:
+        """A job's state as its hash says, which any client can write; '' if it is gone."""
+        return text_of(self.wire.call("HGET", self.keys.job(job), "state") or b"")
+
     def cancelled_now(self, jobs: Sequence[str]) -> set[str]:
         """Those of these jobs that were cancelled together with the tasks in hand, as their records say.
 

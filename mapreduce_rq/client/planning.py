@@ -31,6 +31,7 @@ from mapreduce_rq.functions.shipping import (
     function_params,
     range_params,
     reducer_params,
+    retry_params,
     sampling_params,
 )
 from mapreduce_rq.functions.trust import Trust
@@ -54,6 +55,8 @@ class Planner:
         """The spec and computation of a job that is not queued yet. Raises UsageError."""
         check_limits(limits or Limits())
         computation = load(name).create(dict(params))
+        if limits is not None and limits.retries and not isinstance(computation, FunctionComputation):
+            raise BadParameter(f"limits: retries is for functions of your own, and {name} is none")
         spec = Spec(
             job=f"{name}-{self._clock.random(16).hex()}",
             computation=name,
@@ -119,7 +122,8 @@ class Planner:
         else:
             lazy = True
         limits = limited(limits, chunksize)
-        params |= sampling_params(params, limits)
+        check_limits(limits or Limits())
+        params |= retry_params(limits) | sampling_params(params, limits)
         spec, computation = self.computation("function" if named is None else "files", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
         codec = computation.trusting(self._trust, pickles)
@@ -155,6 +159,8 @@ class Planner:
         if first is not None:
             params |= first_params(first, self._trust, pickles)
         limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
+        check_limits(limits)
+        params |= retry_params(limits)
         if worn_after is not None:
             params["worn_after"] = worn_after
             limits = msgspec.structs.replace(limits, chunk=1)

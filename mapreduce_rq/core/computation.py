@@ -18,7 +18,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.bodies import Aside
 from mapreduce_rq.core.foreign_errors import Interruption, RemoteError, noted
-from mapreduce_rq.core.messages import Failure
+from mapreduce_rq.core.messages import Failure, Tried
 from mapreduce_rq.core.numbers.rational import Rational
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
@@ -31,15 +31,25 @@ P = TypeVar("P")
 
 
 class TermError(Exception):
-    """A term could not be computed. ``__cause__``: its exception. ``place``: where the term is, beside its number."""
+    """A term could not be computed. ``__cause__``: its exception. ``place``: where the term is, beside its number.
+    ``tries``: how often it was tried.
+    """
 
-    def __init__(self, term: int, message: str, place: str = "") -> None:
+    def __init__(self, term: int, message: str, place: str = "", tries: int = 1) -> None:
         super().__init__(message)
-        self.term, self.place = term, place
+        self.term, self.place, self.tries = term, place, tries
 
 
 def _stay() -> None:
     """Do nothing: this process is not a worker's."""
+
+
+def _at_once(_: float) -> None:
+    """Do not wait: this process is not a worker's."""
+
+
+def _unheard(_: Tried) -> None:
+    """Do nothing: nobody wants to know."""
 
 
 class Computation(ABC, Generic[P]):
@@ -85,6 +95,12 @@ class Computation(ABC, Generic[P]):
 
     leave: Callable[[], None] = staticmethod(_stay)
     """In a worker: end its process when the task in hand is answered; its supervisor then starts another one."""
+
+    pause: Callable[[float], None] = staticmethod(_at_once)
+    """In a worker: wait these seconds before a term is tried again, and end the task if its job is over."""
+
+    told_of: Callable[[Tried], None] = staticmethod(_unheard)
+    """In a worker: note that a term took more than one call."""
 
     aside: Aside | None = None
     """In a master on the host of a private server: the place where large bodies of its job are laid aside."""

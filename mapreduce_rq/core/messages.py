@@ -94,12 +94,23 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     ns: Index  # nanoseconds of work
 
 
+class Tried(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A term that has a value, and took its worker more than one call: see ``Limits.retries``."""
+
+    term: Index
+    tries: Small  # calls, the last one included
+    kind: str  # of the last exception
+    message: str
+    where: str = ""  # host:pid
+
+
 class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The answers of one worker to one job, in one stream entry."""
 
     job: str
     wid: str
     answers: list[Answer]
+    tried: list[Tried] = []  # terms of these answers
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -130,6 +141,8 @@ TASK_TIMEOUT = Meta(ge=0.001, le=LONGEST_SECONDS)
 DEADLINE = Meta(gt=0, le=LONGEST_SECONDS)
 TOLERANCE = Meta(gt=0, le=LARGEST_FLOAT)
 KEEP = Meta(ge=1, le=LONGEST_SECONDS)
+RETRIES = Meta(ge=0, le=1000)
+BACKOFF = Meta(ge=0.0, le=3600.0)
 MAX_BODY = Meta(ge=1, le=MAX_MESSAGE_BYTES)
 
 
@@ -138,6 +151,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
     chunk: Annotated[int, CHUNK] | None = None  # terms in a task; None: chosen by measurement
     attempts: Annotated[int, ATTEMPTS] = 3  # workers that may die with a task in hand
+    retries: Annotated[int, RETRIES] = 0  # further calls of your function for a term where it raises
+    backoff: Annotated[float, BACKOFF] = 1.0  # before the first of these; doubled each time, an hour at most
     on_error: Literal["fail", "skip"] = "fail"
     task_timeout: Annotated[float, TASK_TIMEOUT] | None = None
     deadline: Annotated[float, DEADLINE] | None = None  # of work, over all masters
@@ -157,6 +172,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 _RANGES = {
     "chunk": CHUNK,
     "attempts": ATTEMPTS,
+    "retries": RETRIES,
+    "backoff": BACKOFF,
     "task_timeout": TASK_TIMEOUT,
     "deadline": DEADLINE,
     "rel_tol": TOLERANCE,
@@ -224,6 +241,8 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     tasks: Index  # answers counted
     skipped: list[tuple[Index, Failure]]
     elapsed: Seconds  # of work so far, over all masters
+    tried: list[Tried] = []
+    tried_more: Index = 0  # such terms that are not in the list
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

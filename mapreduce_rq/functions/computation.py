@@ -34,6 +34,7 @@ from mapreduce_rq.functions.calls import CALL, Caller, call
 from mapreduce_rq.functions.coroutines import is_async, run_to_end
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import NAMELESS, Pickles, Unreadable
+from mapreduce_rq.functions.retries import Retrying
 from mapreduce_rq.functions.sources import check_theirs
 from mapreduce_rq.functions.trust import Trust, find_as
 
@@ -136,6 +137,8 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=True):
     return_exceptions: bool = False  # exceptions become values
     star: bool = False  # an item is a sequence of arguments
     first: FirstParams | None = None  # to be called once in each process
+    retries: int | None = None  # further calls for a term where it raises; as the job's limits say
+    backoff: float | None = None  # seconds
     worn_after: int | None = None  # terms after which a new process takes the place of this one
     given: bytes = b""  # arguments of every call: a tuple of those before the item, a dict of named ones
     label: str = ""  # for people
@@ -245,6 +248,7 @@ class FunctionComputation(Computation[Any]):
         self._row: list[Any] = []  # the items being mapped
         self._block = FIRST_KEPT  # how many of them at a time, by the size of the last values
         self._short = False
+        self._retrying: Retrying | None = None
         if self._kernel and (params.terms is None or params.step != 1):
             raise BadFunction(f"{self.label} is a kernel of spans: give it a range with step 1, not items")
         if self._kernel and params.carried:
@@ -307,6 +311,8 @@ class FunctionComputation(Computation[Any]):
             function = partial(function, *before, **named)
         if params.star:
             function = _starred(function)
+        if params.retries:
+            function = self._retrying = Retrying(function, params.retries, params.backoff or 0.0, self)
         self._found = self._guarded(function) if params.return_exceptions else function
         return self._found
 
@@ -374,6 +380,8 @@ class FunctionComputation(Computation[Any]):
         if hi - lo > 1 or self._kernel:
             return self.reducer.encode(self.map(lo, hi))
         item = self._start + lo * self._step if self._plain else self._range(lo, hi)[0]
+        if self._retrying is not None:
+            self._begin_at(lo)
         try:
             return self.reducer.lift_encoded(lo, (self._found or self.function)(item))
         except Interruption:
@@ -419,10 +427,13 @@ class FunctionComputation(Computation[Any]):
             values: list[Any] = []
             self._row = list(items[at : at + block])
             wanted = len(self._row)
+            self._begin_at(lo + at)
             try:
                 values.extend(map(function, self._row))
                 if len(values) < wanted and not (self._short and values):
                     # It was cut short before its first term; or it raised StopIteration, which ends a loop in C.
+                    if self._retrying is not None:
+                        self._retrying.resume((lo + at + len(values)).__add__)
                     values.append(function(items[at + len(values)]))
             except Interruption:
                 raise
@@ -451,7 +462,9 @@ class FunctionComputation(Computation[Any]):
         return reducer.zero() if total is None else total
 
     def _map_span(self, lo: int, hi: int) -> Any:
-        values = self.function(self._start + lo, self._start + hi)
+        function = self.function
+        self._begin_at(lo)
+        values = function(self._start + lo, self._start + hi)
         if self._kernel == "whole":
             return self._lift_whole(lo, hi, values)
         try:
@@ -472,8 +485,16 @@ class FunctionComputation(Computation[Any]):
                 f"{self.label} gave {error.what} for the terms [{lo}, {hi}), and the reducer takes {error.takes}"
             ) from None
 
+    def _begin_at(self, term: int) -> None:
+        """The next calls are for this term and those that follow."""
+        if self._retrying is not None:
+            self._retrying.begin(term.__add__)
+
+    def _tries_of(self, error: BaseException) -> int:
+        return 1 if self._retrying is None else self._retrying.tries_of(error)
+
     def _failed(self, term: int, error: BaseException) -> TermError:
-        return TermError(term, f"{self.label} at term {self.place(term)}: {told(error)}")
+        return TermError(term, f"{self.label} at term {self.place(term)}: {told(error)}", tries=self._tries_of(error))
 
     def _bad_value(self, error: BadValue) -> TermError:
         """The failure of the term with this value. Its text names the place, for a drawn term has another number."""

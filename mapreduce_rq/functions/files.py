@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, ClassVar, Self
 
 from mapreduce_rq.core.bodies import ASIDE, Aside, Buffer
@@ -125,12 +126,17 @@ class FilesComputation(FunctionComputation):
         values: list[Any] = []
         row = list(items)
         self._row = [] if together else row
+        retrying = self._retrying
+        if retrying is not None:
+            retrying.begin(_Terms(records).__getitem__)
         try:
             while len(values) < len(items):
                 values.extend(map(function, row[len(values) :] if values else row))
                 if len(values) == len(items) or (self._short and values and not together):
                     break
                 # Cut short before its first record; or it raised StopIteration, which to a loop in C is its end.
+                if retrying is not None:
+                    retrying.resume(partial(_term_from, _Terms(records), len(values)))
                 values.append(function(items[len(values)]))
         except Interruption:
             raise
@@ -139,7 +145,7 @@ class FilesComputation(FunctionComputation):
         return values
 
     def _failed_at(self, term: int, error: BaseException, place: str) -> TermError:
-        return TermError(term, f"{self.label} at term {term}: {told(error)}", place)
+        return TermError(term, f"{self.label} at term {term}: {told(error)}", place, self._tries_of(error))
 
     def _place(self, term: int) -> str:
         """Where a term is, for people."""
@@ -152,6 +158,10 @@ class FilesComputation(FunctionComputation):
 
 def _sent(term: int) -> str:
     return f"line {term + 1} of those that were sent"
+
+
+def _term_from(terms: Sequence[int], first: int, index: int) -> int:
+    return terms[first + index]
 
 
 class _Terms(Sequence[int]):

@@ -212,6 +212,13 @@ def _pickled(name: str, thing: Any, what: str, pickles: Pickles) -> dict[str, An
     return {name: pickled, "around": around, "python": PYTHON}
 
 
+def retry_params(limits: Limits | None) -> dict[str, Any]:
+    """The parameters by which workers try terms again, where the limits say so."""
+    if not isinstance(limits, Limits) or limits.retries == 0:
+        return {}
+    return {"retries": limits.retries, "backoff": limits.backoff}
+
+
 def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[str, int]:
     """The parameters that make the first terms a random sample, where a tolerance may end the job after them.
 

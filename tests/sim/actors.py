@@ -49,6 +49,11 @@ class SimSlate(Slate):
         self._since = now
         self._known = None
 
+    def again(self, now: int) -> None:
+        super().again(now)
+        self._since = now
+        self._known = None
+
     def end(self) -> None:
         super().end()
         self._known = None

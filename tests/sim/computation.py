@@ -15,6 +15,7 @@ from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, TermE
 from mapreduce_rq.core.job.merges import TRAVEL_BYTES
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.functions.retries import Retrying
 
 P = (1 << 61) - 1
 BASE = 1_000_003
@@ -22,6 +23,7 @@ MASK = (1 << 64) - 1
 
 Partial = tuple[int, int, int]
 ZERO: Partial = (0, 0, 0)
+FLAKY_CALLS = 2
 
 
 def hashed(k: int) -> int:
@@ -87,6 +89,9 @@ class TestParams(Params, frozen=True, kw_only=True):
     lazy: bool = False  # terms come as items, from a source
     asks: int = 0  # rounds of requests that ``finish`` has before its outcome
     raising: list[int] = []  # noqa: RUF012  # msgspec copies it
+    flaky: list[int] = []  # noqa: RUF012  # each raises FLAKY_CALLS times
+    retries: int = 0
+    backoff: float = 0.0
 
 
 Spend = Callable[[int, int, Callable[[], bool]], int]
@@ -117,6 +122,13 @@ class SimComputation(Computation[Partial]):
         self._rest = rest  # spends the time of a request
         self._finishing = finishing
         self._short = False
+        self._raised = dict.fromkeys(params.flaky, 0)
+        self._retrying = Retrying(self._call, params.retries, params.backoff, self)
+
+    def _call(self, k: int) -> None:
+        if self._raised.get(k, FLAKY_CALLS) < FLAKY_CALLS:
+            self._raised[k] += 1
+            raise ConnectionError(f"term {k} not yet")
 
     def cut_short(self) -> None:
         self._short = True
@@ -132,6 +144,12 @@ class SimComputation(Computation[Partial]):
             if reached < end:
                 hi = self.reached = reached
                 bad = None
+        for k in (k for k in self.params.flaky if lo <= k < hi):
+            self._retrying.begin(k.__add__)
+            try:
+                self._retrying(k)
+            except ConnectionError as error:
+                raise TermError(k, "still not", tries=self._retrying.tries_of(error)) from error
         if bad is not None:
             raise TermError(bad, "it had to") from ValueError(f"term {bad} will not")
         return fold(range(lo, hi), ordered=self.params.ordered)

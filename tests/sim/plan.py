@@ -30,6 +30,9 @@ class JobPlan:
     more: bool = False  # asks for half of its terms first
     asks: int = 0  # rounds of requests at its end
     raising: tuple[int, ...] = ()
+    flaky: tuple[int, ...] = ()  # terms that raise at the first calls in each process
+    retries: int = 0
+    backoff: float = 1.0
     deadly: tuple[int, ...] = ()  # terms that kill each worker that computes them
     slow: dict[int, float] = field(default_factory=dict)  # additional seconds of a term when it is first computed
     on_error: str = "fail"
@@ -63,6 +66,9 @@ class JobPlan:
             "lazy": self.lazy,
             "asks": self.asks,
             "raising": list(self.raising),
+            "flaky": list(self.flaky),
+            "retries": self.retries,
+            "backoff": self.backoff,
         }
         return Spec(
             job=name,

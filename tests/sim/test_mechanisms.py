@@ -25,6 +25,7 @@ from mapreduce_rq.core.job.ledger import Ledger, Surveyed
 from mapreduce_rq.core.messages import Task
 from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
+from mapreduce_rq.functions.retries import Retrying
 from mapreduce_rq.runtime.master import exchange, master, standby, sweep
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.master import Master
@@ -34,7 +35,7 @@ from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.worker import worker as working
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim import scripts
-from tests.sim.actors import ClientProcess
+from tests.sim.actors import ClientProcess, Host
 from tests.sim.computation import Partial, RowOfTerms
 from tests.sim.faults import start_cancel
 from tests.sim.mutants import EDITS, Edit
@@ -427,6 +428,61 @@ def cancel_now_ends_a_long_term_within_two_seconds() -> None:
     assert len(stage.computed(0)) == 1
 
 
+def a_term_that_raises_is_tried_again_and_counted_once() -> None:
+    # The first terms of a task of eight have a value by then: they are not computed again.
+    stage = Stage(JobPlan(16, 0.1, chunk=8, flaky=(5, 6), retries=2, backoff=2.0), hosts=[1])
+    stage.run()
+    assert [len(stage.computed(k)) for k in range(16)] == [1] * 16
+    assert [(one["term"], one["tries"]) for one in _record_of(stage)["retried"]] == [(5, 3), (6, 3)]
+    assert 2 * (2 + 4) <= stage.ended <= 2 * (2 + 4) + 4
+
+
+def what_was_tried_again_is_known_to_the_next_master() -> None:
+    # Its answer was trimmed away with the checkpoint that holds its value.
+    stage = Stage(JobPlan(20, 1.5, chunk=1, flaky=(1,), retries=2, backoff=0.1, standbys=1), hosts=[1])
+    stage.at(12.0, lambda: stage.master.kill(power=True))
+    stage.run()
+    assert len(stage.masters()) == 2
+    assert [(one["term"], one["tries"]) for one in _record_of(stage)["retried"]] == [(1, 3)]
+
+
+def _record_of(stage: Stage) -> dict[str, Any]:
+    found = stage.world.server.model.now.keys[stage.world.keys.job("sim-0").encode()]
+    assert is_hash(found)
+    data: dict[str, Any] = stage.world.codecs.record.at("sim-0").open(found[b"record"]).data
+    return data
+
+
+def who_waits_to_try_a_term_again_gives_it_back_when_told_to_leave() -> None:
+    stage = Stage(JobPlan(2, 0.5, chunk=1, flaky=(0,), retries=2, backoff=30.0), hosts=[1, 1])
+    left: list[bool] = []
+
+    def host() -> Host:
+        return next(host for host in stage.world.hosts if stage.computed(0)[0].by.startswith(f"{host.name}."))
+
+    stage.at(3.0, lambda: host().drain())
+    stage.at(5.0, lambda: left.append(not host().workers))
+    stage.run()
+    assert left == [True]
+    assert stage.attempts() == 0
+
+
+def who_waits_to_try_a_term_again_learns_that_its_job_is_over() -> None:
+    stage = Stage(
+        JobPlan(1, 0.5, chunk=1, flaky=(0,), retries=2, backoff=100.0), JobPlan(4, 0.5, chunk=1, starts=8.0), hosts=[1]
+    )
+    stage.at(5.0, lambda: start_cancel(stage.world, stage.world.jobs[0], now=False))
+    stage.run()
+    assert stage.computed(0, "sim-1")[0].at <= 9.0
+
+
+def a_wait_before_a_term_is_tried_again_is_not_the_tasks_time() -> None:
+    stage = Stage(JobPlan(2, 0.5, chunk=1, flaky=(0,), retries=2, backoff=10.0, task_timeout=3.0), hosts=[1])
+    stage.run()
+    assert stage.attempts() == 0
+    assert _record_of(stage)["retried"][0]["tries"] == 3
+
+
 # -- masters -------------------------------------------------------------------------------------------------------
 
 
@@ -793,6 +849,21 @@ def _trust_the_last_checkpoint() -> AbstractContextManager[Any]:
     return patch.object(Master, "_resolve", trusting)
 
 
+def _raise_at_once(_: Retrying, __: tuple[Any, ...], raised: Exception) -> Any:
+    raise raised
+
+
+def _forget_what_was_tried() -> AbstractContextManager[Any]:
+    checkpoint = Ledger.checkpoint
+    return patch.object(
+        Ledger, "checkpoint", lambda self, now: msgspec.structs.replace(checkpoint(self, now), tried=[])
+    )
+
+
+def _wait_without_looking() -> AbstractContextManager[Any]:
+    return patch.object(Worker, "_wait_to_try", lambda self, seconds: self.clock.sleep(seconds))
+
+
 class _Blind(liveness.Watch):
     def dead(self, after: int = liveness.DEAD_AFTER) -> list[str]:
         return []
@@ -847,6 +918,14 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
         a_live_worker_with_a_wrong_clock_is_left_alone,
         lambda: patch.object(Sweeper, "_last_look", property(lambda _: -NEVER, lambda *_: None), create=True),
     ),
+    (a_term_that_raises_is_tried_again_and_counted_once, lambda: patch.object(Retrying, "_again", _raise_at_once)),
+    (what_was_tried_again_is_known_to_the_next_master, _forget_what_was_tried),
+    (who_waits_to_try_a_term_again_gives_it_back_when_told_to_leave, _wait_without_looking),
+    (
+        who_waits_to_try_a_term_again_learns_that_its_job_is_over,
+        lambda: patch.object(Worker, "_is_over", return_value=False),
+    ),
+    (a_wait_before_a_term_is_tried_again_is_not_the_tasks_time, _wait_without_looking),
     (cancel_now_ends_a_long_term_within_two_seconds, lambda: patch.object(Pool, "_drop_cancelled")),
     (a_standby_takes_over_within_twelve_seconds, lambda: patch.object(standby, "Watch", _Blind)),
     (a_master_that_lets_go_is_followed_at_once, _hold_on_for_ever),

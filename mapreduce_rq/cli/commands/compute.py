@@ -96,6 +96,8 @@ def lead(
     folder: Any = None,
     *,
     act: Callable[[Session, Limits], int] | None = None,
+    retries: int = 0,
+    backoff: float = 1.0,
     url: Url = None,
     local: Local = None,
     collect: Collect = None,
@@ -232,6 +234,8 @@ def lead(
         allow=allow,
     )
     limits = Limits(
+        retries=retries,
+        backoff=backoff,
         chunk=1 if per_term else None if chunk == "auto" else integer("--chunk", chunk, 1, MAX_TERMS, word="auto"),
         deadline=None if deadline is None else seconds("--deadline", deadline),
         on_error=choice("--on-error", on_error, ("fail", "skip")),  # type: ignore[arg-type]  # one of the two
@@ -282,7 +286,7 @@ def command_of(name: str) -> TyperCommand:
 
 def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) -> Callable[..., int]:
     """The function with a signature for Typer to read: its own options, then those of every job."""
-    common = list(inspect.signature(lead, eval_str=True).parameters.values())[6:]
+    common = list(inspect.signature(lead, eval_str=True).parameters.values())[8:]
     function.__signature__ = inspect.Signature([*own, *common])  # type: ignore[attr-defined]
     function.__annotations__ = {}
     return function

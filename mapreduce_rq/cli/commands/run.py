@@ -14,9 +14,10 @@ from typer.core import TyperCommand
 from mapreduce_rq.cli.commands.compute import PARAMETERS, lead, with_common
 from mapreduce_rq.cli.completion import reducers
 from mapreduce_rq.cli.groups import command
-from mapreduce_rq.cli.options import OUTPUT
-from mapreduce_rq.cli.values import integer
+from mapreduce_rq.cli.options import HOW, OUTPUT
+from mapreduce_rq.cli.values import integer, seconds
 from mapreduce_rq.core.computation import MAX_TERMS
+from mapreduce_rq.core.messages import BACKOFF, RETRIES
 from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, in_parts
 from mapreduce_rq.core.reducers.keyed import by_key as keyed
 from mapreduce_rq.errors import BadParameter, UsageError
@@ -120,6 +121,26 @@ Stream = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+Retries = Annotated[
+    str,
+    typer.Option(
+        "--retries",
+        envvar="MRQ_RETRIES",
+        metavar="N",
+        help="Call the function up to N times more for a term where it raises, before the term has failed.",
+        rich_help_panel=HOW,
+    ),
+]
+Backoff = Annotated[
+    str | None,
+    typer.Option(
+        "--backoff",
+        envvar="MRQ_BACKOFF",
+        metavar="SEC",
+        help="With --retries: wait this long first, and twice as long each next time, an hour at most. Default: 1s.",
+        rich_help_panel=HOW,
+    ),
+]
 Top = Annotated[
     str | None,
     typer.Option(
@@ -167,6 +188,8 @@ def group() -> TyperCommand:
             ("parts", None, Parts),
             ("parts_format", None, PartForm),
             ("stream", False, Stream),
+            ("retries", "0", Retries),
+            ("backoff", None, Backoff),
         )
     ]
     return command(with_common(run, own), name="run", help_text=run.__doc__)
@@ -184,6 +207,8 @@ def run(
     parts: str | None,
     parts_format: str | None,
     stream: bool,
+    retries: str,
+    backoff: str | None,
     **rest: Any,
 ) -> int:
     """Run a function of your own over a range, or over the records of files, and print the folded result.
@@ -200,6 +225,7 @@ def run(
         given = {"reduce": reduce, "by_key": by_key, "top": top, "parts": parts, "parts_format": parts_format}
         _refuse_folding(given | {name: rest[name] for name in ("out", "rel_tol", "abs_tol", "deadline", "detach")})
         how["ship"] = how["ship"] or files is not None
+    again = _again(retries, backoff)
     folding = _folding(reduce, by_key, top)
     folder = None
     if by_key and (out := rest["out"]) is not None and (out.endswith("/") or os.path.isdir(out)):
@@ -220,7 +246,7 @@ def run(
         return client.planner.function(function, items(client), limits=limits, detached=detached, **folding)
 
     total = None if terms is None else _number_of(terms)
-    return lead(function.rpartition(":")[2], plan, (function,), total, folder, act=act, **rest)
+    return lead(function.rpartition(":")[2], plan, (function,), total, folder, act=act, **again, **rest)
 
 
 def _streaming(function: str, items: Callable[[Client], Any]) -> Callable[[Session, Limits], int]:
@@ -236,6 +262,19 @@ def _refuse_folding(given: dict[str, Any]) -> None:
         if value:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} is about one result, and --stream prints each value: give one of them")
+
+
+def _again(retries: str, backoff: str | None) -> dict[str, Any]:
+    """How often, and after how long, a term is tried again. Raises UsageError."""
+    number = integer("--retries", retries, int(RETRIES.ge or 0), int(RETRIES.le or 0))
+    if backoff is None:
+        return {"retries": number}
+    if not number:
+        raise UsageError("--backoff says how long to wait before a term is tried again: give --retries, too")
+    wait = seconds("--backoff", backoff, zero=True)
+    if wait > float(BACKOFF.le or 0):
+        raise BadParameter(f"--backoff: {backoff!r} is too long: an hour at most")
+    return {"retries": number, "backoff": wait}
 
 
 _DEFAULTS = {"encoding": "utf-8", "errors": "strict"}

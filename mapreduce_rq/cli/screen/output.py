@@ -65,6 +65,12 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield "", f"term {one['term']}: {one['kind']}: {short(one['message'], 100)}"
         if len(skipped) > MAX_SKIPPED:
             yield "", f"and {len(skipped) - MAX_SKIPPED} more (--json has all of them)"
+    if retried := record.get("retried"):
+        yield "retried", f"{len(retried)} of the terms took more than one call"
+        for one in retried[:MAX_SKIPPED]:
+            yield "", f"term {one['term']}: {one['tries']} calls: {one['kind']}: {short(one['message'], 100)}"
+        if len(retried) > MAX_SKIPPED:
+            yield "", f"and {len(retried) - MAX_SKIPPED} more (--json has them)"
     for note in notes:
         if not note.startswith(NO_BOUND):
             yield "note", note

@@ -78,6 +78,9 @@ def _head(record: Mapping[str, Any], timeline: Timeline | None) -> Iterator[str]
     if skipped := record.get("skipped"):
         rows = [(f"term {one['term']}", f"{one['kind']}: {one['message']} ({one['where']})") for one in skipped[:1000]]
         yield f"<details><summary>{plural(len(skipped), 'skipped term')}</summary>{_table(rows)}</details>"
+    if retried := record.get("retried"):
+        rows = [(f"term {one['term']}", f"{one['tries']} calls: {one['kind']}: {one['message']}") for one in retried]
+        yield f"<details><summary>{plural(len(retried), 'term')} tried again</summary>{_table(rows)}</details>"
 
 
 def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

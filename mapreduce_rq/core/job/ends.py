@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from operator import attrgetter
 from typing import Any
 
 from msgspec.structs import replace
 
 from mapreduce_rq.core.computation import Computation, Outcome
 from mapreduce_rq.core.job.ledger import Ledger
-from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Skipped
+from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Retried, Skipped
 from mapreduce_rq.core.messages import Failure, Spec
 from mapreduce_rq.core.span import Span
 
@@ -80,9 +81,17 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
             Skipped(ledger.computation.place(term), failure.kind, failure.message, failure.where)
             for term, failure in ledger.skipped
         ],
+        retried=[
+            Retried(ledger.computation.place(one.term), one.tries, one.kind, one.message, one.where)
+            for one in sorted(ledger.tried, key=attrgetter("term"))
+        ],
         details=outcome.details,
-        notes=list(outcome.notes),
+        notes=[*outcome.notes, *_further(ledger.tried_more)],
     )
+
+
+def _further(tried: int) -> list[str]:
+    return [f"{tried:,} further terms took more than one call, too"] if tried else []
 
 
 def failed_record(spec: Spec, computation: Computation[Any], span: Span, failure: Failure) -> Failed:

@@ -47,6 +47,7 @@ from mapreduce_rq.core.messages import (
     Failure,
     Spec,
     Task,
+    Tried,
     decode_failure,
 )
 from mapreduce_rq.core.span import Runs, Span
@@ -54,6 +55,8 @@ from mapreduce_rq.errors import BadMessage, MrqError
 
 OUT_BYTES = 64 << 20
 """Bytes of items in the tasks out at most: further items wait in their iterable."""
+MOST_TRIED = 1000
+"""Terms that were tried again and are listed one by one; more of them are only counted."""
 PUSH_TASKS = 2048
 """Tasks in one push at most: while the server takes in a large one, it answers no other client."""
 
@@ -68,6 +71,7 @@ class Replied(NamedTuple):
 
     wid: str
     answers: list[Answer]
+    tried: Sequence[Tried] = ()  # terms of these answers that took more than one call
 
 
 class Surveyed(NamedTuple):
@@ -140,6 +144,8 @@ class Ledger:
         self.tasks = 0  # answers counted
         self.ignored = 0  # answers that came twice
         self.skipped: list[tuple[int, Failure]] = []
+        self.tried: list[Tried] = []  # terms that took more than one call, and are counted
+        self.tried_more = 0  # such terms beyond MOST_TRIED
         self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
         self.waits = False  # the source gave fewer items than were wanted: it is to be asked again soon
         even = self.total if computation.even else None
@@ -179,6 +185,7 @@ class Ledger:
             self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
             self.goal = checkpoint.goal
             self.skipped = list(checkpoint.skipped)
+            self.tried, self.tried_more = list(checkpoint.tried), checkpoint.tried_more
             self.elapsed_before = checkpoint.elapsed
         self.merges = Merges(spec.job, self.tally)
         self.requests = Requests(spec.job, computation)
@@ -228,6 +235,8 @@ class Ledger:
             tasks=0 if self.keeps else self.tasks,
             skipped=[(term, replace(failure, pickled=b"")) for term, failure in self.skipped],
             elapsed=self.elapsed(now),
+            tried=[] if self.keeps else self.tried,
+            tried_more=0 if self.keeps else self.tried_more,
         )
 
     def outcome(self) -> Outcome | None:
@@ -343,12 +352,22 @@ class Ledger:
         if not good:
             return
         counted = self.tally.count(good)
+        if event.tried:
+            self._note_tried(event.tried, counted)
         if self.tally.reducer.torn:
             self._read_apart(self.tally.reducer.torn)
         self._forget(good, counted, terms)
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
         self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
+
+    def _note_tried(self, tried: Sequence[Tried], counted: list[tuple[int, int]]) -> None:
+        """Remember those of these terms whose values are counted now; of a second answer to them it is not told."""
+        spans = Runs(counted)
+        fresh = [one for one in tried if spans.touches(one.term, one.term + 1)]
+        room = max(0, MOST_TRIED - len(self.tried))
+        self.tried += fresh[:room]
+        self.tried_more += len(fresh[room:])
 
     def _was_cut(self, hi: int) -> bool:
         """Whether terms up to ``hi`` have been made into tasks. Also learns here what an earlier master has cut."""

@@ -62,6 +62,16 @@ class Skipped(msgspec.Struct, frozen=True):
     where: str
 
 
+class Retried(msgspec.Struct, frozen=True):
+    """A term that has a value, and took more than one call. Kind and message are those of the last exception."""
+
+    term: int
+    tries: int
+    kind: str
+    message: str
+    where: str
+
+
 class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
     """What the records of all ends have in common."""
 
@@ -93,6 +103,7 @@ class Done(_Record, frozen=True, kw_only=True, tag="done"):
     digest: str | None  # None with the value
     ended: str  # why it did
     skipped: list[Skipped]
+    retried: list[Retried] = []
     details: dict[str, Any]
     notes: list[str]
     checkpoint: bytes = b""  # the MAC of the checkpoint that holds this value; b"" on a queue without a key

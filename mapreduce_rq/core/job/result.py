@@ -130,6 +130,15 @@ class Result:
         """
         return [{**entry, "exception": self._raised(entry)} for entry in self.record["skipped"]]
 
+    @property
+    def retried(self) -> list[dict[str, Any]]:
+        """The terms that have a value and took more than one call (``Limits.retries``), each a dict with ``term``,
+        ``tries``, and the last exception's ``kind`` and ``message`` and ``where`` it was raised. The first 1 000 of
+        them; ``notes`` says how many more there were.
+        """
+        found: list[dict[str, Any]] = self.record.get("retried", [])
+        return found
+
     def _raised(self, entry: Mapping[str, Any]) -> BaseException:
         found = self._errors.get(entry["term"])
         error: BaseException = RemoteError(entry["kind"], entry["message"]) if found is None else found.make()

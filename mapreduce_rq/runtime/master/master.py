@@ -455,7 +455,7 @@ class Master:
         self._answered.update(reply.wid for reply in replies)
         if any(answer.status != REFUSED for reply in replies for answer in reply.answers):
             self._sweeper.workers = max(self.workers, 1)
-        heard = [Replied(reply.wid, reply.answers) for reply in replies]
+        heard = [Replied(reply.wid, reply.answers, reply.tried) for reply in replies]
         return (heard if self._aside is None else [self._fetched(one) for one in heard]), entries
 
     def _fetched(self, replied: Replied) -> Replied:
@@ -476,7 +476,7 @@ class Master:
                 answers.append(msgspec.structs.replace(answer, status=OK, body=whole))
             else:
                 answers.append(answer)
-        return Replied(replied.wid, answers)
+        return replied._replace(answers=answers)
 
     def _sweep(self) -> list[Command]:
         """Look around. Returns the commands that follow from that, and from the replies that came before."""

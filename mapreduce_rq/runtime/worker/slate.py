@@ -45,6 +45,10 @@ class Slate:
         self._begun += 1
         _BEGIN(self._bytes, 0, self._begun, lo, hi, now)
 
+    def again(self, now: int) -> None:
+        """Note that the time of the task in hand begins at ``now``: a term is tried again."""
+        self._words[_SINCE] = now
+
     def end(self) -> None:
         """Note that the task is computed."""
         self._words[_DONE] = self._begun

@@ -37,7 +37,8 @@ import logging
 import math
 import socket
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -71,6 +72,7 @@ from mapreduce_rq.core.messages import (
     Reply,
     Spec,
     Task,
+    Tried,
     encode_failure,
 )
 from mapreduce_rq.core.reducers.base import BadValue
@@ -112,11 +114,19 @@ STRANGERS_KNOWN = 1000
 VOID_SECONDS = 0.2
 """Seconds after which we ask again about a job that seems over: its master may have submitted it anew."""
 JOBS_KEPT = 64
+LOOK_SECONDS = 1.0
+"""Seconds after which a worker that waits to try a term again looks whether the job is still there."""
+MOST_TOLD = 100
+"""Terms of one batch of which it is told why they took more than one call."""
 LESS = "return less from each term, such as the name of a file that holds it"
 
 
 class Stop(Interruption):
     """A signal handler raises this in a worker that waits or, if told twice, that computes."""
+
+
+class JobOver(Interruption):
+    """The job of the task in hand ended while a term of it waited to be tried again."""
 
 
 class Ready(NamedTuple):
@@ -132,6 +142,7 @@ class Batch(NamedTuple):
 
     answers: list[tuple[str, list[Answer]]]  # by job
     done: list[bytes]  # sealed, oldest first
+    tried: Mapping[str, Sequence[Tried]] = MappingProxyType({})  # by job
 
 
 class Question(NamedTuple):
@@ -175,6 +186,7 @@ class Worker:
         self._tasks_left = max_tasks
         self._hand: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
         self._answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
+        self._tried: dict[str, list[Tried]] = {}  # terms of that batch that took more than one call, by job
         self._relieved = 0  # the last task, as the slate counts, whose neighbours were answered and given back
         self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
         self._asked: Question | None = None
@@ -233,7 +245,12 @@ class Worker:
         else:
             return  # the worker has gone on to another task
         seal = self.tasks.codecs.reply.seal
-        replies = [(job, seal(Reply(job, self.wid, list(row)))) for job, row in list(answers.items()) if row]
+        tried = self._tried
+        replies = [
+            (job, seal(Reply(job, self.wid, list(row), list(tried.get(job, ())))))
+            for job, row in list(answers.items())
+            if row
+        ]
         others = Tasks(self.tasks.wire.another(), self.tasks.keys, self.tasks.codecs)
         try:
             others.wire.connect()
@@ -314,14 +331,14 @@ class Worker:
         while self._unsettled:
             batch = self._unsettled[0]
             for answers in batch.answers:
-                self._answer_anew(answers)
+                self._answer_anew(answers, batch.tried)
             self.tasks.drop(self.wid, batch.done)
             del self._unsettled[0]
 
-    def _answer_anew(self, answers: tuple[str, list[Answer]]) -> None:
+    def _answer_anew(self, answers: tuple[str, list[Answer]], tried: Mapping[str, Sequence[Tried]]) -> None:
         """Answer one job. If its replies cannot be written (another program's key is there), they are dropped."""
         try:
-            self._ask(Batch([answers], []), length=-1, want=0)
+            self._ask(Batch([answers], [], tried), length=-1, want=0)
             self._take_in()
         except (BrokerDown, BrokerFull, BrokerRefused):
             raise
@@ -393,7 +410,7 @@ class Worker:
 
         If there is no rest, or the batch was long, this waits for the answer.
         """
-        batch = Batch(list(answers.items()), self._hand[:done])
+        batch = Batch(list(answers.items()), self._hand[:done], self._tried)
         self._unsettled.append(batch)
         if self._tasks_left is not None:
             self._tasks_left -= done
@@ -411,17 +428,21 @@ class Worker:
             self._hear()
 
     def _ask(self, batch: Batch, length: int, want: int) -> None:
-        replies = [(job, sealed) for job, items in batch.answers for sealed in self._sealed(job, items)]
+        replies = [
+            (job, sealed)
+            for job, items in batch.answers
+            for sealed in self._sealed(job, items, batch.tried.get(job, ()))
+        ]
         self._asked = Question(replies, length, len(batch.done), want, self.clock.now())
         self._send(self._asked)
 
-    def _sealed(self, job: str, items: list[Answer]) -> list[bytes]:
+    def _sealed(self, job: str, items: list[Answer], tried: Sequence[Tried] = ()) -> list[bytes]:
         """The answers to one job, in one reply if Redis takes it, else in several.
 
         Raises BrokerDown if Redis must be asked how much it takes, and cannot be.
         """
         try:
-            sealed = self.tasks.codecs.reply.seal(Reply(job, self.wid, items))
+            sealed = self.tasks.codecs.reply.seal(Reply(job, self.wid, items, list(tried)))
             if len(sealed) <= SURE_BYTES or len(sealed) <= self.tasks.wire.limit() - SPARE_BYTES:
                 return [sealed]
             size = len(sealed)
@@ -429,7 +450,8 @@ class Worker:
             size = error.size
         half = len(items) // 2
         if half:
-            return self._sealed(job, items[:half]) + self._sealed(job, items[half:])
+            parts = (items[:half], items[half:])
+            return [sealed for part in parts for sealed in self._sealed(job, part, _of(part, tried))]
         (answer,) = items
         failure = Failure.of(too_large_partial(size, self.tasks.wire.limit()), self.wid.rpartition(":")[0])
         return self._sealed(job, [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))])
@@ -494,7 +516,7 @@ class Worker:
         The hot path: for tasks of a microsecond everything around ``map_encoded`` counts.
         """
         answers: dict[str, list[Answer]] = {}
-        self._answers = answers
+        self._answers, self._tried = answers, {}
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
         job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
@@ -536,9 +558,16 @@ class Worker:
                         status = OK
                         if len(body) > usual:
                             body, status = self._large(body, cap, ready.shelf)
+                    except JobOver:
+                        end()
+                        self._void(job, since=self.clock.now())
+                        job, ready = "", None  # the next task asks anew
+                        now = nanoseconds()
+                        continue
                     except Interruption:
                         raise
                     except BaseException as error:  # of any class: the term has failed, and the worker goes on
+                        self._forget_tried(task)
                         answer = self._failed(task, ready.computation, error)
                     else:
                         now = nanoseconds()
@@ -625,6 +654,8 @@ class Worker:
             failure = Failure.of(cause, where, term, pickled)
             if ours and (place := error.place):  # type: ignore[attr-defined]  # as above
                 failure = msgspec.structs.replace(failure, message=f"{failure.message} (in {place})")
+            if ours and (tries := error.tries) > 1:  # type: ignore[attr-defined]  # as above
+                failure = msgspec.structs.replace(failure, message=f"{failure.message} (tried {tries} times)")
         return Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
@@ -653,6 +684,46 @@ class Worker:
             ready.computation.reducer.lay_in(ready.shelf)  # jobs that are alike share a computation
             self.slate.job(job, ready.spec.limits.task_timeout)
         return ready
+
+    def _note_tried(self, tried: Tried) -> None:
+        row = self._tried.setdefault(self._current, [])
+        where = self.wid.rpartition(":")[0]
+        told = len(row) < MOST_TOLD  # of the others only the number is of interest
+        row.append(msgspec.structs.replace(tried, where=where) if told else Tried(tried.term, tried.tries, "", ""))
+
+    def _forget_tried(self, task: Task) -> None:
+        """The task has no value: its terms will be computed again, in other tasks."""
+        if task.job in self._tried:
+            row = self._tried[task.job]
+            row[:] = [one for one in row if not task.lo <= one.term < task.hi]
+
+    def _wait_to_try(self, seconds: float) -> None:
+        """Wait before a term is tried again; this time is not the task's.
+
+        A worker that is told to stop does not wait: it gives its tasks back. If the job ends meanwhile, JobOver.
+        """
+        job = self._current
+        ready = self._jobs.get(job)
+        timeout = ready.spec.limits.task_timeout if isinstance(ready, Ready) else None
+        self.slate.job(job, None)
+        try:
+            until = self.clock.now() + seconds
+            while (left := until - self.clock.now()) > 0:
+                if self.stopping:
+                    raise Stop
+                self._pause(min(left, LOOK_SECONDS))
+                if left > LOOK_SECONDS and self._is_over(job):
+                    raise JobOver
+        finally:
+            self.slate.again(self._nanoseconds())
+            self.slate.job(job, timeout)
+
+    def _is_over(self, job: str) -> bool:
+        """Whether a job says that it is over. An outage ends no task: it is met when this batch is settled."""
+        with contextlib.suppress(MrqError):
+            self._read()
+            return self.tasks.state(job) not in {State.RUNNING, ""}
+        return False
 
     def _leave_when_answered(self) -> None:
         self.stopping = True
@@ -692,6 +763,7 @@ class Worker:
             if spec.numerics:
                 self.slate.numerics(numerics())
             ready.computation.leave = self._leave_when_answered
+            ready.computation.pause, ready.computation.told_of = self._wait_to_try, self._note_tried
             return ready
         except Interruption:
             raise
@@ -711,6 +783,11 @@ class Worker:
 def too_large_partial(size: int, limit: int) -> TooLarge:
     """The error of a partial that Redis does not take."""
     return TooLarge("the partial", size, limit, f"{LESS}, or {raise_limit(limit)}")
+
+
+def _of(answers: Sequence[Answer], tried: Sequence[Tried]) -> list[Tried]:
+    """Those of these terms that are in the answers."""
+    return [one for one in tried if any(answer.lo <= one.term < answer.hi for answer in answers)]
 
 
 def hostname() -> str:
