@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import ssl
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-import redis
-from redis.backoff import NoBackoff
-from redis.connection import AbstractConnection
-from redis.maint_notifications import MaintNotificationsConfig
-from redis.retry import Retry
-
 from mapreduce_rq.errors import BadURL, BrokerDown
+
+if TYPE_CHECKING:
+    from redis.connection import AbstractConnection
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
@@ -137,6 +133,8 @@ def _tls_value(name: str, value: str) -> str:
 
 def _check_tls(options: dict[str, str]) -> None:
     """Raises BadURL for files that cannot be used: this is not a fault of the network, and to wait would not help."""
+    import ssl  # few URLs need it
+
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     name = "ssl_ca_certs"
     try:
@@ -180,6 +178,11 @@ def connection(endpoint: Endpoint) -> AbstractConnection:
 
 def how_to_connect(endpoint: Endpoint) -> tuple[type[AbstractConnection], dict[str, Any]]:
     """A connection's class and its arguments. Raises BrokerDown if no sentinel knows the master."""
+    import redis  # it takes 0.1 s, that a program which only reads a URL need not wait
+    from redis.backoff import NoBackoff  # with it
+    from redis.maint_notifications import MaintNotificationsConfig  # with it
+    from redis.retry import Retry  # with it
+
     options: dict[str, Any] = {
         "db": endpoint.db,
         "username": endpoint.username,
@@ -206,6 +209,8 @@ def how_to_connect(endpoint: Endpoint) -> tuple[type[AbstractConnection], dict[s
 
 def _ask_sentinels(endpoint: Endpoint, options: dict[str, Any]) -> tuple[str, int]:
     """The address of the master, from the first sentinel that knows it."""
+    import redis  # as above
+
     for host, port in endpoint.sentinels:
         asked = redis.Connection(
             host=host,

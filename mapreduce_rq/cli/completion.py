@@ -18,7 +18,7 @@ def job_ids(context: typer.Context, incomplete: str) -> list[str]:
     """The newest jobs of the queue that the options before, or the environment, name."""
     from mapreduce_rq.broker.connection import parse_url  # redis takes 0.1 s, that only this completion needs
     from mapreduce_rq.broker.keys import Keys  # with it
-    from mapreduce_rq.broker.wire import RedisWire  # with it
+    from mapreduce_rq.broker.redis_wire import RedisWire  # with it
 
     try:
         wire = RedisWire(parse_url(context.params.get("url") or ""))

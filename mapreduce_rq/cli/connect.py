@@ -11,8 +11,8 @@ from mapreduce_rq.broker.inspect import ServerInfo, inspect
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.snapshot import MAX_JOBS, Snapshot, read_snapshot
-from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.values import with_value

@@ -30,7 +30,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
-from mapreduce_rq.broker.wire import RedisWire, Wire
+from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.client.adopters import MOST_LED, Adopters
 from mapreduce_rq.client.arguments import limited, rows, seen_by
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, key_bytes, variable_of
@@ -75,7 +75,6 @@ from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
 from mapreduce_rq.runtime.server import guardian
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
-from mapreduce_rq.runtime.server.private_wire import PrivateWire
 from mapreduce_rq.runtime.server.shelf import a_shelf
 
 if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute` must not pay for it
@@ -87,6 +86,7 @@ if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.pipes.hub import Hub
     from mapreduce_rq.progress.shown import Progress
+    from mapreduce_rq.runtime.pool.way import WayTo
 
 log = logging.getLogger("mapreduce_rq.client")
 
@@ -201,7 +201,7 @@ class Client:
                 if pipes is not None and pipes.once:
                     settings = replace(settings, once=True, max_tasks=1)
                 learn()  # the workers have all modules that are imported by now
-                self._pool = LocalPool(settings)
+                self._pool = LocalPool(settings, self._way())
             # A client that is never closed also ends its workers first: otherwise they would report the server's end.
             weakref.finalize(self, _end, self._pool, self._server, self._hub)
             if self._hub is not None:
@@ -450,8 +450,22 @@ class Client:
             return HubWire(self._hub)
         assert isinstance(self.endpoint, Endpoint)
         if self._server is not None:
+            from mapreduce_rq.runtime.server.private_wire import PrivateWire  # with redis-py, which takes 0.1 s
+
             return PrivateWire(self.endpoint, self._server)
+        from mapreduce_rq.broker.redis_wire import RedisWire  # as above
+
         return RedisWire(self.endpoint)
+
+    def _way(self) -> WayTo:
+        """The way of local workers to the queue."""
+        if self._hub is not None:
+            from mapreduce_rq.runtime.pool.by_pipes import ByPipes  # few programs use it
+
+            return ByPipes
+        from mapreduce_rq.runtime.pool.by_redis import ByRedis  # with redis-py
+
+        return ByRedis
 
     def verbs_over(self, wire: Wire) -> Jobs:
         """The verbs on the queue's jobs over this wire."""

@@ -21,6 +21,7 @@ from mapreduce_rq.errors import BrokerError, JobError
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.rq.host import Host
+from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
 
@@ -48,7 +49,8 @@ class Loop:
         learn()
         # This comes before any thread or connection of ours, since it may fork.
         self._pool = LocalPool(
-            PoolSettings(host.endpoint, queue, keyring, 1, name=f"rq {host.job.id}", max_idle=max_idle, trust=trust)
+            PoolSettings(host.endpoint, queue, keyring, 1, name=f"rq {host.job.id}", max_idle=max_idle, trust=trust),
+            ByRedis,
         )
         self._stop = threading.Event()
 

@@ -13,6 +13,7 @@ from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.messages import Keyring, Limits
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
@@ -73,7 +74,7 @@ def attached(server: EmbeddedServer) -> Iterator[Client]:
 
 def fleet(url: str, workers: int) -> LocalPool:
     """A supervisor and its workers, as `mrq worker` starts them; to be stopped."""
-    return LocalPool(PoolSettings(parse_url(url), "default", KEYRING, workers, trust=Trust(signed=True)))
+    return LocalPool(PoolSettings(parse_url(url), "default", KEYRING, workers, trust=Trust(signed=True)), ByRedis)
 
 
 def wait_until(true: Callable[[], bool], what: str, seconds: float = READY_SECONDS) -> None:

@@ -12,7 +12,7 @@ from redis.sentinel import Sentinel
 
 from mapreduce_rq.broker.clients import asking, client_of, endpoint_of
 from mapreduce_rq.broker.connection import ANSWER_SECONDS, Endpoint, parse_url
-from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.errors import BrokerDown, UsageError
 from tests.support.servers import RealServer, free_port
 

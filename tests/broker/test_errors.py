@@ -18,8 +18,8 @@ from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.inspect import inspect
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.core.messages import Codecs
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey, NoPermission, ReadOnly
 from tests.support.servers import FLAVOURS, FreshServer, RealServer, free_port

@@ -15,8 +15,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import COMMIT, REAP
+from mapreduce_rq.broker.redis_wire import RedisWire, translate
 from mapreduce_rq.broker.tasks import SETTLE
-from mapreduce_rq.broker.wire import Argument, Command, RedisWire, Script, translate
+from mapreduce_rq.broker.wire import Argument, Command, Script
 from mapreduce_rq.errors import BrokerError, BrokerFull
 from tests.sim import commands, scripts
 from tests.sim.model import Flavour, Model

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.errors import BrokerDown
 from tests.support.sentinels import Group
 from tests.support.servers import free_port, need_server

@@ -11,8 +11,9 @@ import redis
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.orphans import find_orphans
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.snapshot import MAX_JOBS, read_snapshot
-from mapreduce_rq.broker.wire import Command, RedisWire
+from mapreduce_rq.broker.wire import Command
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring, Limits, Spec, Task
 from tests.support.records import cancelled, done

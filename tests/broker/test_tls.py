@@ -11,7 +11,7 @@ import pytest
 from mapreduce_rq.broker import connection
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import inspect
-from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.errors import BadURL, BrokerDown, BrokerError, BrokerRefused
 from tests.broker.certificates import make_certificates
 from tests.support.servers import RealServer, free_port, need_server

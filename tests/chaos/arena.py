@@ -19,8 +19,8 @@ from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.journal import MAX_EVENTS
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job import chunking as pace
@@ -33,6 +33,7 @@ from mapreduce_rq.runtime.master import master
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
+from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.runtime.worker.worker import Preparer, Worker
@@ -81,7 +82,7 @@ class Crew(Pool):
 
     def __init__(self, arena: Arena, name: str, size: int) -> None:
         settings = PoolSettings(arena.endpoint, arena.client.keys.name, arena.client.keyring, size)
-        super().__init__(settings, arena.clock)
+        super().__init__(settings, ByRedis, arena.clock)
         self.name = name
         self._arena = arena
         self._host = name

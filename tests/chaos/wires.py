@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mapreduce_rq.broker.wire import Argument, Command, Heard, RedisWire, Script
+from mapreduce_rq.broker.redis_wire import RedisWire
+from mapreduce_rq.broker.wire import Argument, Command, Heard, Script
 from mapreduce_rq.core.computation import Interruption
 
 Hook = Callable[[str, str], None]

@@ -24,6 +24,7 @@ from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.lease_keeper import TEND_SECONDS, Keeper
 from mapreduce_rq.runtime.master.master import Ended, Interrupted, Master
 from mapreduce_rq.runtime.master.standby import Standby
+from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
@@ -133,7 +134,7 @@ class Host(Pool):
         clock: SimClock,
         prepare: Callable[[Spec], Any],
     ) -> None:
-        super().__init__(settings, clock)
+        super().__init__(settings, ByRedis, clock)
         self.name = name
         self.site = site
         self.scheduler = site.scheduler

@@ -8,7 +8,8 @@ from typing import Any
 
 import redis
 
-from mapreduce_rq.broker.wire import USUAL_BYTES, Argument, Command, Heard, Script, translate
+from mapreduce_rq.broker.redis_wire import translate
+from mapreduce_rq.broker.wire import USUAL_BYTES, Argument, Command, Heard, Script
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.runtime.clock import Clock
 from tests.sim.network import ENDPOINT, EPOCH, Connection, Reply, Request, Server

@@ -27,6 +27,7 @@ from mapreduce_rq.errors import MrqError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.master.master import Ended, Master
 from mapreduce_rq.runtime.master.standby import Standby
+from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
 
 
@@ -81,7 +82,8 @@ def run_pool(settings: dict[str, Any]) -> int:
             max_tasks=settings.get("max_tasks"),
             max_idle=settings.get("max_idle"),
             trust=trust,
-        )
+        ),
+        ByRedis,
     )
     return pool.run(lambda: say("ready"))
 

@@ -17,8 +17,8 @@ import redis
 
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
-from mapreduce_rq.broker.wire import RedisWire
 from mapreduce_rq.cli.commands.status import watch_quiet
 from mapreduce_rq.cli.connect import reach
 from mapreduce_rq.core.messages import Beat, Codecs, Keyring

@@ -85,6 +85,11 @@ def test_the_main_job_needs_no_numbers_no_rq_and_no_rich(tmp_path: Path) -> None
     assert [name for name in names if name in modules] == []
 
 
+def test_workers_over_pipes_need_no_redis(tmp_path: Path) -> None:
+    modules = imported(tmp_path, "compute", "exp", "--x", "2", "--terms", "50", "-u", "pipes:")
+    assert not tops(modules) & (HEAVY | {"redis", "hiredis", "asyncio", "ssl"})
+
+
 def test_a_mistake_needs_no_redis(tmp_path: Path) -> None:
     modules = imported(tmp_path, "compute", "exp", "--x", "nan", code=2)
     assert "mapreduce_rq.computations.exp" in modules

@@ -12,7 +12,8 @@ import redis
 
 from mapreduce_rq import Client
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import Heard, RedisWire
+from mapreduce_rq.broker.redis_wire import RedisWire
+from mapreduce_rq.broker.wire import Heard
 from mapreduce_rq.runtime.master import sweep
 from tests.support.commands import KEY
 from tests.support.servers import FreshServer, RealServer

@@ -13,7 +13,8 @@ from mapreduce_rq import Client, JobFailed, Limits, TooLarge
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import REAP
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import LARGE_LOSSES, SPARE_BYTES, USUAL_BYTES, RedisWire
+from mapreduce_rq.broker.redis_wire import LARGE_LOSSES, RedisWire
+from mapreduce_rq.broker.wire import SPARE_BYTES, USUAL_BYTES
 from mapreduce_rq.errors import BrokerDown, BrokerError
 from mapreduce_rq.runtime.master.master import Ended
 from tests.support.commands import mrq

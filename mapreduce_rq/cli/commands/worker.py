@@ -34,6 +34,7 @@ from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff
 from mapreduce_rq.runtime.log import start_log
+from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
 
@@ -171,7 +172,7 @@ def worker(
     settings = PoolSettings(
         place.wire.endpoint, queue, place.codecs.keyring, size, name=name, burst=burst, max_tasks=most, trust=trust
     )
-    return Pool(settings).run()
+    return Pool(settings, ByRedis).run()
 
 
 def primary(url: str, queue: str, key_file: str | None) -> Place:

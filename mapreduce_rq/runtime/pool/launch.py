@@ -25,6 +25,7 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.log import start_log
 from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, die_with_parent
+from mapreduce_rq.runtime.pool.way import WayTo
 
 DRAIN_SECONDS = 3.0
 STOP_SECONDS = 2.0
@@ -33,18 +34,19 @@ LOG_FORM = "mrq: %(message)s"
 BEGIN = """import sys
 sys.path.append(sys.argv[1])
 from mapreduce_rq.runtime.pool.launch import main
-sys.exit(main())"""
+from {} import {} as way
+sys.exit(main(way))"""
 """The program of a spawned pool. With ``-m`` Python would look for its own modules in the current folder first."""
 
 
 class LocalPool:
     """A pool process owned by this one."""
 
-    def __init__(self, settings: PoolSettings) -> None:
+    def __init__(self, settings: PoolSettings, way: WayTo) -> None:
         # A signal that comes before the handlers are installed waits. (Shells have background jobs ignore QUIT.)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            self.pid = _spawn(settings) if threading.active_count() > 1 else _fork(settings)
+            self.pid = _spawn(settings, way) if threading.active_count() > 1 else _fork(settings, way)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._owner = os.getpid()
@@ -98,7 +100,7 @@ def _ends(pid: int, seconds: float) -> bool:
     return True
 
 
-def _fork(settings: PoolSettings) -> int:
+def _fork(settings: PoolSettings, way: WayTo) -> int:
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it may be closed
@@ -112,14 +114,16 @@ def _fork(settings: PoolSettings) -> int:
         _leave_standard_output()
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, which tells us what to do
         _end_with(parent, settings)
-        code = Pool(settings).run()
+        code = Pool(settings, way).run()
     finally:
         os._exit(code)
 
 
-def _spawn(settings: PoolSettings) -> int:
+def _spawn(settings: PoolSettings, way: WayTo) -> int:
+    program = BEGIN.format(way.__module__, way.__name__)
+    home = os.path.dirname(os.path.dirname(version.__file__))
     child = subprocess.Popen(
-        [sys.executable, "-P", "-c", BEGIN, os.path.dirname(os.path.dirname(version.__file__)), str(os.getpid())],
+        [sys.executable, "-P", "-c", program, home, str(os.getpid())],
         stdin=subprocess.PIPE,
         process_group=0,
         pass_fds=[settings.endpoint.descriptor] if isinstance(settings.endpoint, PipeEnd) else [],
@@ -149,7 +153,7 @@ def _dump(settings: PoolSettings) -> bytes:
     return json.dumps([plain, sys.path]).encode()
 
 
-def main() -> int:
+def main(way: WayTo) -> int:
     """The program of a spawned pool: its settings come on standard input."""
     plain, path = json.load(sys.stdin)
     sys.path[:] = path
@@ -159,7 +163,7 @@ def main() -> int:
     keyring = Keyring(base64.b64decode(key) for key in plain["keyring"])
     settings = PoolSettings(**plain | {"endpoint": _endpoint(plain["endpoint"]), "keyring": keyring})
     _end_with(int(sys.argv[2]), settings)
-    return Pool(settings).run()
+    return Pool(settings, way).run()
 
 
 def _endpoint(plain: dict[str, Any]) -> Endpoint | PipeEnd:

@@ -47,7 +47,7 @@ from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
-from mapreduce_rq.runtime.pool.way import Birth, Way, way_of
+from mapreduce_rq.runtime.pool.way import Birth, Way, WayTo
 from mapreduce_rq.runtime.worker.probe import identity
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Preparer, Worker, hostname
@@ -116,13 +116,13 @@ class Child:
 class Pool:
     """Runs workers until told to stop, or until all have left a burst."""
 
-    def __init__(self, settings: PoolSettings, clock: Clock | None = None) -> None:
+    def __init__(self, settings: PoolSettings, way: WayTo, clock: Clock | None = None) -> None:
         self.settings = settings
         self.clock = clock or Clock()
         self.size = settings.size
         self._host = hostname()
         keys, codecs = Keys(settings.queue), Codecs(settings.queue, settings.keyring)
-        self._way: Way = way_of(settings.endpoint)
+        self._way: Way = way(settings.endpoint)
         self._wire: Wire = self._way.wire()
         self._tasks = Tasks(self._wire, keys, codecs)
         self._jobs = Jobs(self._wire, keys, codecs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from mapreduce_rq.broker.connection import Endpoint
-from mapreduce_rq.broker.wire import RedisWire
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.errors import ServerFailed
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 

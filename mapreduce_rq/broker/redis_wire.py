@@ -1,0 +1,366 @@
+"""The wire to a real server, and our errors for those of redis-py and of the socket."""
+
+from __future__ import annotations
+
+import os
+import select
+import ssl
+import weakref
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import redis
+from hiredis import pack_command  # redis-py's own packing checks every argument again
+from redis.connection import AbstractConnection
+
+from mapreduce_rq.broker.connection import Endpoint, connection
+from mapreduce_rq.broker.wire import REPLICA, SURE_BYTES, USUAL_BYTES, Argument, Command, Heard, Script
+from mapreduce_rq.errors import (
+    BrokerDown,
+    BrokerError,
+    BrokerFull,
+    BrokerRefused,
+    ForeignKey,
+    NoPermission,
+    ReadOnly,
+    TooLarge,
+)
+
+TRANSIENT = (*("LOADING", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY", "MISCONF"),)
+"""Refusals that pass after a while: the server starts, is busy, or cannot write to its disk."""
+_TRANSIENT_TYPES = (
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.TryAgainError,
+    redis.exceptions.ClusterDownError,
+)
+_REPLICA_TYPES = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
+_REFUSED_TYPES = (
+    redis.exceptions.AuthenticationError,
+    redis.exceptions.AuthorizationError,
+)
+
+LARGE_BYTES = 64 * 1024
+"""Arguments of this size or larger are joined here: hiredis packs them at 0.4 GB/s, a join is ten times faster."""
+LARGE_LOSSES = 3
+"""After this many connections in a row were lost while something large was sent, its size is the reason."""
+
+
+def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
+    """A command as bytes. ``largest`` is called with a size that not every server accepts, and may raise TooLarge."""
+    for argument in command:
+        if type(argument) is bytes and len(argument) >= LARGE_BYTES:
+            break
+    else:
+        packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of any length
+        return packed
+    pieces = [b"*%d\r\n" % len(command)]
+    size = 0
+    for argument in command:
+        word = argument if isinstance(argument, bytes) else str(argument).encode()
+        size = max(size, len(word))
+        pieces += (b"$%d\r\n" % len(word), word, b"\r\n")
+    if size > SURE_BYTES:
+        largest(size)
+    return b"".join(pieces)
+
+
+class _Asked(NamedTuple):
+    """A request that was sent and has no answer yet."""
+
+    script: str  # its hash; '' for a command
+    whole: Command  # with the source, for a server that does not know the script
+    heard: Heard | None
+
+
+class RedisWire:
+    """A wire to a real server. In a process that was forked from its owner's process it is not connected."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        _wires.add(self)
+        self.endpoint = endpoint
+        self._connection: AbstractConnection | None = None
+        self._asked: deque[_Asked] = deque()
+        self._known: set[str] = set()  # scripts that have answered on this connection
+        self._limit = 0  # as ``limit``; 0: not asked yet
+        self._most = USUAL_BYTES  # the limit of a server that does not tell it, as we have learned it
+        self._tells = True
+        self._large = 0  # bytes of a large argument that is on its way to a server that does not tell its limit
+        self._losses = 0  # connections in a row that were lost while such an argument was on its way
+
+    def another(self) -> RedisWire:
+        """Another wire to the same server, not connected yet."""
+        return RedisWire(self.endpoint)
+
+    def limit(self) -> int:
+        """How many bytes the server accepts in one argument. It is asked once for each connection. Raises BrokerDown.
+
+        The question goes over another connection, for answers may be on their way over this one. Where this user may
+        not ask, the default is assumed, until LARGE_LOSSES connections in a row are lost over something large.
+        """
+        if not self._limit:
+            asked = RedisWire(self.endpoint)
+            asked.connect()
+            try:
+                found = asked.call("CONFIG", "GET", "proto-max-bulk-len", "client-query-buffer-limit")
+                self._tells = True
+                self._limit = min([USUAL_BYTES, *(int(size) for size in found[1::2] if int(size) > 0)])
+            except BrokerDown:
+                raise
+            except BrokerError:
+                self._limit = self._most
+                self._tells = False
+            finally:
+                asked.close()
+        return self._limit
+
+    def _check(self, size: int, spare: int = 0) -> None:
+        if size > (limit := self.limit() - spare):
+            raise TooLarge("what is to be sent", size, limit)
+        self._large = 0 if self._tells else size
+
+    def connect(self) -> None:
+        """Make a new connection. Raises BrokerDown or BrokerRefused."""
+        self.close()
+        self._limit = 0  # it may be another server
+        fresh = connection(self.endpoint)
+        try:
+            fresh.connect()
+        except Exception as error:
+            fresh.disconnect()
+            raise translate(error, self.endpoint) from None
+        self._connection = fresh
+
+    def close(self) -> None:
+        """Disconnect, if connected."""
+        broken, self._connection = self._connection, None
+        if broken is not None:
+            broken.disconnect()
+        self._known.clear()
+        asked, self._asked = self._asked, deque()
+        for one in asked:
+            if one.heard is not None:
+                one.heard(BrokerDown(f"the connection to {self.endpoint} was closed before its answer came"))
+
+    def disown(self) -> None:
+        """In a forked child: close our copy of the parent's connection, and send nothing to the server."""
+        inherited, self._connection = self._connection, None
+        self._known.clear()
+        self._asked = deque()
+        socket = getattr(inherited, "_sock", None)
+        if socket is not None:
+            socket.close()  # without a shutdown: the parent still uses it
+
+    def call(self, *command: Argument) -> Any:
+        """One command's answer. As every method that sends, it raises TooLarge before anything is sent."""
+        packed = _pack(command, self._check)
+        open_ = self._opened()
+        try:
+            open_.send_packed_command((packed,), check_health=False)
+            if self._asked:
+                self._hear(open_)
+            return open_.read_response()
+        except redis.ResponseError as error:
+            raise self._refused(error) from None
+        except BaseException as error:
+            raise self._broken(error) from None
+
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
+        """The answers of several commands that are sent together. The first refusal is raised after all are read.
+
+        With ``refusals`` a BrokerError stands in place of such an answer, unless it breaks the wire.
+        """
+        packed = b"".join([_pack(command, self._check) for command in commands])
+        open_ = self._opened()
+        answers: list[Any] = []
+        try:
+            open_.send_packed_command([packed], check_health=False)
+            if self._asked:
+                self._hear(open_)
+            for _ in commands:
+                try:
+                    answers.append(open_.read_response())
+                except redis.ResponseError as error:
+                    answers.append(error)
+        except BaseException as error:
+            raise self._broken(error) from None
+        for at, answer in enumerate(answers):
+            if isinstance(answer, redis.ResponseError):
+                refused = self._refused(answer)
+                if not refusals or isinstance(refused, BrokerDown):
+                    raise refused from None
+                answers[at] = refused
+        return answers
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """The answers of several commands that are done in one step."""
+        answers = self.pipeline([("MULTI",), *commands, ("EXEC",)])[-1]
+        if answers is None:
+            raise BrokerDown(f"{self.endpoint} did not execute a transaction")
+        for answer in answers:
+            if isinstance(answer, redis.ResponseError):
+                raise self._refused(answer)
+        return list(answers)
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """A script's answer. The source is sent where the server does not know the script yet."""
+        self.ask(script, keys, arguments)
+        return self.answer()
+
+    def ask(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        then: Command = (),
+        heard: Heard | None = None,
+    ) -> None:
+        """Send a script, and a command ``then`` after it; see :class:`Wire`."""
+        whole = ("EVAL", script.source, len(keys), *keys, *arguments)
+        known = script.sha in self._known or not (then or heard)  # if requests follow, it cannot be sent a second time
+
+        def largest(size: int) -> None:
+            self._check(size, script.spare)
+
+        packed = _pack(("EVALSHA", script.sha, *whole[2:]) if known else whole, largest)
+        self._send(packed + _pack(then, self._check) if then else packed)
+        self._asked.append(_Asked(script.sha, whole, heard))
+        if then:
+            self._asked.append(_Asked("", (), None))
+
+    def ask_call(self, *command: Argument) -> None:
+        """As ``ask``, for a command."""
+        self._send(_pack(command, self._check))
+        self._asked.append(_Asked("", (), None))
+
+    def answer(self) -> Any:
+        """The answer to the oldest request."""
+        open_ = self._opened()
+        try:
+            self._hear(open_)
+            asked = self._asked.popleft()
+            answer = open_.read_response()
+        except redis.exceptions.NoScriptError:
+            if self._asked:
+                self.close()
+                raise BrokerDown(f"{self.endpoint} has forgotten its scripts") from None
+            answer = self.call(*asked.whole)
+        except redis.ResponseError as error:
+            if self._asked:
+                self.close()  # the answers after it will not be read
+            raise self._refused(error) from None
+        except BaseException as error:
+            raise self._broken(error) from None
+        if asked.script:
+            self._known.add(asked.script)
+        if self._large:
+            self._large = self._losses = 0
+        return answer
+
+    def hear(self) -> None:
+        """Read the answers of requests with ``heard``."""
+        open_ = self._opened()
+        try:
+            self._hear(open_)
+        except BaseException as error:
+            raise self._broken(error) from None
+
+    def answers_within(self, seconds: float, bell: int) -> bool:
+        """See Ear. Raises BrokerDown."""
+        mine: int = self._opened()._sock.fileno()  # type: ignore[attr-defined]  # noqa: SLF001  it offers no other way
+        poll = select.poll()
+        poll.register(mine, select.POLLIN)
+        poll.register(bell, select.POLLIN)
+        return mine in {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
+
+    def _send(self, packed: bytes) -> None:
+        open_ = self._opened()
+        try:
+            open_.send_packed_command((packed,), check_health=False)
+        except BaseException as error:
+            raise self._broken(error) from None
+
+    def _hear(self, open_: AbstractConnection) -> None:
+        while self._asked and (heard := self._asked[0].heard) is not None:
+            try:
+                answer = open_.read_response()
+            except redis.ResponseError as error:
+                answer = translate(error, self.endpoint)
+            else:
+                self._known.add(self._asked[0].script)
+            self._asked.popleft()
+            heard(answer)
+
+    def _opened(self) -> AbstractConnection:
+        if self._connection is None:
+            raise BrokerDown(f"not connected to {self.endpoint}")
+        return self._connection
+
+    def _broken(self, error: BaseException) -> BaseException:
+        """The error to raise. An exception from a signal also breaks the wire: an answer may still be on its way."""
+        self.close()
+        if self._large and isinstance(error, (redis.ConnectionError, redis.exceptions.InvalidResponse, OSError)):
+            self._lost_large()
+        return translate(error, self.endpoint) if isinstance(error, (redis.RedisError, OSError)) else error
+
+    def _lost_large(self) -> None:
+        """Count a connection lost over something large: a server closes it without an error if that is too large."""
+        size, self._large = self._large, 0
+        self._losses += 1
+        if self._losses >= LARGE_LOSSES:
+            self._losses, self._most = 0, size - 1
+
+    def _refused(self, error: redis.ResponseError) -> BrokerError:
+        found = translate(error, self.endpoint)
+        if self._large and "invalid bulk length" in str(error):
+            found = BrokerDown(f"{self.endpoint} does not accept {self._large:,} bytes in one piece")
+            self._lost_large()
+        if isinstance(found, BrokerDown):
+            self.close()
+        return found
+
+
+_wires: weakref.WeakSet[RedisWire] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for wire in list(_wires):
+        wire.disown()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_disown_all)
+
+
+def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
+    """Our error for an error of redis-py or of the socket."""
+    text = str(error)
+    if isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("NOPERM"):
+        who = f"user {endpoint.username}" if endpoint.username else "this user"
+        return NoPermission(f"{endpoint} does not let {who} use a command: {text.removeprefix('NOPERM ')}")
+    if isinstance(error, _REFUSED_TYPES) or text.startswith(("NOAUTH", "WRONGPASS")):
+        return BrokerRefused(f"{endpoint} refuses us: {text} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
+    if isinstance(error, _REPLICA_TYPES) or text.startswith(("READONLY", "MASTERDOWN")):
+        return ReadOnly(REPLICA.format(endpoint))
+    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
+        return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some memory, or raise maxmemory")
+    if isinstance(error, _TRANSIENT_TYPES) or text.startswith(TRANSIENT):
+        return BrokerDown(f"{endpoint} is not ready: {text}")
+    if "WRONGTYPE" in text:
+        return ForeignKey(f"a key under our prefix is not ours: {text}; `mrq doctor` names it")
+    if isinstance(error, redis.exceptions.InvalidResponse) or "Protocol error" in text:
+        return BrokerRefused(f"{endpoint} answers, but it is not a Redis: check host and port")
+    if isinstance(error, redis.TimeoutError | TimeoutError):
+        hint = ": does this port speak TLS?" if endpoint.tls else ""
+        return BrokerDown(f"{endpoint} does not answer in time{hint}")
+    if isinstance(error, redis.ResponseError):
+        return BrokerError(f"{endpoint} refused a command: {text}")
+    cause = error.__context__ if isinstance(error, redis.ConnectionError) else error  # redis-py rewords the system's
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return BrokerRefused(
+            f"{endpoint} shows a certificate that we do not trust: {cause.verify_message} "
+            "(?ssl_ca_certs=FILE in the URL names the certificate authority)"
+        )
+    reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else text.rstrip(".")
+    return BrokerDown(f"cannot reach {endpoint}: {reason}")

@@ -1,0 +1,42 @@
+"""A pool's way to a queue in Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mapreduce_rq.broker.connection import Endpoint
+from mapreduce_rq.broker.redis_wire import RedisWire
+from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.runtime.pool.way import Birth
+
+
+class ByRedis:
+    """Each has a connection of its own, and a server that is gone may come back."""
+
+    def __init__(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+
+    def wire(self) -> Wire:
+        """See Way, and Birth."""
+        return RedisWire(self._endpoint)
+
+    def birth(self) -> Birth:
+        """See Way."""
+        return self
+
+    def born(self, wid: str) -> None:
+        """It connects by itself."""
+
+    def watched(self) -> Sequence[int]:
+        """Nothing: the wire finds out when it is used."""
+        return ()
+
+    def over(self) -> bool:
+        """It never is."""
+        return False
+
+    def close(self) -> None:
+        """See Way."""
+
+    def clear_away(self, shelf: str) -> None:
+        """The shelf of a private server goes with it."""
