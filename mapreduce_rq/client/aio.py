@@ -18,7 +18,7 @@ from typing import Any, Generic, Self, TypeVar, overload
 
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.client.job import Job
-from mapreduce_rq.client.streams import Values
+from mapreduce_rq.client.streams import NotYet, Values
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.reducers.keyed import by_key
 from mapreduce_rq.errors import UsageError
@@ -190,12 +190,30 @@ class AsyncValues(Generic[T]):
         self._values: Values[T] | None = None
         self._loop = asyncio.get_running_loop()
         self._waiter: asyncio.Future[None] | None = None
+        self._turn = asyncio.Lock()
         self._closed = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
+        if self._values is not None:
+            with suppress(NotYet):
+                return self._there(self._values)
+        async with self._turn:  # of several tasks one waits, and the others behind it
+            return await self._following()
+
+    def _there(self, values: Values[T]) -> T:
+        """The next value. Raises NotYet, StopAsyncIteration, and what the function has raised."""
+        try:
+            return values.next(0)
+        except StopIteration:
+            _close(self._read)
+            raise StopAsyncIteration from None
+        except StopAsyncIteration as error:  # the function's: it would say that there are no more values
+            raise RuntimeError("the function raised StopAsyncIteration") from error
+
+    async def _following(self) -> T:
         if self._values is None:
             if self._closed:
                 raise StopAsyncIteration
@@ -206,13 +224,8 @@ class AsyncValues(Generic[T]):
                 raise
             self._values.tell(self._told)
         while True:
-            try:
-                return self._values.next(0)
-            except TimeoutError:
-                pass
-            except StopIteration:
-                _close(self._read)
-                raise StopAsyncIteration from None
+            with suppress(NotYet):
+                return self._there(self._values)
             self._waiter = self._loop.create_future()
             if not self._values.waiting:  # a value may have come before there was a waiter to tell
                 try:

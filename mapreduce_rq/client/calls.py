@@ -19,7 +19,7 @@ from contextlib import suppress
 from pickle import PicklingError
 from typing import Any, Protocol
 
-from mapreduce_rq.client.open_job import Opener, OpenJob
+from mapreduce_rq.client.open_job import Opener, OpenJob, its_error
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.core.bodies import Aside, ValueCodec, join
 from mapreduce_rq.core.plain_values import Unfit
@@ -135,10 +135,6 @@ class CallSource:
         return b""
 
 
-def _its_error(unsent: Unsent) -> BaseException:
-    return unsent.error
-
-
 class Calls:
     """Calls over one open job. ``first``: is called once in each process before any of them."""
 
@@ -148,7 +144,7 @@ class Calls:
         *,
         first: First | None = None,
         worn_after: int | None = None,
-        unsent: Callable[[Unsent], BaseException] = _its_error,
+        unsent: Callable[[Unsent], BaseException] = its_error,
     ) -> None:
         plan = client.planner.open_job(CALL, first=first, worn_after=worn_after)
         self._trust = client.trust

@@ -177,6 +177,7 @@ class Job:
     def disown(self) -> None:
         """In a forked child: give it up, for the parent leads it."""
         self._elsewhere = not self._over.is_set()
+        self._coming = threading.Lock()  # a thread that held it is not here
 
     def done(self) -> bool:
         """Whether the job has ended, well or not. Raises UsageError in a process forked from its own."""
@@ -247,7 +248,10 @@ class Job:
     def _results(self, queue: SimpleQueue[Pairs | None]) -> Iterator[tuple[int, Any]]:
         try:
             while (pairs := queue.get()) is not None:
-                yield from pairs
+                for pair in pairs:
+                    yield pair
+                    if self._elsewhere:  # the rest comes to the parent
+                        raise UsageError(led_elsewhere(self.id, self._leader))
         finally:
             with self._coming:
                 if queue in self._watching:

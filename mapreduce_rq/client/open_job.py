@@ -33,7 +33,7 @@ from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.core.plain_values import Unfit
-from mapreduce_rq.core.reducers.handed import Handed
+from mapreduce_rq.core.reducers.handed import Handed, Unsent
 from mapreduce_rq.errors import JobError, MrqError, UsageError
 from mapreduce_rq.functions.items import TAKE_BYTES, refused
 from mapreduce_rq.runtime.clock import Clock
@@ -127,6 +127,8 @@ class OpenSource:
         self.at_once = 1
         """How many items to put in together. One, where an item takes long: another worker may take the next."""
         self.ring: Callable[[], None] = lambda: None
+        self.disowned: Callable[[], None] = lambda: None
+        """Is called in a forked child."""
 
     def ready(self) -> int:
         """How many items wait."""
@@ -176,6 +178,7 @@ class OpenSource:
         self._refusal = why
         self._lock = threading.Lock()
         self.ring = lambda: None
+        self.disowned()
 
     def end(self) -> None:
         """No more items will come."""
@@ -329,6 +332,11 @@ class OpenJob:
         self._bell.close()
         for wire in self._wires:
             self._client.give_back(wire, sound=sound)
+
+
+def its_error(unsent: Unsent) -> BaseException:
+    """What a value that cannot travel raises, where nothing else is asked for."""
+    return unsent.error
 
 
 class Feeder:

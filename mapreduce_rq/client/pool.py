@@ -15,8 +15,8 @@ from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
 from mapreduce_rq.client.arguments import counted, seen_by
-from mapreduce_rq.client.calls import Caller, Calls
-from mapreduce_rq.client.streams import Values
+from mapreduce_rq.client.calls import Caller, Calls, broken
+from mapreduce_rq.client.streams import NotYet, Values
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.reducers.handed import Unsent
 from mapreduce_rq.errors import BadFunction
@@ -186,10 +186,18 @@ class Pool:
         self._check()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
+        items = iter(iterable)
         limits = Limits(chunk=chunksize if chunksize > 1 else None)  # one by one: as many together as cost nothing
-        plan = self._client.planner.open_job(function, limits=limits, first=self._first, worn_after=self._worn_after)
+        try:
+            plan = self._client.planner.open_job(
+                function, limits=limits, first=self._first, worn_after=self._worn_after
+            )
+        except BadFunction as refused:
+            return IMapIterator(_Refused(function, items, refused))
         seen = seen_by(progress, plan[0].label)
-        values: Values[Any] = Values(self._client, plan, iter(iterable), ordered=ordered, shown=seen)
+        values: Values[Any] = Values(
+            self._client, plan, items, ordered=ordered, shown=seen, unsent=_encoding_error, broken=broken
+        )
         self._streams = [stream for stream in self._streams if not stream.ended] + [values]
         return IMapIterator(values)
 
@@ -213,7 +221,7 @@ class Pool:
         self._state = "TERMINATE"
         self._calls.terminate()
         for stream in self._streams:
-            stream.close()
+            stream.terminate()
 
     def join(self) -> None:
         """Wait until all that was asked for is answered, after ``close`` or ``terminate``."""
@@ -306,7 +314,7 @@ class AsyncResult(Generic[T]):
 class IMapIterator(Generic[T]):
     """The values of ``imap``."""
 
-    def __init__(self, values: Values[T]) -> None:
+    def __init__(self, values: Values[T] | _Refused) -> None:
         self._values = values
 
     def __iter__(self) -> Iterator[T]:
@@ -318,8 +326,8 @@ class IMapIterator(Generic[T]):
     def next(self, timeout: float | None = None) -> T:
         """The next value. Raises multiprocessing.TimeoutError if it is not there in ``timeout`` seconds."""
         try:
-            return self._values.next(timeout, unsent=_encoding_error)
-        except TimeoutError:
+            return self._values.next(timeout)
+        except NotYet:
             raise LateError from None
         except BadFunction as refused:
             if refused.__cause__ is not None:  # why an item cannot travel
@@ -328,6 +336,24 @@ class IMapIterator(Generic[T]):
 
     def __del__(self) -> None:
         self._values.unbound()  # all is computed, whether the values are wanted or not
+
+
+class _Refused:
+    """In the place of the values of a function that cannot travel: for each item its error."""
+
+    def __init__(self, function: Any, items: Iterator[Any], refused: BadFunction) -> None:
+        self._items = items
+        self._error = (
+            refused if callable(function) else TypeError(f"{type(function).__name__!r} object is not callable")
+        )
+
+    def next(self, timeout: float | None) -> NoReturn:
+        """Raise the error."""
+        next(self._items)
+        raise self._error
+
+    def unbound(self) -> None:
+        """There is nothing to compute."""
 
 
 def _flat(chunks: list[list[Any]]) -> list[Any]:

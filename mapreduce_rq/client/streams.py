@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan
+from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan, its_error
 from mapreduce_rq.core.reducers.handed import Raised, Unsent
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.runtime.master.observer import Observer
@@ -19,14 +22,22 @@ if TYPE_CHECKING:  # most show nothing
 BUFFER = 65_536
 """Items on their way from iterable to caller, if the caller gives no number. Of large items there are fewer."""
 
+PIECES = 16
+"""Into how many pieces a full buffer is cut: there is room for new items after each."""
+
 T = TypeVar("T")
 
 _END = -1
 
 
+class NotYet(TimeoutError):
+    """No value has come in time. (A plain TimeoutError is what a function has raised.)"""
+
+
 class Values(Generic[T]):
     """An iterator over the values of a function, as they come. Close it if you do not read it to its end.
 
+    Several threads may share one: each value goes to one of them.
     What a term raises is raised where its value would stand; the next call continues with the next term.
     """
 
@@ -40,21 +51,29 @@ class Values(Generic[T]):
         buffersize: int | None = None,
         observer: Observer | None = None,
         shown: Shown | None = None,
+        unsent: Callable[[Unsent], BaseException] = its_error,
+        broken: Callable[[BaseException], BaseException] = lambda error: error,
         wait_workers: float | None = None,
     ) -> None:
         self._ordered = ordered
         self._size = buffersize or BUFFER
         self._came: SimpleQueue[tuple[int, list[Any], BaseException | None]] = SimpleQueue()
         self._early: dict[int, list[Any]] = {}  # by first term: values that came before their turn
-        self._row: Iterator[Any] = iter(())
-        self._next = 0  # the term whose turn it is
-        self._put = self._taken = 0  # items that were put in, and those whose values the caller has
+        self._turning = threading.Lock()  # held to change what follows
+        self._row: Iterator[Any] = iter(())  # threads take from it without the lock
+        self._in_row = 0  # values in it when it was begun, if they do not count as taken yet
+        self._pieces: deque[list[Any]] = deque()  # that follow it
+        self._next = 0  # the term behind them
+        self._taken = 0  # values that the caller has, of whole rows
         self._tell: Callable[[], object] | None = None
         self._over = False
         self._shown = shown
+        self._unsent = unsent  # the exception of a value that cannot travel
+        self._broken = broken  # that of a job that came to no good end
         self._failure: BaseException | None = None  # of the iterable
         spec, _, codec = plan
         self._source = OpenSource(codec, spec.limits.chunk)
+        self._source.disowned = self._disowned
         self._job = OpenJob(
             client, plan, self._source, self._hand, self._ended, observer=shown or observer, wait_workers=wait_workers
         )
@@ -71,69 +90,95 @@ class Values(Generic[T]):
     def __next__(self) -> T:
         return self.next()
 
-    def next(self, timeout: float | None = None, unsent: Callable[[Unsent], BaseException] | None = None) -> T:
-        """The next value. Raises TimeoutError if it is not there in ``timeout`` seconds.
-
-        ``unsent``: makes the exception of a value that could not travel.
-        """
+    def next(self, timeout: float | None = None) -> T:
+        """The next value. Raises TimeoutError if it is not there in ``timeout`` seconds."""
+        end = time.monotonic() + timeout if timeout else None
         while True:
-            for value in self._row:
-                self._took_one()
+            row = self._row
+            for value in row:
                 if isinstance(value, Raised):
-                    raise unsent(value) if unsent is not None and isinstance(value, Unsent) else value.error
+                    raise self._unsent(value) if isinstance(value, Unsent) else raised(value.error)
                 return value  # type: ignore[no-any-return]  # it is the function's
-            self._turn(timeout)
+            self._turn(row, timeout if end is None else max(0.0, end - time.monotonic()))
 
     def stretch(self) -> tuple[int, list[Any]] | None:
         """The next values, as many as have come together, and the term of the first; None at the end.
 
-        What a term has raised stands among them as Raised.
+        What a term has raised stands among them as Raised. Only one thread may use it.
         """
         while True:
-            if row := list(self._row):
-                self._taken += len(row)
-                self._feeder.more()
-                return self._next - len(row), row
+            row = self._row
+            if found := list(row):
+                while self._pieces:
+                    found += self._pieces.popleft()
+                    self._in_row = len(found)
+                return self._next - len(found), found
             try:
-                self._turn(None)
+                self._turn(row, None)
             except StopIteration:
                 return None
 
-    def _turn(self, timeout: float | None) -> None:
-        """Put the next values into the row. Raises StopIteration at the end, or the error of the job or its items."""
-        if self._over:
+    def _turn(self, row: Iterator[Any], timeout: float | None) -> None:
+        """Begin the row behind this one. Raises StopIteration at the end, or the error of the job or its items."""
+        if self._closed():
             raise StopIteration
+        if self._job.elsewhere:
+            raise UsageError(self._job.elsewhere)
+        if not self._turning.acquire(timeout != 0, timeout or -1):
+            raise NotYet("another thread waits for the next value")
+        try:
+            if self._closed():
+                raise StopIteration
+            if self._row is row:  # else another thread has begun it
+                self._taken, self._in_row = self._taken + self._in_row, 0
+                if self._pieces or self._await(timeout):
+                    piece = self._pieces.popleft()
+                    if len(piece) > 1:
+                        self._in_row = len(piece)
+                    else:
+                        self._taken += 1  # it is taken at once
+                    self._row = iter(piece)
+                self._feeder.more()
+        finally:
+            self._turning.release()
+
+    def _await(self, timeout: float | None) -> bool:
+        """Wait for values. Whether their turn has come. Raises as ``_turn``."""
         if self._ordered and self._next in self._early:
             lo, values = self._next, self._early.pop(self._next)
         else:
-            if self._job.elsewhere:
-                raise UsageError(self._job.elsewhere)
             try:
                 lo, values, error = self._came.get(timeout != 0, timeout or None)
             except Empty:
-                raise TimeoutError(f"no value in {timeout:g} s") from None
+                raise NotYet("no value has come in time") from None
             except BaseException:  # Ctrl-C, while it waited
                 self.close()
                 raise
             if lo == _END:
+                closed = self._closed()
                 self.close()
-                if error is None and self._failure is None:
+                if closed or (error is None and self._failure is None):
                     raise StopIteration
-                raise error or self._failure  # type: ignore[misc]  # one of the two
+                raise self._broken(error) if error is not None else self._failure  # type: ignore[misc]  # one of the two
             if self._ordered and lo != self._next:
                 self._early[lo] = values
-                return
-        self._row = iter(values)
+                return False
+        size = max(1, self._size // PIECES)
+        self._pieces.extend([values] if len(values) <= size else cut(values, size))
         self._next = lo + len(values)
+        return bool(values)
 
-    def _took_one(self) -> None:
-        self._taken += 1
-        if self._taken % max(1, self._size // 4) == 0 or self._put - self._taken < 2:
-            self._feeder.more()
+    def _closed(self) -> bool:
+        return self._over
 
     def _room(self) -> int:
-        self._put = self._source.put_in
-        return self._size - (self._put - self._taken)
+        return self._size - (self._source.put_in - self._taken)
+
+    def _disowned(self) -> None:
+        """In a forked child: what is there goes to the parent's callers; threads that hold the lock are not here."""
+        self._row = iter(())
+        self._pieces.clear()
+        self._turning = threading.Lock()
 
     def tell(self, told: Callable[[], object]) -> None:
         """Have this called, in other threads, when values may have come."""
@@ -170,13 +215,21 @@ class Values(Generic[T]):
         return self._job.done()
 
     def wait(self) -> None:
-        """Wait for the job's end."""
-        self._job.wait()
+        """Wait for the job's end; in a forked child no longer than it takes to see that it is not led there."""
+        if not self._job.elsewhere:
+            self._job.wait()
 
     def unbound(self) -> None:
         """From now on items are read whether the caller takes their values or not."""
-        self._size = sys.maxsize
-        self._feeder.more()
+        if not self._job.elsewhere:
+            self._size = sys.maxsize
+            self._feeder.more()
+
+    def terminate(self) -> None:
+        """End the job and its tasks in hand. What has come by then can be taken; behind it stands an error."""
+        if not self._job.elsewhere:
+            self._feeder.stop()
+            self._job.cancel()
 
     def close(self) -> None:
         """End the job and its tasks in hand. A second call does nothing."""
@@ -196,3 +249,17 @@ class Values(Generic[T]):
     def __del__(self) -> None:
         if hasattr(self, "_feeder"):  # it was made
             self.close()
+
+
+def raised(error: BaseException) -> BaseException:
+    """What an iterator raises for a term's exception: not one that would say that there are no more values."""
+    if not isinstance(error, StopIteration):
+        return error
+    found = RuntimeError("the function raised StopIteration")
+    found.__cause__ = error
+    return found
+
+
+def cut(values: list[Any], size: int) -> Iterator[list[Any]]:
+    """The values in lists of ``size``."""
+    return (values[at : at + size] for at in range(0, len(values), size))

@@ -6,7 +6,7 @@ each of these names as it checks a job's. Where pickles are trusted, a function 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from types import CoroutineType
 from typing import Any
@@ -48,16 +48,13 @@ class Caller:
             return to_end(value) if type(value) is CoroutineType else value
         if is_async(function):
             function = run_to_end(function)
-        return list(map(function, arguments)) if how == EACH else _starred(function, arguments)
+        # No list(map(...)): where a call lets a StopIteration out, that ends early, and loses values without a word.
+        return [function(item) for item in arguments] if how == EACH else [function(*row) for row in arguments]
 
     def _find(self, name: str, code: str, codes: dict[str, str]) -> Any:
         self._trust.check_name(name)
         function = self._known[name, code] = find_as(name, codes)
         return function
-
-
-def _starred(function: Callable[..., Any], rows: Iterable[Sequence[Any]]) -> list[Any]:
-    return [function(*row) for row in rows]
 
 
 class References:
