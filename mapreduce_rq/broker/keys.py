@@ -41,6 +41,10 @@ class Keys:
         """
         return f"{self.prefix}v:{job}"
 
+    def shared(self, name: str) -> str:
+        """HASH of the pieces of what calls share, by its hash; there for a week after its last use."""
+        return f"{self.prefix}o:{name}"
+
     def told_to_leave(self, rq_job: str) -> str:
         """STRING, there for a while: the worker loop that this RQ job is shall leave."""
         return f"{self.prefix}l:{rq_job}"

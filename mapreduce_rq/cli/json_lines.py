@@ -40,7 +40,9 @@ class Notices:
             say(text)
 
 
-def write_values(session: Session, function: str, items: Callable[[Client], Iterable[Any]], limits: Limits) -> int:
+def write_values(
+    session: Session, function: str, items: Callable[[Client], Iterable[Any]], limits: Limits, setup: str | None
+) -> int:
     """Run a function over items, print each value, and return the exit code. Raises MrqError, Signalled."""
     quiet = session.show.quiet
     with aside(), Interrupts(), session.client() as client:
@@ -50,6 +52,7 @@ def write_values(session: Session, function: str, items: Callable[[Client], Iter
             function,
             _readable(function, items(client)),
             limits=limits,
+            setup=setup,
             observer=notices,
             wait_workers=session.where.wait_workers,
         )

@@ -52,6 +52,7 @@ from mapreduce_rq.errors import (
     BadParameter,
     BrokerDown,
     BrokerError,
+    CannotWrite,
     JobError,
     JobFailed,
     MrqError,
@@ -183,7 +184,8 @@ class Client:
             allow_pickle=allow_pickle,
             as_rq=as_rq or loops is not None,
         )
-        self._planner = Planner(self.clock, self.trust, shelf if private else None)
+        self._planner = Planner(self.clock, self.trust, shelf if private else None, self._put_shared)
+        self._shelf = shelf
         self._wire = self.new_wire()
         self.verbs = self.verbs_over(self._wire)
         self._own = threading.Lock()  # held by the thread that uses these two
@@ -429,6 +431,22 @@ class Client:
         with self.using() as verbs:
             yield verbs
 
+    def _put_shared(self, name: str, body: bytes) -> None:
+        """Put what calls share where workers find it. Raises BrokerError, CannotWrite."""
+        from mapreduce_rq.broker.shared import share  # few programs use these
+        from mapreduce_rq.runtime.worker.shared import is_laid, lay  # as above
+
+        if self._shelf:
+            try:
+                if not is_laid(self._shelf, name):
+                    lay(self._shelf, name, [body])
+                return
+            except OSError as error:
+                if self._hub is not None:
+                    raise CannotWrite(f"what calls share has no room in {self._shelf}: {error.strerror}") from None
+        with self._verbs() as verbs:
+            share(verbs.wire, verbs.keys, name, body)
+
     def borrow(self) -> Wire:
         """A connected wire: one that an ended job has left, or else a new one."""
         if self._idle:
@@ -594,6 +612,8 @@ class Client:
         chunksize: int | None = None,
         limits: Limits | None = None,
         return_exceptions: bool = False,
+        setup: Callable[..., Any] | str | None = None,
+        shared: Any = ...,
         progress: Progress = None,
         observer: Observer | None = None,
         wait_workers: float | None = None,
@@ -608,7 +628,9 @@ class Client:
         callable with its ``zero`` and ``law`` (ordered, or commutative if you know that it is). The result has the same
         bits for any number of workers and any schedule. If ``limits`` let the job end early or leave terms out, only
         ``submit_function`` tells what is missing. ``return_exceptions``: what a term raises becomes its value, with the
-        worker's traceback as a note (for lists and your own folds, where pickles are trusted). ``progress``: True for
+        worker's traceback as a note (for lists and your own folds, where pickles are trusted). ``setup``: a callable or
+        its name, called once in each worker process; its value comes first in each call. ``shared``: an object that is
+        sent once to each host, whatever its size, and comes next in each call. ``progress``: True for
         a bar on a terminal or in a notebook; a callable, which gets a ``Report`` ten times a second at most and once at
         the end, and ends the job by what it raises; a tqdm bar; or a ``rich.progress.Progress``. The call returns when
         the job's end is on its way to Redis; the next call, or ``close``, makes sure that it arrived.
@@ -627,6 +649,8 @@ class Client:
             chunksize=chunksize,
             limits=limits,
             return_exceptions=return_exceptions,
+            setup=setup,
+            shared=shared,
         )
         return self._led_here(*plan, progress=progress, observer=observer, wait_workers=wait_workers).native
 
@@ -727,6 +751,8 @@ class Client:
         kwargs: Mapping[str, Any] | None = None,
         chunksize: int | None = None,
         limits: Limits | None = None,
+        setup: Callable[..., Any] | str | None = None,
+        shared: Any = ...,
         progress: Progress = None,
         observer: Observer | None = None,
         wait_workers: float | None = None,
@@ -736,15 +762,18 @@ class Client:
         The iterable may be endless and slow: it is read in a thread of its own, never more than ``buffersize`` items
         ahead of what the caller has taken. Memory is constant. What a term raises is raised where its value would
         stand, and the next call continues with the next term. ``chunksize``: items per task (None: measured).
-        ``more``, ``star``, ``kwargs``, ``progress``, ``wait_workers``: see ``map_reduce``. ``observer``, and a callable
-        for progress: are called in a thread of the job. To close the iterator ends the job.
+        ``more``, ``star``, ``kwargs``, ``setup``, ``shared``, ``progress``, ``wait_workers``: see ``map_reduce``.
+        ``observer``, and a callable for progress: are called in a thread of the job. To close the iterator ends the
+        job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
         items, star = rows(items, more, star=star)
         if buffersize is not None and buffersize < 1:
             raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
         iterator = iter(items)
-        plan = self.planner.open_job(function, star=star, kwargs=kwargs, limits=limited(limits, chunksize))
+        plan = self.planner.open_job(
+            function, star=star, kwargs=kwargs, limits=limited(limits, chunksize), setup=setup, shared=shared
+        )
         from mapreduce_rq.client.streams import Values  # few programs use it
 
         return Values(

@@ -33,6 +33,8 @@ from mapreduce_rq.functions.shipping import (
     reducer_params,
     retry_params,
     sampling_params,
+    setup_params,
+    shared_body,
 )
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
@@ -42,12 +44,16 @@ from mapreduce_rq.version import __version__
 
 
 class Planner:
-    """Makes jobs for one queue. ``shelf``: where a private server's large bodies lie; None: the server is shared."""
+    """Makes jobs for one queue. ``shelf``: where a private server's large bodies lie; None: the server is shared.
 
-    def __init__(self, clock: Clock, trust: Trust, shelf: str | None) -> None:
+    ``share``: puts a body where all workers find it by its hash.
+    """
+
+    def __init__(self, clock: Clock, trust: Trust, shelf: str | None, share: Callable[[str, bytes], None]) -> None:
         self._clock = clock
         self._trust = trust
         self._shelf = shelf
+        self._share = share
 
     def computation(
         self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
@@ -89,6 +95,8 @@ class Planner:
         chunksize: int | None = None,
         limits: Limits | None = None,
         return_exceptions: bool = False,
+        setup: Callable[..., Any] | str | None = None,
+        shared: Any = ...,
         detached: bool = False,
     ) -> tuple[Spec, Computation[Any], Source | None]:
         """As ``computation``, for a caller's function, with the source of its items if they are no range.
@@ -98,6 +106,7 @@ class Planner:
         pickles = Pickles()
         items, star = rows(items, more, star=star)
         params = function_params(function, self._trust, pickles, kwargs) | {"star": star}
+        params |= self._leading(setup, shared, pickles)
         if params["kernel"] and star:
             raise BadParameter("a kernel of spans takes a range, not rows of arguments")
         if return_exceptions:
@@ -143,6 +152,8 @@ class Planner:
         star: bool = False,
         kwargs: Mapping[str, Any] | None = None,
         limits: Limits | None = None,
+        setup: Callable[..., Any] | str | None = None,
+        shared: Any = ...,
         first: First | None = None,
         worn_after: int | None = None,
     ) -> Plan:
@@ -156,6 +167,7 @@ class Planner:
         if params["kernel"]:
             raise BadParameter("a kernel of spans takes a range, not items")
         params |= {"reduce": "handed", "star": star, "return_exceptions": self._trust.pickles}
+        params |= self._leading(setup, shared, pickles)
         if first is not None:
             params |= first_params(first, self._trust, pickles)
         limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
@@ -167,6 +179,15 @@ class Planner:
         spec, computation = self.computation("function", params, limits, lazy=True)
         assert isinstance(computation, FunctionComputation)
         return spec, computation, computation.trusting(self._trust, pickles)
+
+    def _leading(self, setup: Callable[..., Any] | str | None, shared: Any, pickles: Pickles) -> dict[str, Any]:
+        """The parameters for what each call begins with; what is shared is sent. Raises UsageError, BrokerError."""
+        params: dict[str, Any] = {} if setup is None else setup_params(setup, self._trust, pickles)
+        if shared is not ...:
+            name, body = shared_body(shared, self._trust, pickles)
+            self._share(name, body)
+            params["shared"] = name
+        return params
 
 
 def settled(params: Params) -> dict[str, Any]:

@@ -18,7 +18,8 @@ written one behind the other. A plain body that is to be joined to such a one be
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from mapreduce_rq.core.plain_values import TAKES, pack_all, unpack_all
@@ -104,6 +105,14 @@ class Pieces(Protocol):
 
     def piece(self, reference: bytes, number: int) -> Buffer:
         """One of them; who has it keeps it. Raises ValueError where it is not there any more."""
+
+
+def hash_of(pieces: Iterable[Buffer]) -> blake2b:
+    """The hash of a body that was cut into pieces: its 64 hexadecimal digits name what calls share."""
+    found = blake2b(digest_size=32, person=b"mrq shared")
+    for piece in pieces:
+        found.update(piece)
+    return found
 
 
 def size_of(body: Buffer) -> int:

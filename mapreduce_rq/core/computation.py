@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, ClassVar, Generic, TypeVar
 
-from mapreduce_rq.core.bodies import Aside
+from mapreduce_rq.core.bodies import Aside, Buffer
 from mapreduce_rq.core.foreign_errors import Interruption, RemoteError, noted
 from mapreduce_rq.core.messages import Failure, Tried
 from mapreduce_rq.core.numbers.rational import Rational
@@ -102,6 +102,9 @@ class Computation(ABC, Generic[P]):
     told_of: Callable[[Tried], None] = staticmethod(_unheard)
     """In a worker: note that a term took more than one call."""
 
+    wants: str = ""
+    """In a worker: the hash of a body that it must ``take`` before it can map."""
+
     aside: Aside | None = None
     """In a master on the host of a private server: the place where large bodies of its job are laid aside."""
 
@@ -136,6 +139,10 @@ class Computation(ABC, Generic[P]):
     @abstractmethod
     def map(self, lo: int, hi: int) -> P:
         """The partial of terms ``lo <= k < hi``. Pure. Raises ``TermError`` if it knows which term is at fault."""
+
+    def take(self, body: Buffer) -> None:
+        """In a worker: the body that it ``wants``. Raises MrqError."""
+        raise NotImplementedError(f"{self.name} wants no body")
 
     def map_encoded(self, lo: int, hi: int) -> bytes:
         """``reducer.encode(map(lo, hi))``. Workers spend their time here, so a computation may define a quicker way."""

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, partial
 from types import FunctionType
-from typing import Any, ClassVar, Literal, Self, TypeVar, overload
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, overload
 
 import msgspec
 
@@ -104,7 +104,10 @@ class FoldParams(Params, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class FirstParams(Params, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that each process makes once, before the first term of any job that names it so."""
+    """A call that each process makes once, before the first term of any job that names it so.
+
+    ``id``: its name; that of a setup is a hash of the call, so jobs with the same setup share its value.
+    """
 
     id: str
     call: dict[str, Any]  # as FunctionParams
@@ -137,6 +140,8 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=True):
     return_exceptions: bool = False  # exceptions become values
     star: bool = False  # an item is a sequence of arguments
     first: FirstParams | None = None  # to be called once in each process
+    setup: FirstParams | None = None  # as ``first``, and its value is the first argument of each call
+    shared: str | None = None  # the hash of a body that every host has: its value is an argument of each call
     retries: int | None = None  # further calls for a term where it raises; as the job's limits say
     backoff: float | None = None  # seconds
     worn_after: int | None = None  # terms after which a new process takes the place of this one
@@ -194,13 +199,20 @@ def _folds(params: FoldParams) -> Iterator[FoldParams]:
         yield from _folds(fold)
 
 
-_begun: dict[str, dict[str, Any]] = {}
-"""First calls that this process has made, and which globals they have set of functions that came with their code."""
+class _Begun(NamedTuple):
+    """What a first call has left."""
+
+    value: Any
+    set_now: dict[str, Any]  # globals of functions that came with their code
+
+
+_begun: dict[str, _Begun] = {}
+"""First calls that this process has made."""
 _worn: dict[str, int] = {}
 """Terms that this process has computed, by the first call, for those that want fresh processes."""
 
 
-def _begin(first: FirstParams, trust: Trust) -> dict[str, Any]:
+def _begin(first: FirstParams, trust: Trust) -> _Begun:
     """Make a first call, unless it was made here, and say what globals it has set: those of functions that came with
     their code are each function's own, and a script's functions are to see what it has set. Raises BadFunction.
     """
@@ -211,15 +223,15 @@ def _begin(first: FirstParams, trust: Trust) -> dict[str, Any]:
     space = inner.__globals__ if isinstance(inner, FunctionType) and inner.__module__ in NAMELESS else {}
     before = dict(space)
     try:
-        function()
+        value = function()
     except Interruption:
         raise
     except BaseException as error:
         label = first.call.get("label", "it")
         raise BadFunction(f"{label}, which each process calls first, failed: {told(error)}") from error
     set_now = {name: value for name, value in space.items() if name not in before or before[name] is not value}
-    _begun[first.id] = set_now
-    return set_now
+    _begun[first.id] = _Begun(value, set_now)
+    return _begun[first.id]
 
 
 class FunctionComputation(Computation[Any]):
@@ -249,6 +261,7 @@ class FunctionComputation(Computation[Any]):
         self._block = FIRST_KEPT  # how many of them at a time, by the size of the last values
         self._short = False
         self._retrying: Retrying | None = None
+        self._shared: list[Any] = []  # one value, once it was taken
         if self._kernel and (params.terms is None or params.step != 1):
             raise BadFunction(f"{self.label} is a kernel of spans: give it a range with step 1, not items")
         if self._kernel and params.carried:
@@ -259,8 +272,15 @@ class FunctionComputation(Computation[Any]):
     @classmethod
     def to_map(cls, raw: dict[str, Any], trust: Trust) -> Self:
         made = cls._received(raw, trust, maps=True)
-        _ = made.function  # found now: a worker that cannot import it refuses the job, and not each of its tasks
+        made.wants = made.params.shared or ""
+        if not made.wants:
+            _ = made.function  # found now: a worker that cannot import it refuses the job, and not each of its tasks
         return made
+
+    def take(self, body: Buffer) -> None:
+        self._shared = self._items(body)
+        self.wants = ""
+        _ = self.function  # as in ``to_map``
 
     @classmethod
     def to_lead(cls, raw: dict[str, Any], trust: Trust) -> Self:
@@ -292,7 +312,16 @@ class FunctionComputation(Computation[Any]):
         """The function. A master that continues another's job never needs it. Raises BadFunction."""
         params = self.params
         if params.first is not None:
-            self._pickles.overlay = _begin(params.first, self._trust)
+            self._pickles.overlay = _begin(params.first, self._trust).set_now
+        leading: list[Any] = []
+        if params.setup is not None:
+            begun = _begin(params.setup, self._trust)
+            self._pickles.overlay = begun.set_now
+            leading.append(begun.value)
+        if params.shared is not None:
+            if not self._shared:
+                raise BadFunction(f"{self.label} was not given what its calls share")
+            leading += self._shared
         function = (
             self._defined(params.pickle, params.around)
             if params.pickle
@@ -306,9 +335,9 @@ class FunctionComputation(Computation[Any]):
             function = Caller(self._trust)
         if is_async(function):
             function = run_to_end(function)
-        if params.given:
-            before, named = unpack_all(1, params.given)[0]
-            function = partial(function, *before, **named)
+        if leading or params.given:
+            before, named = unpack_all(1, params.given)[0] if params.given else ((), {})
+            function = partial(function, *leading, *before, **named)
         if params.star:
             function = _starred(function)
         if params.retries:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple
 
-from mapreduce_rq.core.bodies import PlainCodec, ValueCodec, join
+from mapreduce_rq.core.bodies import PlainCodec, ValueCodec, hash_of, join
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import shown, told
 from mapreduce_rq.core.messages import MAX_SPEC_BYTES, Limits
@@ -76,6 +77,29 @@ class First(NamedTuple):
 def first_params(first: First, trust: Trust, pickles: Pickles) -> dict[str, Any]:
     """The parameters that say what is called first. Raises BadFunction."""
     return {"first": {"id": first.id, "call": function_params(first.call, trust, pickles)}}
+
+
+def setup_params(setup: Callable[..., Any] | str, trust: Trust, pickles: Pickles) -> dict[str, Any]:
+    """The parameters for a call that each process makes once, and whose value each call begins with.
+
+    Raises BadFunction.
+    """
+    call = function_params(setup, trust, pickles)
+    if call["kernel"]:
+        raise BadFunction(f"{call['label']} is a kernel of spans, and a setup is called once, without a span")
+    told = sorted((name, value) for name, value in call.items() if name != "around")
+    same = blake2b(repr([*told, sorted(call["around"].items())]).encode(), digest_size=16).hexdigest()
+    return {"setup": {"id": same, "call": call}}
+
+
+def shared_body(shared: Any, trust: Trust, pickles: Pickles) -> tuple[str, bytes]:
+    """What the calls share, as the body that is sent once, and its hash. Raises BadFunction if it cannot travel."""
+    codec: ValueCodec = PickleCodec(pickles) if trust.pickles else PlainCodec()
+    try:
+        body = codec.encode([shared])
+    except Unfit as unfit:
+        raise BadFunction(f"shared: {shown(shared)} cannot travel ({unfit}): {codec.remedy}") from None
+    return hash_of([body]).hexdigest(), body
 
 
 def _said(function: Any) -> dict[str, Any]:

@@ -131,6 +131,15 @@ Retries = Annotated[
         rich_help_panel=HOW,
     ),
 ]
+Setup = Annotated[
+    str | None,
+    typer.Option(
+        "--setup",
+        metavar="MODULE:FUNCTION",
+        help="Called once in each worker process; its value is the first argument of each call.",
+        rich_help_panel=PARAMETERS,
+    ),
+]
 Backoff = Annotated[
     str | None,
     typer.Option(
@@ -188,6 +197,7 @@ def group() -> TyperCommand:
             ("parts", None, Parts),
             ("parts_format", None, PartForm),
             ("stream", False, Stream),
+            ("setup", None, Setup),
             ("retries", "0", Retries),
             ("backoff", None, Backoff),
         )
@@ -207,6 +217,7 @@ def run(
     parts: str | None,
     parts_format: str | None,
     stream: bool,
+    setup: str | None,
     retries: str,
     backoff: str | None,
     **rest: Any,
@@ -237,23 +248,34 @@ def run(
     elif parts is not None or parts_format is not None:
         raise UsageError("--parts and --parts-format go with --by-key and --out FOLDER/, which writes a file a part")
     items = _items(terms, lines, files, how)
-    act = _streaming(function, items) if stream else None
+    act = _streaming(function, items, setup) if stream else None
 
     def plan(client: Client, limits: Limits) -> Any:
         detached = bool(rest.get("detach"))
         if detached and lines == "-":
             raise UsageError("--detach: the lines of a stream come from this process: save them in a file, and name it")
-        return client.planner.function(function, items(client), limits=limits, detached=detached, **folding)
+        return client.planner.function(
+            function, items(client), limits=limits, detached=detached, setup=setup, **folding
+        )
 
     total = None if terms is None else _number_of(terms)
-    return lead(function.rpartition(":")[2], plan, (function,), total, folder, act=act, **again, **rest)
+    return lead(
+        function.rpartition(":")[2],
+        plan,
+        tuple(filter(None, (function, setup))),
+        total,
+        folder,
+        act=act,
+        **again,
+        **rest,
+    )
 
 
-def _streaming(function: str, items: Callable[[Client], Any]) -> Callable[[Session, Limits], int]:
+def _streaming(function: str, items: Callable[[Client], Any], setup: str | None) -> Callable[[Session, Limits], int]:
     """What leads the job of `--stream`."""
     from mapreduce_rq.cli.json_lines import write_values  # not needed for a folded result
 
-    return lambda session, limits: write_values(session, function, items, limits)
+    return lambda session, limits: write_values(session, function, items, limits, setup)
 
 
 def _refuse_folding(given: dict[str, Any]) -> None:

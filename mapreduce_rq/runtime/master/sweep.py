@@ -53,6 +53,7 @@ class Sweeper:
         self._clock = clock
         self._job = job
         self._telling = telling
+        self._told_refused: set[str] = set()  # texts
         self._expected = expected
         self._wait = wait  # seconds to wait for a first worker that can; None: for ever
         self._refused: Mapping[str, Failure] = {}  # workers that refused a task of the job, as of the last sweep
@@ -131,6 +132,8 @@ class Sweeper:
         alive = self._alive({wid: beat for wid, beat in survey.beats.items() if wid not in dead})
         self._refused = refused
         self.present = alive - refused.keys()
+        if refused and self.present:
+            self._tell_of(refused)
         starting = self._expected if now - self._began < NO_WORKERS_SECONDS else 0
         self._count(max(len(self.present), starting - len(refused)), now)
         return Surveyed(waiting, held, max(len(alive), starting), slack=not survey.waiting)
@@ -178,6 +181,14 @@ class Sweeper:
             self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
             if not beat.startswith(OBITUARY):
                 self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")
+
+    def _tell_of(self, refused: Mapping[str, Failure]) -> None:
+        """Say which hosts do not work for the job, and why, while others do; each reason once for a host."""
+        for wid, failure in refused.items():
+            text = f"{wid.rsplit(':', 2)[0]} cannot work for {self._job}: {failure.kind}: {failure.message}"
+            if text not in self._told_refused:
+                self._told_refused.add(text)
+                self._telling.notice(f"{text}; the job goes on elsewhere")
 
     def _count(self, able: int, now: float) -> None:
         if able and not self.workers and self._said:

@@ -43,6 +43,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from mapreduce_rq.broker.shared import fetch
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
 from mapreduce_rq.computations import load
@@ -94,6 +95,7 @@ from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES, Shelf
 from mapreduce_rq.runtime.worker.probe import identity, numerics
+from mapreduce_rq.runtime.worker.shared import obtain
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.version import __version__
 
@@ -759,13 +761,18 @@ class Worker:
         self.slate.job(task.job, None)  # no limit: an import takes the time it takes
         self.slate.meet(task.lo, task.hi, self._nanoseconds())
         try:
-            ready = Ready(self._prepare(spec), spec, Shelf(self._shelf, spec.job) if self._shelf else None)
+            computation = self._prepare(spec)
+            if computation.wants:
+                self._read()  # nothing else may be asked while a settle is on its way
+                wire, keys = self.tasks.wire, self.tasks.keys
+                computation.take(obtain(self._shelf, computation.wants, lambda name: fetch(wire, keys, name)))
+            ready = Ready(computation, spec, Shelf(self._shelf, spec.job) if self._shelf else None)
             if spec.numerics:
                 self.slate.numerics(numerics())
             ready.computation.leave = self._leave_when_answered
             ready.computation.pause, ready.computation.told_of = self._wait_to_try, self._note_tried
             return ready
-        except Interruption:
+        except (Interruption, BrokerError):
             raise
         except BaseException as error:  # an import may raise anything
             self._warn(task.job, f"refuses {task.job}: {message_of(error)}")

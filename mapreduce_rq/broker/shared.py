@@ -1,0 +1,46 @@
+"""What all calls of a job share, in Redis: once for each content, in pieces, under the content's hash.
+
+The hash stands in the job's spec, which is signed, so the pieces need no signature: a process that has read them
+compares the hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.core.bodies import Buffer
+from mapreduce_rq.errors import BadFunction
+
+PIECE_BYTES = 4 << 20
+"""Bytes of a piece: the server answers others between two of them."""
+KEPT_SECONDS = 7 * 86_400
+"""Seconds for which it stays after it was last sent or fetched."""
+
+
+def share(wire: Wire, keys: Keys, name: str, body: Buffer) -> None:
+    """Send a body, unless it is there. Raises BrokerError."""
+    key = keys.shared(name)
+    number = -(-len(body) // PIECE_BYTES)
+    if wire.call("HGET", key, "pieces") != str(number).encode():
+        view = memoryview(body)
+        for index in range(number):
+            wire.call("HSET", key, str(index), bytes(view[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]))
+            wire.call("EXPIRE", key, KEPT_SECONDS)
+        wire.call("HSET", key, "pieces", number)  # last: without it the body is not whole
+    wire.call("EXPIRE", key, KEPT_SECONDS)
+
+
+def fetch(wire: Wire, keys: Keys, name: str) -> Iterator[bytes]:
+    """The pieces of a body. Raises BadFunction if it is not there any more, BrokerError."""
+    key = keys.shared(name)
+    number = wire.call("HGET", key, "pieces")
+    if not (isinstance(number, bytes) and number.isdigit()):
+        raise BadFunction("what the job's calls share is not in Redis any more: submit the job again")
+    wire.call("EXPIRE", key, KEPT_SECONDS)
+    for index in range(int(number)):
+        piece = wire.call("HGET", key, str(index))
+        if not isinstance(piece, bytes):
+            raise BadFunction("what the job's calls share was deleted from Redis: submit the job again")
+        yield piece
