@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.core.computation import Computation
     from mapreduce_rq.core.job.ledger import Source
     from mapreduce_rq.core.messages import Spec
-    from mapreduce_rq.runtime.master.master import Ended, Master
+    from mapreduce_rq.runtime.master.master import Ended
     from mapreduce_rq.runtime.master.observer import Observer
     from mapreduce_rq.runtime.master.standby import Standby
 
@@ -77,15 +77,16 @@ class Session:
             watcher = Watcher(label, quiet=self.show.quiet)
             try:
                 self.warn(client, watcher)
-                master = client.master(spec, computation, watcher, wait_workers=self.where.wait_workers, source=source)
+                wait = self.where.wait_workers
+                master = client.leader.master(spec, computation, watcher, wait_workers=wait, source=source)
                 if not client.embedded and not spec.lazy:
                     interrupts.leader = master
                 try:
-                    ended = client.lead(master)
+                    ended = client.leader.lead(master)
                 except Signalled as signalled:
                     watcher.close()
                     if spec.lazy and not client.embedded:
-                        client.abandon(master, signalled)
+                        client.leader.abandon(master, signalled)
                     if spec.lazy or client.embedded:
                         say(ended_with_us(spec.job, client.ends_with_it))
                     raise
@@ -107,20 +108,22 @@ class Session:
         with aside(), Interrupts() as interrupts, self.client() as client:
             job = find(client.verbs)
             watcher = Watcher(job.rpartition("-")[0], quiet=self.show.quiet)
+            from mapreduce_rq.runtime.master.master import Master  # it was imported with the client
+
             watching: Standby | Master | None = None
 
             def take(leader: Standby | Master) -> None:
                 nonlocal watching
-                interrupts.leader = leader if hasattr(leader, "interrupt") else None
+                interrupts.leader = leader if isinstance(leader, Master) else None
                 watching = leader
 
             try:
                 self.warn(client, watcher)
                 watcher.noticed(f"watching {job}, to lead it when it has no master")
-                ended = client.follow(job, watcher, take)
+                ended = client.leader.follow(job, watcher, take)
             except Signalled:
                 watcher.close()
-                say(left_alone(job, led=getattr(watching, "led", True)))
+                say(left_alone(job, led=watching is None or isinstance(watching, Master) or watching.led))
                 raise
             finally:
                 watcher.close()

@@ -13,56 +13,40 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.computations import load
-from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.errors import BrokerDown, JobFailed, MrqError, Superseded
-from mapreduce_rq.functions.trust import Trust
-from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.client.leading import Leader
+from mapreduce_rq.errors import BrokerDown, MrqError, Superseded
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
-from mapreduce_rq.runtime.master.standby import Setbacks
+from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Setbacks, Steward
 
 MOST_LED = 8
 """Jobs led at the same time, unless it is said: each costs a thread and a connection, and a lost host may have led
 thousands."""
+WAIT_SECONDS = 1.0
+"""How long one wait for a job is: then it is seen whether to stop."""
+CLOSE_SECONDS = 5.0
+"""How long the end waits for the threads to let go of their jobs."""
 STINT_SECONDS = 30.0
 """A job that has been led for this time is let go of, if other jobs wait for their turn."""
-
-
-class Client(Protocol):
-    """What the threads need of the client."""
-
-    clock: Clock
-    trust: Trust
-
-    def new_wire(self) -> Wire:
-        """A wire that is not connected."""
-
-    def verbs_over(self, wire: Wire) -> Jobs:
-        """The verbs on its queue over a wire."""
-
-    def master(
-        self, spec: Spec, computation: Computation[Any], observer: Observer, *, verbs: Jobs | None = None
-    ) -> Master:
-        """A master for a job."""
-
-    def tidy(self, verbs: Jobs) -> None:
-        """Count a job that was led to its end."""
 
 
 class Adopters:
     """Lead the jobs that are offered, in at most ``most`` threads. One thread may call these methods."""
 
     def __init__(
-        self, client: Client, observer: Observer, may_lead: Callable[[JobState], bool], most: int = MOST_LED
+        self,
+        leader: Leader,
+        observer: Observer,
+        may_lead: Callable[[JobState], bool],
+        most: int = MOST_LED,
     ) -> None:
-        self._client = client
+        self._leader = leader
+        self._wires = leader.wires
+        self._clock = leader.clock
         self._observer = observer
         self._may_lead = may_lead
         self._most = most
@@ -72,7 +56,7 @@ class Adopters:
         self._backlog: dict[str, str] = {}  # such jobs beyond the room that there was at the last look around
         self._led: dict[str, Master | None] = {}  # None: it has no master here yet
         self._since: dict[str, tuple[float, int]] = {}  # since when a job is led, and the terms that were counted then
-        self._setbacks = Setbacks(client.clock)
+        self._setbacks = Setbacks(leader.clock)
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -125,7 +109,7 @@ class Adopters:
         """Let go of the jobs that have been led for long, for others wait. One that counts nothing waits for longer:
         perhaps no worker can compute it.
         """
-        now = self._client.clock.now()
+        now = self._clock.now()
         for job, master in self._led.items():
             if master is None or now - self._since[job][0] < STINT_SECONDS:
                 continue
@@ -137,10 +121,10 @@ class Adopters:
         wire: Wire | None = None
         while (found := self._next()) is not None:
             job, token = found
-            wire = wire or self._client.new_wire()
+            wire = wire or self._wires.new()
             sound = False
             try:
-                sound = self._adopt(job, token, self._client.verbs_over(wire))
+                sound = self._adopt(job, token, self._wires.verbs_over(wire))
             finally:
                 if not sound:
                     wire.close()
@@ -165,28 +149,23 @@ class Adopters:
 
     def _adopt(self, job: str, token: str, verbs: Jobs) -> bool:
         """Lead one job, unless another process was quicker. Whether the wire can be used for another job."""
-        client, notice = self._client, self._observer.noticed
+        notice = self._observer.noticed
         try:
             state = self._found(job, verbs)
             if state is None or not state.running or (state.master and state.token != token):
                 return True
             if not self._may_lead(state):
                 return True
-            if state.spec.lazy:
-                raise JobFailed("it cannot continue: its items came from an iterator in a process that is gone")
-            computation = load(state.spec.computation).to_lead(state.spec.params, client.trust)
-            master = client.master(state.spec, computation, self._observer, verbs=verbs)
-            master.take_over(state)
+            master = self._leader.adopt(state, verbs, self._observer)
             with self._changed:
                 if self._closed:
                     master.stop = True
                 self._led[job] = master
-                self._since[job] = client.clock.now(), master.ledger.counted
-            notice(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+                self._since[job] = self._clock.now(), master.ledger.counted
             ended = master.run()
             if ended is not None:
                 notice(f"{job} is {ended.state.word}")
-                client.tidy(verbs)
+                self._leader.tidy(verbs)
             elif not self._closed and self._setbacks.due(job):
                 verbs.hand_over(job)  # it has given way
         except Superseded:
@@ -204,3 +183,42 @@ class Adopters:
         except BrokerDown:
             verbs.wire.connect()
             return verbs.load(job)
+
+
+def lead_all(
+    leader: Leader,
+    observer: Observer,
+    stop: threading.Event,
+    may_lead: Callable[[JobState], bool] = lambda _: True,
+    has_ended: Callable[[str], bool] = lambda _: False,
+    *,
+    most: int = MOST_LED,
+) -> None:
+    """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
+
+    At most ``most`` jobs are led at the same time; it goes on through outages. ``may_lead`` is asked before a job is
+    led, in the thread that would lead it. ``has_ended``: see ``Steward``.
+    """
+    adopters = Adopters(leader, observer, may_lead, most)
+    try:
+        with leader.wires.verbs() as verbs:  # other threads may use the client meanwhile
+            steward = Steward(verbs, has_ended)
+            connected, look_at = True, leader.clock.now()
+            while not stop.is_set():
+                try:
+                    if not connected:
+                        verbs.wire.connect()
+                        connected, steward = True, Steward(verbs, has_ended)
+                    if leader.clock.now() >= look_at:
+                        look_at = leader.clock.now() + POLL_SECONDS
+                        adopters.offer(steward.orphans())
+                    wait = min(WAIT_SECONDS, max(0.001, look_at - leader.clock.now()))
+                    if room := adopters.await_room(wait):
+                        adopters.lead(dict.fromkeys(verbs.handed_over(room, wait), ""))
+                except BrokerDown as error:
+                    if connected:
+                        observer.noticed(f"{error}; trying again")
+                    connected = False
+                    stop.wait(WAIT_SECONDS)
+    finally:
+        adopters.close(CLOSE_SECONDS)

@@ -12,14 +12,14 @@ one client: while one folds, the others get connections of their own. Each submi
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -27,21 +27,19 @@ from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_primary
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.client.adopters import MOST_LED, Adopters
+from mapreduce_rq.client.adopters import MOST_LED, lead_all
 from mapreduce_rq.client.arguments import limited, rows, seen_by
 from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, key_bytes, variable_of
-from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.job import Job, let_go_text
+from mapreduce_rq.client.leading import Leader
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
-from mapreduce_rq.computations import load
+from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
@@ -50,15 +48,9 @@ from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, Keyed, by_key, in_parts
 from mapreduce_rq.errors import (
     BadParameter,
-    BrokerDown,
-    BrokerError,
     CannotWrite,
     JobError,
-    JobFailed,
-    MrqError,
     NoSuchJob,
-    NoWorkers,
-    Superseded,
     UsageError,
 )
 from mapreduce_rq.functions.sources import learn
@@ -66,11 +58,9 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.pipes.url import NO_SERVER, is_pipes, parse_pipes
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Ended, Master
 from mapreduce_rq.runtime.master.observer import Observer, Silent
-from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Standby, Steward
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.supervisor import PoolSettings
@@ -93,13 +83,8 @@ log = logging.getLogger("mapreduce_rq.client")
 
 T = TypeVar("T")
 
-IDLE_WIRES = 8
 CLOSE_SECONDS = 5.0
 """How long ``close`` waits for other threads to let go of their jobs, and for Redis to answer."""
-WAIT_SECONDS = 1.0
-"""How long one wait of ``stand_by`` for a job is: then it sees whether it is to stop."""
-PRUNE_EVERY = 64
-"""Jobs led between two searches for records beyond the number that a queue remembers."""
 
 
 class Client:
@@ -142,14 +127,8 @@ class Client:
         self._server: EmbeddedServer | None = None
         self._pool: LocalPool | None = None
         self._loops = loops
-        self._host = host
         self._followers: list[Job | OpenJob] = []
         self._sight = threading.Lock()  # held to change the followers
-        self._led = 0  # jobs
-        self._idle: list[Wire] = []  # connected, left by jobs that have ended
-        self._ending: Master | None = None  # the last job's master, if Redis has not yet confirmed the end of that job
-        self._leading: dict[Master, int] = {}  # masters at work in our callers' threads, with the thread's id
-        self._inherited = False  # our wire was a parent's
         self._closed = False
         self._surroundings = Surroundings()
         self.clock = Clock()
@@ -184,20 +163,21 @@ class Client:
             allow_pickle=allow_pickle,
             as_rq=as_rq or loops is not None,
         )
-        self._planner = Planner(self.clock, self.trust, shelf if private else None, self._put_shared)
-        self._shelf = shelf
-        self._wire = self.new_wire()
-        self.verbs = self.verbs_over(self._wire)
-        self._own = threading.Lock()  # held by the thread that uses these two
+        self._local = size
+        # Nothing of these refers to this client: where it is dropped and never closed, its workers end at once.
+        self.wires = Wires(self.keys, self.codecs, partial(_new_wire, self.endpoint, self._server, self._hub))
+        self.leader = Leader(self.clock, self.trust, self.wires, local=size, alone=private, host=host)
+        put = partial(_put_shared, shelf, self.wires, alone=pipes is not None)
+        self._planner = Planner(self.clock, self.trust, shelf if private else None, put)
+        own = self.wires.own
         try:
             if not private:
                 assert isinstance(self.endpoint, Endpoint)
-                self._wire.connect()
-                self.info = inspect(self._wire)
+                own.wire.connect()
+                self.info = inspect(own.wire)
                 require_primary(self.info, self.endpoint)
-                self.verbs.check_types()
-                self._wire.close()  # we may have no open connection while we fork
-            self._local = size
+                own.check_types()
+                own.wire.close()  # we may have no open connection while we fork
             if size:
                 settings = PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust, shelf=shelf)
                 if pipes is not None and pipes.once:
@@ -210,7 +190,7 @@ class Client:
                 self._hub.started()
             if self._server is not None:
                 self._server.wait_ready()
-            self._wire.connect()
+            own.wire.connect()
             if loops is not None:
                 loops.start()
         except BaseException:
@@ -248,6 +228,11 @@ class Client:
         return f"<Client of queue {self.keys.name} on {where}>"
 
     @property
+    def verbs(self) -> Jobs:
+        """The verbs over its own connection, which one thread uses at a time."""
+        return self.wires.own
+
+    @property
     def embedded(self) -> bool:
         """Whether the server is a private one that ends with this client, or over pipes the client itself."""
         return self._server is not None or self._hub is not None
@@ -273,45 +258,31 @@ class Client:
         most. In a process forked from the client's own it only closes connections that this process has made.
         """
         self._closed = True
+        self.wires.refuse()
         deadline = time.monotonic() + CLOSE_SECONDS
         followers, self._followers = self._followers, []
         for job in followers:
             job.let_go()
-        for master in list(self._leading):
-            master.stop = True
+        self.leader.let_go()
         if self.embedded:  # its jobs end with the server, so there is nothing to let go of
             _end(self._pool, self._server, self._hub)
         for job in followers:
             job.let_go_by(deadline)
         if self._loops is not None:
             _run_until(deadline, self._loops.stop)
-        mine = threading.get_ident() in self._leading.values()  # called by the iterable of our items, for example
-        if not mine and self._own.acquire(timeout=max(0.0, deadline - time.monotonic())):
-            try:
-                if not self.embedded:
-                    _run_until(deadline, self._hear_of_end)
-                self._wire.close()
-            finally:
-                self._own.release()
-        while self._idle:
-            self._idle.pop().close()
+        if not self.leader.leads_here():
+            hear = None if self.embedded else partial(_run_until, deadline, self.leader.hear_of_end)
+            self.wires.close_own(deadline, hear)
+        self.wires.close_idle()
         _end(self._pool, self._server, self._hub)
-
-    def _hear_of_end(self) -> None:
-        with contextlib.suppress(BrokerError):
-            self._wire.hear()
-        if self._ending is not None:
-            self._ending.stop = True  # so it is tried only once if Redis is gone
-            self._make_sure_of_end()
 
     def _begin_anew_after_fork(self) -> None:
         """In a forked child: connections, jobs and threads belong to the parent. Calls here get new connections."""
         for job in self._followers:
             job.disown()
-        self._own, self._sight = threading.Lock(), threading.Lock()
-        self._idle, self._followers, self._leading = [], [], {}
-        self._ending = None
-        self._inherited = True
+        self._sight, self._followers = threading.Lock(), []
+        self.leader.begin_anew()
+        self.wires.begin_anew()
 
     def __reduce__(self) -> str:
         raise UsageError("a client cannot be sent to another process: make one there")
@@ -331,150 +302,6 @@ class Client:
             raise UsageError("this client is closed")
         return self._planner
 
-    def master(
-        self,
-        spec: Spec,
-        computation: Computation[Any],
-        observer: Observer,
-        *,
-        wait_workers: float | None = None,
-        source: Source | None = None,
-        verbs: Jobs | None = None,
-        hasty: bool = False,
-        bell: Bell | None = None,
-    ) -> Master:
-        """A master for a job. The caller submits and runs it.
-
-        With ``hasty`` set, ``lead`` and ``close`` make sure that the job's end has reached Redis.
-        """
-        verbs = verbs or self.verbs
-        return Master(
-            verbs,
-            self.clock,
-            spec,
-            computation,
-            observer,
-            source=source,
-            wait_workers=wait_workers,
-            workers=self._local,
-            hasty=hasty,
-            bell=bell,
-            host=self._host,
-            value_stays=not (hasty or self.embedded),  # else only the caller needs it, and has it in memory
-            journal=None if hasty or self.embedded else self.journal(verbs.wire),
-        )
-
-    def journal(self, wire: Wire) -> Journal:
-        """The queue's journal over this wire, in this process's name."""
-        return Journal(wire, self.keys, self.codecs, process_name())
-
-    def lead(self, master: Master, standby: Callable[[Standby | Master], None] | None = None) -> Ended | None:
-        """Submit and run a master's job. None if it was told to stop. Raises NoWorkers; the job is cancelled then.
-
-        ``standby``: see ``follow``, which is called if another master has taken the job over.
-        """
-        self._leading[master] = threading.get_ident()
-        try:
-            if self._closed:
-                raise UsageError("this client is closed")
-            try:
-                master.submit()
-            except BrokerDown as error:
-                master.observer.noticed(f"{error}; trying again")  # whether it was submitted, run() finds out
-            ended = master.run()
-            if master.jobs is self.verbs:
-                self._make_sure_of_end()  # of the job before: the answer to its end has been read meanwhile
-                self._ending = master if master.end_in_doubt else None
-            self.tidy(master.jobs)
-            return ended
-        except NoWorkers:
-            with contextlib.suppress(BrokerError):  # perhaps no worker came because Redis is down
-                cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
-            raise
-        except Superseded:
-            return self.follow(master.spec.job, master.observer, standby, verbs=master.jobs)
-        finally:
-            self._leading.pop(master, None)
-
-    def _make_sure_of_end(self) -> None:
-        """If Redis did not take the end of the last job, send it again. The caller has the value already."""
-        ending, self._ending = self._ending, None
-        if ending is not None and ending.end_in_doubt:
-            with contextlib.suppress(MrqError):  # if Redis is in trouble, the next job reports it
-                ending.make_sure()
-
-    @contextlib.contextmanager
-    def using(self) -> Iterator[Jobs]:
-        """Verbs over a wire of their own, as long as the block lasts. Raises BrokerError."""
-        wire = self.borrow()
-        sound = False
-        try:
-            yield self.verbs_over(wire)
-            sound = True
-        finally:
-            self.give_back(wire, sound=sound)
-
-    @contextlib.contextmanager
-    def _verbs(self) -> Iterator[Jobs]:
-        """The client's own verbs. While another thread or our caller uses them: verbs over a second wire."""
-        if self._own.acquire(blocking=False):
-            try:
-                if self._inherited:
-                    self._wire.connect()
-                    self._inherited = False
-                yield self.verbs
-            finally:
-                if self._closed:
-                    self._wire.close()
-                self._own.release()
-            return
-        with self.using() as verbs:
-            yield verbs
-
-    def _put_shared(self, name: str, body: bytes) -> None:
-        """Put what calls share where workers find it. Raises BrokerError, CannotWrite."""
-        from mapreduce_rq.broker.shared import share  # few programs use these
-        from mapreduce_rq.runtime.worker.shared import is_laid, lay  # as above
-
-        if self._shelf:
-            try:
-                if not is_laid(self._shelf, name):
-                    lay(self._shelf, name, [body])
-                return
-            except OSError as error:
-                if self._hub is not None:
-                    raise CannotWrite(f"what calls share has no room in {self._shelf}: {error.strerror}") from None
-        with self._verbs() as verbs:
-            share(verbs.wire, verbs.keys, name, body)
-
-    def borrow(self) -> Wire:
-        """A connected wire: one that an ended job has left, or else a new one."""
-        if self._idle:
-            return self._idle.pop()
-        wire = self.new_wire()
-        try:
-            wire.connect()
-        except BrokerError:
-            if self._closed:
-                raise UsageError("this client is closed") from None
-            raise
-        return wire
-
-    def new_wire(self) -> Wire:
-        """A wire that is not connected yet."""
-        if self._hub is not None:
-            from mapreduce_rq.pipes.hub import HubWire  # few programs use it
-
-            return HubWire(self._hub)
-        assert isinstance(self.endpoint, Endpoint)
-        if self._server is not None:
-            from mapreduce_rq.runtime.server.private_wire import PrivateWire  # with redis-py, which takes 0.1 s
-
-            return PrivateWire(self.endpoint, self._server)
-        from mapreduce_rq.broker.redis_wire import RedisWire  # as above
-
-        return RedisWire(self.endpoint)
-
     def _way(self) -> WayTo:
         """The way of local workers to the queue."""
         if self._hub is not None:
@@ -484,66 +311,6 @@ class Client:
         from mapreduce_rq.runtime.pool.by_redis import ByRedis  # with redis-py
 
         return ByRedis
-
-    def verbs_over(self, wire: Wire) -> Jobs:
-        """The verbs on the queue's jobs over this wire."""
-        return Jobs(wire, self.keys, self.codecs)
-
-    def give_back(self, wire: Wire, *, sound: bool) -> None:
-        """Keep a wire for the next job, if its last job ended well and not enough wires are kept already."""
-        if sound and len(self._idle) < IDLE_WIRES and not self._closed:
-            self._idle.append(wire)
-        else:
-            wire.close()
-
-    def tidy(self, verbs: Jobs) -> None:
-        """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers."""
-        self._led += 1
-        if self._led % PRUNE_EVERY == 1:
-            with contextlib.suppress(BrokerError):  # the job itself has ended well
-                verbs.prune()
-
-    def follow(
-        self,
-        job: str,
-        observer: Observer,
-        standby: Callable[[Standby | Master], None] | None = None,
-        *,
-        verbs: Jobs | None = None,
-        looks: int = DEAD_AFTER,
-    ) -> Ended | None:
-        """Watch a job to its end, and lead it if its master is gone or has let go. None if told to stop.
-
-        ``standby`` is called with the object whose ``stop`` ends this: first the watcher, later perhaps a master.
-        ``looks``: the number of looks, two seconds apart, without a sign of its master, after which that is gone. A
-        master that lives all the same changes nothing more, whatever the number.
-        Raises NoSuchJob.
-        """
-        verbs = verbs or self.verbs
-        while True:
-            watcher = Standby(verbs, self.clock, job, observer, looks=looks)
-            if standby is not None:
-                standby(watcher)
-            state = watcher.wait()
-            if state is None:
-                return None
-            if state.record is not None:
-                return Ended(state.record, None)
-            computation = load(state.spec.computation).to_lead(state.spec.params, self.trust)
-            if state.spec.lazy:
-                raise JobFailed(f"{job} cannot continue: its items came from an iterator in a process that is gone")
-            master = self.master(state.spec, computation, observer, verbs=verbs)
-            if standby is not None:
-                standby(master)
-            try:
-                try:
-                    master.take_over(state)
-                    observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
-                except BrokerDown as error:
-                    observer.noticed(f"{error}; trying again")  # whether it was claimed, run() finds out
-                return master.run()
-            except Superseded:
-                continue
 
     def stand_by(
         self,
@@ -556,32 +323,10 @@ class Client:
     ) -> None:
         """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
 
-        At most ``at_once`` jobs are led at the same time; it goes on through outages. ``may_lead`` is asked before a
-        job is led, in the thread that would lead it. ``has_ended``: see ``Steward``.
+        See ``lead_all``; ``may_lead`` is asked with this client, too.
         """
-        adopters = Adopters(self, observer, lambda state: may_lead(self, state), at_once)
-        try:
-            with self._verbs() as verbs:  # other threads may use this client meanwhile
-                steward = Steward(verbs, has_ended)
-                connected, look_at = True, self.clock.now()
-                while not stop.is_set():
-                    try:
-                        if not connected:
-                            verbs.wire.connect()
-                            connected, steward = True, Steward(verbs, has_ended)
-                        if self.clock.now() >= look_at:
-                            look_at = self.clock.now() + POLL_SECONDS
-                            adopters.offer(steward.orphans())
-                        wait = min(WAIT_SECONDS, max(0.001, look_at - self.clock.now()))
-                        if room := adopters.await_room(wait):
-                            adopters.lead(dict.fromkeys(verbs.handed_over(room, wait), ""))
-                    except BrokerDown as error:
-                        if connected:
-                            observer.noticed(f"{error}; trying again")
-                        connected = False
-                        stop.wait(WAIT_SECONDS)
-        finally:
-            adopters.close(CLOSE_SECONDS)
+        may = partial(may_lead, self)
+        lead_all(self.leader, observer, stop, may, has_ended, most=at_once)
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""
@@ -593,7 +338,7 @@ class Client:
             raise error_of(record, more) from (ended.errors[None].make() if ended.errors else cause_of(record))
         if ended.outcome is not None:
             return Result(record.data, ended.outcome, ended.errors)
-        with self._verbs() as verbs:
+        with self.wires.verbs() as verbs:
             return Result(record.data, outcome_of(verbs, record, self.trust))
 
     # -- your own functions ----------------------------------------------------------------------------------------
@@ -668,25 +413,25 @@ class Client:
         if (seen := seen_by(progress, spec.label, observer)) is not None:
             with seen:
                 return self._led_here(spec, computation, source, observer=seen, wait_workers=wait_workers)
-        with self._verbs() as verbs:
-            master = self.master(
+        with self.wires.verbs() as verbs:
+            master = self.leader.master(
                 spec,
                 computation,
                 observer or Silent(),
                 source=source,
                 wait_workers=wait_workers,
                 verbs=verbs,
-                hasty=verbs is self.verbs,
+                hasty=verbs is self.wires.own,
             )
             try:
-                ended = self.lead(master)
+                ended = self.leader.lead(master)
             except BaseException as error:
-                self.abandon(master, error)
+                self.leader.abandon(master, error)
                 raise
             if ended is None:
                 why = JobError(let_go_text(spec.job, ended=self.ends_with_it, lazy=spec.lazy))
                 if spec.lazy and not self.embedded:
-                    self.abandon(master, why)
+                    self.leader.abandon(master, why)
                 raise why
         return self.result_of(ended)
 
@@ -727,16 +472,6 @@ class Client:
         keyed = in_parts(keyed, DEFAULT_PARTS if parts is None else parts, form)
         plan = self.planner.function(pairs, items, reduce=keyed, **how)
         return folder.write(self._led_here(*plan, **led))
-
-    def abandon(self, master: Master, error: BaseException) -> None:
-        """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half
-        changed.
-        """
-        if master.computation.aside is not None:
-            master.computation.aside.clear()
-        with contextlib.suppress(MrqError):
-            master.jobs.wire.connect()
-            cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
 
     # -- values as they come ---------------------------------------------------------------------------------------
 
@@ -860,8 +595,8 @@ class Client:
         wait_workers: float | None = None,
     ) -> Job:
         def lead(job: Job) -> Master:
-            verbs = self.verbs_over(self.borrow())
-            return self.master(spec, computation, job, source=source, verbs=verbs, wait_workers=wait_workers)
+            verbs = self.wires.verbs_over(self.wires.borrow())
+            return self.leader.master(spec, computation, job, source=source, verbs=verbs, wait_workers=wait_workers)
 
         job = Job(self, spec, lead, seen_by(progress, spec.label))
         self.keep_in_sight(job)
@@ -916,20 +651,20 @@ class Client:
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job by id and return the state in which it ended. Raises NoSuchJob."""
-        with self._verbs() as verbs:
-            journal = None if self.embedded else self.journal(verbs.wire)
+        with self.wires.verbs() as verbs:
+            journal = None if self.embedded else self.leader.journal(verbs)
             return cancel(verbs, self.clock, job, now=now, journal=journal)
 
     def job_state(self, job: str) -> JobState | None:
         """What Redis holds of a job, or None."""
-        with self._verbs() as verbs:
+        with self.wires.verbs() as verbs:
             return verbs.load(job)
 
     def snapshot(self) -> Snapshot:
         """What is on the queue at one moment, for people. Raises UsageError over pipes: nothing sees them."""
         if self._hub is not None:
             raise UsageError(NO_SERVER)
-        with self._verbs() as verbs:
+        with self.wires.verbs() as verbs:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
 
 
@@ -959,6 +694,38 @@ def executor(
     except BaseException:
         made.close()
         raise
+
+
+def _new_wire(endpoint: Endpoint | PipeEnd, server: EmbeddedServer | None, hub: Hub | None) -> Wire:
+    if hub is not None:
+        from mapreduce_rq.pipes.hub import HubWire  # few programs use it
+
+        return HubWire(hub)
+    assert isinstance(endpoint, Endpoint)
+    if server is not None:
+        from mapreduce_rq.runtime.server.private_wire import PrivateWire  # with redis-py, which takes 0.1 s
+
+        return PrivateWire(endpoint, server)
+    from mapreduce_rq.broker.redis_wire import RedisWire  # as above
+
+    return RedisWire(endpoint)
+
+
+def _put_shared(shelf: str, wires: Wires, name: str, body: bytes, *, alone: bool) -> None:
+    """Put what calls share where workers find it. ``alone``: only on the shelf. Raises BrokerError, CannotWrite."""
+    from mapreduce_rq.broker.shared import share  # few programs use these
+    from mapreduce_rq.runtime.worker.shared import is_laid, lay  # as above
+
+    if shelf:
+        try:
+            if not is_laid(shelf, name):
+                lay(shelf, name, [body])
+            return
+        except OSError as error:
+            if alone:
+                raise CannotWrite(f"what calls share has no room in {shelf}: {error.strerror}") from None
+    with wires.verbs() as verbs:
+        share(verbs.wire, verbs.keys, name, body)
 
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()

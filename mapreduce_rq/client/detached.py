@@ -16,8 +16,7 @@ from mapreduce_rq.core.messages import Checkpoint, Event, Spec
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, TooLarge, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master.master import Master
-from mapreduce_rq.runtime.master.observer import Observer, Silent
+from mapreduce_rq.runtime.master.observer import Silent
 
 
 class Client(Asker, Protocol):
@@ -30,11 +29,6 @@ class Client(Asker, Protocol):
     def embedded(self) -> bool:
         """Whether the server ends with the client."""
 
-    def master(
-        self, spec: Spec, computation: Computation[Any], observer: Observer, *, verbs: Jobs | None = None
-    ) -> Master:
-        """A master for a job."""
-
 
 def detach(client: Client, spec: Spec, computation: Computation[Any]) -> FoundJob:
     """Queue a job. Raises UsageError, BrokerError, TooLarge."""
@@ -42,7 +36,7 @@ def detach(client: Client, spec: Spec, computation: Computation[Any]) -> FoundJo
         raise UsageError("a detached job needs a Redis that stays: a private server ends with its client")
     if spec.lazy:
         raise UsageError("a detached job takes a range, files that workers see, or items that are read beforehand")
-    with client.using() as verbs:
+    with client.wires.using() as verbs:
         _queue(client, verbs, spec, computation)
     return FoundJob(client, spec.job)
 
@@ -59,17 +53,17 @@ def retry(client: Client, job: str) -> FoundJob:
     name = f"{state.spec.computation}-{client.clock.random(16).hex()}"
     spec = replace(state.spec, job=name, created=client.clock.wall(), by=process_name())
     computation = load(spec.computation).to_lead(spec.params, client.trust)
-    with client.using() as verbs:
+    with client.wires.using() as verbs:
         _queue(client, verbs, spec, computation, state.checkpoint)
         again = Event(job=job, what="retried", by=process_name(), text=spec.job, at=client.clock.wall())
-        client.journal(verbs.wire).tell([again])
+        client.leader.journal(verbs).tell([again])
     return FoundJob(client, spec.job)
 
 
 def _queue(
     client: Client, verbs: Jobs, spec: Spec, computation: Computation[Any], counted: Checkpoint | None = None
 ) -> None:
-    master = client.master(spec, computation, Silent(), verbs=verbs)
+    master = client.leader.master(spec, computation, Silent(), verbs=verbs)
     if counted is not None:
         master.begin_with(counted)
     try:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState
-from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.broker.journal import BEGINNING, Journal
+from mapreduce_rq.broker.journal import BEGINNING
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.client.leading import Leader
+from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.errors import NoSuchJob
@@ -26,15 +25,11 @@ class Asker(Protocol):
     """What a job needs of the client that asks for it."""
 
     keys: Keys
-
-    def using(self) -> AbstractContextManager[Jobs]:
-        """Verbs over a wire of their own."""
+    leader: Leader
+    wires: Wires
 
     def job_state(self, job: str) -> JobState | None:
         """What Redis holds of a job."""
-
-    def journal(self, wire: Wire) -> Journal:
-        """The queue's journal."""
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended."""
@@ -84,8 +79,8 @@ class FoundJob:
     def _await_end(self, timeout: float | None) -> JobState | None:
         until = None if timeout is None else time.monotonic() + timeout
         heard = BEGINNING
-        with self._client.using() as verbs:
-            journal = self._client.journal(verbs.wire)
+        with self._client.wires.using() as verbs:
+            journal = self._client.leader.journal(verbs)
             while True:
                 state = verbs.load(self.id)
                 if state is None:

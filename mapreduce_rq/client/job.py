@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.client.leading import Leader
+from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
-from mapreduce_rq.errors import JobError, Superseded, UsageError
+from mapreduce_rq.errors import JobError, NoSuchJob, UsageError
 from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.standby import Standby
 
 if TYPE_CHECKING:  # most jobs show nothing
     from mapreduce_rq.progress.shown import Shown
@@ -28,18 +29,12 @@ if TYPE_CHECKING:  # most jobs show nothing
 class Owner(Protocol):
     """What a job needs of the client that it belongs to."""
 
+    leader: Leader
+    wires: Wires
+
     @property
     def ends_with_it(self) -> str:
         """What of its jobs' ends with the client: its private server, or its workers over pipes; '' if nothing."""
-
-    def tidy(self, verbs: Jobs) -> None:
-        """Count a job that was led to its end."""
-
-    def abandon(self, master: Master, error: BaseException) -> None:
-        """Cancel a job whose master was interrupted by an error."""
-
-    def give_back(self, wire: Wire, *, sound: bool) -> None:
-        """Take back the wire of a job that has ended."""
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended."""
@@ -89,30 +84,31 @@ class Job:
         self._then: list[Callable[[], object]] = []
         self._shown = shown
         self._master = lead(self)
+        self._leads: Standby | Master = self._master  # its ``stop`` ends the watch, or the lead
+        self._let_go = False
         try:
-            self._master.submit()
+            client.leader.submit(self._master)
         except BaseException:
             self._show_end()
-            client.give_back(self._master.jobs.wire, sound=False)
+            client.wires.give_back(self._master.jobs.wire, sound=False)
             raise
         self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
         try:
-            self._ended = self._master.run()
+            self._ended = self._client.leader.lead_on(self._master, self._taken)
             if self._ended is None and self._lazy:
-                self._client.abandon(self._master, JobError("closed"))  # no other process has its items
-            self._client.tidy(self._master.jobs)
+                self._client.leader.abandon(self._master, JobError("closed"))  # no other process has its items
             self._show_end()
         except BaseException as error:  # result() raises it
             self._error = error
-            if not isinstance(error, Superseded):
-                self._client.abandon(self._master, error)
+            if not isinstance(error, NoSuchJob):  # then another master had it, and there is nothing to cancel
+                self._client.leader.abandon(self._master, error)
             with suppress(Exception):  # that is perhaps the error
                 self._show_end()
         finally:
-            self._client.give_back(self._master.jobs.wire, sound=self._ended is not None)
+            self._client.wires.give_back(self._master.jobs.wire, sound=self._ended is not None)
             with self._coming:
                 self._over.set()
                 self._let_in()
@@ -125,6 +121,11 @@ class Job:
         shown, self._shown = self._shown, None
         if shown is not None:
             shown.close(well=self._ended is not None and self._ended.state is State.DONE)
+
+    def _taken(self, leads: Standby | Master) -> None:
+        """Another process has taken the job over, and this one watches it, or goes on with it once that is gone."""
+        self._leads = leads
+        leads.stop = self._let_go
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """Keep the master's report; see Observer."""
@@ -166,7 +167,8 @@ class Job:
 
     def let_go(self) -> None:
         """Stop leading it, soon. It can be resumed from what is counted."""
-        self._master.stop = True
+        self._let_go = True
+        self._leads.stop = True
 
     def let_go_by(self, deadline: float) -> None:
         """As ``let_go``, and wait until it is done, or until this moment of ``time.monotonic``."""

@@ -23,12 +23,13 @@ from typing import Any, Protocol
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import Ear, Wire
+from mapreduce_rq.broker.wire import Ear
 from mapreduce_rq.client.job import led_elsewhere
+from mapreduce_rq.client.leading import Leader
+from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.bodies import ValueCodec, join
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.foreign_errors import Interruption
-from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Codecs, Spec
@@ -39,7 +40,7 @@ from mapreduce_rq.functions.items import TAKE_BYTES, refused
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.master import Ended
 from mapreduce_rq.runtime.master.observer import Observer, Silent
 
 ROOM_BYTES = 64 << 20
@@ -60,28 +61,8 @@ class Opener(Protocol):
     keys: Keys
     codecs: Codecs
     clock: Clock
-
-    def master(
-        self,
-        spec: Spec,
-        computation: Computation[Any],
-        observer: Observer,
-        *,
-        source: Source | None,
-        verbs: Jobs | None,
-        bell: Bell | None,
-        wait_workers: float | None,
-    ) -> Master:
-        """A master for the job."""
-
-    def borrow(self) -> Wire:
-        """A connected wire."""
-
-    def give_back(self, wire: Wire, *, sound: bool) -> None:
-        """Take a wire back."""
-
-    def abandon(self, master: Master, error: BaseException) -> None:
-        """Cancel a job whose master was interrupted by an error."""
+    leader: Leader
+    wires: Wires
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended. Raises the error with which it ended."""
@@ -232,18 +213,18 @@ class OpenJob:
         self._bell = Bell(self.source.news)
         self.source.ring = self._bell.ring
         self._report = Report(total=None)
-        self._wires = [client.borrow(), client.borrow()]
+        self._wires = [client.wires.borrow(), client.wires.borrow()]
         verbs = Jobs(self._wires[0], client.keys, client.codecs)
         ear = self._wires[1]
         assert isinstance(ear, Ear)
         verbs.ear = ear
         self._over = threading.Event()
         self.elsewhere = ""  # the error in a fork of the process that leads it
-        self._master = client.master(
+        self._master = client.leader.master(
             spec, computation, self, source=self.source, verbs=verbs, bell=self._bell, wait_workers=wait_workers
         )
         try:
-            self._master.submit()
+            client.leader.submit(self._master)
         except BaseException:
             self._leave(sound=False)
             raise
@@ -322,7 +303,7 @@ class OpenJob:
         except BaseException as caught:
             error = caught
             if not sound:
-                self._client.abandon(self._master, caught)
+                self._client.leader.abandon(self._master, caught)
         finally:
             self._leave(sound=False)  # its second wire may still be waiting for replies
             self._over.set()
@@ -331,7 +312,7 @@ class OpenJob:
     def _leave(self, *, sound: bool) -> None:
         self._bell.close()
         for wire in self._wires:
-            self._client.give_back(wire, sound=sound)
+            self._client.wires.give_back(wire, sound=sound)
 
 
 def its_error(unsent: Unsent) -> BaseException:

@@ -113,20 +113,20 @@ class Lead:
         client = self._client
         verbs: Jobs | None = None
         try:
-            verbs = client.verbs_over(client.borrow())  # the thread that RQ gave us has the client's own
+            verbs = client.wires.verbs_over(client.wires.borrow())  # the thread that RQ gave us has the client's own
             if self._resumed:
-                self.ended = client.follow(self.job, self, self._watch, verbs=verbs, looks=HINTED_LOOKS)
+                self.ended = client.leader.follow(self.job, self, self._watch, verbs=verbs, looks=HINTED_LOOKS)
             else:
-                master = client.master(self._spec, self._computation, self, source=self._source, verbs=verbs)
+                master = client.leader.master(self._spec, self._computation, self, source=self._source, verbs=verbs)
                 if self._counted is not None:
                     master.begin_with(self._counted)
                 self._watch(master)
-                self.ended = client.lead(master, self._watch)
+                self.ended = client.leader.lead(master, self._watch)
         except BaseException as error:  # raised where the result is asked for
             self.error = error
         finally:
             if verbs is not None:
-                client.give_back(verbs.wire, sound=False)
+                client.wires.give_back(verbs.wire, sound=False)
             self._over.set()
 
     def _watch(self, leader: Standby | Master) -> None:

@@ -119,7 +119,7 @@ def _takeover() -> float:
                 died = time.monotonic()
                 leader.kill()
                 hearing = _Hearing()
-                client.follow(job, hearing)
+                client.leader.follow(job, hearing)
                 return hearing.leading - died
         finally:
             crew.stop()

@@ -264,12 +264,12 @@ class Arena:
 
     def lead(self, *, heirs: bool = True) -> None:
         """Submit the job and lead it. An heir stands by for it when that is killed."""
-        self._master = self.client.master(self.spec, self.computation, self.observer)
+        self._master = self.client.leader.master(self.spec, self.computation, self.observer)
 
         def live() -> None:
             self._connect(self.client)
             assert self._master is not None
-            self.client.lead(self._master)
+            self.client.leader.lead(self._master)
 
         self.start("master", lambda: self._or_stand_by(live) if heirs else live())
 
@@ -309,7 +309,7 @@ class Arena:
         def live() -> None:
             until(self._raw_state, 20, "the job is there")
             self._connect(client)
-            client.follow(self.job, self.observer, watch)
+            client.leader.follow(self.job, self.observer, watch)
 
         self.start(name, lambda: self._or_stand_by(live))
 
@@ -320,7 +320,7 @@ class Arena:
         def live() -> None:
             while True:
                 try:
-                    client._wire.connect()
+                    client.verbs.wire.connect()
                     self._cancelled = cancel(client.verbs, self.clock, self.job)
                     break
                 except (MrqError, Killed):
@@ -412,7 +412,7 @@ class Arena:
     def _connect(self, client: Client) -> None:
         while True:
             try:
-                client._wire.connect()
+                client.verbs.wire.connect()
                 return
             except BrokerDown:
                 pass
@@ -426,8 +426,9 @@ class Arena:
 
     def _client(self, actor: str) -> Client:
         made = Client(self.server.url, queue=self.queue, keys=[KEY])
-        made._wire.close()
+        made.verbs.wire.close()
+        made.clock = made.leader.clock = self.clock
         wire: Any = self.wire(actor)
-        made.clock, made._wire, made.verbs = self.clock, wire, Jobs(wire, made.keys, made.codecs)
+        made.wires.own = Jobs(wire, made.keys, made.codecs)
         self._clients.append(made)
         return made

@@ -96,7 +96,7 @@ def run_master(settings: dict[str, Any], role: str) -> int:
             ended: Ended | None
             if role == "follow":
                 say("following", settings["job"])
-                ended = client.follow(settings["job"], Herald(), letting.watch)
+                ended = client.leader.follow(settings["job"], Herald(), letting.watch)
             else:
                 spec, computation, _ = client.planner.function(
                     settings["function"],
@@ -104,10 +104,10 @@ def run_master(settings: dict[str, Any], role: str) -> int:
                     reduce=settings["reduce"],
                     limits=Limits(**settings.get("limits", {})),
                 )
-                master = client.master(spec, computation, Herald())
+                master = client.leader.master(spec, computation, Herald())
                 letting.watch(master)
                 say("job", spec.job)
-                ended = client.lead(master)
+                ended = client.leader.lead(master)
         except MrqError as error:
             say("error", type(error).__name__, error)
             return error.exit_code

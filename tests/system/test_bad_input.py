@@ -129,4 +129,4 @@ def test_a_file_that_changes_behind_the_plan(private: Client, tmp_path: Path, ch
         path.unlink()
     else:
         path.write_bytes(LINES + b"more\n")
-    refused(lambda: private.result_of(private.lead(private.master(*plan[:2], Silent()))), says)  # type: ignore[arg-type]  # it was not told to stop
+    refused(lambda: private.result_of(private.leader.lead(private.leader.master(*plan[:2], Silent()))), says)  # type: ignore[arg-type]  # it was not told to stop

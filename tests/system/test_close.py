@@ -210,7 +210,7 @@ def orphans(client: Client, count: int, name: str = "math:factorial") -> list[st
     found = []
     for _ in range(count):
         spec, computation, _ = client.planner.function(name, range(3), reduce="count", limits=Limits(chunk=3))
-        master = client.master(spec, computation, Silent())
+        master = client.leader.master(spec, computation, Silent())
         master.submit()
         master.stop = True
         assert master.run() is None

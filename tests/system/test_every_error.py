@@ -115,7 +115,7 @@ def demoted(at: Setting) -> None:
     client = at.client(server)
     with server.client() as raw:
         raw.replicaof("127.0.0.1", free_port())
-    client.submit("exp", x="2", terms=50)
+    client.submit_detached("exp", x="2", terms=50)
 
 
 def full(at: Setting) -> None:
@@ -180,14 +180,14 @@ def out_of_time(at: Setting) -> None:
 
 
 def led_by_another(at: Setting) -> None:
-    """Another master takes the job over, as after a long stop of this process."""
+    """Another master claims a job whose items only this process has, and which it cannot follow."""
     first, second = at.client(), at.client()
-    job = first.submit("exp", x="2", terms=50)
-    state = second.job_state(job.id)
+    values = first.imap(abs, iter(range(3)))
+    state = second.job_state(second.verbs.listed()[0])
     assert state is not None
-    computation = load("exp").to_lead(state.spec.params, second.trust)
-    second.master(state.spec, computation, Silent()).take_over(state)
-    job.result(20)
+    computation = load("function").to_lead(state.spec.params, second.trust)
+    second.leader.master(state.spec, computation, Silent()).take_over(state)
+    next(values)
 
 
 def an_item_over_the_servers_limit(at: Setting) -> None:

@@ -92,7 +92,7 @@ def test_a_job_that_another_master_has_ended_has_its_cause_from_the_record(serve
         assert job.wait(20)
         state = other.job_state(job.id)
         assert state is not None
-        ended = other.follow(job.id, job)
+        ended = other.leader.follow(job.id, job)
         assert ended is not None
         with pytest.raises(JobFailed, match="'two'") as caught:
             other.result_of(ended)

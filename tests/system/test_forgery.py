@@ -223,7 +223,7 @@ def test_an_older_checkpoint_is_no_value(scene: Scene) -> None:
     job = Gated(scene)
     job.ends_well()
     with Client(scene.url, queue=scene.queue, keys=[KEY]) as client:
-        ended = client.follow(job.job, Silent())
+        ended = client.leader.follow(job.job, Silent())
         assert ended is not None
         assert client.result_of(ended).native == total(job.terms)
         assert job.own[b"ck"] != scene_checkpoint(scene, job.key)

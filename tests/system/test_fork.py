@@ -69,7 +69,7 @@ def works(client: Client, n: int = 20) -> None:
 def identity(client: Client) -> tuple[int, dict[str, str]]:
     """The number of the client's own connection, and what its server says of it; over another one."""
     number = int(client.verbs.wire.call("CLIENT", "ID"))
-    wire = client.new_wire()
+    wire = client.wires.new()
     wire.connect()
     try:
         row = wire.call("CLIENT", "LIST", "ID", number).decode()
@@ -112,7 +112,7 @@ def test_a_child_has_its_own_connections_and_the_parent_is_not_touched(
     works(client)
     before = identity(client)
     number = int(client.verbs.wire.call("CLIENT", "ID"))
-    wire = client.new_wire()
+    wire = client.wires.new()
     wire.connect()
     listed = wire.call("CLIENT", "LIST", "ID", number)
     ends_well(lambda: how(client), leave=leave)

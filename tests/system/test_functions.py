@@ -28,6 +28,7 @@ import pytest
 
 from mapreduce_rq import Client, Limits, kernel
 from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.client.leading import Leader
 from mapreduce_rq.computations.sum import Sum
 from mapreduce_rq.core.job.ends import record_of
 from mapreduce_rq.core.job.ledger import Ledger
@@ -593,18 +594,18 @@ def test_who_loses_a_job_while_another_thread_folds_follows_it_over_a_connection
 
     followed: list[Jobs | None] = []
 
-    def follow(_: Client, job: str, *__: Any, verbs: Jobs | None = None) -> Ended:
+    def follow(_: Leader, job: str, *__: Any, verbs: Jobs | None = None) -> Ended:
         followed.append(verbs)
         return Ended(cancelled(job), None)
 
     monkeypatch.setattr(Master, "run", lost)
-    monkeypatch.setattr(Client, "follow", follow)
+    monkeypatch.setattr(Leader, "follow", follow)
     with Client(local=1) as mrq:
         folding = threading.Barrier(2)
         over = threading.Event()
 
         def fold() -> None:
-            with mrq._verbs():
+            with mrq.wires.verbs():
                 folding.wait()
                 over.wait()
 

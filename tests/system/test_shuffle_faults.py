@@ -102,7 +102,7 @@ def test_another_master_goes_on_and_merges() -> None:
                 job.let_go()
                 job.wait(10)
         with Client(server.url, keys=[KEY], local=2) as second:
-            ended = second.follow(job.id, Silent())
+            ended = second.leader.follow(job.id, Silent())
             assert ended is not None
             result = second.result_of(ended)
             assert dict(result.native) == sums()

@@ -152,6 +152,7 @@ class Master:
         self._hasty = hasty
         self._source = source
         self._aside = computation.aside
+        self._laid_aside = source is not None  # whether there may be a body, and not only the place for one
         self._bell = bell
         self._job = spec.job
         codecs = jobs.codecs
@@ -462,6 +463,7 @@ class Master:
         """The replies with the bodies that were laid aside. A body that is gone was read before, and is counted."""
         if OK_ASIDE not in [answer.status for answer in replied.answers]:
             return replied
+        self._laid_aside = True
         assert self._aside is not None
         answers = []
         for answer in replied.answers:
@@ -803,6 +805,8 @@ class Master:
         if self._hasty and small and not untidy and self._down_since is None:
             self._lease.end(what, self.spec.limits.keep, row, self._heard_of_end)
             self.end_in_doubt = True
+            if self._laid_aside and self._aside is not None:
+                self._aside.clear()  # else when we hear of the end: our caller need not wait for that
             return
         if self._aside is not None:
             self._aside.clear()
@@ -847,4 +851,4 @@ class Master:
     def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
         self.end_in_doubt = not isinstance(answer, Committed)
         if self._aside is not None and not self.end_in_doubt:
-            self._aside.clear()  # not before: our caller waits for the end's way out, and not for this
+            self._aside.clear()

@@ -1,0 +1,237 @@
+"""Leading a job from its submission to its end, whatever happens meanwhile.
+
+    lead    submit ──> run ──────────────────────────────────────> the end
+                 │      │ another master has taken it over
+                 │      └──> follow ──> its end, as that master made it
+                 │              │ that one is gone, or has let go
+                 │              └──> adopt ──> run ──> the end
+                 └ Redis does not answer: it may have the job all the same, so run() finds that out and goes on
+
+Every door leads so: a call that waits, a job in the background, the command line, an RQ job. `mrq master` adopts jobs,
+too, but does not follow one that is led by another: it has others to lead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from mapreduce_rq.broker.job_hash import JobState
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.journal import Journal
+from mapreduce_rq.client.identity import process_name
+from mapreduce_rq.client.wires import Wires
+from mapreduce_rq.computations import load
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
+from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.errors import BrokerDown, BrokerError, JobFailed, MrqError, NoWorkers, Superseded, UsageError
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.bell import Bell
+from mapreduce_rq.runtime.master.cancel import cancel
+from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.observer import Observer
+from mapreduce_rq.runtime.master.standby import Standby
+
+PRUNE_EVERY = 64
+"""Jobs led between two searches for records beyond the number that a queue remembers."""
+
+Taken = Callable[[Standby | Master], None]
+"""Is called with the object whose ``stop`` ends the call: a watcher, or a master."""
+
+
+class Leader:
+    """Leads the jobs of one client, each in its caller's thread.
+
+    ``local``: how many workers the client has. ``alone``: its server ends with it, so no other process reads of its
+    jobs. ``host``: the RQ job that runs here.
+    """
+
+    def __init__(self, clock: Clock, trust: Trust, wires: Wires, *, local: int, alone: bool, host: str) -> None:
+        self.clock = clock
+        self._trust = trust
+        self.wires = wires
+        self._local = local
+        self._alone = alone
+        self._host = host
+        self._led = 0  # jobs
+        self._ending: Master | None = None  # the last job's master, if Redis has not yet confirmed the end of that job
+        self._leading: dict[Master, int] = {}  # masters that our callers wait for, with their threads' ids
+        self._closed = False
+
+    def master(
+        self,
+        spec: Spec,
+        computation: Computation[Any],
+        observer: Observer,
+        *,
+        wait_workers: float | None = None,
+        source: Source | None = None,
+        verbs: Jobs | None = None,
+        hasty: bool = False,
+        bell: Bell | None = None,
+    ) -> Master:
+        """A master for a job, which is not submitted yet.
+
+        With ``hasty`` set, ``lead`` and ``hear_of_end`` make sure that the job's end has reached Redis.
+        """
+        verbs = verbs or self.wires.own
+        return Master(
+            verbs,
+            self.clock,
+            spec,
+            computation,
+            observer,
+            source=source,
+            wait_workers=wait_workers,
+            workers=self._local,
+            hasty=hasty,
+            bell=bell,
+            host=self._host,
+            value_stays=not (hasty or self._alone),  # else only the caller needs it, and has it in memory
+            journal=None if hasty or self._alone else self.journal(verbs),
+        )
+
+    def journal(self, verbs: Jobs) -> Journal:
+        """The queue's journal over these verbs' wire, in this process's name."""
+        return Journal(verbs.wire, verbs.keys, verbs.codecs, process_name())
+
+    def lead(self, master: Master, taken: Taken | None = None) -> Ended | None:
+        """Submit and run a master's job. None if it was told to stop. ``taken``: see ``follow``.
+
+        Raises NoWorkers; the job is cancelled then. Raises what ``Master.submit`` raises, less BrokerDown.
+        """
+        self._leading[master] = threading.get_ident()
+        try:
+            self.submit(master)
+            return self.lead_on(master, taken)
+        finally:
+            self._leading.pop(master, None)
+
+    def submit(self, master: Master) -> None:
+        """Submit a job that ``lead_on`` leads. While Redis does not answer it is not certain that the job is there."""
+        if self._closed:
+            raise UsageError("this client is closed")
+        try:
+            master.submit()
+        except BrokerDown as error:
+            master.observer.noticed(f"{error}; trying again")  # whether it was submitted, run() finds out
+
+    def lead_on(self, master: Master, taken: Taken | None = None) -> Ended | None:
+        """As ``lead``, for a job that was submitted."""
+        try:
+            ended = master.run()
+        except NoWorkers:
+            with contextlib.suppress(BrokerError):  # perhaps no worker came because Redis is down
+                cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
+            raise
+        except Superseded:
+            return self.follow(master.spec.job, master.observer, taken, verbs=master.jobs)
+        if master.jobs is self.wires.own:
+            self._make_sure_of_end()  # of the job before: the answer to its end has been read meanwhile
+            self._ending = master if master.end_in_doubt else None
+        self.tidy(master.jobs)
+        return ended
+
+    def follow(
+        self,
+        job: str,
+        observer: Observer,
+        taken: Taken | None = None,
+        *,
+        verbs: Jobs | None = None,
+        looks: int = DEAD_AFTER,
+    ) -> Ended | None:
+        """Watch a job to its end, and lead it if its master is gone or has let go. None if told to stop.
+
+        ``taken`` is called with the object whose ``stop`` ends this: first the watcher, later perhaps a master.
+        ``looks``: the number of looks, two seconds apart, without a sign of its master, after which that is gone. A
+        master that lives all the same changes nothing more, whatever the number.
+        Raises NoSuchJob, JobFailed.
+        """
+        verbs = verbs or self.wires.own
+        while True:
+            watcher = Standby(verbs, self.clock, job, observer, looks=looks)
+            if taken is not None:
+                taken(watcher)
+            state = watcher.wait()
+            if state is None:
+                return None
+            if state.record is not None:
+                return Ended(state.record, None)
+            try:
+                return self.adopt(state, verbs, observer, taken).run()
+            except Superseded:
+                continue
+
+    def adopt(self, state: JobState, verbs: Jobs, observer: Observer, taken: Taken | None = None) -> Master:
+        """The master that goes on with a job which has none, or whose master is gone; it is to ``run``.
+
+        Raises Superseded if another was quicker, JobFailed for a job whose items came from another process.
+        """
+        job = state.spec.job
+        if state.spec.lazy:
+            raise JobFailed(f"{job} cannot continue: its items came from an iterator in a process that is gone")
+        computation = load(state.spec.computation).to_lead(state.spec.params, self._trust)
+        master = self.master(state.spec, computation, observer, verbs=verbs)
+        if taken is not None:
+            taken(master)
+        try:
+            master.take_over(state)
+            observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+        except BrokerDown as error:
+            observer.noticed(f"{error}; trying again")  # whether it was claimed, run() finds out
+        return master
+
+    def abandon(self, master: Master, error: BaseException) -> None:
+        """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half
+        changed.
+        """
+        if master.computation.aside is not None:
+            master.computation.aside.clear()
+        with contextlib.suppress(MrqError):
+            master.jobs.wire.connect()
+            cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
+
+    def tidy(self, verbs: Jobs) -> None:
+        """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers."""
+        self._led += 1
+        if self._led % PRUNE_EVERY == 1:
+            with contextlib.suppress(BrokerError):  # the job itself has ended well
+                verbs.prune()
+
+    def _make_sure_of_end(self) -> None:
+        """If Redis did not take the end of the last job, send it again. The caller has the value already."""
+        ending, self._ending = self._ending, None
+        if ending is not None and ending.end_in_doubt:
+            with contextlib.suppress(MrqError):  # if Redis is in trouble, the next job reports it
+                ending.make_sure()
+
+    # -- the client is being closed ---------------------------------------------------------------------------------
+
+    def let_go(self) -> None:
+        """Have all masters let go of their jobs, soon. None leads from now on."""
+        self._closed = True
+        for master in list(self._leading):
+            master.stop = True
+
+    def leads_here(self) -> bool:
+        """Whether our caller is called by a master: by the iterable of its items, for example."""
+        return threading.get_ident() in self._leading.values()
+
+    def hear_of_end(self) -> None:
+        """Read whether the end of the last job has arrived, and send it again, once, if not."""
+        with contextlib.suppress(BrokerError):
+            self.wires.own.wire.hear()
+        if self._ending is not None:
+            self._ending.stop = True  # so it is tried only once if Redis is gone
+            self._make_sure_of_end()
+
+    def begin_anew(self) -> None:
+        """In a forked child: the jobs belong to the parent."""
+        self._leading = {}
+        self._ending = None
