@@ -69,7 +69,7 @@ A test looks up each of these names.
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
     what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
     when a checkpoint is due           runtime/master/master.py Master._checkpoint_due
-    what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker._leave
+    what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
     which functions a worker runs      functions/trust.py Trust
     how a master waits for pipes       pipes/waiting.py Collector

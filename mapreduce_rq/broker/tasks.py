@@ -34,7 +34,10 @@ class Tasks:
         self.codecs = codecs
 
     def take(self, wid: str, seconds: float) -> bytes | None:
-        """Wait for a task and move it into the worker's hand in one step; None after ``seconds``."""
+        """Wait for a task and move it into the worker's hand in one step; None after ``seconds``, which may be 0."""
+        if not seconds:  # for a command that waits, this is for ever
+            there: bytes | None = self.wire.call("LMOVE", self.keys.queue, self.keys.in_flight(wid), "RIGHT", "LEFT")
+            return there
         found: bytes | None = self.wire.call(
             "BLMOVE", self.keys.queue, self.keys.in_flight(wid), "RIGHT", "LEFT", str(seconds)
         )
@@ -121,6 +124,10 @@ class Tasks:
         if sealed is None:
             return None, ""
         return self.codecs.spec.at(job).open(sealed), text_of(state)
+
+    def waiting(self) -> int:
+        """How many tasks wait in the queue."""
+        return int(self.wire.call("LLEN", self.keys.queue))
 
     def state(self, job: str) -> str:
         """A job's state as its hash says, which any client can write; '' if it is gone."""

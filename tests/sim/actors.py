@@ -25,6 +25,7 @@ from mapreduce_rq.runtime.master.lease_keeper import TEND_SECONDS, Keeper
 from mapreduce_rq.runtime.master.master import Ended, Interrupted, Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
+from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
@@ -146,6 +147,8 @@ class Host(Pool):
         self._wire = self.wire
         self._tasks = Tasks(self.wire, site.keys, site.codecs)
         self._jobs = Jobs(self.wire, site.keys, site.codecs)
+        self._queues = [(self._tasks, self._jobs)]
+        self._caretakers = [Caretaker(self._jobs)]
         self._prepare = prepare
         self._pids = 0
         self._news: list[tuple[int, int]] = []  # (pid, status) as waitpid would say

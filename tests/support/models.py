@@ -73,3 +73,8 @@ def plus(one: int, item: int) -> int:
 def slowly_plus(one: int, item: int) -> int:
     time.sleep(0.05)
     return one + item
+
+
+def quite_slow(item: int) -> int:
+    time.sleep(0.05)
+    return item

@@ -1,4 +1,4 @@
-"""`mrq status`, `mrq jobs`, `mrq workers`, `mrq result`: what is on the queue now, as plain text or JSON."""
+"""`mrq status`, `jobs`, `workers`, `queues`, `result`: what is on the queue now, as plain text or JSON."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from mapreduce_rq.broker.journal import BEGINNING
-from mapreduce_rq.broker.snapshot import MAX_JOBS, JobView, Snapshot
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.queues import names_of_queues
+from mapreduce_rq.broker.snapshot import MAX_JOBS, JobView, Snapshot, read_snapshot
 from mapreduce_rq.cli.completion import job_ids
-from mapreduce_rq.cli.connect import Place, connect, find_job
+from mapreduce_rq.cli.connect import Place, connect, find_job, reach
 from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.options import JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import FORMATS, as_json
@@ -42,6 +44,7 @@ from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.messages import Codecs
 from mapreduce_rq.core.text import count, duration, grouped, plural, rate, short, size
 from mapreduce_rq.errors import BadMessage, JobError, NoSuchJob
 
@@ -204,6 +207,37 @@ def workers(
             )
         )
     _table(("WORKER", "STATE", "JOB", "TERMS", "TASKS", "DONE", "MEMORY", "SEEN"), rows, "no workers")
+
+
+def queues(
+    *,
+    url: Url = None,
+    key_file: KeyFile = None,
+    json: PlainJson = False,
+) -> None:
+    """List the queues on the server: what waits there, what workers have in hand, and how many jobs run."""
+    place = reach(required(url, "queues"), DEFAULT_QUEUE, key_file)
+    found = []
+    for name in names_of_queues(place.wire):
+        keys, codecs = Keys(name), Codecs(name, place.codecs.keyring)
+        one = read_snapshot(place.wire, keys, codecs)
+        if one.dropped:
+            say(f"{name}: {plural(one.dropped, 'entry', 'entries')} cannot be read: {one.why_dropped}")
+        found.append(
+            {
+                "queue": name,
+                "waiting": one.waiting,
+                "in_hand": one.in_flight,
+                "workers": sum(worker.beat is not None for worker in one.workers),
+                "running": sum(job.state is State.RUNNING for job in one.jobs),
+                "jobs": one.known_jobs,
+            }
+        )
+    if json:
+        write(as_json(found))
+        return
+    rows = [[grouped(value) if isinstance(value, int) else str(value) for value in one.values()] for one in found]
+    _table(("QUEUE", "WAITING", "IN HAND", "WORKERS", "RUNNING", "JOBS"), rows, "no queues")
 
 
 def result(

@@ -16,9 +16,9 @@ from mapreduce_rq.cli.options import (
     HOW,
     OUTPUT,
     RQ_QUEUE,
+    WHERE,
     KeyFile,
     OnRq,
-    Queue,
     Quiet,
     RqQueue,
     Url,
@@ -27,7 +27,7 @@ from mapreduce_rq.cli.options import (
 )
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import integer
-from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys
+from mapreduce_rq.client.environment import DEFAULT_QUEUE, QUEUE_VARIABLE, chosen_keys
 from mapreduce_rq.core.messages import kid_text
 from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
@@ -58,7 +58,16 @@ def worker(
     ] = "auto",
     on_rq: OnRq = None,
     rq_queue: RqQueue = RQ_QUEUE,
-    queue: Queue = DEFAULT_QUEUE,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--queue",
+            envvar=QUEUE_VARIABLE,
+            metavar="NAME,...",
+            help="The queue to work on; several, or several times, in the order of their rank.",
+            rich_help_panel=WHERE,
+        ),
+    ] = None,
     key_file: KeyFile = None,
     burst: Annotated[
         bool, typer.Option("-b", "--burst", help="Leave when the queue is empty.", rich_help_panel=HOW)
@@ -121,6 +130,7 @@ def worker(
     After TERM or Ctrl-C each worker finishes the task in hand, gives the rest back and ends; after a second one it ends
     at once. TTIN starts one more worker, TTOU ends one, HUP replaces all. The log goes to standard error.
     """
+    first, *also = chosen_queues(queue)
     size = (
         usable_cores() if concurrency == "auto" else integer("--concurrency", concurrency, 1, MAX_WORKERS, word="auto")
     )
@@ -132,6 +142,8 @@ def worker(
     if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
         raise BadParameter(f"--name: {len(name)} characters; it stands in each sign of life: {MAX_NAME_BYTES} at most")
     loops = rq_workers(on_rq, url)
+    if loops is not None and also:
+        raise UsageError("--on-rq: each worker loop has one queue: give one --queue")
     if loops is not None and (burst or most is not None or concurrency != "auto" or allow or allow_pickle or files):
         raise UsageError(
             "--on-rq: the workers are jobs of rq workers, and run what these run: leave out --concurrency, --burst, "
@@ -143,14 +155,16 @@ def worker(
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
     )
     where = required(url, "worker")
-    place = primary(where, queue, key_file) if burst else wait_for(where, queue, key_file)
+    place = primary(where, first, key_file) if burst else wait_for(where, first, key_file)
+    for other in also:
+        primary(where, other, key_file).wire.close()
     if loops is not None:
         place.wire.close()
         if not quiet:
-            say(f"{plural(loops, 'worker')} on queue {queue} of {place.wire.endpoint}, as jobs of RQ queue {rq_queue}")
+            say(f"{plural(loops, 'worker')} on queue {first} of {place.wire.endpoint}, as jobs of RQ queue {rq_queue}")
         from mapreduce_rq.cli.rq_loops import keep_loops  # RQ takes 0.1 s to import
 
-        return keep_loops(where, rq_queue, queue, loops)
+        return keep_loops(where, rq_queue, first, loops)
     place.wire.close()  # nothing of ours may be open while workers are forked
     if not quiet:
         if place.info.warning:
@@ -162,7 +176,8 @@ def worker(
             else "; not signed: every program that can write to this Redis can give them tasks"
         )
         product = f"{place.info.product} {place.info.version}"
-        say(f"{plural(size, 'worker')} on queue {queue} of {place.wire.endpoint} ({product}){signed}")
+        queues = f"queue{'s' * bool(also)} {', '.join([first, *also])}"
+        say(f"{plural(size, 'worker')} on {queues} of {place.wire.endpoint} ({product}){signed}")
     trust = Trust(
         signed=place.codecs.keyring.kid != 0,
         allow=tuple(" ".join(allow or ()).replace(",", " ").split()),
@@ -170,9 +185,25 @@ def worker(
         files=None if files is None else os.path.realpath(files),
     )
     settings = PoolSettings(
-        place.wire.endpoint, queue, place.codecs.keyring, size, name=name, burst=burst, max_tasks=most, trust=trust
+        place.wire.endpoint,
+        first,
+        place.codecs.keyring,
+        size,
+        also=tuple(also),
+        name=name,
+        burst=burst,
+        max_tasks=most,
+        trust=trust,
     )
     return Pool(settings, ByRedis).run()
+
+
+def chosen_queues(given: list[str] | None) -> list[str]:
+    """The queues, the first first. Raises UsageError for one that is named twice."""
+    found = " ".join(given or ()).replace(",", " ").split() or [DEFAULT_QUEUE]
+    if len(set(found)) < len(found):
+        raise UsageError(f"--queue: {', '.join(found)}: a queue is named twice")
+    return found
 
 
 def primary(url: str, queue: str, key_file: str | None) -> Place:

@@ -49,6 +49,7 @@ from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
 from mapreduce_rq.runtime.pool.way import Birth, Way, WayTo
 from mapreduce_rq.runtime.worker.probe import identity
+from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Preparer, Worker, hostname
 from mapreduce_rq.version import __version__
@@ -87,6 +88,7 @@ class PoolSettings:
     queue: str
     keyring: Keyring
     size: int
+    also: tuple[str, ...] = ()  # further queues, in the order of their rank
     name: str = ""
     burst: bool = False
     max_tasks: int | None = None
@@ -126,6 +128,10 @@ class Pool:
         self._wire: Wire = self._way.wire()
         self._tasks = Tasks(self._wire, keys, codecs)
         self._jobs = Jobs(self._wire, keys, codecs)
+        self._queues = [(self._tasks, self._jobs)]
+        for queue in settings.also:
+            keys, codecs = Keys(queue), Codecs(queue, settings.keyring)
+            self._queues.append((Tasks(self._wire, keys, codecs), Jobs(self._wire, keys, codecs)))
         self._children: dict[int, Child] = {}
         self._buried: list[tuple[Child, str, bool]] = []  # dead, not yet reported: (child, why, blame)
         self._retire: list[Child] = []  # to be replaced one after another (HUP)
@@ -138,7 +144,7 @@ class Pool:
         self._watch_at = 0.0
         self._begun = -1  # tasks, by all children at the last look
         self._worked_at = self.clock.now()
-        self._caretaker = Caretaker(self._jobs)
+        self._caretakers = [Caretaker(jobs) for _, jobs in self._queues]
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Supervise; the exit code: 0, or 78 if workers could not begin. Installs signal handlers: main thread only."""
@@ -260,20 +266,23 @@ class Pool:
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(line_buffering=True)  # what functions print: we end without a last flush
             settings = self.settings
-            tasks = Tasks(birth.wire(), self._tasks.keys, self._tasks.codecs)
             wid = f"{self._host}:{os.getpid()}:{secret}"
-            worker = Worker(
-                wid,
-                tasks,
-                self.clock,
-                slate,
-                prepare=Preparer(settings.trust),
-                name=settings.name,
-                burst=settings.burst,
-                max_tasks=settings.max_tasks,
-                shelf=settings.shelf,
-            )
-
+            prepare = Preparer(settings.trust)
+            workers = [
+                Worker(
+                    wid,
+                    Tasks(birth.wire(), tasks.keys, tasks.codecs),
+                    self.clock,
+                    slate,
+                    prepare=prepare,
+                    name=settings.name,
+                    burst=settings.burst,
+                    max_tasks=settings.max_tasks,
+                    shelf=settings.shelf,
+                )
+                for tasks, _ in self._queues
+            ]
+            worker = workers[0] if len(workers) == 1 else Rota(workers, self.clock, burst=settings.burst)
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the supervisor decides
@@ -408,7 +417,8 @@ class Pool:
             if now >= self._watch_at:
                 self._watch_at = now + WATCH_SECONDS
                 self._drop_cancelled()
-            self._caretaker.look(now)
+            for caretaker in self._caretakers:
+                caretaker.look(now)
         except BrokerError as error:
             log.debug("%s", error)
             self._connected = False
@@ -417,7 +427,6 @@ class Pool:
                 self._buried.clear()  # a master gives back their tasks when their beats have stopped
 
     def _give_back(self, child: Child, why: str, blame: bool) -> None:
-        held = self._tasks.in_hand(child.wid)[::-1]
         doing = child.slate.read()
         in_hand = (doing.job, doing.lo, doing.hi) if blame and doing.busy else None
         address = f"{self._host}:{child.pid}"
@@ -425,13 +434,15 @@ class Pool:
         reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
         # A worker that dies outside of any task (its reply was too large for this host) would do so again and again
         # with the same tasks in hand: so one of them is blamed.
-        moves = given_back(self._tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
         obituary = OBITUARY.decode() + reason if why else "X"
-        self._jobs.reap(child.wid, obituary, moves)
+        for tasks, jobs in self._queues:
+            held = tasks.in_hand(child.wid)[::-1]
+            moves = given_back(tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
+            jobs.reap(child.wid, obituary, moves)
 
     def _beat(self) -> None:
         now = self.clock.now()
-        beats = {}
+        beats: dict[str, Beat] = {}
         for child in self._children.values():
             if child.stopped:
                 continue
@@ -439,8 +450,9 @@ class Pool:
             rate = (doing.done - child.done) / (now - child.beat_at) if child.beat_at else 0.0
             child.beats += 1
             child.done, child.beat_at = doing.done, now
-            beats[child.wid] = self._tasks.codecs.beat.at(child.wid).seal(self._beat_of(child, doing, rate))
-        self._tasks.beat(beats)
+            beats[child.wid] = self._beat_of(child, doing, rate)
+        for tasks, _ in self._queues:
+            tasks.beat({wid: tasks.codecs.beat.at(wid).seal(beat) for wid, beat in beats.items()})
 
     def _beat_of(self, child: Child, doing: Doing, rate: float) -> Beat:
         return Beat(
@@ -470,7 +482,8 @@ class Pool:
                 busy[child.pid] = doing
         if not busy:
             return
-        dropped = self._tasks.cancelled_now(sorted({doing.job for doing in busy.values()}))
+        names = sorted({doing.job for doing in busy.values()})
+        dropped = {job for tasks, _ in self._queues for job in tasks.cancelled_now(names)}
         for pid, doing in busy.items():
             child = self._children[pid]
             if doing.job in dropped and child.slate.read().begun == doing.begun:

@@ -184,8 +184,14 @@ class Worker:
         self._nanoseconds = clock.nanoseconds
         self._prepare = prepare
         self._burst = burst
+        self._entered = False  # connected, and the hand is known
+        self._wait = 0.1 if burst else IDLE_SECONDS  # for a task
+        self._turns = False  # it works in turn with others of its process
+        self._others_first: Callable[[], bool] = _never
+        self._yields = False  # they go first now
+        self._looked = 0.0  # when the hand was read last, though no task came
         self._shelf = shelf  # the directory of large bodies beside a private server; '' with any other
-        self._tasks_left = max_tasks
+        self.tasks_left = max_tasks
         self._hand: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
         self._answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
         self._tried: dict[str, list[Tried]] = {}  # terms of that batch that took more than one call, by job
@@ -267,6 +273,20 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped, or until the queue is empty (burst). Leaves nothing in hand."""
+        self._work()
+        self.leave()
+
+    def turn(self, wait: float, others_first: Callable[[], bool]) -> bool:
+        """Work until nothing has waited here for ``wait`` seconds, or others go first. Whether there was a task.
+
+        Leaves nothing in hand.
+        """
+        self._wait, self._others_first, self._turns, self._yields = wait, others_first, True, False
+        begun = self.slate.read().begun
+        self._work()
+        return self._yields or self.slate.read().begun != begun
+
+    def _work(self) -> None:
         backoff = Backoff()
         demotion = Demotion(self.clock)
         down_since: float | None = None
@@ -275,7 +295,9 @@ class Worker:
         try:
             while not self.stopping:
                 try:
-                    self._recover()
+                    if not self._entered:
+                        self._recover()
+                        self._entered = True
                     if warned and down_since is not None:
                         log.warning("Redis is back after %.1f s", self.clock.now() - down_since)
                     down_since, warned, quiet = None, False, 0.0
@@ -287,6 +309,7 @@ class Worker:
                 except BrokerRefused:
                     raise  # to wait does not help
                 except BrokerError as error:
+                    self._entered = False
                     demotion.met(error)
                     if down_since is None:
                         down_since = self.clock.now()
@@ -295,25 +318,32 @@ class Worker:
                         warned = True
                     self._pause(backoff.next())
                 except Exception as error:
+                    self._entered = False
                     log.exception("an error that is no task's; please report this")
                     self._blame(error)
                     self._pause(backoff.next())
         except Stop:
             self.stopping = True
-        self._leave()
 
     def _step(self) -> bool:
         """Fill the hand if it is empty, compute a batch, settle it. False: told to stop, or a burst is over."""
         if self.stopping:
             return False
+        self._yields = self._yields or (self._turns and self._others_first())
         if not self._hand:
+            if self._yields:
+                return False
             self.interruptible = True
-            task = self.tasks.take(self.wid, 0.1 if self._burst else IDLE_SECONDS)
+            task = self.tasks.take(self.wid, self._wait)
             self.interruptible = False
             if task is None:
+                now = self.clock.now()
+                if self._turns and now - self._looked < IDLE_SECONDS:
+                    return False
+                self._looked = now
                 # A pop whose connection was lost may have been done later, after we stopped waiting for it.
                 self._hand = self.tasks.in_hand(self.wid)
-                return bool(self._hand) or not self._burst
+                return bool(self._hand) or not (self._burst or self._turns)
             self._hand.append(task)
         answers, done = self._compute()
         learn()  # what the functions have imported meanwhile
@@ -396,7 +426,7 @@ class Worker:
             self.clock.sleep(seconds)
         self.interruptible = False
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
         """Give back the hand; no attempt is counted. If the connection is dead, a master or supervisor does it."""
         self._leaving, self.interruptible = True, False
         with contextlib.suppress(MrqError):
@@ -414,16 +444,16 @@ class Worker:
         """
         batch = Batch(list(answers.items()), self._hand[:done], self._tried)
         self._unsettled.append(batch)
-        if self._tasks_left is not None:
-            self._tasks_left -= done
-            self.stopping = self.stopping or self._tasks_left <= 0
+        if self.tasks_left is not None:
+            self.tasks_left -= done
+            self.stopping = self.stopping or self.tasks_left <= 0
         if not self._hear():
             return
         left = len(self._hand) - done
         want = self._prefetch.want(left)
-        if self._tasks_left is not None:
-            want = min(want, max(0, self._tasks_left - left))
-        want = 0 if self.stopping else want
+        if self.tasks_left is not None:
+            want = min(want, max(0, self.tasks_left - left))
+        want = 0 if self.stopping or self._yields else want
         self._ask(batch, length=len(self._hand), want=want)
         self._hand = self._hand[done : len(self._hand) + min(want, 0)]
         if self.stopping or not self._hand or self._prefetch.long:
@@ -795,6 +825,10 @@ def too_large_partial(size: int, limit: int) -> TooLarge:
 def _of(answers: Sequence[Answer], tried: Sequence[Tried]) -> list[Tried]:
     """Those of these terms that are in the answers."""
     return [one for one in tried if any(answer.lo <= one.term < answer.hi for answer in answers)]
+
+
+def _never() -> bool:
+    return False
 
 
 def hostname() -> str:

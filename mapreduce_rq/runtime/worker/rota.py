@@ -1,0 +1,92 @@
+"""One worker process on several queues, by rank: it has a Worker on each, of which one works at a time.
+
+A turn on a queue ends when nothing waits there, or when something waits on a queue of higher rank: then the tasks in
+hand are finished first. Where nothing waits on any queue, the process waits a moment on each in turn: Redis cannot move
+an element from the first of several lists in one step. All queues see the process as a worker of theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from mapreduce_rq.errors import BrokerError
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.worker.worker import Stop, Worker
+
+WAIT_SECONDS = 0.1
+"""Seconds that one wait on a queue takes at most: a task on another one waits so long."""
+LOOK_SECONDS = 0.1
+"""Seconds between two looks at queues of higher rank, while tasks are computed."""
+
+
+class Rota:
+    """The workers of one process, the highest rank first. It has the methods of a worker that its process calls."""
+
+    def __init__(self, workers: Sequence[Worker], clock: Clock, *, burst: bool) -> None:
+        self._workers = workers
+        self._clock = clock
+        self._burst = burst
+        self._active = workers[0]
+        self._looked = 0.0
+
+    def told_to_stop(self, *, at_once: bool = False) -> None:
+        """See Worker."""
+        stopping = self._active.stopping
+        for worker in self._workers:
+            if worker is not self._active:
+                worker.stopping = True
+        self._active.told_to_stop(at_once=at_once or stopping)
+
+    def told_to_shorten(self) -> None:
+        """See Worker."""
+        self._active.told_to_shorten()
+
+    def run(self) -> None:
+        """Work until stopped, or until all queues are empty (burst). Leaves nothing in hand."""
+        try:
+            idle = 0
+            while not self._stopping():
+                if self._worked(0.0, len(self._workers)):
+                    idle = 0
+                elif self._burst:
+                    break
+                else:  # the queue that is waited on is looked at when it has something, the others after that
+                    idle += 1
+                    self._turn(idle % len(self._workers), WAIT_SECONDS)
+        except Stop:
+            pass
+        for worker in self._workers:
+            worker.stopping = True
+        for worker in self._workers:
+            worker.leave()
+
+    def _stopping(self) -> bool:
+        return any(worker.stopping for worker in self._workers)
+
+    def _worked(self, wait: float, ranks: int) -> bool:
+        """Give each queue a turn, until one of them had a task."""
+        return any(self._turn(rank, wait) for rank in range(ranks) if not self._stopping())
+
+    def _turn(self, rank: int, wait: float) -> bool:
+        self._active = self._workers[rank]
+        worked = self._active.turn(wait, self._others_first(rank))
+        for worker in self._workers:
+            worker.tasks_left = self._active.tasks_left
+        return worked
+
+    def _others_first(self, rank: int) -> Callable[[], bool]:
+        def first() -> bool:
+            now = self._clock.now()
+            if not rank or now - self._looked < LOOK_SECONDS:
+                return False
+            self._looked = now
+            return any(_waits(worker) for worker in self._workers[:rank])
+
+        return first
+
+
+def _waits(worker: Worker) -> bool:
+    try:
+        return worker.tasks.waiting() > 0
+    except BrokerError:  # its own turn finds out, and connects anew
+        return False
