@@ -34,6 +34,7 @@ from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
+from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.runtime.worker.worker import Preparer, Worker
@@ -90,6 +91,8 @@ class Crew(Pool):
         self._wire = wire
         self._tasks = Tasks(wire, arena.client.keys, arena.client.codecs)
         self._jobs = Jobs(wire, arena.client.keys, arena.client.codecs)
+        self._queues = [(self._tasks, self._jobs)]
+        self._caretakers = [Caretaker(self._jobs)]
         self._workers: dict[int, Worker] = {}
         self._news: queues.SimpleQueue[tuple[int, int]] = queues.SimpleQueue()
         self._born = 0
