@@ -122,7 +122,7 @@ from typing import TYPE_CHECKING, Any
 from mapreduce_rq.version import __version__
 
 if TYPE_CHECKING:
-    from mapreduce_rq.client.aio import AsyncClient, AsyncJob, AsyncValues
+    from mapreduce_rq.client.aio import AsyncClient, AsyncFoundJob, AsyncJob, AsyncValues
     from mapreduce_rq.client.client import Client, executor
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.found_job import FoundJob
@@ -173,6 +173,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncFoundJob",
     "AsyncJob",
     "AsyncResult",
     "AsyncValues",
@@ -228,6 +229,7 @@ __all__ = [
 
 _HOMES = {
     "AsyncClient": "mapreduce_rq.client.aio",
+    "AsyncFoundJob": "mapreduce_rq.client.aio",
     "AsyncJob": "mapreduce_rq.client.aio",
     "AsyncValues": "mapreduce_rq.client.aio",
     "AsyncResult": "mapreduce_rq.client.pool",

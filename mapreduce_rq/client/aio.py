@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 
 from mapreduce_rq.client.client import Client
+from mapreduce_rq.client.found_job import FoundJob
 from mapreduce_rq.client.job import Job
 from mapreduce_rq.client.streams import NotYet, Values
 from mapreduce_rq.core.job.result import Result
@@ -29,6 +30,8 @@ Items = Iterable[Any] | AsyncIterable[Any]
 
 KEYED = {"zero", "law", "options", "top", "sorted"}
 """What ``by_key`` takes, beside what it folds with."""
+WAIT_SECONDS = 5.0
+"""Seconds that a thread waits for the end of a job at a time."""
 BUFFER = 1024
 """Items of an async iterable that are read ahead of the thread that takes them."""
 
@@ -99,6 +102,29 @@ class AsyncClient:
         except BaseException:
             _close(read)
             raise
+
+    async def submit_detached(self, computation: str, /, **how: Any) -> AsyncFoundJob:
+        """Queue a job for an `mrq master` to lead. ``how``: see ``Client.submit_detached``."""
+        return AsyncFoundJob(await _in_thread(partial(self.client.submit_detached, computation, **how)))
+
+    async def submit_function_detached(
+        self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any
+    ) -> AsyncFoundJob:
+        """As ``submit_detached``, for a function of yours. ``how``: see ``Client.submit_function_detached``."""
+        rows, read = _sync((items, *more), BUFFER)
+        try:
+            start = partial(self.client.submit_function_detached, function, *rows, **how)
+            return AsyncFoundJob(await _in_thread(start))
+        finally:
+            _close(read)
+
+    async def job(self, job: str) -> AsyncFoundJob:
+        """The job with this id. Raises NoSuchJob, BrokerError."""
+        return AsyncFoundJob(await _in_thread(partial(self.client.job, job)))
+
+    async def retry(self, job: str) -> AsyncFoundJob:
+        """Queue a failed or cancelled job anew: the new job. See ``Client.retry``."""
+        return AsyncFoundJob(await _in_thread(partial(self.client.retry, job)))
 
     @overload
     def imap(
@@ -180,6 +206,51 @@ class AsyncJob:
     async def cancel(self, *, now: bool = False) -> str:
         """Cancel it. The state it ended in."""
         return await _in_thread(partial(self._job.cancel, now=now))
+
+
+class AsyncFoundJob:
+    """A job by its id, which other processes lead: a ``FoundJob`` whose methods are coroutines.
+
+    It goes on whatever becomes of the task that waits for it. Its methods raise NoSuchJob, and BrokerError.
+    """
+
+    def __init__(self, job: FoundJob) -> None:
+        self._job = job
+
+    @property
+    def id(self) -> str:
+        """The job's id."""
+        return self._job.id
+
+    async def status(self) -> str:
+        """One of running, done, failed, cancelled."""
+        return await _in_thread(lambda: self._job.status)
+
+    async def progress(self) -> dict[str, Any]:
+        """How far the job is: see ``Job.progress``."""
+        return await _in_thread(lambda: self._job.progress)
+
+    async def done(self) -> bool:
+        """Whether the job has ended, well or not."""
+        return await _in_thread(self._job.done)
+
+    async def wait(self) -> None:
+        """Wait for the end."""
+        while not await _in_thread(partial(self._job.wait, WAIT_SECONDS)):
+            pass  # a thread waits in Redis; where this task is cancelled, it is free again after that time
+
+    async def result(self) -> Result:
+        """The result. Raises JobFailed, JobCancelled."""
+        await self.wait()
+        return await _in_thread(self._job.result)
+
+    async def cancel(self, *, now: bool = False) -> str:
+        """Cancel it. The state it ended in."""
+        return await _in_thread(partial(self._job.cancel, now=now))
+
+    async def retry(self) -> AsyncFoundJob:
+        """Queue it anew from what it has counted, if it failed or was cancelled: the new job."""
+        return AsyncFoundJob(await _in_thread(self._job.retry))
 
 
 class AsyncValues(Generic[T]):

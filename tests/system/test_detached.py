@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from mapreduce_rq import BadFunction, Client, JobCancelled, JobFailed, Limits, NoSuchJob, TooLarge, UsageError
+from mapreduce_rq import (
+    AsyncClient,
+    BadFunction,
+    Client,
+    JobCancelled,
+    JobFailed,
+    Limits,
+    NoSuchJob,
+    TooLarge,
+    UsageError,
+)
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.text import job_label
 from tests.support.commands import KEY, User
@@ -220,3 +232,38 @@ def test_an_urgent_jobs_tasks_go_before_those_that_wait(at: User, client: Client
     assert long.result(30).native == total(40)
     order = [term for _, term in at.stage.runs()]
     assert order.index(1000) < 5, order
+
+
+def test_a_loop_submits_waits_finds_and_retries(at: User, server: RealServer, queue: str) -> None:
+    at.start("worker", "-c", "1")
+    at.start("master", "-c", "4").hear("leading the jobs on queue")
+
+    async def items() -> AsyncIterator[int]:
+        for item in range(10):
+            yield item
+
+    async def main() -> None:
+        async with AsyncClient(server.url, queue=queue, keys=[KEY], local=0) as mrq:
+            jobs = [await mrq.submit_detached("exp", x="2", terms=50), await mrq.submit_function_detached(abs, items())]
+            found = [await mrq.job(job.id) for job in jobs]
+            values = [(await job.result()).value for job in found]
+            assert values == ["7.38905609893065", "45"]
+            assert [await job.status() for job in found] == ["done", "done"]
+            assert [await job.done() for job in found] == [True, True]
+            assert (await found[1].progress())["counted"] == 10
+            slow = await mrq.submit_function_detached("tests.support.models:quite_slow", range(100))
+            waiting = asyncio.create_task(slow.result())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await waiting
+            assert await slow.status() == "running"  # it goes on without us
+            assert await slow.cancel() == "cancelled"
+            with pytest.raises(JobCancelled):
+                await slow.result()
+            again = await slow.retry()
+            assert (await again.result()).value == "4950"
+            with pytest.raises(NoSuchJob):
+                await mrq.job("none")
+
+    asyncio.run(main())
