@@ -17,8 +17,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any, Protocol
 
 from mapreduce_rq.broker.jobs import Jobs
@@ -48,6 +49,8 @@ ROOM_BYTES = 64 << 20
 CANCEL_SECONDS = 5.0
 MOST_AT_ONCE = 64
 """Items that are encoded together."""
+AT_HAND: set[type] = {type(iter([])), type(iter(())), type(iter(range(0)))}
+"""Iterators whose items are there, so that to take several at once waits for nothing."""
 
 Plan = tuple[Spec, Computation[Any], ValueCodec]
 """Spec and computation of an open job, and the codec of its items."""
@@ -93,77 +96,94 @@ class Feed(Protocol):
 
 
 class OpenSource:
-    """Items on their way to the master. Any thread may put items in; one master takes them."""
+    """Items on their way to the master. One thread puts items in; one master takes them.
 
-    def __init__(self, codec: ValueCodec, chunk: int | None) -> None:
+    Items are encoded some at a time, which costs less. They wait for no item after them: the master also takes those
+    that are not encoded yet. ``failed`` is called with the error of an item that cannot travel: the items before it are
+    in, and none follows.
+    """
+
+    def __init__(self, codec: ValueCodec, chunk: int | None, failed: Callable[[BaseException], None]) -> None:
         self._codec = codec
         self._chunk = chunk
+        self._failed = failed
+        self._put_in = 0
+        self._plain: deque[Any] = deque()  # not encoded yet
         self._entries: deque[tuple[bytes, int]] = deque()  # bodies, and how many items each holds
-        self._lock = threading.Lock()  # guards the following fields
+        self._lock = threading.Lock()  # guards the following fields, and the codec
         self._count = 0  # items in the entries
         self._bytes = 0
-        self._term = 0  # of the next item
+        self._term = 0  # of the next item that is encoded
         self._over = False
-        self._refusal = ""  # why nothing more can be put in
-        self.at_once = 1
-        """How many items to put in together. One, where an item takes long: another worker may take the next."""
+        self.at_once = 1 if chunk is None else min(MOST_AT_ONCE, chunk)
+        """How many items to encode together. One, where an item takes long: another worker may take the next."""
         self.ring: Callable[[], None] = lambda: None
         self.disowned: Callable[[], None] = lambda: None
         """Is called in a forked child."""
 
     def ready(self) -> int:
         """How many items wait."""
-        return self._count
+        return self._count + len(self._plain)
 
     def news(self) -> bool:
         """Whether there is something to take: items, or the end."""
-        return bool(self._count) or self._over
+        return bool(self._count) or bool(self._plain) or self._over
 
     @property
     def put_in(self) -> int:
         """How many items have been put in."""
-        return self._term
+        return self._put_in
 
     @property
     def full(self) -> bool:
         """Whether more items would only take memory."""
         return self._bytes > ROOM_BYTES
 
-    def put(self, items: list[Any]) -> None:
-        """Put items in.
+    @property
+    def over(self) -> bool:
+        """Whether no more items are taken."""
+        return self._over
 
-        Raises BadFunction for an item that cannot travel, and then only those before it are put in; UsageError in a
-        fork of the job's process.
-        """
-        if self._refusal:
-            raise UsageError(self._refusal)
+    def put(self, items: Sequence[Any]) -> None:
+        """Put items in. They are encoded when there are enough of them, or when the master has none."""
+        self._put_in += len(items)
+        self._plain.extend(items)
+        if len(self._plain) >= self.at_once or not self._count:
+            with self._lock:
+                self._encode()
+            self.ring()
+
+    def _encode(self) -> None:
+        items = [self._plain.popleft() for _ in range(len(self._plain))]
+        if not items:
+            return
         refusal = None
-        with self._lock:  # also for the codec, which only one thread may use at a time
-            try:
-                body = self._codec.encode(items)
-            except Unfit as unfit:
-                refusal = refused(self._term + unfit.index, items[unfit.index], unfit, self._codec)
-                refusal.__cause__ = unfit.__cause__
-                items = items[: unfit.index]
-                body = self._codec.encode(items) if items else b""
-            self._term += len(items)
-            self._entries.append((body, len(items)))
-            self._bytes += len(body)
-            self._count += len(items)
-        self.ring()
+        try:
+            body = self._codec.encode(items)
+        except Unfit as unfit:
+            refusal = refused(self._term + unfit.index, items[unfit.index], unfit, self._codec)
+            refusal.__cause__ = unfit.__cause__
+            items = items[: unfit.index]
+            body = self._codec.encode(items) if items else b""
+        self._term += len(items)
+        self._entries.append((body, len(items)))
+        self._bytes += len(body)
+        self._count += len(items)
         if refusal is not None:
-            raise refusal
+            self._over = True
+            self._failed(refusal)
 
     def disown(self, why: str) -> None:
-        """In a forked child: ``put`` raises ``why`` from now on. The threads that held the lock do not exist here."""
-        self._refusal = why
+        """In a forked child: the threads that held the lock do not exist here."""
         self._lock = threading.Lock()
         self.ring = lambda: None
         self.disowned()
 
     def end(self) -> None:
         """No more items will come."""
-        self._over = True
+        with self._lock:
+            self._encode()
+            self._over = True
         self.ring()
 
     def __call__(self, count: int) -> tuple[bytes, int, bool]:
@@ -173,6 +193,8 @@ class OpenSource:
         bodies: list[bytes] = []
         got = size = 0
         with self._lock:
+            if self._count < count:
+                self._encode()
             while self._entries and got < count and size < TAKE_BYTES:
                 body, items = self._entries.popleft()
                 bodies.append(body)
@@ -324,7 +346,7 @@ class Feeder:
     """Puts the items of an iterable into an open job, in a thread of its own, while there is room.
 
     ``room`` returns how many more items may be put in now; it is called again after ``more``. ``failed`` is called with
-    the error of the iterable, or of an item that cannot travel: the items before it are in, and none follows.
+    the error of the iterable: the items before it are in.
     """
 
     def __init__(
@@ -337,7 +359,7 @@ class Feeder:
     ) -> None:
         self._job, self._source, self._items, self._room, self._failed = job, source, items, room, failed
         self._more = threading.Condition()
-        self._stopped = threading.Event()
+        self._stopped = False
         self._thread = threading.Thread(target=self._run, name=f"mrq items of {job.id}", daemon=True)
         self._thread.start()
 
@@ -348,42 +370,44 @@ class Feeder:
 
     def stop(self) -> None:
         """Take no more items. The iterable is not closed: it may be in the middle of an item."""
-        self._stopped.set()
+        self._stopped = True
         self.more()
 
     def _over(self) -> bool:
-        return self._stopped.is_set() or self._job.done()
+        return self._stopped or self._source.over or self._job.done()
 
     def _run(self) -> None:
-        row: list[Any] = []
         try:
-            try:
-                self._read(row)
-            finally:
-                if row and not self._over():
-                    self._source.put(row)
+            if type(self._items) in AT_HAND:
+                self._read_rows()
+            else:
+                self._read()
         except Interruption:
             raise
         except BaseException as error:
             self._failed(error)
         self._job.finish()
 
-    def _read(self, row: list[Any]) -> None:
-        source = self._source
+    def _read(self) -> None:
+        """Item by item: the next may be long in coming."""
         room = self._wait_for_room()
         for item in self._items:
             if self._over():
                 return
-            row.append(item)
-            # If the master waits, it gets one item at once; otherwise several go together, which costs less.
-            if len(row) >= min(source.at_once, room) or not source.ready():
-                full, row[:] = row[:], []
-                source.put(full)
-                room -= len(full)
-                if room <= 0 or source.full:
-                    room = self._wait_for_room()
+            self._source.put((item,))
+            room -= 1
+            if room <= 0 or self._source.full:
+                room = self._wait_for_room()
             if self._over():
                 return
+
+    def _read_rows(self) -> None:
+        """Many at once: they are there."""
+        while room := self._wait_for_room():
+            row = list(islice(self._items, min(self._source.at_once, room)))
+            if not row:
+                return
+            self._source.put(row)
 
     def _wait_for_room(self) -> int:
         with self._more:

@@ -72,7 +72,7 @@ class Values(Generic[T]):
         self._broken = broken  # that of a job that came to no good end
         self._failure: BaseException | None = None  # of the iterable
         spec, _, codec = plan
-        self._source = OpenSource(codec, spec.limits.chunk)
+        self._source = OpenSource(codec, spec.limits.chunk, self._failed)
         self._source.disowned = self._disowned
         self._job = OpenJob(
             client, plan, self._source, self._hand, self._ended, observer=shown or observer, wait_workers=wait_workers

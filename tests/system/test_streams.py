@@ -76,6 +76,23 @@ def test_the_first_value_is_there_before_the_next_item_is(private: Client) -> No
         assert list(values) == [16]
 
 
+@pytest.mark.parametrize("count", [10, 5000])
+@pytest.mark.parametrize("chunksize", [None, 7])
+def test_an_iterable_may_wait_for_the_values_of_what_it_gave(
+    private: Client, count: int, chunksize: int | None
+) -> None:
+    gate = threading.Event()
+
+    def items() -> Iterator[int]:
+        yield from range(count)
+        assert gate.wait(30)
+
+    values = private.imap(abs, items(), chunksize=chunksize)
+    assert [next(values) for _ in range(count)] == list(range(count))
+    gate.set()
+    assert list(values) == []
+
+
 def test_an_endless_iterable_is_read_no_further_than_there_is_room(private: Client) -> None:
     read = []
 

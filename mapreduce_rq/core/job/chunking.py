@@ -19,7 +19,9 @@ TARGET_TASK_SECONDS = 0.2
 TARGET_TASK_BYTES = 4 << 20
 """Bytes of an answer at most, however little work they are: the answers to all tasks out must fit into Redis."""
 BRISK_TASK_SECONDS = 0.02
-"""Seconds of work in a task if the caller waits for each value."""
+"""Seconds of work in a task if the caller waits for each value, at first."""
+BRISK_SHARE = 1 / 16
+"""Of all work that is done a task may have so much: who has waited long for values waits a little longer for one."""
 FIRST_TASK_SECONDS = 0.01
 """Seconds of work in a task while the cost of a term is only a guess."""
 GROWTH = 8
@@ -87,6 +89,7 @@ class Pace:
     ) -> None:
         self._chunk = chunk
         self._target = BRISK_TASK_SECONDS if brisk else WIDE_TASK_SECONDS if wide else TARGET_TASK_SECONDS
+        self._brisk = brisk
         self._even = even
         self._wide = wide
         self._shares = WIDE_SHARES if wide else KERNEL_SHARES if vectorised else SHARES
@@ -96,6 +99,7 @@ class Pace:
         self._cost: float | None = None  # seconds per term, measured
         self._spent = 0.0  # seconds of about the last five large replies, and the terms in them:
         self._done = 0.0  # both are sums, so that small tasks with their fixed costs weigh little beside large ones
+        self._worked = 0.0  # seconds in all
         self._most = 0
         self._bytes_per_term = 0.0  # of answers: the largest lately
         self._largest = 0  # terms of the largest task that came back
@@ -122,6 +126,9 @@ class Pace:
             self._spent *= REPLIES_REMEMBERED * self._most / self._done
             self._done = REPLIES_REMEMBERED * self._most
         self._cost = self._spent / self._done
+        if self._brisk and self._target < TARGET_TASK_SECONDS:
+            self._worked += nanoseconds / 1e9
+            self._target = min(TARGET_TASK_SECONDS, max(BRISK_TASK_SECONDS, BRISK_SHARE * self._worked))
         if largest >= self._largest:
             self._largest = largest
             seconds = max(nanoseconds / 1e9 * largest / terms, 1e-9)
