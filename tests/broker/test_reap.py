@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
+import time
 
 import pytest
 import redis
@@ -138,8 +140,41 @@ def test_waiting_for_a_reply_ends_with_the_reply(jobs: Jobs, server: RealServer,
 def test_waiting_in_vain_gives_nothing(jobs: Jobs) -> None:
     create(jobs, "job")
     cursor, _, _ = jobs.replies("job", FIRST_REPLY, 0)
+    began = time.monotonic()
+    assert jobs.replies("job", cursor, 0.3) == (cursor, [], 0)
+    assert time.monotonic() - began > 0.25  # the server waits: a master that asked again and again would cost a core
     assert jobs.replies("job", cursor, 0.001) == (cursor, [], 0)
     assert jobs.replies("gone", FIRST_REPLY, 0.001) == (FIRST_REPLY, [], 0)
+
+
+def test_the_word_that_a_job_is_over_is_no_reply_and_nothing_bad(jobs: Jobs, raw: redis.Redis, keys: Keys) -> None:
+    create(jobs, "job")
+    raw.xadd(keys.replies("job"), {"end": ""})
+    cursor, found, bad = jobs.replies("job", FIRST_REPLY, 0)
+    assert (found, bad) == ([], 0)
+    assert cursor != FIRST_REPLY
+
+
+def test_a_new_connection_is_one_for_both_wires(
+    jobs: Jobs, tasks: Tasks, server: RealServer, codecs: Codecs, raw: redis.Redis
+) -> None:
+    create(jobs, "job")
+    ear = RedisWire(parse_url(server.url))
+    ear.connect()
+    jobs.ear = ear
+    bell, _ = os.pipe()
+    try:
+        assert jobs.replies_or("job", FIRST_REPLY, 0.01, bell) is None  # the question is on its way
+        raw.client_kill_filter(_type="normal", skipme=True)  # as an outage does
+        jobs.connect()
+        tasks.wire.connect()
+        tasks.settle(WID, [("job", codecs.reply.seal(reply("job", 7)))], 0, 0, 0)
+        found = jobs.replies_or("job", FIRST_REPLY, 5, bell)
+        assert found is not None
+        assert found[1] == [reply("job", 7)]
+    finally:
+        ear.close()
+        os.close(bell)
 
 
 def test_forged_and_misplaced_replies_are_dropped_and_counted(

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadFunction, UsageError
 from mapreduce_rq.functions.computation import FunctionComputation
-from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.functions.trust import Trust, find, name_of
 
 FILES = {
     "foo/__init__.py": """
@@ -216,7 +218,7 @@ def test_nothing_is_imported_before_it_is_allowed(folder: Path) -> None:
     script = """
 import sys
 from mapreduce_rq.errors import BadFunction
-from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.functions.trust import Trust, find, name_of
 for allow, name in {calls!r}:
     try:
         Trust(allow=(allow,)).check_name(name)
@@ -270,3 +272,55 @@ def test_where_rq_runs_any_function_names_are_free_and_pickles_are_not() -> None
     trust.check_name("os:system")
     assert trust.folder("wordcount") is None
     assert not trust.pickles
+
+
+@pytest.mark.parametrize(
+    ("allow", "name"),
+    [
+        ("datetime", "datetime:datetime.fromtimestamp"),
+        ("datetime", "datetime:datetime.isoformat"),
+        ("collections", "collections:OrderedDict.popitem"),
+        ("builtins", "builtins:str.upper"),
+    ],
+)
+def test_a_method_written_in_c_is_at_home_where_its_class_is(allow: str, name: str) -> None:
+    Trust(allow=(allow,)).check_name(name)
+    with pytest.raises(BadFunction):
+        Trust(allow=("foo",)).check_name(name)
+
+
+@pytest.mark.parametrize("name", ["", "f", "foo", ":f", "foo:", ":"])
+def test_a_name_has_a_module_and_an_attribute(name: str) -> None:
+    with pytest.raises(BadFunction, match=r"write package\.module:function"):
+        find(name)
+
+
+def test_methods_of_built_in_types_have_names() -> None:
+    assert name_of(str.upper) == "builtins:str.upper"
+    assert name_of("abc".upper) is None
+
+
+class Pretender:
+    """Equal to everything, and says that it is a method which stands in a module."""
+
+    __module__ = "foo"
+    __qualname__ = "method"
+
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    __hash__ = None  # type: ignore[assignment]  # as it must be then
+
+    def __call__(self, k: int) -> int:
+        return -k
+
+
+@pytest.mark.usefixtures("folder")
+def test_what_only_looks_like_the_function_of_a_name_does_not_have_it() -> None:
+    foo: Any = importlib.import_module("foo")
+    foo.method = foo.Class.of_class
+    try:
+        assert name_of(Pretender()) is None
+        assert name_of(foo.f) == "foo:f"
+    finally:
+        del foo.method

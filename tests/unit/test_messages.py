@@ -1,0 +1,147 @@
+"""A sealed message byte by byte, as broker/PROTOCOL.md tells it, and the ranges of what leaves a client."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import msgspec
+import pytest
+
+from mapreduce_rq.core import messages
+from mapreduce_rq.core.job.record import Report
+from mapreduce_rq.core.messages import (
+    LARGE_BYTES,
+    Codecs,
+    Failure,
+    Keyring,
+    Limits,
+    Reply,
+    Task,
+    check_limits,
+    kid_of,
+    mac_of,
+)
+from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey
+
+WIRE_VERSION = messages.WIRE_VERSION
+SECRET = bytes(range(32))
+QUEUE = "queue"
+
+
+def part(text: str) -> bytes:
+    return len(text.encode()).to_bytes(4, "big") + text.encode()
+
+
+def sealed(kind: str, payload: bytes, *, address: str | None = None) -> bytes:
+    """The message, made here and by nothing of ours but the key's id."""
+    kid = Keyring([SECRET]).kid.to_bytes(2, "big")
+    mac = hashlib.blake2b(key=SECRET, digest_size=16, person=f"mrq{WIRE_VERSION}{kind}".encode())
+    mac.update(part(QUEUE))
+    if address is not None:
+        mac.update(part(address))
+    mac.update(payload if len(payload) < 65536 else b"\xc1" + hashlib.sha256(payload).digest())
+    return kid + mac.digest() + payload
+
+
+def task(size: int) -> tuple[Task, bytes]:
+    """A task whose msgpack has this many bytes, and these bytes."""
+    for spare in range(40):
+        made = Task("job", 0, 1, 0, 0, bytes(max(0, size - 30 + spare)))
+        payload = msgspec.msgpack.encode(made)
+        if len(payload) == size:
+            return made, payload
+    pytest.fail(f"no task has {size} bytes")
+
+
+@pytest.mark.parametrize("size", [30, 200, LARGE_BYTES - 19, LARGE_BYTES - 18, LARGE_BYTES - 1, LARGE_BYTES, 70_000])
+def test_a_task_is_sealed_as_the_protocol_says(size: int) -> None:
+    codecs = Codecs(QUEUE, Keyring([SECRET]))
+    made, payload = task(size)
+    expected = sealed("task", payload)
+    assert codecs.task.seal(made) == expected
+    assert codecs.task.seal_all([made, made]) == [expected, expected]
+    assert codecs.task.open(expected) == made
+    assert mac_of(expected) == expected[2:18]
+    assert kid_of(expected) == Keyring([SECRET]).kid
+    for at in (1, 2, 17, 18, len(expected) - 1):
+        bent = bytearray(expected)
+        bent[at] ^= 1
+        with pytest.raises(BadMessage):
+            codecs.task.open(bytes(bent))
+
+
+def test_a_message_in_a_jobs_hash_is_bound_to_that_job() -> None:
+    codecs = Codecs(QUEUE, Keyring([SECRET]))
+    report = Report(total=3)
+    payload = msgspec.msgpack.encode(report)
+    expected = sealed("report", payload, address="job-1")
+    assert codecs.report.at("job-1").seal(report) == expected
+    assert codecs.report.at("job-1").open(expected) == report
+    for other in ("job-2", "job-", ""):
+        with pytest.raises(BadMessage, match="fails its MAC"):
+            codecs.report.at(other).open(expected)
+
+
+def test_without_a_key_nothing_is_signed_and_nothing_signed_is_read() -> None:
+    codecs = Codecs(QUEUE)
+    made, payload = task(40)
+    assert codecs.task.seal(made) == b"\0\0" + payload
+    assert mac_of(b"\0\0" + payload) == b""
+    assert codecs.task.open(b"\0\0" + payload) == made
+    with pytest.raises(OtherKey, match="no key is configured here"):
+        codecs.task.open(sealed("task", payload))
+    for short in (b"", b"\0"):
+        with pytest.raises(BadMessage, match=f"malformed: it has {len(short)} bytes"):
+            codecs.task.open(short)
+
+
+def test_the_numbers_on_the_wire_are_those_of_this_wire_version() -> None:
+    """A worker of another version reads them: to change one is to change WIRE_VERSION."""
+    assert (messages.MAP, messages.MERGE, messages.REQUEST) == (0, 1, 2)
+    names = ("OK", "ERROR", "REFUSED", "DIED", "OK_ASIDE")
+    assert [getattr(messages, name) for name in names] == [0, 1, 2, 3, 4]
+
+
+RANGES: list[tuple[str, list[Any], list[Any]]] = [
+    ("chunk", [1, 10**15], [0, -1, 10**19]),
+    ("attempts", [1, 1_000_000], [0, 1_000_001]),
+    ("retries", [0, 1000], [-1, 1001]),
+    ("backoff", [0.0, 3600.0], [-0.001, 3600.1]),
+    ("task_timeout", [0.001, 315_360_000.0], [0.0, 0.0009, 315_360_001.0, float("inf"), float("nan")]),
+    ("deadline", [1e-9, 315_360_000.0], [0.0, -1.0, 315_360_001.0, float("inf"), float("nan")]),
+    ("rel_tol", [1e-300, 1.0], [0.0, -1e-9, float("inf"), float("nan")]),
+    ("abs_tol", [1e-300, 1e300], [0.0, -1e-9, float("inf"), float("nan")]),
+    ("keep", [1, 315_360_000], [0, 315_360_001, 10**18]),
+    ("max_body", [1, 512 << 20], [0, (512 << 20) + 1]),
+]
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, one) for name, good, _ in RANGES for one in good])
+def test_a_limit_at_the_ends_of_its_range_is_taken(name: str, value: Any) -> None:
+    limits = Limits(**{name: value})
+    check_limits(limits)
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(limits), type=Limits) == limits
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, one) for name, _, bad in RANGES for one in bad])
+def test_a_limit_out_of_its_range_is_refused_by_the_sender_and_by_the_reader(name: str, value: Any) -> None:
+    limits = Limits(**{name: value})
+    with pytest.raises(BadParameter, match=f"limits: .*{name}"):
+        check_limits(limits)
+    if value < 1 << 64:  # no msgpack has a larger one
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.msgpack.decode(msgspec.msgpack.encode(limits), type=Limits)
+
+
+def test_every_limit_that_is_a_number_has_its_ends_here() -> None:
+    numbers = {field.name for field in msgspec.structs.fields(Limits)} - {"on_error", "allow_mixed", "urgent"}
+    assert {name for name, _, _ in RANGES} == numbers
+
+
+def test_a_failure_keeps_what_it_says() -> None:
+    made = Failure(7, "ValueError", "no", "", "h:1")
+    reply = Reply("job", "h:1:2", [messages.Answer(7, 8, 0, 0, messages.ERROR, messages.encode_failure(made), 5)])
+    codecs = Codecs(QUEUE, Keyring([SECRET]))
+    read = codecs.reply.open(codecs.reply.seal(reply))
+    assert messages.decode_failure(read.answers[0].body) == made
