@@ -29,7 +29,8 @@ def main() -> None:
     after = queue.enqueue("shop.announce", job.id, depends_on=job)
     while not after.is_finished:
         meta = job.get_meta()
-        print(f"{job.get_status().value}: {meta.get('progress', 0):.0%}, {meta.get('workers', 0)} workers")
+        progress, workers = meta.get("progress") or 0, meta.get("workers") or 0  # None before the first report
+        print(f"{job.get_status().value}: {progress:.0%}, {workers} workers")
         time.sleep(0.5)
     print(after.return_value())
     print(f"exact, digest {job.get_meta()['digest']}")

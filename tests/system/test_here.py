@@ -41,7 +41,7 @@ def run(folder: Path, *arguments: str, start: Sequence[str] = (), variables: Map
     return Ran(done.returncode, done.stdout, done.stderr)
 
 
-JOB = ("run", "job:f", "--terms", "100", "-o", "value", "--local", "2")
+JOB = ("run", "job:f", "-q", "--terms", "100", "-o", "value", "--local", "2")
 
 
 def test_every_dependency_of_ours_is_known_as_ours() -> None:

@@ -30,12 +30,14 @@ def fleet(fresh_server: FreshServer, tmp_path: Path) -> Iterator[RQFleet]:
 
 def test_rq_info(fleet: RQFleet) -> None:
     workers = [fleet.worker() for _ in range(2)]
-    job = fleet.map_reduce("slow", range(60))
+    fleet.stage.write("gated", " ".join(map(str, range(60))))
+    job = fleet.map_reduce("gated", range(60))
     until(lambda: len({pid for pid, _ in fleet.stage.runs()}) == 2, 30, f"both work: {fleet.logs()}")
     shown = subprocess.run([str(RQ), "info", "-u", fleet.url], capture_output=True, text=True, check=True).stdout
     assert "2 executing" in shown
     for worker in workers:
         assert re.search(rf"{worker.name} \(.*busy default", shown)
+    fleet.stage.open()
     assert fleet.result(job) == total(60)
 
 

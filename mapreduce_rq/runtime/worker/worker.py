@@ -109,7 +109,8 @@ FULL_SECONDS = 0.5
 REFUSAL_SECONDS = 0.5
 """Seconds to wait after refusing a task, so that a worker that can do it takes it."""
 FIRST_QUIET_SECONDS = 1.0
-"""Seconds at the start in which errors are not logged: a private server may still be starting."""
+"""Seconds at the start in which errors are not logged: a private server may still be starting. Of a private server it
+is so later, too: it is gone because its owner ends, who ends this worker next."""
 STRANGER_TRIES = 10
 """Times that a task signed with another key is left to other workers before it is dropped."""
 STRANGERS_KNOWN = 1000
@@ -300,7 +301,8 @@ class Worker:
                         self._entered = True
                     if warned and down_since is not None:
                         log.warning("Redis is back after %.1f s", self.clock.now() - down_since)
-                    down_since, warned, quiet = None, False, 0.0
+                    down_since, warned = None, False
+                    quiet = FIRST_QUIET_SECONDS if self._shelf else 0.0
                     backoff = Backoff()
                     demotion.over()
                     while self._step():
