@@ -1,4 +1,7 @@
-"""reap.lua, surveys and the stream of replies, against real servers."""
+"""reap.lua, surveys and the stream of replies, against real servers.
+
+This is what only a server has; test_conformance has the rest.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 import redis
 
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.jobs import FIRST_REPLY, REPLIES_AT_ONCE, STRIKE_OFF, Jobs
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.tasks import Tasks
@@ -19,49 +22,6 @@ from mapreduce_rq.errors import BrokerFull, ForeignKey
 from tests.support.servers import RealServer
 
 WID = "host:1:w"
-
-
-def test_what_is_given_back_is_taken_next(jobs: Jobs, tasks: Tasks, keys: Keys, raw: redis.Redis) -> None:
-    raw.lpush(keys.queue, b"t2")
-    raw.lpush(keys.in_flight(WID), b"t0", b"t1")
-    assert jobs.reap(WID, "", [(b"t1", b"t1"), (b"t0", b"t0 again")]) == 2
-    assert [tasks.take("other", 0.01) for _ in range(3)] == [b"t0 again", b"t1", b"t2"]
-    assert not raw.exists(keys.in_flight(WID))
-
-
-def test_of_many_reapers_each_task_goes_back_once(
-    server: RealServer, keys: Keys, codecs: Codecs, raw: redis.Redis
-) -> None:
-    held = [b"%d" % n for n in range(200)]
-    raw.lpush(keys.in_flight(WID), *held)
-    given: list[int] = []
-
-    def reap() -> None:
-        wire = RedisWire(parse_url(server.url))
-        wire.connect()
-        given.extend(Jobs(wire, keys, codecs).reap(WID, "", [(task, task)]) for task in held)
-        wire.close()
-
-    reapers = [threading.Thread(target=reap) for _ in range(4)]
-    for reaper in reapers:
-        reaper.start()
-    for reaper in reapers:
-        reaper.join()
-    assert sum(given) == len(held)
-    assert sorted(raw.lrange(keys.queue, 0, -1)) == sorted(held)
-
-
-def test_an_obituary_stays_until_the_worker_is_struck_off(
-    jobs: Jobs, tasks: Tasks, keys: Keys, raw: redis.Redis
-) -> None:
-    tasks.beat({WID: b"beat"})
-    jobs.reap(WID, "X:killed by SIGKILL", [])
-    assert raw.hget(keys.workers, WID) == b"X:killed by SIGKILL"
-    raw.lpush(keys.in_flight(WID), b"ghost")  # a pop on its behalf was still under way
-    jobs.reap(WID, STRIKE_OFF, [])
-    assert raw.hget(keys.workers, WID) == b"X:killed by SIGKILL"
-    assert jobs.reap(WID, STRIKE_OFF, [(b"ghost", b"ghost")]) == 1
-    assert raw.hget(keys.workers, WID) is None
 
 
 def test_a_full_server_refuses_a_reap_as_a_whole(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
@@ -78,21 +38,6 @@ def test_a_full_server_refuses_a_reap_as_a_whole(jobs: Jobs, keys: Keys, raw: re
     assert not raw.exists(keys.queue, keys.workers)
 
 
-def test_a_survey_sees_queue_and_all_hands(jobs: Jobs, tasks: Tasks, keys: Keys, raw: redis.Redis) -> None:
-    empty = jobs.survey("job", 1)
-    assert (empty.beats, empty.waiting, empty.held) == ({}, [], {})
-    tasks.beat({"a": b"1", "b": b"2"})
-    raw.lpush(keys.queue, b"t0", b"t1")
-    raw.lpush(keys.in_flight("a"), b"t2")
-    found = jobs.survey("job", 2)
-    assert found.beats == {"a": b"1", "b": b"2"}
-    assert found.waiting == [b"t1", b"t0"]
-    assert found.held == {"a": [b"t2"], "b": []}
-    assert raw.hget(keys.masters, "job") == b"2"
-    jobs.forget_master("job")
-    assert not raw.exists(keys.masters)
-
-
 def test_a_survey_goes_on_past_names_that_are_not_ours(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
     raw.hset(keys.workers, mapping={b"\xff\xfe": b"x", b"a": b"\xff"})
     assert jobs.survey("job", 1).beats["a"] == b"\xff"
@@ -104,18 +49,6 @@ def reply(job: str, lo: int) -> Reply:
 
 def create(jobs: Jobs, job: str) -> None:
     jobs.commit(job, "", "1:a:1", what="create", number=1)
-
-
-def test_replies_in_order_behind_a_cursor(jobs: Jobs, tasks: Tasks, codecs: Codecs) -> None:
-    create(jobs, "job")
-    assert jobs.replies("job", FIRST_REPLY, 0)[1:] == ([], 0)
-    for lo in range(REPLIES_AT_ONCE + 3):
-        tasks.settle(WID, [("job", codecs.reply.seal(reply("job", lo)))], 0, 0, 0)
-    cursor, first, bad = jobs.replies("job", FIRST_REPLY, 0)
-    assert (first, bad) == ([reply("job", lo) for lo in range(REPLIES_AT_ONCE)], 0)
-    cursor, rest, bad = jobs.replies("job", cursor, 0)
-    assert (rest, bad) == ([reply("job", lo) for lo in range(REPLIES_AT_ONCE, REPLIES_AT_ONCE + 3)], 0)
-    assert jobs.replies("job", cursor, 0) == (cursor, [], 0)
 
 
 def test_waiting_for_a_reply_ends_with_the_reply(jobs: Jobs, server: RealServer, keys: Keys, codecs: Codecs) -> None:
@@ -200,16 +133,6 @@ def test_forged_and_misplaced_replies_are_dropped_and_counted(
     _, found, bad = jobs.replies("job", FIRST_REPLY, 0)
     assert found == [reply("job", 1)]
     assert bad == len(strange) + 1
-
-
-def test_withdraw_takes_one_jobs_tasks_and_leaves_the_rest(
-    jobs: Jobs, keys: Keys, codecs: Codecs, raw: redis.Redis
-) -> None:
-    mine = [codecs.task.seal(Task("job", lo, lo + 1)) for lo in range(3)]
-    others = [codecs.task.seal(Task("other", 0, 1)), b"not a task"]
-    raw.lpush(keys.queue, mine[0], others[0], mine[1], others[1], mine[2], mine[2])
-    jobs.withdraw("job")
-    assert raw.lrange(keys.queue, 0, -1) == [others[1], others[0]]
 
 
 @pytest.mark.parametrize("name", ["q", "w", "m", "J"])
