@@ -41,6 +41,8 @@ DEPUTY_SECONDS = 0.005
 """Seconds between two looks of a deputy whether a thread serves."""
 BEFORE_DEPUTY_SECONDS = 0.005
 """Seconds before a deputy is started: a job that ends sooner needs none, and starting a thread takes time."""
+CLOSING_SECONDS = 0.0005
+"""Seconds between two attempts of ``close`` to have the lead, of which it wakes the one who has it."""
 SPARE_DESCRIPTORS = 16
 """Descriptors that come with one message at most."""
 HUNG_UP = "its line ended"
@@ -63,6 +65,30 @@ class Peer:
         self.frames = Frames()
         self.outgoing: deque[memoryview] = deque()  # bytes that the socket's buffer had no room for
         self.descriptors: deque[int] = deque()  # that have come and belong to a frame that has not
+
+
+class Lead:
+    """What one at a time has. It is taken with a token, and given back with that token, also if it was not taken.
+
+    A lock's ``acquire`` does not do: an error of a signal's handler (Ctrl-C) may come after it has taken the lock and
+    before we know of it, and then nobody gives it back.
+    """
+
+    def __init__(self) -> None:
+        self._holder: dict[str, object] = {}
+
+    def take(self, token: object) -> bool:
+        """Whether the token has it now."""
+        return self._holder.setdefault("lead", token) is token
+
+    def give_back(self, token: object) -> None:
+        """It is free, if the token had it."""
+        if self._holder.get("lead") is token:
+            self._holder.pop("lead", None)
+
+    def free(self) -> bool:
+        """Whether nobody has it."""
+        return not self._holder
 
 
 class Waiting:
@@ -104,12 +130,12 @@ class Hub:
         self.supervisor_end: socket.socket | None = None  # for the supervisor to inherit
         self._workers = Keys(queue).workers
         self._lock = threading.Lock()  # held for one step
-        self._lead = threading.Lock()  # held by who waits for the lines
+        self._lead = Lead()  # of who waits for the lines
         self._collector = COLLECTORS[collect]()
         self._peers: dict[int, Peer] = {}
         self._idle: dict[str, list[tuple[Peer, int, str, float]]] = {}  # by queue: who waits for a task, till when
         self._expiry = 0.0  # no idle worker's time is over before this
-        self._behind: list[Waiting] = []  # threads that wait while another has the lead
+        self._behind: dict[Waiting, None] = {}  # threads that wait while another has the lead
         self._served = 0  # turns of serving
         self._busy_since = 0.0  # when a job began while there was none
         self._deputy: threading.Thread | None = None
@@ -177,17 +203,27 @@ class Hub:
 
         Without any seconds what has come by now is served.
         """
+        token = object()
+        try:
+            try:
+                self._wait(token, ready, seconds, bell)
+            finally:
+                self._lead.give_back(token)
+        finally:  # again: an error of a signal's handler may have come between the two, or in the midst of the first
+            self._lead.give_back(token)
+
+    def _wait(self, token: object, ready: Callable[[], bool], seconds: float, bell: int) -> None:
         deadline = time.monotonic() + seconds
         left = seconds
         once = seconds <= 0
         while not ready():
             self.check()
-            if self._lead.acquire(blocking=False):
+            if self._lead.take(token):
                 try:
                     self.check()
                     rung = self._serve(left, bell)
                 finally:
-                    self._lead.release()
+                    self._lead.give_back(token)
                     self._pass_on()
             elif once:
                 return
@@ -203,29 +239,27 @@ class Hub:
     def _wait_behind(self, ready: Callable[[], bool], seconds: float, bell: int) -> bool:
         """Wait while another has the lead. Whether the bell rang."""
         me = Waiting(ready, bell)
-        self._behind.append(me)
         try:
+            self._behind[me] = None
             if self._deputy_leads:
                 self._wake_lead()
-            if self._lead.acquire(blocking=False):  # let go just before it could see us
-                self._lead.release()
-            elif not ready():
+            if not self._lead.free() and not ready():  # else it was given back just before that could see us
                 me.wait(seconds)
         finally:
-            self._behind.remove(me)
+            self._behind.pop(me, None)
             me.close()
         return bell >= 0 and _readable(bell)
 
     def _pass_on(self) -> None:
         """The lead is free: a thread that waits may take it."""
-        for other in self._behind[:1]:
+        for other in list(self._behind)[:1]:
             other.wake()
 
     def _serve(self, seconds: float, bell: int = -1) -> bool:
         """Wait for the lines and serve them, once. Only the thread with the lead does this. Whether the bell rang."""
-        if bell >= 0:
-            self._collector.register(bell, READ, RUNG)
         try:
+            if bell >= 0:
+                self._collector.register(bell, READ, RUNG)
             if any(self._idle.values()):
                 seconds = min(seconds, self._until_next_expiry())
             ready = self._collector.wait(max(0.0, seconds))
@@ -244,7 +278,7 @@ class Hub:
             else:
                 with self._lock:
                     self._attend(found, events)
-        for other in self._behind[:]:
+        for other in list(self._behind):
             if other.ready():
                 other.wake()
         return rung
@@ -280,12 +314,13 @@ class Hub:
     def _stand_in(self) -> None:
         """Serve while there is work and no master does."""
         seen = -1
+        token = object()  # the deputy's thread hears of no signal
         while True:
             with self._lock:
                 if not self._has_work():
                     self._deputy = None
                     return
-            if seen != self._served or self._behind or not self._lead.acquire(blocking=False):
+            if seen != self._served or self._behind or not self._lead.take(token):
                 seen = self._served
                 time.sleep(DEPUTY_SECONDS)
                 continue
@@ -295,7 +330,7 @@ class Hub:
                     self._serve(0.2)
             finally:
                 self._deputy_leads = False
-                self._lead.release()
+                self._lead.give_back(token)
                 self._pass_on()
 
     def _has_work(self) -> bool:
@@ -437,14 +472,21 @@ class Hub:
         self._closed = True
         self._over = self._over or CLOSED
         self._wake_lead()
-        for other in self._behind[:]:
+        for other in list(self._behind):
             other.wake()
-        with self._lead, self._lock:
-            for peer in list(self._peers.values()):
-                self._hang_up(peer)
-            self._collector.close()
-            self._awake.close()
-            self._waker.close()
+        token = object()
+        try:
+            while not self._lead.take(token):  # who has it sees that all is over
+                self._wake_lead()
+                time.sleep(CLOSING_SECONDS)
+            with self._lock:
+                for peer in list(self._peers.values()):
+                    self._hang_up(peer)
+                self._collector.close()
+                self._awake.close()
+                self._waker.close()
+        finally:
+            self._lead.give_back(token)
         self.started()
 
     def disown(self) -> None:
@@ -453,13 +495,13 @@ class Hub:
         if self.supervisor_end is not None:
             self.supervisor_end.detach()  # the supervisor's own, if this is it
             self.supervisor_end = None
-        self._lock, self._lead = threading.Lock(), threading.Lock()
+        self._lock, self._lead = threading.Lock(), Lead()
         for peer in self._peers.values():
             peer.end.close()
         self._awake.close()
         self._waker.close()
         self._collector.close()
-        self._peers, self._idle, self._behind = {}, {}, []
+        self._peers, self._idle, self._behind = {}, {}, {}
 
 
 class Read(NamedTuple):

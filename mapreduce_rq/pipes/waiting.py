@@ -5,6 +5,7 @@ Each has the few methods of the standard library's selectors that the hub calls,
 
 from __future__ import annotations
 
+import contextlib
 import select
 import selectors
 from collections.abc import Callable
@@ -26,7 +27,10 @@ class Collector(Protocol):
     """What waits."""
 
     def register(self, descriptor: int, events: int, data: Any) -> None:
-        """Wait for this descriptor too, from now on. Raises UsageError where there is no room for it."""
+        """Wait for this descriptor too, from now on. Raises UsageError where there is no room for it.
+
+        One that is registered already, by a call that Ctrl-C has cut short, is registered anew.
+        """
 
     def modify(self, descriptor: int, events: int, data: Any) -> None:
         """Wait for other events on it."""
@@ -50,7 +54,10 @@ class ByEpoll:
 
     def register(self, descriptor: int, events: int, data: Any) -> None:
         """See Collector."""
-        self._epoll.register(descriptor, _epoll_mask(events))
+        try:
+            self._epoll.register(descriptor, _epoll_mask(events))
+        except FileExistsError:
+            self._epoll.modify(descriptor, _epoll_mask(events))
         self._data[descriptor] = data
 
     def modify(self, descriptor: int, events: int, data: Any) -> None:
@@ -60,9 +67,9 @@ class ByEpoll:
 
     def unregister(self, descriptor: int) -> None:
         """See Collector."""
-        if descriptor in self._data:
-            del self._data[descriptor]
-            self._epoll.unregister(descriptor)
+        if self._data.pop(descriptor, None) is not None:
+            with contextlib.suppress(FileNotFoundError):  # it was closed, and is not there any more
+                self._epoll.unregister(descriptor)
 
     def wait(self, seconds: float) -> Ready:
         """See Collector."""
@@ -97,7 +104,8 @@ class BySelector:
                 f"select waits for descriptors below {self._most}, and there are more workers than that: "
                 "use collect=poll or collect=epoll, or fewer workers"
             )
-        self._selector.register(descriptor, events, data)
+        register = self._selector.modify if descriptor in self._selector.get_map() else self._selector.register
+        register(descriptor, events, data)
 
     def modify(self, descriptor: int, events: int, data: Any) -> None:
         """See Collector."""
