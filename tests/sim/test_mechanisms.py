@@ -428,6 +428,22 @@ def cancel_now_ends_a_long_term_within_two_seconds() -> None:
     assert len(stage.computed(0)) == 1
 
 
+def a_short_job_beside_a_long_one_ends_within_twice_its_lone_time() -> None:
+    # A second alone, on two workers. Its first tasks wait for the long one's, and a checkpoint must not send it back.
+    for terms, seconds in ((200, 0.01), (20, 0.1), (2000, 0.001)):
+        stage = Stage(JobPlan(3000, 0.01), JobPlan(terms, seconds, starts=5.0), hosts=[2])
+        ends: list[float] = []
+
+        def look(stage: Stage = stage, ends: list[float] = ends) -> None:
+            if not ends and stage.world.state("sim-1") == "done":
+                ends.append(stage.world.scheduler.now)
+
+        stage.world.on_step.append(look)
+        stage.run()
+        assert ends[0] - 5.0 <= 2 * 1.02
+        assert stage.ended <= 15 + 1 + 1  # the long one loses no more than the short one's work
+
+
 def a_term_that_raises_is_tried_again_and_counted_once() -> None:
     # The first terms of a task of eight have a value by then: they are not computed again.
     stage = Stage(JobPlan(16, 0.1, chunk=8, flaky=(5, 6), retries=2, backoff=2.0), hosts=[1])
@@ -917,6 +933,10 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (
         a_live_worker_with_a_wrong_clock_is_left_alone,
         lambda: patch.object(Sweeper, "_last_look", property(lambda _: -NEVER, lambda *_: None), create=True),
+    ),
+    (
+        a_short_job_beside_a_long_one_ends_within_twice_its_lone_time,
+        lambda: patch.object(master, "YOUNG_SECONDS", 0.0),
     ),
     (a_term_that_raises_is_tried_again_and_counted_once, lambda: patch.object(Retrying, "_again", _raise_at_once)),
     (what_was_tried_again_is_known_to_the_next_master, _forget_what_was_tried),

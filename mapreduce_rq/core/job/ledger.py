@@ -143,6 +143,7 @@ class Ledger:
         self.met: bool | None = None  # whether the tolerance is; None: there is none, or it was never asked
         self.tasks = 0  # answers counted
         self.ignored = 0  # answers that came twice
+        self.worked = 0.0  # seconds of workers' time, as far as this master knows
         self.skipped: list[tuple[int, Failure]] = []
         self.tried: list[Tried] = []  # terms that took more than one call, and are counted
         self.tried_more = 0  # such terms beyond MOST_TRIED
@@ -349,6 +350,7 @@ class Ledger:
                     largest = size
             else:
                 self._bad(event.wid, answer)
+        self.worked += nanoseconds / 1e9
         if not good:
             return
         counted = self.tally.count(good)

@@ -64,6 +64,8 @@ class Exchange:
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
         self._creating = False  # the job's creation and a look at its replies are on their way
         self._pushing = False  # a commit of tasks alone is on its way
+        self._out = 0  # tasks of the job in the queue and in hands, with those of the last commit
+        self.others = 0  # tasks of other jobs in the queue at least, after the last commit whose answer is read
         self._in_stream = Runs()  # if replies are kept: the terms of those that were read since the beginning
 
     # -- the connection --------------------------------------------------------------------------------------------
@@ -129,7 +131,7 @@ class Exchange:
     ) -> None:
         """Create the job and ask for its first replies, which may take ``listen`` seconds. Raises BrokerError."""
         self._lease.create(number, fields, self.jobs.codecs.task.seal_all(tasks), listen, what)
-        self._creating = True
+        self._creating, self._out = True, len(tasks)
 
     def commit(
         self,
@@ -138,11 +140,13 @@ class Exchange:
         fields: Sequence[tuple[str, Argument]],
         tasks: Sequence[Task],
         checkpoint: bool,
+        out: int,
         first: bool = False,
     ) -> None:
         """Compare and set; a ``checkpoint`` trims the replies that were read. Raises LeaseLost, BrokerError.
 
-        ``first``: the tasks are the next to be taken, unless there is something to trim.
+        ``out``: how many tasks of the job are out then. ``first``: these tasks are the next to be taken, unless there
+        is something to trim.
         """
         ahead = self._crowded and self._ahead is None and self._bell is None
         if ahead:
@@ -155,6 +159,7 @@ class Exchange:
             self._ahead = found if found[1] or found[2] else None
         what = behind(self._cursor) if checkpoint and not self._keeps else ""  # replies in it, not those read just now
         what = what or ("ahead" if first and tasks else "")
+        self._out = out
         if (self._ahead is not None or self._bell is not None) and not fields:
             self._lease.push(sealed, what)
             self._pushing = True
@@ -167,14 +172,16 @@ class Exchange:
             self._creating = False
             self.waiting = True
             try:
-                self._ahead = self._lease.created()
+                answer, self._ahead = self._lease.created()
             finally:
                 self.waiting = False
+            self.others = answer.waiting - self._out
         if self._pushing:
             self._pushing = False
             self._reopened(self._lease.pushed())
 
     def _reopened(self, answer: Committed) -> None:
+        self.others = answer.waiting - self._out
         if answer.reopened:
             self.begin_anew()
 

@@ -101,13 +101,12 @@ class Lease:
             self._job, self._pushing, number=number, fields=fields, tasks=tasks, listen=listen, what=what
         )
 
-    def created(self) -> tuple[str, list[Reply], int]:
-        """The first replies, if there is such a job now. Raises LeaseLost, BrokerError."""
+    def created(self) -> tuple[Committed, tuple[str, list[Reply], int]]:
+        """The answer, and the first replies, if there is such a job now. Raises LeaseLost, BrokerError."""
         token, self._pushing = self._pushing, ""
         answer = self._jobs.created()
         replies = self._jobs.replies_asked(self._job, FIRST_REPLY)
-        self._changed(answer, token)
-        return replies
+        return self._changed(answer, token), replies
 
     def end(
         self,

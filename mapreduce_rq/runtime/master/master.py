@@ -59,6 +59,8 @@ from mapreduce_rq.runtime.master.sweep import Sweeper
 from mapreduce_rq.runtime.master.telling import Telling
 from mapreduce_rq.version import __version__
 
+YOUNG_SECONDS = 5.0
+"""Seconds of all workers' time that a job has had when its tasks do not go before those of other jobs any more."""
 LEASE_SECONDS = 1.0
 """Seconds between two commits at most, even if there is no news."""
 CHECKPOINT_SECONDS = 1.0
@@ -267,7 +269,8 @@ class Master:
             self._exchange.create(number, row, tasks, self._patience(), what)
         else:
             pushed = self.jobs.codecs.task.seal_all(tasks)
-            self._lease.commit(expect=expect, what=what, number=number, fields=row, tasks=pushed)
+            answer = self._lease.commit(expect=expect, what=what, number=number, fields=row, tasks=pushed)
+            self._exchange.others = answer.waiting - len(tasks)
 
     def begin_with(self, checkpoint: Checkpoint) -> None:
         """Before ``submit``: begin with what is counted of a job over the same terms that has failed."""
@@ -535,7 +538,12 @@ class Master:
         if commands:
             try:
                 # requests go out at once: a checkpoint follows them
-                self._commit(tasks=tasks, checkpoint=not self.ledger.requests and self._checkpoint_due())
+                due = not self.ledger.requests and self._checkpoint_due()
+                if due and tasks and self._goes_first():  # a commit that trims cannot put its tasks first
+                    self._commit(tasks=tasks)
+                    self._commit(checkpoint=True)
+                else:
+                    self._commit(tasks=tasks, checkpoint=due)
             except TooLarge as error:
                 return self._perform(self._in_parts(tasks, error))
         return None
@@ -605,7 +613,12 @@ class Master:
             row.append(("progress", self._sealed_report(report)))
             listed_since = int(self.spec.created)  # each time: the listing may be lost, and standbys look there
         self._exchange.commit(
-            number=listed_since, fields=row, tasks=tasks, checkpoint=checkpoint, first=self.spec.limits.urgent
+            number=listed_since,
+            fields=row,
+            tasks=tasks,
+            checkpoint=checkpoint,
+            out=len(self.ledger.out),
+            first=self._goes_first(),
         )
         self._last_commit = self._now
         if checkpoint:
@@ -613,6 +626,17 @@ class Master:
             self._stored = self.ledger.counted
             self._last_checkpoint = self.clock.now()
             self._checkpoint_cost = self._last_checkpoint - started
+
+    def _goes_first(self) -> bool:
+        """Whether its next tasks go before others: it is urgent, or has had little of the workers' time yet.
+
+        So a short job does not wait for a long one's tasks again and again. Items come in an order that somebody may
+        wait for, so those of a source do not go before older ones.
+        """
+        if self.spec.limits.urgent:
+            return True
+        little = self.ledger.worked < YOUNG_SECONDS * self.ledger.pace.workers
+        return little and self._source is None and (self._exchange.others > 0 or self._sweeper.others_wait)
 
     def _resolve(self, found: Lost) -> Ended | None:
         """Find out whose job it is, after another token was found or the connection is new. None: ours, go on."""

@@ -54,6 +54,7 @@ class Sweeper:
         self._job = job
         self._telling = telling
         self._told_refused: set[str] = set()  # texts
+        self.others_wait = False  # tasks of other jobs were in the queue at the last look
         self._expected = expected
         self._wait = wait  # seconds to wait for a first worker that can; None: for ever
         self._refused: Mapping[str, Failure] = {}  # workers that refused a task of the job, as of the last sweep
@@ -121,6 +122,7 @@ class Sweeper:
         self._mourn(survey.beats)
         dead, forgotten = set(self._watch.dead()), set(self._watch.forgotten())
         waiting = self._mine(survey.waiting)
+        self.others_wait = len(waiting) < len(survey.waiting)
         held: list[Task] = []
         for wid, raws in survey.held.items():
             if wid in dead:
