@@ -23,7 +23,16 @@ from tests.support.servers import ROOT, FreshServer
 EXAMPLES = ROOT / "examples"
 TESTED = {
     *("executor.py", "fleet.py", "kernel.py", "lines.py", "notebook.ipynb", "own_reducer.py", "plugin", "pool.py"),
-    *("loop.py", "parallel.py", "pipes.py", "rq_fleet", "group_csv.py", "group_logs.py", "group_arrays.py"),
+    *(
+        "loop.py",
+        "parallel.py",
+        "pipes.py",
+        "stream.py",
+        "rq_fleet",
+        "group_csv.py",
+        "group_logs.py",
+        "group_arrays.py",
+    ),
 }
 
 
@@ -110,6 +119,13 @@ def test_pipes() -> None:
     digest = "c8762c6ebbf0a053d258d343181336e4"  # of e^2 over Redis, as the README's first command prints it
     assert run("examples/pipes.py").splitlines() == [
         f"{collect}: {math.exp(2)!r}, digest {digest}" for collect in ("sequential", "select", "poll")
+    ]
+
+
+def test_stream() -> None:
+    assert run("examples/stream.py").splitlines() == [
+        "the first prime from 10^9 on: 1000000007",  # OEIS A033873
+        f"residues: {sorted([2**10 % 97, 3**11 % 97, 5**12 % 97])}",
     ]
 
 
