@@ -20,7 +20,7 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parent.parent))  # the package of this checkout, installed or not
 
 try:
-    from benchmarks import ancestor, chunks, crowd, data, doors, faults, floor, machine, peers, starts
+    from benchmarks import ancestor, chunks, crowd, data, doors, faults, floor, hosted, machine, peers, starts
     from benchmarks.picture import picture
     from benchmarks.report import document, heading, markdown
     from benchmarks.sampling import Row, Settings, say
@@ -34,6 +34,7 @@ GROUPS = (
     starts.GROUP,
     *crowd.GROUPS,
     *doors.GROUPS,
+    *hosted.GROUPS,
     faults.GROUP,
     floor.GROUP,
     ancestor.GROUP,

@@ -26,7 +26,7 @@ def figures() -> list[str]:
 
 
 def test_the_quick_mode_measures_what_it_is_asked_for(tmp_path: Path) -> None:
-    wanted = ["messages", "lone", "exp", "cost", "memory", "killed"]
+    wanted = ["messages", "lone", "exp", "cost", "memory", "detached", "killed"]
     table, data, drawing = tmp_path / "table.md", tmp_path / "data.json", tmp_path / "bars.svg"
     said = bench(
         "--quick", "--no-peers", "--only", *wanted,
