@@ -43,20 +43,22 @@ def map_reduce(
     law: Law | str = Law.ORDERED,
     options: Mapping[str, Any] | None = None,
     limits: Limits | Mapping[str, Any] | None = None,
+    setup: Any = None,
     helpers: int | None = None,
     queue: str | None = None,
 ) -> Any:
     """The fold of ``function(item)`` over all items, as an RQ job; its return value is the reducer's Python object.
 
-    ``function``, ``reduce``, ``zero``, ``law`` and ``options``: as ``Client.map_reduce`` takes them. ``items``: as
-    there, or a number N for ``range(N)``. ``limits``: a Limits, or its settings by name. ``helpers``: how many rq
-    workers are asked to help (None: as many as are idle). ``queue``: a queue of ours, not of RQ (None: MRQ_QUEUE, or
-    ``default``).
+    ``function``, ``reduce``, ``zero``, ``law``, ``options``, ``setup``: as ``Client.map_reduce`` takes them.
+    ``items``: as there, or a number N for ``range(N)``. ``limits``: a Limits, or its settings by name. ``helpers``: how
+    many rq workers are asked to help (None: as many as are idle). ``queue``: a queue of ours, not of RQ (None:
+    MRQ_QUEUE, or ``default``).
 
     ``meta`` of the RQ job says, once a second, ``progress`` (0 to 1), ``counted``, ``total``, ``value`` with its
-    ``bound`` and ``bound_kind``, ``workers``, ``state``, and at the end ``digest``, ``skipped`` and ``ended``. A value
-    that RQ's serializer cannot carry is returned as its text. RQ's ``job_timeout`` lets go of the job and never cancels
-    it: another run (``Retry``, ``requeue``) goes on from what is counted; items other than a range are begun anew.
+    ``bound`` and ``bound_kind``, ``workers``, ``state``, and at the end ``digest``, ``skipped``, ``retried`` and
+    ``ended``. A value that RQ's serializer cannot carry is returned as its text. RQ's ``job_timeout`` lets go of the
+    job and never cancels it: another run (``Retry``, ``requeue``) goes on from what is counted; items other than a
+    range are begun anew.
     Raises UsageError, JobFailed naming the term.
     """
     host = Host.here("map_reduce")
@@ -72,6 +74,7 @@ def map_reduce(
                 law=law,
                 options=options,
                 limits=limits_of(limits),
+                setup=setup,
             )
             return run(host, client, planned, helpers)
     finally:

@@ -269,6 +269,7 @@ def _result(host: Host, client: Client, lead: Lead) -> Any:
         "digest": result.digest,
         "ended": result.ended,
         "skipped": [entry["term"] for entry in result.record["skipped"]],
+        "retried": [entry["term"] for entry in result.retried],
         "tasks": result.tasks,
         "workers": result.workers,
         "elapsed_s": round(result.elapsed_s, 3),

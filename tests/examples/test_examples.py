@@ -22,7 +22,17 @@ from tests.support.servers import ROOT, FreshServer
 
 EXAMPLES = ROOT / "examples"
 TESTED = {
-    *("executor.py", "fleet.py", "kernel.py", "lines.py", "notebook.ipynb", "own_reducer.py", "plugin", "pool.py"),
+    *(
+        "executor.py",
+        "flaky_server.py",
+        "fleet.py",
+        "kernel.py",
+        "lines.py",
+        "notebook.ipynb",
+        "own_reducer.py",
+        "plugin",
+        "pool.py",
+    ),
     *(
         "loop.py",
         "parallel.py",
@@ -54,6 +64,12 @@ def test_every_example_is_tested() -> None:
     assert {
         path.name for path in EXAMPLES.iterdir() if path.name not in {"__pycache__", ".ipynb_checkpoints"}
     } == TESTED
+
+
+def test_flaky_server() -> None:
+    total, said = run("examples/flaky_server.py").splitlines()
+    assert int(total) == sum(range(100))
+    assert said == "10 were asked for more than once, such as 7"
 
 
 def test_kernel() -> None:

@@ -54,6 +54,18 @@ def noted(term: int) -> int:
     return fingerprint(term)
 
 
+def a_number() -> int:
+    return 7
+
+
+def once_refused(number: int, term: int) -> int:
+    """Term 3 raises at its first call."""
+    if term == 3 and not _stage("refused").exists():
+        _stage("refused").touch()
+        raise ConnectionError("no answer")
+    return number * term
+
+
 def slow(term: int) -> int:
     """Takes as many seconds as the file ``seconds`` says, asleep."""
     _note(term)

@@ -109,6 +109,14 @@ def test_items_other_than_a_range(fleet: RQFleet) -> None:
     assert fleet.result(fleet.map_reduce("fingerprint", [5, 6, 7, 8])) == total(9) - total(5)
 
 
+def test_a_setup_and_a_term_that_is_tried_again(fleet: RQFleet) -> None:
+    fleet.worker()
+    limits = {"retries": 1, "backoff": 0.0}
+    job = fleet.map_reduce("once_refused", 10, setup="tests.support.terms:a_number", limits=limits)
+    assert fleet.result(job) == 7 * 45
+    assert job.get_meta()["retried"] == [3]
+
+
 def test_a_term_that_raises_fails_the_rq_job_by_name(fleet: RQFleet) -> None:
     fleet.worker()
     fleet.stage.write("poison", "7:raise")
