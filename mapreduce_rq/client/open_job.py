@@ -49,6 +49,10 @@ ROOM_BYTES = 64 << 20
 CANCEL_SECONDS = 5.0
 MOST_AT_ONCE = 64
 """Items that are encoded together."""
+PIECE_BYTES = 65_536
+"""Bytes of items that are encoded together, about."""
+ROW = 4096
+"""Items that are read together, where they are at hand."""
 AT_HAND: set[type] = {type(iter([])), type(iter(())), type(iter(range(0)))}
 """Iterators whose items are there, so that to take several at once waits for nothing."""
 
@@ -115,6 +119,8 @@ class OpenSource:
         self._bytes = 0
         self._term = 0  # of the next item that is encoded
         self._over = False
+        self._refused = False  # an item, and so all behind it
+        self._piece = 1  # items that the master encodes together
         self.at_once = 1 if chunk is None else min(MOST_AT_ONCE, chunk)
         """How many items to encode together. One, where an item takes long: another worker may take the next."""
         self.ring: Callable[[], None] = lambda: None
@@ -150,12 +156,18 @@ class OpenSource:
         self._plain.extend(items)
         if len(self._plain) >= self.at_once or not self._count:
             with self._lock:
-                self._encode()
+                self._encode(len(self._plain))
             self.ring()
 
-    def _encode(self) -> None:
-        items = [self._plain.popleft() for _ in range(len(self._plain))]
-        if not items:
+    def lay(self, items: Sequence[Any]) -> None:
+        """Put items in for the master to encode: two threads that compute keep each other from it, for 5 ms a turn."""
+        self._put_in += len(items)
+        self._plain.extend(items)
+        self.ring()
+
+    def _encode(self, most: int) -> None:
+        items = [self._plain.popleft() for _ in range(min(most, len(self._plain)))]
+        if not items or self._refused:
             return
         refusal = None
         try:
@@ -170,7 +182,7 @@ class OpenSource:
         self._bytes += len(body)
         self._count += len(items)
         if refusal is not None:
-            self._over = True
+            self._refused = self._over = True
             self._failed(refusal)
 
     def disown(self, why: str) -> None:
@@ -181,9 +193,7 @@ class OpenSource:
 
     def end(self) -> None:
         """No more items will come."""
-        with self._lock:
-            self._encode()
-            self._over = True
+        self._over = True
         self.ring()
 
     def __call__(self, count: int) -> tuple[bytes, int, bool]:
@@ -193,16 +203,19 @@ class OpenSource:
         bodies: list[bytes] = []
         got = size = 0
         with self._lock:
-            if self._count < count:
-                self._encode()
-            while self._entries and got < count and size < TAKE_BYTES:
+            while got < count and size < TAKE_BYTES:
+                if not self._entries:
+                    self._encode(min(count - got, self._piece))
+                    self._piece = min(MOST_AT_ONCE, 2 * self._piece) if self._bytes < PIECE_BYTES else 1
+                    if not self._entries:
+                        break
                 body, items = self._entries.popleft()
                 bodies.append(body)
                 got += items
                 size += len(body)
-            self._count -= got
-            self._bytes -= size
-            over = self._over and not self._entries
+                self._count -= items
+                self._bytes -= len(body)
+            over = self._over and not self._entries and (self._refused or not self._plain)
         return join(bodies) if bodies else b"", got, over
 
 
@@ -404,10 +417,10 @@ class Feeder:
     def _read_rows(self) -> None:
         """Many at once: they are there."""
         while room := self._wait_for_room():
-            row = list(islice(self._items, min(self._source.at_once, room)))
+            row = list(islice(self._items, min(ROW, room)))
             if not row:
                 return
-            self._source.put(row)
+            self._source.lay(row)
 
     def _wait_for_room(self) -> int:
         with self._more:
