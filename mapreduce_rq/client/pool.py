@@ -19,7 +19,7 @@ from mapreduce_rq.client.calls import Caller, Calls, broken
 from mapreduce_rq.client.streams import NotYet, Values
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.reducers.handed import Unsent
-from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.errors import BadFunction, MrqError
 from mapreduce_rq.functions.calls import EACH, ONE, ROWS
 from mapreduce_rq.functions.shipping import First
 
@@ -196,7 +196,7 @@ class Pool:
             return IMapIterator(_Refused(function, items, refused))
         seen = seen_by(progress, plan[0].label)
         values: Values[Any] = Values(
-            self._client, plan, items, ordered=ordered, shown=seen, unsent=_encoding_error, broken=broken
+            self._client, plan, items, ordered=ordered, shown=seen, unsent=_encoding_error, broken=_broken
         )
         self._streams = [stream for stream in self._streams if not stream.ended] + [values]
         return IMapIterator(values)
@@ -358,6 +358,11 @@ class _Refused:
 
 def _flat(chunks: list[list[Any]]) -> list[Any]:
     return list(itertools.chain.from_iterable(chunks))
+
+
+def _broken(error: BaseException) -> BaseException:
+    """What an end of the job raises. A callable that is told of progress raises what it likes."""
+    return broken(error) if isinstance(error, MrqError) else error
 
 
 def _encoding_error(unsent: Unsent) -> BaseException:
