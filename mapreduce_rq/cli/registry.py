@@ -47,7 +47,11 @@ COMMANDS = {
     "status": Behind("commands.status", "Show the state of the queue, or of one job.", WATCH),
     "jobs": Behind("commands.status", "List the jobs: what each is, who submitted it and who leads it.", WATCH),
     "workers": Behind("commands.status", "List the workers.", WATCH),
-    "queues": Behind("commands.status", "List the queues: what waits there, what is in hand, workers and jobs.", WATCH),
+    "queues": Behind(
+        "commands.status",
+        "List the queues on the server: what waits there, what workers have in hand, and how many jobs run.",
+        WATCH,
+    ),
     "events": Behind("commands.events", "Print what happened to jobs, one JSON object a line.", WATCH),
     "report": Behind(
         "commands.report", "Write a page about a job that has ended: its result, and what its workers did when.", WATCH
