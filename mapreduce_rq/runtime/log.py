@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
+import time
 from typing import Any
 
 from mapreduce_rq.core.visible import visible, visible_lines
@@ -21,8 +23,25 @@ class VisibleFormatter(logging.Formatter):
         return visible_lines(super().formatException(ei))
 
 
-def start_log(form: str, level: int = logging.WARNING) -> None:
-    """Log to standard error, unless this process has a log already. ``asctime`` in ``form`` is the time of day."""
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: at (UTC), level, host, worker (its name, or ''), pid, message; error, if there is one."""
+
+    def __init__(self, host: str, worker: str) -> None:
+        super().__init__()
+        self._who = {"host": host, "worker": worker}
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line; json escapes what could command a terminal."""
+        at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
+        found = {"at": at, "level": record.levelname.lower(), **self._who, "pid": record.process}
+        found["message"] = record.getMessage()
+        if record.exc_info:
+            found["error"] = self.formatException(record.exc_info)
+        return json.dumps(found)
+
+
+def start_log(form: str, level: int = logging.WARNING, formatter: logging.Formatter | None = None) -> None:
+    """Log to standard error, unless this process has a log already. ``asctime`` in ``form`` is the date and time."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(VisibleFormatter(form, datefmt="%H:%M:%S"))
+    handler.setFormatter(formatter or VisibleFormatter(form, datefmt="%Y-%m-%d %H:%M:%S"))
     logging.basicConfig(level=level, handlers=[handler])

@@ -81,6 +81,7 @@ def run_pool(settings: dict[str, Any]) -> int:
             burst=settings.get("burst", False),
             max_tasks=settings.get("max_tasks"),
             max_idle=settings.get("max_idle"),
+            max_memory=settings.get("max_memory"),
             trust=trust,
         ),
         ByRedis,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
 import time
 from pathlib import Path
@@ -78,3 +80,19 @@ def test_what_is_needed_and_not_allowed_is_no_wrong_password(fresh_server: Fresh
         assert ran.code == 69
         assert "does not let user clerk use a command" in ran.err
         assert "password" not in ran.err
+
+
+def test_the_log_is_lines_with_date_and_host_or_json(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=server.url) as at:
+        text, data = (at.start("worker", "-c", "1", "-n", "alpha", "--log-format", form) for form in ("text", "json"))
+        for worker in (text, data):
+            worker.hear("1 worker on queue")
+            worker.signal(signal.SIGTTIN)
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO alpha:\d+ TTIN: one", text.hear("TTIN"))
+        found = json.loads(data.hear("TTIN"))
+        assert (found["level"], found["worker"], found["pid"]) == ("info", "alpha", data.pid)
+        assert found["at"].startswith("20")
+        assert found["host"]
+        idle = at.run("worker", "-c", "1", "--max-idle-time", "0.2s")
+        assert (idle.code, "no task for 0.2 s: leaving" in idle.err) == (0, True)

@@ -175,3 +175,23 @@ def test_workers_without_a_task_for_so_long_leave_together(scene: Scene) -> None
     assert fleet.wait(10) == 0
     assert time.monotonic() - ended > 0.5
     assert scene.beats() == {}
+
+
+def test_asked_what_it_does_it_logs_tasks_and_stacks(scene: Scene) -> None:
+    fleet, leader = held_at_a_gate(scene)
+    worker = scene.stage.begun(30)
+    fleet.signal(signal.SIGUSR2)
+    fleet.hear("log USR2: does nothing")
+    fleet.signal(signal.SIGUSR1)
+    assert "[30, 31) for " in fleet.hear(f"log worker {worker}: in {leader.job}")
+    until(lambda: any("terms.py" in line and " in gated" in line for _, line in fleet.said), 5, "its stack")
+    scene.stage.open()
+    scene.check(leader, TERMS)
+
+
+def test_a_worker_that_has_grown_ends_after_its_task_and_is_replaced(scene: Scene) -> None:
+    fleet = scene.fleet(1, max_memory=10_000_000)  # less than any process of Python has
+    scene.check(scene.leader("noted", TERMS, chunk=10), TERMS)
+    until(lambda: any("over --max-memory 10 MB" in line for _, line in fleet.said), 10, "told")
+    until(lambda: any(b"over --max-memory" in beat for beat in scene.beats().values()), 10, "an obituary")
+    assert len(fleet.workers()) <= 1

@@ -26,17 +26,18 @@ from mapreduce_rq.cli.options import (
     rq_workers,
 )
 from mapreduce_rq.cli.streams import say
-from mapreduce_rq.cli.values import integer
+from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, QUEUE_VARIABLE, chosen_keys
 from mapreduce_rq.core.messages import kid_text
 from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff
-from mapreduce_rq.runtime.log import start_log
+from mapreduce_rq.runtime.log import JsonFormatter, start_log
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
+from mapreduce_rq.runtime.worker.worker import hostname
 
 MAX_WORKERS = 4096
 MAX_NAME_BYTES = 200
@@ -93,6 +94,26 @@ def worker(
             rich_help_panel=HOW,
         ),
     ] = None,
+    max_memory: Annotated[
+        str | None,
+        typer.Option(
+            "--max-memory",
+            envvar="MRQ_MAX_MEMORY",
+            metavar="MB",
+            help="A worker with more than this many million bytes ends after its task, and is replaced.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    max_idle: Annotated[
+        str | None,
+        typer.Option(
+            "--max-idle-time",
+            envvar="MRQ_MAX_IDLE_TIME",
+            metavar="TIME",
+            help="Leave when no worker has had a task for this time, such as 10m.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
@@ -122,19 +143,33 @@ def worker(
             rich_help_panel=HOW,
         ),
     ] = None,
+    log_format: Annotated[
+        str,
+        typer.Option(
+            "--log-format",
+            envvar="MRQ_LOG_FORMAT",
+            metavar="text|json",
+            help="How the log looks: lines for people, or one JSON object a line.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = "text",
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.", rich_help_panel=OUTPUT)] = False,
     quiet: Quiet = False,
 ) -> int:
     """Run workers until told to stop.
 
     After TERM or Ctrl-C each worker finishes the task in hand, gives the rest back and ends; after a second one it ends
-    at once. TTIN starts one more worker, TTOU ends one, HUP replaces all. The log goes to standard error.
+    at once. TTIN starts one more worker, TTOU ends one, HUP replaces all, USR1 logs what each does and its Python
+    stacks. The log goes to standard error.
     """
     first, *also = chosen_queues(queue)
     size = (
         usable_cores() if concurrency == "auto" else integer("--concurrency", concurrency, 1, MAX_WORKERS, word="auto")
     )
     most = None if max_tasks is None else integer("--max-tasks", max_tasks, 1)
+    memory = None if max_memory is None else integer("--max-memory", max_memory, 1, 10**9) * 10**6
+    idle = None if max_idle is None else seconds("--max-idle-time", max_idle)
+    choice("--log-format", log_format, ("text", "json"))
     if allow_pickle and not chosen_keys(key_file):
         raise UsageError("--allow-pickle needs a signing key on both sides: make one with `mrq key`, set MRQ_KEY to it")
     if files is not None and not os.path.isdir(files):
@@ -144,15 +179,17 @@ def worker(
     loops = rq_workers(on_rq, url)
     if loops is not None and also:
         raise UsageError("--on-rq: each worker loop has one queue: give one --queue")
-    if loops is not None and (burst or most is not None or concurrency != "auto" or allow or allow_pickle or files):
+    limited = most is not None or memory is not None or idle is not None
+    if loops is not None and (burst or limited or concurrency != "auto" or allow or allow_pickle or files):
         raise UsageError(
             "--on-rq: the workers are jobs of rq workers, and run what these run: leave out --concurrency, --burst, "
-            "--max-tasks, --allow, --allow-pickle and --files"
+            "--max-tasks, --max-memory, --max-idle-time, --allow, --allow-pickle and --files"
         )
     look_here()
     start_log(
-        "%(asctime)s %(levelname)s %(message)s",
+        f"%(asctime)s %(levelname)s {(name or hostname()).replace('%', '%%')}:%(process)d %(message)s",
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
+        JsonFormatter(hostname(), name) if log_format == "json" else None,
     )
     where = required(url, "worker")
     place = primary(where, first, key_file) if burst else wait_for(where, first, key_file)
@@ -193,6 +230,8 @@ def worker(
         name=name,
         burst=burst,
         max_tasks=most,
+        max_idle=idle,
+        max_memory=memory,
         trust=trust,
     )
     return Pool(settings, ByRedis).run()

@@ -12,7 +12,8 @@ Its duties, in order, four times a second and each time that a signal or a death
 
 Signals: TERM or INT once: children finish their task in hand, give the rest back and leave; twice: they give everything
 back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one
-after another.
+after another. USR1: log what each worker does, with its Python stacks; a worker writes these on USR2, from wherever it
+is (faulthandler), to a pipe. USR2 does nothing to a supervisor. Each of them is logged.
 
 The supervisor has no threads and never works itself, so forking from it is safe. A worker has one, which waits for a
 word of the supervisor's.
@@ -21,6 +22,7 @@ word of the supervisor's.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import io
 import logging
 import os
@@ -73,11 +75,16 @@ CANNOT_START = 71
 
 SIGNALS = {
     signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP,
-    signal.SIGUSR1,
+    signal.SIGUSR1, signal.SIGUSR2,
 }  # fmt: skip
 HURRY = signal.SIGUSR1
 """The signal that tells a worker to give back all tasks at once: when two TERMs arrive together, a process may see only
 one."""
+STACKS = signal.SIGUSR2
+"""The signal that has a worker write the Python stacks of its threads."""
+STACK_SECONDS = 0.2
+"""Seconds that it gets for that."""
+STACK_BYTES = 32 * 1024
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,7 @@ class PoolSettings:
     max_tasks: int | None = None
     once: bool = False  # who has done its tasks is not replaced, as long as there are as many workers as cores
     max_idle: float | None = None  # seconds without a task, of all workers together, after which they leave
+    max_memory: int | None = None  # resident bytes of a worker, above which it ends after its task and is replaced
     trust: Trust = field(default_factory=Trust)
     shelf: str = ""  # the directory of large bodies beside a private server
 
@@ -110,6 +118,8 @@ class Child:
     stopped: bool = False
     told: int = 0  # times told to stop
     why: str = ""  # if we killed it
+    over: str = ""  # the words for its memory, if it had too much
+    stacks: int = -1  # descriptor: the stacks that it writes when asked
     beats: int = 0
     done: int = 0  # at the last beat
     beat_at: float = field(default=0.0)
@@ -142,6 +152,7 @@ class Pool:
         self._quick_deaths = 0
         self._beat_at = 0.0
         self._watch_at = 0.0
+        self._stacks_at = float("inf")  # when the stacks that were asked for are read
         self._begun = -1  # tasks, by all children at the last look
         self._worked_at = self.clock.now()
         self._caretakers = [Caretaker(jobs) for _, jobs in self._queues]
@@ -168,6 +179,7 @@ class Pool:
                     self._signalled(signal.Signals(raised))
             self._bury()
             self._enforce()
+            self._tell_stacks()
             self._leave_if_idle()
             self._report()
             if not self._over():
@@ -187,22 +199,58 @@ class Pool:
         if number in (signal.SIGTERM, signal.SIGINT):
             if not self._stopping:
                 log.info("stopping: workers finish the task in hand; again: they give it back at once")
+            else:
+                log.info("%s: workers give back what they have in hand, at once", number.name)
             self._stop()
         elif number == signal.SIGQUIT:
             self._stopping = 2
+            if self._children:
+                log.info("QUIT: %d killed", len(self._children))
             for child in self._children.values():
                 child.why = "its supervisor was told to quit"
                 os.kill(child.pid, signal.SIGKILL)
         elif number == signal.SIGTTIN:
             self.size += 1
-        elif number == signal.SIGTTOU and self.size > 1:
+            log.info("TTIN: one worker more: %d", self.size)
+        elif number == signal.SIGTTOU and self.size <= 1:
+            log.info("TTOU: one worker is the least; TERM ends all")
+        elif number == signal.SIGTTOU:
             self.size -= 1
+            log.info("TTOU: one worker fewer: %d; it finishes its task in hand", self.size)
             youngest = max(self._children.values(), key=lambda child: (not child.told, child.born), default=None)
             if youngest is not None:
                 self._tell(youngest)
         elif number == signal.SIGHUP:
             self._retire = [child for child in self._children.values() if not child.told]
+            log.info("HUP: %d to be replaced, one after another, each after its task", len(self._retire))
             self._retire_next()
+        elif number == signal.SIGUSR1:
+            self._tell_doings()
+        elif number == signal.SIGUSR2:
+            log.info("USR2: does nothing; USR1 logs what each worker does")
+
+    def _tell_doings(self) -> None:
+        """Log what each worker does, and ask for its stacks."""
+        log.info("USR1: %d of %d there", len(self._children), self.size)
+        for child in self._children.values():
+            doing = child.slate.read()
+            what = f"in {doing.job} [{doing.lo}, {doing.hi}) for {doing.seconds:.1f} s" if doing.busy else "idle"
+            what += " (stopped)" if child.stopped else ""
+            log.info("worker %d: %s, %d tasks done, %.0f MB", child.pid, what, doing.done, _rss(child.pid) / 1e6)
+            if not child.stopped:
+                os.kill(child.pid, STACKS)
+        self._stacks_at = self.clock.now() + STACK_SECONDS
+
+    def _tell_stacks(self) -> None:
+        """Log the stacks that were asked for."""
+        if self.clock.now() < self._stacks_at:
+            return
+        self._stacks_at = float("inf")
+        for child in self._children.values():
+            with contextlib.suppress(BlockingIOError):  # a worker that is stuck in the kernel has written none
+                text = os.read(child.stacks, STACK_BYTES).decode(errors="replace")
+                for line in filter(None, text.splitlines()):
+                    log.info("worker %d: %s", child.pid, line)
 
     def _tell(self, child: Child) -> None:
         child.told += 1
@@ -222,7 +270,7 @@ class Pool:
     def _spawn_missing(self) -> None:
         if self.clock.now() < self._respawn_at:
             return
-        while (there := sum(not child.told for child in self._children.values())) < self.size:
+        while (there := sum(not child.told or bool(child.over) for child in self._children.values())) < self.size:
             try:
                 self._spawn()
             except OSError as error:  # no descriptors, no processes or no memory left
@@ -235,6 +283,9 @@ class Pool:
         slate = Slate()
         ear, line = os.pipe()
         os.set_blocking(line, False)
+        stacks, pen = os.pipe()
+        os.set_blocking(stacks, False)
+        os.set_blocking(pen, False)
         supervisor = os.getpid()
         secret = self.clock.random(8).hex()
         # The wake-up pipe is shared: a signal to a child that has no handlers yet would be taken for one to us.
@@ -243,21 +294,29 @@ class Pool:
             birth = self._way.birth()
             pid = os.fork()
             if pid == 0:
-                for mouth in (line, *(child.line for child in self._children.values())):
+                for mouth in (
+                    line,
+                    stacks,
+                    *(end for child in self._children.values() for end in (child.line, child.stacks)),
+                ):
                     os.close(mouth)
-                self._be_worker(slate, secret, supervisor, ear, birth)
+                self._be_worker(slate, secret, supervisor, ear, pen, birth)
         except OSError:
             os.close(line)
+            os.close(stacks)
             raise
         finally:
             os.close(ear)
+            os.close(pen)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         wid = f"{self._host}:{pid}:{secret}"
         birth.born(wid)
-        self._children[pid] = Child(wid, pid, slate, self.clock.now(), line)
+        self._children[pid] = Child(wid, pid, slate, self.clock.now(), line, stacks=stacks)
         self._beat_at = 0.0  # it is announced at once
 
-    def _be_worker(self, slate: Slate, secret: str, supervisor: int, ear: int, birth: Birth) -> NoReturn:
+    def _be_worker(  # noqa: PLR0917  what a fork hands over
+        self, slate: Slate, secret: str, supervisor: int, ear: int, pen: int, birth: Birth
+    ) -> NoReturn:
         """The child's whole life; never returns."""
         code = BOOT_FAILED
         try:
@@ -289,6 +348,7 @@ class Pool:
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
             signal.signal(HURRY, lambda *_: worker.told_to_stop(at_once=True))
+            faulthandler.register(STACKS, pen)
             _fork_without(signal.SIGTERM, HURRY)  # what a function forks must end when it is told to: it is no worker
             # A thread, and no signal, which would cut short what waits in C. Signals, still blocked, are not for it.
             threading.Thread(target=_listen, args=(ear, worker.told_to_shorten), daemon=True).start()
@@ -328,6 +388,7 @@ class Pool:
             else:
                 del self._children[pid]
                 os.close(child.line)
+                os.close(child.stacks)
                 self._died(child, status)
 
     def _died(self, child: Child, status: int) -> None:
@@ -336,7 +397,7 @@ class Pool:
             if self.settings.burst or (self.settings.once and self.size > usable_cores()):
                 self.size -= 1
             self._quick_deaths = 0
-            self._buried.append((child, "", False))
+            self._buried.append((child, child.over, False))
             return
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
@@ -363,8 +424,11 @@ class Pool:
             log.warning("worker %s died (%s): replaced", child.pid, why)
 
     def _enforce(self) -> None:
-        """Kill workers whose task is over its timeout; ask for part answers to long tasks."""
+        """Kill workers whose task is over its timeout; ask for part answers to long tasks; end those that grew."""
+        most = self.settings.max_memory
         for child in self._children.values():
+            if most is not None and not child.told and (size := _rss(child.pid)) > most:
+                self._grown(child, size, most)
             doing = child.slate.read()
             if not doing.busy:
                 continue
@@ -372,6 +436,19 @@ class Pool:
                 self._kill(child, f"over the task timeout of {doing.timeout:g} s")
             elif doing.seconds > LONG_SECONDS:
                 self._shorten(child)
+
+    def _grown(self, child: Child, size: int, most: int) -> None:
+        """Have a worker end after its task, for its memory. The next is started when it has ended, not before."""
+        doing = child.slate.read()
+        if not doing.begun:
+            return  # it does one task at least, whatever the limit: else no job would end
+        child.over = f"{size / 1e6:.0f} MB, over --max-memory {most / 1e6:.0f} MB"
+        if doing.begun == 1:
+            child.over += (
+                f", in its first task; {doing.job} needs more: give its workers more, or smaller tasks (--chunk)"
+            )
+        log.warning("worker %d has %s: replaced after its task", child.pid, child.over)
+        self._tell(child)
 
     def _leave_if_idle(self) -> None:
         if self.settings.max_idle is None or self._over():
