@@ -69,6 +69,7 @@ COMMANDS = {
     "purge": Behind("commands.control", "Delete the records of jobs that have ended.", STEER),
     "doctor": Behind("commands.doctor", "Find out what is wrong, and say what helps.", SET_UP),
     "key": Behind("commands.key", "Print a new signing key.", SET_UP),
+    "acl": Behind("commands.acl", "Print users of the server for masters, workers and viewers.", SET_UP),
 }
 
 

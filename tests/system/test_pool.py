@@ -8,7 +8,7 @@ import time
 import pytest
 
 from mapreduce_rq.core.messages import Task
-from tests.support.fleet import Fleet, Leader
+from tests.support.fleet import KEY, Fleet, Follower, Leader
 from tests.support.scene import Scene
 from tests.support.servers import wait_gone
 from tests.support.stage import allowed, until
@@ -195,3 +195,28 @@ def test_a_worker_that_has_grown_ends_after_its_task_and_is_replaced(scene: Scen
     until(lambda: any("over --max-memory 10 MB" in line for _, line in fleet.said), 10, "told")
     until(lambda: any(b"over --max-memory" in beat for beat in scene.beats().values()), 10, "an obituary")
     assert len(fleet.workers()) <= 1
+
+
+NEW_KEY = "7c" * 32
+
+
+def test_a_key_is_changed_while_a_job_runs(scene: Scene) -> None:
+    old, leader = held_at_a_gate(scene)  # both have the old key alone
+    job = leader.job
+    behind = scene.fleet(1, keys=(KEY, NEW_KEY))  # accepts the new key, signs with the old one
+    leader.signal(signal.SIGTERM)  # it lets go of its job, and is started anew with the new key in front
+    assert leader.wait() == 0
+    in_front = scene.fleet(1, keys=(NEW_KEY, KEY))
+    with Follower(scene.url, scene.queue, job, keys=(NEW_KEY, KEY)) as follower:
+        for fleet in (old, behind):
+            fleet.signal(signal.SIGTERM)
+        scene.stage.open()
+        scene.check(follower, TERMS)
+        assert (old.wait(), behind.wait()) == (0, 0)
+    in_front.signal(signal.SIGTERM)
+    assert in_front.wait() == 0
+    scene.fleet(1, keys=(NEW_KEY,))  # the old key is gone
+    with Leader(
+        scene.url, scene.queue, "noted", TERMS, environment=scene.stage.environment, keys=(NEW_KEY,)
+    ) as another:
+        assert another.record()["state"] == "done"

@@ -13,6 +13,7 @@ def key() -> None:
     """Print a new signing key.
 
     When masters and workers have a key (MRQ_KEY or --key-file), only programs with that key can give a worker tasks or
-    a master answers. To change the key, put the new one in front of the old one.
+    a master answers. To change the key, add the new one behind the old one
+    everywhere, then put it first everywhere, then take the old one away.
     """
     write(os.urandom(KEY_BYTES).hex())
