@@ -37,6 +37,7 @@ from mapreduce_rq.runtime.log import JsonFormatter, start_log
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
+from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.worker.worker import hostname
 
 MAX_WORKERS = 4096
@@ -234,7 +235,7 @@ def worker(
         max_memory=memory,
         trust=trust,
     )
-    return Pool(settings, ByRedis).run()
+    return Pool(settings, ByRedis, notifier=Notifier()).run()
 
 
 def chosen_queues(given: list[str] | None) -> list[str]:

@@ -49,6 +49,7 @@ from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
+from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.pool.way import Birth, Way, WayTo
 from mapreduce_rq.runtime.worker.probe import identity
 from mapreduce_rq.runtime.worker.rota import Rota
@@ -128,7 +129,10 @@ class Child:
 class Pool:
     """Runs workers until told to stop, or until all have left a burst."""
 
-    def __init__(self, settings: PoolSettings, way: WayTo, clock: Clock | None = None) -> None:
+    def __init__(
+        self, settings: PoolSettings, way: WayTo, clock: Clock | None = None, *, notifier: Notifier | None = None
+    ) -> None:
+        self._notifier = notifier
         self.settings = settings
         self.clock = clock or Clock()
         self.size = settings.size
@@ -177,6 +181,8 @@ class Pool:
             if awake.fileno() in readable:
                 for raised in awake.recv(4096):
                     self._signalled(signal.Signals(raised))
+            if self._notifier is not None:
+                self._notifier.turned(self.clock.now(), f"{len(self._children)} of {self.size} workers")
             self._bury()
             self._enforce()
             self._tell_stacks()
@@ -462,6 +468,8 @@ class Pool:
             self._stop()
 
     def _stop(self) -> None:
+        if self._notifier is not None:
+            self._notifier.stopping()
         self._stopping += 1
         for child in self._children.values():
             self._tell(child)
@@ -490,6 +498,8 @@ class Pool:
                 del self._buried[0]
             if now >= self._beat_at:
                 self._beat()
+                if self._notifier is not None:
+                    self._notifier.ready()
                 self._beat_at = now + BEAT_SECONDS
             if now >= self._watch_at:
                 self._watch_at = now + WATCH_SECONDS
