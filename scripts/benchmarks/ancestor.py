@@ -29,6 +29,16 @@ HERD = Figure("herd", "200 idle workers and one task on a pipe: how many wake", 
 PIPES_LONE = Figure(
     "pipes-lone", "a lone task over pipes, p50: how many times multiprocessing.Pool's", "x", 1.5, more_is_better=False
 )
+PIPES_APPLY = Figure(
+    "pipes-apply", "Pool.apply over pipes, p50: how many times multiprocessing.Pool's", "x", 1.5, more_is_better=False
+)
+PIPES_LARGE = Figure(
+    "pipes-large",
+    "a list of 200 values of 1 MB over pipes: how many times a Pool's time",
+    "x",
+    1.0,
+    more_is_better=False,
+)
 
 MANY = 200
 SINGLES = Limits(chunk=1)
@@ -42,8 +52,8 @@ def term(k: int) -> float:
 def measure(settings: Settings) -> Iterable[Row]:
     """Every mechanism at every size."""
     table = Table()
-    if settings.wants(PIPES_LONE.name):
-        _lone(table, settings)
+    if any(settings.wants(figure.name) for figure in (PIPES_LONE, PIPES_APPLY, PIPES_LARGE)):
+        _beside_a_pool(table, settings)
     if settings.wants(ANCESTOR.name):
         _raise_limits()
         for workers in (2, 50) if settings.quick else (2, 50, 200, 1000):
@@ -58,21 +68,29 @@ def measure(settings: Settings) -> Iterable[Row]:
     return table.rows.values()
 
 
-def _lone(table: Table, settings: Settings) -> None:
+def _beside_a_pool(table: Table, settings: Settings) -> None:
+    """The same calls on a Pool and over pipes, in turns: a lone task by two doors, and large values."""
+    terms = 20 if settings.quick else 200
     for _ in range(settings.rounds):
         with (
             multiprocessing.get_context("fork").Pool(settings.workers) as pool,
             Client("pipes:", local=settings.workers) as client,
+            client.pool() as same,
         ):
-            theirs = typical(lambda: pool.apply(work.square, (3,)), settings.seconds)
+            lone = typical(lambda: pool.apply(work.square, (3,)), settings.seconds)
             ours = typical(lambda: client.map_reduce(work.square, range(3, 4)), settings.seconds)
-        table.add(
-            PIPES_LONE.name,
-            "mrq over pipes",
-            ours / theirs,
-            note=f"{ours * 1e3:.3g} ms, Pool {theirs * 1e3:.3g} ms",
-            ours=True,
-        )
+            applied = typical(lambda: same.apply(work.square, (3,)), settings.seconds)
+            large = typical(lambda: pool.map(work.megabyte, range(terms)), settings.seconds / 4, least=3)
+            listed = typical(
+                lambda: client.map_reduce(work.megabyte, range(terms), reduce="list"), settings.seconds / 4, least=3
+            )
+        for name, mine, theirs in (
+            (PIPES_LONE.name, ours, lone),
+            (PIPES_APPLY.name, applied, lone),
+            (PIPES_LARGE.name, listed, large),
+        ):
+            note = f"{mine * 1e3:.3g} ms, Pool {theirs * 1e3:.3g} ms"
+            table.add(name, "mrq over pipes", mine / theirs, note=note, ours=True)
 
 
 def _pool(table: Table, settings: Settings, workers: int) -> None:
@@ -245,4 +263,4 @@ def _crowd(wait: Callable[[int], None], *, shared: bool, locked: bool) -> Iterat
             os.close(writer)
 
 
-GROUP = Group((ANCESTOR, HERD, PIPES_LONE), measure)
+GROUP = Group((ANCESTOR, HERD, PIPES_LONE, PIPES_APPLY, PIPES_LARGE), measure)
