@@ -36,8 +36,9 @@ from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
+from mapreduce_rq.runtime.worker.prepare import Preparer
 from mapreduce_rq.runtime.worker.slate import Slate
-from mapreduce_rq.runtime.worker.worker import Preparer, Worker
+from mapreduce_rq.runtime.worker.worker import Worker
 from tests.chaos.wires import Killed, Watched
 from tests.support.servers import RealServer
 from tests.support.stage import until

@@ -84,8 +84,8 @@ def test_one_that_refuses_is_told_of_once_and_another_does_the_job(at: User) -> 
 OLDER = """
 import mapreduce_rq.version as version
 version.__version__ = "0.0.1"
-import mapreduce_rq.runtime.worker.worker as worker
-worker.code_of = lambda made: "older"
+import mapreduce_rq.runtime.worker.prepare as prepare
+prepare.code_of = lambda made: "older"
 from mapreduce_rq.cli.app import main
 raise SystemExit(main())
 """

@@ -51,10 +51,11 @@ from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
 from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.pool.way import Birth, Way, WayTo
+from mapreduce_rq.runtime.worker.prepare import Preparer
 from mapreduce_rq.runtime.worker.probe import identity
 from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
-from mapreduce_rq.runtime.worker.worker import Preparer, Worker, hostname
+from mapreduce_rq.runtime.worker.worker import Worker, hostname
 from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.pool")

@@ -46,10 +46,8 @@ import msgspec
 from mapreduce_rq.broker.shared import fetch
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
-from mapreduce_rq.computations import load
 from mapreduce_rq.core.bodies import ASIDE
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
-from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.foreign_errors import kind_of, message_of
 from mapreduce_rq.core.job.chunking import WIDE_TASK_SECONDS
@@ -87,14 +85,12 @@ from mapreduce_rq.errors import (
     MrqError,
     OtherKey,
     TooLarge,
-    VersionSkew,
 )
 from mapreduce_rq.functions.sources import learn
-from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES, Shelf
-from mapreduce_rq.runtime.worker.probe import identity, numerics
+from mapreduce_rq.runtime.worker.probe import numerics
 from mapreduce_rq.runtime.worker.shared import obtain
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.version import __version__
@@ -845,36 +841,3 @@ def compute_body(computation: Computation[Any], task: Task) -> bytes:
     if task.op == MERGE:
         return compute_merge(computation, task.body)
     return computation.reducer.encode(computation.map_body(task.lo, task.hi, task.body))
-
-
-class Preparer:
-    """Makes computations of specs, if this worker may run them."""
-
-    def __init__(self, trust: Trust) -> None:
-        self._trust = trust
-        self._made: dict[bytes, Computation[Any]] = {}  # the last ones, by their parameters: many jobs have the same
-
-    def __call__(self, spec: Spec) -> Computation[Any]:
-        """The computation of a spec. Raises MrqError if this worker must not or cannot run it."""
-        recipe = msgspec.msgpack.encode((spec.version, spec.code, spec.computation, spec.params))
-        made = self._made.get(recipe)
-        if made is None:
-            made = self._make(spec)
-            if len(self._made) >= JOBS_KEPT:
-                self._made.clear()
-            self._made[recipe] = made
-        return made
-
-    def _make(self, spec: Spec) -> Computation[Any]:
-        made = load(spec.computation).to_map(spec.params, self._trust)
-        if spec.version != __version__ and spec.code != code_of(made):
-            raise VersionSkew(
-                f"{spec.job} was submitted by mrq {spec.version}, this worker is {__version__}, and {spec.computation} "
-                "differs between the two: deploy one version"
-            )
-        if spec.numerics and spec.numerics != numerics():
-            skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
-            if not spec.limits.allow_mixed:
-                raise VersionSkew(f"{skew}: run it on similar machines, or with --allow-mixed")
-            log.warning("%s", skew)
-        return made
