@@ -69,6 +69,7 @@ A test looks up each of these names.
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
     what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
     when a checkpoint is due           runtime/master/master.py Master._checkpoint_due
+    which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
     which functions a worker runs      functions/trust.py Trust

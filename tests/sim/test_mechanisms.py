@@ -32,7 +32,8 @@ from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.sweep import Sweeper
 from mapreduce_rq.runtime.pool import supervisor as pool
 from mapreduce_rq.runtime.pool.supervisor import Pool
-from mapreduce_rq.runtime.worker import worker as working
+from mapreduce_rq.runtime.worker import known_jobs
+from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim import scripts
 from tests.sim.actors import ClientProcess, Host
@@ -815,13 +816,13 @@ def _give_up_flushed_jobs() -> AbstractContextManager[Any]:
 
 
 def _take_a_lost_stream_for_the_end() -> AbstractContextManager[Any]:
-    void = Worker._void
+    void = KnownJobs.void
 
-    def over(self: Worker, job: str) -> None:
+    def over(self: KnownJobs, job: str) -> None:
         void(self, job)
-        self._void_since[job] = self.clock.now()
+        self._void_since[job] = self._clock.now()
 
-    return patch.object(Worker, "_void", over)
+    return patch.object(KnownJobs, "void", over)
 
 
 def _forget_what_was_made() -> AbstractContextManager[Any]:
@@ -877,7 +878,7 @@ def _forget_what_was_tried() -> AbstractContextManager[Any]:
 
 
 def _wait_without_looking() -> AbstractContextManager[Any]:
-    return patch.object(Worker, "_wait_to_try", lambda self, seconds: self.clock.sleep(seconds))
+    return patch.object(Worker, "wait_to_try", lambda self, seconds: self.clock.sleep(seconds))
 
 
 class _Blind(liveness.Watch):
@@ -909,7 +910,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (what_was_computed_before_the_hand_was_found_changed_counts, lambda: patch.object(Worker, "_settle_anew")),
     (
         a_worker_that_met_a_flushed_job_works_on_it_when_it_is_back,
-        lambda: patch.object(working, "VOID_SECONDS", NEVER),
+        lambda: patch.object(known_jobs, "VOID_SECONDS", NEVER),
     ),
     (
         what_turns_out_long_is_given_back_to_whom_it_is_next,

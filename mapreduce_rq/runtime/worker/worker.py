@@ -34,7 +34,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import socket
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -43,7 +42,6 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mapreduce_rq.broker.shared import fetch
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
 from mapreduce_rq.core.bodies import ASIDE
@@ -81,7 +79,6 @@ from mapreduce_rq.errors import (
     BrokerError,
     BrokerFull,
     BrokerRefused,
-    ForeignKey,
     MrqError,
     OtherKey,
     TooLarge,
@@ -90,8 +87,7 @@ from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES, Shelf
-from mapreduce_rq.runtime.worker.probe import numerics
-from mapreduce_rq.runtime.worker.shared import obtain
+from mapreduce_rq.runtime.worker.known_jobs import KnownJobs, Ready
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.version import __version__
 
@@ -110,9 +106,6 @@ is so later, too: it is gone because its owner ends, who ends this worker next."
 STRANGER_TRIES = 10
 """Times that a task signed with another key is left to other workers before it is dropped."""
 STRANGERS_KNOWN = 1000
-VOID_SECONDS = 0.2
-"""Seconds after which we ask again about a job that seems over: its master may have submitted it anew."""
-JOBS_KEPT = 64
 LOOK_SECONDS = 1.0
 """Seconds after which a worker that waits to try a term again looks whether the job is still there."""
 MOST_TOLD = 100
@@ -126,14 +119,6 @@ class Stop(Interruption):
 
 class JobOver(Interruption):
     """The job of the task in hand ended while a term of it waited to be tried again."""
-
-
-class Ready(NamedTuple):
-    """A job that this worker can work on."""
-
-    computation: Computation[Any]
-    spec: Spec
-    shelf: Shelf | None  # with a private server: the place of its large bodies
 
 
 class Batch(NamedTuple):
@@ -179,7 +164,6 @@ class Worker:
         self.interruptible = False  # waiting: Stop may be raised at once
         self._leaving = False  # giving back what is in hand: to be hurried would only leave it there
         self._nanoseconds = clock.nanoseconds
-        self._prepare = prepare
         self._burst = burst
         self._entered = False  # connected, and the hand is known
         self._wait = 0.1 if burst else IDLE_SECONDS  # for a task
@@ -197,10 +181,7 @@ class Worker:
         self._asked: Question | None = None
         self._got: SettleAnswer | None = None  # the answer, if it was read before its turn
         self._prefetch = Prefetch()
-        self._jobs: OrderedDict[str, Ready | Failure | None] = OrderedDict()
-        self._void_since: dict[str, float] = {}
-        self._current = ""  # job written on the slate
-        self._warned: set[str] = set()
+        self._jobs = KnownJobs(wid, tasks, clock, slate, prepare=prepare, shelf=shelf)
         self._at_fault = b""  # the task that was read when something failed outside of any task
         self._strangers: list[bytes] = []  # tasks of another key in the batch being computed
         self._in_vain = 0  # such tasks since the last task that could be done
@@ -219,7 +200,7 @@ class Worker:
         This is not done if the user fixed the size of tasks, nor before twice the time that the task should take. Tasks
         that were computed before it are answered now, and those that were taken with it are given back.
         """
-        ready = self._jobs.get(self._current)
+        ready = self._jobs.get(self._jobs.current)
         if isinstance(ready, Ready) and ready.spec.limits.chunk is None:
             if ready.computation.reducer.wide and self.slate.read().seconds < 2 * WIDE_TASK_SECONDS:
                 return  # the supervisor does not know the reducer, and will ask again
@@ -374,7 +355,7 @@ class Worker:
             raise
         except BrokerError as error:
             self._asked = self._got = None
-            self._warn(answers[0], f"{answers[0]} takes no answers: {error}")
+            self._jobs.warn(answers[0], f"{answers[0]} takes no answers: {error}")
 
     def _blame(self, error: Exception) -> None:
         """After an error outside of any task: the tasks that were handled fail with it, so that it does not come again.
@@ -499,7 +480,7 @@ class Worker:
         least = self._prefetch.least
         self.tasks.ask_to_settle(self.wid, asked.replies, asked.length, asked.settled, asked.want, least=least)
 
-    def _read(self) -> None:
+    def read(self) -> None:
         """Read the answer to the settle on its way, if there is one; its consequences can wait."""
         while self._asked is not None and self._got is None:
             began = self.clock.now()
@@ -508,7 +489,7 @@ class Worker:
             except BrokerFull as error:
                 if self.stopping:
                     raise  # a worker that leaves does not wait for room
-                self._warn("full", str(error))
+                self._jobs.warn("full", str(error))
                 self._pause(FULL_SECONDS)
                 self._send(self._asked)
             else:
@@ -529,13 +510,13 @@ class Worker:
         return False
 
     def _take_in(self) -> SettleAnswer:
-        self._read()
+        self.read()
         asked, got = self._asked, self._got
         assert asked is not None
         assert got is not None
         self._asked = self._got = None
         for index in got.over:
-            self._void(asked.replies[index][0])
+            self._jobs.void(asked.replies[index][0])
         return got
 
     # -- computing -------------------------------------------------------------------------------------------------
@@ -560,15 +541,15 @@ class Worker:
                     task: Task = open_(raw)
                 except OtherKey as error:
                     self._strangers.append(raw)
-                    self._warn("key", f"left to other workers: {error}")
+                    self._jobs.warn("key", f"left to other workers: {error}")
                     continue
                 except BadMessage as error:
-                    self._warn("task", f"dropped: {error}")
+                    self._jobs.warn("task", f"dropped: {error}")
                     continue
                 if task.job != job:
                     job = task.job
                     row = answers.setdefault(job, [])
-                    ready = self._enter(task)
+                    ready = self._jobs.enter(task, self)
                     if isinstance(ready, Ready):
                         attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
                         usual = min(cap, SURE_BYTES if ready.shelf is None else ASIDE_BYTES - 1)
@@ -590,7 +571,7 @@ class Worker:
                             body, status = self._large(body, cap, ready.shelf)
                     except JobOver:
                         end()
-                        self._void(job, since=self.clock.now())
+                        self._jobs.void(job, since=self.clock.now())
                         job, ready = "", None  # the next task asks anew
                         now = nanoseconds()
                         continue
@@ -635,7 +616,7 @@ class Worker:
         self._strangers = []
         while len(self._left) > STRANGERS_KNOWN:
             self._left.popitem(last=False)
-        self._read()
+        self.read()
         if back and self.tasks.put_back(back) <= self._in_vain:
             self._in_vain = 0
             self._pause(REFUSAL_SECONDS)
@@ -690,33 +671,8 @@ class Worker:
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
-    def _enter(self, task: Task) -> Ready | Failure | Spec | None:
-        """Make the task's job the current one, and prepare the job if it is new. Returns None if the job is over.
-
-        If the job is new and the attempts of its task are used up, it returns the spec alone: to prepare the job may be
-        what killed the workers.
-        """
-        job = task.job
-        if job not in self._jobs or self.clock.now() - self._void_since.get(job, self.clock.now()) > VOID_SECONDS:
-            met = self._meet(task)  # may raise: then all stays as it is, and the next task asks again
-            if isinstance(met, Spec):
-                return met
-            self._void_since.pop(job, None)
-            self._jobs[job] = met
-            if met is None:
-                self._void(job, since=self.clock.now())
-            while len(self._jobs) > JOBS_KEPT:
-                self._void_since.pop(self._jobs.popitem(last=False)[0], None)
-        self._jobs.move_to_end(job)
-        ready = self._jobs[job]
-        if isinstance(ready, Ready) and self._current != job:
-            self._current = job
-            ready.computation.reducer.lay_in(ready.shelf)  # jobs that are alike share a computation
-            self.slate.job(job, ready.spec.limits.task_timeout)
-        return ready
-
-    def _note_tried(self, tried: Tried) -> None:
-        row = self._tried.setdefault(self._current, [])
+    def note_tried(self, tried: Tried) -> None:
+        row = self._tried.setdefault(self._jobs.current, [])
         where = self.wid.rpartition(":")[0]
         told = len(row) < MOST_TOLD  # of the others only the number is of interest
         row.append(msgspec.structs.replace(tried, where=where) if told else Tried(tried.term, tried.tries, "", ""))
@@ -727,12 +683,12 @@ class Worker:
             row = self._tried[task.job]
             row[:] = [one for one in row if not task.lo <= one.term < task.hi]
 
-    def _wait_to_try(self, seconds: float) -> None:
+    def wait_to_try(self, seconds: float) -> None:
         """Wait before a term is tried again; this time is not the task's.
 
         A worker that is told to stop does not wait: it gives its tasks back. If the job ends meanwhile, JobOver.
         """
-        job = self._current
+        job = self._jobs.current
         ready = self._jobs.get(job)
         timeout = ready.spec.limits.task_timeout if isinstance(ready, Ready) else None
         self.slate.job(job, None)
@@ -751,68 +707,13 @@ class Worker:
     def _is_over(self, job: str) -> bool:
         """Whether a job says that it is over. An outage ends no task: it is met when this batch is settled."""
         with contextlib.suppress(MrqError):
-            self._read()
+            self.read()
             return self.tasks.state(job) not in {State.RUNNING, ""}
         return False
 
-    def _leave_when_answered(self) -> None:
+    def leave_when_answered(self) -> None:
+        """See ``Computation.leave``."""
         self.stopping = True
-
-    def _void(self, job: str, *, since: float = -math.inf) -> None:
-        """Note that the job is over, or not there: drop its tasks, and look again VOID_SECONDS after ``since``.
-
-        A missing stream does not prove that the job is over: after a loss its master may have submitted it again. So
-        Redis is asked before the next task is dropped.
-        """
-        self._jobs[job] = None
-        self._void_since[job] = since
-        if self._current == job:
-            self._current = ""
-
-    def _meet(self, task: Task) -> Ready | Failure | Spec | None:
-        try:
-            if task.spec and task.job not in self._jobs:  # of a job that was over only Redis knows whether it is
-                spec: Spec | None = self.tasks.codecs.spec.at(task.job).open(task.spec)
-            else:
-                self._read()
-                spec, state = self.tasks.spec(task.job)
-                if state != State.RUNNING:
-                    spec = None
-            if spec is None or spec.job != task.job:
-                return None
-        except (BadMessage, ForeignKey) as error:
-            self._warn("spec", f"dropped a task of {task.job}: {error}")
-            return None
-        if task.attempt >= spec.limits.attempts:
-            return spec
-        self._current = ""
-        self.slate.job(task.job, None)  # no limit: an import takes the time it takes
-        self.slate.meet(task.lo, task.hi, self._nanoseconds())
-        try:
-            computation = self._prepare(spec)
-            if computation.wants:
-                self._read()  # nothing else may be asked while a settle is on its way
-                wire, keys = self.tasks.wire, self.tasks.keys
-                computation.take(obtain(self._shelf, computation.wants, lambda name: fetch(wire, keys, name)))
-            ready = Ready(computation, spec, Shelf(self._shelf, spec.job) if self._shelf else None)
-            if spec.numerics:
-                self.slate.numerics(numerics())
-            ready.computation.leave = self._leave_when_answered
-            ready.computation.pause, ready.computation.told_of = self._wait_to_try, self._note_tried
-            return ready
-        except (Interruption, BrokerError):
-            raise
-        except BaseException as error:  # an import may raise anything
-            self._warn(task.job, f"refuses {task.job}: {message_of(error)}")
-            return Failure(None, kind_of(error), message_of(error), "", self.wid.rpartition(":")[0])
-        finally:
-            self.slate.met()
-
-    def _warn(self, about: str, text: str) -> None:
-        """Log a warning about this, once."""
-        if about not in self._warned:
-            self._warned.add(about)
-            log.warning("%s", text)
 
 
 def too_large_partial(size: int, limit: int) -> TooLarge:
