@@ -360,11 +360,21 @@ class Sums:
         self.others = Partials({})
 
     def add_floats(self, pairs: Iterable[tuple[Key, float]]) -> None:
-        """Add floats, nan not among them."""
+        """Add floats, nan not among them. A sum that needs no rounding is taken at once, and no float waits for it.
+
+        It needs none if both numbers come out again when the other is taken away: then the error term of Knuth's
+        TwoSum is zero. An infinity, and a sum beyond all floats, do not pass.
+        """
         first, more = self.first, self.more
         for key, value in pairs:
             if key in first:
-                more[key].append(value)
+                before = first[key]
+                total = before + value
+                added = total - before
+                if added == value and total - added == before:
+                    first[key] = total
+                else:
+                    more[key].append(value)
             else:
                 first[key] = value
 
