@@ -131,6 +131,16 @@ Quiet = Annotated[
         "-q", "--quiet", envvar="MRQ_QUIET", help="Print errors only: no progress, no notices.", rich_help_panel=OUTPUT
     ),
 ]
+MetricsPort = Annotated[
+    str | None,
+    typer.Option(
+        "--metrics-port",
+        envvar="MRQ_METRICS_PORT",
+        metavar="[HOST:]PORT",
+        help="Also serve the queue's metrics for Prometheus at /metrics, and at /healthz whether this process works.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 JobId = Annotated[
     str,
     typer.Argument(

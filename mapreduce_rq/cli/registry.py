@@ -52,6 +52,7 @@ COMMANDS = {
         "List the queues on the server: what waits there, what workers have in hand, and how many jobs run.",
         WATCH,
     ),
+    "metrics": Behind("commands.metrics", "Serve the queue's metrics for Prometheus, until told to stop.", WATCH),
     "events": Behind("commands.events", "Print what happened to jobs, one JSON object a line.", WATCH),
     "report": Behind(
         "commands.report", "Write a page about a job that has ended: its result, and what its workers did when.", WATCH

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
-from mapreduce_rq.cli.commands.dashboard import Changes
+from mapreduce_rq.cli.screen.changes import Changes
 from mapreduce_rq.cli.screen.picture import ASCII, JOB_ORDER, UNICODE, Frame, bar, draw
 from mapreduce_rq.cli.screen.views import (
     LEADERLESS_SECONDS,

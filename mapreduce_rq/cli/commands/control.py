@@ -16,6 +16,7 @@ from mapreduce_rq.cli.options import (
     Json,
     KeyFile,
     Local,
+    MetricsPort,
     Out,
     Output,
     Queue,
@@ -31,6 +32,7 @@ from mapreduce_rq.cli.session import Session, Show, Where, left_alone
 from mapreduce_rq.cli.streams import aside, say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
+from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.core.job.record import Record, State
 from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import UsageError
@@ -206,6 +208,7 @@ def master(
     url: Url = None,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
+    metrics_port: MetricsPort = None,
     quiet: Quiet = False,
 ) -> None:
     """Lead jobs until told to stop: those submitted with --detach, and each whose master dies or lets go.
@@ -216,6 +219,11 @@ def master(
         USUAL_AT_ONCE if concurrency == "auto" else integer("--concurrency", concurrency, 1, MOST_AT_ONCE, word="auto")
     )
     where = Where(url=required(url, "master"), queue=queue, local=0, key_file=key_file)
+    if metrics_port is not None:
+        from mapreduce_rq.cli.metrics.exporter import listen, master_in, serve_beside  # 40 ms, for who wants metrics
+
+        listening = listen("--metrics-port", metrics_port)
+        serve_beside(listening, required(url, "master"), queue, key_file, master_in(process_name()))
     stop = threading.Event()
     watcher = Watcher("master", quiet=quiet)
     for number in (signal.SIGINT, signal.SIGTERM):

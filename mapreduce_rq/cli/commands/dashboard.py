@@ -25,13 +25,13 @@ from mapreduce_rq.cli.commands.status import look
 from mapreduce_rq.cli.connect import Place, connect
 from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.options import OUTPUT, KeyFile, PlainJson, Queue, Url, required
+from mapreduce_rq.cli.screen.changes import Changes
 from mapreduce_rq.cli.screen.output import as_json
 from mapreduce_rq.cli.screen.picture import Frame, draw
 from mapreduce_rq.cli.screen.views import Seen, snapshot_data
 from mapreduce_rq.cli.streams import interactive, shows_unicode, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
-from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.text import duration
 from mapreduce_rq.errors import BrokerDown
 
@@ -78,24 +78,6 @@ def dashboard(
     else:
         with Interrupts(), terminal() as keys:
             Dashboard(place, pause, keys).run()
-
-
-class Changes:
-    """How long a worker or a job has not changed, by our own clock: the clock of its host may be wrong."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, tuple[object, float]] = {}
-
-    def look(self, snapshot: Snapshot, now: float) -> dict[str, float]:
-        """Take in a snapshot. The seconds without a change, by id, for those that the snapshot before it had, too."""
-        signs: dict[str, object] = {one.wid: one.beat.count for one in snapshot.workers if one.beat is not None}
-        signs |= {job.job: job.token for job in snapshot.jobs if job.state is State.RUNNING}
-        before = self._last
-        self._last = {
-            name: before[name] if name in before and before[name][0] == sign else (sign, now)
-            for name, sign in signs.items()
-        }
-        return {name: now - self._last[name][1] for name in signs if name in before}
 
 
 class Keys:

@@ -18,6 +18,7 @@ from mapreduce_rq.cli.options import (
     RQ_QUEUE,
     WHERE,
     KeyFile,
+    MetricsPort,
     OnRq,
     Quiet,
     RqQueue,
@@ -154,6 +155,7 @@ def worker(
             rich_help_panel=OUTPUT,
         ),
     ] = "text",
+    metrics_port: MetricsPort = None,
     verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.", rich_help_panel=OUTPUT)] = False,
     quiet: Quiet = False,
 ) -> int:
@@ -193,6 +195,12 @@ def worker(
         JsonFormatter(hostname(), name) if log_format == "json" else None,
     )
     where = required(url, "worker")
+    if metrics_port is not None:
+        if loops is not None:
+            raise UsageError(
+                "--on-rq: the workers are on other hosts: `mrq metrics` serves metrics, not --metrics-port"
+            )
+        _serve_metrics(metrics_port, where, first, key_file)
     place = primary(where, first, key_file) if burst else wait_for(where, first, key_file)
     for other in also:
         primary(where, other, key_file).wire.close()
@@ -244,6 +252,12 @@ def chosen_queues(given: list[str] | None) -> list[str]:
     if len(set(found)) < len(found):
         raise UsageError(f"--queue: {', '.join(found)}: a queue is named twice")
     return found
+
+
+def _serve_metrics(port: str, url: str, queue: str, key_file: str | None) -> None:
+    from mapreduce_rq.cli.metrics.exporter import listen, serve_beside, workers_of  # 40 ms, for those who want metrics
+
+    serve_beside(listen("--metrics-port", port), url, queue, key_file, workers_of(os.getpid()))
 
 
 def primary(url: str, queue: str, key_file: str | None) -> Place:

@@ -51,6 +51,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     error: float | None = None  # the half width of its error; bound_kind says what that is worth
     bound_kind: str | None = None
     at: float = 0.0  # unix seconds by the master's clock, for people; 0: an older version does not say
+    saved: float = 0.0  # the same, of the last checkpoint before or with this report; 0: of none since it leads
 
 
 class Skipped(msgspec.Struct, frozen=True):

@@ -180,6 +180,7 @@ class Master:
         self._last_commit = self._now
         self._last_checkpoint = self._now
         self._checkpoint_cost = 0.0
+        self._saved = 0.0  # when, by the clock on the wall
         self._uncommitted = 0  # tasks counted since the last checkpoint
         self._stored = -1  # terms that were counted in it, if it is certain to be in Redis
         self._answered: set[str] = set()  # workers heard of, less those that were gone at the last look
@@ -604,6 +605,8 @@ class Master:
             checkpoint = False
         else:
             row.append(("ck", stored))
+        if checkpoint:
+            self._saved = self.clock.wall()
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("state", State.RUNNING))  # each time: workers drop tasks of a job with another state
             report = self.report()
@@ -721,6 +724,7 @@ class Master:
             error=peek.error if peek else None,
             bound_kind=peek.bound_kind if peek else None,
             at=self.clock.wall(),
+            saved=self._saved,
         )
 
     def _took_part(self) -> int:

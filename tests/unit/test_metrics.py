@@ -1,0 +1,69 @@
+"""What the gauges and counters say of snapshots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from mapreduce_rq.broker.inspect import ServerInfo
+from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
+from mapreduce_rq.cli.metrics.readings import Totals, backlog, checkpoint_age, uncut_tasks, workers_wanted
+from mapreduce_rq.cli.screen.views import Seen
+from mapreduce_rq.core.job.record import Report, State
+from mapreduce_rq.core.messages import Event
+
+SERVER = ServerInfo("Valkey", "9.1.2", "master")
+
+
+def job(name: str = "a", state: State = State.RUNNING, **report: Any) -> JobView:
+    return JobView(name, "exp", {}, state, 1.0, "1:n:1", "u@h:1:n", Report(**report), None)
+
+
+def snapshot(*jobs: JobView, waiting: int = 0, in_flight: int = 0, workers: tuple[WorkerView, ...] = ()) -> Snapshot:
+    return Snapshot("q", SERVER, jobs, workers, waiting, in_flight, len(jobs))
+
+
+def test_the_backlog_is_what_waits_is_in_hand_and_is_not_cut() -> None:
+    cut = job(total=1000, cut=300, chunk=100)
+    assert uncut_tasks(cut) == 7
+    assert uncut_tasks(job(total=1001, cut=300, chunk=100)) == 8
+    assert uncut_tasks(job(total=50)) == 1, "its size of tasks is not known yet"
+    assert uncut_tasks(job(total=None, cut=5, chunk=3)) == 0, "a stream: nobody knows"
+    assert uncut_tasks(replace(cut, state=State.DONE)) == 0
+    assert backlog(snapshot(cut, cut, waiting=3, in_flight=2)) == 19
+
+
+def test_workers_are_wanted_for_thirty_seconds_of_work() -> None:
+    assert workers_wanted(snapshot()) == 0
+    assert workers_wanted(snapshot(job(state=State.DONE, total=10, counted=10))) == 0
+    assert workers_wanted(snapshot(job(total=10))) == 1, "it scales from zero"
+    assert workers_wanted(snapshot(waiting=5)) == 1
+    # 2 workers do 10 terms a second; 3000 terms are left: 600 seconds of one worker.
+    slow = job(total=3000, cut=100, chunk=10, rate=10.0, workers=2)
+    assert workers_wanted(snapshot(slow)) == 20
+    assert workers_wanted(snapshot(slow, slow)) == 40
+    few = job(total=3000, cut=3000, chunk=1000, rate=10.0, workers=2)
+    assert workers_wanted(snapshot(few, in_flight=3)) == 3, "not more than there are tasks"
+
+
+def test_counters_only_grow_and_begin_with_the_first_look() -> None:
+    totals = Totals()
+    assert totals.look(snapshot(job("old", State.DONE, tasks=50), job("a", tasks=10, ignored=1))) == []
+    assert (totals.tasks, totals.duplicates) == (0, 0)
+    assert totals.look(snapshot(job("a", tasks=25, ignored=3), job("b", tasks=4, counted=9))) == []
+    assert (totals.tasks, totals.duplicates, totals.terms) == (19, 2, 9)
+    # Another master has taken a over, and counts anew from a checkpoint.
+    totals.look(snapshot(job("a", tasks=20)))
+    assert (totals.tasks, totals.duplicates) == (19, 2)
+    assert totals.look(snapshot(job("a", State.DONE, tasks=30))) == ["a"]
+    assert totals.tasks == 24
+    assert totals.look(snapshot(job("a", State.DONE, tasks=30))) == [], "each end is told once"
+    totals.happened([Event(job="a", what="worker lost"), Event(job="a", what="done")])
+    assert totals.events["worker lost"] == 1
+
+
+def test_the_oldest_checkpoint_of_a_running_job_counts() -> None:
+    seen = Seen(100.0)
+    assert checkpoint_age(snapshot(job(saved=0.0)), seen) is None
+    assert checkpoint_age(snapshot(job(saved=90.0), job("b", saved=97.0)), seen) == 10.0
+    assert checkpoint_age(snapshot(job("c", State.DONE, saved=9.0)), seen) is None
