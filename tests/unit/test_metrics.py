@@ -27,7 +27,7 @@ def test_the_backlog_is_what_waits_is_in_hand_and_is_not_cut() -> None:
     cut = job(total=1000, cut=300, chunk=100)
     assert uncut_tasks(cut) == 7
     assert uncut_tasks(job(total=1001, cut=300, chunk=100)) == 8
-    assert uncut_tasks(job(total=50)) == 1, "its size of tasks is not known yet"
+    assert uncut_tasks(job(total=50)) == 0, "its first tasks are in the queue"
     assert uncut_tasks(job(total=None, cut=5, chunk=3)) == 0, "a stream: nobody knows"
     assert uncut_tasks(replace(cut, state=State.DONE)) == 0
     assert backlog(snapshot(cut, cut, waiting=3, in_flight=2)) == 19
@@ -36,8 +36,7 @@ def test_the_backlog_is_what_waits_is_in_hand_and_is_not_cut() -> None:
 def test_workers_are_wanted_for_thirty_seconds_of_work() -> None:
     assert workers_wanted(snapshot()) == 0
     assert workers_wanted(snapshot(job(state=State.DONE, total=10, counted=10))) == 0
-    assert workers_wanted(snapshot(job(total=10))) == 1, "it scales from zero"
-    assert workers_wanted(snapshot(waiting=5)) == 1
+    assert workers_wanted(snapshot(job(total=10), waiting=5)) == 1, "it scales from zero"
     # 2 workers do 10 terms a second; 3000 terms are left: 600 seconds of one worker.
     slow = job(total=3000, cut=100, chunk=10, rate=10.0, workers=2)
     assert workers_wanted(snapshot(slow)) == 20

@@ -25,13 +25,12 @@ JOB_STATES = ("running", "done", "failed", "cancelled")
 def uncut_tasks(job: JobView) -> int:
     """Tasks that a running job's terms which are not cut yet will make, at the size that its master cuts now.
 
-    A job without a report yet, or without an end, counts as one where nothing else is known.
+    0 where the total is not known, and in a job's first second: its first tasks are in the queue then.
     """
     report = job.report
-    if job.state is not State.RUNNING or report.total is None:
+    if job.state is not State.RUNNING or report.total is None or not report.chunk:
         return 0
-    left = max(0, report.total - report.cut)
-    return -(-left // report.chunk) if report.chunk else min(left, 1)
+    return -(-max(0, report.total - report.cut) // report.chunk)
 
 
 def backlog(snapshot: Snapshot) -> int:
