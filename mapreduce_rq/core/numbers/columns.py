@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from mapreduce_rq.core.numbers.error_free import distil, overlap, quotients, two_product, two_sum, undecided
 from mapreduce_rq.core.numbers.exact import MINUS_INFINITY, PLUS_INFINITY, UNIT_BITS, Total, to_units
 from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 from mapreduce_rq.core.numbers.rounding import nearest_double
@@ -36,7 +37,6 @@ LIMIT = 2.0**1000
 """A column whose sum is at least this large is kept as a Python integer."""
 
 _NEAR_LIMIT = LIMIT / 2
-_SPLITTER = 134217729.0  # 2^27 + 1: Veltkamp's splitting into halves of 26 bits
 _DIVISORS = 1 << 48
 _SMALLEST_DIVIDED, _LARGEST_DIVIDED = 2.0**-900, 2.0**990
 _SMALLEST_SQUARED, _LARGEST_SQUARED = 2.0**-480, 2.0**480
@@ -167,7 +167,7 @@ class Columns:
         for level, places in zip(packed.levels, packed.places, strict=True):
             found.levels.append(_level_of(size, level, places, dense=not found.levels))
         with np.errstate(all="ignore"):
-            if any(map(_overlap, found.levels, found.levels[1:])):
+            if any(map(overlap, found.levels, found.levels[1:])):
                 raise ValueError("the levels of a sum overlap")
         if len(packed.odd) != len(packed.units):
             raise ValueError(f"a sum has {len(packed.odd)} odd columns, and {len(packed.units)} integers for them")
@@ -221,7 +221,7 @@ class Columns:
                 rows = np.stack([level[lo:hi] for level in self.levels])
                 size = np.abs(rows[0])
                 plain = (size > _SMALLEST_DIVIDED) & (size < _LARGEST_DIVIDED) & (divisor < _DIVISORS)
-                found[lo:hi], unclear = _quotients(rows, float(divisor))
+                found[lo:hi], unclear = quotients(rows, float(divisor))
                 plain[unclear] = False
                 for at in np.flatnonzero(~plain & (size > 0)).tolist():
                     found[lo + at] = nearest_double(self.units(lo + at), divisor << self.unit_bits)
@@ -293,7 +293,7 @@ class Columns:
             first[lo:hi], second[lo:hi] = two_sum(first[lo:hi], second[lo:hi])
             return
         rows = np.stack([level[lo:hi] for level in self.levels])
-        unclear = np.union1d(_distil(rows), _undecided(rows))
+        unclear = np.union1d(distil(rows), undecided(rows))
         for level, row in zip(self.levels, rows, strict=True):
             level[lo:hi] = row
         self._write_anew((unclear + lo).tolist())
@@ -530,88 +530,6 @@ def _places_of(size: int, bits: bytes) -> Any:
     if found[size:].any() or not found.any():
         raise ValueError("a set of columns is empty, and has bytes: this is not its shortest form")
     return found[:size].astype(bool)
-
-
-def two_sum(first: Any, second: Any) -> tuple[Any, Any]:
-    """The rounded sum, and its error: together the exact sum, for doubles whose sum is one (Knuth)."""
-    total = first + second
-    spare = total - first
-    return total, (first - (total - spare)) + (second - spare)
-
-
-def two_product(first: Any, second: Any) -> tuple[Any, Any]:
-    """The rounded product, and its error: together the exact product, unless either is too small or large (Dekker)."""
-    product = first * second
-    first_high, first_low = _halves(first)
-    second_high, second_low = (first_high, first_low) if second is first else _halves(second)
-    error = first_high * second_high - product
-    return product, ((error + first_high * second_low) + first_low * second_high) + first_low * second_low
-
-
-def _halves(value: Any) -> tuple[Any, Any]:
-    scaled = value * _SPLITTER
-    high = scaled - (scaled - value)
-    return high, value - high
-
-
-def _distil(rows: Any) -> Any:
-    """Change rows so that each is the double nearest to itself plus the next. Returns the columns that fail in this."""
-    import numpy as np  # the caller has imported it
-
-    columns, part = None, rows
-    for _ in range(3 * len(rows)):
-        for place in range(len(rows) - 2, -1, -1):
-            part[place], part[place + 1] = two_sum(part[place], part[place + 1])
-        if columns is not None:
-            rows[:, columns] = part
-        loose = np.flatnonzero((part[:-1] + part[1:] != part[:-1]).any(axis=0))
-        columns = loose if columns is None else columns[loose]
-        if not columns.size:
-            break
-        part = rows[:, columns]
-    return columns
-
-
-def _undecided(rows: Any) -> Any:
-    """The columns of distilled rows in which one row is a tie between two doubles, which the next rows would decide."""
-    import numpy as np  # the caller has imported it
-
-    first, second, third = rows[:-2], rows[1:-1], rows[2:]
-    same = (second != 0) & (third != 0) & ((second > 0) == (third > 0))
-    return np.flatnonzero((same & _is_half(first, second)).any(axis=0))
-
-
-def _overlap(first: Any, second: Any) -> bool:
-    """Whether a double of the second level is more than half of the last bit of the one of the first."""
-    import numpy as np  # the caller has imported it
-
-    change = first + second != first
-    return bool(change.any() and (np.abs(second) > np.spacing(np.abs(first)) / 2).any())
-
-
-def _is_half(first: Any, second: Any) -> Any:
-    """Whether ``first``, which is the sum of both rounded, is one of two doubles that are equally near to that sum."""
-    return (first + 2 * second) - first == 2 * second
-
-
-def _quotients(rows: Any, divisor: float) -> tuple[Any, Any]:
-    """Settled sums divided by an integer below 2^48, rounded once; and the columns where that did not succeed.
-
-    The rounded quotient of the rounded rest is added to a first quotient. What is left then matters only where that
-    sum is a tie, and only its sign matters.
-    """
-    import numpy as np  # the caller has imported it
-
-    parts, unclear = [], []
-    for _ in range(2):
-        quotient = rows[0] / divisor
-        product, error = two_product(quotient, np.float64(divisor))
-        rows = np.concatenate([rows, -product[None], -error[None]])
-        parts.append(quotient)
-        unclear.append(_distil(rows))
-    quotient, more = two_sum(*parts)
-    up = (more != 0) & (np.sign(rows[0]) == np.sign(more)) & _is_half(quotient, more)
-    return np.where(up, quotient + 2 * more, quotient), np.concatenate(unclear)
 
 
 def _word_sum(rows: Any) -> Any:
