@@ -24,6 +24,7 @@ The layers, each importing only what stands below it
     cli             for people: options, messages on the terminal
       commands        one module for each command
       screen          the dashboard's picture, tables and texts
+      metrics         what a monitoring system reads: series for Prometheus, and whether a process is well
     rq              what rq workers run: a map-reduce as one RQ job, and worker loops
     client          the Python API
     progress        how far a job is, shown to people: on a terminal, in a notebook, by tqdm and Rich

@@ -11,7 +11,7 @@ from __future__ import annotations
 import signal
 import time
 from types import FrameType, TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 LINGER_SECONDS = 2.0
 
@@ -24,6 +24,7 @@ class Signalled(BaseException):
         self.exit_code = 128 + number
 
 
+@runtime_checkable
 class Interruptible(Protocol):
     """Something that leads a job and can be told to let go of it."""
 
@@ -49,6 +50,10 @@ class Interrupts:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave it takes
+
+    def follow(self, leads: object) -> None:
+        """Another process leads the job now, or this one does again: signals go to a master, and end a mere watch."""
+        self.leader = leads if isinstance(leads, Interruptible) else None
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
         self.presses += 1

@@ -82,7 +82,7 @@ class Session:
                 if not client.embedded and not spec.lazy:
                     interrupts.leader = master
                 try:
-                    ended = client.leader.lead(master)
+                    ended = client.leader.lead(master, interrupts.follow)
                 except Signalled as signalled:
                     watcher.close()
                     if spec.lazy and not client.embedded:
@@ -114,7 +114,7 @@ class Session:
 
             def take(leader: Standby | Master) -> None:
                 nonlocal watching
-                interrupts.leader = leader if isinstance(leader, Master) else None
+                interrupts.follow(leader)
                 watching = leader
 
             try:

@@ -258,7 +258,17 @@ class Job:
             with self._coming:
                 if queue in self._watching:
                     self._watching.remove(queue)
-        self.result()
+        result = self.result()
+        if self._leads is not self._master:
+            yield from self._counted_elsewhere(result)
+
+    def _counted_elsewhere(self, result: Result) -> Iterator[tuple[int, Any]]:
+        """The values that our first master has not given: another master took the job over, and counted them."""
+        given, out = self._master.ledger.tally.runs, {one["term"] for one in result.skipped}
+        terms = (term for term in range(len(result.native) + len(out)) if term not in out)
+        for term, value in zip(terms, result.native, strict=True):
+            if not given.covers(term, term + 1):
+                yield term, value
 
     def cancel(self, *, now: bool = False) -> str:
         """Cancel the job and return the state in which it ended."""

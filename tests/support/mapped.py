@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +35,11 @@ def price(row: dict[str, Any]) -> tuple[str, float]:
 
 def columns(row: dict[str, str]) -> tuple[str, dict[str, Any]]:
     return row["key"], {"price": float(row["price"]), "n": row["n"]}
+
+
+def no_multiple_of_seven(k: int) -> int:
+    """Raises for these."""
+    if k % 7 == 0:
+        raise ValueError(k)
+    time.sleep(0.002)
+    return -k

@@ -141,7 +141,8 @@ def test_a_job_that_lasts_has_a_bar_and_leaves_only_its_result(at: User) -> None
     job = ["compute", "staged", "--terms", "60", "--function", "slow", "--chunk", "1", "--local", "1", "-o", "value"]
     with Terminal(*job, env=at.env) as terminal:
         terminal.read_until("staged")
-        terminal.read_until("left")
+        terminal.read_until("/60")
+        terminal.read_until("00:0")  # the time that is left
         assert terminal.wait() == 0
         terminal.read_until("0x")
 

@@ -40,6 +40,24 @@ def test_a_job_in_the_background_follows_the_master_that_took_it_over(server: Re
         assert job.status == "done"
 
 
+def test_each_value_is_given_once_whichever_master_counted_it(server: RealServer, queue: str) -> None:
+    with (
+        Client(server.url, queue=queue, keys=[KEY]) as first,
+        Client(server.url, queue=queue, keys=[KEY]) as second,
+    ):
+        chunks = Limits(chunk=10, on_error="skip")
+        job = first.submit_function(
+            "tests.support.mapped:no_multiple_of_seven", range(400), reduce="list", limits=chunks
+        )
+        values = job.results()
+        with Client(server.url, queue=queue, keys=[KEY], local=1):
+            found = [next(values)]  # some are counted by the first master
+            other = claimed(second, job.id)
+            assert other.run() is not None
+            found += list(values)
+        assert sorted(found) == [(k, -k) for k in range(400) if k % 7]
+
+
 def test_it_goes_on_itself_when_that_master_lets_go(server: RealServer, queue: str) -> None:
     with (
         Client(server.url, queue=queue, keys=[KEY]) as first,
