@@ -60,5 +60,5 @@ def test_nobody_leaves_early(client: Client, scene: Scene) -> None:
 
 
 def test_workers_that_crash(client: Client, paths: list[str]) -> None:
-    found = client.map_reduce(texts.reckless, paths * 3, reduce="counter", limits=Limits(attempts=100))
+    found = client.map_reduce(texts.reckless, paths * 3, reduce="counter", limits=Limits(attempts=100, chunk=1))
     assert found == sequential(paths * 3)
