@@ -122,7 +122,7 @@ def test_mistakes_are_one_line(fresh_server: FreshServer, tmp_path: Path) -> Non
 
 
 def test_the_grafana_dashboard_asks_for_what_is_served(fresh_server: FreshServer, tmp_path: Path) -> None:
-    board = json.loads((ROOT / "examples" / "grafana.json").read_text(encoding="utf-8"))
+    board = json.loads((ROOT / "deploy" / "grafana.json").read_text(encoding="utf-8"))
     asked = {
         name for panel in board["panels"] for one in panel["targets"] for name in re.findall(r"mrq_\w+", one["expr"])
     }
