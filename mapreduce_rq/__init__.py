@@ -71,6 +71,9 @@ A test looks up each of these names.
     what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
     when a checkpoint is due           runtime/master/master.py Master._checkpoint_due
     which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
+    when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
+    whose tasks go first               runtime/master/master.py Master._goes_first, YOUNG_SECONDS
+    what an outage does to a new job   client/leading.py Leader.submit; runtime/master/master.py Master._resolve
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
     which functions a worker runs      functions/trust.py Trust

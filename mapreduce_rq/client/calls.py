@@ -33,6 +33,7 @@ from mapreduce_rq.functions.trust import Trust
 BLOCK = 64
 """Calls that are encoded together: what they have in common is written once."""
 
+CLOSED = "cannot schedule new futures after shutdown: the client is closed"
 SHUT = "cannot schedule new futures after shutdown"
 AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
 
@@ -242,6 +243,7 @@ class Calls:
     def _ended(self, error: BaseException | None) -> None:
         with self._lock:
             self._error = error
+            self._refusal = self._refusal or CLOSED
             left = [*self._source.sent.values(), *self._source.drain()]
             self._source.sent.clear()
         for future in left:

@@ -355,3 +355,22 @@ def test_in_a_forked_child(client: Client) -> None:
     assert future.result(SECONDS) is None
     pool.terminate()
     executor.shutdown()
+
+
+@pytest.mark.parametrize("used", [False, True])
+def test_a_client_that_is_closed_first_takes_its_pool_and_executor_with_it(used: bool) -> None:
+    """They hung: an idle job ends well when its client is closed, and took calls that nobody read."""
+    with Client(local=1) as client:
+        pool, executor = client.pool(), client.executor()
+        if used:
+            assert pool.map(abs, [-1]) == [1]
+            assert executor.submit(abs, -1).result(20) == 1
+    for call in (
+        lambda: pool.map(abs, [-1]),
+        lambda: list(pool.imap(abs, [-1])),
+        lambda: pool.apply(abs, (-1,)),
+        lambda: executor.submit(abs, -1).result(20),
+        lambda: list(executor.map(abs, [-1])),
+    ):
+        with pytest.raises(RuntimeError, match="the client is closed"):
+            call()
