@@ -30,7 +30,8 @@ def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     story = STORIES["takeover"]
     copy = tmp_path_factory.mktemp("aof") / "history"
     with RealServer(request.param, **HISTORY) as server:
-        with Arena(server, QUEUE, Faults(dict(story.faults)), terms=story.terms) as arena:
+        # Enough terms that there are checkpoints before the end's own, however quick the workers are.
+        with Arena(server, QUEUE, Faults(dict(story.faults)), terms=4 * story.terms) as arena:
             story.play(arena)
             arena.finish()
         copy.write_bytes(b"".join(file.read_bytes() for file in files_of(server.directory / "appendonlydir")))
@@ -137,7 +138,7 @@ def a_term_too_many(steps: list[Step]) -> None:
 
 
 def an_older_checkpoint(steps: list[Step]) -> None:
-    row = with_checkpoint(steps)
+    row = [command for command in with_checkpoint(steps) if b"record" not in command]  # not the end's: another rule
     row[-1][field(row[-1], b"ck")] = row[1][field(row[1], b"ck")]
 
 
@@ -175,8 +176,7 @@ def an_unfinished_end(steps: list[Step]) -> None:
         (no_token, "changed under the token"),
         (after_the_end, "changed after its end"),
         (a_term_too_many, "is not the fold of"),
-        # If the last checkpoint is the end's own, it is the end that says so.
-        (an_older_checkpoint, r"counted before and not any more|done with .* counted of 100 terms"),
+        (an_older_checkpoint, "counted before and not any more"),
         (an_uncounted_trim, "was trimmed and never counted"),
         (a_forged_digest, "is not that of its terms"),
         (an_unfinished_end, "done with"),
