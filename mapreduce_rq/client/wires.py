@@ -67,7 +67,10 @@ class Wires:
 
     @contextlib.contextmanager
     def verbs(self) -> Iterator[Jobs]:
-        """Our own verbs. While another thread or our caller uses them: verbs over a second wire."""
+        """Our own verbs. While another thread or our caller uses them: verbs over a second wire. Raises UsageError once
+        the client is closed.
+        """
+        self._check()
         if self._lock.acquire(blocking=False):
             try:
                 if self._inherited:
@@ -81,6 +84,10 @@ class Wires:
             return
         with self.using() as verbs:
             yield verbs
+
+    def _check(self) -> None:
+        if self._closed:
+            raise UsageError("this client is closed")
 
     def refuse(self) -> None:
         """The client is being closed: a wire that is given back is closed from now on."""

@@ -374,3 +374,24 @@ def test_a_client_that_is_closed_first_takes_its_pool_and_executor_with_it(used:
     ):
         with pytest.raises(RuntimeError, match="the client is closed"):
             call()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda client, _: client.job("exp"),
+        lambda client, _: client.cancel("exp"),
+        lambda client, _: client.retry("exp"),
+        lambda client, _: client.snapshot(),
+        lambda client, _: client.job_state("exp"),
+        lambda client, _: client.map_reduce(abs, range(3)),
+        lambda client, _: client.submit("exp", x=2, terms=5),
+        lambda _, job: job.cancel(),
+    ],
+)
+def test_a_closed_client_says_so(call: Callable[[Client, Any], object]) -> None:
+    with Client(local=1) as client:
+        job = client.submit("exp", x=2, terms=5)
+        job.result(20)
+    with pytest.raises(UsageError, match="this client is closed"):
+        call(client, job)
