@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import signal
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import settings
 
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from tests.support.servers import FLAVOURS, IN_CI, FreshServer, RealServer, need_server
+from tests.support.stage import until
 
 for _name in [name for name in os.environ if name.startswith("MRQ_") or name == "REDIS_URL"]:
     del os.environ[_name]  # a developer's own server is none of the tests' business
@@ -50,6 +52,12 @@ def server_url(server: RealServer) -> str:
 def queue() -> str:
     """A queue name that no other test uses."""
     return f"test-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def workers_are_forks() -> None:
+    """For tests whose workers must have what the test has patched: beside another thread, workers are started anew."""
+    until(lambda: threading.active_count() == 1, 10, f"the threads of other tests are over: {threading.enumerate()}")
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,11 @@ def same(k: Any) -> Any:
 def slow(k: int) -> int:
     time.sleep(0.01)
     return k
+
+
+def until_there(path: str) -> None:
+    while not os.path.exists(path):
+        time.sleep(0.01)
 
 
 def locked(k: int) -> Any:
@@ -316,14 +322,19 @@ def test_after_the_end_of_its_client() -> None:
     pool.join()
 
 
-def test_in_a_forked_child(client: Client) -> None:
+def test_in_a_forked_child(client: Client, tmp_path: Path) -> None:
     executor, pool = client.executor(), client.pool()
     values, streamed = client.imap(slow, range(100)), pool.imap(slow, range(100))
     job = client.submit_function(slow, range(300), reduce="list")
     results = job.results()
     first = next(results)
     assert [next(values), next(streamed)] == [0, 0]
-    future, mapped = executor.submit(time.sleep, 1), pool.map_async(slow, range(200))
+    # Neither is done before the child has asked, however slow this machine is.
+    asked_for = tmp_path / "asked"
+    future, mapped = (
+        executor.submit(until_there, str(asked_for)),
+        pool.map_async(until_there, [str(asked_for)] * 3),
+    )
 
     def child() -> None:
         asked: list[tuple[type[BaseException], Callable[[], Any]]] = [
@@ -341,6 +352,7 @@ def test_in_a_forked_child(client: Client) -> None:
         for kind, ask in asked:
             with pytest.raises(kind, match=f"is led by process {os.getppid()}, and this process is a fork of it"):
                 ask()
+        asked_for.touch()
         assert list(client.imap(same, range(3))) == [0, 1, 2]  # a new one is its own
         values.close()
         executor.shutdown()
@@ -351,7 +363,7 @@ def test_in_a_forked_child(client: Client) -> None:
     ends_well(child)
     assert list(values) == list(streamed) == list(range(1, 100))  # and the parent has lost nothing
     assert sorted([first, *results]) == [(k, k) for k in range(300)]
-    assert mapped.get(SECONDS) == list(range(200))
+    assert mapped.get(SECONDS) == [None] * 3
     assert future.result(SECONDS) is None
     pool.terminate()
     executor.shutdown()

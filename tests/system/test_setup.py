@@ -30,7 +30,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     made = tmp_path_factory.mktemp("models")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODELS_OPENED", str(made))
-        patch.setattr(tempfile, "tempdir", str(tmp_path_factory.mktemp("host")))
+        host = str(tmp_path_factory.mktemp("host"))
+        patch.setenv("TMPDIR", host)  # of workers that are started, and not forked
+        patch.setattr(tempfile, "tempdir", host)
         yield made
 
 

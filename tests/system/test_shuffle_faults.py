@@ -51,6 +51,7 @@ def test_what_a_killed_run_has_cut_goes_with_its_server() -> None:
         until(lambda: not os.path.exists(shelf), 10, "the shelf is gone")
 
 
+@pytest.mark.usefixtures("workers_are_forks")
 @pytest.mark.parametrize("where", ["encode", "_merged"])
 def test_a_worker_that_dies_where_it_cuts_or_merges_changes_nothing(
     where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -77,6 +78,7 @@ def test_a_worker_that_dies_where_it_cuts_or_merges_changes_nothing(
         assert again.digest == result.digest
 
 
+@pytest.mark.usefixtures("workers_are_forks")
 def test_what_was_cut_and_is_gone_ends_the_job_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def swept(self: Shuffle, body: bytes) -> bytes:
         _, row = msgspec.msgpack.decode(body)
