@@ -28,6 +28,9 @@ from tests.support.servers import ROOT
 
 ELSEWHERE = (
     "docker",
+    "kubectl",
+    "systemctl",
+    "useradd",
     "pip",
     ".venv/bin/pip",
     "pipx",
@@ -129,12 +132,16 @@ def check(block: Block, command: str) -> None:
             check_docker(str(block), words)
         elif words[0].startswith("scripts/"):
             check_script(str(block), words)
-        elif "install" in words:
+        elif words[0] in {"kubectl", "systemctl", "cp"}:
+            check_placed(str(block), words)
+        elif words[:2] != ["install", "-d"] and "install" in words:
             for target in words[words.index("install") + 1 :]:
                 if not target.startswith("-"):
                     check_installed(str(block), target)
         else:
-            known = words[:3] == ["python3", "-m", "venv"] or words[0] in {".", "source", "cd", "git", "export"}
+            known = words[:3] == ["python3", "-m", "venv"] or words[0] in {
+                ".", "source", "cd", "git", "export", "useradd", "install"
+            }  # fmt: skip
             assert known, f"{block}: nobody knows how to check {part!r}"
 
 
@@ -209,6 +216,17 @@ def check_docker(where: str, words: list[str]) -> None:
         check_mrq(where, [*services[rest[0]]["entrypoint"][1:], *rest[1:]])
 
 
+def check_placed(where: str, words: list[str]) -> None:
+    """A file of deploy/, or something that stands in one, is named."""
+    text = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "deploy").iterdir())
+    for word in words[1:]:
+        if word.startswith("deploy/"):
+            assert (ROOT / word).is_file(), f"{where}: there is no {word}"
+        elif "mrq" in word and "=" not in word:
+            name = word.rpartition("/")[2]
+            assert name in text or (ROOT / "deploy" / f"{name}.service").is_file(), f"{where}: nothing is called {word}"
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -220,6 +238,8 @@ def check_docker(where: str, words: list[str]) -> None:
         "scripts/simm",
         "scripts/sim --sed 4",
         "docker compose run --rm compute exp --yy 2",
+        "kubectl apply -f deploy/kubernets.yaml",
+        "systemctl reload mrq-wroker",
         "reboot",
     ],
 )

@@ -85,7 +85,9 @@ def test_what_is_needed_and_not_allowed_is_no_wrong_password(fresh_server: Fresh
 def test_the_log_is_lines_with_date_and_host_or_json(fresh_server: FreshServer, tmp_path: Path) -> None:
     server = fresh_server("valkey")
     with User(tmp_path, MRQ_URL=server.url) as at:
-        text, data = (at.start("worker", "-c", "1", "-n", "alpha", "--log-format", form) for form in ("text", "json"))
+        text, data = (
+            at.start("worker", "-c", "1", "--name", "alpha", "--log-format", form) for form in ("text", "json")
+        )
         for worker in (text, data):
             worker.hear("1 worker on queue")
             worker.signal(signal.SIGTTIN)

@@ -232,7 +232,7 @@ def test_a_task_of_the_largest_size_can_be_given_back(server: RealServer, queue:
 
 
 def test_a_workers_name_has_a_size() -> None:
-    ran = mrq("worker", "-u", "redis://localhost:1", "-n", "x" * 201)
+    ran = mrq("worker", "-u", "redis://localhost:1", "--name", "x" * 201)
     assert (ran.code, ran.out) == (2, "")
     assert "--name: 201 characters; it stands in each sign of life: 200 at most" in ran.err
 

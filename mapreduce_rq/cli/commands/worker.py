@@ -59,6 +59,22 @@ def worker(
             rich_help_panel=HOW,
         ),
     ] = "auto",
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            envvar="MRQ_ON",
+            metavar="slurm",
+            help="Have Slurm run this command on its nodes, -n times with -c cores each (1 if that is not given).",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    ntasks: Annotated[
+        str | None,
+        typer.Option(
+            "-n", "--ntasks", envvar="MRQ_NTASKS", metavar="N", help="With --on slurm: how often.", rich_help_panel=HOW
+        ),
+    ] = None,
     on_rq: OnRq = None,
     rq_queue: RqQueue = RQ_QUEUE,
     queue: Annotated[
@@ -78,7 +94,6 @@ def worker(
     name: Annotated[
         str,
         typer.Option(
-            "-n",
             "--name",
             envvar="MRQ_NAME",
             metavar="NAME",
@@ -188,13 +203,28 @@ def worker(
             "--on-rq: the workers are jobs of rq workers, and run what these run: leave out --concurrency, --burst, "
             "--max-tasks, --max-memory, --max-idle-time, --allow, --allow-pickle and --files"
         )
+    where = required(url, "worker")
+    if on is not None or ntasks is not None:
+        if on is None:
+            raise UsageError("-n goes with --on slurm; -c says how many workers run here")
+        choice("--on", on, ("slurm",))
+        if loops is not None or metrics_port is not None:
+            raise UsageError("--on slurm: leave out --on-rq and --metrics-port; `mrq metrics` serves metrics")
+        words = [f"--queue={name}" for name in (first, *also)] + [f"--allow={name}" for name in allow or ()]
+        given = {
+            "--name": name, "--max-tasks": max_tasks, "--max-memory": max_memory, "--max-idle-time": max_idle,
+            "--files": files, "--log-format": log_format, "--key-file": key_file,
+        }  # fmt: skip
+        words += [f"{option}={value}" for option, value in given.items() if value]
+        flags = {"--burst": burst, "--allow-pickle": allow_pickle, "--verbose": verbose, "--quiet": quiet}
+        words += [option for option, value in flags.items() if value]
+        return _on_slurm(where, words, ntasks, 1 if concurrency == "auto" else size)
     look_here()
     start_log(
         f"%(asctime)s %(levelname)s {(name or hostname()).replace('%', '%%')}:%(process)d %(message)s",
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
         JsonFormatter(hostname(), name) if log_format == "json" else None,
     )
-    where = required(url, "worker")
     if metrics_port is not None:
         if loops is not None:
             raise UsageError(
@@ -252,6 +282,15 @@ def chosen_queues(given: list[str] | None) -> list[str]:
     if len(set(found)) < len(found):
         raise UsageError(f"--queue: {', '.join(found)}: a queue is named twice")
     return found
+
+
+def _on_slurm(url: str, words: list[str], ntasks: str | None, cores: int) -> int:
+    count = 1 if ntasks is None else integer("--ntasks", ntasks, 1, MAX_WORKERS)
+    os.environ["MRQ_URL"] = url  # it may have a password, so it is in no argument
+    from mapreduce_rq.cli.slurm import submit  # for those who have Slurm
+
+    say(submit([f"--concurrency={cores}", *words], count, cores))
+    return 0
 
 
 def _serve_metrics(port: str, url: str, queue: str, key_file: str | None) -> None:
