@@ -69,7 +69,11 @@ A test looks up each of these names.
     what a standby waits for           runtime/master/standby.py Steward.orphans, Standby.wait
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
     what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
-    when a checkpoint is due           runtime/master/master.py Master._checkpoint_due
+    when a checkpoint is due           runtime/master/checkpoints.py Checkpoints.due
+    what stands in a job's hash        runtime/master/fields.py Fields; broker/job_hash.py
+    what is written at a job's end     runtime/master/ending.py Ending; core/job/ends.py record_of
+    what an item too large gives       runtime/master/oversize.py
+    what a master says of an outage    runtime/master/outage.py Outage
     which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     whose tasks go first               runtime/master/master.py Master._goes_first, YOUNG_SECONDS

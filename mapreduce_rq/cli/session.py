@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.core.computation import Computation
     from mapreduce_rq.core.job.ledger import Source
     from mapreduce_rq.core.messages import Spec
-    from mapreduce_rq.runtime.master.master import Ended
+    from mapreduce_rq.runtime.master.ended import Ended
     from mapreduce_rq.runtime.master.observer import Observer
     from mapreduce_rq.runtime.master.standby import Standby
 

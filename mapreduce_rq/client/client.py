@@ -59,7 +59,8 @@ from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.pipes.url import NO_SERVER, is_pipes, parse_pipes
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer, Silent
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.launch import LocalPool

@@ -15,7 +15,7 @@ from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.errors import NoSuchJob
-from mapreduce_rq.runtime.master.master import Ended
+from mapreduce_rq.runtime.master.ended import Ended
 
 LOOK_SECONDS = 1.0
 """Seconds between two looks at the job itself: the word that it has ended may be lost."""

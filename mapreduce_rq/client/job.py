@@ -19,7 +19,8 @@ from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
 from mapreduce_rq.errors import JobError, NoSuchJob, UsageError
-from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
 
 if TYPE_CHECKING:  # most jobs show nothing

@@ -33,7 +33,8 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.standby import Standby
 

@@ -41,7 +41,7 @@ from mapreduce_rq.functions.items import TAKE_BYTES, refused
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.master import Ended
+from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.observer import Observer, Silent
 
 ROOM_BYTES = 64 << 20

@@ -25,7 +25,8 @@ from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.messages import Checkpoint, Spec
 from mapreduce_rq.errors import BrokerError, JobCancelled, JobError, MrqError
 from mapreduce_rq.rq.host import Host
-from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import HINTED_LOOKS, Standby
 
 log = logging.getLogger("mapreduce_rq.rq")

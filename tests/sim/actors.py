@@ -20,9 +20,10 @@ from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
+from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.lease_keeper import TEND_SECONDS, Keeper
-from mapreduce_rq.runtime.master.master import Ended, Interrupted, Master
+from mapreduce_rq.runtime.master.master import Interrupted, Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.lost_hosts import Caretaker

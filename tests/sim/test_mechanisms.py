@@ -27,6 +27,7 @@ from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
 from mapreduce_rq.functions.retries import Retrying
 from mapreduce_rq.runtime.master import exchange, master, standby, sweep
+from mapreduce_rq.runtime.master.ending import Ending
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.sweep import Sweeper
@@ -826,7 +827,7 @@ def _take_a_lost_stream_for_the_end() -> AbstractContextManager[Any]:
 
 
 def _forget_what_was_made() -> AbstractContextManager[Any]:
-    return patch.object(Master, "_made", property(lambda _: None, lambda *_: None), create=True)
+    return patch.object(Ending, "made", property(lambda _: None, lambda *_: None), create=True)
 
 
 def _strike_off_at_once() -> AbstractContextManager[Any]:
@@ -854,10 +855,10 @@ def _trust_the_last_checkpoint() -> AbstractContextManager[Any]:
     resolve = Master._resolve
 
     def trusting(self: Master, found: Any) -> Any:
-        stored, receive = self._stored, self.ledger.receive
+        stored, receive = self._checkpoints.stored, self.ledger.receive
 
         def stored_again(event: Any, now: float) -> Any:
-            self._stored = stored
+            self._checkpoints.stored = stored
             return receive(event, now)
 
         with patch.object(self.ledger, "receive", stored_again):

@@ -22,7 +22,7 @@ from mapreduce_rq.core.job.ledger import Command, Event, Ledger
 from mapreduce_rq.core.job.record import Done
 from mapreduce_rq.core.messages import Codec, Codecs, Keyring, Kind, Spec, Task
 from mapreduce_rq.errors import BadMessage
-from mapreduce_rq.runtime.master.master import Ended
+from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.pool import supervisor as pool
 from mapreduce_rq.runtime.pool.supervisor import LONG_SECONDS, PoolSettings
 from tests.sim import contracts

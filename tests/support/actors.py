@@ -25,7 +25,8 @@ from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import Keyring, Limits
 from mapreduce_rq.errors import MrqError
 from mapreduce_rq.functions.trust import Trust
-from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings

@@ -36,7 +36,8 @@ from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.errors import BadFunction, JobError, JobFailed, Superseded, UsageError
 from mapreduce_rq.functions.items import TAKE_SECONDS
-from mapreduce_rq.runtime.master.master import Ended, Master
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.master import Master
 from tests.support.commands import KEY, MRQ, Ran, Running, environment, mrq
 from tests.support.records import cancelled
 from tests.support.servers import RealServer

@@ -16,7 +16,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import LARGE_LOSSES, RedisWire
 from mapreduce_rq.broker.wire import SPARE_BYTES, USUAL_BYTES
 from mapreduce_rq.errors import BrokerDown, BrokerError
-from mapreduce_rq.runtime.master.master import Ended
+from mapreduce_rq.runtime.master.ended import Ended
 from tests.support.commands import mrq
 from tests.support.servers import FLAVOURS, RealServer, need_server
 from tests.support.terms import total

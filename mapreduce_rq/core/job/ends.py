@@ -8,7 +8,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from mapreduce_rq.core.computation import Computation, Outcome
+from mapreduce_rq.core.computation import Computation, More, Outcome
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Retried, Skipped
 from mapreduce_rq.core.messages import Failure, Spec
@@ -31,6 +31,16 @@ def _without_bytes(params: dict[str, Any]) -> dict[str, Any]:
         for name, value in params.items()
         if not isinstance(value, bytes)
     }
+
+
+def outcome_so_far(computation: Computation[Any], ledger: Ledger) -> Outcome | None:
+    """The outcome of the terms that are counted; None if there is none yet. It may take long."""
+    terms, partial = ledger.tally.prefix()
+    found = computation.conclude(partial, terms) if terms else None
+    if found is not None and not isinstance(found, More):
+        return found
+    peek = computation.peek(partial, terms) if terms else None
+    return None if peek is None else Outcome(value=peek.value, number=peek.number, bound_kind="none")
 
 
 def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:

@@ -13,48 +13,44 @@ token is another master's, it stops and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState
-from mapreduce_rq.broker.jobs import Committed, Jobs, Lost
+from mapreduce_rq.broker.jobs import Jobs, Lost
 from mapreduce_rq.broker.journal import Journal
-from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, Argument, raise_limit
-from mapreduce_rq.core.computation import Computation, More, Outcome, Progress
-from mapreduce_rq.core.job.ends import failed_record, record_of
+from mapreduce_rq.broker.wire import Argument
+from mapreduce_rq.core.computation import Computation, Outcome, Progress
+from mapreduce_rq.core.job.ends import failed_record, outcome_so_far, record_of
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
-from mapreduce_rq.core.job.record import Done, Record, Report, State
+from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.timeline import Recorder
 from mapreduce_rq.core.messages import (
-    ERROR,
-    MAP,
-    OK,
-    OK_ASIDE,
     REFUSED,
-    Answer,
     Checkpoint,
-    Codec,
     Failure,
     Spec,
     Task,
-    encode_failure,
-    mac_of,
 )
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded, TooLarge
-from mapreduce_rq.runtime.clock import Backoff, Clock
-from mapreduce_rq.runtime.demotion import Demotion
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.aside import LaidAside
 from mapreduce_rq.runtime.master.bell import Bell
+from mapreduce_rq.runtime.master.checkpoints import Checkpoints
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.ending import Closing, Ending
 from mapreduce_rq.runtime.master.exchange import Exchange
+from mapreduce_rq.runtime.master.fields import Fields
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost, is_first
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
-from mapreduce_rq.runtime.master.news import told_of_end
 from mapreduce_rq.runtime.master.observer import Observer
+from mapreduce_rq.runtime.master.outage import Outage
+from mapreduce_rq.runtime.master.oversize import in_parts, large_fold, large_item
 from mapreduce_rq.runtime.master.sweep import Sweeper
 from mapreduce_rq.runtime.master.telling import Telling
 from mapreduce_rq.version import __version__
@@ -63,11 +59,6 @@ YOUNG_SECONDS = 5.0
 """Seconds of all workers' time that a job has had when its tasks do not go before those of other jobs any more."""
 LEASE_SECONDS = 1.0
 """Seconds between two commits at most, even if there is no news."""
-CHECKPOINT_SECONDS = 1.0
-CHECKPOINT_TASKS = 32
-"""Tasks counted after which a checkpoint is due before CHECKPOINT_SECONDS have passed, or half of a large window."""
-CHECKPOINT_SHARE = 20
-"""The next checkpoint waits for this many times the time that the last one took: they take 5 % of the time at most."""
 POLL_SECONDS = 2.0
 """Seconds between two looks at another master's token. After DEAD_AFTER equal looks its job is taken over."""
 INLINE_SPEC_BYTES = 2048
@@ -75,41 +66,13 @@ INLINE_SPEC_TASKS = 32
 """Tasks that carry the job's spec, if it is small: the first ones, which saves new workers a round trip."""
 MAX_RESUBMITTED = 100
 """Times at most that a job is written anew if it is gone from Redis, or was overwritten there."""
-HASTY_BYTES = 64 * 1024
-"""Bytes of a job's end, at most, whose answer is not waited for: until it is read, all parts must be kept."""
-
 
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
 """A record's ``ended``, by whether the tolerance was met; it may also be ``deadline``."""
 
 
-class Seals(NamedTuple):
-    """The codecs of the messages in one job's hash."""
-
-    spec: Codec
-    checkpoint: Codec
-    record: Codec
-    report: Codec
-    timeline: Codec
-
-
 class Interrupted(BaseException):
     """Raised by :meth:`Master.interrupt` into a master that waits."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a job ended."""
-
-    record: Record
-    outcome: Outcome | None  # with the native object, if this master made it
-    errors: Mapping[int | None, Deferred] = field(default_factory=dict)
-    """Exceptions of terms: of the job's failure (None), and of each term that was left out. They are made on demand."""
-
-    @property
-    def state(self) -> State:
-        """The state in which the job ended."""
-        return self.record.state
 
 
 class Master:
@@ -148,25 +111,15 @@ class Master:
         self.observer = observer
         self.stop = False
         self.dropped = 0  # replies that were forged or malformed
-        self.end_in_doubt = False
         self.value_stays = value_stays
         self._host = host
         self._hasty = hasty
         self._source = source
-        self._aside = computation.aside
-        self._laid_aside = source is not None  # whether there may be a body, and not only the place for one
+        self._aside = LaidAside(computation.aside, items=source is not None)
         self._bell = bell
         self._job = spec.job
-        codecs = jobs.codecs
-        self._seals = Seals(
-            spec=codecs.spec.at(spec.job),
-            checkpoint=codecs.checkpoint.at(spec.job),
-            record=codecs.record.at(spec.job),
-            report=codecs.report.at(spec.job),
-            timeline=codecs.timeline.at(spec.job),
-        )
+        self._fields = Fields(jobs, spec)
         self._spec_bytes = 0  # sealed, where it is known
-        self._checkpoint_mac = b""  # of the checkpoint sealed last
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
         self._lease = Lease(jobs, spec.job, clock.random(8).hex(), journal.by if journal is not None else "master")
         self._exchange = Exchange(jobs, spec.job, self._lease, bell=bell, keeps=computation.reducer.keeps)
@@ -178,21 +131,24 @@ class Master:
         self._now = clock.now()
         self._began = clock.wall()
         self._last_commit = self._now
-        self._last_checkpoint = self._now
-        self._checkpoint_cost = 0.0
-        self._saved = 0.0  # when, by the clock on the wall
-        self._uncommitted = 0  # tasks counted since the last checkpoint
-        self._stored = -1  # terms that were counted in it, if it is certain to be in Redis
+        self._checkpoints = Checkpoints(self._now)
         self._answered: set[str] = set()  # workers heard of, less those that were gone at the last look
         self._at_work = 0  # the most workers that took part at one time
         self._restored = False  # took the job over
         self._pausing = False  # in a pause, in which no state is half changed
-        self._down_since: float | None = None  # an outage that is not known to be over
-        self._backoff = Backoff()
-        self._demotion = Demotion(clock)
+        self._outage = Outage(clock, self._telling)
         self._unstorable: TooLarge | None = None  # why this job cannot go on
-        self._unstored = False  # the fold is too large for a checkpoint, and only our caller needs it
-        self._made: Ended | None = None  # the end that this master has made; Redis may not have answered yet
+        self._ending = Ending(
+            jobs,
+            spec,
+            self._lease,
+            self._exchange,
+            self._fields,
+            self._aside,
+            self._telling,
+            hasty=hasty,
+            value_stays=value_stays,
+        )
         self.ledger = Ledger(
             spec, computation, self._now, source=source, workers=workers, patient=self._patient, recorder=self._recorder
         )
@@ -206,11 +162,9 @@ class Master:
 
         Raises BrokerError, Superseded; TooLarge, with nothing queued, for a spec or first item that Redis cannot take.
         """
-        sealed = self._sealed_spec()
-        at_once = (
-            not self._hasty or self._source is not None
-        )  # else only workers lay aside: it is made while they begin
-        if self._aside is not None and at_once:
+        sealed = self._fields.spec_that_fits()
+        at_once = not self._hasty or self._aside.any  # else only workers lay aside: the place is made while they begin
+        if at_once:
             self._aside.open()
         commands = self.ledger.receive(Resumed(), self._now)
         while True:
@@ -229,28 +183,15 @@ class Master:
                 commands = self._in_parts(pushed, error)
                 for command in commands:
                     if isinstance(command, Broken):
-                        raise self._too_large_item(pushed[0], error) from None
+                        raise large_item(pushed[0], error) from None
                 continue
-            if self._aside is not None and not at_once:
+            if not at_once:
                 self._aside.open()
             if hand_over:
                 self.jobs.hand_over(self._job)
             self._telling.note("submitted", self.spec.label)
             self._tell()
             return
-
-    def _sealed_spec(self) -> bytes:
-        remedy = "have workers read what is large, or pass it as items"
-        try:
-            sealed = self._seals.spec.seal(self.spec)
-        except TooLarge as error:
-            what = "the function with what it carries" if self.spec.computation == "function" else "the job"
-            raise TooLarge(what, error.size, error.limit, remedy) from None
-        if len(sealed) > SURE_BYTES and len(sealed) > (limit := self.jobs.wire.limit() - SPARE_BYTES):
-            raise TooLarge(
-                "the function with what it carries", len(sealed), limit, f"{remedy}, or {raise_limit(limit)}"
-            )
-        return sealed
 
     def _create(
         self, tasks: list[Task], sealed: bytes, *, hasty: bool, expect: str = "", holder: str | None = None
@@ -259,12 +200,13 @@ class Master:
         row: list[tuple[str, Argument]] = [
             ("state", State.RUNNING),
             ("spec", sealed),
-            ("ck", self._sealed_checkpoint(self._now)),
+            ("ck", self._fields.checkpoint(self.ledger, self._now)),
             ("master", self._lease.holder if holder is None else holder),
         ]
         if self._host:
             row.append(("host", self._host))
-        self._last_commit = self._last_checkpoint = self._now
+        self._last_commit = self._now
+        self._checkpoints.began(self._now)
         what = "create, ahead" if self.spec.limits.urgent else "create"
         if hasty:
             self._exchange.create(number, row, tasks, self._patience(), what)
@@ -322,19 +264,18 @@ class Master:
 
     def make_sure(self) -> None:
         """If ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
-        self._hasty = False
+        self._hasty = self._ending.hasty = False
         try:
             self._run(connected=False)
         finally:
-            if self._aside is not None:
-                self._aside.clear()
+            self._aside.clear()
 
     def _run(self, *, connected: bool = True) -> Ended | None:
         found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
         while True:
             try:
                 if not connected:
-                    self._pause(self._backoff.next())
+                    self._pause(self._outage.pause())
                     self._exchange.connect()
                     found = self.jobs.token(self._job)
                     connected = True
@@ -342,7 +283,7 @@ class Master:
                     seen, found = found, None
                     ended = self._resolve(seen)
                     if ended is not None:
-                        self._redis_is_back()
+                        self._outage.over(told=not self.stop)
                         return ended
                 return self._lead()
             except LeaseLost as lost:
@@ -351,11 +292,9 @@ class Master:
                 if self.stop:
                     return None  # replies that were counted since the checkpoint are still in the stream
                 connected = False
-                self._demotion.met(error, f"; what is counted of {self._job} is kept" if self._lease.token else "")
+                self._outage.met(error, f"; what is counted of {self._job} is kept" if self._lease.token else "")
                 self._sweeper.despair(error)
-                if self._down_since is None:
-                    self._down_since = self.clock.now()
-                    self._telling.notice(f"{error}; trying again")
+                self._outage.begin(error)
             except Interrupted:
                 connected = False  # the wire was cut with it
             except TooLarge as error:
@@ -363,15 +302,6 @@ class Master:
                     raise  # not even the job's end can be written, or the job is not there
                 self._unstorable = error
                 connected = False  # the answer to an earlier request may not have been read yet
-
-    def _redis_is_back(self) -> None:
-        """Note that Redis took a write, or told how the job ended. An answer alone is not enough: replicas answer."""
-        if self._down_since is None:
-            return
-        self._demotion.over()
-        if not self.stop:
-            self._telling.notice(f"Redis is back after {self.clock.now() - self._down_since:.1f} s")
-        self._down_since, self._backoff = None, Backoff()
 
     def _pause(self, seconds: float) -> None:
         self._pausing = not self.stop
@@ -397,8 +327,10 @@ class Master:
             ended = self._perform(self._read())
             if ended is None and self._sweeper.due_in(self._now) <= 0:
                 ended = self._perform(self._sweep())
-            if ended is None and (self._checkpoint_due() or self._now - self._last_commit >= LEASE_SECONDS):
-                self._commit(checkpoint=self._checkpoint_due())
+            if ended is None and (
+                self._checkpoints.due(self.ledger, self._now) or self._now - self._last_commit >= LEASE_SECONDS
+            ):
+                self._commit(checkpoint=self._checkpoints.due(self.ledger, self._now))
                 self._keeper.start()  # a job that has lasted this long may need it
                 self._tell()
                 self.observer.progressed(self.report)
@@ -447,9 +379,9 @@ class Master:
                 commands = self.ledger.receive(event, self._now)
         except MergeError as error:  # the terms counted and the fold may differ now: this job cannot go on
             return [Broken(Span(0, self.ledger.counted), Failure.of(error, "the master"))]
-        self._uncommitted += self.ledger.tasks - before
-        if self._aside is not None and self._source is not None and self.ledger.tasks > before:
-            self._aside.keep({task.body for task in self.ledger.out.values()})
+        self._checkpoints.uncommitted += self.ledger.tasks - before
+        if self.ledger.tasks > before:
+            self._aside.keep(self.ledger)
         return commands
 
     def _hear(self, wait: float) -> tuple[list[Replied], int]:
@@ -461,28 +393,7 @@ class Master:
         if any(answer.status != REFUSED for reply in replies for answer in reply.answers):
             self._sweeper.workers = max(self.workers, 1)
         heard = [Replied(reply.wid, reply.answers, reply.tried) for reply in replies]
-        return (heard if self._aside is None else [self._fetched(one) for one in heard]), entries
-
-    def _fetched(self, replied: Replied) -> Replied:
-        """The replies with the bodies that were laid aside. A body that is gone was read before, and is counted."""
-        if OK_ASIDE not in [answer.status for answer in replied.answers]:
-            return replied
-        self._laid_aside = True
-        assert self._aside is not None
-        answers = []
-        for answer in replied.answers:
-            if answer.status == OK_ASIDE:
-                try:
-                    body = self._aside.get(answer.body)
-                except ValueError:
-                    continue
-                self._aside.drop(answer.body)
-                kept = answer.op == MAP and self.ledger.keeps  # as it is; others read bytes
-                whole: Any = body if kept else bytes(body)
-                answers.append(msgspec.structs.replace(answer, status=OK, body=whole))
-            else:
-                answers.append(answer)
-        return replied._replace(answers=answers)
+        return self._aside.fetched(heard, kept=self.ledger.keeps), entries
 
     def _sweep(self) -> list[Command]:
         """Look around. Returns the commands that follow from that, and from the replies that came before."""
@@ -502,7 +413,7 @@ class Master:
             return []
         self._answered &= self._sweeper.present
         self._at_work = max(self._at_work, len(self._answered))
-        self._redis_is_back()
+        self._outage.over(told=not self.stop)
         if self._sweeper.spec_bytes != self._spec_bytes:
             self._write_spec_anew()
         return self._receive(survey._replace(answered=answered))
@@ -512,7 +423,7 @@ class Master:
 
         A master that has taken the job over has read the spec, and does not know its size yet.
         """
-        sealed = self._seals.spec.seal(self.spec)
+        sealed = self._fields.spec()
         self._spec_bytes = len(sealed)
         if self._sweeper.spec_bytes != self._spec_bytes:
             self._telling.notice(f"the spec of {self._job} was gone from Redis, or overwritten: it is written anew")
@@ -539,7 +450,7 @@ class Master:
         if commands:
             try:
                 # requests go out at once: a checkpoint follows them
-                due = not self.ledger.requests and self._checkpoint_due()
+                due = not self.ledger.requests and self._checkpoints.due(self.ledger, self._now)
                 if due and tasks and self._goes_first():  # a commit that trims cannot put its tasks first
                     self._commit(tasks=tasks)
                     self._commit(checkpoint=True)
@@ -552,40 +463,26 @@ class Master:
     def _in_parts(self, tasks: Sequence[Task], error: TooLarge) -> list[Command]:
         """The commands that follow if some of these tasks are too large for Redis; none of them is sent yet.
 
-        A task of several terms is halved, a single item fails its term, and merges and requests are done by the master.
         Raises the error if none of the tasks is too large.
         """
-        large = [task for task in tasks if len(task.body) > error.limit - SPARE_BYTES]
-        if not large:
-            raise error
-        answers = []
-        for task in large:
-            alone = task.lo if task.hi - task.lo == 1 else None
-            failure = Failure.of(self._too_large_item(task, error), "the master", alone)
-            answers.append(Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0))
-        rest = [task for task in tasks if task not in large]
+        rest, answers = in_parts(tasks, error)
         return [*([Push(rest)] if rest else []), *self._receive(Replied("", answers))]
 
-    def _too_large_item(self, task: Task, error: TooLarge) -> TooLarge:
-        remedy = f"cut it up, or pass where workers can read it, or {raise_limit(error.limit)}"
-        return TooLarge(f"item {task.lo}", len(task.body), error.limit, remedy)
-
     def _fail_for_size(self, error: TooLarge) -> Ended:
-        remedy = f"fold to less, or {raise_limit(error.limit)}"
-        found = TooLarge("what is counted by now", error.size, error.limit, remedy)
-        return self._fail(Span(0, self.ledger.counted), Failure.of(found, "the master"))
+        return self._fail(Span(0, self.ledger.counted), Failure.of(large_fold(error), "the master"))
+
+    @property
+    def end_in_doubt(self) -> bool:
+        """Whether the job's end is on its way, and Redis has not answered yet."""
+        return self._ending.in_doubt
+
+    def _tell(self) -> None:
+        """Write the news to the queue's journal."""
+        if self._telling.has_news(self.ledger.skipped, self.computation.place, ended=False):
+            self._exchange.hear_of_commit()
+            self._telling.tell(ended=False, keep=self.spec.limits.keep)
 
     # -- commits ---------------------------------------------------------------------------------------------------
-
-    def _checkpoint_due(self) -> bool:
-        if not self._uncommitted or self._unstored:
-            return False
-        since = self._now - self._last_checkpoint
-        if since < CHECKPOINT_SHARE * self._checkpoint_cost:
-            return False
-        if self.ledger.requests:  # now, while workers are busy with these; later there is no news
-            return self._stored != self.ledger.counted
-        return since >= CHECKPOINT_SECONDS or self._uncommitted > max(CHECKPOINT_TASKS, self.ledger.pace.window() // 2)
 
     def _commit(
         self,
@@ -599,21 +496,24 @@ class Master:
         started = self.clock.now()
         row = list(fields)
         listed_since = 0
-        stored = self._checkpoint_that_fits(started, needed=self.value_stays) if checkpoint else None
+        stored = (
+            self._fields.checkpoint_that_fits(self.ledger, started, needed=self.value_stays) if checkpoint else None
+        )
         if stored is None:
-            self._unstored = self._unstored or checkpoint  # a master that resumes this job reads all replies again
+            if checkpoint:
+                self._checkpoints.too_large = True  # a master that resumes this job reads all replies again
             checkpoint = False
         else:
             row.append(("ck", stored))
         if checkpoint:
-            self._saved = self.clock.wall()
+            self._checkpoints.at = self.clock.wall()
         if checkpoint or started - self._last_commit >= LEASE_SECONDS:
             row.append(("state", State.RUNNING))  # each time: workers drop tasks of a job with another state
             report = self.report()
             self._recorder.point(
                 report.counted, report.out, report.workers, value=report.value, error=report.error, now=self._now
             )
-            row.append(("progress", self._sealed_report(report)))
+            row.append(("progress", self._fields.report(report)))
             listed_since = int(self.spec.created)  # each time: the listing may be lost, and standbys look there
         self._exchange.commit(
             number=listed_since,
@@ -625,10 +525,7 @@ class Master:
         )
         self._last_commit = self._now
         if checkpoint:
-            self._uncommitted = 0
-            self._stored = self.ledger.counted
-            self._last_checkpoint = self.clock.now()
-            self._checkpoint_cost = self._last_checkpoint - started
+            self._checkpoints.written(self.ledger.counted, started, self.clock.now())
 
     def _goes_first(self) -> bool:
         """Whether its next tasks go before others: it is urgent, or has had little of the workers' time yet.
@@ -643,7 +540,7 @@ class Master:
 
     def _resolve(self, found: Lost) -> Ended | None:
         """Find out whose job it is, after another token was found or the connection is new. None: ours, go on."""
-        self._stored = -1
+        self._checkpoints.stored = -1
         if not found.token:
             if self.clock.now() - self._last_commit > self.spec.limits.keep and self._job in self.jobs.listed():
                 return self._ended()  # while we were away it was ended, by another master, and its record has expired
@@ -675,7 +572,7 @@ class Master:
             self._pause(min(1.0, 0.05 * 2**self._resubmitted))
         was_there = bool(self._lease.token)
         self._exchange.begin_anew()
-        self._create([], self._sealed_spec(), hasty=False, expect=expect)
+        self._create([], self._fields.spec_that_fits(), hasty=False, expect=expect)
         self._resubmitted += 1
         if was_there:
             self._telling.notice(f"{why}: submitted again with what is counted")
@@ -687,10 +584,10 @@ class Master:
             # The past came back between the two looks, or the job only says that it is over.
             raise LeaseLost(Lost(found.token, State.RUNNING))
         self.jobs.forget_master(self._job)
-        if self._aside is not None:
-            self._aside.clear()
+        self._aside.clear()
         state = found.state if found is not None else state
-        mine = self._made if self._made is not None and state in (self._made.state, "") else None
+        mine = self._ending.made
+        mine = mine if mine is not None and state in (mine.state, "") else None
         if found is not None and found.record is not None:
             return Ended(found.record, mine.outcome, mine.errors) if mine else Ended(found.record, None)
         if mine is None:
@@ -724,7 +621,7 @@ class Master:
             error=peek.error if peek else None,
             bound_kind=peek.bound_kind if peek else None,
             at=self.clock.wall(),
-            saved=self._saved,
+            saved=self._checkpoints.at,
         )
 
     def _took_part(self) -> int:
@@ -743,140 +640,41 @@ class Master:
             term: Deferred(self.computation.error_of, failure) for term, failure in self.ledger.skipped
         }
         try:
-            try:
-                return self._end_well(Ended(record, outcome, errors))
-            except TooLarge:
-                if record.value is None:
-                    raise
-            # Who asks Redis for the value has it made of the checkpoint; our caller has it here.
-            return self._end_well(Ended(msgspec.structs.replace(record, value=None), outcome, errors))
+            return self._ending.well(record, outcome, errors, self._closing())
         except TooLarge as error:
             return self._fail_for_size(error)
-
-    def _end_well(self, ended: Ended) -> Ended:
-        record = ended.record
-        assert isinstance(record, Done)
-        row: list[tuple[str, Argument]] = []
-        if self._stored != self.ledger.counted:
-            needed = record.value is None and self.value_stays
-            row.append(("ck", self._checkpoint_that_fits(self._now, needed=needed) or b""))
-        record = msgspec.structs.replace(record, checkpoint=self._checkpoint_mac)
-        self._made = replace(ended, record=record)
-        self._end(record, row)
-        return self._made
 
     def _finish_early(self, ended: str) -> Ended:
         """End the job with the terms that are counted."""
         self._exchange.hear_of_commit()
         with self._keeper:
-            terms, partial = self.ledger.tally.prefix()
-            found = self.computation.conclude(partial, terms) if terms else None
-        if found is None or isinstance(found, More):
-            peek = self.computation.peek(partial, terms) if terms else None
-            if peek is None:
-                failure = Failure(None, "Deadline", f"the deadline passed with {terms} terms counted", "", "")
-                return self._fail(Span(0, self.ledger.total or 0), failure)
-            found = Outcome(value=peek.value, number=peek.number, bound_kind="none")
-        return self._finish(found, ended)
+            outcome = outcome_so_far(self.computation, self.ledger)
+        if outcome is None:
+            text = f"the deadline passed with {self.ledger.tally.prefix()[0]} terms counted"
+            return self._fail(Span(0, self.ledger.total or 0), Failure(None, "Deadline", text, "", ""))
+        return self._finish(outcome, ended)
 
     def _fail(self, span: Span, failure: Failure) -> Ended:
         record = failed_record(self.spec, self.computation, span, failure)
-        errors: dict[int | None, Deferred] = {None: Deferred(self.computation.error_of, failure)}
-        self._made = Ended(record, None, errors)
-        try:
-            self._end(record, [])
-        except TooLarge:  # it repeats what the job was given
-            record = msgspec.structs.replace(record, params={})
-            self._made = Ended(record, None, errors)
-            self._end(record, [])
-        return self._made
+        return self._ending.badly(record, Deferred(self.computation.error_of, failure), self._closing())
 
-    def _sealed_report(self, report: Report) -> bytes:
-        try:
-            return self._seals.report.seal(report)
-        except TooLarge:
-            return self._seals.report.seal(msgspec.structs.replace(report, value=None))
-
-    def _checkpoint_that_fits(self, now: float, *, needed: bool) -> bytes | None:
-        """The checkpoint. If it is too large for Redis: None unless it is ``needed`` there; else raises TooLarge."""
-        try:
-            sealed = self._sealed_checkpoint(now)
-            if len(sealed) > SURE_BYTES and len(sealed) > (limit := self.jobs.wire.limit() - SPARE_BYTES):
-                raise TooLarge("the checkpoint", len(sealed), limit)
-        except TooLarge:
-            if needed:
-                raise
-            self._checkpoint_mac = b""
-            return None
-        return sealed
-
-    def _sealed_checkpoint(self, now: float) -> bytes:
-        sealed = self._seals.checkpoint.seal(self.ledger.checkpoint(now))
-        self._checkpoint_mac = mac_of(sealed)
-        return sealed
-
-    def _end(self, record: Record, fields: list[tuple[str, Argument]]) -> None:
-        row: list[tuple[str, Argument]] = [
-            ("state", record.state),
-            ("master", ""),
-            ("progress", self._sealed_report(self._reported(None))),  # the value stands in the record
-            ("record", self._seals.record.seal(record)),
-            ("timeline", self._sealed_timeline()),
-            *fields,
-        ]
-        self._exchange.hear_of_commit()
-        untidy = self.ledger.out or self._sweeper.sweeps
-        what = "over, kept" if isinstance(record, Done) and self.ledger.keeps and self._is_to_stay(record) else "over"
-        # A large value stays in this master as long as its end is in doubt.
-        small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
-        small = small and not (isinstance(record, Done) and record.value is None)
-        if self._hasty and small and not untidy and self._down_since is None:
-            self._lease.end(what, self.spec.limits.keep, row, self._heard_of_end)
-            self.end_in_doubt = True
-            if self._laid_aside and self._aside is not None:
-                self._aside.clear()  # else when we hear of the end: our caller need not wait for that
-            return
-        if self._aside is not None:
-            self._aside.clear()
-        self._lease.commit(what=what, number=self.spec.limits.keep, fields=row)
-        self._telling.note(*told_of_end(record))
-        self._tell(ended=True)
-        if untidy:
-            self.jobs.withdraw(self._job)
-            self.jobs.forget_master(self._job)
-
-    def _sealed_timeline(self) -> bytes:
+    def _closing(self) -> Closing:
         now = self.clock.now()
-        before, began = self.ledger.elapsed_before, self._began
-        found = self._recorder.timeline(
-            self._job, version=__version__, master=self._lease.holder, began=began, before=before, now=now
+        timeline = self._recorder.timeline(
+            self._job,
+            version=__version__,
+            master=self._lease.holder,
+            began=self._began,
+            before=self.ledger.elapsed_before,
+            now=now,
         )
-        try:
-            return self._seals.timeline.seal(found)
-        except TooLarge:  # a job ends with its timeline or without
-            return b""
-
-    def _tell(self, *, ended: bool = False) -> None:
-        """Write the news to the queue's journal."""
-        if self._telling.has_news(self.ledger.skipped, self.computation.place, ended=ended):
-            self._exchange.hear_of_commit()
-            self._telling.tell(ended=ended, keep=self.spec.limits.keep)
-
-    def _is_to_stay(self, record: Done) -> bool:
-        """Whether the replies of a job stay in Redis as its value. They do not if it is large and its caller has it.
-
-        A large value is None in the record, and the private server ends with the caller.
-        """
-        if not self.value_stays and record.value is None:
-            return False
-        without = [term for term, _ in self.ledger.skipped]
-        while not self._exchange.hold(self.ledger.tally.runs, without):
-            # The rest was read before an outage, and may have been lost in it.
-            if not self._hear(0)[1]:
-                return False
-        return True
-
-    def _heard_of_end(self, answer: Committed | Lost | BrokerError) -> None:
-        self.end_in_doubt = not isinstance(answer, Committed)
-        if self._aside is not None and not self.end_in_doubt:
-            self._aside.clear()
+        return Closing(
+            ledger=self.ledger,
+            report=self._reported(None),  # the value stands in the record
+            timeline=timeline,
+            now=self._now,
+            stored=self._checkpoints.stored == self.ledger.counted,
+            swept=self._sweeper.sweeps > 0,
+            sure=not self._outage.on,
+            hear=lambda: self._hear(0)[1] > 0,
+        )

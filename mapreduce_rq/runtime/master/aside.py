@@ -1,0 +1,62 @@
+"""Bodies that the workers of one job laid aside, in files beside a private server, and that its master reads there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from mapreduce_rq.core.bodies import Aside
+from mapreduce_rq.core.job.ledger import Ledger, Replied
+from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE
+
+
+class LaidAside:
+    """The large bodies of one job. ``place``: where they lie; None where all bodies travel through Redis."""
+
+    def __init__(self, place: Aside | None, *, items: bool) -> None:
+        self.any = items  # whether there may be a body, and not only the place for one
+        self._place = place
+        self._items = items
+
+    def open(self) -> None:
+        """The job begins."""
+        if self._place is not None:
+            self._place.open()
+
+    def clear(self) -> None:
+        """The job is over."""
+        if self._place is not None:
+            self._place.clear()
+
+    def keep(self, ledger: Ledger) -> None:
+        """Tasks were counted: drop the items of all that are not out any more."""
+        if self._place is not None and self._items:
+            self._place.keep({task.body for task in ledger.out.values()})
+
+    def fetched(self, heard: list[Replied], *, kept: bool) -> list[Replied]:
+        """The replies with their bodies. A body that is gone was read before, and is counted.
+
+        ``kept``: the values stay as they are; other reducers read bytes.
+        """
+        if self._place is None:
+            return heard
+        return [self._fetched(self._place, one, kept) for one in heard]
+
+    def _fetched(self, place: Aside, replied: Replied, kept: bool) -> Replied:
+        if OK_ASIDE not in [answer.status for answer in replied.answers]:
+            return replied
+        self.any = True
+        answers = []
+        for answer in replied.answers:
+            if answer.status == OK_ASIDE:
+                try:
+                    body = place.get(answer.body)
+                except ValueError:
+                    continue
+                place.drop(answer.body)
+                whole: Any = body if kept and answer.op == MAP else bytes(body)
+                answers.append(msgspec.structs.replace(answer, status=OK, body=whole))
+            else:
+                answers.append(answer)
+        return replied._replace(answers=answers)

@@ -1,0 +1,163 @@
+"""How the end of a job comes to Redis: its record, with all that others may want of the job later, in one commit.
+
+A master whose caller waits for the value alone does not wait for the answer to a small end: the end is then in doubt
+until Redis has answered, and until then the master keeps all that it needs to end the job again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from mapreduce_rq.broker.jobs import Committed, Jobs, Lost
+from mapreduce_rq.broker.wire import Argument
+from mapreduce_rq.core.job.ledger import Ledger
+from mapreduce_rq.core.job.record import Done, Failed, Record, Report
+from mapreduce_rq.core.job.timeline import Timeline
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.outcome import Deferred, Outcome
+from mapreduce_rq.errors import BrokerError, TooLarge
+from mapreduce_rq.runtime.master.aside import LaidAside
+from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.exchange import Exchange
+from mapreduce_rq.runtime.master.fields import Fields
+from mapreduce_rq.runtime.master.lease import Lease
+from mapreduce_rq.runtime.master.news import told_of_end
+from mapreduce_rq.runtime.master.telling import Telling
+
+HASTY_BYTES = 64 * 1024
+"""Bytes of a job's end, at most, whose answer is not waited for: until it is read, all parts must be kept."""
+
+
+class Closing(NamedTuple):
+    """What a job's end says beside its record."""
+
+    ledger: Ledger
+    report: Report
+    timeline: Timeline
+    now: float  # by the master's clock
+    stored: bool  # the checkpoint in Redis has all that is counted
+    swept: bool  # the master has looked around, so there may be more to tidy up than one commit can
+    sure: bool  # Redis answered the last request
+    hear: Callable[[], bool]  # reads more replies; False if there are none
+
+
+class Ending:
+    """Ends one job.
+
+    ``hasty``: its caller waits for the value alone. ``value_stays``: a value too large for the record stays in Redis as
+    long as that.
+    """
+
+    def __init__(  # noqa: PLR0917  the rooms of a master that have to do with its end
+        self,
+        jobs: Jobs,
+        spec: Spec,
+        lease: Lease,
+        exchange: Exchange,
+        fields: Fields,
+        aside: LaidAside,
+        telling: Telling,
+        *,
+        hasty: bool,
+        value_stays: bool,
+    ) -> None:
+        self.made: Ended | None = None  # the end that this master has made; Redis may not have answered yet
+        self.in_doubt = False  # Redis has not answered yet
+        self.hasty = hasty
+        self._jobs = jobs
+        self._spec = spec
+        self._lease = lease
+        self._exchange = exchange
+        self._fields = fields
+        self._aside = aside
+        self._telling = telling
+        self._value_stays = value_stays
+
+    def well(self, record: Done, outcome: Outcome, errors: Mapping[int | None, Deferred], closing: Closing) -> Ended:
+        """End the job with a value. Raises TooLarge if Redis takes not even the rest of it; LeaseLost, BrokerError."""
+        try:
+            return self._well(Ended(record, outcome, errors), record, closing)
+        except TooLarge:
+            if record.value is None:
+                raise
+        # Who asks Redis for the value has it made of the checkpoint; our caller has it here.
+        record = msgspec.structs.replace(record, value=None)
+        return self._well(Ended(record, outcome, errors), record, closing)
+
+    def _well(self, ended: Ended, record: Done, closing: Closing) -> Ended:
+        row: list[tuple[str, Argument]] = []
+        if not closing.stored:
+            needed = record.value is None and self._value_stays
+            row.append(("ck", self._fields.checkpoint_that_fits(closing.ledger, closing.now, needed=needed) or b""))
+        record = msgspec.structs.replace(record, checkpoint=self._fields.checkpoint_mac)
+        self.made = Ended(record, ended.outcome, ended.errors)
+        self._end(record, row, closing)
+        return self.made
+
+    def badly(self, record: Failed, error: Deferred, closing: Closing) -> Ended:
+        """End the job with a failure. Raises LeaseLost, BrokerError."""
+        self.made = Ended(record, None, {None: error})
+        try:
+            self._end(record, [], closing)
+        except TooLarge:  # it repeats what the job was given
+            record = msgspec.structs.replace(record, params={})
+            self.made = Ended(record, None, {None: error})
+            self._end(record, [], closing)
+        return self.made
+
+    def _end(self, record: Record, fields: list[tuple[str, Argument]], closing: Closing) -> None:
+        row: list[tuple[str, Argument]] = [
+            ("state", record.state),
+            ("master", ""),
+            ("progress", self._fields.report(closing.report)),  # the value stands in the record
+            ("record", self._fields.record(record)),
+            ("timeline", self._fields.timeline(closing.timeline)),
+            *fields,
+        ]
+        self._exchange.hear_of_commit()
+        ledger = closing.ledger
+        untidy = ledger.out or closing.swept
+        what = (
+            "over, kept" if isinstance(record, Done) and ledger.keeps and self._is_to_stay(record, closing) else "over"
+        )
+        # A large value stays in this master as long as its end is in doubt.
+        small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
+        small = small and not (isinstance(record, Done) and record.value is None)
+        keep = self._spec.limits.keep
+        if self.hasty and small and not untidy and closing.sure:
+            self._lease.end(what, keep, row, self._heard)
+            self.in_doubt = True
+            if self._aside.any:
+                self._aside.clear()  # else when we hear of the end: our caller need not wait for that
+            return
+        self._aside.clear()
+        self._lease.commit(what=what, number=keep, fields=row)
+        self._telling.note(*told_of_end(record))
+        if self._telling.has_news(ledger.skipped, ledger.computation.place, ended=True):
+            self._exchange.hear_of_commit()
+            self._telling.tell(ended=True, keep=keep)
+        if untidy:
+            self._jobs.withdraw(self._spec.job)
+            self._jobs.forget_master(self._spec.job)
+
+    def _is_to_stay(self, record: Done, closing: Closing) -> bool:
+        """Whether the replies of a job stay in Redis as its value. They do not if it is large and its caller has it.
+
+        A large value is None in the record, and the private server ends with the caller.
+        """
+        if not self._value_stays and record.value is None:
+            return False
+        without = [term for term, _ in closing.ledger.skipped]
+        while not self._exchange.hold(closing.ledger.tally.runs, without):
+            # The rest was read before an outage, and may have been lost in it.
+            if not closing.hear():
+                return False
+        return True
+
+    def _heard(self, answer: Committed | Lost | BrokerError) -> None:
+        self.in_doubt = not isinstance(answer, Committed)
+        if not self.in_doubt:
+            self._aside.clear()

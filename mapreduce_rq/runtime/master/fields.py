@@ -1,0 +1,83 @@
+"""The fields of a job's hash, as its master writes them: sealed, and not larger than Redis takes."""
+
+from __future__ import annotations
+
+import msgspec
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
+from mapreduce_rq.core.job.ledger import Ledger
+from mapreduce_rq.core.job.record import Record, Report
+from mapreduce_rq.core.job.timeline import Timeline
+from mapreduce_rq.core.messages import Spec, mac_of
+from mapreduce_rq.errors import TooLarge
+
+
+class Fields:
+    """Seals the fields of one job's hash. Each is bound to its job and to its place in the hash."""
+
+    def __init__(self, jobs: Jobs, spec: Spec) -> None:
+        self.checkpoint_mac = b""  # of the checkpoint sealed last
+        self._wire = jobs.wire
+        self._spec = spec
+        codecs = jobs.codecs
+        self._spec_codec = codecs.spec.at(spec.job)
+        self._checkpoint_codec = codecs.checkpoint.at(spec.job)
+        self._record_codec = codecs.record.at(spec.job)
+        self._report_codec = codecs.report.at(spec.job)
+        self._timeline_codec = codecs.timeline.at(spec.job)
+
+    def spec(self) -> bytes:
+        """The spec. Raises TooLarge."""
+        return self._spec_codec.seal(self._spec)
+
+    def spec_that_fits(self) -> bytes:
+        """The spec. Raises TooLarge, also if Redis does not take it, with what the user can do."""
+        remedy = "have workers read what is large, or pass it as items"
+        try:
+            sealed = self.spec()
+        except TooLarge as error:
+            what = "the function with what it carries" if self._spec.computation == "function" else "the job"
+            raise TooLarge(what, error.size, error.limit, remedy) from None
+        if len(sealed) > SURE_BYTES and len(sealed) > (limit := self._wire.limit() - SPARE_BYTES):
+            raise TooLarge(
+                "the function with what it carries", len(sealed), limit, f"{remedy}, or {raise_limit(limit)}"
+            )
+        return sealed
+
+    def checkpoint(self, ledger: Ledger, now: float) -> bytes:
+        """What is counted at this time. Raises TooLarge."""
+        sealed = self._checkpoint_codec.seal(ledger.checkpoint(now))
+        self.checkpoint_mac = mac_of(sealed)
+        return sealed
+
+    def checkpoint_that_fits(self, ledger: Ledger, now: float, *, needed: bool) -> bytes | None:
+        """The checkpoint. If it is too large for Redis: None unless it is ``needed`` there; else raises TooLarge."""
+        try:
+            sealed = self.checkpoint(ledger, now)
+            if len(sealed) > SURE_BYTES and len(sealed) > (limit := self._wire.limit() - SPARE_BYTES):
+                raise TooLarge("the checkpoint", len(sealed), limit)
+        except TooLarge:
+            if needed:
+                raise
+            self.checkpoint_mac = b""
+            return None
+        return sealed
+
+    def record(self, record: Record) -> bytes:
+        """How the job ended. Raises TooLarge."""
+        return self._record_codec.seal(record)
+
+    def report(self, report: Report) -> bytes:
+        """How far the job is; without its running value if that is too large."""
+        try:
+            return self._report_codec.seal(report)
+        except TooLarge:
+            return self._report_codec.seal(msgspec.structs.replace(report, value=None))
+
+    def timeline(self, timeline: Timeline) -> bytes:
+        """What happened when; nothing if it is too large: a job ends with its timeline or without."""
+        try:
+            return self._timeline_codec.seal(timeline)
+        except TooLarge:
+            return b""

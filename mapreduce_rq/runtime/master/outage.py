@@ -1,0 +1,47 @@
+"""A time in which Redis does not answer its master, or takes no write: what is said of it, and the pauses in it."""
+
+from __future__ import annotations
+
+from mapreduce_rq.errors import BrokerError
+from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.demotion import Demotion
+from mapreduce_rq.runtime.master.telling import Telling
+
+
+class Outage:
+    """The outages of one master, one after another."""
+
+    def __init__(self, clock: Clock, telling: Telling) -> None:
+        self._clock = clock
+        self._telling = telling
+        self._since: float | None = None  # of the outage that is not known to be over
+        self._backoff = Backoff()
+        self._demotion = Demotion(clock)
+
+    @property
+    def on(self) -> bool:
+        """Whether there is one that is not known to be over."""
+        return self._since is not None
+
+    def met(self, error: BrokerError, kept: str) -> None:
+        """Redis failed so. Raises the error if its server is a replica for good; ``kept``: what then is not lost."""
+        self._demotion.met(error, kept)
+
+    def begin(self, error: BrokerError) -> None:
+        """Tell of it, once."""
+        if self._since is None:
+            self._since = self._clock.now()
+            self._telling.notice(f"{error}; trying again")
+
+    def pause(self) -> float:
+        """Seconds to wait before the next try."""
+        return self._backoff.next()
+
+    def over(self, *, told: bool) -> None:
+        """Redis took a write, or told how the job ended. An answer alone is not enough: replicas answer."""
+        if self._since is None:
+            return
+        self._demotion.over()
+        if told:
+            self._telling.notice(f"Redis is back after {self._clock.now() - self._since:.1f} s")
+        self._since, self._backoff = None, Backoff()

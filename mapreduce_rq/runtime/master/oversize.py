@@ -1,0 +1,38 @@
+"""Tasks, and what is counted, that are too large for Redis: what becomes of them, and what the user is told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mapreduce_rq.broker.wire import SPARE_BYTES, raise_limit
+from mapreduce_rq.core.messages import ERROR, Answer, Failure, Task, encode_failure
+from mapreduce_rq.errors import TooLarge
+
+
+def in_parts(tasks: Sequence[Task], error: TooLarge) -> tuple[list[Task], list[Answer]]:
+    """The tasks that Redis takes, and answers to the others which say that they failed. None of them is sent yet.
+
+    The ledger then halves a task of several terms, fails the term of a single item, and has the master do merges and
+    requests. Raises the error if none of the tasks is too large.
+    """
+    large = [task for task in tasks if len(task.body) > error.limit - SPARE_BYTES]
+    if not large:
+        raise error
+    answers = []
+    for task in large:
+        alone = task.lo if task.hi - task.lo == 1 else None
+        failure = Failure.of(large_item(task, error), "the master", alone)
+        answers.append(Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0))
+    return [task for task in tasks if task not in large], answers
+
+
+def large_item(task: Task, error: TooLarge) -> TooLarge:
+    """The error of an item that Redis does not take."""
+    remedy = f"cut it up, or pass where workers can read it, or {raise_limit(error.limit)}"
+    return TooLarge(f"item {task.lo}", len(task.body), error.limit, remedy)
+
+
+def large_fold(error: TooLarge) -> TooLarge:
+    """The error of a job whose fold Redis does not take."""
+    remedy = f"fold to less, or {raise_limit(error.limit)}"
+    return TooLarge("what is counted by now", error.size, error.limit, remedy)
