@@ -15,8 +15,9 @@ from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.snapshot import MAX_JOBS, Snapshot, read_snapshot
 from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.client.identity import process_name
-from mapreduce_rq.client.values import with_value
-from mapreduce_rq.core.job.record import Record
+from mapreduce_rq.client.values import fetched, with_value
+from mapreduce_rq.core.job.record import Done, Record
+from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Codecs, Keyring
 from mapreduce_rq.errors import NoSuchJob, UsageError
 from mapreduce_rq.functions.trust import Trust
@@ -48,6 +49,10 @@ class Place:
     def with_value(self, record: Record) -> Record:
         """A record with its value, which is fetched where it was too large for the record. Raises MrqError."""
         return with_value(self.jobs, record, Trust(signed=self.codecs.keyring.kid != 0))
+
+    def fetched(self, record: Done) -> Result:
+        """The result of a job that is done. Raises MrqError."""
+        return fetched(self.jobs, record, Trust(signed=self.codecs.keyring.kid != 0))
 
     def round_trip(self, clock: Callable[[], float] = time.perf_counter) -> float:
         """Seconds that the server takes to answer now."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 
 from mapreduce_rq.cli.streams import write_bytes
 from mapreduce_rq.errors import UsageError
@@ -37,23 +38,25 @@ class OutFile:
         if self._old is not None and not (self._is_output or os.access(path, os.W_OK)):
             raise UsageError(f"--out: cannot write {path}: it may not be written by you")
 
-    def write(self, data: bytes) -> None:
-        """Write all data. Raises OSError; a regular file is then as it was."""
+    def write(self, pieces: Iterable[bytes]) -> int:
+        """Write all pieces, and return how many bytes they are. Raises OSError; a regular file is then as it was."""
         if self._is_output:
-            write_bytes(data)
-            return
+            count = 0
+            for piece in pieces:
+                write_bytes(piece)
+                count += len(piece)
+            return count
         old = self._old
         if old is not None and not stat.S_ISREG(old.st_mode):
             with open(self.path, "wb") as file:
-                file.write(data)
-            return
+                return sum(map(file.write, pieces))
         target = os.path.realpath(self.path)
         folder = os.path.dirname(target)
         own = old is None or (old.st_nlink == 1 and old.st_uid == os.geteuid())
         if own and os.access(folder, os.W_OK | os.X_OK):
-            _beside(target, os.path.join(folder, f".mrq-{os.urandom(6).hex()}"), data, old)
-        else:  # a new file would lose the other names or the owner of the old one, or we may not make one here
-            _in_place(target, data)
+            return _beside(target, os.path.join(folder, f".mrq-{os.urandom(6).hex()}"), pieces, old)
+        # A new file would lose the other names or the owner of the old one, or we may not make one here.
+        return _in_place(target, b"".join(pieces))
 
 
 def _same(found: os.stat_result, descriptor: int) -> bool:
@@ -63,22 +66,23 @@ def _same(found: os.stat_result, descriptor: int) -> bool:
         return False  # closed
 
 
-def _beside(target: str, name: str, data: bytes, old: os.stat_result | None) -> None:
+def _beside(target: str, name: str, pieces: Iterable[bytes], old: os.stat_result | None) -> int:
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # less the umask
     try:
         with open(descriptor, "wb") as file:
             if old is not None:
                 os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
-            file.write(data)
+            count = sum(map(file.write, pieces))
             file.flush()
             os.fsync(descriptor)  # some disks say only here that they are full
         os.replace(name, target)
     except BaseException:
         os.unlink(name)
         raise
+    return count
 
 
-def _in_place(target: str, data: bytes) -> None:
+def _in_place(target: str, data: bytes) -> int:
     """Write what lies beyond the old end first: where the disk has no room for it, the old file stays as it was."""
     with open(target, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
@@ -95,3 +99,4 @@ def _in_place(target: str, data: bytes) -> None:
         file.flush()
         os.ftruncate(file.fileno(), len(data))
         os.fsync(file.fileno())
+    return len(data)

@@ -174,9 +174,10 @@ class Session:
             if isinstance(self.show.out, OutFile):
                 return self._save(client, self.show.out, ended, record)
             if self.show.out is not None:
-                files = self.show.out.write(client.result_of(ended))
+                result = client.result_of(ended)
+                files = self.show.out.write(result)
                 what = f"{files.keys} keys written to {len(files.files)} files in {files.folder}"
-                return self.report(replace(record, value=what))
+                return self.report(replace(record, value=what, digest=result.digest))
             if record.value is None:
                 result = client.result_of(ended)
                 record = replace(record, value=result.value, digest=result.digest)
@@ -187,10 +188,11 @@ class Session:
 
         Raises CannotWrite; the value is not lost then.
         """
-        content = client.result_of(ended).content
+        result = client.result_of(ended)
         try:
-            out.write(content)
+            written = out.write(result.written())
         except OSError as error:
+            content = result.content
             why = f"--out: cannot write {out.path}: {error.strerror}"
             if not client.embedded:
                 keeps = f"{record.job} keeps its result for now"
@@ -202,7 +204,7 @@ class Session:
                 raise CannotWrite(f"{why}, and a terminal cannot show it: run it again") from None
             write_bytes(content)
             raise CannotWrite(f"{why}; it is on standard output, {len(content)} bytes") from None
-        return self.report(replace(record, value=f"{len(content)} bytes written to {out.path}"))
+        return self.report(replace(record, value=f"{written} bytes written to {out.path}"))
 
     def report(self, record: Record) -> int:
         """Print how a job ended and return the exit code. Raises JobFailed, JobCancelled."""

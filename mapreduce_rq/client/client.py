@@ -398,7 +398,7 @@ class Client:
             setup=setup,
             shared=shared,
         )
-        return self._led_here(*plan, progress=progress, observer=observer, wait_workers=wait_workers).native
+        return self._led_here(*plan, progress=progress, observer=observer, wait_workers=wait_workers).take()
 
     def _led_here(
         self,
@@ -434,6 +434,7 @@ class Client:
                 if spec.lazy and not self.embedded:
                     self.leader.abandon(master, why)
                 raise why
+            master.hand_over()
         return self.result_of(ended)
 
     def reduce_by_key(

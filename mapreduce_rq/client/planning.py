@@ -119,7 +119,9 @@ class Planner:
         if files is not None and detached and named is not None and named.ship:
             if isinstance(named, files.Stream):
                 raise UsageError("the lines of a stream come from this process: a detached job takes those of a file")
-            named = None  # its records travel with the job
+            items, named = named.records(), None  # they travel with the job
+        if named is not None and named.ship and not named.in_lines:
+            items, named = named.records(), None
         if named is not None:
             corpus, lines = named.shipment() if named.ship else (named.corpus(), None)
             params |= {"corpus": msgspec.structs.asdict(corpus)}

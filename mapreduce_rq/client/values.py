@@ -11,7 +11,7 @@ from mapreduce_rq.core.job.record import Done, Record
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.messages import MAP, OK
-from mapreduce_rq.errors import BadMessage, JobError
+from mapreduce_rq.errors import BadMessage, JobError, MrqError
 from mapreduce_rq.functions.trust import Trust
 
 
@@ -52,10 +52,20 @@ def with_value(jobs: Jobs, record: Record, trust: Trust) -> Record:
     """
     if not isinstance(record, Done) or record.value is not None:
         return record
-    outcome = outcome_of(jobs, record, trust)
-    if outcome is None:
+    result = fetched(jobs, record, trust)
+    return replace(record, value=result.value, digest=result.digest)
+
+
+def fetched(jobs: Jobs, record: Done, trust: Trust) -> Result:
+    """The result of a job that is done, with its native value where that can be had. Raises as ``with_value``."""
+    try:
+        outcome = outcome_of(jobs, record, trust)
+    except MrqError:
+        if record.value is None:
+            raise
+        outcome = None
+    if outcome is None and record.value is None:
         raise JobError(
             f"the value of {record.job} is not in Redis: it was large, and only its caller got it, or Redis lost it"
         )
-    result = Result(record.data, outcome)
-    return replace(record, value=result.value, digest=result.digest)
+    return Result(record.data, outcome)

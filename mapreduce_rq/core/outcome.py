@@ -16,6 +16,7 @@ class Deferred(NamedTuple):
 
     kind: Callable[[Any], Any]
     given: Any
+    last: Callable[[Any], Any] | None = None  # as kind, and uses up what is given: for who wants the value alone
 
     def make(self) -> Any:
         """Make the value."""
@@ -34,7 +35,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     the distance to the truth as text, and ``bound_kind`` says what it is worth. ``native`` is the Python object for
     callers of the API, or a Deferred of it. ``details`` are further stable facts for the JSON (``x``, flags such as
     ``overflow``), and ``notes`` are sentences for people. For a value that is too large for a record, ``value`` is
-    empty; ``text`` makes its text, and ``total`` makes the bytes of its digest, when they are asked for.
+    empty; ``text`` makes the pieces of its text, and ``total`` the bytes of its digest, when they are asked for.
     """
 
     value: str

@@ -28,6 +28,7 @@ TAKES = (
 
 _BIG, _TUPLE, _SET, _FROZENSET, _COMPLEX, _BYTEARRAY, _ARRAY, _SCALAR = 1, 2, 3, 4, 5, 6, 7, 8
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _TIMEZONE, _DECIMAL, _FRACTION, _UUID = 9, 10, 11, 12, 13, 14, 15, 16
+_TEXT = 17  # with halves of characters, as names of files have them that are not text in the system's encoding
 
 _SCALARS = {type(None), bool, float, str, bytes}
 _DIRECT = _SCALARS | {int}
@@ -47,7 +48,7 @@ class Unfit(Exception):
 
 def pack(value: Any) -> bytes:
     """The value's bytes. Raises TypeError, ValueError or RecursionError for a value that cannot travel."""
-    if type(value) in _SCALARS:
+    if type(value) in _SCALARS and not (type(value) is str and _is_torn(value)):
         return _ENCODER.encode(value)
     return _ENCODER.encode(_plain(value))
 
@@ -124,11 +125,25 @@ _BRACKETS: dict[type, tuple[str, str]] = {
 
 
 def written(value: Any) -> str:
-    """As ``str``, but it also writes integers of more than 4300 digits, which Python refuses."""
+    """As ``str``, but it also writes integers of more than 4300 digits, which Python refuses, and escapes halves of
+    characters, which UTF-8 cannot write.
+    """
     try:
-        return str(value)
+        text = str(value)
     except ValueError:
-        return _written(value)
+        text = _written(value)
+    return text.encode(errors="backslashreplace").decode() if _is_torn(text) else text
+
+
+def _is_torn(text: str) -> bool:
+    """Whether a text has halves of characters (lone surrogates)."""
+    if text.isascii():
+        return False
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _written(value: Any) -> str:
@@ -149,6 +164,8 @@ def _written(value: Any) -> str:
 def _plain(value: Any) -> Any:
     """The value, in which extensions stand for all that msgpack does not have."""
     kind = type(value)
+    if kind is str and _is_torn(value):
+        return msgspec.msgpack.Ext(_TEXT, value.encode(errors="surrogatepass"))
     if kind in _SCALARS:
         return value
     if kind is int:
@@ -159,6 +176,8 @@ def _plain(value: Any) -> Any:
         for key in value:
             if type(key) not in _KEYS:
                 raise TypeError(f"a key of a dict is a {type(key).__name__}")
+            if type(key) is str and _is_torn(key):
+                raise TypeError(f"a key of a dict is {key!r}, which UTF-8 cannot write")
         return {_plain(key): _plain(each) for key, each in value.items()}
     if kind is tuple:
         return msgspec.msgpack.Ext(_TUPLE, _ENCODER.encode([_plain(each) for each in value]))
@@ -403,6 +422,7 @@ _READERS: dict[int, Callable[[memoryview], Any]] = {
     _DECIMAL: _read_decimal,
     _FRACTION: _read_fraction,
     _UUID: _read_uuid,
+    _TEXT: lambda data: bytes(data).decode(errors="surrogatepass"),
 }
 
 _ENCODER = msgspec.msgpack.Encoder()

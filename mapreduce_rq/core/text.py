@@ -1,8 +1,10 @@
-"""Numbers, sizes and times in a form that people read easily."""
+"""Numbers, sizes, times and long texts in a form that people read easily."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
+from itertools import islice
 
 _SI = ("", "k", "M", "G", "T", "P", "E")
 
@@ -75,3 +77,15 @@ def job_label(job: str) -> str:
     """A job's id, cut to what is unique in practice: commands accept it in place of the whole id."""
     name, dash, word = job.rpartition("-")
     return f"{name}{dash}{word[:6]}"
+
+
+def in_lines(rows: Iterable[str]) -> Iterator[str]:
+    """The rows as the pieces of a text, a line for each; some thousand of them in a piece."""
+    rows, between = iter(rows), ""
+    while some := list(islice(rows, LINES)):
+        yield between + "\n".join(some)
+        between = "\n"
+
+
+LINES = 4096
+"""Lines in a piece of a text."""

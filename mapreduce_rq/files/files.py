@@ -6,11 +6,11 @@ import glob
 import io
 import os
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadParameter
-from mapreduce_rq.files.compression import BROKEN, compression_of, decompressed
+from mapreduce_rq.files.compression import compression_of, decompressed, is_damage
 from mapreduce_rq.files.corpus import Corpus, checked, ends_of, is_cut, measured, parts_of
 from mapreduce_rq.files.lines import PIECE, TooLong, pieces_of
 from mapreduce_rq.files.opening import open_file
@@ -28,7 +28,7 @@ class Files:
 
     Workers read the files, which must not change meanwhile: in ranges of bytes, a compressed file as a whole, Parquet
     in row groups. ``ship``: this process reads the files once and sends blocks of lines through Redis, for workers that
-    cannot see the files. Iterating over this object gives the records, read by this process.
+    cannot see the files; of Parquet, and of what is not cut, the records. Iterating over this object gives the records, read by this process.
     """
 
     def __init__(
@@ -64,12 +64,20 @@ class Files:
             whole=self.whole,
         )
 
-    def shipment(self) -> tuple[Corpus, Iterator[bytes]]:
+    @property
+    def in_lines(self) -> bool:
+        """Whether lines of these files can be shipped as they are; if not, their records are."""
+        return self.format != "parquet" and not self.whole
+
+    def records(self) -> Iterator[Any]:
+        """The records, read by this process. Raises BadParameter, naming file and byte."""
+        try:
+            yield from self
+        except TermError as error:
+            raise BadParameter(f"files: {error}") from None
+
+    def shipment(self) -> tuple[Corpus, Iterator[Sent]]:
         """The lines to be sent through Redis, in pieces, and how they are to be read. Raises BadParameter."""
-        if self.format == "parquet":
-            raise BadParameter("files: Parquet cannot be shipped: its workers must see the files")
-        if self.whole:
-            raise BadParameter("files: lines that are shipped are cut at their ends, and cannot be whole")
         return shipment(
             (self._opened(path) for path in self.paths),
             format=self.format,
@@ -85,6 +93,14 @@ class Files:
             raise BadParameter(f"files: {path}: {error.strerror or error}") from None
 
 
+class Sent(NamedTuple):
+    """Some whole lines of a file, with its name for people and the number of the first line, from 1."""
+
+    path: str
+    line: int
+    lines: bytes
+
+
 class Stream(Files):
     """As Files, for one file that is open already and may be a pipe: its lines are shipped as they come."""
 
@@ -96,20 +112,19 @@ class Stream(Files):
         corpus, pieces = self.shipment()
         reader = Reader(corpus)
         sent = 0
-        for piece in pieces:
+        for path, first, piece in pieces:
             try:
                 records = reader.records(piece)[0]
             except Malformed as error:
                 rest = piece.split(b"\n", error.index)[-1]
                 if error.index:
                     yield from reader.records(piece[: len(piece) - len(rest)])[0]
-                line = sent + error.index
-                raise TermError(line, f"line {line + 1} of those that were sent: {error}") from None
+                raise TermError(sent + error.index, f"{path}, line {first + error.index}: {error}") from None
             yield from records
             sent += piece.count(b"\n")
 
     def _opened(self, path: str) -> tuple[str, BinaryIO]:
-        return path, self._file
+        return "standard input" if path == "-" else path, self._file
 
 
 def _expanded(path: str) -> list[str]:
@@ -128,7 +143,7 @@ def shipment(
     encoding: str = "utf-8",
     errors: str = "strict",
     delimiter: str = ",",
-) -> tuple[Corpus, Iterator[bytes]]:
+) -> tuple[Corpus, Iterator[Sent]]:
     """The lines of named streams, in pieces, and how they are to be read. Each stream is closed after its last line.
 
     Raises BadParameter; iterating over the pieces does, too.
@@ -148,12 +163,14 @@ def shipment(
     pieces = _pieces(corpus, streams, (encoding, errors) if turned else None)
     if form != "csv":
         return corpus, (piece for _, piece in pieces)
-    columns, first = next(pieces, ([], b""))
+    columns, first = next(pieces, ([], None))
+    if first is None:
+        return corpus, iter(())
     named = Corpus(**{name: getattr(corpus, name) for name in Corpus.__struct_fields__} | {"columns": columns})
     return named, _alike(columns, first, pieces)
 
 
-def _alike(columns: list[str], first: bytes, pieces: Iterator[tuple[list[str], bytes]]) -> Iterator[bytes]:
+def _alike(columns: list[str], first: Sent, pieces: Iterator[tuple[list[str], Sent]]) -> Iterator[Sent]:
     yield first
     for others, piece in pieces:
         if others != columns:
@@ -166,11 +183,11 @@ def _alike(columns: list[str], first: bytes, pieces: Iterator[tuple[list[str], b
 
 def _pieces(
     corpus: Corpus, streams: Iterable[tuple[str, BinaryIO]], turned: tuple[str, str] | None
-) -> Iterator[tuple[list[str], bytes]]:
+) -> Iterator[tuple[list[str], Sent]]:
     """Pieces of whole lines, each with the columns of its file; the last line of a file has an end, too."""
     for path, file in streams:
         columns: list[str] = []
-        at = 0
+        at, line = 0, 1
         try:
             with file:
                 how = compression_of(file) if file.seekable() else None
@@ -182,15 +199,19 @@ def _pieces(
                         end = kept.find(b"\n") + 1 or len(kept)
                         columns = header_of(corpus, kept[:end])
                         kept = kept[end:]
+                        line += 1
                     if kept:
-                        yield columns, kept if kept.endswith(b"\n") else kept + b"\n"
+                        yield columns, Sent(path, line, kept if kept.endswith(b"\n") else kept + b"\n")
+                        line += kept.count(b"\n")
         except Malformed as error:
             raise BadParameter(f"files: {path}: its first line: {error}") from None
         except TooLong as error:
             raise BadParameter(f"files: {path}: {error}") from None
-        except BROKEN as error:
+        except Exception as error:
+            if not is_damage(error):
+                raise
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise BadParameter(f"files: {path}: after byte {at}: {why}") from None
+            raise BadParameter(f"files: {path}: from line {line} on it cannot be read: {why}") from None
 
 
 def _turned(stream: BinaryIO, encoding: str, errors: str) -> Iterator[tuple[int, bytes]]:

@@ -18,7 +18,7 @@ import msgspec
 
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.files import parquet
-from mapreduce_rq.files.compression import BROKEN, compression_of, decompressed
+from mapreduce_rq.files.compression import compression_of, decompressed, is_damage
 from mapreduce_rq.files.corpus import Corpus, Part, base_of, is_apart, is_cut
 from mapreduce_rq.files.lines import TooLong, lines_between, pieces_of, starts
 from mapreduce_rq.files.opening import open_file
@@ -205,8 +205,8 @@ def _read_through(file: BinaryIO, path: str, term: int) -> Iterator[BinaryIO]:
         yield file if how is None else decompressed(file, how)
     except (TermError, TooLong, UnicodeDecodeError):
         raise
-    except BROKEN as error:
-        if how is None:
+    except Exception as error:
+        if how is None or not is_damage(error):
             raise
         raise TermError(term, f"{path}: near byte {file.tell()} it is truncated or damaged ({how}): {error}") from None
 
@@ -332,7 +332,9 @@ def _by_text(reader: Reader, corpus: Corpus, stream: BinaryIO) -> Iterator[Found
         rows = csv.reader(text, delimiter=corpus.delimiter, strict=True)
         before = 0
         try:
-            head = next(rows, [])
+            head = next(rows, None)
+            if head is None:
+                return
             if not head or len(set(head)) != len(head):
                 raise Malformed(0, f"it names no columns, or one of them twice: {', '.join(head)!r}")
             reader.columns = head

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
+
+import msgspec
 
 from mapreduce_rq.core.bodies import ASIDE, Aside, Buffer
 from mapreduce_rq.core.computation import Interruption, TermError
@@ -13,6 +15,7 @@ from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import BadValue, Law, TermFailed
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files.corpus import Corpus, ends_of, is_apart, parts_of
+from mapreduce_rq.files.files import Sent
 from mapreduce_rq.files.lines import PIECE
 from mapreduce_rq.files.records import Malformed, Reader, Records, records_of
 from mapreduce_rq.functions.computation import EARLY_BYTES, FunctionComputation, FunctionParams
@@ -20,7 +23,57 @@ from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS
 from mapreduce_rq.functions.trust import Trust
 
 BLOCK = b"l"
-"""How the body of a task begins that is lines of a file; these follow."""
+"""How the body of a task begins that is lines of files. The size of their origins follows in 4 bytes, then these."""
+
+
+class Origin(NamedTuple):
+    """Lines that follow each other in a file: its name for people, the number of the first line, how many lines."""
+
+    path: str
+    line: int
+    lines: int
+
+
+class Block:
+    """The body of a task: whole lines, and where they come from."""
+
+    def __init__(self, origins: Sequence[Origin], lines: bytes) -> None:
+        self.origins, self.lines = origins, lines
+
+    @classmethod
+    def read(cls, body: Buffer) -> Self:
+        """The block of a body. Raises ValueError."""
+        whole = memoryview(body)
+        size = int.from_bytes(whole[1:5], "big")
+        try:
+            origins = _ORIGINS.decode(whole[5 : 5 + size])
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"no lines of files: {error}") from None
+        return cls(origins, bytes(whole[5 + size :]))
+
+    @property
+    def body(self) -> bytes:
+        """The bytes that :meth:`read` takes."""
+        origins = msgspec.msgpack.encode(self.origins)
+        return b"".join([BLOCK, len(origins).to_bytes(4, "big"), origins, self.lines])
+
+    def only(self, start: int, end: int) -> Block:
+        """The block of these of its lines."""
+        found, at = [], 0
+        for path, line, count in self.origins:
+            lo, hi = max(start, at), min(end, at + count)
+            if lo < hi:
+                found.append(Origin(path, line + lo - at, hi - lo))
+            at += count
+        return Block(found, b"\n".join(self.lines.split(b"\n")[start:end]) + b"\n")
+
+    def place(self, row: int) -> str:
+        """Where a line comes from, for people."""
+        for path, line, count in self.origins:
+            if row < count:
+                return f"{path}, line {line + row}"
+            row -= count
+        return "a line behind the last one"
 
 
 class FilesParams(FunctionParams, frozen=True, kw_only=True):
@@ -47,6 +100,7 @@ class FilesComputation(FunctionComputation):
         self.corpus = params.corpus
         self.vectorised = True  # the last tasks are not of single bytes
         self._ends = ends_of(self.corpus)
+        self._sent: tuple[int, Block] = 0, Block([], b"")  # of the task in hand, with its first term
         if not self.corpus.shipped:
             self.total = self._ends[-1] if self._ends else 0
             if max(self.corpus.terms, default=0) <= 1:
@@ -71,20 +125,20 @@ class FilesComputation(FunctionComputation):
         return self._folded(lo, hi, (found for part in parts for found in records_of(self.corpus, part, self.folder)))
 
     def map_body(self, lo: int, hi: int, body: bytes) -> Any:
-        lines = bytes(memoryview(body)[len(BLOCK) :])
+        block = Block.read(body)
+        self._sent = lo, block
         reader = Reader(self.corpus)
         try:
-            items, numbers = reader.records(lines)
+            items, numbers = reader.records(block.lines)
         except Malformed as error:
-            raise TermError(lo + error.index, f"{_sent(lo + error.index)}: {error}") from None
+            raise TermError(lo + error.index, f"{block.place(error.index)}: {error}") from None
         rows = range(len(items)) if numbers is None else numbers
-        found = Records(items, hi, lambda: [lo + row for row in rows], lambda index: _sent(lo + rows[index]))
+        found = Records(items, hi, lambda: [lo + row for row in rows], lambda index: block.place(rows[index]))
         return self._folded(lo, hi, iter([found]))
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
         whole: Buffer = self.aside.get(body) if body[:1] == ASIDE and self.aside is not None else body
-        lines = bytes(memoryview(whole)[len(BLOCK) :]).split(b"\n")
-        return BLOCK + b"\n".join(lines[lo - at : hi - at]) + b"\n"
+        return Block.read(whole).only(lo - at, hi - at).body
 
     def _folded(self, lo: int, hi: int, rows: Iterator[Records]) -> Any:
         reducer = self.reducer
@@ -150,14 +204,11 @@ class FilesComputation(FunctionComputation):
     def _place(self, term: int) -> str:
         """Where a term is, for people."""
         if self.corpus.shipped:
-            return _sent(term)
+            first, block = self._sent
+            return block.place(term - first)
         (part,) = parts_of(self._ends, term, term + 1)
         path = self.corpus.paths[part.file]
         return f"{path}, the line at byte {term - part.first}" if is_apart(self.corpus, part.file) else path
-
-
-def _sent(term: int) -> str:
-    return f"line {term + 1} of those that were sent"
 
 
 def _term_from(terms: Sequence[int], first: int, index: int) -> int:
@@ -181,30 +232,37 @@ class _Terms(Sequence[int]):
 
 
 def source_of_lines(
-    pieces: Iterable[bytes], *, clock: Callable[[], float], aside: Aside | None = None
+    pieces: Iterable[Sent], *, clock: Callable[[], float], aside: Aside | None = None
 ) -> Callable[[int], tuple[bytes, int, bool]]:
     """A ledger's source over pieces of whole lines: each line is a term. It raises what the pieces raise."""
     stream = iter(pieces)
-    rest = b""
+    rest: Sent | None = None
 
     def take(count: int) -> tuple[bytes, int, bool]:
         nonlocal rest
-        found, got, size, over = [BLOCK], 0, 0, False
+        origins: list[Origin] = []
+        found: list[bytes] = []
+        got, size, over = 0, 0, False
         began = clock()
         while got < count and size < TAKE_BYTES and (not got or clock() - began < TAKE_SECONDS):
-            piece = rest or next(stream, b"")
-            if not piece:
+            sent = rest or next(stream, None)
+            if sent is None:
                 over = True
                 break
-            piece, rest, lines = _first_lines(piece, count - got)
+            piece, left, lines = _first_lines(sent.lines, count - got)
+            rest = Sent(sent.path, sent.line + lines, left) if left else None
+            if origins and origins[-1][:2] == (sent.path, sent.line - origins[-1].lines):
+                origins[-1] = origins[-1]._replace(lines=origins[-1].lines + lines)
+            else:
+                origins.append(Origin(sent.path, sent.line, lines))
             found.append(piece)
             got += lines
             size += len(piece)
-            if not rest and len(piece) < PIECE // 2:  # a pipe with no more for now: these may go out
+            if rest is None and len(piece) < PIECE // 2:  # a pipe with no more for now: these may go out
                 break
         if not got:
             return b"", 0, over
-        body = b"".join(found)
+        body = Block(origins, b"".join(found)).body
         return (aside.put(body) if aside is not None else None) or body, got, over
 
     return take
@@ -217,3 +275,6 @@ def _first_lines(piece: bytes, count: int) -> tuple[bytes, bytes, int]:
         return piece, b"", lines
     rest = piece.split(b"\n", count)[-1]
     return piece[: len(piece) - len(rest)], rest, count
+
+
+_ORIGINS = msgspec.msgpack.Decoder(list[Origin])

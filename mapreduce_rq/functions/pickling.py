@@ -272,9 +272,21 @@ def _coder() -> Callable[..., Any]:
                 # By its own number for a class, cloudpickle would find the class of another job.
                 *first, _, extra = arguments
                 arguments = (*first, None, extra)
+                if isinstance(first[-1], dict) and "__slots__" in state[0]:
+                    # cloudpickle would set them on the finished class. That class would have a __dict__ in place of
+                    # slots, and the state of its objects would not fit the sender's class.
+                    filled = dict(state[0])
+                    *kind_and_bases, begun = first
+                    arguments = (*kind_and_bases, begun | {"__slots__": filled.pop("__slots__")}, None, extra)
+                    state = (_without_slots(filled), *state[1:])
             return _make, (number, make, arguments), (fill, state), None, None, _fill
 
     return Coder
+
+
+def _without_slots(names: dict[str, Any]) -> dict[str, Any]:
+    """The names of a class without the members that its slots make; cloudpickle leaves those of private names."""
+    return {name: each for name, each in names.items() if not isinstance(each, types.MemberDescriptorType)}
 
 
 def _only_there(*_: Any) -> Any:

@@ -267,12 +267,6 @@ def test_mistakes_are_told_before_anything_is_queued(paths: list[str], how: dict
         Files(*paths, **how).corpus()
 
 
-def test_what_cannot_be_shipped_is_refused() -> None:
-    for how in ({"format": "parquet"}, {"whole": True}):
-        with pytest.raises(BadParameter, match="ship"):
-            Files("a", **how, ship=True).shipment()
-
-
 def test_files_that_are_shipped_have_the_same_columns() -> None:
     streams = [(name, io.BytesIO(body)) for name, body in (("a", b"x,y\n1,2\n"), ("b", b"y,x\n1,2\n"))]
     _, pieces = shipment(streams, format="csv")
@@ -283,8 +277,51 @@ def test_files_that_are_shipped_have_the_same_columns() -> None:
 def test_the_lines_of_damaged_files_are_not_shipped() -> None:
     damaged = gzip.compress(b"fine\n" * 9999)[:-20]
     _, pieces = shipment([("a.gz", io.BytesIO(damaged))])
-    with pytest.raises(BadParameter, match=r"a\.gz: after byte"):
+    with pytest.raises(BadParameter, match=r"a\.gz: from line 1 on it cannot be read"):
         list(pieces)
+
+
+def test_a_file_with_no_byte_in_it_has_no_records_compressed_or_not(tmp_path: Path) -> None:
+    for name, body in (("a.csv", b""), ("a.csv.gz", gzip.compress(b""))):
+        (tmp_path / name).write_bytes(body)
+        files = Files(tmp_path / name)
+        assert list(files) == []
+        assert mapped(job_of(files), []) == []
+        assert list(Files(tmp_path / name, ship=True).shipment()[1]) == []
+
+
+def packed_by_zstd(body: bytes) -> bytes:
+    zstandard: Any = pytest.importorskip("zstandard")
+    skipped = b"\x50\x2a\x4d\x18\x03\0\0\0abc"
+    unsized = zstandard.ZstdCompressor(write_content_size=False, write_checksum=True).compress(body)
+    return zstandard.compress(body) + skipped + unsized + zstandard.compress(b"")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, packed_by_zstd])
+def test_a_compressed_file_that_was_cut_off_never_passes_for_a_shorter_one(tmp_path: Path, compress: Any) -> None:
+    """Wherever it was cut; zstandard's own reader takes any end for the end."""
+    body = b"".join(b"line %d %s\n" % (k, b"x" * (k * k % 90)) for k in range(400))
+    times = 2 if compress is packed_by_zstd else 1
+    whole, path = compress(body), tmp_path / "a"
+    path.write_bytes(whole)
+    assert len(list(Files(path))) == 400 * times
+    first = len(whole) // 2 if times == 2 else 0  # a cut between two frames makes a whole file
+    for end in sorted({*range(first + 20, len(whole) - 20, max(1, len(whole) // 40)), len(whole) // 3}):
+        path.write_bytes(whole[:end])
+        with pytest.raises(TermError, match=r"a: near byte \d+ it is truncated or damaged"):
+            list(Files(path))
+        with pytest.raises(BadParameter, match=r"a: from line \d+ on it cannot be read"):
+            list(Files(path, ship=True).shipment()[1])
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, bz2.compress, lzma.compress, packed_by_zstd])
+def test_a_damaged_compressed_file_is_named(tmp_path: Path, compress: Any) -> None:
+    """Each library has an error of its own for that."""
+    whole = bytearray(compress(bytes(range(256)) * 300))
+    whole[8:40] = bytes(32)
+    (tmp_path / "a").write_bytes(whole)
+    with pytest.raises(TermError, match="a: near byte"):
+        list(Files(tmp_path / "a", encoding="latin-1"))
 
 
 def test_a_line_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,6 +28,20 @@ class Point:
         return Point(self.x + STEP, Color.BLUE)
 
 
+class Slotted:
+    __slots__ = ("__hidden", "x")  # its objects have no __dict__
+
+    def __init__(self, x: int) -> None:
+        self.x, self.__hidden = x, -x
+
+    def both(self) -> tuple[int, int]:
+        return self.x, self.__hidden
+
+
+class MoreSlotted(Slotted):
+    __slots__ = ("color",)
+
+
 def moved(point: Point) -> Point:
     assert type(point) is Point, type(point).__module__
     assert isinstance(point, Point)
@@ -76,6 +90,13 @@ def main() -> None:
         assert all(type(each) is Point and each.color is Color.BLUE for each in found)
         later = mrq.map_reduce(lambda p: (p, type(p) is Later), [Later(1)] * 30, reduce="list")
         assert all(same and type(each) is Later for each, same in later)
+        slotted = [Slotted(1), MoreSlotted(2)]
+        slotted[1].color = Color.BLUE  # type: ignore[attr-defined]
+        for chunk in (1, 2):
+            back = mrq.map_reduce(lambda it: it, slotted, reduce="list", chunksize=chunk)
+            assert [(type(each), each.both()) for each in back] == [(Slotted, (1, -1)), (MoreSlotted, (2, -2))]
+            assert back[1].color is Color.BLUE
+        assert mrq.map_reduce(lambda it: hasattr(it, "__dict__"), slotted, reduce="list") == [False, False]
         colors = mrq.map_reduce(lambda c: {c}, [Color.RED, Color.BLUE] * 50, reduce=operator.or_, zero=set())
         assert colors == {Color.RED, Color.BLUE}
         widest = mrq.map_reduce(moved, points, reduce=Widest())

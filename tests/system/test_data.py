@@ -77,6 +77,7 @@ STRUCTURED = np.array([(1, 2.5, "x")], dtype=[("a", "<i4"), ("b", ">f8"), ("c", 
 
 PLAIN: list[Any] = [
     *(None, True, 0, -(2**63), 2**64, -(2**200), 0.5, float("inf"), 1j, "é", "", b"\0", bytearray(b"x")),
+    *("a\udcff", ["é\ud800", {"name": "\udc80"}]),  # as the names of files that are no text
     *((), (1, [2, (3,)]), [], [None], {1, (2, 3)}, frozenset("ab"), {}, {"a": (1,), 2: None, None: 3, 0.5: b""}),
     dt.datetime(2024, 2, 29, 1, 2, 3, 4, tzinfo=dt.UTC),
     dt.datetime(2024, 10, 27, 1, 30, fold=1),  # noqa: DTZ001  one without a zone
@@ -238,7 +239,9 @@ def keys_of(server: RealServer, queue: str, kind: str) -> list[str]:
     ]
 
 
-def test_a_large_list_is_fetched_by_others_and_not_kept_for_a_caller_who_has_it(server: RealServer, queue: str) -> None:
+def test_a_large_list_is_fetched_by_others_and_not_kept_for_a_caller_who_has_it(
+    server: RealServer, queue: str, tmp_path: pathlib.Path
+) -> None:
     with Client(server.url, local=2, queue=queue, keys=[KEY]) as client:
         assert client.map_reduce("builtins:bytes", [LARGE] * 20, reduce="list") == [bytes(LARGE)] * 20
         assert keys_of(server, queue, "v") == keys_of(server, queue, "r") == []
@@ -247,7 +250,11 @@ def test_a_large_list_is_fetched_by_others_and_not_kept_for_a_caller_who_has_it(
         assert result.native == [bytes(k) for k in range(LARGE, LARGE + 20)]
         assert result.record["value"] is result.record["digest"] is None
         env = environment({"MRQ_KEY": KEY})
-        printed = mrq("result", job.id, "-u", server.url, "--queue", queue, "--json", env=env).json
+        place = ("-u", server.url, "--queue", queue)
+        printed = mrq("result", job.id, *place, "--json", env=env).json
+        saved = mrq("result", job.id, *place, "-o", "value", "--out", str(tmp_path / "list"), env=env)
+        assert saved == (0, f"{len(result.content)} bytes written to {tmp_path / 'list'}\n", "")
+        assert (tmp_path / "list").read_bytes() == result.content
         assert printed["digest"] == result.digest
         assert printed["value"] == result.value == "\n".join(str(bytes(k)) for k in range(LARGE, LARGE + 20))
         assert keys_of(server, queue, "v") == [f"mrq1:{{{queue}}}:v:{job.id}"]

@@ -9,10 +9,11 @@ import time
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mapreduce_rq import Client, Files, JobFailed, Limits, by_key
+from mapreduce_rq import BadParameter, Client, Files, JobFailed, Limits, by_key
 from tests.support.commands import KEY, MRQ, User, environment
 from tests.support.mapped import by_length, price
 from tests.support.servers import ROOT, RealServer
@@ -70,7 +71,8 @@ def value(row: dict[str, str]) -> tuple[str, int]:
     [
         (["all.csv"], False, "all.csv, the line at byte"),
         (["1.csv.gz", "2.csv.gz"], False, "2.csv.gz, line 779"),
-        (["all.csv"], True, "line 1778 of those that were sent"),
+        (["all.csv"], True, "all.csv, line 1779"),
+        (["1.csv.gz", "2.csv.gz"], True, "2.csv.gz, line 779"),
     ],
 )
 def test_a_record_that_fails_is_told_by_file_and_place(logs: Path, names: list[str], ship: bool, place: str) -> None:
@@ -200,3 +202,32 @@ def test_a_job_over_files_goes_on_with_another_master(server: RealServer, queue:
         with at.start("worker", "-c", "2"):
             ran = at.run("resume", job, "-q", "-o", "value")
         assert (ran.code, ran.out) == (0, "".join(f"{key}\t{total}\n" for key, total in sums().items()))
+
+
+def with_rows(path: Path) -> None:
+    """A Parquet file of the rows, in row groups."""
+    arrow: Any = pytest.importorskip("pyarrow")
+    parquet: Any = pytest.importorskip("pyarrow.parquet")
+    table = arrow.table({name: [row[name] for row in ROWS] for name in ROWS[0]})
+    parquet.write_table(table, path, row_group_size=700)
+
+
+def test_parquet_is_read_by_row_groups_or_sent_as_records(tmp_path: Path) -> None:
+    path = tmp_path / "all.parquet"
+    with_rows(path)
+    (tmp_path / "broken.parquet").write_bytes(path.read_bytes()[:-50])
+    (tmp_path / "lines.csv").write_text('key,n,price\n"a\nb",1,2\n')
+    with Client(local=2) as client:
+        seen = client.submit_function(price, Files(path), reduce=by_key("sum")).result()
+        sent = client.submit_function(price, Files(path, ship=True), reduce=by_key("sum")).result()
+        assert seen.terms == 5  # row groups
+        assert sent.terms == len(ROWS)
+        assert repr(seen.native) == repr(sent.native) == repr(sums())
+        assert seen.digest == sent.digest
+        with pytest.raises(JobFailed, match=r"a bad row \(in .*all\.parquet, row 377 of row group 2\)"):
+            client.map_reduce(value, Files(path), reduce=by_key("count"))
+        for ship in (False, True):
+            with pytest.raises(BadParameter, match=r"broken\.parquet: is not a Parquet file"):
+                client.map_reduce(value, Files(tmp_path / "broken.parquet", ship=ship), reduce=by_key("count"))
+        lines = Files(tmp_path / "lines.csv", whole=True, ship=True)  # a record of two lines
+        assert client.map_reduce(value, lines, reduce=by_key("count")) == {"a\nb": 1}

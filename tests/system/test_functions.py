@@ -163,7 +163,7 @@ def test_bytes_that_are_no_text_are_refused_from_standard_input_too() -> None:
         input=b"fine\n\xff\n", capture_output=True, timeout=30, env=environment({"LC_ALL": "C"}), check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, b"")
-    assert b"line 2 of those that were sent: its byte 0 is not text in utf-8" in done.stderr
+    assert b"standard input, line 2: its byte 0 is not text in utf-8" in done.stderr
 
 
 def test_options_of_reducers_as_people_write_numbers() -> None:

@@ -68,8 +68,8 @@ def test_what_a_link_points_to_is_written_not_the_link(tmp_path: Path) -> None:
     target.write_text("old")
     link.symlink_to(target)
     dangling.symlink_to("folder/later")
-    OutFile(str(link)).write(b"new")
-    OutFile(str(dangling)).write(b"newer")
+    OutFile(str(link)).write([b"new"])
+    OutFile(str(dangling)).write([b"newer"])
     assert link.is_symlink()
     assert target.read_bytes() == b"new"
     assert (tmp_path / "folder" / "later").read_bytes() == b"newer"
@@ -80,7 +80,7 @@ def test_a_file_of_several_names_keeps_them(tmp_path: Path, size: int) -> None:
     one, other = tmp_path / "one", tmp_path / "other"
     one.write_text("four")
     other.hardlink_to(one)
-    OutFile(str(one)).write(b"x" * size)
+    OutFile(str(one)).write([b"x" * size])
     assert other.read_bytes() == one.read_bytes() == b"x" * size
     assert one.stat().st_nlink == 2
 

@@ -105,7 +105,7 @@ def test_lines_that_fail_can_be_left_out(env: dict[str, str]) -> None:
 def test_what_is_no_text_or_no_json_or_looks_like_an_end_fails_as_a_term(env: dict[str, str]) -> None:
     code, out, err = piped(env, b"ab\nc\n\xff\nd\n", "own:pair", "--lines", "-")
     assert (code, [json.loads(line) for line in out.splitlines()]) == (1, [["ab", 2], ["c", 1]])
-    assert "own:pair failed at term 2: line 3 of those that were sent: its byte 0 is not text in utf-8" in err
+    assert "own:pair failed at term 2: standard input, line 3: its byte 0 is not text in utf-8" in err
     code, out, err = piped(env, "", "own:odd", "--terms", "4", "--on-error", "skip")
     assert (code, out) == (3, "1\n3\n")
     assert "term 2: its value cannot be JSON: TypeError: a complex has no form in JSON" in err

@@ -102,6 +102,19 @@ def test_a_folder_is_there_whole(private: Client, expected: dict[int, int], tmp_
         private.reduce_by_key(pair, range(TERMS), out=out)
 
 
+def mixed(k: int) -> tuple[int, float]:
+    return k, k if k < 90 else k / 4
+
+
+@pytest.mark.parametrize("keys", [3, 100])
+def test_the_parquet_files_of_a_folder_are_one_table(private: Client, tmp_path: Path, keys: int) -> None:
+    """A part without a key, or with integers alone, has the columns of all: readers take the first file's."""
+    parquet: Any = pytest.importorskip("pyarrow.parquet")
+    private.reduce_by_key(mixed, range(keys), out=tmp_path / "new", parts=64, form="parquet")
+    table = parquet.read_table(tmp_path / "new").to_pydict()
+    assert dict(zip(table["key"], table["value"], strict=True)) == dict(map(mixed, range(keys)))
+
+
 def test_columns_and_few_keys(private: Client, tmp_path: Path) -> None:
     private.reduce_by_key(row, range(1000), {"price": "mean", "n": "max"}, out=tmp_path / "new", parts=2)
     lines = sorted(read(tmp_path / "new"), key=lambda line: str(line["key"]))

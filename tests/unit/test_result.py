@@ -8,6 +8,7 @@ import pytest
 from mapreduce_rq.core.foreign_errors import RemoteError
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.outcome import Deferred, Outcome
+from mapreduce_rq.core.reducers.sequence import ListReducer
 
 RECORD = {
     "schema": 1,
@@ -90,3 +91,19 @@ def test_a_notebook_shows_what_it_is_worth_and_nothing_of_it_is_markup() -> None
     assert "none is known" in shown
     assert "\x1b" not in shown
     assert len(shown) < 3000
+
+
+def test_a_large_value_is_written_in_pieces_and_taken_once() -> None:
+    reducer = ListReducer()
+    row = [bytes([k % 256]) * 1000 for k in range(300)]
+    partial = reducer.zero()
+    for k, value in enumerate(row):
+        partial = reducer.merge(partial, reducer.decode(reducer.encode(reducer.fold(k, [value]))))
+    outcome = reducer.describe(partial)
+    result = Result(RECORD | {"value": None, "digest": None}, outcome)
+    pieces = list(result.written())
+    assert len(pieces) > 50
+    assert b"".join(pieces) == result.content == "\n".join(map(str, row)).encode() + b"\n"
+    assert isinstance(outcome.native, Deferred)
+    assert Result(result.record, outcome).take() == row
+    assert outcome.native.given == []  # nothing of what it was made of is held any more

@@ -89,7 +89,7 @@ def _put(file: OutFile | None, text: str) -> None:
         write(text.rstrip("\n"))
         return
     try:
-        file.write(text.encode())
+        file.write([text.encode()])
     except OSError as error:
         raise CannotWrite(f"cannot write {file.path}: {error.strerror}") from None
     say(f"written to {file.path}")

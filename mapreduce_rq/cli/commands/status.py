@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
+from msgspec.structs import replace
 
 from mapreduce_rq.broker.journal import BEGINNING
 from mapreduce_rq.broker.keys import Keys
@@ -15,7 +16,8 @@ from mapreduce_rq.broker.snapshot import MAX_JOBS, JobView, Snapshot, read_snaps
 from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.connect import Place, connect, find_job, reach
 from mapreduce_rq.cli.interrupts import Interrupts
-from mapreduce_rq.cli.options import JobId, Json, KeyFile, Output, PlainJson, Queue, Url, required
+from mapreduce_rq.cli.options import JobId, Json, KeyFile, Out, Output, PlainJson, Queue, Url, required
+from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.screen.output import FORMATS, as_json
 from mapreduce_rq.cli.screen.views import (
     LEADERLESS_SECONDS,
@@ -43,10 +45,10 @@ from mapreduce_rq.cli.session import Session, Show
 from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
-from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.job.record import Done, State
 from mapreduce_rq.core.messages import Codecs
 from mapreduce_rq.core.text import count, duration, grouped, plural, rate, short, size
-from mapreduce_rq.errors import BadMessage, JobError, NoSuchJob
+from mapreduce_rq.errors import BadMessage, CannotWrite, JobError, NoSuchJob
 
 VALUE_WIDTH = 48
 LABEL_WIDTH = 32
@@ -249,9 +251,11 @@ def result(
     key_file: KeyFile = None,
     output: Output = "text",
     json: Json = False,
+    out: Out = None,
 ) -> int:
     """Print the result of a job that has ended, as `mrq compute` prints it."""
     form = "json" if json else choice("--output", output, FORMATS)
+    file = OutFile(out) if out is not None else None
     place = connect(required(url, "result"), queue, key_file)
     name = find_job(place.jobs, job)
     heard = BEGINNING
@@ -267,7 +271,14 @@ def result(
             if not wait:
                 raise JobError(f"{name} is still running: wait for it with `mrq attach {name}` or `mrq result --wait`")
             heard = place.journal.await_end(name, heard, WAIT_SECONDS)
-    return Session(show=Show(form)).report(place.with_value(state.record))
+    record = state.record
+    if file is None or not isinstance(record, Done):
+        return Session(show=Show(form)).report(place.with_value(record))
+    try:
+        count = file.write(place.fetched(record).written())
+    except OSError as error:
+        raise CannotWrite(f"--out: cannot write {file.path}: {error.strerror}; {name} keeps its result") from None
+    return Session(show=Show(form)).report(replace(record, value=f"{count} bytes written to {file.path}"))
 
 
 def look(place: Place, most: int = MAX_JOBS) -> tuple[float, Snapshot, Seen]:

@@ -56,7 +56,8 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "tasks", str(record["tasks"])
     yield "workers", str(record["workers"])
     yield "seconds", f"{record['elapsed_s']:.3f}"
-    yield "digest", str(record["digest"])
+    if record["digest"] is not None:
+        yield "digest", str(record["digest"])
     if record.get("ended") not in {None, "all"}:
         yield "ended by", str(record["ended"])
     if skipped := record.get("skipped"):

@@ -240,6 +240,10 @@ class Ledger:
             tried_more=0 if self.keeps else self.tried_more,
         )
 
+    def forget(self) -> None:
+        """Let go of what is counted: the job is over, and its value is made."""
+        self.tally = Tally(self.computation.reducer)
+
     def outcome(self) -> Outcome | None:
         """The outcome; None if the computation first wants more terms or help (then call ``receive`` again)."""
         if self.requests.asked:

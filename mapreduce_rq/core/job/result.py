@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -43,12 +43,21 @@ class Result:
         self._native = made(self._native)
         return self._native
 
+    def take(self) -> Any:
+        """The native object, for the last time: what it is made of is let go of on the way."""
+        native, self._native, self._text, self._total = self._native, None, None, None
+        if isinstance(native, Deferred) and native.last is not None:
+            last, given = native.last, native.given
+            del native
+            return last(given)
+        return made(native)
+
     @property
     def value(self) -> str:
         """The value as text, with all its digits. If it is too large for the record, it is made at the first use."""
         found = self.record["value"]
         if found is None:
-            found = self._text.make() if self._text is not None else self._value
+            found = "".join(self._text.make()) if self._text is not None else self._value
         return str(found)
 
     @property
@@ -161,6 +170,14 @@ class Result:
         """The content of a file with this result: bytes as they are, any other value as its text and a newline."""
         native = self.native
         return native if isinstance(native, bytes) else f"{self.value}\n".encode()
+
+    def written(self) -> Iterator[bytes]:
+        """The content in pieces: a large value is never there as one text."""
+        if self.record["value"] is None and self._text is not None and isinstance(self._native, Deferred):
+            yield from map(str.encode, self._text.make())
+            yield b"\n"
+        else:
+            yield self.content
 
     def _repr_html_(self) -> str:
         """A table for notebooks: the value, what it is worth, and how it came about."""

@@ -6,7 +6,7 @@ A term's value is a pair ``(key, value)``, a dictionary, or an iterable of pairs
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import chain, count, repeat
 from operator import itemgetter
@@ -35,6 +35,7 @@ from mapreduce_rq.core.reducers.keys import (
 from mapreduce_rq.core.reducers.keys import TAKES as KEYS
 from mapreduce_rq.core.reducers.sequence import RECORD_BYTES
 from mapreduce_rq.core.reducers.sums import batches
+from mapreduce_rq.core.text import in_lines
 
 PAIRS = "a pair (key, value), a dict, or an iterable of pairs"
 
@@ -278,7 +279,7 @@ class ByKey(Reducer[Groups]):
         }
         if number <= LISTED or self.top is not None:
             native = self.finish_native(partial)
-            text = self._text(partial)
+            text = "".join(self._text(partial))
             if len(text) <= RECORD_BYTES:
                 return Outcome(value=text, native=native, **about)
         return Outcome(
@@ -289,11 +290,11 @@ class ByKey(Reducer[Groups]):
             **about,
         )
 
-    def _text(self, groups: Groups) -> str:
+    def _text(self, groups: Groups) -> Iterator[str]:
         """A line for each key, in their order or ranked, with tabs before the results."""
         pairs = self._pairs(groups, self._in_order(groups)) if self.top is None else self._ranked(groups, self.top)
         rows = ((key, *(result.values() if self._names else (result,))) for key, result in pairs)
-        return "\n".join("\t".join(map(written, row)) for row in rows)
+        return in_lines("\t".join(map(written, row)) for row in rows)
 
 
 def _rows(terms: Sequence[int], values: Sequence[Any]) -> Rows:

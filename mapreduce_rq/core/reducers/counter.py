@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, repeat
 from operator import add, index, itemgetter
 from typing import Any, ClassVar
@@ -22,6 +22,7 @@ from mapreduce_rq.core.outcome import Deferred, Outcome
 from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.sums import batches, is_array
+from mapreduce_rq.core.text import in_lines
 
 Key = Any
 Counts = dict[str, "Counter[Key]"]
@@ -171,7 +172,7 @@ class CounterReducer(Reducer[Counts]):
         distinct, counted = sum(map(len, partial.values())), sum(map(Counter.total, partial.values()))
         large = distinct > LISTED
         return Outcome(
-            value="" if large else self._text(partial),
+            value="" if large else "".join(self._text(partial)),
             text=Deferred(self._text, partial) if large else None,
             bound="0",
             bound_kind="exact",
@@ -180,8 +181,8 @@ class CounterReducer(Reducer[Counts]):
             total=Deferred(self.canonical, partial) if large else None,
         )
 
-    def _text(self, partial: Counts) -> str:
-        return "\n".join(f"{count}\t{written(key)}" for key, count in ranked(partial))
+    def _text(self, partial: Counts) -> Iterator[str]:
+        return in_lines(f"{count}\t{written(key)}" for key, count in ranked(partial))
 
 
 class TopK(CounterReducer):

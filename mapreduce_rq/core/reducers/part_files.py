@@ -7,7 +7,7 @@ Each row has a ``key`` and a ``value``, or a ``key`` and the columns by their na
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -69,3 +69,24 @@ def _parquet(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> bytes:
     except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
         raise BadParameter(f"the results cannot be written as Parquet, whose columns have one type: {error}") from None
     return file.getvalue()
+
+
+def of_one_schema(contents: Sequence[Any]) -> Iterator[Any]:
+    """The contents of Parquet files of one result, each with the types that hold the columns of all.
+
+    A part without rows has no types, and one with integers alone others than one with floats: readers of the folder
+    take the first file's for all. Raises BadParameter for types that no column holds together.
+    """
+    arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    try:
+        schemas = [parquet.read_schema(arrow.BufferReader(content)) for content in contents]
+        whole = arrow.unify_schemas(schemas, promote_options="permissive")
+        for content, schema in zip(contents, schemas, strict=True):
+            if schema.equals(whole):
+                yield content
+                continue
+            file = io.BytesIO()
+            parquet.write_table(parquet.read_table(arrow.BufferReader(content)).cast(whole), file)
+            yield file.getbuffer()
+    except (arrow.ArrowException, TypeError, ValueError) as error:
+        raise BadParameter(f"the results cannot be written as Parquet, whose columns have one type: {error}") from None

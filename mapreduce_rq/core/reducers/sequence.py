@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import Any, ClassVar, NamedTuple
 
@@ -148,9 +148,7 @@ class ListReducer(_Stretches):
         values: list[Any] = []
         for body in partial.bodies:
             values += self.codec.decode(body)
-        if len(values) != partial.n:
-            raise ValueError(f"{len(values)} values came for {partial.n} terms")
-        return values
+        return _complete(values, partial.n)
 
     def describe(self, partial: Stretch) -> Outcome:
         if size_of(partial) > RECORD_BYTES:
@@ -159,7 +157,7 @@ class ListReducer(_Stretches):
                 text=Deferred(self._text, partial),
                 bound="0",
                 bound_kind="exact",
-                native=Deferred(self.finish_native, partial),
+                native=Deferred(self._of, [partial], self._used_up),
                 details={"length": partial.n},
                 total=Deferred(self.canonical, partial),
             )
@@ -172,8 +170,25 @@ class ListReducer(_Stretches):
             details={"length": len(native)},
         )
 
-    def _text(self, partial: Stretch) -> str:
-        return "\n".join(map(written, self.finish_native(partial)))
+    def _of(self, box: list[Stretch]) -> list[Any]:
+        return self.finish_native(box[0])
+
+    def _used_up(self, box: list[Stretch]) -> list[Any]:
+        """As ``finish_native``, and each body is let go of when it is decoded: no large list is there twice."""
+        count, bodies = box[0].n, list(reversed(box.pop().bodies))
+        values: list[Any] = []
+        while bodies:
+            values += self.codec.decode(bodies.pop())
+        return _complete(values, count)
+
+    def _text(self, partial: Stretch) -> Iterator[str]:
+        """The text, a piece for each body."""
+        between = ""
+        for body in partial.bodies:
+            values = self.codec.decode(body)
+            if values:
+                yield between + "\n".join(map(written, values))
+                between = "\n"
 
     def canonical(self, partial: Stretch) -> bytes:
         """As the base class says; of values that a pickle alone takes their pickles, which may differ."""
@@ -182,6 +197,12 @@ class ListReducer(_Stretches):
                 values = self.finish_native(partial)
                 partial = partial._replace(bodies=(PlainCodec().encode(values),))
         return self.encode(partial)
+
+
+def _complete(values: list[Any], terms: int) -> list[Any]:
+    if len(values) != terms:
+        raise ValueError(f"{len(values)} values came for {terms} terms")
+    return values
 
 
 class Concat(_Stretches):
@@ -221,7 +242,7 @@ class Concat(_Stretches):
         notes = ("text and bytes were mixed: the texts became UTF-8",) if partial.flags == TEXT | BYTES else ()
         return Outcome(
             value="" if large else _shown(native),
-            text=Deferred(_shown, native) if large else None,
+            text=Deferred(_pieces, native) if large else None,
             bound="0",
             bound_kind="exact",
             native=native,
@@ -229,6 +250,10 @@ class Concat(_Stretches):
             notes=notes,
             total=Deferred(self.encode, partial) if large else None,
         )
+
+
+def _pieces(native: str | bytes) -> list[str]:
+    return [_shown(native)]
 
 
 def _shown(native: str | bytes) -> str:

@@ -25,7 +25,8 @@ from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.core.reducers.by_key import ByKey, Groups
 from mapreduce_rq.core.reducers.key_hash import BUCKETS, buckets_of
 from mapreduce_rq.core.reducers.keys import Key
-from mapreduce_rq.core.reducers.part_files import written_part
+from mapreduce_rq.core.reducers.part_files import of_one_schema, written_part
+from mapreduce_rq.core.text import in_lines
 
 LEAST_BYTES = 64 * 1024
 """Bytes of a fold below which the worker does not cut it: it travels as it is."""
@@ -89,6 +90,10 @@ class Parts:
 
     def files(self) -> Iterator[tuple[int, Buffer]]:
         """For each part how many keys it has and the content of its file."""
+        if self._form == "parquet":
+            contents = of_one_schema([part.body for part in self._parts])
+            yield from zip((part.keys for part in self._parts), contents, strict=True)
+            return
         for number, part in enumerate(self._parts):
             yield part.keys, part.body if self._form else written_part(self.part(number), self.columns, "jsonl")
 
@@ -279,12 +284,12 @@ def dealt(keys: Sequence[Key], number: int) -> list[list[Key]]:
     return [order[lo:hi] for lo, hi in pairwise(cuts)]
 
 
-def _text(parts: Parts) -> str:
+def _text(parts: Parts) -> Iterator[str]:
     """As without a shuffle, a line for each key; the keys of each part are in their order."""
     if parts.form:
-        return repr(parts)
+        return iter([repr(parts)])
     rows = ((key, *(result.values() if parts.columns else (result,))) for key, result in parts)
-    return "\n".join("\t".join(map(written, row)) for row in rows)
+    return in_lines("\t".join(map(written, row)) for row in rows)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

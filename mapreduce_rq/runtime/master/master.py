@@ -630,6 +630,12 @@ class Master:
             self._at_work, min(len(self._answered), self.workers) if self._sweeper.sweeps else len(self._answered)
         )
 
+    def hand_over(self) -> None:
+        """Forget the value, which our caller has, unless it is needed to end the job again. It may be large."""
+        if not self.end_in_doubt:
+            self._made = None
+            self.ledger.forget()
+
     # -- the ways out ----------------------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome, ended: str) -> Ended:
