@@ -94,6 +94,15 @@ def gated(term: int) -> int:
     return fingerprint(term)
 
 
+def busy(term: int) -> int:
+    """Never asleep until the file ``open`` is there."""
+    _note(term)
+    opened = str(_stage("open"))
+    while not os.path.exists(opened):
+        pass
+    return fingerprint(term)
+
+
 def poisoned(term: int) -> int:
     """Terms listed in the file ``poison``, as ``term:how``, kill their worker, hang it in C, or raise."""
     _note(term)

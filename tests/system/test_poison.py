@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
 
 import pytest
 
 from mapreduce_rq.core.messages import Limits, Spec, Task
+from mapreduce_rq.runtime.pool.supervisor import HURRY
 from tests.support.fleet import state_of
 from tests.support.scene import Scene
 from tests.support.stage import until
@@ -96,6 +98,37 @@ def test_a_planned_stop_is_not_an_attempt(scene: Scene) -> None:
     assert 20 in {task.lo for task in waiting}
     assert {task.attempt for task in waiting} == {0}
     scene.stage.open()
+    scene.fleet(1)
+    scene.check(leader, TERMS)
+
+
+def test_a_worker_that_hears_both_words_at_once_leaves_as_planned(scene: Scene) -> None:
+    """As one does that had no time on a busy machine between two TERMs to its supervisor."""
+    leader = scene.leader("busy", TERMS, chunk=1, attempts=1)
+    fleet = scene.fleet(1)
+    worker = scene.stage.begun(0)
+    os.kill(worker, signal.SIGSTOP)
+    fleet.hear(f"log worker {worker} is stopped")
+    os.kill(worker, HURRY)
+    fleet.signal(signal.SIGTERM)  # it goes on, and hears both
+    assert fleet.wait() == 0
+    assert not [line for _, line in fleet.said if "please report" in line]
+    scene.stage.open()
+    scene.fleet(1)
+    scene.check(leader, TERMS, victims=(worker,))
+
+
+def test_who_tells_the_workers_too_does_not_hurry_them(scene: Scene) -> None:
+    """Slurm, or a kill of the whole process group, sends TERM to each process."""
+    scene.stage.write("gated", "20")
+    leader = scene.leader("gated", TERMS, chunk=1)
+    fleet = scene.fleet(1)
+    worker = scene.stage.begun(20)
+    os.kill(worker, signal.SIGTERM)
+    fleet.signal(signal.SIGTERM)
+    fleet.hear("log stopping")
+    scene.stage.open()
+    assert fleet.wait() == 0
     scene.fleet(1)
     scene.check(leader, TERMS)
 

@@ -55,7 +55,7 @@ from mapreduce_rq.runtime.worker.prepare import Preparer
 from mapreduce_rq.runtime.worker.probe import identity
 from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
-from mapreduce_rq.runtime.worker.worker import Worker, hostname
+from mapreduce_rq.runtime.worker.worker import Stop, Worker, hostname
 from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.pool")
@@ -363,6 +363,8 @@ class Pool:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             self._wire.close()
             worker.run()
+            code = 0
+        except Stop:  # before it had begun
             code = 0
         except MrqError as error:
             if birth.over():

@@ -27,15 +27,16 @@ class Rota:
         self._clock = clock
         self._burst = burst
         self._active = workers[0]
+        self._leaving = False
         self._looked = 0.0
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
         """See Worker."""
-        stopping = self._active.stopping
         for worker in self._workers:
             if worker is not self._active:
                 worker.stopping = True
-        self._active.told_to_stop(at_once=at_once or stopping)
+        if not self._leaving:
+            self._active.told_to_stop(at_once=at_once)
 
     def told_to_shorten(self) -> None:
         """See Worker."""
@@ -44,17 +45,24 @@ class Rota:
     def run(self) -> None:
         """Work until stopped, or until all queues are empty (burst). Leaves nothing in hand."""
         try:
-            idle = 0
-            while not self._stopping():
-                if self._worked(0.0, len(self._workers)):
-                    idle = 0
-                elif self._burst:
-                    break
-                else:  # the queue that is waited on is looked at when it has something, the others after that
-                    idle += 1
-                    self._turn(idle % len(self._workers), WAIT_SECONDS)
-        except Stop:
-            pass
+            self._take_turns()
+            self._leave()
+        except Stop:  # it came between two turns
+            self._leave()
+
+    def _take_turns(self) -> None:
+        idle = 0
+        while not self._stopping():
+            if self._worked(0.0, len(self._workers)):
+                idle = 0
+            elif self._burst:
+                break
+            else:  # the queue that is waited on is looked at when it has something, the others after that
+                idle += 1
+                self._turn(idle % len(self._workers), WAIT_SECONDS)
+
+    def _leave(self) -> None:
+        self._leaving = True
         for worker in self._workers:
             worker.stopping = True
         for worker in self._workers:

@@ -162,7 +162,7 @@ class Worker:
         self.slate = slate
         self.stopping = False  # finish the task in hand, then leave
         self.interruptible = False  # waiting: Stop may be raised at once
-        self._leaving = False  # giving back what is in hand: to be hurried would only leave it there
+        self._leaving = False  # told to, or giving back what is in hand: to be hurried would only leave it there
         self._nanoseconds = clock.nanoseconds
         self._burst = burst
         self._entered = False  # connected, and the hand is known
@@ -188,10 +188,15 @@ class Worker:
         self._left: OrderedDict[int, int] = OrderedDict()  # how often such a one was left to others
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
-        """Called by a signal handler, in the worker's own thread. Raises Stop if it waits, or is told a second time."""
-        now = (at_once or self.interruptible or self.stopping) and not self._leaving
+        """Called by a signal handler, in the worker's own thread. Raises Stop if it waits or ``at_once``, once in all.
+
+        Signals that arrive together are handled one after another, each wherever the one before has led to: a second
+        Stop would be raised on the way out, where nothing catches it.
+        """
+        now = (at_once or self.interruptible) and not self._leaving
         self.stopping = True
         if now:
+            self._leaving = True
             raise Stop
 
     def told_to_shorten(self) -> None:
@@ -251,8 +256,11 @@ class Worker:
 
     def run(self) -> None:
         """Work until stopped, or until the queue is empty (burst). Leaves nothing in hand."""
-        self._work()
-        self.leave()
+        try:
+            self._work()
+            self.leave()
+        except Stop:  # it came between the two
+            self.leave()
 
     def turn(self, wait: float, others_first: Callable[[], bool]) -> bool:
         """Work until nothing has waited here for ``wait`` seconds, or others go first. Whether there was a task.
