@@ -32,6 +32,13 @@ PIPES_LONE = Figure(
 PIPES_APPLY = Figure(
     "pipes-apply", "Pool.apply over pipes, p50: how many times multiprocessing.Pool's", "x", 1.5, more_is_better=False
 )
+PIPES_EXP = Figure(
+    "pipes-exp",
+    "e^2 with 50 terms on warm workers, one message a term, over pipes: how many times a Pool's time",
+    "x",
+    1.0,
+    more_is_better=False,
+)
 PIPES_LARGE = Figure(
     "pipes-large",
     "a list of 200 values of 1 MB over pipes: how many times a Pool's time",
@@ -52,7 +59,7 @@ def term(k: int) -> float:
 def measure(settings: Settings) -> Iterable[Row]:
     """Every mechanism at every size."""
     table = Table()
-    if any(settings.wants(figure.name) for figure in (PIPES_LONE, PIPES_APPLY, PIPES_LARGE)):
+    if any(settings.wants(figure.name) for figure in (PIPES_LONE, PIPES_APPLY, PIPES_EXP, PIPES_LARGE)):
         _beside_a_pool(table, settings)
     if settings.wants(ANCESTOR.name):
         _raise_limits()
@@ -69,7 +76,7 @@ def measure(settings: Settings) -> Iterable[Row]:
 
 
 def _beside_a_pool(table: Table, settings: Settings) -> None:
-    """The same calls on a Pool and over pipes, in turns: a lone task by two doors, and large values."""
+    """The same calls on a Pool and over pipes, in turns: a lone task by two doors, e^2, and large values."""
     terms = 20 if settings.quick else 200
     for _ in range(settings.rounds):
         with (
@@ -80,6 +87,8 @@ def _beside_a_pool(table: Table, settings: Settings) -> None:
             lone = typical(lambda: pool.apply(work.square, (3,)), settings.seconds)
             ours = typical(lambda: client.map_reduce(work.square, range(3, 4)), settings.seconds)
             applied = typical(lambda: same.apply(work.square, (3,)), settings.seconds)
+            summed = typical(lambda: sum(pool.map(term, range(50), 1)), settings.seconds)
+            exp = typical(lambda: _exp(client, 50), settings.seconds)
             large = typical(lambda: pool.map(work.megabyte, range(terms)), settings.seconds / 4, least=3)
             listed = typical(
                 lambda: client.map_reduce(work.megabyte, range(terms), reduce="list"), settings.seconds / 4, least=3
@@ -87,6 +96,7 @@ def _beside_a_pool(table: Table, settings: Settings) -> None:
         for name, mine, theirs in (
             (PIPES_LONE.name, ours, lone),
             (PIPES_APPLY.name, applied, lone),
+            (PIPES_EXP.name, exp, summed),
             (PIPES_LARGE.name, listed, large),
         ):
             note = f"{mine * 1e3:.3g} ms, Pool {theirs * 1e3:.3g} ms"
@@ -263,4 +273,4 @@ def _crowd(wait: Callable[[int], None], *, shared: bool, locked: bool) -> Iterat
             os.close(writer)
 
 
-GROUP = Group((ANCESTOR, HERD, PIPES_LONE, PIPES_APPLY, PIPES_LARGE), measure)
+GROUP = Group((ANCESTOR, HERD, PIPES_LONE, PIPES_APPLY, PIPES_EXP, PIPES_LARGE), measure)
