@@ -15,7 +15,7 @@ from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.job.ledger import Source
-from mapreduce_rq.core.messages import Limits, Spec, check_limits
+from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.keyed import Keyed
@@ -59,16 +59,17 @@ class Planner:
         self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
     ) -> tuple[Spec, Computation[Any]]:
         """The spec and computation of a job that is not queued yet. Raises UsageError."""
-        check_limits(limits or Limits())
+        limits = limits or DEFAULT_LIMITS
+        check_limits(limits)
         computation = load(name).create(dict(params))
-        if limits is not None and limits.retries and not isinstance(computation, FunctionComputation):
+        if limits.retries and not isinstance(computation, FunctionComputation):
             raise BadParameter(f"limits: retries is for functions of your own, and {name} is none")
         spec = Spec(
             job=f"{name}-{self._clock.random(16).hex()}",
             computation=name,
             params=settled(computation.params),
             total=computation.total,
-            limits=limits or Limits(),
+            limits=limits,
             created=self._clock.wall(),
             version=__version__,
             code="" if self._shelf is not None else code_of(computation),
@@ -133,7 +134,7 @@ class Planner:
         else:
             lazy = True
         limits = limited(limits, chunksize)
-        check_limits(limits or Limits())
+        check_limits(limits or DEFAULT_LIMITS)
         params |= retry_params(limits) | sampling_params(params, limits)
         spec, computation = self.computation("function" if named is None else "files", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)

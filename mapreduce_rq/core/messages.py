@@ -169,6 +169,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         return self.rel_tol is not None or self.abs_tol is not None
 
 
+DEFAULT_LIMITS = Limits()
+
 _RANGES = {
     "chunk": CHUNK,
     "attempts": ATTEMPTS,
@@ -185,6 +187,8 @@ _RANGES = {
 
 def check_limits(limits: Limits) -> None:
     """Raise BadParameter for a limit out of range, naming the limit and the range."""
+    if limits is DEFAULT_LIMITS:
+        return
     if not isinstance(limits, Limits):
         raise BadParameter(f"limits is a {type(limits).__name__}, and must be a Limits")
     for name, meta in _RANGES.items():

@@ -20,6 +20,7 @@ import shutil
 import struct
 import tempfile
 from collections.abc import Sequence
+from functools import cached_property
 
 from mapreduce_rq.core.bodies import ASIDE, Buffer
 from mapreduce_rq.runtime.server import guardian
@@ -40,8 +41,12 @@ class Shelf:
 
     def __init__(self, directory: str, job: str) -> None:
         self._above = directory
-        self._directory = os.path.join(directory, re.sub(r"[^0-9a-z]", "", job[-32:].lower()) or "job")
+        self._job = job
         self._mine: set[bytes] = set()  # references to the bodies that this process has laid aside and not dropped
+
+    @cached_property
+    def _directory(self) -> str:
+        return os.path.join(self._above, re.sub(r"[^0-9a-z]", "", self._job[-32:].lower()) or "job")
 
     def open(self) -> None:
         """The job begins: make the place. Where that is not possible bodies go through Redis."""
