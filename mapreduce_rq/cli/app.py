@@ -41,6 +41,12 @@ def _print_version() -> int:
         try:
             sys.stdout.write(f"mrq {__version__}\n")
             sys.stdout.flush()
-        except BrokenPipeError:  # the reader has ended: Python's last flush would report it
-            sys.stdout = None
+        except OSError as error:
+            sys.stdout = None  # Python's last flush would report it
+            if not isinstance(error, BrokenPipeError):  # after that one: the reader has what it wanted
+                from mapreduce_rq.cli.streams import say  # few commands end here
+                from mapreduce_rq.errors import CannotWrite
+
+                say(f"cannot write to standard output: {error.strerror}")
+                return CannotWrite.exit_code
     return 0

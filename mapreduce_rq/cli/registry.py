@@ -11,7 +11,7 @@ from typer.core import TyperCommand
 
 from mapreduce_rq.cli.groups import LazyGroup, Listed, command
 from mapreduce_rq.cli.interrupts import Signalled
-from mapreduce_rq.cli.streams import forgive, say, write
+from mapreduce_rq.cli.streams import finish_output, forgive, say, write
 from mapreduce_rq.errors import MrqError
 from mapreduce_rq.version import __version__
 
@@ -121,6 +121,7 @@ def invoke(arguments: Sequence[str]) -> int:
     forgive()
     try:
         code = main_group().main(args=list(arguments), prog_name="mrq", standalone_mode=False)
+        finish_output()  # help is printed, and not flushed
     except Signalled as signalled:
         return signalled.exit_code
     except typer.TyperException as error:

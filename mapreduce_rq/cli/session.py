@@ -13,7 +13,7 @@ from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import about, as_json
-from mapreduce_rq.cli.streams import aside, interactive_output, say, show, write, write_bytes
+from mapreduce_rq.cli.streams import aside, interactive_output, or_else, say, show, write, write_bytes
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys, variable_of
 from mapreduce_rq.core.job.record import Done, Failed, Record
 from mapreduce_rq.core.job.result import error_of
@@ -100,7 +100,8 @@ class Session:
             spec, computation, _ = plan(client, limits)
             job = client.detach(spec, computation)
             self.warn(client, Watcher("", quiet=self.show.quiet))
-        write(job.id)
+        with or_else(f"{job.id} is queued: mrq result {job.id} --wait | mrq cancel {job.id}"):
+            write(job.id)
         return 0
 
     def resume(self, find: Callable[[Jobs], str]) -> int:
@@ -181,7 +182,8 @@ class Session:
             if record.value is None:
                 result = client.result_of(ended)
                 record = replace(record, value=result.value, digest=result.digest)
-        return self.report(record)
+        with or_else(_left(client, job)):
+            return self.report(record)
 
     def _save(self, client: Client, out: OutFile, ended: Ended, record: Done) -> int:
         """Write the value to the file, print the report and return the exit code.
@@ -190,7 +192,8 @@ class Session:
         """
         result = client.result_of(ended)
         try:
-            written = out.write(result.written())
+            with or_else(_left(client, record.job)):
+                written = out.write(result.written())
         except OSError as error:
             content = result.content
             why = f"--out: cannot write {out.path}: {error.strerror}"
@@ -222,6 +225,11 @@ class Session:
         if self.show.form == "text":
             show(about(record.data))
         return exit_code(record)
+
+
+def _left(client: Client, job: str) -> str:
+    """What is left of a job whose result nobody could print."""
+    return "run it again" if client.embedded else f"{job} keeps its result for now: mrq result {job}"
 
 
 def exit_code(record: Done) -> int:

@@ -102,6 +102,15 @@ def write(text: str) -> None:
     _put((visible_lines(text) if interactive_output() else text) + "\n")
 
 
+@contextlib.contextmanager
+def or_else(what_is_left: str) -> Iterator[None]:
+    """Where standard output takes nothing, say what is left and how to get it. Raises CannotWrite."""
+    try:
+        yield
+    except CannotWrite as error:
+        raise CannotWrite(f"{error}; {what_is_left}") from None
+
+
 def write_bytes(data: bytes) -> None:
     """Write a value that is no text to standard output. Raises CannotWrite."""
     _put(data)
@@ -116,16 +125,24 @@ def interactive_output() -> bool:
 def _put(data: str | bytes) -> None:
     output = _output or sys.stdout
     if output is None:
-        raise CannotWrite("cannot write the result: standard output is closed")
+        raise CannotWrite("cannot write to standard output: it is closed")
+    if isinstance(data, bytes):
+        output.buffer.write(data)
+    else:
+        output.write(data)
+    finish_output()
+
+
+def finish_output() -> None:
+    """Write what is printed and still waits in a buffer. Raises CannotWrite."""
+    output = _output or sys.stdout
+    if output is None:
+        return
     try:
-        if isinstance(data, bytes):
-            output.buffer.write(data)
-        else:
-            output.write(data)
         output.flush()
-    except OSError as error:
+    except OSError as error:  # a stream that is not one of our own
         _point(output.fileno(), -1)  # otherwise Python's last flush would report it again
-        raise CannotWrite(f"cannot write the result: {error.strerror}") from None
+        raise CannotWrite(f"cannot write to standard output: {error.strerror}") from None
 
 
 def reader_left() -> bool:
@@ -135,17 +152,31 @@ def reader_left() -> bool:
 
 
 class _Pipe(io.FileIO):
-    """A descriptor whose reader may end at any time without an error: it has read enough (``mrq jobs | head``)."""
+    """A descriptor whose reader may end at any time without an error: it has read enough (``mrq jobs | head``).
+
+    Everything that prints on standard output, Typer's help too, prints through this. So each command meets a full disk
+    with the same one line.
+    """
 
     left = False
+    _failed = False
 
     def write(self, data: Any) -> int:
-        """Write as a file does; without a reader the data is dropped."""
+        """Write as a file does; without a reader the data is dropped. Raises CannotWrite, once: Python's last flush
+        would say it again.
+        """
+        if self._failed:
+            return len(data)
         try:
             return super().write(data)
         except BrokenPipeError:
             self.left = True
             return len(data)
+        except BlockingIOError:
+            raise
+        except OSError as error:
+            self._failed = True
+            raise CannotWrite(f"cannot write to standard output: {error.strerror}") from None
 
 
 def forgive() -> None:

@@ -300,8 +300,8 @@ def test_a_variable_for_a_flag() -> None:
     ("redirect", "code", "out", "err"),
     [
         ("2>&-", 0, "7.38905609893065\n", ""),
-        (">&-", 74, "", "mrq: cannot write the result: standard output is closed\n"),
-        (">/dev/full", 74, "", "mrq: cannot write the result: No space left on device\n"),
+        (">&-", 74, "", "mrq: cannot write to standard output: it is closed; run it again\n"),
+        (">/dev/full", 74, "", "mrq: cannot write to standard output: No space left on device; run it again\n"),
     ],
 )
 def test_closed_and_full_streams_are_said_in_a_line(redirect: str, code: int, out: str, err: str) -> None:

@@ -29,7 +29,7 @@ from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import FORMATS
 from mapreduce_rq.cli.session import Session, Show, Where, left_alone
-from mapreduce_rq.cli.streams import aside, say, show, write
+from mapreduce_rq.cli.streams import aside, or_else, say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.client.identity import process_name
@@ -55,7 +55,8 @@ def retry(
     where = Where(url=required(url, "retry"), queue=queue, local=0, key_file=key_file)
     with aside(), Session(where).client() as client:
         again = client.retry(find_job(client.verbs, job))
-    write(again.id)
+    with or_else(f"{again.id} is queued: mrq result {again.id} --wait | mrq cancel {again.id}"):
+        write(again.id)
 
 
 ENDED = (State.DONE.word, State.FAILED.word, State.CANCELLED.word)

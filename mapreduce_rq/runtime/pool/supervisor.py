@@ -193,6 +193,9 @@ class Pool:
                 self._spawn_missing()
             if self._over() and not self._children and not self._connected:
                 break
+        signal.set_wakeup_fd(-1)
+        awake.close()
+        waker.close()
         self._wire.close()
         self._way.clear_away(self.settings.shelf)
         return self._exit_code
