@@ -28,7 +28,8 @@ class Files:
 
     Workers read the files, which must not change meanwhile: in ranges of bytes, a compressed file as a whole, Parquet
     in row groups. ``ship``: this process reads the files once and sends blocks of lines through Redis, for workers that
-    cannot see the files; of Parquet, and of what is not cut, the records. Iterating over this object gives the records, read by this process.
+    cannot see the files; of Parquet, and of what is not cut, the records. Iterating over this object gives the
+    records, read by this process.
     """
 
     def __init__(
