@@ -78,6 +78,9 @@ A test looks up each of these names.
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     whose tasks go first               runtime/master/master.py Master._goes_first, YOUNG_SECONDS
     what an outage does to a new job   client/leading.py Leader.submit; runtime/master/master.py Master._resolve
+    how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
+    when a task is answered in part    runtime/worker/part_answers.py; runtime/pool/supervisor.py LONG_SECONDS
+    what a failed term's answer says   runtime/worker/failures.py failed
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
     which functions a worker runs      functions/trust.py Trust

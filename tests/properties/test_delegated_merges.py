@@ -13,8 +13,8 @@ import mapreduce_rq.core.job.merges
 import mapreduce_rq.core.job.tally
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.job.ledger import Broken, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.work import compute_body
 from mapreduce_rq.core.messages import MERGE, OK, Answer, Limits, Spec, Task
-from mapreduce_rq.runtime.worker.worker import compute_body
 
 TERMS = 120
 EXP = load("exp").create({"x": "1/3", "terms": TERMS})

@@ -34,6 +34,7 @@ from mapreduce_rq.runtime.master.sweep import Sweeper
 from mapreduce_rq.runtime.pool import supervisor as pool
 from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.worker import known_jobs
+from mapreduce_rq.runtime.worker.hand import Hand
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim import scripts
@@ -767,24 +768,24 @@ def _start_without_experience() -> AbstractContextManager[Any]:
 
 
 def _memory_is_right() -> AbstractContextManager[Any]:
-    enter = Worker._enter_queue
+    enter = Hand._enter_queue
 
-    def forgetting(self: Worker) -> None:
-        hand = self._hand
+    def forgetting(self: Hand) -> None:
+        tasks = self.tasks
         enter(self)
-        self._hand = hand
+        self.tasks = tasks
 
-    return patch.object(Worker, "_enter_queue", forgetting)
+    return patch.object(Hand, "_enter_queue", forgetting)
 
 
 def _send_once() -> AbstractContextManager[Any]:
-    recover = Worker._recover
+    recover = Hand.recover
 
-    def forgetting(self: Worker) -> None:
+    def forgetting(self: Hand) -> None:
         self._unsettled.clear()
         recover(self)
 
-    return patch.object(Worker, "_recover", forgetting)
+    return patch.object(Hand, "recover", forgetting)
 
 
 def _wait_for_every_answer() -> AbstractContextManager[Any]:
@@ -792,7 +793,7 @@ def _wait_for_every_answer() -> AbstractContextManager[Any]:
 
     def waiting(self: Worker, *batch: Any) -> None:
         settle(self, *batch)
-        self._hear()
+        self._hand.hear()
 
     return patch.object(Worker, "_settle", waiting)
 
@@ -908,7 +909,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_hung_term_is_killed_at_its_time_limit, lambda: patch.object(Pool, "_enforce")),
     (what_an_error_hid_in_the_hand_is_found_at_once, _memory_is_right),
     (answers_that_may_not_have_arrived_are_sent_again, _send_once),
-    (what_was_computed_before_the_hand_was_found_changed_counts, lambda: patch.object(Worker, "_settle_anew")),
+    (what_was_computed_before_the_hand_was_found_changed_counts, lambda: patch.object(Hand, "_settle_anew")),
     (
         a_worker_that_met_a_flushed_job_works_on_it_when_it_is_back,
         lambda: patch.object(known_jobs, "VOID_SECONDS", NEVER),

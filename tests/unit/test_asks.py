@@ -9,6 +9,7 @@ import pytest
 
 from mapreduce_rq.core.computation import Ask, Outcome
 from mapreduce_rq.core.job.ledger import Command, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.work import compute_body
 from mapreduce_rq.core.messages import (
     ERROR,
     MAP,
@@ -22,7 +23,6 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
-from mapreduce_rq.runtime.worker.worker import compute_body
 from tests.sim.computation import SimComputation, TestParams, fold, text_of
 
 TERMS = 40

@@ -7,8 +7,8 @@ import pytest
 from mapreduce_rq.core.job import merges
 from mapreduce_rq.core.job.ledger import Ledger, Push, Replied, Resumed, Settled, Surveyed
 from mapreduce_rq.core.job.merges import DIGEST_BYTES, UNMEASURED_SECONDS
+from mapreduce_rq.core.job.work import compute_body
 from mapreduce_rq.core.messages import ERROR, MAP, MERGE, OK, Answer, Failure, Limits, Spec, Task, encode_failure
-from mapreduce_rq.runtime.worker.worker import compute_body
 from tests.sim.computation import SimComputation, TestParams, fold
 
 COMPUTATION = SimComputation(TestParams(terms=32, ordered=True))  # eight terms of it are heavy

@@ -39,7 +39,7 @@ from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
 from mapreduce_rq.runtime.pool.systemd import Notifier
-from mapreduce_rq.runtime.worker.worker import hostname
+from mapreduce_rq.runtime.worker.wid import hostname
 
 MAX_WORKERS = 4096
 MAX_NAME_BYTES = 200

@@ -38,7 +38,7 @@ from mapreduce_rq.core.job.timeline import BUCKETS
 from mapreduce_rq.errors import BadMessage, BadParameter, BrokerError, CannotWrite, MrqError, UsageError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.supervisor import die_with_parent
-from mapreduce_rq.runtime.worker.worker import hostname
+from mapreduce_rq.runtime.worker.wid import hostname
 
 LEAST_SECONDS = 1.0
 """Between two reads of Redis."""

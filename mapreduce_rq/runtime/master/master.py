@@ -633,7 +633,7 @@ class Master:
     def hand_over(self) -> None:
         """Forget the value, which our caller has, unless it is needed to end the job again. It may be large."""
         if not self.end_in_doubt:
-            self._made = None
+            self._ending.made = None
             self.ledger.forget()
 
     # -- the ways out ----------------------------------------------------------------------------------------------

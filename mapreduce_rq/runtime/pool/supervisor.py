@@ -55,7 +55,8 @@ from mapreduce_rq.runtime.worker.prepare import Preparer
 from mapreduce_rq.runtime.worker.probe import identity
 from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
-from mapreduce_rq.runtime.worker.worker import Stop, Worker, hostname
+from mapreduce_rq.runtime.worker.wid import hostname
+from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.pool")

@@ -1,0 +1,198 @@
+"""A worker's hand: the tasks that it has taken, and its conversation with Redis about their answers.
+
+A settle sends the answers to a batch of tasks and asks for more tasks, and the worker computes the rest of its hand
+while the settle travels. So at any time one settle is on its way at most, and two batches of answers may not have
+arrived: that of the settle, and the next one. After an error of the connection we cannot know whether a settle was
+done. Then these batches are sent again, and Redis is asked what is in hand: Redis is right, memory is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import NamedTuple
+
+from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
+from mapreduce_rq.core.fleet.prefetch import Prefetch
+from mapreduce_rq.core.messages import Answer, Beat, Tried
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
+from mapreduce_rq.runtime.worker.replies import Replies
+
+
+class Batch(NamedTuple):
+    """Computed tasks and their answers, kept until they are known to have arrived."""
+
+    answers: list[tuple[str, list[Answer]]]  # by job
+    done: list[bytes]  # sealed, oldest first
+    tried: Mapping[str, Sequence[Tried]] = MappingProxyType({})  # by job
+
+
+class Question(NamedTuple):
+    """A settle on its way."""
+
+    replies: list[tuple[str, bytes]]
+    length: int
+    settled: int
+    want: int
+    sent: float
+
+
+class Hand:
+    """The tasks in one worker's hand.
+
+    ``full`` is called when Redis has no room for the answers: it waits a moment, or raises its argument. ``beat`` makes
+    a sign of life.
+    """
+
+    def __init__(
+        self,
+        wid: str,
+        tasks: Tasks,
+        clock: Clock,
+        jobs: KnownJobs,
+        replies: Replies,
+        *,
+        full: Callable[[BrokerFull], None],
+        beat: Callable[[], Beat],
+    ) -> None:
+        self.tasks: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
+        self.answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
+        self.tried: dict[str, list[Tried]] = {}  # terms of that batch that took more than one call, by job
+        self.prefetch = Prefetch()
+        self._wid = wid
+        self._queue = tasks
+        self._clock = clock
+        self._jobs = jobs
+        self._replies = replies
+        self._full = full
+        self._beat = beat
+        self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
+        self._asked: Question | None = None
+        self._got: SettleAnswer | None = None  # the answer, if it was read before its turn
+
+    @property
+    def asks(self) -> bool:
+        """Whether a settle is on its way."""
+        return self._asked is not None
+
+    # -- what Redis says that is in hand ---------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """Connect, send again what may not have arrived, and read the hand. Raises BrokerError."""
+        self._queue.wire.connect()
+        self._asked = self._got = None
+        self._settle_anew()
+        self._enter_queue()
+
+    def take(self, seconds: float) -> bytes | None:
+        """Wait for one task."""
+        return self._queue.take(self._wid, seconds)
+
+    def look(self) -> None:
+        """Read the hand: a pop whose connection was lost may have been done later, after we stopped waiting for it."""
+        self.tasks = self._queue.in_hand(self._wid)
+
+    def give_back(self) -> None:
+        """Leave the queue, and give the hand back; no attempt is counted. Raises BrokerError."""
+        self.recover()
+        self._queue.give_back(self._wid, self.tasks)
+        self.tasks = []
+
+    def _enter_queue(self) -> None:
+        self.tasks = self._queue.enter(self._wid, self._queue.codecs.beat.at(self._wid).seal(self._beat()))
+
+    def _settle_anew(self) -> None:
+        """Settle batches that may not have arrived. The hand's length is unknown, so tasks are struck off singly."""
+        while self._unsettled:
+            batch = self._unsettled[0]
+            for answers in batch.answers:
+                self._answer_anew(answers, batch.tried)
+            self._queue.drop(self._wid, batch.done)
+            del self._unsettled[0]
+
+    def _answer_anew(self, answers: tuple[str, list[Answer]], tried: Mapping[str, Sequence[Tried]]) -> None:
+        """Answer one job. If its replies cannot be written (another program's key is there), they are dropped."""
+        try:
+            self._ask(Batch([answers], [], tried), length=-1, want=0)
+            self._take_in()
+        except (BrokerDown, BrokerFull, BrokerRefused):
+            raise
+        except BrokerError as error:
+            self._asked = self._got = None
+            self._jobs.warn(answers[0], f"{answers[0]} takes no answers: {error}")
+
+    # -- settling --------------------------------------------------------------------------------------------------
+
+    def done(self, batch: Batch) -> bool:
+        """Keep a batch until it has arrived. False: the hand was not as expected; all is settled, and it was read."""
+        self._unsettled.append(batch)
+        return self.hear()
+
+    def settle(self, batch: Batch, want: int) -> None:
+        """Send a batch's answers; ``want`` more tasks, or give so many of the hand back if it is negative."""
+        done = len(batch.done)
+        self._ask(batch, length=len(self.tasks), want=want)
+        self.tasks = self.tasks[done : len(self.tasks) + min(want, 0)]
+
+    def unsent(self) -> list[bytes]:
+        """The tasks whose answers could not be sent. They are forgotten."""
+        self._asked = self._got = None
+        guilty = [raw for batch in self._unsettled for raw in batch.done]
+        self._unsettled.clear()
+        return guilty
+
+    def answer_later(self, batch: Batch) -> None:
+        """Have a batch sent at the next ``recover``."""
+        self._asked = self._got = None
+        self._unsettled.append(batch)
+
+    def _ask(self, batch: Batch, length: int, want: int) -> None:
+        replies = [
+            (job, sealed)
+            for job, items in batch.answers
+            for sealed in self._replies.sealed(job, items, batch.tried.get(job, ()))
+        ]
+        self._asked = Question(replies, length, len(batch.done), want, self._clock.now())
+        self._send(self._asked)
+
+    def _send(self, asked: Question) -> None:
+        least = self.prefetch.least
+        self._queue.ask_to_settle(self._wid, asked.replies, asked.length, asked.settled, asked.want, least=least)
+
+    def read(self) -> None:
+        """Read the answer to the settle on its way, if there is one; its consequences can wait."""
+        while self._asked is not None and self._got is None:
+            began = self._clock.now()
+            try:
+                self._got = self._queue.settled()
+            except BrokerFull as error:
+                self._full(error)
+                self._send(self._asked)
+            else:
+                now = self._clock.now()
+                self.prefetch.settled(now - self._asked.sent, now - began)
+
+    def hear(self) -> bool:
+        """Take in the answer to the settle on its way. False: the hand was not as expected; it was read anew."""
+        if self._asked is None:
+            return True
+        got = self._take_in()
+        if got.as_expected:
+            del self._unsettled[0]
+            self.tasks = [*self.tasks, *got.tasks]
+            return True
+        self._settle_anew()
+        self._enter_queue()  # the process that took from the hand may have struck the worker off, too
+        return False
+
+    def _take_in(self) -> SettleAnswer:
+        self.read()
+        asked, got = self._asked, self._got
+        assert asked is not None
+        assert got is not None
+        self._asked = self._got = None
+        for index in got.over:
+            self._jobs.void(asked.replies[index][0])
+        return got

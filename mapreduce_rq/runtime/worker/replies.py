@@ -1,0 +1,74 @@
+"""A worker's answers as they travel: sealed, and in as many replies as Redis takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
+from mapreduce_rq.core.messages import ERROR, OK, OK_ASIDE, Answer, Failure, Reply, Tried, encode_failure
+from mapreduce_rq.errors import BrokerError, TooLarge
+from mapreduce_rq.runtime.server.shelf import Shelf
+from mapreduce_rq.runtime.worker.wid import address_of
+
+LESS = "return less from each term, such as the name of a file that holds it"
+
+
+class Replies:
+    """Makes the replies of one worker."""
+
+    def __init__(self, wid: str, tasks: Tasks) -> None:
+        self._wid = wid
+        self._wire = tasks.wire
+        self._codecs = tasks.codecs
+
+    def sealed(self, job: str, items: list[Answer], tried: Sequence[Tried] = ()) -> list[bytes]:
+        """The answers to one job, in one reply if Redis takes it, else in several.
+
+        Raises BrokerDown if Redis must be asked how much it takes, and cannot be.
+        """
+        try:
+            sealed = self._codecs.reply.seal(Reply(job, self._wid, items, list(tried)))
+            if len(sealed) <= SURE_BYTES or len(sealed) <= self._wire.limit() - SPARE_BYTES:
+                return [sealed]
+            size = len(sealed)
+        except TooLarge as error:
+            size = error.size
+        half = len(items) // 2
+        if half:
+            parts = (items[:half], items[half:])
+            return [sealed for part in parts for sealed in self.sealed(job, part, _of(part, tried))]
+        (answer,) = items
+        failure = Failure.of(too_large_partial(size, self._wire.limit()), address_of(self._wid))
+        return self.sealed(job, [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))])
+
+    def _must_fit(self, size: int) -> None:
+        """Raise TooLarge for a body that Redis does not take. If Redis cannot be asked, sending will tell."""
+        try:
+            limit = self._wire.limit() - 2 * SPARE_BYTES  # the rest of the reply
+        except BrokerError:
+            return
+        if size > limit:
+            raise too_large_partial(size, limit)
+
+    def large(self, body: bytes, cap: int, shelf: Shelf | None) -> tuple[bytes, int]:
+        """What stands in the answer for a large body, with the answer's status. Raises TooLarge."""
+        if len(body) > cap:
+            raise TooLarge("the partial", len(body), cap, f"{LESS}, or raise max_body (512 MiB at most)")
+        if shelf is not None and (reference := shelf.put(body)) is not None:
+            return reference, OK_ASIDE
+        if len(body) > SURE_BYTES:
+            self._must_fit(len(body))
+        return body, OK
+
+
+def too_large_partial(size: int, limit: int) -> TooLarge:
+    """The error of a partial that Redis does not take."""
+    return TooLarge("the partial", size, limit, f"{LESS}, or {raise_limit(limit)}")
+
+
+def _of(answers: Sequence[Answer], tried: Sequence[Tried]) -> list[Tried]:
+    """Those of these terms that are in the answers."""
+    return [one for one in tried if any(answer.lo <= one.term < answer.hi for answer in answers)]
