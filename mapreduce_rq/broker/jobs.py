@@ -322,6 +322,11 @@ class Jobs:
         keys = (self.keys.in_flight(wid), self.keys.queue, self.keys.workers)
         return int(self.wire.script(REAP, keys, arguments))
 
+    def strike(self, wid: str, tasks: Sequence[bytes]) -> None:
+        """Strike tasks that are answered off a dead worker's hand."""
+        if tasks:
+            self.wire.transaction([("LREM", self.keys.in_flight(wid), -1, task) for task in tasks])
+
     def forget_master(self, job: str) -> None:
         """Delete the sign of life of a job's master."""
         self.wire.call("HDEL", self.keys.masters, job)

@@ -115,12 +115,12 @@ class SimWorker:
             if thread is not None:
                 thread.kill()
 
-    def signalled(self) -> None:
-        """As the handler that the pool installs."""
+    def signalled(self, *, at_once: bool) -> None:
+        """As the handlers that the pool installs."""
         if self.actor.dead:
             return
         try:
-            self.worker.told_to_stop()
+            self.worker.told_to_stop(at_once=at_once)
         except Stop as stop:
             self.actor.interrupt(stop)
 
@@ -205,7 +205,8 @@ class Host(Pool):
         if child.stopped:
             child.stopped = False
             worker.actor.resume()
-        self.scheduler.at(0, worker.signalled)
+        at_once = child.told > 1
+        self.scheduler.at(0, lambda: worker.signalled(at_once=at_once))
 
     # -- the kernel ------------------------------------------------------------------------------------------------
 

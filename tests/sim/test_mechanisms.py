@@ -162,6 +162,26 @@ def a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds() -> None:
     assert 12 < stage.computed(lost)[1].at - 3 <= 18 + 0.5
 
 
+def what_a_stopped_worker_holds_and_others_have_answered_is_not_done_again() -> None:
+    stage = Stage(JobPlan(13, 3.0, chunk=1, slow={12: 100.0}), hosts=[1, 3])
+    sleeper = stage.world.hosts[0]
+    held: list[int] = []
+
+    def stop() -> None:
+        (pid,) = sleeper.workers
+        sleeper.stop_worker(pid, resume=False)
+        by = sleeper.workers[pid].actor.name
+        held.append(next(one.lo for one in reversed(stage.world.executions) if one.by == by))
+
+    stage.at(1.7, stop)
+    stage.run()
+    assert len(stage.computed(held[0])) == 2
+    first, copy = stage.computed(held[0])
+    assert stage.attempts() == 0, "others in that hand are not to blame"
+    assert first.by != copy.by
+    assert copy.at + 3 < 1.7 + 15 < stage.ended - 3  # its tasks were given back in between
+
+
 def a_task_that_is_nowhere_goes_out_again() -> None:
     stage = Stage(JobPlan(6, 1.0, chunk=1), hosts=[1])
     stage.fault(2.5, "lose_queue")
@@ -799,7 +819,7 @@ def _wait_for_every_answer() -> AbstractContextManager[Any]:
 
 
 def _leave_at_once() -> AbstractContextManager[Any]:
-    def stop(self: Worker) -> None:
+    def stop(self: Worker, **_: bool) -> None:
         self.stopping = True
         raise Stop
 
@@ -893,6 +913,10 @@ _never = property(lambda _: False, lambda *_: None)
 MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
+    (
+        what_a_stopped_worker_holds_and_others_have_answered_is_not_done_again,
+        lambda: patch.object(Sweeper, "_answered", return_value=[]),
+    ),
     (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
     (slow_terms_in_one_task_are_done_by_all, lambda: patch.object(Pool, "_enforce")),
     (a_straggler_has_a_backup, lambda: patch.object(Patience, "is_over", return_value=False)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Self
@@ -108,13 +107,8 @@ class Scene:
         *,
         victims: tuple[int, ...] = (),
         skipped: tuple[int, ...] = (),
-        stopped: Container[int] = (),
     ) -> dict[str, Any]:
-        """The job's record: done and exact, and no term was computed twice except those that a victim had in hand.
-
-        ``stopped``: terms in the hand of a worker that was stopped for longer than a task may take. These may run twice
-        elsewhere: as the copy of a late task, and again when that hand is given back. Each is counted once.
-        """
+        """The job's record: done and exact, and no term was computed twice except those that a victim had in hand."""
         record = leader.record()
         assert record["state"] == "done", record
         assert int(record["value"]) == total_without(terms, *skipped)
@@ -123,8 +117,7 @@ class Scene:
         for term, times in self.stage.count().items():
             by = [pid for pid, at in runs if at == term]
             fair = [pid for pid in by if pid not in victims]
-            most = 2 if term in stopped else 1
-            assert times == 1 or len(fair) <= most, f"term {term} by {by}, of which {victims} were killed"
+            assert times == 1 or len(fair) <= 1, f"term {term} by {by}, of which {victims} were killed"
         return record
 
     def __enter__(self) -> Self:

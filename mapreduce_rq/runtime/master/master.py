@@ -408,7 +408,7 @@ class Master:
                     break
 
         self._exchange.hear_of_commit()
-        survey = self._sweeper.sweep(self._now, hear, self.ledger.refusals)
+        survey = self._sweeper.sweep(self._now, hear, self.ledger.refusals, self.ledger.tally.runs.covers)
         if survey is None:
             return []
         self._answered &= self._sweeper.present

@@ -6,13 +6,14 @@ Redis that refuses our look refuses the workers' beats, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
 
 from mapreduce_rq.broker.jobs import STRIKE_OFF, Jobs
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
 from mapreduce_rq.core.job.ledger import Surveyed
-from mapreduce_rq.core.messages import LOST, Beat, Failure, Task, kid_text
+from mapreduce_rq.core.messages import LOST, MAP, Beat, Failure, Task, kid_text
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers, OtherKey
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.telling import Telling
@@ -94,11 +95,18 @@ class Sweeper:
             queue = self._jobs.keys.name
             raise NoWorkers(f"no worker came to queue {queue} within {self._wait:g} s: {error}") from error
 
-    def sweep(self, now: float, hear: Callable[[int], None], refused: Mapping[str, Failure]) -> Surveyed | None:
+    def sweep(
+        self,
+        now: float,
+        hear: Callable[[int], None],
+        refused: Mapping[str, Failure],
+        counted: Callable[[int, int], bool],
+    ) -> Surveyed | None:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
 
         ``hear(n)`` reads at least ``n`` more replies, or all there are: answers from before the look must be known
         before a missing task is called lost. ``refused``: the workers that have refused a task of the job.
+        ``counted(lo, hi)``: whether all terms of a span are counted.
         """
         self._last_sweep = now
         self.sweeps += 1
@@ -126,9 +134,11 @@ class Sweeper:
         held: list[Task] = []
         for wid, raws in survey.held.items():
             if wid in dead:
+                spared = self._answered(raws, counted)
+                self._jobs.strike(wid, spared)
                 if raws or wid in forgotten:
-                    self._reap(wid, survey.beats[wid], raws, strike_off=wid in forgotten)
-                waiting += self._mine(raws)
+                    self._reap(wid, survey.beats[wid], raws, spared, strike_off=wid in forgotten)
+                waiting += self._mine([raw for raw in raws if raw not in spared])
             else:
                 held += self._mine(raws)
         alive = self._alive({wid: beat for wid, beat in survey.beats.items() if wid not in dead})
@@ -177,8 +187,18 @@ class Sweeper:
                 found.append(task)
         return found
 
-    def _reap(self, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> None:
-        given, why = reap_dead(self._jobs, wid, beat, raws, strike_off=strike_off)
+    def _answered(self, raws: list[bytes], counted: Callable[[int, int], bool]) -> list[bytes]:
+        """The tasks of our job in a dead worker's hand that others have answered: nobody is to do them again."""
+        found = []
+        for raw in raws:
+            with contextlib.suppress(BadMessage):
+                task = self._jobs.codecs.task.open(raw)
+                if task.job == self._job and task.op == MAP and counted(task.lo, task.hi):
+                    found.append(raw)
+        return found
+
+    def _reap(self, wid: str, beat: bytes, raws: list[bytes], spared: list[bytes], *, strike_off: bool) -> None:
+        given, why = reap_dead(self._jobs, wid, beat, raws, spared, strike_off=strike_off)
         if given:
             self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
             if not beat.startswith(OBITUARY):
@@ -237,8 +257,10 @@ class Sweeper:
                 self._telling.notice(text)
 
 
-def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_off: bool) -> tuple[int, str]:
-    """Give back the tasks of a dead worker, and perhaps strike it off.
+def reap_dead(
+    jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], spared: Sequence[bytes] = (), *, strike_off: bool
+) -> tuple[int, str]:
+    """Give back the tasks of a dead worker, but those that are ``spared``, and perhaps strike it off.
 
     Returns how many tasks went back, and why the worker is dead.
     """
@@ -255,4 +277,5 @@ def reap_dead(jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], *, strike_of
             pass
     # A supervisor that wrote an obituary has already given back the tasks in hand, and blamed one.
     moves = given_back(jobs.codecs, raws, in_hand, why, guess=not obituary)
+    moves = [(old, new) for old, new in moves if old not in spared]  # one of them may be who was to blame
     return jobs.reap(wid, STRIKE_OFF if strike_off else "", moves), why
