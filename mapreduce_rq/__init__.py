@@ -64,7 +64,7 @@ A test looks up each of these names.
     which terms are cut, and when      core/job/ledger.py Ledger._cut, Ledger._refill
     how a failed task's span is cut    core/job/ledger.py Ledger._bad
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
-    when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/supervisor.py BEAT_SECONDS
+    when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
     what a standby waits for           runtime/master/standby.py Steward.orphans, Standby.wait
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
@@ -83,6 +83,7 @@ A test looks up each of these names.
     what a failed term's answer says   runtime/worker/failures.py failed
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
+    how a worker process begins        runtime/pool/forking.py Forker
     which functions a worker runs      functions/trust.py Trust
     how a master waits for pipes       pipes/waiting.py Collector
     who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS

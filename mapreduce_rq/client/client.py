@@ -64,7 +64,7 @@ from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer, Silent
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.launch import LocalPool
-from mapreduce_rq.runtime.pool.supervisor import PoolSettings
+from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.server import guardian
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.shelf import a_shelf

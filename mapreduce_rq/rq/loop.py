@@ -23,7 +23,7 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.rq.host import Host
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.launch import LocalPool
-from mapreduce_rq.runtime.pool.supervisor import PoolSettings
+from mapreduce_rq.runtime.pool.settings import PoolSettings
 
 log = logging.getLogger("mapreduce_rq.rq")
 

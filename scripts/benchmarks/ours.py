@@ -15,7 +15,7 @@ from mapreduce_rq.core.messages import Keyring, Limits
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.launch import LocalPool
-from mapreduce_rq.runtime.pool.supervisor import PoolSettings
+from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 SINGLES = Limits(chunk=1)

@@ -34,8 +34,9 @@ from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
-from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
-from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
+from mapreduce_rq.runtime.pool.child import Child
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
 from mapreduce_rq.runtime.worker.prepare import Preparer
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.runtime.worker.worker import Worker
@@ -87,13 +88,9 @@ class Crew(Pool):
         super().__init__(settings, ByRedis, arena.clock)
         self.name = name
         self._arena = arena
-        self._host = name
         wire: Any = arena.wire(f"{name}")
-        self._wire = wire
-        self._tasks = Tasks(wire, arena.client.keys, arena.client.codecs)
-        self._jobs = Jobs(wire, arena.client.keys, arena.client.codecs)
-        self._queues = [(self._tasks, self._jobs)]
-        self._caretakers = [Caretaker(self._jobs)]
+        keys, codecs = arena.client.keys, arena.client.codecs
+        self._speak_on(name, wire, [(Tasks(wire, keys, codecs), Jobs(wire, keys, codecs))])
         self._workers: dict[int, Worker] = {}
         self._news: queues.SimpleQueue[tuple[int, int]] = queues.SimpleQueue()
         self._born = 0
@@ -113,20 +110,20 @@ class Crew(Pool):
 
     def supervise(self) -> None:
         """As Pool.run, without its signals."""
-        while (self._children or self._buried or not self._over()) and not self.lost:
+        while (self._children or self._reporter.buried or not self._over()) and not self.lost:
             if not self._over():
                 self._spawn_missing()
             if (self.leaving or self._arena.closing) and not self._stopping:
                 self._signalled(signal.SIGTERM)
             self._bury()
-            self._report()
+            self._reporter.report(self._children, stopping=bool(self._stopping))
             time.sleep(TICK_SECONDS / SPEED)
-        self.unheard = not self._connected
+        self.unheard = not self._reporter.connected
         self._wire.close()
 
     def beat_soon(self) -> None:
         """Speak for the workers at the next look at them."""
-        self._beat_at = 0.0
+        self._reporter.hurry()
 
     def worker(self, number: int) -> Worker:
         """The worker born as the ``number``-th, from 0."""
@@ -136,14 +133,14 @@ class Crew(Pool):
         pid = FIRST_PID + self._born
         actor = f"{self.name}.{self._born}"
         self._born += 1
-        wid = f"{self._host}:{pid}:{self.clock.random(8).hex()}"
+        wid = f"{self.name}:{pid}:{self.clock.random(8).hex()}"
         slate = Slate()
         wire: Any = self._arena.wire(actor)
-        tasks = Tasks(wire, self._tasks.keys, self._tasks.codecs)
+        tasks = Tasks(wire, self._arena.client.keys, self._arena.client.codecs)
         worker = Worker(wid, tasks, self.clock, slate, prepare=self._arena.preparer(actor))
         self._workers[pid] = worker
         self._children[pid] = Child(wid, pid, slate, self.clock.now())
-        self._beat_at = 0.0
+        self._reporter.hurry()
 
         def live() -> None:
             status = signal.SIGKILL.value

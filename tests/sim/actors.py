@@ -26,8 +26,9 @@ from mapreduce_rq.runtime.master.lease_keeper import TEND_SECONDS, Keeper
 from mapreduce_rq.runtime.master.master import Interrupted, Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
-from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
-from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Child, Pool, PoolSettings
+from mapreduce_rq.runtime.pool.child import Child
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim.network import Server
@@ -144,12 +145,8 @@ class Host(Pool):
         self.workers: dict[int, SimWorker] = {}
         self.crashed: list[Actor] = []
         self.wire = SimWire(site.server)
-        self._host = name
-        self._wire = self.wire
-        self._tasks = Tasks(self.wire, site.keys, site.codecs)
-        self._jobs = Jobs(self.wire, site.keys, site.codecs)
-        self._queues = [(self._tasks, self._jobs)]
-        self._caretakers = [Caretaker(self._jobs)]
+        queue = Tasks(self.wire, site.keys, site.codecs), Jobs(self.wire, site.keys, site.codecs)
+        self._speak_on(name, self.wire, [queue])
         self._prepare = prepare
         self._pids = 0
         self._news: list[tuple[int, int]] = []  # (pid, status) as waitpid would say
@@ -160,15 +157,15 @@ class Host(Pool):
     def _supervise(self) -> None:
         """As Pool.run, without its signals."""
         self._spawn_missing()
-        while self._children or self._buried or not self._over():
+        while self._children or self._reporter.buried or not self._over():
             if not self._news:
                 self.scheduler.actor().sleep(TICK_SECONDS)
             self._bury()
             self._enforce()
-            self._report()
+            self._reporter.report(self._children, stopping=bool(self._stopping))
             if not self._over():
                 self._spawn_missing()
-            if self._over() and not self._children and not self._connected:
+            if self._over() and not self._children and not self._reporter.connected:
                 break
         self.wire.close()
 
@@ -176,9 +173,9 @@ class Host(Pool):
         self._pids += 1
         pid = FIRST_PID + self._pids
         slate = SimSlate(self.clock)
-        wid = f"{self._host}:{pid}:{self.clock.random(8).hex()}"
+        wid = f"{self.name}:{pid}:{self.clock.random(8).hex()}"
         self._children[pid] = Child(wid, pid, slate, self.clock.now())
-        self._beat_at = 0.0
+        self._reporter.hurry()
         self.workers[pid] = SimWorker(self, pid, wid, slate, self._prepare)
 
     def _bury(self) -> None:

@@ -31,7 +31,8 @@ from mapreduce_rq.runtime.master.ending import Ending
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.sweep import Sweeper
-from mapreduce_rq.runtime.pool import supervisor as pool
+from mapreduce_rq.runtime.pool import reporter
+from mapreduce_rq.runtime.pool.reporter import Reporter
 from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.worker import known_jobs
 from mapreduce_rq.runtime.worker.hand import Hand
@@ -742,7 +743,7 @@ def _blame(whom: str) -> AbstractContextManager[Any]:
             moves.append((raw, codecs.task.seal(msgspec.structs.replace(task, attempt=attempt, spec=b""))))
         return moves
 
-    return _all(patch.object(pool, "given_back", blaming), patch.object(sweep, "given_back", blaming))
+    return _all(patch.object(reporter, "given_back", blaming), patch.object(sweep, "given_back", blaming))
 
 
 @contextlib.contextmanager
@@ -911,7 +912,7 @@ class _Blind(liveness.Watch):
 _never = property(lambda _: False, lambda *_: None)
 
 MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
-    (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Pool, "_give_back")),
+    (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Reporter, "_give_back")),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
     (
         what_a_stopped_worker_holds_and_others_have_answered_is_not_done_again,
@@ -973,7 +974,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
         lambda: patch.object(Worker, "_is_over", return_value=False),
     ),
     (a_wait_before_a_term_is_tried_again_is_not_the_tasks_time, _wait_without_looking),
-    (cancel_now_ends_a_long_term_within_two_seconds, lambda: patch.object(Pool, "_drop_cancelled")),
+    (cancel_now_ends_a_long_term_within_two_seconds, lambda: patch.object(Reporter, "_drop_cancelled")),
     (a_standby_takes_over_within_twelve_seconds, lambda: patch.object(standby, "Watch", _Blind)),
     (a_master_that_lets_go_is_followed_at_once, _hold_on_for_ever),
     (a_master_with_nothing_to_say_keeps_its_job, lambda: patch.object(master, "LEASE_SECONDS", NEVER)),

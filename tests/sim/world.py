@@ -23,8 +23,9 @@ from mapreduce_rq.core.job.record import Done
 from mapreduce_rq.core.messages import Codec, Codecs, Keyring, Kind, Spec, Task
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.master.ended import Ended
-from mapreduce_rq.runtime.pool import supervisor as pool
-from mapreduce_rq.runtime.pool.supervisor import LONG_SECONDS, PoolSettings
+from mapreduce_rq.runtime.pool import kernel
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.supervisor import LONG_SECONDS
 from tests.sim import contracts
 from tests.sim.actors import ClientProcess, Host, Site
 from tests.sim.computation import Oracle, SimComputation, TestParams, items
@@ -441,14 +442,14 @@ def checked() -> Iterator[None]:
     log = logging.getLogger("mapreduce_rq")
     level = log.level
     log.setLevel(logging.CRITICAL + 1)
-    rss = pool._rss
+    rss = kernel.rss
     Ledger.receive = receive_and_check  # type: ignore[method-assign]
-    pool._rss = _no_size
+    kernel.rss = _no_size
     try:
         yield
     finally:
         Ledger.receive = receive  # type: ignore[method-assign]
-        pool._rss = rss
+        kernel.rss = rss
         log.setLevel(level)
 
 

@@ -29,7 +29,8 @@ from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
-from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.supervisor import Pool
 
 
 def say(*words: object) -> None:

@@ -9,7 +9,7 @@ import signal
 import pytest
 
 from mapreduce_rq.core.messages import Limits, Spec, Task
-from mapreduce_rq.runtime.pool.supervisor import HURRY
+from mapreduce_rq.runtime.pool.signals import HURRY
 from tests.support.fleet import state_of
 from tests.support.scene import Scene
 from tests.support.stage import until

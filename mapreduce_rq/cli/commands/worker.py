@@ -37,7 +37,8 @@ from mapreduce_rq.runtime.clock import Backoff
 from mapreduce_rq.runtime.log import JsonFormatter, start_log
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.cores import usable_cores
-from mapreduce_rq.runtime.pool.supervisor import Pool, PoolSettings
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.worker.wid import hostname
 

@@ -37,7 +37,7 @@ from mapreduce_rq.cli.screen.views import LEADERLESS_SECONDS, SILENT_SECONDS, Se
 from mapreduce_rq.core.job.timeline import BUCKETS
 from mapreduce_rq.errors import BadMessage, BadParameter, BrokerError, CannotWrite, MrqError, UsageError
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.pool.supervisor import die_with_parent
+from mapreduce_rq.runtime.pool.kernel import die_with_parent
 from mapreduce_rq.runtime.worker.wid import hostname
 
 LEAST_SECONDS = 1.0

@@ -24,7 +24,10 @@ from mapreduce_rq.core.messages import Keyring
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.log import start_log
-from mapreduce_rq.runtime.pool.supervisor import SIGNALS, Pool, PoolSettings, die_with_parent
+from mapreduce_rq.runtime.pool.kernel import die_with_parent
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.signals import SIGNALS
+from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.pool.way import WayTo
 
 DRAIN_SECONDS = 3.0

@@ -8,7 +8,7 @@ Its duties, in order, four times a second and each time that a signal or a death
    out long answer the part that they have.
 3. Fork until there are as many as wanted.
 4. Every BEAT_SECONDS write a sign of life for each child that runs. A child stuck in C code could not do so itself.
-5. Now and then look after what lost hosts have left (see caretaker.py).
+5. Now and then look after what lost hosts have left (see lost_hosts.py).
 
 Signals: TERM or INT once: children finish their task in hand, give the rest back and leave; twice: they give everything
 back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one
@@ -22,110 +22,41 @@ word of the supervisor's.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import io
 import logging
 import os
 import select
 import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import NoReturn
+from collections.abc import Callable, Sequence
 
-from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.core.fleet.give_back import given_back
-from mapreduce_rq.core.fleet.liveness import OBITUARY
-from mapreduce_rq.core.messages import Beat, Codecs, Keyring
-from mapreduce_rq.errors import BrokerError, MrqError
-from mapreduce_rq.functions.trust import Trust
-from mapreduce_rq.pipes.lines import PipeEnd
+from mapreduce_rq.core.messages import Codecs
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.pool.child import Child
 from mapreduce_rq.runtime.pool.cores import usable_cores
-from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
+from mapreduce_rq.runtime.pool.doings import Doings
+from mapreduce_rq.runtime.pool.forking import BOOT_FAILED, Forker
+from mapreduce_rq.runtime.pool.kernel import rss
+from mapreduce_rq.runtime.pool.reporter import Reporter
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.signals import HURRY, SIGNALS
 from mapreduce_rq.runtime.pool.systemd import Notifier
-from mapreduce_rq.runtime.pool.way import Birth, Way, WayTo
-from mapreduce_rq.runtime.worker.prepare import Preparer
-from mapreduce_rq.runtime.worker.probe import identity
-from mapreduce_rq.runtime.worker.rota import Rota
-from mapreduce_rq.runtime.worker.slate import Doing, Slate
+from mapreduce_rq.runtime.pool.way import Way, WayTo
 from mapreduce_rq.runtime.worker.wid import hostname
-from mapreduce_rq.runtime.worker.worker import Stop, Worker
-from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.pool")
 
-BEAT_SECONDS = 3.0
 TICK_SECONDS = 0.25
 LONG_SECONDS = 0.4
 """Seconds after which a task of several terms is answered in part, and others do the rest: twice what it should take.
 Other tasks and answers of the same worker do not wait for its end, either."""
-WATCH_SECONDS = 1.0
-"""Seconds between two checks of busy workers' jobs for ``cancel --now``."""
 QUICK_DEATH_SECONDS = 1.0
 MAX_RESPAWN_SECONDS = 5.0
-BOOT_FAILED = 78
-"""Exit code of a child that could not begin (EX_CONFIG): to replace it would not help."""
-
 CANNOT_START = 71
 """Exit code of a pool whose first worker could not be forked (EX_OSERR)."""
-
-SIGNALS = {
-    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP,
-    signal.SIGUSR1, signal.SIGUSR2,
-}  # fmt: skip
-HURRY = signal.SIGUSR1
-"""The signal that tells a worker to give back all tasks at once: when two TERMs arrive together, a process may see only
-one."""
-STACKS = signal.SIGUSR2
-"""The signal that has a worker write the Python stacks of its threads."""
-STACK_SECONDS = 0.2
-"""Seconds that it gets for that."""
-STACK_BYTES = 32 * 1024
-
-
-@dataclass(frozen=True)
-class PoolSettings:
-    """The settings of a pool of workers."""
-
-    endpoint: Endpoint | PipeEnd
-    queue: str
-    keyring: Keyring
-    size: int
-    also: tuple[str, ...] = ()  # further queues, in the order of their rank
-    name: str = ""
-    burst: bool = False
-    max_tasks: int | None = None
-    once: bool = False  # who has done its tasks is not replaced, as long as there are as many workers as cores
-    max_idle: float | None = None  # seconds without a task, of all workers together, after which they leave
-    max_memory: int | None = None  # resident bytes of a worker, above which it ends after its task and is replaced
-    trust: Trust = field(default_factory=Trust)
-    shelf: str = ""  # the directory of large bodies beside a private server
-
-
-@dataclass
-class Child:
-    """One forked worker, as its supervisor sees it."""
-
-    wid: str
-    pid: int
-    slate: Slate
-    born: float
-    line: int = -1  # descriptor: a byte written to it has the worker shorten its task
-    stopped: bool = False
-    told: int = 0  # times told to stop
-    why: str = ""  # if we killed it
-    over: str = ""  # the words for its memory, if it had too much
-    stacks: int = -1  # descriptor: the stacks that it writes when asked
-    beats: int = 0
-    done: int = 0  # at the last beat
-    beat_at: float = field(default=0.0)
 
 
 class Pool:
@@ -138,30 +69,31 @@ class Pool:
         self.settings = settings
         self.clock = clock or Clock()
         self.size = settings.size
-        self._host = hostname()
-        keys, codecs = Keys(settings.queue), Codecs(settings.queue, settings.keyring)
         self._way: Way = way(settings.endpoint)
-        self._wire: Wire = self._way.wire()
-        self._tasks = Tasks(self._wire, keys, codecs)
-        self._jobs = Jobs(self._wire, keys, codecs)
-        self._queues = [(self._tasks, self._jobs)]
-        for queue in settings.also:
+        wire = self._way.wire()
+        queues = []
+        for queue in (settings.queue, *settings.also):
             keys, codecs = Keys(queue), Codecs(queue, settings.keyring)
-            self._queues.append((Tasks(self._wire, keys, codecs), Jobs(self._wire, keys, codecs)))
+            queues.append((Tasks(wire, keys, codecs), Jobs(wire, keys, codecs)))
+        self._speak_on(hostname(), wire, queues)
         self._children: dict[int, Child] = {}
-        self._buried: list[tuple[Child, str, bool]] = []  # dead, not yet reported: (child, why, blame)
         self._retire: list[Child] = []  # to be replaced one after another (HUP)
         self._stopping = 0
         self._exit_code = 0
-        self._connected = False
         self._respawn_at = 0.0
         self._quick_deaths = 0
-        self._beat_at = 0.0
-        self._watch_at = 0.0
-        self._stacks_at = float("inf")  # when the stacks that were asked for are read
         self._begun = -1  # tasks, by all children at the last look
         self._worked_at = self.clock.now()
-        self._caretakers = [Caretaker(jobs) for _, jobs in self._queues]
+        self._doings = Doings(self.clock)
+
+    def _speak_on(self, host: str, wire: Wire, queues: Sequence[tuple[Tasks, Jobs]]) -> None:
+        """Fork workers for these queues, and speak for them, over this wire."""
+        self._wire = wire
+        tasks = [tasks for tasks, _ in queues]
+        self._forker = Forker(self.settings, self._way, host, self.clock, queues=tasks, wire=wire)
+        self._reporter = Reporter(
+            self.settings, host, self.clock, wire, queues=queues, kill=self._kill, notifier=self._notifier
+        )
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Supervise; the exit code: 0, or 78 if workers could not begin. Installs signal handlers: main thread only."""
@@ -175,7 +107,7 @@ class Pool:
         self._spawn_missing()
         if ready is not None:
             ready()
-        while self._children or self._buried or not self._over():
+        while self._children or self._reporter.buried or not self._over():
             readable, _, _ = select.select([awake.fileno(), *self._way.watched()], [], [], TICK_SECONDS)
             if self._way.over():  # the client has ended, and all of this with it
                 self._signalled(signal.SIGQUIT)
@@ -187,12 +119,12 @@ class Pool:
                 self._notifier.turned(self.clock.now(), f"{len(self._children)} of {self.size} workers")
             self._bury()
             self._enforce()
-            self._tell_stacks()
+            self._doings.tell_stacks(self._children.values())
             self._leave_if_idle()
-            self._report()
+            self._reporter.report(self._children, stopping=bool(self._stopping))
             if not self._over():
                 self._spawn_missing()
-            if self._over() and not self._children and not self._connected:
+            if self._over() and not self._children and not self._reporter.connected:
                 break
         signal.set_wakeup_fd(-1)
         awake.close()
@@ -236,32 +168,10 @@ class Pool:
             log.info("HUP: %d to be replaced, one after another, each after its task", len(self._retire))
             self._retire_next()
         elif number == signal.SIGUSR1:
-            self._tell_doings()
+            log.info("USR1: %d of %d there", len(self._children), self.size)
+            self._doings.tell(self._children.values())
         elif number == signal.SIGUSR2:
             log.info("USR2: does nothing; USR1 logs what each worker does")
-
-    def _tell_doings(self) -> None:
-        """Log what each worker does, and ask for its stacks."""
-        log.info("USR1: %d of %d there", len(self._children), self.size)
-        for child in self._children.values():
-            doing = child.slate.read()
-            what = f"in {doing.job} [{doing.lo}, {doing.hi}) for {doing.seconds:.1f} s" if doing.busy else "idle"
-            what += " (stopped)" if child.stopped else ""
-            log.info("worker %d: %s, %d tasks done, %.0f MB", child.pid, what, doing.done, _rss(child.pid) / 1e6)
-            if not child.stopped:
-                os.kill(child.pid, STACKS)
-        self._stacks_at = self.clock.now() + STACK_SECONDS
-
-    def _tell_stacks(self) -> None:
-        """Log the stacks that were asked for."""
-        if self.clock.now() < self._stacks_at:
-            return
-        self._stacks_at = float("inf")
-        for child in self._children.values():
-            with contextlib.suppress(BlockingIOError):  # a worker that is stuck in the kernel has written none
-                text = os.read(child.stacks, STACK_BYTES).decode(errors="replace")
-                for line in filter(None, text.splitlines()):
-                    log.info("worker %d: %s", child.pid, line)
 
     def _tell(self, child: Child) -> None:
         child.told += 1
@@ -291,95 +201,9 @@ class Pool:
                 return
 
     def _spawn(self) -> None:
-        slate = Slate()
-        ear, line = os.pipe()
-        os.set_blocking(line, False)
-        stacks, pen = os.pipe()
-        os.set_blocking(stacks, False)
-        os.set_blocking(pen, False)
-        supervisor = os.getpid()
-        secret = self.clock.random(8).hex()
-        # The wake-up pipe is shared: a signal to a child that has no handlers yet would be taken for one to us.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            birth = self._way.birth()
-            pid = os.fork()
-            if pid == 0:
-                for mouth in (
-                    line,
-                    stacks,
-                    *(end for child in self._children.values() for end in (child.line, child.stacks)),
-                ):
-                    os.close(mouth)
-                self._be_worker(slate, secret, supervisor, ear, pen, birth)
-        except OSError:
-            os.close(line)
-            os.close(stacks)
-            raise
-        finally:
-            os.close(ear)
-            os.close(pen)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        wid = f"{self._host}:{pid}:{secret}"
-        birth.born(wid)
-        self._children[pid] = Child(wid, pid, slate, self.clock.now(), line, stacks=stacks)
-        self._beat_at = 0.0  # it is announced at once
-
-    def _be_worker(  # noqa: PLR0917  what a fork hands over
-        self, slate: Slate, secret: str, supervisor: int, ear: int, pen: int, birth: Birth
-    ) -> NoReturn:
-        """The child's whole life; never returns."""
-        code = BOOT_FAILED
-        try:
-            die_with_parent(supervisor)
-            _forget_random_state()
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(line_buffering=True)  # what functions print: we end without a last flush
-            settings = self.settings
-            wid = f"{self._host}:{os.getpid()}:{secret}"
-            prepare = Preparer(settings.trust)
-            workers = [
-                Worker(
-                    wid,
-                    Tasks(birth.wire(), tasks.keys, tasks.codecs),
-                    self.clock,
-                    slate,
-                    prepare=prepare,
-                    name=settings.name,
-                    burst=settings.burst,
-                    max_tasks=settings.max_tasks,
-                    shelf=settings.shelf,
-                )
-                for tasks, _ in self._queues
-            ]
-            worker = workers[0] if len(workers) == 1 else Rota(workers, self.clock, burst=settings.burst)
-            for number in SIGNALS:
-                signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the supervisor decides
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-            signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
-            signal.signal(HURRY, lambda *_: worker.told_to_stop(at_once=True))
-            faulthandler.register(STACKS, pen)
-            _fork_without(signal.SIGTERM, HURRY)  # what a function forks must end when it is told to: it is no worker
-            # A thread, and no signal, which would cut short what waits in C. Signals, still blocked, are not for it.
-            threading.Thread(target=_listen, args=(ear, worker.told_to_shorten), daemon=True).start()
-            signal.set_wakeup_fd(-1)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            self._wire.close()
-            worker.run()
-            code = 0
-        except Stop:  # before it had begun
-            code = 0
-        except MrqError as error:
-            if birth.over():
-                code = 0  # the supervisor is gone
-            else:
-                log.error("%s", error)  # noqa: TRY400  it is no fault of ours: its one line says all
-        except BaseException:
-            log.exception("a worker failed; please report this")
-            code = 70
-        finally:
-            os._exit(code)
+        child = self._forker.fork(self._children.values())
+        self._children[child.pid] = child
+        self._reporter.hurry()  # it is announced at once
 
     def _bury(self) -> None:
         """Notice who died, stopped or came back."""
@@ -410,7 +234,7 @@ class Pool:
             if self.settings.burst or (self.settings.once and self.size > usable_cores()):
                 self.size -= 1
             self._quick_deaths = 0
-            self._buried.append((child, child.over, False))
+            self._reporter.buried.append((child, child.over, False))
             return
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
@@ -426,7 +250,7 @@ class Pool:
                     self._tell(other)
         why = child.why or how
         ordered = child.why.startswith("its supervisor") or how == f"exit code {BOOT_FAILED}"
-        self._buried.append((child, why, not ordered))
+        self._reporter.buried.append((child, why, not ordered))
         if self.clock.now() - child.born < QUICK_DEATH_SECONDS and not child.slate.read().begun:
             self._quick_deaths += 1
             self._respawn_at = self.clock.now() + min(MAX_RESPAWN_SECONDS, 0.1 * 2**self._quick_deaths)
@@ -440,7 +264,7 @@ class Pool:
         """Kill workers whose task is over its timeout; ask for part answers to long tasks; end those that grew."""
         most = self.settings.max_memory
         for child in self._children.values():
-            if most is not None and not child.told and (size := _rss(child.pid)) > most:
+            if most is not None and not child.told and (size := rss(child.pid)) > most:
                 self._grown(child, size, most)
             doing = child.slate.read()
             if not doing.busy:
@@ -488,149 +312,3 @@ class Pool:
     def _kill(self, child: Child, why: str) -> None:
         child.why = child.why or why
         os.kill(child.pid, signal.SIGKILL)
-
-    # -- speaking for them -----------------------------------------------------------------------------------------
-
-    def _report(self) -> None:
-        """Tell Redis which workers died and which live, and read which jobs are to be dropped at once."""
-        now = self.clock.now()
-        if not (self._buried or now >= self._beat_at or now >= self._watch_at):
-            return
-        try:
-            if not self._connected:
-                self._wire.connect()
-                self._connected = True
-            while self._buried:
-                self._give_back(*self._buried[0])
-                del self._buried[0]
-            if now >= self._beat_at:
-                self._beat()
-                if self._notifier is not None:
-                    self._notifier.ready()
-                self._beat_at = now + BEAT_SECONDS
-            if now >= self._watch_at:
-                self._watch_at = now + WATCH_SECONDS
-                self._drop_cancelled()
-            for caretaker in self._caretakers:
-                caretaker.look(now)
-        except BrokerError as error:
-            log.debug("%s", error)
-            self._connected = False
-            self._beat_at = self._watch_at = now + TICK_SECONDS
-            if self._stopping and not self._children:  # else there is time to try again
-                self._buried.clear()  # a master gives back their tasks when their beats have stopped
-
-    def _give_back(self, child: Child, why: str, blame: bool) -> None:
-        doing = child.slate.read()
-        in_hand = (doing.job, doing.lo, doing.hi) if blame and doing.busy else None
-        address = f"{self._host}:{child.pid}"
-        name = self.settings.name
-        reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
-        # A worker that dies outside of any task (its reply was too large for this host) would do so again and again
-        # with the same tasks in hand: so one of them is blamed.
-        obituary = OBITUARY.decode() + reason if why else "X"
-        for tasks, jobs in self._queues:
-            held = tasks.in_hand(child.wid)[::-1]
-            moves = given_back(tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
-            jobs.reap(child.wid, obituary, moves)
-
-    def _beat(self) -> None:
-        now = self.clock.now()
-        beats: dict[str, Beat] = {}
-        for child in self._children.values():
-            if child.stopped:
-                continue
-            doing = child.slate.read()
-            rate = (doing.done - child.done) / (now - child.beat_at) if child.beat_at else 0.0
-            child.beats += 1
-            child.done, child.beat_at = doing.done, now
-            beats[child.wid] = self._beat_of(child, doing, rate)
-        for tasks, _ in self._queues:
-            tasks.beat({wid: tasks.codecs.beat.at(wid).seal(beat) for wid, beat in beats.items()})
-
-    def _beat_of(self, child: Child, doing: Doing, rate: float) -> Beat:
-        return Beat(
-            count=child.beats,
-            host=self._host,
-            pid=child.pid,
-            name=self.settings.name or f"{self._host}:{child.pid}",
-            state="busy" if doing.busy else "idle",
-            job=doing.job,
-            lo=doing.lo,
-            hi=doing.hi,
-            seconds=round(doing.seconds, 3),
-            done=doing.done,
-            rate=round(rate, 3),
-            rss=_rss(child.pid),
-            version=__version__,
-            probe=f"{identity()} {doing.numerics}".rstrip() if child.beats > 1 else "",  # 40 ms, once, not at the start
-            kid=self.settings.keyring.kid,
-            at=self.clock.wall(),
-        )
-
-    def _drop_cancelled(self) -> None:
-        busy = {}
-        for child in self._children.values():
-            doing = child.slate.read()
-            if doing.busy and doing.seconds > WATCH_SECONDS / 2:
-                busy[child.pid] = doing
-        if not busy:
-            return
-        names = sorted({doing.job for doing in busy.values()})
-        dropped = {job for tasks, _ in self._queues for job in tasks.cancelled_now(names)}
-        for pid, doing in busy.items():
-            child = self._children[pid]
-            if doing.job in dropped and child.slate.read().begun == doing.begun:
-                self._kill(child, f"{doing.job} was cancelled")
-
-
-def _forget_random_state() -> None:
-    """Seed numpy's global generator anew, as a fork does with Python's, so that workers draw different numbers."""
-    numpy_random = sys.modules.get("numpy.random")  # loaded later, it seeds itself
-    if numpy_random is not None:
-        with contextlib.suppress(Exception):  # a script's own generator may be made in ways that only the script knows
-            numpy_random.set_bit_generator(type(numpy_random.get_bit_generator())())
-
-
-def _listen(ear: int, heard: Callable[[], None]) -> None:
-    """Call ``heard`` each time that something comes through a pipe, until the pipe ends."""
-    with contextlib.suppress(OSError):  # a function may have closed all that it found open
-        while os.read(ear, 64):
-            heard()
-
-
-def _fork_without(*numbers: signal.Signals) -> None:
-    """Let processes forked from here on start without our handlers of these signals. No signal is lost in between."""
-    masks: list[set[int]] = []
-
-    def hold() -> None:
-        masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, numbers))
-
-    def let_go() -> None:
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
-
-    def forget() -> None:
-        for number in numbers:
-            signal.signal(number, signal.SIG_DFL)
-        let_go()
-
-    os.register_at_fork(before=hold, after_in_parent=let_go, after_in_child=forget)
-
-
-def die_with_parent(parent: int) -> None:
-    """Ask the kernel to kill this process when its parent dies (on Linux; elsewhere the caller must notice itself)."""
-    if sys.platform == "linux":
-        import ctypes  # 10 ms, and only here
-
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(0)  # the parent died before the call above
-
-
-def _rss(pid: int) -> int:
-    """Resident bytes of a process; 0 if the system does not tell."""
-    try:
-        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        return 0

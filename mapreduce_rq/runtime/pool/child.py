@@ -1,0 +1,26 @@
+"""A worker process, as its supervisor sees it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mapreduce_rq.runtime.worker.slate import Slate
+
+
+@dataclass
+class Child:
+    """One forked worker, as its supervisor sees it."""
+
+    wid: str
+    pid: int
+    slate: Slate
+    born: float
+    line: int = -1  # descriptor: a byte written to it has the worker shorten its task
+    stopped: bool = False
+    told: int = 0  # times told to stop
+    why: str = ""  # if we killed it
+    over: str = ""  # the words for its memory, if it had too much
+    stacks: int = -1  # descriptor: the stacks that it writes when asked
+    beats: int = 0
+    done: int = 0  # at the last beat
+    beat_at: float = field(default=0.0)

@@ -1,0 +1,159 @@
+"""What a supervisor says to Redis for its workers: which died, which live, and what it hears of cancelled jobs.
+
+A worker cannot beat for itself: one that is stuck in C code could not do so, though it lives, and one that is stopped
+could not say that it is not to be counted on.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.core.fleet.give_back import given_back
+from mapreduce_rq.core.fleet.liveness import OBITUARY
+from mapreduce_rq.core.messages import Beat
+from mapreduce_rq.errors import BrokerError
+from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.pool import kernel
+from mapreduce_rq.runtime.pool.child import Child
+from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
+from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.systemd import Notifier
+from mapreduce_rq.runtime.worker.probe import identity
+from mapreduce_rq.runtime.worker.slate import Doing
+from mapreduce_rq.version import __version__
+
+log = logging.getLogger("mapreduce_rq.pool")
+
+BEAT_SECONDS = 3.0
+RETRY_SECONDS = 0.25
+"""Seconds after which it is tried again to speak, where Redis does not answer."""
+WATCH_SECONDS = 1.0
+"""Seconds between two checks of busy workers' jobs for ``cancel --now``."""
+
+
+class Reporter:
+    """Speaks for the workers of one host on their queues. ``kill`` ends one whose job was cancelled, and says why."""
+
+    def __init__(
+        self,
+        settings: PoolSettings,
+        host: str,
+        clock: Clock,
+        wire: Wire,
+        *,
+        queues: Sequence[tuple[Tasks, Jobs]],
+        kill: Callable[[Child, str], None],
+        notifier: Notifier | None = None,
+    ) -> None:
+        self.connected = False
+        self.buried: list[tuple[Child, str, bool]] = []  # dead, not yet reported: (child, why, blame)
+        self._settings = settings
+        self._host = host
+        self._clock = clock
+        self._wire = wire
+        self._queues = queues
+        self._kill = kill
+        self._notifier = notifier
+        self._beat_at = 0.0
+        self._watch_at = 0.0
+        self._caretakers = [Caretaker(jobs) for _, jobs in queues]
+
+    def hurry(self) -> None:
+        """Beat at the next report."""
+        self._beat_at = 0.0
+
+    def report(self, children: Mapping[int, Child], *, stopping: bool) -> None:
+        """Tell Redis which workers died and which live, and read which jobs are to be dropped at once."""
+        now = self._clock.now()
+        if not (self.buried or now >= self._beat_at or now >= self._watch_at):
+            return
+        try:
+            if not self.connected:
+                self._wire.connect()
+                self.connected = True
+            while self.buried:
+                self._give_back(*self.buried[0])
+                del self.buried[0]
+            if now >= self._beat_at:
+                self._beat(children)
+                if self._notifier is not None:
+                    self._notifier.ready()
+                self._beat_at = now + BEAT_SECONDS
+            if now >= self._watch_at:
+                self._watch_at = now + WATCH_SECONDS
+                self._drop_cancelled(children)
+            for caretaker in self._caretakers:
+                caretaker.look(now)
+        except BrokerError as error:
+            log.debug("%s", error)
+            self.connected = False
+            self._beat_at = self._watch_at = now + RETRY_SECONDS
+            if stopping and not children:  # else there is time to try again
+                self.buried.clear()  # a master gives back their tasks when their beats have stopped
+
+    def _give_back(self, child: Child, why: str, blame: bool) -> None:
+        doing = child.slate.read()
+        in_hand = (doing.job, doing.lo, doing.hi) if blame and doing.busy else None
+        address = f"{self._host}:{child.pid}"
+        name = self._settings.name
+        reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
+        # A worker that dies outside of any task (its reply was too large for this host) would do so again and again
+        # with the same tasks in hand: so one of them is blamed.
+        obituary = OBITUARY.decode() + reason if why else "X"
+        for tasks, jobs in self._queues:
+            held = tasks.in_hand(child.wid)[::-1]
+            moves = given_back(tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
+            jobs.reap(child.wid, obituary, moves)
+
+    def _beat(self, children: Mapping[int, Child]) -> None:
+        now = self._clock.now()
+        beats: dict[str, Beat] = {}
+        for child in children.values():
+            if child.stopped:
+                continue
+            doing = child.slate.read()
+            rate = (doing.done - child.done) / (now - child.beat_at) if child.beat_at else 0.0
+            child.beats += 1
+            child.done, child.beat_at = doing.done, now
+            beats[child.wid] = self._beat_of(child, doing, rate)
+        for tasks, _ in self._queues:
+            tasks.beat({wid: tasks.codecs.beat.at(wid).seal(beat) for wid, beat in beats.items()})
+
+    def _beat_of(self, child: Child, doing: Doing, rate: float) -> Beat:
+        return Beat(
+            count=child.beats,
+            host=self._host,
+            pid=child.pid,
+            name=self._settings.name or f"{self._host}:{child.pid}",
+            state="busy" if doing.busy else "idle",
+            job=doing.job,
+            lo=doing.lo,
+            hi=doing.hi,
+            seconds=round(doing.seconds, 3),
+            done=doing.done,
+            rate=round(rate, 3),
+            rss=kernel.rss(child.pid),
+            version=__version__,
+            probe=f"{identity()} {doing.numerics}".rstrip() if child.beats > 1 else "",  # 40 ms, once, not at the start
+            kid=self._settings.keyring.kid,
+            at=self._clock.wall(),
+        )
+
+    def _drop_cancelled(self, children: Mapping[int, Child]) -> None:
+        busy = {}
+        for child in children.values():
+            doing = child.slate.read()
+            if doing.busy and doing.seconds > WATCH_SECONDS / 2:
+                busy[child.pid] = doing
+        if not busy:
+            return
+        names = sorted({doing.job for doing in busy.values()})
+        dropped = {job for tasks, _ in self._queues for job in tasks.cancelled_now(names)}
+        for pid, doing in busy.items():
+            child = children[pid]
+            if doing.job in dropped and child.slate.read().begun == doing.begun:
+                self._kill(child, f"{doing.job} was cancelled")

@@ -1,0 +1,29 @@
+"""The settings of a pool of workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from mapreduce_rq.broker.connection import Endpoint
+from mapreduce_rq.core.messages import Keyring
+from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.pipes.lines import PipeEnd
+
+
+@dataclass(frozen=True)
+class PoolSettings:
+    """The settings of a pool of workers."""
+
+    endpoint: Endpoint | PipeEnd
+    queue: str
+    keyring: Keyring
+    size: int
+    also: tuple[str, ...] = ()  # further queues, in the order of their rank
+    name: str = ""
+    burst: bool = False
+    max_tasks: int | None = None
+    once: bool = False  # who has done its tasks is not replaced, as long as there are as many workers as cores
+    max_idle: float | None = None  # seconds without a task, of all workers together, after which they leave
+    max_memory: int | None = None  # resident bytes of a worker, above which it ends after its task and is replaced
+    trust: Trust = field(default_factory=Trust)
+    shelf: str = ""  # the directory of large bodies beside a private server

@@ -1,0 +1,15 @@
+"""The signals of a supervisor and its workers. What each of them does is told in supervisor.py."""
+
+from __future__ import annotations
+
+import signal
+
+SIGNALS = {
+    signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGCHLD, signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP,
+    signal.SIGUSR1, signal.SIGUSR2,
+}  # fmt: skip
+HURRY = signal.SIGUSR1
+"""The signal that tells a worker to give back all tasks at once: when two TERMs arrive together, a process may see only
+one."""
+STACKS = signal.SIGUSR2
+"""The signal that has a worker write the Python stacks of its threads."""
