@@ -18,6 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from types import TracebackType
@@ -411,31 +412,36 @@ class Client:
         wait_workers: float | None = None,
     ) -> Result:
         """The result of a job that is led in this thread."""
-        if (seen := seen_by(progress, spec.label, observer)) is not None:
-            with seen:
-                return self._led_here(spec, computation, source, observer=seen, wait_workers=wait_workers)
+        seen = seen_by(progress, spec.label, observer)
         with self.wires.verbs() as verbs:
-            master = self.leader.master(
-                spec,
-                computation,
-                observer or Silent(),
-                source=source,
-                wait_workers=wait_workers,
-                verbs=verbs,
-                hasty=verbs is self.wires.own,
-            )
-            try:
-                ended = self.leader.lead(master)
-            except BaseException as error:
-                self.leader.abandon(master, error)
-                raise
-            if ended is None:
-                why = JobError(let_go_text(spec.job, ended=self.ends_with_it, lazy=spec.lazy))
-                if spec.lazy and not self.embedded:
-                    self.leader.abandon(master, why)
-                raise why
-            master.hand_over()
+            with seen or nullcontext():
+                master = self.leader.master(
+                    spec,
+                    computation,
+                    seen or observer or Silent(),
+                    source=source,
+                    wait_workers=wait_workers,
+                    verbs=verbs,
+                    hasty=verbs is self.wires.own,
+                )
+                ended = self._led(master)
+            master.hand_over()  # only now: the last picture shows what was counted
         return self.result_of(ended)
+
+    def _led(self, master: Master) -> Ended:
+        """How a job ended that is led in this thread. Raises what it raises, and JobError if the client was closed."""
+        try:
+            ended = self.leader.lead(master)
+        except BaseException as error:
+            self.leader.abandon(master, error)
+            raise
+        if ended is None:
+            spec = master.spec
+            why = JobError(let_go_text(spec.job, ended=self.ends_with_it, lazy=spec.lazy))
+            if spec.lazy and not self.embedded:
+                self.leader.abandon(master, why)
+            raise why
+        return ended
 
     def reduce_by_key(
         self,

@@ -17,7 +17,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
-from mapreduce_rq.core.job.record import Report
+from mapreduce_rq.core.job.record import Done, Report
 from mapreduce_rq.core.messages import Codecs, Spec
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
 from mapreduce_rq.runtime.master.ended import Ended
@@ -31,6 +31,7 @@ from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
+from tests.sim.invariants import require
 from tests.sim.network import Server
 from tests.sim.scheduler import Actor, Scheduler
 from tests.sim.wire import SimClock, SimWire
@@ -352,6 +353,7 @@ class ClientProcess:
         self._wait_workers = wait_workers
         self._on_end = on_end
         self.ended = ""  # what it was told or found at the end
+        self.told = 0  # terms, by the last report that its observer has heard
         self.actor = Actor(self.scheduler, name, self._lead if submits else self._follow)
         self.actor.on_end = lambda _: self.wire.close()
 
@@ -359,7 +361,7 @@ class ClientProcess:
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """Make the report, as a progress bar would."""
-        report()
+        self.told = report().counted
 
     def noticed(self, text: str) -> None:
         """Into the trace."""
@@ -448,6 +450,13 @@ class ClientProcess:
                 return
 
     def _end(self, ended: Ended | None) -> None:
+        if (
+            ended is not None
+            and isinstance(ended.record, Done)
+            and self.master is not None
+            and ended.outcome is not None
+        ):
+            require(self.told == ended.record.terms_used, f"{self.name} was last told of {self.told} terms")
         self.ended = ended.state if ended else "let go"
         self._on_end(self, ended)
 

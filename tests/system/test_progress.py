@@ -40,6 +40,14 @@ def inverse(k: int) -> int:
     return 1 // (5 - k)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def no_monitor() -> Iterator[None]:
+    """tqdm watches its bars in a thread for the rest of the process, and beside a thread no worker is forked."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tqdm, "monitor_interval", 0)
+        yield
+
+
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with Client(local=2) as made:

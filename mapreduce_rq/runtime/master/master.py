@@ -416,7 +416,10 @@ class Master:
         self._outage.over(told=not self.stop)
         if self._sweeper.spec_bytes != self._spec_bytes:
             self._write_spec_anew()
-        return self._receive(survey._replace(answered=answered))
+        commands = self._receive(survey._replace(answered=answered))
+        if answered:  # they may be the last ones: whoever watches is told that all is done
+            self.observer.progressed(self.report)
+        return commands
 
     def _write_spec_anew(self) -> None:
         """Write the spec anew if it is gone: new workers, and another master, could not work for the job without it.

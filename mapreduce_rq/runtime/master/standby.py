@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from mapreduce_rq.broker.job_hash import JobState, token_bytes
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER, Watch
-from mapreduce_rq.core.job.record import Report
+from mapreduce_rq.core.job.record import Done, Report
 from mapreduce_rq.errors import BrokerDown, BrokerFull, NoSuchJob
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.master.observer import Observer
@@ -125,6 +127,7 @@ class Standby:
                 said |= set(state.faults)
                 if not state.running or not state.master:
                     self.led = False
+                    self._tell_end(state)
                     return state
                 watch.look({self.job: token_bytes(state.token)})
                 if watch.dead(self._looks):
@@ -141,6 +144,13 @@ class Standby:
                 connected = False
                 self.clock.sleep(backoff.next())
         return None
+
+    def _tell_end(self, state: JobState) -> None:
+        """Tell the observer that all is done: the job may have ended long after our last look at its report."""
+        if isinstance(record := state.record, Done):
+            last = state.report or self._report
+            self._report = replace(last, counted=record.terms_used, total=record.terms, out=0, value=record.value)
+            self.observer.progressed(lambda: self._report)
 
     def _judge(self, watch: Watch, state: JobState) -> None:
         """Decide whether a master leads the job: at first by the age of its report, afterwards by its token."""
