@@ -8,7 +8,7 @@ import pytest
 
 from mapreduce_rq import Client, Limits
 from mapreduce_rq.client.client import Client as AClient
-from mapreduce_rq.errors import JobFailed
+from mapreduce_rq.errors import JobFailed, Superseded
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Silent
 from tests.support.commands import KEY
@@ -20,9 +20,18 @@ SLOW = Limits(chunk=1)
 
 def claimed(client: AClient, job: str) -> Master:
     """A master of this client that has taken over a job, as after a long stop of the other's process."""
-    state = client.job_state(job)
-    assert state is not None
-    return client.leader.adopt(state, client.verbs, Silent())
+
+    def claim() -> Master | None:
+        state = client.job_state(job)
+        assert state is not None
+        try:
+            return client.leader.adopt(state, client.verbs, Silent())
+        except Superseded:  # the other has committed since we looked
+            return None
+
+    found = until(claim, 10, "the job is ours")
+    assert found is not None
+    return found
 
 
 def test_a_job_in_the_background_follows_the_master_that_took_it_over(server: RealServer, queue: str) -> None:
