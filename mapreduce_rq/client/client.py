@@ -19,24 +19,24 @@ import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from mapreduce_rq.broker.connection import Endpoint, parse_url
+from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_primary
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
-from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.client.adopters import MOST_LED, lead_all
 from mapreduce_rq.client.arguments import limited, rows, seen_by
-from mapreduce_rq.client.environment import chosen_keys, chosen_queue, chosen_url, key_bytes, variable_of
+from mapreduce_rq.client.environment import chosen_queue
 from mapreduce_rq.client.job import Job, let_go_text
 from mapreduce_rq.client.leading import Leader
 from mapreduce_rq.client.planning import Planner
+from mapreduce_rq.client.sharing import put_shared
+from mapreduce_rq.client.site import Site
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.client.wires import Wires
@@ -44,31 +44,23 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
-from mapreduce_rq.core.messages import Codecs, Keyring, Limits, Spec
+from mapreduce_rq.core.messages import Codecs, Limits, Spec
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, Keyed, by_key, in_parts
 from mapreduce_rq.errors import (
     BadParameter,
-    CannotWrite,
     JobError,
     NoSuchJob,
     UsageError,
 )
-from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust
-from mapreduce_rq.pipes.lines import PipeEnd
-from mapreduce_rq.pipes.url import NO_SERVER, is_pipes, parse_pipes
+from mapreduce_rq.pipes.url import NO_SERVER
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer, Silent
-from mapreduce_rq.runtime.pool.cores import usable_cores
-from mapreduce_rq.runtime.pool.launch import LocalPool
-from mapreduce_rq.runtime.pool.settings import PoolSettings
-from mapreduce_rq.runtime.server import guardian
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
-from mapreduce_rq.runtime.server.shelf import a_shelf
 
 if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute` must not pay for it
     from mapreduce_rq.client.executor import Executor
@@ -77,9 +69,7 @@ if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute
     from mapreduce_rq.client.open_job import OpenJob
     from mapreduce_rq.client.pool import Pool
     from mapreduce_rq.client.streams import Values
-    from mapreduce_rq.pipes.hub import Hub
     from mapreduce_rq.progress.shown import Progress
-    from mapreduce_rq.runtime.pool.way import WayTo
 
 log = logging.getLogger("mapreduce_rq.client")
 
@@ -118,16 +108,9 @@ class Client:
         host: str = "",
         loops: Loops | None = None,
     ) -> None:
-        where = url if isinstance(url, Endpoint) else chosen_url(url) if server is None else ""
         queue = chosen_queue(queue)
-        pipes = parse_pipes(where) if isinstance(where, str) and is_pipes(where) else None
-        private = not where or pipes is not None
-        if local is not None and local < (1 if private else 0):
-            what = "a client over pipes" if pipes else "a private server"
-            raise BadParameter(f"{local} local workers: {what} needs at least one")
-        self._hub: Hub | None = None
-        self._server: EmbeddedServer | None = None
-        self._pool: LocalPool | None = None
+        self.site = Site(url, queue, local=local, keys=keys, server=server)
+        site = self.site
         self._loops = loops
         self._followers: list[Job | OpenJob] = []
         self._sight = threading.Lock()  # held to change the followers
@@ -136,62 +119,34 @@ class Client:
         self.clock = Clock()
         self.keys = Keys(queue)
         self.info: ServerInfo | None = None
-        self.endpoint: Endpoint | PipeEnd
-        shelf = ""
-        size = local if local is not None else (usable_cores() if private else 0)
-        if pipes is not None:
-            pipes.check_room(size)
-            shelf = a_shelf()
-            from mapreduce_rq.pipes.hub import Hub  # few programs use it
-
-            self._hub = Hub(pipes.collect, queue, shelf)
-            self.endpoint = self._hub.pipe_end
-            self.keyring = Keyring()  # no other process can reach a pipe
-        elif private:
-            self._server = server or EmbeddedServer.start()
-            self.endpoint = parse_url(self._server.url)
-            self.keyring = Keyring([os.urandom(32)])
-            shelf = self._server.shelf
-        else:
-            self.endpoint = where if isinstance(where, Endpoint) else parse_url(where)
-            self.keyring = Keyring(key_bytes(keys) if keys is not None else chosen_keys())
-            variable = variable_of(where) if isinstance(where, str) else ""
-            log.info("queue %s of %s%s", queue, self.endpoint, f", as {variable} says" if variable else "")
+        self.endpoint = site.endpoint
+        self.keyring = site.keyring
         self.codecs = Codecs(queue, self.keyring)
         self.trust = Trust(
-            private=private,
+            private=site.private,
             signed=self.keyring.kid != 0,
             allow=tuple(allow),
             allow_pickle=allow_pickle,
             as_rq=as_rq or loops is not None,
         )
-        self._local = size
         # Nothing of these refers to this client: where it is dropped and never closed, its workers end at once.
-        self.wires = Wires(self.keys, self.codecs, partial(_new_wire, self.endpoint, self._server, self._hub))
-        self.leader = Leader(self.clock, self.trust, self.wires, local=size, alone=private, host=host)
-        put = partial(_put_shared, shelf, self.wires, alone=pipes is not None)
-        self._planner = Planner(self.clock, self.trust, shelf if private else None, put)
+        self.wires = Wires(self.keys, self.codecs, site.wire)
+        self.leader = Leader(self.clock, self.trust, self.wires, local=site.size, alone=site.private, host=host)
+        put = partial(put_shared, site.shelf, self.wires, alone=site.hub is not None)
+        self._planner = Planner(self.clock, self.trust, site.shelf if site.private else None, put)
         own = self.wires.own
         try:
-            if not private:
+            if not site.private:
                 assert isinstance(self.endpoint, Endpoint)
                 own.wire.connect()
                 self.info = inspect(own.wire)
                 require_primary(self.info, self.endpoint)
                 own.check_types()
                 own.wire.close()  # we may have no open connection while we fork
-            if size:
-                settings = PoolSettings(self.endpoint, queue, self.keyring, size, trust=self.trust, shelf=shelf)
-                if pipes is not None and pipes.once:
-                    settings = replace(settings, once=True, max_tasks=1)
-                learn()  # the workers have all modules that are imported by now
-                self._pool = LocalPool(settings, self._way())
+            site.start_workers(self.trust)
             # A client that is never closed also ends its workers first: otherwise they would report the server's end.
-            weakref.finalize(self, _end, self._pool, self._server, self._hub)
-            if self._hub is not None:
-                self._hub.started()
-            if self._server is not None:
-                self._server.wait_ready()
+            weakref.finalize(self, site.end)
+            site.wait_ready()
             own.wire.connect()
             if loops is not None:
                 loops.start()
@@ -226,7 +181,7 @@ class Client:
         return cls(loops.endpoint, local=local, queue=name, keys=keys, allow_pickle=allow_pickle, loops=loops)
 
     def __repr__(self) -> str:
-        where = "a private server" if self._server is not None else str(self.endpoint)
+        where = "a private server" if self.site.server is not None else str(self.endpoint)
         return f"<Client of queue {self.keys.name} on {where}>"
 
     @property
@@ -237,21 +192,21 @@ class Client:
     @property
     def embedded(self) -> bool:
         """Whether the server is a private one that ends with this client, or over pipes the client itself."""
-        return self._server is not None or self._hub is not None
+        return self.site.private
 
     @property
     def ends_with_it(self) -> str:
         """What ends with this client, and its jobs with that; '' on a shared server."""
-        return "workers over pipes have" if self._hub is not None else "private server has" if self.embedded else ""
+        return "workers over pipes have" if self.site.hub is not None else "private server has" if self.embedded else ""
 
     @property
     def supervisor(self) -> int:
         """The process id of its local workers' supervisor; 0 if there is none."""
-        return self._pool.pid if self._pool is not None else 0
+        return self.site.pool.pid if self.site.pool is not None else 0
 
     def pool_code(self) -> int | None:
         """The exit code of local workers that have ended by themselves, below 0 the signal; None: they are there."""
-        return self._pool.ended() if self._pool is not None else None
+        return self.site.pool.ended() if self.site.pool is not None else None
 
     def close(self) -> None:
         """End local workers and a private server. Jobs on a shared server are let go of, and can be resumed.
@@ -267,7 +222,7 @@ class Client:
             job.let_go()
         self.leader.let_go()
         if self.embedded:  # its jobs end with the server, so there is nothing to let go of
-            _end(self._pool, self._server, self._hub)
+            self.site.end()
         for job in followers:
             job.let_go_by(deadline)
         if self._loops is not None:
@@ -276,7 +231,7 @@ class Client:
             hear = None if self.embedded else partial(_run_until, deadline, self.leader.hear_of_end)
             self.wires.close_own(deadline, hear)
         self.wires.close_idle()
-        _end(self._pool, self._server, self._hub)
+        self.site.end()
 
     def _begin_anew_after_fork(self) -> None:
         """In a forked child: connections, jobs and threads belong to the parent. Calls here get new connections."""
@@ -304,16 +259,6 @@ class Client:
             raise UsageError("this client is closed")
         return self._planner
 
-    def _way(self) -> WayTo:
-        """The way of local workers to the queue."""
-        if self._hub is not None:
-            from mapreduce_rq.runtime.pool.by_pipes import ByPipes  # few programs use it
-
-            return ByPipes
-        from mapreduce_rq.runtime.pool.by_redis import ByRedis  # with redis-py
-
-        return ByRedis
-
     def stand_by(
         self,
         observer: Observer,
@@ -336,7 +281,7 @@ class Client:
         if not isinstance(record, Done):
             if not isinstance(record, Failed):
                 raise error_of(record)
-            more = self._surroundings.explain(record.kind, record.message) if self._pool is not None else ""
+            more = self._surroundings.explain(record.kind, record.message) if self.site.pool is not None else ""
             raise error_of(record, more) from (ended.errors[None].make() if ended.errors else cause_of(record))
         if ended.outcome is not None:
             return Result(record.data, ended.outcome, ended.errors)
@@ -567,7 +512,7 @@ class Client:
     @property
     def local(self) -> int:
         """How many local workers it has."""
-        return self._local
+        return self.site.size
 
     # -- jobs in the background ------------------------------------------------------------------------------------
 
@@ -670,7 +615,7 @@ class Client:
 
     def snapshot(self) -> Snapshot:
         """What is on the queue at one moment, for people. Raises UsageError over pipes: nothing sees them."""
-        if self._hub is not None:
+        if self.site.hub is not None:
             raise UsageError(NO_SERVER)
         with self.wires.verbs() as verbs:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
@@ -704,38 +649,6 @@ def executor(
         raise
 
 
-def _new_wire(endpoint: Endpoint | PipeEnd, server: EmbeddedServer | None, hub: Hub | None) -> Wire:
-    if hub is not None:
-        from mapreduce_rq.pipes.hub import HubWire  # few programs use it
-
-        return HubWire(hub)
-    assert isinstance(endpoint, Endpoint)
-    if server is not None:
-        from mapreduce_rq.runtime.server.private_wire import PrivateWire  # with redis-py, which takes 0.1 s
-
-        return PrivateWire(endpoint, server)
-    from mapreduce_rq.broker.redis_wire import RedisWire  # as above
-
-    return RedisWire(endpoint)
-
-
-def _put_shared(shelf: str, wires: Wires, name: str, body: bytes, *, alone: bool) -> None:
-    """Put what calls share where workers find it. ``alone``: only on the shelf. Raises BrokerError, CannotWrite."""
-    from mapreduce_rq.broker.shared import share  # few programs use these
-    from mapreduce_rq.runtime.worker.shared import is_laid, lay  # as above
-
-    if shelf:
-        try:
-            if not is_laid(shelf, name):
-                lay(shelf, name, [body])
-            return
-        except OSError as error:
-            if alone:
-                raise CannotWrite(f"what calls share has no room in {shelf}: {error.strerror}") from None
-    with wires.verbs() as verbs:
-        share(verbs.wire, verbs.keys, name, body)
-
-
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 
 
@@ -753,18 +666,3 @@ def _run_until(deadline: float, function: Callable[[], None]) -> None:
     thread = threading.Thread(target=function, name="mrq close", daemon=True)
     thread.start()
     thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _end(pool: LocalPool | None, server: EmbeddedServer | None, hub: Hub | None) -> None:
-    """End local workers, then a private server, or what lies beside pipes. A second call does nothing."""
-    if hub is not None:
-        hub.close()  # first, or the supervisor might wait for an answer
-    if pool is not None:
-        if server is not None or hub is not None:
-            pool.stop()
-        else:
-            pool.drain()
-    if server is not None:
-        server.stop()
-    if hub is not None and hub.owned:
-        guardian.remove(hub.shelf)  # where the supervisor could not

@@ -304,8 +304,8 @@ def doubled(array: Any) -> Any:
 
 
 def shelf_files(client: Client) -> list[str]:
-    assert client._server is not None
-    return os.listdir(client._server.shelf)
+    assert client.site.server is not None
+    return os.listdir(client.site.server.shelf)
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 7])
@@ -342,8 +342,8 @@ def test_workers_killed_with_large_items_in_hand_change_nothing(
 
 def test_where_there_is_no_room_to_lay_them_aside_large_bodies_go_through_redis() -> None:
     with Client(local=2) as client:
-        assert client._server is not None
-        os.rmdir(client._server.shelf)
+        assert client.site.server is not None
+        os.rmdir(client.site.server.shelf)
         found = client.map_reduce(doubled, arrays(20), reduce="list")
         assert all(map(np.array_equal, found, [2 * each for each in arrays(20)]))
 

@@ -20,7 +20,7 @@ import sys
 from mapreduce_rq.client.client import Client
 from tests.support.terms import slow
 with Client(local=2) as mrq:
-    print(mrq._server.directory, flush=True)
+    print(mrq.site.server.directory, flush=True)
     print(mrq.map_reduce(slow, range(int(sys.argv[1])), reduce="int_sum"), flush=True)
 """
 

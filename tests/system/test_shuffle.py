@@ -63,8 +63,8 @@ def expected() -> dict[int, int]:
 
 
 def laid(client: Client) -> list[str]:
-    assert client._server is not None
-    return os.listdir(client._server.shelf)
+    assert client.site.server is not None
+    return os.listdir(client.site.server.shelf)
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
