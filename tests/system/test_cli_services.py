@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import User
+from tests.support.commands import Running, User
 from tests.support.servers import FLAVOURS, FreshServer
-from tests.support.stage import allowed
+from tests.support.stage import allowed, until
 
 LEAST = ("on", ">secret", "~mrq1:*", "+@all", "-info")
 
@@ -31,6 +31,47 @@ def test_a_worker_waits_for_its_server(fresh_server: FreshServer, tmp_path: Path
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
         assert sum("cannot reach" in line for line in worker.err) == 1
+
+
+def test_an_outage_is_said_once_for_all_workers(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=server.url) as at:
+        worker = at.start("worker", "-c", "4")
+        worker.hear("4 workers on queue default")
+        with server.client() as client:
+            until(lambda: client.info("clients")["blocked_clients"] == 4, 20, "they wait for tasks")
+        for _ in range(2):
+            server.kill9()
+            said = len(lines(worker, " Redis is back after ")) + 1
+            until(lambda said=said: len(lines(worker, "; trying again")) == said, 20, "it is said")  # type: ignore[misc]
+            server.start()
+            until(lambda said=said: len(lines(worker, " is back after ")) == said, 20, "it is over")  # type: ignore[misc]
+        assert at.run("compute", "exp", "--x", "2", "-o", "value").out == "7.38905609893065\n"
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert len(lines(worker, "; trying again")) == len(lines(worker, " Redis is back after ")) == 2
+        form = rf"\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d WARNING \S+:{worker.pid} cannot reach unix://"
+        assert all(re.match(form, line) for line in lines(worker, "; trying again"))
+
+
+def test_verbose_tells_jobs_and_tasks(fresh_server: FreshServer, tmp_path: Path) -> None:
+    with User(tmp_path, MRQ_URL=fresh_server("valkey").url) as at:
+        worker = at.start("worker", "-c", "1", "-v")
+        worker.hear("1 worker on queue")
+        at.stage.write("poison", "2:raise")
+        ran = at.run(
+            "compute", "staged", "--terms", "3", "--function", "poisoned", "--chunk", "1", "--on-error", "skip"
+        )
+        assert ran.code == 3
+        begun = worker.hear("begins to work for it (staged)")
+        assert re.search(r" DEBUG \S+:\d+ staged-", begun)
+        for task in (r"\[0, 1\)", r"\[1, 2\)", r"\[2, 3\) failed"):
+            pattern = re.compile(rf" DEBUG \S+:\d+ staged-\w+ {task} in 0\.\d{{6}} s$")
+            assert [line for line in worker.err if pattern.search(line)], task
+
+
+def lines(running: Running, words: str) -> list[str]:
+    return [line for line in running.err if words in line]
 
 
 def test_a_worker_that_waits_ends_when_told_to(tmp_path: Path) -> None:
@@ -91,7 +132,7 @@ def test_the_log_is_lines_with_date_and_host_or_json(fresh_server: FreshServer, 
         for worker in (text, data):
             worker.hear("1 worker on queue")
             worker.signal(signal.SIGTTIN)
-        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO alpha:\d+ TTIN: one", text.hear("TTIN"))
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO \S+:\d+ alpha TTIN: one", text.hear("TTIN"))
         found = json.loads(data.hear("TTIN"))
         assert (found["level"], found["worker"], found["pid"]) == ("info", "alpha", data.pid)
         assert found["at"].startswith("20")

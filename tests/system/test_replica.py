@@ -138,6 +138,7 @@ def test_workers_wait_for_a_demoted_server_and_not_without_end(pair: tuple[RealS
     with pair[0].client() as client:
         until(lambda: client.info("clients")["blocked_clients"] == 2, 20, "workers that wait")
         client.replicaof("127.0.0.1", pair[1].port)
+        worker.hear("trying again")
         until(lambda: refusals(client) > 3, 20, "refused")
         client.replicaof("NO", "ONE")
         worker.hear("Redis is back")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ import pytest
 from mapreduce_rq.core.messages import Codecs, Keyring, Task, kid_text
 from mapreduce_rq.errors import JobFailed, NoWorkers
 from tests.support.commands import KEY, User
-from tests.support.servers import RealServer
+from tests.support.servers import ROOT, RealServer
 from tests.support.stage import allowed, until
 
 OTHER = "6c" * 32
@@ -79,6 +81,28 @@ def test_one_that_refuses_is_told_of_once_and_another_does_the_job(at: User) -> 
     at.start("worker", "-c", "1", "--allow", "shop").hear("1 worker on queue")
     assert (master.wait(), master.out) == (0, ["10000\n"])
     assert sum("cannot do function-" in line for line in master.err) == 1
+
+
+def test_one_that_cannot_import_the_module_says_which_and_the_job_goes_on_elsewhere(at: User) -> None:
+    gate = "from tests.support.terms import gated\n\n\ndef one(k):\n    gated(k)\n    return 1\n"
+    (at.stage.folder / "shop.py").write_text(gate)
+    at.stage.write("gated", "0")
+    bare = keyed(at, KEY) | {"PYTHONPATH": str(ROOT)}
+    without = at.start("worker", "-c", "2", "--name", "bare", env=bare)
+    without.hear("2 workers on queue")
+    with_it = at.start("worker", "-c", "1", env=keyed(at, KEY))
+    with_it.hear("1 worker on queue")
+    job = at.start("run", "shop:one", "--terms", "200", "--chunk", "1", "-o", "value", env=keyed(at, KEY))
+    job.hear("the job goes on elsewhere")
+    at.stage.open()
+    assert (job.wait(60), job.out) == (0, ["200\n"])
+    refused = without.hear("refuses function-")
+    host = socket.gethostname()
+    assert re.search(rf" WARNING {host}:\d+ bare refuses function-\w+: .*there is no module shop here", refused)
+    told = [line for line in job.err if "the job goes on elsewhere" in line]
+    assert len(told) == 1
+    assert f"{host} cannot work for function-" in told[0]
+    assert "there is no module shop here" in told[0]
 
 
 OLDER = """

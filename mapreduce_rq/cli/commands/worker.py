@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import time
 from typing import Annotated
 
@@ -38,6 +39,7 @@ from mapreduce_rq.runtime.log import JsonFormatter, start_log
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.settings import PoolSettings
+from mapreduce_rq.runtime.pool.signals import SIGNALS
 from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.worker.wid import hostname
@@ -172,7 +174,9 @@ def worker(
         ),
     ] = "text",
     metrics_port: MetricsPort = None,
-    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Log more.", rich_help_panel=OUTPUT)] = False,
+    verbose: Annotated[
+        bool, typer.Option("-v", "--verbose", help="Log each job and each task, too.", rich_help_panel=OUTPUT)
+    ] = False,
     quiet: Quiet = False,
 ) -> int:
     """Run workers until told to stop.
@@ -221,8 +225,9 @@ def worker(
         words += [option for option, value in flags.items() if value]
         return _on_slurm(where, words, ntasks, 1 if concurrency == "auto" else size)
     look_here()
+    host, called = (text.replace("%", "%%") for text in (hostname(), f"{name} " if name else ""))
     start_log(
-        f"%(asctime)s %(levelname)s {(name or hostname()).replace('%', '%%')}:%(process)d %(message)s",
+        f"%(asctime)s %(levelname)s {host}:%(process)d {called}%(message)s",
         logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO,
         JsonFormatter(hostname(), name) if log_format == "json" else None,
     )
@@ -243,6 +248,7 @@ def worker(
 
         return keep_loops(where, rq_queue, first, loops)
     place.wire.close()  # nothing of ours may be open while workers are forked
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # who reads the lines below may send one: they wait for the pool
     if not quiet:
         if place.info.warning:
             say(f"warning: {place.info.warning}")

@@ -133,7 +133,7 @@ class Forker:
             if birth.over():
                 code = 0  # the supervisor is gone
             else:
-                log.error("%s", error)  # noqa: TRY400  it is no fault of ours: its one line says all
+                slate.away(self._clock.nanoseconds(), str(error))  # its supervisor says it
         except BaseException:
             log.exception("a worker failed; please report this")
             code = 70

@@ -23,7 +23,7 @@ from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.worker.probe import identity
-from mapreduce_rq.runtime.worker.slate import Doing
+from mapreduce_rq.runtime.worker.slate import Away, Doing
 from mapreduce_rq.version import __version__
 
 log = logging.getLogger("mapreduce_rq.pool")
@@ -50,6 +50,7 @@ class Reporter:
         notifier: Notifier | None = None,
     ) -> None:
         self.connected = False
+        self.away: Away | None = None  # what it met, until it has spoken again
         self.buried: list[tuple[Child, str, bool]] = []  # dead, not yet reported: (child, why, blame)
         self._settings = settings
         self._host = host
@@ -88,9 +89,11 @@ class Reporter:
                 self._drop_cancelled(children)
             for caretaker in self._caretakers:
                 caretaker.look(now)
+            self.away = None
         except BrokerError as error:
             log.debug("%s", error)
             self.connected = False
+            self.away = self.away or Away(now, str(error))
             self._beat_at = self._watch_at = now + RETRY_SECONDS
             if stopping and not children:  # else there is time to try again
                 self.buried.clear()  # a master gives back their tasks when their beats have stopped

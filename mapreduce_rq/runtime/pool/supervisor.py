@@ -40,6 +40,7 @@ from mapreduce_rq.runtime.pool.cores import usable_cores
 from mapreduce_rq.runtime.pool.doings import Doings
 from mapreduce_rq.runtime.pool.forking import BOOT_FAILED, Forker
 from mapreduce_rq.runtime.pool.kernel import rss
+from mapreduce_rq.runtime.pool.outage import Outage
 from mapreduce_rq.runtime.pool.reporter import Reporter
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.signals import HURRY, SIGNALS
@@ -78,6 +79,7 @@ class Pool:
         self._speak_on(hostname(), wire, queues)
         self._children: dict[int, Child] = {}
         self._retire: list[Child] = []  # to be replaced one after another (HUP)
+        self._retiring: Child | None = None  # the one of them that was told to end
         self._stopping = 0
         self._exit_code = 0
         self._respawn_at = 0.0
@@ -85,6 +87,7 @@ class Pool:
         self._begun = -1  # tasks, by all children at the last look
         self._worked_at = self.clock.now()
         self._doings = Doings(self.clock)
+        self._outage = Outage(private=bool(settings.shelf))
 
     def _speak_on(self, host: str, wire: Wire, queues: Sequence[tuple[Tasks, Jobs]]) -> None:
         """Fork workers for these queues, and speak for them, over this wire."""
@@ -122,6 +125,9 @@ class Pool:
             self._doings.tell_stacks(self._children.values())
             self._leave_if_idle()
             self._reporter.report(self._children, stopping=bool(self._stopping))
+            slates = (child.slate for child in self._children.values())
+            if text := self._outage.look(self.clock.now(), slates, self._reporter.away):
+                log.warning("%s", text)
             if not self._over():
                 self._spawn_missing()
             if self._over() and not self._children and not self._reporter.connected:
@@ -166,7 +172,8 @@ class Pool:
         elif number == signal.SIGHUP:
             self._retire = [child for child in self._children.values() if not child.told]
             log.info("HUP: %d to be replaced, one after another, each after its task", len(self._retire))
-            self._retire_next()
+            if self._retiring is None:
+                self._retire_next()
         elif number == signal.SIGUSR1:
             log.info("USR1: %d of %d there", len(self._children), self.size)
             self._doings.tell(self._children.values())
@@ -183,8 +190,12 @@ class Pool:
         while self._retire:
             child = self._retire.pop()
             if child.pid in self._children:
+                self._retiring = child
                 self._tell(child)
                 return
+        if self._retiring is not None:
+            self._retiring = None
+            log.info("HUP: all that were there then have ended")
 
     # -- children --------------------------------------------------------------------------------------------------
 
@@ -229,7 +240,8 @@ class Pool:
                 self._died(child, status)
 
     def _died(self, child: Child, status: int) -> None:
-        self._retire_next()
+        if child is self._retiring:
+            self._retire_next()
         if os.WIFEXITED(status) and os.WEXITSTATUS(status) == 0 and (child.told or not child.slate.read().busy):
             if self.settings.burst or (self.settings.once and self.size > usable_cores()):
                 self.size -= 1
@@ -245,6 +257,8 @@ class Pool:
         else:
             how = f"exit code {os.WEXITSTATUS(status)}"
             if os.WEXITSTATUS(status) == BOOT_FAILED:
+                if not self._exit_code and (away := child.slate.why_away()) is not None:
+                    log.error("%s", away.why)
                 self._exit_code = 69
                 for other in self._children.values():
                     self._tell(other)

@@ -157,6 +157,7 @@ class KnownJobs:
                 self._slate.numerics(numerics())
             computation.leave = host.leave_when_answered
             computation.pause, computation.told_of = host.wait_to_try, host.note_tried
+            log.debug("%s: begins to work for it (%s)", task.job, spec.label)
             return ready
         except (Interruption, BrokerError):
             raise

@@ -12,10 +12,11 @@ import struct
 import time
 from typing import NamedTuple
 
-SIZE = 512
-_BEGUN, _LO, _HI, _SINCE, _DONE, _TIMEOUT_MS, _JOB_SIZE, _NUMERICS = range(8)
+SIZE = 1024
+_BEGUN, _LO, _HI, _SINCE, _DONE, _TIMEOUT_MS, _JOB_SIZE, _NUMERICS, _AWAY, _WHY_SIZE = range(10)
 _BEGIN = struct.Struct("=4q").pack_into  # the first four words in one call: half the time of four stores
-_JOB = 64  # offset of the job id
+_JOB, _WHY = 128, 512  # offsets of the job's id, and of why the worker is away
+_REACHED = -1  # in the place of _AWAY's time
 
 
 class Doing(NamedTuple):
@@ -30,6 +31,13 @@ class Doing(NamedTuple):
     seconds: float  # in the task in hand
     timeout: float  # allowed for it; 0: no limit
     numerics: str  # probe of its numeric functions; '' if no job asked for it
+
+
+class Away(NamedTuple):
+    """A worker that cannot reach its queue."""
+
+    since: float  # monotonic seconds
+    why: str
 
 
 class Slate:
@@ -63,7 +71,7 @@ class Slate:
 
     def job(self, job: str, timeout: float | None) -> None:
         """Note that the next tasks are of this job."""
-        data = job.encode()[: SIZE - _JOB]
+        data = job.encode()[: _WHY - _JOB]
         self._bytes[_JOB : _JOB + len(data)] = data
         self._words[_JOB_SIZE] = len(data)
         self._words[_TIMEOUT_MS] = int((timeout or 0) * 1000)
@@ -71,6 +79,30 @@ class Slate:
     def numerics(self, probe: str) -> None:
         """Note the probe of the worker's numeric functions: 16 hex digits."""
         self._words[_NUMERICS] = int.from_bytes(bytes.fromhex(probe), "big", signed=True)
+
+    def away(self, now: int, why: str) -> None:
+        """Note that the queue cannot be reached from ``now`` on (monotonic nanoseconds)."""
+        data = why.encode(errors="replace")[: SIZE - _WHY]
+        self._bytes[_WHY : _WHY + len(data)] = data
+        self._words[_WHY_SIZE] = len(data)
+        self._words[_AWAY] = now
+
+    def reached(self) -> None:
+        """Note that the queue is reached."""
+        self._words[_AWAY] = _REACHED
+
+    @property
+    def has_reached(self) -> bool:
+        """Whether the worker reaches its queue; not so, too, before it has tried."""
+        return self._words[_AWAY] == _REACHED
+
+    def why_away(self) -> Away | None:
+        """Since when and why the queue cannot be reached, if so."""
+        since = self._words[_AWAY]
+        if since <= 0:
+            return None
+        why = bytes(self._bytes[_WHY : _WHY + self._words[_WHY_SIZE]]).decode(errors="replace")
+        return Away(since / 1e9, why)
 
     def read(self) -> Doing:
         """What the worker is doing, as seen from another process."""

@@ -28,7 +28,7 @@ from mapreduce_rq.core.bodies import ASIDE
 from mapreduce_rq.core.computation import Computation, Interruption
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.job.work import compute_body
-from mapreduce_rq.core.messages import MAP, OK, Answer, Beat, Failure, Spec, Task, Tried
+from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Answer, Beat, Failure, Spec, Task, Tried
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, BrokerRefused, MrqError, OtherKey
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.runtime.clock import Backoff, Clock
@@ -53,9 +53,6 @@ FULL_SECONDS = 0.5
 """Seconds between two tries to settle while a full Redis refuses."""
 REFUSAL_SECONDS = 0.5
 """Seconds to wait after refusing a task, so that a worker that can do it takes it."""
-FIRST_QUIET_SECONDS = 1.0
-"""Seconds at the start in which errors are not logged: a private server may still be starting. Of a private server it
-is so later, too: it is gone because its owner ends, who ends this worker next."""
 LOOK_SECONDS = 1.0
 """Seconds after which a worker that waits to try a term again looks whether the job is still there."""
 MOST_TOLD = 100
@@ -95,6 +92,7 @@ class Worker:
         self.interruptible = False  # waiting: Stop may be raised at once
         self._leaving = False  # told to, or giving back what is in hand: to be hurried would only leave it there
         self._nanoseconds = clock.nanoseconds
+        self._talks = log.isEnabledFor(logging.DEBUG)
         self._burst = burst
         self._entered = False  # connected, and the hand is known
         self._wait = 0.1 if burst else IDLE_SECONDS  # for a task
@@ -158,19 +156,15 @@ class Worker:
     def _work(self) -> None:
         backoff = Backoff()
         demotion = Demotion(self.clock)
-        down_since: float | None = None
-        warned = False
-        quiet = FIRST_QUIET_SECONDS
+        away = False
         try:
             while not self.stopping:
                 try:
                     if not self._entered:
                         self._hand.recover()
                         self._entered = True
-                    if warned and down_since is not None:
-                        log.warning("Redis is back after %.1f s", self.clock.now() - down_since)
-                    down_since, warned = None, False
-                    quiet = FIRST_QUIET_SECONDS if self._shelf else 0.0
+                    away = False
+                    self.slate.reached()
                     backoff = Backoff()
                     demotion.over()
                     while self._step():
@@ -181,11 +175,10 @@ class Worker:
                 except BrokerError as error:
                     self._entered = False
                     demotion.met(error)
-                    if down_since is None:
-                        down_since = self.clock.now()
-                    if not warned and self.clock.now() - down_since >= quiet:
-                        log.warning("%s; trying again", error)
-                        warned = True
+                    log.debug("%s; trying again", error)
+                    if not away:
+                        away = True
+                        self.slate.away(self._nanoseconds(), str(error))  # its supervisor says it for all workers
                     self._pause(backoff.next())
                 except Exception as error:
                     self._entered = False
@@ -215,6 +208,8 @@ class Worker:
                 return bool(self._hand.tasks) or not (self._burst or self._turns)
             self._hand.tasks.append(task)
         answers, done = self._compute()
+        if self._talks:
+            _tell(answers)
         learn()  # what the functions have imported meanwhile
         if self._strangers.here:
             self._leave_to_others(alone=not answers)
@@ -456,6 +451,13 @@ class Worker:
     def leave_when_answered(self) -> None:
         """See ``Computation.leave``."""
         self.stopping = True
+
+
+def _tell(answers: dict[str, list[Answer]]) -> None:
+    for job, row in answers.items():
+        for answer in row:
+            what = "" if answer.status in {OK, OK_ASIDE} else " failed"
+            log.debug("%s [%d, %d)%s in %.6f s", job, answer.lo, answer.hi, what, answer.ns / 1e9)
 
 
 def _never() -> bool:
