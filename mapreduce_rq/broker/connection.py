@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, unquote, urlsplit
+
+import msgspec
+from msgspec.structs import replace
 
 from mapreduce_rq.errors import BadURL, BrokerDown
 
@@ -33,8 +35,7 @@ _OPTIONS_OF_OTHERS = {
 """Options in URLs of other programs. An error repeats only these: another word may be part of a password with a ?."""
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(msgspec.Struct, frozen=True):
     """One way to reach a server. ``str()`` is the URL without its password."""
 
     host: str = "localhost"
@@ -42,12 +43,18 @@ class Endpoint:
     path: str = ""  # of a unix socket; then host and port are not used
     db: int = 0
     username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    password: str | None = None
     tls: bool = False
     tls_options: tuple[tuple[str, str], ...] = ()
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
-    sentinel_password: str | None = field(default=None, repr=False)
+    sentinel_password: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Endpoint {self}>"  # a password in it would come to light in a traceback
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        return [("url", str(self))]  # as above: Rich would show each field
 
     def __str__(self) -> str:
         user = f"{self.username or ''}:***@" if self.password else ""

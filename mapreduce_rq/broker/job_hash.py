@@ -8,7 +8,8 @@ anything, and decide only who waits: a job that claims to be over without a reco
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.job.record import Record, Report, State
@@ -16,8 +17,7 @@ from mapreduce_rq.core.messages import Checkpoint, Codecs, Spec, mac_of
 from mapreduce_rq.errors import BadMessage, OtherKey
 
 
-@dataclass(frozen=True)
-class JobState:
+class JobState(msgspec.Struct, frozen=True):
     """A job as Redis holds it."""
 
     job: str

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from time import monotonic
 from typing import Any
+
+import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, token_bytes, token_text
 from mapreduce_rq.broker.keys import Keys
@@ -35,8 +36,7 @@ MAX_RECORDS = 1000
 """Ended jobs that a queue remembers, each for the time that its ``keep`` says."""
 
 
-@dataclass(frozen=True)
-class Survey:
+class Survey(msgspec.Struct, frozen=True):
     """The queue and all hands at one moment; sealed tasks."""
 
     beats: dict[str, bytes]
@@ -46,16 +46,14 @@ class Survey:
     spec_bytes: int  # of the job's spec; 0: it is gone
 
 
-@dataclass(frozen=True)
-class Committed:
+class Committed(msgspec.Struct, frozen=True):
     """The compare-and-set succeeded."""
 
     waiting: int  # tasks in the queue after it
     reopened: bool = False  # the stream was lost and is new: its ids may be smaller than those already read
 
 
-@dataclass(frozen=True)
-class Lost:
+class Lost(msgspec.Struct, frozen=True):
     """The token was not the expected one; nothing was changed. ``token`` is '' if the job is gone."""
 
     token: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from mapreduce_rq.broker.job_hash import text_of
 from mapreduce_rq.broker.keys import Keys
@@ -16,8 +17,7 @@ from mapreduce_rq.errors import BadMessage
 SETTLE = Script("settle")
 
 
-@dataclass(frozen=True)
-class SettleAnswer:
+class SettleAnswer(msgspec.Struct, frozen=True):
     """What a settle did."""
 
     as_expected: bool  # False: the hand is not what the worker thought, and ``tasks`` is the whole hand

@@ -6,10 +6,10 @@ groups.py).
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
 from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.values import integer

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from msgspec.structs import replace
 
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
@@ -40,8 +40,7 @@ PARTIAL = 3
 DEADLINE = 124
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(msgspec.Struct, frozen=True):
     """Where a job runs. Without a URL it runs on a private server with local workers."""
 
     url: str = ""
@@ -54,8 +53,7 @@ class Where:
     allow: tuple[str, ...] = ()  # modules whose functions local workers may run
 
 
-@dataclass(frozen=True)
-class Show:
+class Show(msgspec.Struct, frozen=True):
     """What is printed."""
 
     form: str = "text"
@@ -63,12 +61,11 @@ class Show:
     out: OutFile | PartFolder | None = None  # for the value
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(msgspec.Struct, frozen=True):
     """What a command does with one job: where it runs, and what is printed of it."""
 
-    where: Where = field(default_factory=Where)
-    show: Show = field(default_factory=Show)
+    where: Where = Where()
+    show: Show = Show()
 
     def lead(self, label: str, plan: Plan, limits: Limits) -> int:
         """Run a job to its end and return the exit code. Raises MrqError, Signalled."""

@@ -24,16 +24,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mapreduce_rq.broker.connection import Endpoint
-from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_primary
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
-from mapreduce_rq.client.adopters import MOST_LED, lead_all
 from mapreduce_rq.client.arguments import limited, rows, seen_by
 from mapreduce_rq.client.environment import chosen_queue
-from mapreduce_rq.client.job import Job, let_go_text
-from mapreduce_rq.client.leading import Leader
+from mapreduce_rq.client.leading import Leader, let_go_text
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.client.sharing import put_shared
 from mapreduce_rq.client.site import Site
@@ -46,7 +42,6 @@ from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
 from mapreduce_rq.core.messages import Codecs, Limits, Spec
 from mapreduce_rq.core.reducers.base import Law, Reducer
-from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, Keyed, by_key, in_parts
 from mapreduce_rq.errors import (
     BadParameter,
     JobError,
@@ -63,12 +58,16 @@ from mapreduce_rq.runtime.master.observer import Observer, Silent
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute` must not pay for it
+    from mapreduce_rq.broker.inspect import ServerInfo
+    from mapreduce_rq.broker.snapshot import Snapshot
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.found_job import FoundJob
+    from mapreduce_rq.client.job import Job
     from mapreduce_rq.client.loops import Loops, RQQueue
     from mapreduce_rq.client.open_job import OpenJob
     from mapreduce_rq.client.pool import Pool
     from mapreduce_rq.client.streams import Values
+    from mapreduce_rq.core.reducers.keyed import Keyed
     from mapreduce_rq.progress.shown import Progress
 
 log = logging.getLogger("mapreduce_rq.client")
@@ -138,6 +137,8 @@ class Client:
         try:
             if not site.private:
                 assert isinstance(self.endpoint, Endpoint)
+                from mapreduce_rq.broker.inspect import inspect, require_primary  # for servers of others
+
                 own.wire.connect()
                 self.info = inspect(own.wire)
                 require_primary(self.info, self.endpoint)
@@ -266,14 +267,16 @@ class Client:
         may_lead: Callable[[Client, JobState], bool] = lambda _client, _state: True,
         has_ended: Callable[[str], bool] = lambda _: False,
         *,
-        at_once: int = MOST_LED,
+        at_once: int | None = None,
     ) -> None:
         """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
 
         See ``lead_all``; ``may_lead`` is asked with this client, too.
         """
+        from mapreduce_rq.client.adopters import MOST_LED, lead_all  # few programs use it
+
         may = partial(may_lead, self)
-        lead_all(self.leader, observer, stop, may, has_ended, most=at_once)
+        lead_all(self.leader, observer, stop, may, has_ended, most=MOST_LED if at_once is None else at_once)
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended. Raises JobFailed, JobCancelled."""
@@ -415,6 +418,8 @@ class Client:
         jsonl, or parquet with pyarrow), and a ``PartFiles`` returned. The folder is there whole, with a file _SUCCESS
         that tells what it holds, or not at all. Other arguments and errors: see ``map_reduce``; CannotWrite.
         """
+        from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, by_key, in_parts  # few programs use it
+
         keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted, parts=parts)
         led: dict[str, Any] = {"progress": progress, "observer": observer, "wait_workers": wait_workers}
         if out is None:
@@ -547,6 +552,8 @@ class Client:
         progress: Progress = None,
         wait_workers: float | None = None,
     ) -> Job:
+        from mapreduce_rq.client.job import Job  # with the lists of values that it reads: few programs use it
+
         def lead(job: Job) -> Master:
             verbs = self.wires.verbs_over(self.wires.borrow())
             return self.leader.master(spec, computation, job, source=source, verbs=verbs, wait_workers=wait_workers)
@@ -617,6 +624,8 @@ class Client:
         """What is on the queue at one moment, for people. Raises UsageError over pipes: nothing sees them."""
         if self.site.hub is not None:
             raise UsageError(NO_SERVER)
+        from mapreduce_rq.broker.snapshot import read_snapshot  # few programs use it
+
         with self.wires.verbs() as verbs:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
 

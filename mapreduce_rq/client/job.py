@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from mapreduce_rq.client.leading import Leader
+from mapreduce_rq.client.leading import Leader, let_go_text
 from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
@@ -45,17 +45,6 @@ class Owner(Protocol):
 
 
 Pairs = list[tuple[int, Any]]
-
-
-def let_go_text(job: str, *, ended: str, lazy: bool) -> str:
-    """The message about a job whose client was closed before its end. ``ended``: what has ended with the client."""
-    if ended:
-        then = f"its {ended} ended with the client"
-    elif lazy:
-        then = "it is cancelled, for its items came from this process alone"
-    else:
-        then = f"it keeps what is counted: mrq resume {job}"
-    return f"{job} was not finished, because its client was closed: {then}"
 
 
 def led_elsewhere(job: str, leader: int) -> str:

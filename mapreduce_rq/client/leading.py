@@ -236,3 +236,14 @@ class Leader:
         """In a forked child: the jobs belong to the parent."""
         self._leading = {}
         self._ending = None
+
+
+def let_go_text(job: str, *, ended: str, lazy: bool) -> str:
+    """The message about a job whose client was closed before its end. ``ended``: what has ended with the client."""
+    if ended:
+        then = f"its {ended} ended with the client"
+    elif lazy:
+        then = "it is cancelled, for its items came from this process alone"
+    else:
+        then = f"it keeps what is counted: mrq resume {job}"
+    return f"{job} was not finished, because its client was closed: {then}"

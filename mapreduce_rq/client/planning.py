@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mapreduce_rq.client.arguments import limited, rows
 from mapreduce_rq.client.identity import process_name
-from mapreduce_rq.client.open_job import Plan
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
@@ -18,7 +17,6 @@ from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
-from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.errors import BadParameter, UsageError
 from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import source_of
@@ -41,6 +39,10 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.probe import numerics
 from mapreduce_rq.version import __version__
+
+if TYPE_CHECKING:  # what few programs use
+    from mapreduce_rq.client.open_job import Plan
+    from mapreduce_rq.core.reducers.keyed import Keyed
 
 
 class Planner:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.wire import Wire

@@ -19,7 +19,6 @@ import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
@@ -32,14 +31,15 @@ from types import (
 )
 from typing import Any
 
+import msgspec
+
 from mapreduce_rq.core.foreign_errors import message_of, told
 from mapreduce_rq.errors import BadFunction, UsageError
 from mapreduce_rq.functions.pickling import NAMELESS
 from mapreduce_rq.functions.sources import check_theirs, learn
 
 
-@dataclass(frozen=True)
-class Trust:
+class Trust(msgspec.Struct, frozen=True):
     """What a worker or a client accepts from Redis."""
 
     private: bool = False  # the server is private: only our own processes use it

@@ -13,7 +13,6 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -74,8 +73,7 @@ BROKEN = "the line to the client is broken"
 """After GONE or BROKEN it does not help to wait."""
 
 
-@dataclass(frozen=True)
-class PipeEnd:
+class PipeEnd(msgspec.Struct, frozen=True):
     """Where a pool of workers over pipes finds the hub: the descriptor of its supervisor's line."""
 
     descriptor: int

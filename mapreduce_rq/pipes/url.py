@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import resource
-from dataclasses import dataclass
 from urllib.parse import parse_qsl
+
+import msgspec
 
 from mapreduce_rq.errors import BadURL, UsageError
 from mapreduce_rq.pipes.waiting import BEST, COLLECTORS, MOST_FOR_SELECT
@@ -19,8 +20,7 @@ NO_SERVER = (
 FORMS = f"{SCHEME} or {SCHEME}?collect={'|'.join(COLLECTORS)}"
 
 
-@dataclass(frozen=True)
-class Pipes:
+class Pipes(msgspec.Struct, frozen=True):
     """Workers over pipes: ``collect`` is the mechanism to wait by; ``once``: each does one task and leaves."""
 
     collect: str = BEST

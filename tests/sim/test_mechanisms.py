@@ -7,7 +7,6 @@ switched off: so the mechanism works, and it is this mechanism that does.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -868,7 +867,7 @@ def _keep_the_cursor(verb: str) -> Mutant:
     right = getattr(Lease, verb)
 
     def silent(self: Lease, **how: Any) -> Any:
-        return dataclasses.replace(right(self, **how), reopened=False)
+        return msgspec.structs.replace(right(self, **how), reopened=False)
 
     return lambda: patch.object(Lease, verb, silent)
 

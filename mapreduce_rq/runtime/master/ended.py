@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from mapreduce_rq.core.job.record import Record, State
 from mapreduce_rq.core.outcome import Deferred, Outcome
 
 
-@dataclass(frozen=True)
-class Ended:
+class Ended(msgspec.Struct, frozen=True):
     """How a job ended."""
 
     record: Record
     outcome: Outcome | None  # with the native object, if this master made it
-    errors: Mapping[int | None, Deferred] = field(default_factory=dict)
+    errors: Mapping[int | None, Deferred] = msgspec.field(default_factory=dict)
     """Exceptions of terms: of the job's failure (None), and of each term that was left out. They are made on demand."""
 
     @property

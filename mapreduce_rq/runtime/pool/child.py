@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from mapreduce_rq.runtime.worker.slate import Slate
 
 
-@dataclass
-class Child:
+class Child(msgspec.Struct, eq=False):
     """One forked worker, as its supervisor sees it."""
 
     wid: str
@@ -23,4 +22,4 @@ class Child:
     stacks: int = -1  # descriptor: the stacks that it writes when asked
     beats: int = 0
     done: int = 0  # at the last beat
-    beat_at: float = field(default=0.0)
+    beat_at: float = 0.0

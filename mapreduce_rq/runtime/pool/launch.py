@@ -15,8 +15,9 @@ import subprocess
 import sys
 import threading
 import time
-from dataclasses import asdict
 from typing import Any
+
+from msgspec.structs import asdict
 
 from mapreduce_rq import version
 from mapreduce_rq.broker.connection import Endpoint
@@ -152,7 +153,11 @@ def _leave_standard_output() -> None:
 
 def _dump(settings: PoolSettings) -> bytes:
     keys = [base64.b64encode(key).decode() for key in settings.keyring.secrets()]
-    plain = asdict(settings) | {"endpoint": asdict(settings.endpoint), "keyring": keys}
+    plain = asdict(settings) | {
+        "endpoint": asdict(settings.endpoint),
+        "keyring": keys,
+        "trust": asdict(settings.trust),
+    }
     return json.dumps([plain, sys.path]).encode()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.core.messages import Keyring
@@ -10,8 +10,7 @@ from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.pipes.lines import PipeEnd
 
 
-@dataclass(frozen=True)
-class PoolSettings:
+class PoolSettings(msgspec.Struct, frozen=True):
     """The settings of a pool of workers."""
 
     endpoint: Endpoint | PipeEnd
@@ -25,5 +24,5 @@ class PoolSettings:
     once: bool = False  # who has done its tasks is not replaced, as long as there are as many workers as cores
     max_idle: float | None = None  # seconds without a task, of all workers together, after which they leave
     max_memory: int | None = None  # resident bytes of a worker, above which it ends after its task and is replaced
-    trust: Trust = field(default_factory=Trust)
+    trust: Trust = Trust()
     shelf: str = ""  # the directory of large bodies beside a private server
