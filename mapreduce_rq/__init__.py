@@ -91,6 +91,7 @@ A test looks up each of these names.
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     in which part a key lies           core/reducers/key_hash.py buckets_of
     a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
+    what a signature covers            core/sealing.py Codec, Keyring
     a key in Redis                     broker/keys.py Keys
     a new reducer                      core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
     a new computation                  computations/__init__.py CATALOGUE; core/computation.py Computation

@@ -13,7 +13,8 @@ import msgspec
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.job.record import Record, Report, State
-from mapreduce_rq.core.messages import Checkpoint, Codecs, Spec, mac_of
+from mapreduce_rq.core.messages import Checkpoint, Spec
+from mapreduce_rq.core.sealing import Codecs, mac_of
 from mapreduce_rq.errors import BadMessage, OtherKey
 
 

@@ -13,7 +13,8 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Ear, Script, Wire
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.job.timeline import Timeline
-from mapreduce_rq.core.messages import Codecs, Reply
+from mapreduce_rq.core.messages import Reply
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
 
 COMMIT = Script("commit")

@@ -11,7 +11,8 @@ from contextlib import suppress
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Command, Wire
-from mapreduce_rq.core.messages import Codecs, Event
+from mapreduce_rq.core.messages import Event
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, TooLarge
 
 MAX_EVENTS = 10_000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from mapreduce_rq.core.messages import WIRE_VERSION
+from mapreduce_rq.core.sealing import WIRE_VERSION
 from mapreduce_rq.errors import BadParameter
 
 

@@ -16,7 +16,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.orphans import find_orphans
 from mapreduce_rq.broker.wire import Command, Wire
 from mapreduce_rq.core.fleet.liveness import OBITUARY
-from mapreduce_rq.core.messages import Codecs
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError
 
 AT_ONCE = 1000

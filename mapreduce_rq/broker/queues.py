@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.core.messages import WIRE_VERSION
+from mapreduce_rq.core.sealing import WIRE_VERSION
 
 KEYS_AT_ONCE = 1000
 _KEY = re.compile(rf"mrq{WIRE_VERSION}:\{{([A-Za-z0-9_.:-]{{1,64}})\}}:[qwJd]".encode())

@@ -16,7 +16,8 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Command, Wire
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.job.record import Record, Report, State
-from mapreduce_rq.core.messages import Beat, Codecs
+from mapreduce_rq.core.messages import Beat
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, NoPermission
 
 MAX_JOBS = 200

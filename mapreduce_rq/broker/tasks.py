@@ -11,7 +11,8 @@ from mapreduce_rq.broker.job_hash import text_of
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
 from mapreduce_rq.core.job.record import State
-from mapreduce_rq.core.messages import Codecs, Spec
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage
 
 SETTLE = Script("settle")

@@ -18,7 +18,7 @@ from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.values import fetched, with_value
 from mapreduce_rq.core.job.record import Done, Record
 from mapreduce_rq.core.job.result import Result
-from mapreduce_rq.core.messages import Codecs, Keyring
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.errors import NoSuchJob, UsageError
 from mapreduce_rq.functions.trust import Trust
 

@@ -40,8 +40,9 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
-from mapreduce_rq.core.messages import Codecs, Limits, Spec
+from mapreduce_rq.core.messages import Limits, Spec
 from mapreduce_rq.core.reducers.base import Law, Reducer
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import (
     BadParameter,
     JobError,

@@ -33,9 +33,10 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.foreign_errors import Interruption
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
-from mapreduce_rq.core.messages import Codecs, Spec
+from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.handed import Handed, Unsent
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import JobError, MrqError, UsageError
 from mapreduce_rq.functions.items import TAKE_BYTES, refused
 from mapreduce_rq.runtime.clock import Clock

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.client.environment import chosen_keys, chosen_url, key_bytes, variable_of
-from mapreduce_rq.core.messages import Keyring
+from mapreduce_rq.core.sealing import Keyring
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.core.messages import Codecs
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BrokerError, UsageError
 
 IDLE_WIRES = 8

@@ -11,13 +11,14 @@ from typing import Any, NamedTuple
 from mapreduce_rq.core.bodies import PlainCodec, ValueCodec, hash_of, join
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import shown, told
-from mapreduce_rq.core.messages import MAX_SPEC_BYTES, Limits
+from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plain_values import TAKES, Unfit, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.core.reducers.part_files import check_form
+from mapreduce_rq.core.sealing import MAX_SPEC_BYTES
 from mapreduce_rq.errors import BadFunction, BadParameter, TooLarge
 from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON, SAMPLES, FunctionComputation
 from mapreduce_rq.functions.items import refused

@@ -16,7 +16,7 @@ from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.client.environment import chosen_keys, key_bytes
-from mapreduce_rq.core.messages import Keyring
+from mapreduce_rq.core.sealing import Keyring
 from mapreduce_rq.errors import BrokerError, JobError
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.functions.trust import Trust

@@ -19,7 +19,8 @@ from benchmarks.sampling import Figure, Group, Row, Settings, Table, rate, say, 
 from mapreduce_rq.broker.jobs import COMMIT
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import SETTLE
-from mapreduce_rq.core.messages import OK, Answer, Codecs, Keyring, Reply, Task
+from mapreduce_rq.core.messages import OK, Answer, Reply, Task
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 FLOOR = Figure("floor", "the server alone, the same scripts and bytes, requests made beforehand", "tasks/s")

@@ -11,7 +11,8 @@ import redis
 
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.client.client import Client
-from mapreduce_rq.core.messages import Keyring, Limits
+from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.sealing import Keyring
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.launch import LocalPool

@@ -12,7 +12,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.core.messages import Codecs, Keyring
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from tests.support.servers import RealServer
 
 

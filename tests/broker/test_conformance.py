@@ -16,7 +16,8 @@ import pytest
 from mapreduce_rq.broker.jobs import FIRST_REPLY, REPLIES_AT_ONCE, STRIKE_OFF, Committed, Jobs, Lost
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
-from mapreduce_rq.core.messages import Answer, Codecs, Keyring, Reply, Task
+from mapreduce_rq.core.messages import Answer, Reply, Task
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from tests.broker.grounds import GROUNDS, Ground, Looks, Simulated, on_pipes, on_server
 from tests.support.records import cancelled
 from tests.support.servers import RealServer, need_server

@@ -20,7 +20,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.core.messages import Codecs
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused, ForeignKey, NoPermission, ReadOnly
 from tests.support.servers import FLAVOURS, FreshServer, RealServer, free_port
 

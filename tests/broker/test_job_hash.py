@@ -17,7 +17,8 @@ from mapreduce_rq.broker.snapshot import read_snapshot
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.computations.exp import Exp
 from mapreduce_rq.core.job.record import Report, State
-from mapreduce_rq.core.messages import Checkpoint, Codecs, Keyring, Limits, Spec
+from mapreduce_rq.core.messages import Checkpoint, Limits, Spec
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.errors import BadMessage, BrokerError, MrqError, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel

@@ -13,7 +13,7 @@ from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
-from mapreduce_rq.core.messages import Codecs
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.runtime.master import lease_keeper as keeping
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
 from mapreduce_rq.runtime.master.lease_keeper import Keeper

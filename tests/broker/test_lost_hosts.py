@@ -11,7 +11,8 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER, FORGOTTEN_AFTER
-from mapreduce_rq.core.messages import Beat, Codecs, Task
+from mapreduce_rq.core.messages import Beat, Task
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.runtime.pool.lost_hosts import LOOK_SECONDS, Caretaker
 
 LOST, ALIVE = "lost:1:a", "alive:1:b"

@@ -17,7 +17,8 @@ from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.core.messages import Answer, Codecs, Keyring, Reply, Task
+from mapreduce_rq.core.messages import Answer, Reply, Task
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.errors import BrokerFull, ForeignKey
 from tests.support.servers import RealServer
 

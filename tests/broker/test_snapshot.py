@@ -15,7 +15,8 @@ from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.snapshot import MAX_JOBS, read_snapshot
 from mapreduce_rq.broker.wire import Command
 from mapreduce_rq.core.job.record import Report
-from mapreduce_rq.core.messages import Beat, Codecs, Keyring, Limits, Spec, Task
+from mapreduce_rq.core.messages import Beat, Limits, Spec, Task
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from tests.support.records import cancelled, done
 
 REPORT = {"counted": 3, "total": 10, "rate": 2.0, "elapsed_s": 1.5, "workers": 1, "value": "7", "error": 0.5, "new": 1}

@@ -22,8 +22,9 @@ from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ends import digest_of
 from mapreduce_rq.core.job.tally import Tally
-from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Codecs, Keyring, Reply, Spec
+from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Reply, Spec
 from mapreduce_rq.core.reducers.base import Law
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.core.span import Runs
 from mapreduce_rq.errors import BadMessage
 from tests.chaos.aof import BadHistory, Step, Store, Stream, steps_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from mapreduce_rq.core.messages import Codecs, Keyring
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from tests.chaos.aof import BadHistory, Command, Step, commands_of, files_of, steps_of
 from tests.chaos.arena import KEY, Arena
 from tests.chaos.conftest import HISTORY

@@ -15,19 +15,12 @@ from hypothesis import strategies as st
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import (
-    LARGE,
-    LARGE_BYTES,
     MAP,
     OK,
-    WIRE_VERSION,
-    AddressedCodec,
     Answer,
     Beat,
     Checkpoint,
-    Codec,
-    Codecs,
     Failure,
-    Keyring,
     Limits,
     Reply,
     Spec,
@@ -35,6 +28,7 @@ from mapreduce_rq.core.messages import (
     decode_failure,
     encode_failure,
 )
+from mapreduce_rq.core.sealing import LARGE, LARGE_BYTES, WIRE_VERSION, AddressedCodec, Codec, Codecs, Keyring
 from mapreduce_rq.errors import BadMessage
 from tests.support.records import done
 
@@ -125,7 +119,7 @@ def test_another_kind_queue_key_or_version_is_refused(kind: str, monkeypatch: py
     assert refused(Codecs("queue", Keyring([OTHER])), kind, sealed)
     assert refused(PLAIN, kind, sealed)
     assert refused(SIGNED, kind, codec(PLAIN, kind).seal(MESSAGES[kind]))
-    monkeypatch.setattr("mapreduce_rq.core.messages.WIRE_VERSION", WIRE_VERSION + 1)
+    monkeypatch.setattr("mapreduce_rq.core.sealing.WIRE_VERSION", WIRE_VERSION + 1)
     assert refused(Codecs("queue", Keyring([KEY])), kind, sealed)
 
 

@@ -18,7 +18,8 @@ from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.ledger import Source
 from mapreduce_rq.core.job.record import Done, Report
-from mapreduce_rq.core.messages import Codecs, Spec
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.lease import Lease

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.core.messages import MAP, OK, Answer, Codecs, Keyring, Reply, Task
+from mapreduce_rq.core.messages import MAP, OK, Answer, Reply, Task
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.errors import BrokerError, NoSuchJob
 from mapreduce_rq.runtime.master.cancel import cancel as cancel_job
 from tests.sim.actors import ClientProcess, Host

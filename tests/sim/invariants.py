@@ -15,7 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Codecs, Reply
+from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Reply
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage
 from tests.sim.computation import Oracle, text_of
 from tests.sim.network import Request

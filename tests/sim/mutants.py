@@ -16,7 +16,8 @@ import msgspec
 from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.tally import Tally
-from mapreduce_rq.core.messages import Checkpoint, Codec, Reply
+from mapreduce_rq.core.messages import Checkpoint, Reply
+from mapreduce_rq.core.sealing import Codec
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.master import exchange
 from mapreduce_rq.runtime.master.lease import Lease

@@ -20,7 +20,8 @@ from mapreduce_rq.core.job.chunking import FIRST_WINDOW
 from mapreduce_rq.core.job.ledger import Broken as LedgerBroken
 from mapreduce_rq.core.job.ledger import Command, Event, Ledger
 from mapreduce_rq.core.job.record import Done
-from mapreduce_rq.core.messages import Codec, Codecs, Keyring, Kind, Spec, Task
+from mapreduce_rq.core.messages import Spec, Task
+from mapreduce_rq.core.sealing import Codec, Codecs, Keyring, Kind
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.pool import kernel

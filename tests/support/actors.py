@@ -22,7 +22,8 @@ from typing import Any
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.job.record import Report
-from mapreduce_rq.core.messages import Keyring, Limits
+from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.sealing import Keyring
 from mapreduce_rq.errors import MrqError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.master.ended import Ended

@@ -21,7 +21,7 @@ from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
-from mapreduce_rq.core.messages import Codecs, Keyring
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from tests.support.commands import environment
 from tests.support.fleet import children_of
 from tests.support.servers import RealServer, die_with_parent

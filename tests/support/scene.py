@@ -11,7 +11,7 @@ from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
-from mapreduce_rq.core.messages import Codecs, Keyring
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
 from tests.support.fleet import KEY, Fleet, Follower, Leader

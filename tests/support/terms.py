@@ -141,7 +141,8 @@ def _misbehave(how: str) -> None:
 
 def _break_sending(how: str) -> None:
     """From here on this worker misbehaves when it seals an answer that is good: outside of any task."""
-    from mapreduce_rq.core.messages import OK, Codec, Reply  # only for this function
+    from mapreduce_rq.core.messages import OK, Reply  # only for this function
+    from mapreduce_rq.core.sealing import Codec
 
     seal = Codec.seal
 

@@ -21,7 +21,8 @@ from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
 from mapreduce_rq.cli.commands.status import watch_quiet
 from mapreduce_rq.cli.connect import reach
-from mapreduce_rq.core.messages import Beat, Codecs, Keyring
+from mapreduce_rq.core.messages import Beat
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.core.text import job_label
 from mapreduce_rq.version import __version__
 from tests.support.commands import KEY, Running, User

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.core.messages import Beat, Checkpoint, Codecs, Limits, Spec, Task
+from mapreduce_rq.core.messages import Beat, Checkpoint, Limits, Spec, Task
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.version import __version__
 from tests.support.commands import User
 from tests.support.servers import RealServer

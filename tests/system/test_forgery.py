@@ -10,7 +10,8 @@ import pytest
 import redis
 
 from mapreduce_rq import BadMessage, Client
-from mapreduce_rq.core.messages import OK, Answer, Codecs, Keyring, Reply, Task
+from mapreduce_rq.core.messages import OK, Answer, Reply, Task
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.runtime.master.observer import Silent
 from tests.support.commands import environment, mrq
 from tests.support.fleet import KEY, Leader

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from mapreduce_rq import BadFunction, Client, Files, JobFailed, Limits
-from mapreduce_rq.core.messages import MAX_SPEC_BYTES
+from mapreduce_rq.core.sealing import MAX_SPEC_BYTES
 from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.master.observer import Silent

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from mapreduce_rq.core.messages import Codecs, Keyring, Task, kid_text
+from mapreduce_rq.core.messages import Task
+from mapreduce_rq.core.sealing import Codecs, Keyring, kid_text
 from mapreduce_rq.errors import JobFailed, NoWorkers
 from tests.support.commands import KEY, User
 from tests.support.servers import ROOT, RealServer

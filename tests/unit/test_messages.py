@@ -8,23 +8,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from mapreduce_rq.core import messages
+from mapreduce_rq.core import messages, sealing
 from mapreduce_rq.core.job.record import Report
-from mapreduce_rq.core.messages import (
-    LARGE_BYTES,
-    Codecs,
-    Failure,
-    Keyring,
-    Limits,
-    Reply,
-    Task,
-    check_limits,
-    kid_of,
-    mac_of,
-)
+from mapreduce_rq.core.messages import Failure, Limits, Reply, Task, check_limits
+from mapreduce_rq.core.sealing import LARGE_BYTES, Codecs, Keyring, kid_of, mac_of
 from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey
 
-WIRE_VERSION = messages.WIRE_VERSION
+WIRE_VERSION = sealing.WIRE_VERSION
 SECRET = bytes(range(32))
 QUEUE = "queue"
 

@@ -22,7 +22,7 @@ from mapreduce_rq.cli.streams import show, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
-from mapreduce_rq.core.messages import kid_text
+from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.core.text import duration, plural, size
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 from mapreduce_rq.version import __version__

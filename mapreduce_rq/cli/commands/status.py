@@ -46,7 +46,7 @@ from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import Done, State
-from mapreduce_rq.core.messages import Codecs
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.core.text import count, duration, grouped, plural, rate, short, size
 from mapreduce_rq.errors import BadMessage, CannotWrite, JobError, NoSuchJob
 

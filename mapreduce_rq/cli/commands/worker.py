@@ -30,7 +30,7 @@ from mapreduce_rq.cli.options import (
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, QUEUE_VARIABLE, chosen_keys
-from mapreduce_rq.core.messages import kid_text
+from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
 from mapreduce_rq.functions.trust import Trust

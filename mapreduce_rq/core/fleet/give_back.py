@@ -19,7 +19,8 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from mapreduce_rq.core.messages import Codecs, Task
+from mapreduce_rq.core.messages import Task
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage
 
 

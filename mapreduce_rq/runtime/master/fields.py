@@ -9,7 +9,8 @@ from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Record, Report
 from mapreduce_rq.core.job.timeline import Timeline
-from mapreduce_rq.core.messages import Spec, mac_of
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.sealing import mac_of
 from mapreduce_rq.errors import TooLarge
 
 

@@ -27,13 +27,7 @@ from mapreduce_rq.core.job.ends import failed_record, outcome_so_far, record_of
 from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.timeline import Recorder
-from mapreduce_rq.core.messages import (
-    REFUSED,
-    Checkpoint,
-    Failure,
-    Spec,
-    Task,
-)
+from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Spec, Task
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Span

@@ -13,7 +13,8 @@ from mapreduce_rq.broker.jobs import STRIKE_OFF, Jobs
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
 from mapreduce_rq.core.job.ledger import Surveyed
-from mapreduce_rq.core.messages import LOST, MAP, Beat, Failure, Task, kid_text
+from mapreduce_rq.core.messages import LOST, MAP, Beat, Failure, Task
+from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers, OtherKey
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.telling import Telling

@@ -21,7 +21,7 @@ from msgspec.structs import asdict
 
 from mapreduce_rq import version
 from mapreduce_rq.broker.connection import Endpoint
-from mapreduce_rq.core.messages import Keyring
+from mapreduce_rq.core.sealing import Keyring
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.log import start_log

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from mapreduce_rq.broker.connection import Endpoint
-from mapreduce_rq.core.messages import Keyring
+from mapreduce_rq.core.sealing import Keyring
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.pipes.lines import PipeEnd
 

@@ -33,7 +33,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.core.messages import Codecs
+from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.child import Child
 from mapreduce_rq.runtime.pool.cores import usable_cores
