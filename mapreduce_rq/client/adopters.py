@@ -21,7 +21,7 @@ from mapreduce_rq.client.leading import Leader
 from mapreduce_rq.errors import BrokerDown, MrqError, Superseded
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
-from mapreduce_rq.runtime.master.standby import POLL_SECONDS, Setbacks, Steward
+from mapreduce_rq.runtime.master.standby import POLL_SECONDS, OrphanWatch, Setbacks
 
 MOST_LED = 8
 """Jobs led at the same time, unless it is said: each costs a thread and a connection, and a lost host may have led
@@ -197,21 +197,21 @@ def lead_all(
     """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
 
     At most ``most`` jobs are led at the same time; it goes on through outages. ``may_lead`` is asked before a job is
-    led, in the thread that would lead it. ``has_ended``: see ``Steward``.
+    led, in the thread that would lead it. ``has_ended``: see ``OrphanWatch``.
     """
     adopters = Adopters(leader, observer, may_lead, most)
     try:
         with leader.wires.verbs() as verbs:  # other threads may use the client meanwhile
-            steward = Steward(verbs, has_ended)
+            watch = OrphanWatch(verbs, has_ended)
             connected, look_at = True, leader.clock.now()
             while not stop.is_set():
                 try:
                     if not connected:
                         verbs.wire.connect()
-                        connected, steward = True, Steward(verbs, has_ended)
+                        connected, watch = True, OrphanWatch(verbs, has_ended)
                     if leader.clock.now() >= look_at:
                         look_at = leader.clock.now() + POLL_SECONDS
-                        adopters.offer(steward.orphans())
+                        adopters.offer(watch.orphans())
                     wait = min(WAIT_SECONDS, max(0.001, look_at - leader.clock.now()))
                     if room := adopters.await_room(wait):
                         adopters.lead(dict.fromkeys(verbs.handed_over(room, wait), ""))

@@ -371,7 +371,7 @@ class Client:
                     source=source,
                     wait_workers=wait_workers,
                     verbs=verbs,
-                    hasty=verbs is self.wires.own,
+                    pipelined=verbs is self.wires.own,
                 )
                 ended = self._led(master)
             master.hand_over()  # only now: the last picture shows what was counted

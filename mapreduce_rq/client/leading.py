@@ -73,12 +73,12 @@ class Leader:
         wait_workers: float | None = None,
         source: Source | None = None,
         verbs: Jobs | None = None,
-        hasty: bool = False,
+        pipelined: bool = False,
         bell: Bell | None = None,
     ) -> Master:
         """A master for a job, which is not submitted yet.
 
-        With ``hasty`` set, ``lead`` and ``hear_of_end`` make sure that the job's end has reached Redis.
+        With ``pipelined`` set, ``lead`` and ``hear_of_end`` make sure that the job's end has reached Redis.
         """
         verbs = verbs or self.wires.own
         return Master(
@@ -90,11 +90,11 @@ class Leader:
             source=source,
             wait_workers=wait_workers,
             workers=self._local,
-            hasty=hasty,
+            pipelined=pipelined,
             bell=bell,
             host=self._host,
-            value_stays=not (hasty or self._alone),  # else only the caller needs it, and has it in memory
-            journal=None if hasty or self._alone else self.journal(verbs),
+            value_stays=not (pipelined or self._alone),  # else only the caller needs it, and has it in memory
+            journal=None if pipelined or self._alone else self.journal(verbs),
         )
 
     def journal(self, verbs: Jobs) -> Journal:

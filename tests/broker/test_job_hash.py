@@ -24,7 +24,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Silent
-from mapreduce_rq.runtime.master.standby import Standby, Steward
+from mapreduce_rq.runtime.master.standby import OrphanWatch, Standby
 from tests.support.records import cancelled, done, failed
 
 JOB, OTHER = "exp-a", "exp-b"
@@ -141,9 +141,9 @@ def test_every_reader_has_one_line_for_any_hash(raw: Any, jobs: Jobs, kind: str,
     clock = Hurried()
 
     def steps() -> None:
-        steward = Steward(verbs)
+        watch = OrphanWatch(verbs)
         for _ in range(7):
-            steward.orphans()
+            watch.orphans()
 
     def resumed() -> None:
         state = Standby(verbs, clock, JOB, Silent()).wait()

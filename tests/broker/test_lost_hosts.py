@@ -13,7 +13,7 @@ from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER, FORGOTTEN_AFTER
 from mapreduce_rq.core.messages import Beat, Task
 from mapreduce_rq.core.sealing import Codecs
-from mapreduce_rq.runtime.pool.lost_hosts import LOOK_SECONDS, Caretaker
+from mapreduce_rq.runtime.pool.lost_hosts import LOOK_SECONDS, LostHosts
 
 LOST, ALIVE = "lost:1:a", "alive:1:b"
 
@@ -25,7 +25,7 @@ def beat(count: int, lo: int = 0, state: str = "busy") -> Beat:
 @pytest.fixture
 def looks(jobs: Jobs, tasks: Tasks, codecs: Codecs) -> Callable[[int], None]:
     """Looks so often, while one worker beats and the other does not."""
-    caretaker = Caretaker(jobs)
+    lost_hosts = LostHosts(jobs)
     made = 0
 
     def look(count: int) -> None:
@@ -33,7 +33,7 @@ def looks(jobs: Jobs, tasks: Tasks, codecs: Codecs) -> Callable[[int], None]:
         for _ in range(count):
             made += 1
             tasks.beat({ALIVE: codecs.beat.at(ALIVE).seal(beat(made))})
-            caretaker.look(made * LOOK_SECONDS)
+            lost_hosts.look(made * LOOK_SECONDS)
 
     return look
 
@@ -88,12 +88,12 @@ def test_what_a_ghost_pop_gave_to_one_with_an_obituary_goes_back(
 
 
 def test_it_looks_seldom(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
-    caretaker = Caretaker(jobs)
+    lost_hosts = LostHosts(jobs)
     raw.hset(keys.workers, LOST, "X:dead")
     raw.lpush(keys.in_flight(LOST), b"first")
-    caretaker.look(0.0)
+    lost_hosts.look(0.0)
     raw.lpush(keys.in_flight(LOST), b"second")
-    caretaker.look(LOOK_SECONDS - 1)
+    lost_hosts.look(LOOK_SECONDS - 1)
     assert raw.llen(keys.in_flight(LOST)) == 1
-    caretaker.look(LOOK_SECONDS)
+    lost_hosts.look(LOOK_SECONDS)
     assert raw.llen(keys.in_flight(LOST)) == 0

@@ -371,7 +371,7 @@ class ClientProcess:
 
     # -- its life --------------------------------------------------------------------------------------------------
 
-    def _new_master(self, *, hasty: bool = False) -> Master:
+    def _new_master(self, *, pipelined: bool = False) -> Master:
         self.master = Master(
             self.jobs,
             self.clock,
@@ -380,7 +380,7 @@ class ClientProcess:
             self,
             source=self._source,
             wait_workers=self._wait_workers,
-            hasty=hasty,
+            pipelined=pipelined,
             keeper=self._new_keeper,
         )
         return self.master
@@ -391,7 +391,7 @@ class ClientProcess:
 
     def _lead(self) -> None:
         """As Client.lead."""
-        master = self._new_master(hasty=True)
+        master = self._new_master(pipelined=True)
         self._connect()
         try:
             master.submit()

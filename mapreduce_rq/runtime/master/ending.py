@@ -27,7 +27,7 @@ from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.news import told_of_end
 from mapreduce_rq.runtime.master.telling import Telling
 
-HASTY_BYTES = 64 * 1024
+PIPELINED_BYTES = 64 * 1024
 """Bytes of a job's end, at most, whose answer is not waited for: until it is read, all parts must be kept."""
 
 
@@ -47,8 +47,8 @@ class Closing(NamedTuple):
 class Ending:
     """Ends one job.
 
-    ``hasty``: its caller waits for the value alone. ``value_stays``: a value too large for the record stays in Redis as
-    long as that.
+    ``pipelined``: its caller waits for the value alone. ``value_stays``: a value too large for the record stays in
+    Redis as long as that.
     """
 
     def __init__(  # noqa: PLR0917  the rooms of a master that have to do with its end
@@ -61,12 +61,12 @@ class Ending:
         aside: LaidAside,
         telling: Telling,
         *,
-        hasty: bool,
+        pipelined: bool,
         value_stays: bool,
     ) -> None:
         self.made: Ended | None = None  # the end that this master has made; Redis may not have answered yet
         self.in_doubt = False  # Redis has not answered yet
-        self.hasty = hasty
+        self.pipelined = pipelined
         self._jobs = jobs
         self._spec = spec
         self._lease = lease
@@ -124,10 +124,10 @@ class Ending:
             "over, kept" if isinstance(record, Done) and ledger.keeps and self._is_to_stay(record, closing) else "over"
         )
         # A large value stays in this master as long as its end is in doubt.
-        small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= HASTY_BYTES
+        small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= PIPELINED_BYTES
         small = small and not (isinstance(record, Done) and record.value is None)
         keep = self._spec.limits.keep
-        if self.hasty and small and not untidy and closing.sure:
+        if self.pipelined and small and not untidy and closing.sure:
             self._lease.end(what, keep, row, self._heard)
             self.in_doubt = True
             if self._aside.any:

@@ -72,7 +72,7 @@ class Interrupted(BaseException):
 class Master:
     """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume.
 
-    ``hasty``: its caller waits for the value alone. The job's creation and the first read of its replies are sent
+    ``pipelined``: its caller waits for the value alone. The job's creation and the first read of its replies are sent
     together, and the answer to a small end is not waited for: it is ``end_in_doubt`` until Redis has answered.
     ``bell``: rung by who fills its source, which may have nothing yet.
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
@@ -91,7 +91,7 @@ class Master:
         source: Source | None = None,
         wait_workers: float | None = None,
         workers: int = 0,
-        hasty: bool = False,
+        pipelined: bool = False,
         value_stays: bool = True,
         bell: Bell | None = None,
         host: str = "",
@@ -107,7 +107,7 @@ class Master:
         self.dropped = 0  # replies that were forged or malformed
         self.value_stays = value_stays
         self._host = host
-        self._hasty = hasty
+        self._pipelined = pipelined
         self._source = source
         self._aside = LaidAside(computation.aside, items=source is not None)
         self._bell = bell
@@ -140,7 +140,7 @@ class Master:
             self._fields,
             self._aside,
             self._telling,
-            hasty=hasty,
+            pipelined=pipelined,
             value_stays=value_stays,
         )
         self.ledger = Ledger(
@@ -157,7 +157,9 @@ class Master:
         Raises BrokerError, Superseded; TooLarge, with nothing queued, for a spec or first item that Redis cannot take.
         """
         sealed = self._fields.spec_that_fits()
-        at_once = not self._hasty or self._aside.any  # else only workers lay aside: the place is made while they begin
+        at_once = (
+            not self._pipelined or self._aside.any
+        )  # else only workers lay aside: the place is made while they begin
         if at_once:
             self._aside.open()
         commands = self.ledger.receive(Resumed(), self._now)
@@ -168,7 +170,7 @@ class Master:
                 first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
                 pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
             try:
-                self._create(pushed, sealed, hasty=self._hasty, holder="" if hand_over else self._lease.holder)
+                self._create(pushed, sealed, pipelined=self._pipelined, holder="" if hand_over else self._lease.holder)
             except LeaseLost as lost:
                 if not self._lease.owns(lost.found.token):
                     raise Superseded(f"{self._job} is there already, led by another master") from None
@@ -188,7 +190,7 @@ class Master:
             return
 
     def _create(
-        self, tasks: list[Task], sealed: bytes, *, hasty: bool, expect: str = "", holder: str | None = None
+        self, tasks: list[Task], sealed: bytes, *, pipelined: bool, expect: str = "", holder: str | None = None
     ) -> None:
         number = int(self.spec.created)
         row: list[tuple[str, Argument]] = [
@@ -202,7 +204,7 @@ class Master:
         self._last_commit = self._now
         self._checkpoints.began(self._now)
         what = "create, ahead" if self.spec.limits.urgent else "create"
-        if hasty:
+        if pipelined:
             self._exchange.create(number, row, tasks, self._patience(), what)
         else:
             pushed = self.jobs.codecs.task.seal_all(tasks)
@@ -258,7 +260,7 @@ class Master:
 
     def make_sure(self) -> None:
         """If ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
-        self._hasty = self._ending.hasty = False
+        self._pipelined = self._ending.pipelined = False
         try:
             self._run(connected=False)
         finally:
@@ -569,7 +571,7 @@ class Master:
             self._pause(min(1.0, 0.05 * 2**self._resubmitted))
         was_there = bool(self._lease.token)
         self._exchange.begin_anew()
-        self._create([], self._fields.spec_that_fits(), hasty=False, expect=expect)
+        self._create([], self._fields.spec_that_fits(), pipelined=False, expect=expect)
         self._resubmitted += 1
         if was_there:
             self._telling.notice(f"{why}: submitted again with what is counted")

@@ -30,7 +30,7 @@ HINTED_LOOKS = 2
 """Looks without a change that are enough if RQ says that it has seen the end of the RQ job that led the job."""
 
 
-class Steward:
+class OrphanWatch:
     """Watches all jobs of a queue, and finds those whose master is gone.
 
     ``has_ended`` tells whether RQ has seen the end of an RQ job's run. If that run was the master, fewer looks are

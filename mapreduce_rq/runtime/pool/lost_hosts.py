@@ -14,7 +14,7 @@ LOOK_SECONDS = 30.0
 """Seconds between two looks. They are rare: there may be many supervisors, and each reads all entries."""
 
 
-class Caretaker:
+class LostHosts:
     """Looks around for one supervisor."""
 
     def __init__(self, jobs: Jobs) -> None:

@@ -19,7 +19,7 @@ from mapreduce_rq.errors import BrokerError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool import kernel
 from mapreduce_rq.runtime.pool.child import Child
-from mapreduce_rq.runtime.pool.lost_hosts import Caretaker
+from mapreduce_rq.runtime.pool.lost_hosts import LostHosts
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.worker.probe import identity
@@ -61,7 +61,7 @@ class Reporter:
         self._notifier = notifier
         self._beat_at = 0.0
         self._watch_at = 0.0
-        self._caretakers = [Caretaker(jobs) for _, jobs in queues]
+        self._lost_hosts = [LostHosts(jobs) for _, jobs in queues]
 
     def hurry(self) -> None:
         """Beat at the next report."""
@@ -87,8 +87,8 @@ class Reporter:
             if now >= self._watch_at:
                 self._watch_at = now + WATCH_SECONDS
                 self._drop_cancelled(children)
-            for caretaker in self._caretakers:
-                caretaker.look(now)
+            for lost in self._lost_hosts:
+                lost.look(now)
             self.away = None
         except BrokerError as error:
             log.debug("%s", error)
