@@ -10,6 +10,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -95,6 +96,9 @@ class LocalPool:
 def _ends(pid: int, seconds: float) -> bool:
     """Whether a child ends within this time. Raises ChildProcessError if it has ended before."""
     deadline, pause = time.monotonic() + seconds, 0.0005
+    if os.waitpid(pid, os.WNOHANG)[0]:
+        return True
+    _await_end(pid, seconds)
     while os.waitpid(pid, os.WNOHANG)[0] == 0:
         left = deadline - time.monotonic()
         if left <= 0:
@@ -102,6 +106,22 @@ def _ends(pid: int, seconds: float) -> bool:
         time.sleep(min(pause, left))
         pause = min(2 * pause, 0.02)
     return True
+
+
+def _await_end(pid: int, seconds: float) -> None:
+    """Wait at most this time for a child's end, where the system tells of it; elsewhere return at once."""
+    if sys.platform != "linux":
+        return
+    try:
+        child = os.pidfd_open(pid)
+    except OSError:  # an old kernel, or no descriptor is left
+        return
+    try:
+        ends = select.poll()
+        ends.register(child, select.POLLIN)
+        ends.poll(seconds * 1000)
+    finally:
+        os.close(child)
 
 
 def _fork(settings: PoolSettings, way: WayTo) -> int:
