@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mapreduce_rq.broker.connection import parse_url
@@ -82,18 +82,18 @@ def find_job(verbs: Jobs, job: str) -> str:
     return found
 
 
-def reach(url: str, queue: str, key_file: str | None) -> Place:
+def reach(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None) -> Place:
     """Connect, and check the server. Raises UsageError, BrokerError."""
     endpoint = parse_url(url)
     keys = Keys(queue)
-    codecs = Codecs(queue, Keyring(chosen_keys(key_file)))
+    codecs = Codecs(queue, Keyring(chosen_keys(key_file) if secrets is None else secrets))
     wire = RedisWire(endpoint)
     wire.connect()
     return Place(wire, keys, codecs, inspect(wire))
 
 
-def connect(url: str, queue: str, key_file: str | None) -> Place:
+def connect(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None) -> Place:
     """Connect, and check the server and the queue's keys. Raises UsageError, BrokerError, ForeignKey."""
-    place = reach(url, queue, key_file)
+    place = reach(url, queue, key_file, secrets)
     place.jobs.check_types()
     return place

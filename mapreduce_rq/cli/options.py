@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.values import integer
-from mapreduce_rq.client.environment import KEY_FILE_VARIABLE, QUEUE_VARIABLE, URL_VARIABLES
+from mapreduce_rq.client.environment import DEFAULT_QUEUE, KEY_FILE_VARIABLE, QUEUE_VARIABLE, URL_VARIABLES
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.pipes.url import NO_SERVER, is_pipes, parse_pipes
 
@@ -41,6 +41,16 @@ Queue = Annotated[
         envvar=QUEUE_VARIABLE,
         metavar="NAME",
         help="The queue that jobs and workers share.",
+        rich_help_panel=WHERE,
+    ),
+]
+Queues = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--queue",
+        envvar=QUEUE_VARIABLE,
+        metavar="NAME,...",
+        help="The queue; several, or several times, in the order of their rank.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -188,6 +198,14 @@ def rq_workers(text: str | None, url: str | None) -> int | None:
     if not url or is_pipes(url):
         raise UsageError("--on-rq needs the Redis of the rq workers: give -u redis://host or set MRQ_URL")
     return integer("--on-rq", text, 1, MAX_ON_RQ)
+
+
+def chosen_queues(given: list[str] | None) -> list[str]:
+    """The queues, the first first. Raises UsageError for one that is named twice."""
+    found = " ".join(given or ()).replace(",", " ").split() or [DEFAULT_QUEUE]
+    if len(set(found)) < len(found):
+        raise UsageError(f"--queue: {', '.join(found)}: a queue is named twice")
+    return found
 
 
 def required(url: str | None, command: str) -> str:

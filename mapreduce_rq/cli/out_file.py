@@ -18,7 +18,7 @@ from mapreduce_rq.errors import UsageError
 class OutFile:
     """A file to write a value to. What is certain to fail fails here, before the job begins. Raises UsageError."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, option: str = "--out") -> None:
         self.path = path
         self._old: os.stat_result | None = None
         try:
@@ -26,17 +26,17 @@ class OutFile:
         except FileNotFoundError:
             folder, name = os.path.split(os.path.realpath(path))
             if not path or not name or path.endswith("/") or not os.path.isdir(folder):
-                raise UsageError(f"--out: cannot write {path}: there is no folder {folder or path}") from None
+                raise UsageError(f"{option}: cannot write {path}: there is no folder {folder or path}") from None
             if not os.access(folder, os.W_OK | os.X_OK):
-                raise UsageError(f"--out: cannot write {path}: no new file may be made in {folder}") from None
+                raise UsageError(f"{option}: cannot write {path}: no new file may be made in {folder}") from None
         except OSError as error:
-            raise UsageError(f"--out: cannot write {path}: {error.strerror}") from None
+            raise UsageError(f"{option}: cannot write {path}: {error.strerror}") from None
         # Asked now: while a job runs, descriptor 1, and so /dev/stdout, leads to standard error (see streams.aside).
         self._is_output = self._old is not None and _same(self._old, 1)
         if self._old is not None and stat.S_ISDIR(self._old.st_mode):
-            raise UsageError(f"--out: {path} is a folder: name a file in it")
+            raise UsageError(f"{option}: {path} is a folder: name a file in it")
         if self._old is not None and not (self._is_output or os.access(path, os.W_OK)):
-            raise UsageError(f"--out: cannot write {path}: it may not be written by you")
+            raise UsageError(f"{option}: cannot write {path}: it may not be written by you")
 
     def write(self, pieces: Iterable[bytes]) -> int:
         """Write all pieces, and return how many bytes they are. Raises OSError; a regular file is then as it was."""

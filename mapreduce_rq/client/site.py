@@ -122,6 +122,7 @@ class Site:
             self.hub.started()
         if self.server is not None:
             self.server.wait_ready()
+            self.server.may_be_found(self._queue, self.keyring.secrets()[0])
 
     def end(self) -> None:
         """End local workers, then a private server, or what lies beside pipes. A second call does nothing."""

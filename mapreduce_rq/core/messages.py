@@ -253,6 +253,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
     probe: str  # interpreter, numpy, machine
     kid: Index  # which key it signs with; 0: none
     at: Moment  # for people
+    cpu: float = -1.0  # processor seconds a second, since the last beat; below 0: not known
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

@@ -43,6 +43,7 @@ class Terminal:
             start_new_session=True,
         )
         self.drawn = ""
+        self._closed = False
         self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
 
     def resize(self, rows: int, columns: int) -> None:
@@ -82,6 +83,11 @@ class Terminal:
         """Its exit code."""
         return self._process.wait(10)
 
+    def close(self) -> None:
+        """As when a person closes the window."""
+        os.close(self._master)
+        self._closed = True
+
     @property
     def as_before(self) -> bool:
         """Whether the terminal's settings are what they were."""
@@ -94,5 +100,6 @@ class Terminal:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
-        os.close(self._master)
+        if not self._closed:
+            os.close(self._master)
         os.close(self._slave)

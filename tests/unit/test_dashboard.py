@@ -14,7 +14,11 @@ from rich.console import Console
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.screen.changes import Changes
-from mapreduce_rq.cli.screen.picture import ASCII, JOB_ORDER, UNICODE, Frame, bar, draw
+from mapreduce_rq.cli.screen.charts import ASCII, UNICODE, bar
+from mapreduce_rq.cli.screen.frame import Frame
+from mapreduce_rq.cli.screen.job_rows import JOB_ORDER
+from mapreduce_rq.cli.screen.picture import Known, draw
+from mapreduce_rq.cli.screen.view import View
 from mapreduce_rq.cli.screen.views import (
     LEADERLESS_SECONDS,
     WORKER_ORDER,
@@ -59,13 +63,15 @@ def snapshot(jobs: tuple[JobView, ...] = (), workers: tuple[WorkerView, ...] = (
     return replace(Snapshot("queue-1", SERVER, jobs, workers, 7, 3, len(jobs)), **changes)
 
 
-def picture(shown: Snapshot, seen: Seen = SEEN, **frame: Any) -> list[str]:
+def picture(
+    shown: Snapshot, seen: Seen = SEEN, *, view: View | None = None, known: Known | None = None, **frame: Any
+) -> list[str]:
     """The lines of the picture, without colours."""
     made = Frame("redis://:***@host:6379", 0.0002, **frame)
     encoding = "utf-8" if made.unicode else "ascii"
     file = io.TextIOWrapper(io.BytesIO(), encoding)
-    console = Console(file=file, width=made.width, height=made.height or 100, color_system=None, legacy_windows=False)
-    console.print(draw(shown, seen, made))
+    console = Console(file=file, width=made.width, height=made.height or 400, color_system=None, legacy_windows=False)
+    console.print(draw(shown, seen, made, view, known))
     file.flush()
     assert isinstance(file.buffer, io.BytesIO)
     return file.buffer.getvalue().decode(encoding).splitlines()
@@ -225,8 +231,11 @@ def test_what_does_not_fit_is_counted() -> None:
     text = "\n".join(lines)
     assert "exp-000000" in text, "what runs comes first"
     shown = sum("exp-0000" in line for line in lines if "done" in line or "%" in line)
-    assert f"and {50 - shown} more jobs" in text
-    assert "more workers" in text
+    assert f"1 to {shown} of 50" in text
+    there = sum(line.startswith("│ host:") for line in lines)
+    assert f"1 to {there} of 50" in text
+    assert shown > 2
+    assert there > 2
 
 
 def test_without_unicode_everything_is_ascii() -> None:

@@ -17,19 +17,20 @@ from mapreduce_rq.cli.options import (
     HOW,
     OUTPUT,
     RQ_QUEUE,
-    WHERE,
     KeyFile,
     MetricsPort,
     OnRq,
+    Queues,
     Quiet,
     RqQueue,
     Url,
+    chosen_queues,
     required,
     rq_workers,
 )
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import choice, integer, seconds
-from mapreduce_rq.client.environment import DEFAULT_QUEUE, QUEUE_VARIABLE, chosen_keys
+from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
@@ -80,16 +81,7 @@ def worker(
     ] = None,
     on_rq: OnRq = None,
     rq_queue: RqQueue = RQ_QUEUE,
-    queue: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--queue",
-            envvar=QUEUE_VARIABLE,
-            metavar="NAME,...",
-            help="The queue to work on; several, or several times, in the order of their rank.",
-            rich_help_panel=WHERE,
-        ),
-    ] = None,
+    queue: Queues = None,
     key_file: KeyFile = None,
     burst: Annotated[
         bool, typer.Option("-b", "--burst", help="Leave when the queue is empty.", rich_help_panel=HOW)
@@ -281,14 +273,6 @@ def worker(
         trust=trust,
     )
     return Pool(settings, ByRedis, notifier=Notifier()).run()
-
-
-def chosen_queues(given: list[str] | None) -> list[str]:
-    """The queues, the first first. Raises UsageError for one that is named twice."""
-    found = " ".join(given or ()).replace(",", " ").split() or [DEFAULT_QUEUE]
-    if len(set(found)) < len(found):
-        raise UsageError(f"--queue: {', '.join(found)}: a queue is named twice")
-    return found
 
 
 def _on_slurm(url: str, words: list[str], ntasks: str | None, cores: int) -> int:

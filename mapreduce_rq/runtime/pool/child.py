@@ -23,3 +23,4 @@ class Child(msgspec.Struct, eq=False):
     beats: int = 0
     done: int = 0  # at the last beat
     beat_at: float = 0.0
+    cpu: float = -1.0  # processor seconds, at the last beat

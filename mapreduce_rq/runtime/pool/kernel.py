@@ -17,6 +17,16 @@ def die_with_parent(parent: int) -> None:
         os._exit(0)  # the parent died before the call above
 
 
+def cpu_seconds(pid: int) -> float:
+    """Processor seconds that a process has used, in user and kernel mode; below 0 if the system does not tell."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()  # behind the name, in which any character may be
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return -1.0
+
+
 def rss(pid: int) -> int:
     """Resident bytes of a process; 0 if the system does not tell."""
     try:

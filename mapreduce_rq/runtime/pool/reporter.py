@@ -121,12 +121,14 @@ class Reporter:
             doing = child.slate.read()
             rate = (doing.done - child.done) / (now - child.beat_at) if child.beat_at else 0.0
             child.beats += 1
-            child.done, child.beat_at = doing.done, now
-            beats[child.wid] = self._beat_of(child, doing, rate)
+            spent = kernel.cpu_seconds(child.pid)
+            cpu = (spent - child.cpu) / (now - child.beat_at) if child.beat_at and spent >= child.cpu >= 0 else -1.0
+            child.done, child.beat_at, child.cpu = doing.done, now, spent
+            beats[child.wid] = self._beat_of(child, doing, rate, cpu)
         for tasks, _ in self._queues:
             tasks.beat({wid: tasks.codecs.beat.at(wid).seal(beat) for wid, beat in beats.items()})
 
-    def _beat_of(self, child: Child, doing: Doing, rate: float) -> Beat:
+    def _beat_of(self, child: Child, doing: Doing, rate: float, cpu: float) -> Beat:
         return Beat(
             count=child.beats,
             host=self._host,
@@ -144,6 +146,7 @@ class Reporter:
             probe=f"{identity()} {doing.numerics}".rstrip() if child.beats > 1 else "",  # 40 ms, once, not at the start
             kid=self._settings.keyring.kid,
             at=self._clock.wall(),
+            cpu=round(cpu, 3),
         )
 
     def _drop_cancelled(self, children: Mapping[int, Child]) -> None:

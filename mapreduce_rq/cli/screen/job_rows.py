@@ -1,0 +1,99 @@
+"""The jobs in the dashboard's list: two lines for one that runs, one for one that has ended. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mapreduce_rq.broker.snapshot import JobView, Snapshot
+from mapreduce_rq.cli.screen.charts import Glyphs, bar
+from mapreduce_rq.cli.screen.frame import STYLES, apart
+from mapreduce_rq.cli.screen.ink import Text
+from mapreduce_rq.cli.screen.view import View, fits
+from mapreduce_rq.cli.screen.views import (
+    Seen,
+    params_words,
+    progress_words,
+    remedy_words,
+    state_words,
+    value_words,
+    workers_on,
+)
+from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.text import count, duration, job_label, plural, rate
+
+JOB_ORDER = ("running", "no workers", "no master", "failed", "done", "cancelled")
+WIDE = 100
+LONGEST_BAR = 40
+"""Columns: what a wide terminal has more goes to facts."""
+
+
+def sorted_jobs(snapshot: Snapshot, seen: Seen, view: View) -> list[JobView]:
+    """The jobs that the filter lets pass, in the order of the view; those that run come first."""
+    found = [
+        job
+        for job in snapshot.jobs
+        if fits(view, job.job, job.label, job.by, state_words(job, snapshot, seen), params_words(job))
+    ]
+    order = view.order("jobs")
+    if order == "name":
+        found.sort(key=lambda job: (job.label, -job.created))
+    elif order == "rate":
+        found.sort(key=lambda job: -job.report.rate)
+    elif order == "left":
+        found.sort(key=lambda job: job.seconds_left if job.seconds_left is not None else float("inf"))
+    elif order == "state":
+        return sorted(found, key=lambda job: (JOB_ORDER.index(state_words(job, snapshot, seen)), -job.created))
+    return sorted(found, key=lambda job: not runs(job))
+
+
+def runs(job: JobView) -> bool:
+    """Whether it has not ended."""
+    return job.state is State.RUNNING
+
+
+def job_items(jobs: Sequence[JobView], snapshot: Snapshot, seen: Seen, glyphs: Glyphs, width: int) -> list[list[Text]]:
+    """The lines of each job."""
+    label = max([len(job_label(job.job)) for job in jobs], default=0)
+    return [
+        _running(job, snapshot, seen, glyphs, width=width, label=label)
+        if runs(job)
+        else [_ended(job, glyphs, width, label)]
+        for job in jobs
+    ]
+
+
+def _running(job: JobView, snapshot: Snapshot, seen: Seen, glyphs: Glyphs, *, width: int, label: int) -> list[Text]:
+    report = job.report
+    state = state_words(job, snapshot, seen)
+    style = STYLES[state]
+    counted = f"{count(report.counted)}/{count(report.total)}" if report.total is not None else "terms"
+    left = duration(job.seconds_left) + " left" if job.seconds_left is not None else duration(report.elapsed_s)
+    if state != "running":
+        left = state
+    facts = Text.assemble(
+        (f"{progress_words(job):>6}", "bold"), f"{counted:>12}", (f"{rate(report.rate):>9}", "cyan"), f"{left:>11}"
+    )
+    start = Text.assemble((f"{glyphs.marks[state]} ", style), (f"{job_label(job.job):<{label}}", "bold"), "  ")
+    room = width - start.cell_len - facts.cell_len
+    drawn = max(4, min(room, LONGEST_BAR))
+    about = Text(style="dim")
+    if room - drawn > 4:  # a wide terminal: what it is, and whose
+        about = Text(f"  {params_words(job)}" + (f" {glyphs.dot} {job.by}" if job.by else ""), style="dim")
+        about.truncate(room - drawn, overflow="crop", pad=True)
+    first = Text.assemble(start, bar(job.share, drawn, glyphs, style), about, facts, no_wrap=True, overflow="crop")
+    value = value_words(job).replace("±", glyphs.plus_minus)
+    remedy = remedy_words(job, snapshot, seen)
+    more = remedy or f"{plural(workers_on(job, snapshot, seen), 'worker')}, {plural(report.out, 'task')} out"
+    second = Text(" " * start.cell_len)
+    second.append(value or params_words(job), style="green" if value else "dim")
+    return [first, apart(second, Text(more, style="magenta" if remedy else "dim"), width)]
+
+
+def _ended(job: JobView, glyphs: Glyphs, width: int, label: int) -> Text:
+    value = value_words(job).replace("±", glyphs.plus_minus)
+    start = Text.assemble((f"{glyphs.marks[job.state]} ", STYLES[job.state]), f"{job_label(job.job):<{label}}", "  ")
+    start.append(value or params_words(job), style=STYLES[job.state] if job.state == "failed" else "")
+    report = job.report
+    terms = f"{count(report.counted):>8} terms" if width >= WIDE else ""
+    end = Text(f"{job.state.word:>9}{terms}{duration(report.elapsed_s):>9}", style="dim")
+    return apart(start, end, width)
