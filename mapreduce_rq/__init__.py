@@ -102,7 +102,8 @@ A test looks up each of these names.
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
     what progress= takes               progress/shown.py shown
-    a column of the dashboard          cli/screen/picture.py COLUMNS, _cells; cli/screen/views.py
+    a column of the dashboard          cli/screen/worker_rows.py COLUMNS, _cells; cli/screen/views.py
+    a key of the dashboard             cli/screen/view.py pressed
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning
 
 What is promised

@@ -43,7 +43,7 @@ def dashboard() -> str:
             {"MRQ_URL": f"redis://127.0.0.1:{server.port}", "MRQ_PASSWORD": server.password, "COLUMNS": str(COLUMNS)}
         )
         for name in ("alpha", "beta"):
-            stack.enter_context(Running("worker", "-c", "4", "-n", name, env=env))
+            stack.enter_context(Running("worker", "-c", "4", "--name", name, env=env))
         for job in ("exp --x 2 --terms 50", "montecarlo pi"):
             assert mrq("compute", *job.split(), env=env).code == 0
         for job in ("primes --to 1e10", "sum zeta2 --terms 1e10"):

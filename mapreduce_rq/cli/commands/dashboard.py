@@ -66,11 +66,23 @@ def dashboard(
     ] = False,
     svg: Annotated[
         str | None,
-        typer.Option("--svg", metavar="FILE", help="Write one picture to this file, as SVG.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--svg",
+            envvar="MRQ_SVG",
+            metavar="FILE",
+            help="Write one picture to this file, as SVG.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     html: Annotated[
         str | None,
-        typer.Option("--html", metavar="FILE", help="Write one picture to this file, as HTML.", rich_help_panel=OUTPUT),
+        typer.Option(
+            "--html",
+            envvar="MRQ_HTML",
+            metavar="FILE",
+            help="Write one picture to this file, as HTML.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
     json: PlainJson = False,
 ) -> None:
