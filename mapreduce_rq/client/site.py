@@ -85,7 +85,7 @@ class Site:
     def wire(self) -> Wire:
         """A new wire to the queue, not connected."""
         if self.hub is not None:
-            from mapreduce_rq.pipes.hub import HubWire  # few programs use it
+            from mapreduce_rq.pipes.hub_wire import HubWire  # few programs use it
 
             return HubWire(self.hub)
         assert isinstance(self.endpoint, Endpoint)

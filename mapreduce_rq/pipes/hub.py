@@ -14,10 +14,10 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import SURE_BYTES, USUAL_BYTES, Argument, Command, Heard, Script
+from mapreduce_rq.broker.wire import Argument, Command
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.errors import BrokerDown, ServerFailed, UsageError
 from mapreduce_rq.pipes.lines import (
@@ -31,7 +31,6 @@ from mapreduce_rq.pipes.lines import (
     Frames,
     PipeEnd,
     a_line,
-    check_size,
     frame,
 )
 from mapreduce_rq.pipes.store import Store
@@ -502,130 +501,6 @@ class Hub:
         self._waker.close()
         self._collector.close()
         self._peers, self._idle, self._behind = {}, {}, {}
-
-
-class Read(NamedTuple):
-    """A read of replies that was asked for, and until when it waits for some."""
-
-    command: Command
-    until: float
-
-    @classmethod
-    def of(cls, command: Command) -> Read:
-        """The read of this command, asked for now."""
-        block = int(command[command.index("BLOCK") + 1]) / 1000 if "BLOCK" in command else 0.0
-        return cls(command, time.monotonic() + block if block else 0.0)
-
-
-class HubWire:
-    """A master's wire: its steps are done at once, in this thread. A read that waits serves the workers meanwhile."""
-
-    def __init__(self, hub: Hub) -> None:
-        self._hub = hub
-        self._asked: deque[Any] = deque()  # answers, and reads
-        self._unheard: deque[tuple[Heard, Any]] = deque()
-        self._connected = False
-
-    def another(self) -> HubWire:
-        """Another wire to the same hub, not connected yet."""
-        return HubWire(self._hub)
-
-    def limit(self) -> int:
-        """How many bytes one argument may have: as many as over Redis, so that a job runs on both."""
-        return USUAL_BYTES
-
-    def connect(self) -> None:
-        """Begin anew. Raises ServerFailed where the workers are gone for good."""
-        self.close()
-        self._hub.check()
-        self._connected = True
-
-    def close(self) -> None:
-        """Leave."""
-        self._connected = False
-        self._asked.clear()
-        self.hear()
-
-    def call(self, *command: Argument) -> Any:
-        """One command's answer; a read that waits is waited for."""
-        self._check()
-        return self._read(Read.of(command)) if command[0] == "XREAD" else self._hub.call(command)
-
-    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
-        """The answers of several commands; here none is refused."""
-        return self.transaction(commands)
-
-    def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers of several commands that are done in one step."""
-        self._check()
-        return self._hub.all(commands)
-
-    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """A script's answer."""
-        self._check()
-        for argument in arguments:
-            if type(argument) is bytes and len(argument) > SURE_BYTES:
-                check_size(len(argument) + script.spare)
-        return self._hub.script(script.name, keys, arguments)
-
-    def ask(
-        self,
-        script: Script,
-        keys: Sequence[str],
-        arguments: Sequence[Argument],
-        *,
-        then: Command = (),
-        heard: Heard | None = None,
-    ) -> None:
-        """Do a script now; a read ``then`` waits when its answer is asked for. See :class:`Wire`."""
-        answer = self.script(script, keys, arguments)
-        if heard is not None:
-            self._unheard.append((heard, answer))
-            return
-        self._asked.append(answer)
-        if then:
-            self.ask_call(*then)
-
-    def ask_call(self, *command: Argument) -> None:
-        """As ``ask``, for a command."""
-        self._check()
-        self._asked.append(Read.of(command) if command[0] == "XREAD" else self._hub.call(command))
-
-    def answer(self) -> Any:
-        """The answer to the oldest request."""
-        self._check()
-        found = self._asked.popleft()
-        return self._read(found) if type(found) is Read else found
-
-    def answers_within(self, seconds: float, bell: int) -> bool:
-        """See Ear."""
-        self._check()
-        (read,) = self._asked
-        ready = self._ready(read)
-        self._hub.wait(ready, seconds, bell)
-        return ready() or time.monotonic() >= read.until
-
-    def hear(self) -> None:
-        """Call the functions that wait for the answers."""
-        while self._unheard:
-            heard, answer = self._unheard.popleft()
-            heard(answer)
-
-    def _ready(self, read: Read) -> Callable[[], bool]:
-        key, after = str(read.command[-2]), str(read.command[-1])
-        store = self._hub.store
-        return lambda: store.has_after(key, after)
-
-    def _read(self, read: Read) -> Any:
-        self._hub.wait(self._ready(read), read.until - time.monotonic() if read.until else 0.0)
-        return self._hub.call(read.command)
-
-    def _check(self) -> None:
-        if self._unheard:
-            self.hear()
-        if not self._connected:
-            self._hub.check()
-            raise BrokerDown("not connected")
 
 
 def _readable(descriptor: int) -> bool:

@@ -14,7 +14,8 @@ from typing import Any
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.pipes.hub import Hub, HubWire
+from mapreduce_rq.pipes.hub import Hub
+from mapreduce_rq.pipes.hub_wire import HubWire
 from mapreduce_rq.pipes.lines import Line, LineWire, PipeEnd, a_line
 from mapreduce_rq.pipes.waiting import BEST
 from mapreduce_rq.runtime.pool.by_pipes import ByPipes
