@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import struct
 import subprocess
 import sys
+import termios
+import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 
 from benchmarks import work
 from benchmarks.machine import cpu_seconds, status_number
@@ -23,6 +29,7 @@ MASTER = Figure(
     "master-memory", "so many terms in one job: peak resident memory of the master", "MB", None, more_is_better=False
 )
 JOBS = Figure("jobs", "many jobs in a row: growth from a tenth of them to the last", "MB", 1.0, more_is_better=False)
+DASHBOARDS = Figure("dashboards", "messages beside so many open dashboards, each read once a second", "tasks/s")
 
 MANY = 200
 
@@ -80,6 +87,50 @@ def _share(ours: Ours, function: object, tasks: int, workers: int) -> tuple[floa
     return 100 * spent / took / workers, note + f"the server {broker / tasks * 1e6:.0f} us"
 
 
+def measure_dashboards(settings: Settings) -> Iterable[Row]:
+    """The same messages without a dashboard and with ten, in turns, each on a terminal of its own."""
+    table = Table()
+    tasks = 20_000 if settings.quick else 200_000
+    with opened(2) as ours:
+        ours.fold(work.square, 1000)
+        for turn in range(settings.rounds):
+            say(f"  round {turn + 1} of {settings.rounds}")
+            for count in (0, 10):
+                with ExitStack() as stack:
+                    for _ in range(count):
+                        stack.enter_context(_on_a_terminal("dashboard"))
+                    time.sleep(2.0 if count else 0.0)  # they are there
+                    took = timed(lambda: ours.fold(work.square, tasks))
+                    table.add(DASHBOARDS.name, f"{count} dashboards", tasks / took, ours=True)
+    return table.rows.values()
+
+
+@contextmanager
+def _on_a_terminal(*command: str) -> Iterator[None]:
+    """A command of ours on a terminal whose picture somebody takes away. Without a URL it finds our private server."""
+    shown, terminal = pty.openpty()
+    fcntl.ioctl(shown, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 120, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name not in {"MRQ_URL", "REDIS_URL"}}
+    words = [sys.executable, "-m", "mapreduce_rq", *command]
+    with subprocess.Popen(words, stdin=terminal, stdout=terminal, stderr=terminal, env=env) as process:
+        os.close(terminal)
+        reader = threading.Thread(target=_taken_away, args=(shown,), daemon=True)
+        reader.start()
+        try:
+            yield
+        finally:
+            process.kill()
+            process.wait()
+            reader.join()
+            os.close(shown)
+
+
+def _taken_away(shown: int) -> None:
+    with suppress(OSError):
+        while os.read(shown, 65_536):
+            pass
+
+
 def measure_memory(settings: Settings) -> Iterable[Row]:
     """Peaks of a fresh master and a fresh server, for chunks of a thousand terms."""
     table = Table()
@@ -125,6 +176,7 @@ def measure_jobs(settings: Settings) -> Iterable[Row]:
 
 GROUPS = (
     Group((WAKE, CROWD, CURVE), measure_workers),
+    Group((DASHBOARDS,), measure_dashboards),
     Group((MEMORY, MASTER), measure_memory),
     Group((JOBS,), measure_jobs),
 )
