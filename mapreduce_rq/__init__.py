@@ -61,6 +61,7 @@ A test looks up each of these names.
     how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
     its fair share of the queue        broker/lua/settle.lua share
     how many terms a task has          core/job/chunking.py Pace.size
+    what a ledger is told, and says    core/job/events.py Replied, Surveyed, Push
     which terms are cut, and when      core/job/ledger.py Ledger._cut, Ledger._refill
     how a failed task's span is cut    core/job/ledger.py Ledger._bad
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.client.client import Client
     from mapreduce_rq.client.part_folder import PartFolder
     from mapreduce_rq.core.computation import Computation
-    from mapreduce_rq.core.job.ledger import Source
+    from mapreduce_rq.core.job.events import Source
     from mapreduce_rq.core.messages import Spec
     from mapreduce_rq.runtime.master.ended import Ended
     from mapreduce_rq.runtime.master.observer import Observer

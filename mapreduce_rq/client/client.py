@@ -37,7 +37,7 @@ from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
 from mapreduce_rq.core.messages import Limits, Spec

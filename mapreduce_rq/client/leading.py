@@ -26,7 +26,7 @@ from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
-from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.errors import BrokerDown, BrokerError, JobFailed, MrqError, NoWorkers, Superseded, UsageError
 from mapreduce_rq.functions.trust import Trust

@@ -13,7 +13,7 @@ from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
-from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer

@@ -20,7 +20,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.client.loops import Loops
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.messages import Checkpoint, Spec
 from mapreduce_rq.errors import BrokerError, JobCancelled, JobError, MrqError

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable
 from html import escape
 from typing import Any, NamedTuple
 
-from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,

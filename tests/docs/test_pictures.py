@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from mapreduce_rq.core.job.ledger import Command, Event, Ledger
+from mapreduce_rq.core.job.events import Command, Event
+from mapreduce_rq.core.job.ledger import Ledger
 from tests.docs.ledger_states import Move, drawing, moves, played, states
 from tests.docs.pictures import PICTURES, screenshot
 from tests.sim.world import run_seed

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import mapreduce_rq.core.job.merges
 import mapreduce_rq.core.job.tally
 from mapreduce_rq.computations import load
-from mapreduce_rq.core.job.ledger import Broken, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.events import Broken, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.work import compute_body
 from mapreduce_rq.core.messages import MERGE, OK, Answer, Limits, Spec, Task
 

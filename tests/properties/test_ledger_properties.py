@@ -7,7 +7,8 @@ from typing import Any, Literal
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.merges import compute_merge
 from mapreduce_rq.core.messages import DIED, ERROR, MAP, MERGE, OK, Answer, Failure, Limits, Spec, Task, encode_failure
 from tests.sim.computation import SimComputation, TestParams, fold

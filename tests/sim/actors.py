@@ -16,7 +16,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.job.ledger import Source
+from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.job.record import Done, Report
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.sealing import Codecs

@@ -20,7 +20,8 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.core.fleet import liveness
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW, Pace
-from mapreduce_rq.core.job.ledger import Ledger, Surveyed
+from mapreduce_rq.core.job.events import Surveyed
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import Task
 from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob

@@ -17,8 +17,9 @@ from typing import NamedTuple
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.fleet.prefetch import MAX_TASKS
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
-from mapreduce_rq.core.job.ledger import Broken as LedgerBroken
-from mapreduce_rq.core.job.ledger import Command, Event, Ledger
+from mapreduce_rq.core.job.events import Broken as LedgerBroken
+from mapreduce_rq.core.job.events import Command, Event
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Done
 from mapreduce_rq.core.messages import Spec, Task
 from mapreduce_rq.core.sealing import Codec, Codecs, Keyring, Kind

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mapreduce_rq.core.computation import Ask, Outcome
-from mapreduce_rq.core.job.ledger import Command, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.events import Command, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.work import compute_body
 from mapreduce_rq.core.messages import (
     ERROR,

@@ -11,18 +11,8 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.core.job import ledger as ledger_module
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
-from mapreduce_rq.core.job.ledger import (
-    Broken,
-    Command,
-    Event,
-    Ledger,
-    Push,
-    Replied,
-    Resumed,
-    Settled,
-    Source,
-    Surveyed,
-)
+from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source, Surveyed
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,

@@ -10,7 +10,8 @@ import pytest
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
-from mapreduce_rq.core.job.ledger import Broken, Ledger, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.events import Broken, Push, Replied, Resumed, Settled, Surveyed
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import ERROR, MAP, OK, Answer, Checkpoint, Failure, Limits, Spec, Task, encode_failure
 from mapreduce_rq.errors import BadMessage
 from tests.support.terms import total

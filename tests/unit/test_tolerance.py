@@ -13,7 +13,8 @@ import pytest
 
 from mapreduce_rq.core.bodies import PlainCodec
 from mapreduce_rq.core.computation import TermError
-from mapreduce_rq.core.job.ledger import Ledger, Push, Replied, Resumed, Settled
+from mapreduce_rq.core.job.events import Push, Replied, Resumed, Settled
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import OK, Answer, Limits, Spec, Task
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.functions.computation import FunctionComputation

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -29,6 +29,7 @@ from mapreduce_rq.core.bodies import size_of
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.asks import Requests
 from mapreduce_rq.core.job.chunking import Pace
+from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Settled, Source, Surveyed
 from mapreduce_rq.core.job.merges import Merges
 from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.job.timeline import Recorder
@@ -59,60 +60,6 @@ MOST_TRIED = 1000
 """Terms that were tried again and are listed one by one; more of them are only counted."""
 PUSH_TASKS = 2048
 """Tasks in one push at most: while the server takes in a large one, it answers no other client."""
-
-Source = Callable[[int], tuple[bytes, int, bool]]
-"""Called with a number of items, it gives at most that many: their encoding, their number, and whether they are the
-last. It gives fewer if to wait for more would take too long.
-"""
-
-
-class Replied(NamedTuple):
-    """One worker's answers, in the order it gave them."""
-
-    wid: str
-    answers: list[Answer]
-    tried: Sequence[Tried] = ()  # terms of these answers that took more than one call
-
-
-class Surveyed(NamedTuple):
-    """A consistent look at the queue and all hands, and the answers given before it that we had not yet received.
-
-    The answers come with the look. If they came first, tasks that follow from them would be pushed after the look, and
-    would seem to be lost in it.
-    """
-
-    waiting: list[Task]  # of this job
-    held: list[Task]  # of this job
-    workers: int  # alive
-    slack: bool  # the queue is empty: no job has a task waiting in it
-    answered: Sequence[Replied] = ()
-
-
-class Resumed(NamedTuple):
-    """The connection is new, or the job was restored: where the tasks out are is not known."""
-
-
-Event = Replied | Surveyed | Resumed
-
-
-class Push(NamedTuple):
-    """Put these tasks on the queue."""
-
-    tasks: list[Task]
-
-
-class Settled(NamedTuple):
-    """Every term up to the goal is counted."""
-
-
-class Broken(NamedTuple):
-    """The job cannot end well."""
-
-    span: Span
-    failure: Failure
-
-
-Command = Push | Settled | Broken
 
 
 class Ledger:

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.core.bodies import Aside
-from mapreduce_rq.core.job.ledger import Ledger, Replied
+from mapreduce_rq.core.job.events import Replied
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE
 
 

@@ -24,7 +24,8 @@ from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, Outcome, Progress
 from mapreduce_rq.core.job.ends import failed_record, outcome_so_far, record_of
-from mapreduce_rq.core.job.ledger import Broken, Command, Event, Ledger, Push, Replied, Resumed, Settled, Source
+from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.timeline import Recorder
 from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Spec, Task

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from mapreduce_rq.broker.jobs import STRIKE_OFF, Jobs
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
-from mapreduce_rq.core.job.ledger import Surveyed
+from mapreduce_rq.core.job.events import Surveyed
 from mapreduce_rq.core.messages import LOST, MAP, Beat, Failure, Task
 from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers, OtherKey
