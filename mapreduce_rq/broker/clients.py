@@ -50,7 +50,12 @@ def endpoint_of(client: Any) -> Endpoint:
 
 
 def client_of(endpoint: Endpoint) -> redis.Redis:
-    """A client of redis-py with our own timeouts that retries nothing. Raises BrokerDown if no sentinel answers."""
+    """A client of redis-py with our own timeouts that retries nothing.
+
+    Raises BrokerDown if no sentinel answers, UsageError for a cluster.
+    """
+    if endpoint.nodes:
+        raise UsageError(f"{endpoint} is a cluster, which cannot carry RQ: give RQ a server of its own")
     kind, options = how_to_connect(endpoint)
     return redis.Redis(connection_pool=redis.ConnectionPool(connection_class=kind, **options))
 

@@ -1,4 +1,4 @@
-"""Where the server is and how to reach it: URLs, passwords, TLS, Sentinel; one way to make connections.
+"""Where the server is and how to reach it: URLs, passwords, TLS, Sentinel, Cluster; one way to make connections.
 
 redis-py retries, pings and negotiates in different ways for different constructors, and a retried pop loses a task. So
 everything that could repeat or hide a command is switched off here; our own loops decide what to do after an error.
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 """How long a socket waits for an answer: well beyond the five seconds that a blocking command waits on the server."""
-_SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False}
+_CLUSTERS = {"redis+cluster": False, "rediss+cluster": True}
+_SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False} | _CLUSTERS
+"""Whether a scheme means TLS."""
 TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 _CERT_REQS = ("required", "optional", "none")
 _YES = {"1": "true", "true": "true", "yes": "true", "0": "false", "false": "false", "no": "false"}
@@ -49,6 +51,18 @@ class Endpoint(msgspec.Struct, frozen=True):
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
     sentinel_password: str | None = None
+    nodes: tuple[tuple[str, int], ...] = ()  # of a cluster, some of them: each knows who has a queue's keys
+    queue: str = ""  # whose keys are meant, in a cluster
+
+    def at(self, queue: str) -> Endpoint:
+        """Where a queue's keys are: in a cluster each queue is on one node, else all are at one place."""
+        return replace(self, queue=queue) if self.nodes else self
+
+    @property
+    def in_cluster(self) -> str:
+        """What to do where this, as a server of its own, turns out to be a node of a cluster."""
+        place = f"redis{'s' if self.tls else ''}+cluster://{'HOST:PORT' if self.path else f'{self.host}:{self.port}'}"
+        return f"{self} is a node of a cluster, where each queue is on one of the nodes: write {place}"
 
     def __repr__(self) -> str:
         return f"<Endpoint {self}>"  # a password in it would come to light in a traceback
@@ -64,21 +78,25 @@ class Endpoint(msgspec.Struct, frozen=True):
         if self.sentinels:
             hosts = ",".join(f"{host}:{port}" for host, port in self.sentinels)
             return f"redis+sentinel://{user}{hosts}/{self.service}{tail}"
-        return f"redis{'s' if self.tls else ''}://{user}{self.host}:{self.port}{tail}"
+        kind = "rediss" if self.tls else "redis"
+        if self.nodes:
+            return f"{kind}+cluster://{user}{','.join(f'{host}:{port}' for host, port in self.nodes)}{tail}"
+        return f"{kind}://{user}{self.host}:{self.port}{tail}"
 
 
 def parse_url(url: str) -> Endpoint:
     """The endpoint of a URL. Raises BadURL with one line that never shows a password.
 
     redis:// rediss:// valkey:// valkeys:// host[:port][/db], unix://[user:password@]/path[?db=N],
-    redis+sentinel://host[:port][,host…]/service[/db]. A password may come from MRQ_PASSWORD or the file
-    named by MRQ_PASSWORD_FILE instead, which keeps it out of the process list.
+    redis+sentinel://host[:port][,host…]/service[/db], redis+cluster:// or rediss+cluster://host[:port][,host…].
+    A password may come from MRQ_PASSWORD or the file named by MRQ_PASSWORD_FILE instead, which keeps it out of the
+    process list.
     """
     scheme, separator, rest = url.strip().partition("://")
     if not separator or not scheme.replace("+", "").isalnum():
         raise BadURL(
             "the URL cannot be read: write redis://host:6379/0, rediss://…, unix:///path or "
-            "redis+sentinel://host:26379/service"
+            "redis+sentinel://host:26379/service or redis+cluster://host:6379"
         )
     if scheme not in _SCHEMES and scheme != "unix":
         raise BadURL(f"unknown URL scheme {scheme}://: use {', '.join(_SCHEMES)} or unix")
@@ -103,6 +121,10 @@ def parse_url(url: str) -> Endpoint:
                 raise BadURL("the sentinel URL names no service: write redis+sentinel://host:26379/service")
             addresses = tuple(_address(host, 26379) for host in hosts.split(","))
             endpoint = replace(endpoint, sentinels=addresses, service=service, db=int(db or endpoint.db))
+        elif scheme in _CLUSTERS:
+            nodes = tuple(_address(host, 6379) for host in hosts.split(","))
+            db = parts.path.strip("/")
+            endpoint = replace(endpoint, nodes=nodes, db=int(db or endpoint.db), tls=_SCHEMES[scheme])
         else:
             host, port = _address(hosts, 6379)
             db = parts.path.strip("/")
@@ -115,7 +137,7 @@ def parse_url(url: str) -> Endpoint:
             what = f"{other} is not an option of mrq" if other else "there is an unknown option"
             raise BadURL(f"{what} in the URL: leave it out; options are {known} (a ? in a password is %3F)")
         if tls and not endpoint.tls:
-            raise BadURL(f"{min(tls)} in the URL needs TLS: write rediss:// or valkeys://")
+            raise BadURL(f"{min(tls)} in the URL needs TLS: write rediss://, valkeys:// or rediss+cluster://")
         tls = {name: _tls_value(name, value) for name, value in tls.items()}
         if endpoint.tls and tls:
             _check_tls(tls)
@@ -175,7 +197,7 @@ def _password() -> str | None:
 
 
 def connection(endpoint: Endpoint) -> AbstractConnection:
-    """A connection object that is not connected yet: no retries, no pings, no negotiation, RESP2.
+    """A connection object that is not connected yet: no retries, no pings, no negotiation, RESP2. Not for a cluster.
 
     Raises BrokerDown if no sentinel knows the master.
     """

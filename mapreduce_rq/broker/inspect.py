@@ -28,6 +28,7 @@ class ServerInfo:
     aof: bool = False
     snapshots: bool = False  # RDB saves have been configured and done
     clients: int = 0
+    clustered: bool = False  # it is a node of a cluster
 
     @property
     def told(self) -> bool:
@@ -79,13 +80,22 @@ def greet(wire: Wire) -> ServerInfo:
     product = "Valkey" if found.get("server") == "valkey" else "Redis"
     version = str(found.get("version", ""))
     _check_age(product, version)
-    return ServerInfo(product, version, str(found.get("role", "")))
+    return ServerInfo(product, version, str(found.get("role", "")), clustered=found.get("mode") == "cluster")
 
 
 def require_primary(info: ServerInfo, endpoint: Endpoint) -> None:
     """Raises BrokerRefused for a replica; ReadOnly where sentinels named it, for they will soon name another server."""
     if info.is_replica:
         raise (ReadOnly if endpoint.sentinels else BrokerRefused)(REPLICA.format(endpoint))
+
+
+def require_kind(info: ServerInfo, endpoint: Endpoint) -> None:
+    """Raises BrokerRefused for the URL of a server that leads to a node of a cluster, and the other way round."""
+    if info.clustered and not endpoint.nodes:
+        raise BrokerRefused(endpoint.in_cluster)
+    if endpoint.nodes and info is not UNTOLD and not info.clustered:
+        kind = "rediss" if endpoint.tls else "redis"
+        raise BrokerRefused(f"{endpoint} is in no cluster: write {kind}:// in the place of {kind}+cluster://")
 
 
 def parse_info(raw: bytes) -> ServerInfo:
@@ -108,6 +118,7 @@ def parse_info(raw: bytes) -> ServerInfo:
         aof=found.get("aof_enabled") == "1",
         snapshots=int(found.get("rdb_last_save_time", 0)) > 0 and found.get("rdb_saves", "0") != "0",
         clients=int(found.get("connected_clients", 0)),
+        clustered=found.get("cluster_enabled") == "1",
     )
 
 

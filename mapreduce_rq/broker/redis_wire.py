@@ -14,6 +14,7 @@ import redis
 from hiredis import pack_command  # redis-py's own packing checks every argument again
 from redis.connection import AbstractConnection
 
+from mapreduce_rq.broker.cluster import address_of, connect_to_owner, connection_to
 from mapreduce_rq.broker.connection import Endpoint, connection
 from mapreduce_rq.broker.wire import REPLICA, SURE_BYTES, USUAL_BYTES, Argument, Command, Heard, Script
 from mapreduce_rq.errors import (
@@ -123,13 +124,22 @@ class RedisWire:
         """Make a new connection. Raises BrokerDown or BrokerRefused."""
         self.close()
         self._limit = 0  # it may be another server
-        fresh = connection(self.endpoint)
+        self._connection = self._connected()
+
+    def _connected(self) -> AbstractConnection:
+        fresh: AbstractConnection | None = None
         try:
+            if self.endpoint.nodes:
+                return connect_to_owner(self.endpoint)
+            fresh = connection(self.endpoint)
             fresh.connect()
+        except BrokerError:
+            raise
         except Exception as error:
-            fresh.disconnect()
+            if fresh is not None:
+                fresh.disconnect()
             raise translate(error, self.endpoint) from None
-        self._connection = fresh
+        return fresh
 
     def close(self) -> None:
         """Disconnect, if connected."""
@@ -161,9 +171,33 @@ class RedisWire:
                 self._hear(open_)
             return open_.read_response()
         except redis.ResponseError as error:
+            if self.endpoint.nodes and type(error) is redis.exceptions.AskError:
+                return self._call_elsewhere(error, packed)
             raise self._refused(error) from None
         except BaseException as error:
             raise self._broken(error) from None
+
+    def _call_elsewhere(self, found: redis.exceptions.AskError, packed: bytes) -> Any:
+        """The answer of the node to which a cluster is moving the slot: this key is there by now, or nowhere."""
+        there = connection_to(self.endpoint, address_of(found, self.address))
+        try:
+            there.connect()
+            there.send_command("ASKING", check_health=False)
+            there.read_response()
+            there.send_packed_command((packed,), check_health=False)
+            return there.read_response()
+        except redis.ResponseError as error:
+            raise self._refused(error) from None
+        except BaseException as error:
+            raise self._broken(error) from None
+        finally:
+            there.disconnect()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port of the server that it is connected to. Raises BrokerDown."""
+        open_: Any = self._opened()
+        return open_.host, open_.port
 
     def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
         """The answers of several commands that are sent together. The first refusal is raised after all are read.
@@ -345,6 +379,10 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
         return ReadOnly(REPLICA.format(endpoint))
     if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
         return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some memory, or raise maxmemory")
+    if isinstance(error, redis.exceptions.AskError):  # or MovedError, which is one
+        if endpoint.nodes:
+            return BrokerDown(f"queue {endpoint.queue} of {endpoint} moves to another node")
+        return BrokerRefused(endpoint.in_cluster)
     if isinstance(error, _TRANSIENT_TYPES) or text.startswith(TRANSIENT):
         return BrokerDown(f"{endpoint} is not ready: {text}")
     if "WRONGTYPE" in text:

@@ -21,9 +21,10 @@ def job_ids(context: typer.Context, incomplete: str) -> list[str]:
     from mapreduce_rq.broker.redis_wire import RedisWire  # with it
 
     try:
-        wire = RedisWire(parse_url(context.params.get("url") or ""))
+        queue = context.params.get("queue") or DEFAULT_QUEUE
+        wire = RedisWire(parse_url(context.params.get("url") or "").at(queue))
         wire.connect()
-        found = wire.call("ZREVRANGE", Keys(context.params.get("queue") or DEFAULT_QUEUE).jobs, 0, MAX_IDS - 1)
+        found = wire.call("ZREVRANGE", Keys(queue).jobs, 0, MAX_IDS - 1)
         wire.close()
     except MrqError:
         return []

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
+from mapreduce_rq.broker.cluster import Shard, node, shards
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.inspect import ServerInfo, inspect
+from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_kind
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
@@ -45,6 +47,37 @@ class Place:
     def snapshot(self, before: Snapshot | None = None, most: int = MAX_JOBS) -> Snapshot:
         """What is on the queue now, with the newest ``most`` jobs."""
         return read_snapshot(self.wire, self.keys, self.codecs, before, most)
+
+    def shards(self) -> list[Shard]:
+        """The shards of the cluster that it is in. Raises BrokerError."""
+        return shards(self.wire.call, self.wire.address)
+
+    def servers(self) -> Iterator[RedisWire]:
+        """A wire to each server that has keys: to this one or, in a cluster, to each primary. Raises BrokerError."""
+        if not self.wire.endpoint.nodes:
+            yield self.wire
+            return
+        for shard in self.shards():
+            with self.server(shard) as wire:
+                yield wire
+
+    @contextlib.contextmanager
+    def server(self, shard: Shard) -> Iterator[RedisWire]:
+        """A wire to a shard's primary, as long as the block lasts. Raises BrokerError."""
+        wire = RedisWire(node(self.wire.endpoint, shard.nodes[0]))
+        wire.connect()
+        try:
+            yield wire
+        finally:
+            wire.close()
+
+    def beside(self, queue: str) -> Place:
+        """Another queue of the same servers, without a check. Raises BrokerError."""
+        wire = self.wire
+        if wire.endpoint.nodes:
+            wire = RedisWire(wire.endpoint.at(queue))
+            wire.connect()
+        return replace(self, wire=wire, keys=Keys(queue), codecs=Codecs(queue, self.codecs.keyring))
 
     def with_value(self, record: Record) -> Record:
         """A record with its value, which is fetched where it was too large for the record. Raises MrqError."""
@@ -84,12 +117,14 @@ def find_job(verbs: Jobs, job: str) -> str:
 
 def reach(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None) -> Place:
     """Connect, and check the server. Raises UsageError, BrokerError."""
-    endpoint = parse_url(url)
     keys = Keys(queue)
+    endpoint = parse_url(url).at(queue)
     codecs = Codecs(queue, Keyring(chosen_keys(key_file) if secrets is None else secrets))
     wire = RedisWire(endpoint)
     wire.connect()
-    return Place(wire, keys, codecs, inspect(wire))
+    info = inspect(wire)
+    require_kind(info, endpoint)
+    return Place(wire, keys, codecs, info)
 
 
 def connect(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None) -> Place:

@@ -28,8 +28,9 @@ Url = Annotated[
         "--url",
         envvar=list(URL_VARIABLES),
         metavar="URL",
-        help="The Redis or Valkey: redis://host:6379/0, rediss://, unix:///path, redis+sentinel://host/service. "
-        "Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead. Empty: a private server. "
+        help="The Redis or Valkey: redis://host:6379/0, rediss://, unix:///path, redis+sentinel://host/service, "
+        "redis+cluster://host. Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead. "
+        "Empty: a private server. "
         "pipes: for compute and run: workers over pipes, and no server.",
         rich_help_panel=WHERE,
     ),

@@ -138,10 +138,11 @@ class Client:
         try:
             if not site.private:
                 assert isinstance(self.endpoint, Endpoint)
-                from mapreduce_rq.broker.inspect import inspect, require_primary  # for servers of others
+                from mapreduce_rq.broker.inspect import inspect, require_kind, require_primary  # for servers of others
 
                 own.wire.connect()
                 self.info = inspect(own.wire)
+                require_kind(self.info, self.endpoint)
                 require_primary(self.info, self.endpoint)
                 own.check_types()
                 own.wire.close()  # we may have no open connection while we fork

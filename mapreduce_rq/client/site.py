@@ -77,7 +77,7 @@ class Site:
             self.keyring = Keyring([os.urandom(32)])
             self.shelf = self.server.shelf
         else:
-            self.endpoint = where if isinstance(where, Endpoint) else parse_url(where)
+            self.endpoint = (where if isinstance(where, Endpoint) else parse_url(where)).at(queue)
             self.keyring = Keyring(key_bytes(keys) if keys is not None else chosen_keys())
             variable = variable_of(where) if isinstance(where, str) else ""
             log.info("queue %s of %s%s", queue, self.endpoint, f", as {variable} says" if variable else "")

@@ -50,6 +50,14 @@ def no_password_outside(monkeypatch: pytest.MonkeyPatch) -> None:
                 sentinel_password="q",
             ),
         ),
+        (
+            "redis+cluster://user:p@a,b:7,[::1]:8",
+            Endpoint(username="user", password="p", nodes=(("a", 6379), ("b", 7), ("::1", 8))),
+        ),
+        (
+            "rediss+cluster://a?ssl_cert_reqs=none",
+            Endpoint(nodes=(("a", 6379),), tls=True, tls_options=(("ssl_cert_reqs", "none"),)),
+        ),
     ],
 )
 def test_every_scheme(url: str, endpoint: Endpoint) -> None:
@@ -89,6 +97,8 @@ def test_every_scheme(url: str, endpoint: Endpoint) -> None:
         (f"unix://:{SECRET}@host/path", "three slashes"),
         (f"redis+sentinel://:{SECRET}@host:26379", "names no service"),
         (f"redis+sentinel://:{SECRET}@host:99999/main", "cannot read"),
+        (f"redis+cluster://:{SECRET}@host:6379,other:0", "cannot read the redis+cluster:// URL"),
+        (f"redis+cluster://:{SECRET}@host?ssl_cert_reqs=none", "needs TLS: write rediss://"),
     ],
 )
 def test_what_cannot_be_read_is_one_line_without_the_password(url: str, word: str) -> None:
@@ -125,6 +135,7 @@ def shown(password: str, sentinel_password: str) -> str:
     endpoints = (
         Endpoint(path="/run/s", db=1, password=password),
         Endpoint("host", username="user", tls=True, password=password),
+        Endpoint(nodes=(("a", 1), ("b", 2)), tls=True, password=password),
         Endpoint(sentinels=(("a", 1),), service="main", password=password, sentinel_password=sentinel_password),
     )
     return "".join(str(endpoint) + repr(endpoint) for endpoint in endpoints)
@@ -167,7 +178,9 @@ names = st.sampled_from(
     ["db", "ssl_cert_reqs", "ssl_check_hostname", "ssl_ca_certs", "ssl_certfile", "socket_timeout", "sentinel_password"]
 )
 options = st.lists(st.tuples(names | st.text(), st.just(SECRET) | st.text()), max_size=4)
-schemes = st.sampled_from(["redis", "rediss", "valkey", "valkeys", "unix", "redis+sentinel", "http", "", "\x1b"])
+schemes = st.sampled_from(
+    ["redis", "rediss", "valkey", "valkeys", "unix", "redis+sentinel", "redis+cluster", "http", "", "\x1b"]
+)
 
 
 @given(schemes, st.text(), st.text(), options, st.booleans())

@@ -35,6 +35,7 @@ from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.child import Child
+from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
 from mapreduce_rq.runtime.worker.prepare import Preparer
@@ -89,8 +90,7 @@ class Crew(Pool):
         self.name = name
         self._arena = arena
         wire: Any = arena.wire(f"{name}")
-        keys, codecs = arena.client.keys, arena.client.codecs
-        self._speak_on(name, wire, [(Tasks(wire, keys, codecs), Jobs(wire, keys, codecs))])
+        self._speak_on(name, [Post(wire, arena.client.keys, arena.client.codecs)])
         self._workers: dict[int, Worker] = {}
         self._news: queues.SimpleQueue[tuple[int, int]] = queues.SimpleQueue()
         self._born = 0
@@ -119,7 +119,8 @@ class Crew(Pool):
             self._reporter.report(self._children, stopping=bool(self._stopping))
             time.sleep(TICK_SECONDS / SPEED)
         self.unheard = not self._reporter.connected
-        self._wire.close()
+        wire: Any = self._posts[0].wire
+        wire.close()
 
     def beat_soon(self) -> None:
         """Speak for the workers at the next look at them."""

@@ -28,6 +28,7 @@ from mapreduce_rq.runtime.master.master import Interrupted, Master
 from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.child import Child
+from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
@@ -147,8 +148,7 @@ class Host(Pool):
         self.workers: dict[int, SimWorker] = {}
         self.crashed: list[Actor] = []
         self.wire = SimWire(site.server)
-        queue = Tasks(self.wire, site.keys, site.codecs), Jobs(self.wire, site.keys, site.codecs)
-        self._speak_on(name, self.wire, [queue])
+        self._speak_on(name, [Post(self.wire, site.keys, site.codecs)])
         self._prepare = prepare
         self._pids = 0
         self._news: list[tuple[int, int]] = []  # (pid, status) as waitpid would say

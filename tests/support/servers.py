@@ -132,6 +132,11 @@ class RealServer:
         assert self._process, "it does not run"
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether it was started and not ended."""
+        return self._process is not None
+
     def client(self) -> redis.Redis:
         """A plain redis-py client that retries nothing, to look inside; close it."""
         return plain_client(str(self.socket), self.password)

@@ -13,8 +13,8 @@ from mapreduce_rq.cli.options import HOW
 from mapreduce_rq.cli.streams import say, write
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, QUEUE_VARIABLE
 
-READS = "-@all +@read +@connection +info -@dangerous +info"
-CHANGES = "-@all +@read +@write +@connection +@transaction -@dangerous +info +eval +evalsha"
+READS = "-@all +@read +@connection +info -@dangerous +info +cluster|slots"
+CHANGES = "-@all +@read +@write +@connection +@transaction -@dangerous +info +cluster|slots +eval +evalsha"
 ROLES = {
     "master": (CHANGES, ("~{}*",)),
     "worker": (CHANGES, ("%R~{}*", "~{}q", "~{}w", "~{}f:*", "~{}r:*")),

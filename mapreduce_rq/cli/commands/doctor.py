@@ -5,12 +5,13 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Annotated, Literal
 
 import typer
 
-from mapreduce_rq.broker.inspect import ServerInfo
+from mapreduce_rq.broker.cluster import SLOTS, slots_served
+from mapreduce_rq.broker.inspect import ServerInfo, inspect
 from mapreduce_rq.broker.leftovers import Leftovers, find_leftovers
 from mapreduce_rq.broker.leftovers import clear as clear_leftovers
 from mapreduce_rq.broker.snapshot import Snapshot
@@ -97,6 +98,8 @@ def examine(place: Place, patience: float, *, clear: bool = False) -> Iterator[F
     info = place.info
     yield Finding("ok", "connection", f"{place.wire.endpoint} answers as {info.product} {info.version}")
     yield from _server(info)
+    if place.wire.endpoint.nodes:
+        yield from _cluster(place)
     yield _latency(place)
     yield _scripts(place)
     try:
@@ -150,6 +153,35 @@ def _server(info: ServerInfo) -> Iterator[Finding]:
         yield Finding("warn", "memory", f"{used} of {size(info.maxmemory)} are used", "raise maxmemory or free some")
     else:
         yield Finding("ok", "memory", used + (f" of {size(info.maxmemory)}" if info.maxmemory else ", no limit"))
+
+
+def _cluster(place: Place) -> Iterator[Finding]:
+    """What is to be known of all shards, and of the servers that do not have our queue."""
+    found = place.shards()
+    mine = f"{place.wire.address[0]}:{place.wire.address[1]}"
+    gaps = SLOTS - slots_served(found)
+    text = f"{plural(len(found), 'shard')}, queue {place.keys.name} on {mine}"
+    if gaps:
+        yield Finding("fail", "shards", f"{text}; {plural(gaps, 'slot')} without a node", "queues there cannot be used")
+    else:
+        yield Finding("ok", "shards", text)
+    bare = [f"{shard.nodes[0][0]}:{shard.nodes[0][1]}" for shard in found if len(shard.nodes) == 1]
+    if bare:
+        yield Finding("warn", "replicas", f"{_some(bare)}: none, so its queues wait for it", "give it a replica")
+    else:
+        yield Finding("ok", "replicas", "each shard has one at least")
+    for shard in found:
+        where = f"{shard.nodes[0][0]}:{shard.nodes[0][1]}"
+        if where == mine:
+            continue
+        try:
+            with place.server(shard) as wire:
+                info = inspect(wire)
+        except BrokerError as error:
+            yield Finding("fail", where, str(error), "its queues wait for it")
+            continue
+        for one in _server(info):
+            yield replace(one, what=f"{one.what} {where}")
 
 
 def _latency(place: Place) -> Finding:

@@ -10,9 +10,8 @@ import typer
 from msgspec.structs import replace
 
 from mapreduce_rq.broker.journal import BEGINNING
-from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.queues import names_of_queues
-from mapreduce_rq.broker.snapshot import MAX_JOBS, JobView, Snapshot, read_snapshot
+from mapreduce_rq.broker.snapshot import MAX_JOBS, JobView, Snapshot
 from mapreduce_rq.cli.completion import job_ids
 from mapreduce_rq.cli.connect import Place, connect, find_job, reach
 from mapreduce_rq.cli.interrupts import Interrupts
@@ -46,7 +45,6 @@ from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import Done, State
-from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.core.text import count, duration, grouped, plural, rate, short, size
 from mapreduce_rq.errors import BadMessage, CannotWrite, JobError, NoSuchJob
 
@@ -220,9 +218,8 @@ def queues(
     """List the queues on the server: what waits there, what workers have in hand, and how many jobs run."""
     place = reach(required(url, "queues"), DEFAULT_QUEUE, key_file)
     found = []
-    for name in names_of_queues(place.wire):
-        keys, codecs = Keys(name), Codecs(name, place.codecs.keyring)
-        one = read_snapshot(place.wire, keys, codecs)
+    for name in sorted({name for wire in place.servers() for name in names_of_queues(wire)}):
+        one = place.beside(name).snapshot()
         if one.dropped:
             say(f"{name}: {plural(one.dropped, 'entry', 'entries')} cannot be read: {one.why_dropped}")
         found.append(

@@ -19,7 +19,7 @@ class ByPipes:
     def __init__(self, end: PipeEnd) -> None:
         self._line: Line | None = Line(socket.socket(fileno=end.descriptor))
 
-    def wire(self) -> Wire:
+    def wire(self, queue: str) -> Wire:
         """See Way."""
         assert self._line is not None
         return LineWire(self._line)
@@ -62,7 +62,7 @@ class PipeBirth:
         self._theirs, self._hubs = a_line()
         self._line: Line | None = None
 
-    def wire(self) -> Wire:
+    def wire(self, queue: str) -> Wire:
         """See Birth."""
         self._hubs.close()
         self._way.close()

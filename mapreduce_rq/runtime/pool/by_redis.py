@@ -16,9 +16,9 @@ class ByRedis:
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
 
-    def wire(self) -> Wire:
+    def wire(self, queue: str) -> Wire:
         """See Way, and Birth."""
-        return RedisWire(self._endpoint)
+        return RedisWire(self._endpoint.at(queue))
 
     def birth(self) -> Birth:
         """See Way."""

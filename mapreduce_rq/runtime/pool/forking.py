@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.errors import MrqError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.child import Child
 from mapreduce_rq.runtime.pool.kernel import die_with_parent
+from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.signals import HURRY, SIGNALS, STACKS
 from mapreduce_rq.runtime.pool.way import Birth, Way
@@ -37,17 +37,14 @@ BOOT_FAILED = 78
 
 
 class Forker:
-    """Forks the workers of one pool. ``queues``: theirs; ``wire``: the supervisor's own, which a child closes."""
+    """Forks the workers of one pool. ``posts``: their queues, and the supervisor's own wires, which a child closes."""
 
-    def __init__(
-        self, settings: PoolSettings, way: Way, host: str, clock: Clock, *, queues: Sequence[Tasks], wire: Wire
-    ) -> None:
+    def __init__(self, settings: PoolSettings, way: Way, host: str, clock: Clock, *, posts: Sequence[Post]) -> None:
         self._settings = settings
         self._way = way
         self._host = host
         self._clock = clock
-        self._queues = queues
-        self._wire = wire
+        self._posts = posts
 
     def fork(self, others: Iterable[Child]) -> Child:
         """Fork a worker; ``others``: those that are there. Raises OSError."""
@@ -100,7 +97,7 @@ class Forker:
             workers = [
                 Worker(
                     wid,
-                    Tasks(birth.wire(), tasks.keys, tasks.codecs),
+                    Tasks(birth.wire(post.tasks.keys.name), post.tasks.keys, post.tasks.codecs),
                     self._clock,
                     slate,
                     prepare=prepare,
@@ -109,7 +106,7 @@ class Forker:
                     max_tasks=settings.max_tasks,
                     shelf=settings.shelf,
                 )
-                for tasks in self._queues
+                for post in self._posts
             ]
             worker = workers[0] if len(workers) == 1 else Rota(workers, self._clock, burst=settings.burst)
             for number in SIGNALS:
@@ -124,7 +121,8 @@ class Forker:
             threading.Thread(target=_listen, args=(reader, worker.told_to_shorten), daemon=True).start()
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-            self._wire.close()
+            for post in self._posts:
+                post.wire.close()
             worker.run()
             code = 0
         except Stop:  # before it had begun

@@ -197,6 +197,6 @@ def main(way: WayTo) -> int:
 def _endpoint(plain: dict[str, Any]) -> Endpoint | PipeEnd:
     if "descriptor" in plain:
         return PipeEnd(**plain)
-    for name in ("tls_options", "sentinels"):
+    for name in ("tls_options", "sentinels", "nodes"):
         plain[name] = tuple(tuple(item) for item in plain[name])
     return Endpoint(**plain)

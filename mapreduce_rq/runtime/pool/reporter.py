@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.core.fleet.give_back import given_back
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.messages import Beat
@@ -19,7 +17,7 @@ from mapreduce_rq.errors import BrokerError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool import kernel
 from mapreduce_rq.runtime.pool.child import Child
-from mapreduce_rq.runtime.pool.lost_hosts import LostHosts
+from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.systemd import Notifier
 from mapreduce_rq.runtime.worker.probe import identity
@@ -36,69 +34,81 @@ WATCH_SECONDS = 1.0
 
 
 class Reporter:
-    """Speaks for the workers of one host on their queues. ``kill`` ends one whose job was cancelled, and says why."""
+    """Speaks for the workers of one host at its posts. ``kill`` ends one whose job was cancelled, and says why."""
 
     def __init__(
         self,
         settings: PoolSettings,
         host: str,
         clock: Clock,
-        wire: Wire,
+        posts: Sequence[Post],
         *,
-        queues: Sequence[tuple[Tasks, Jobs]],
         kill: Callable[[Child, str], None],
         notifier: Notifier | None = None,
     ) -> None:
-        self.connected = False
-        self.away: Away | None = None  # what it met, until it has spoken again
-        self.buried: list[tuple[Child, str, bool]] = []  # dead, not yet reported: (child, why, blame)
         self._settings = settings
         self._host = host
         self._clock = clock
-        self._wire = wire
-        self._queues = queues
+        self._posts = posts
         self._kill = kill
         self._notifier = notifier
-        self._beat_at = 0.0
-        self._watch_at = 0.0
-        self._lost_hosts = [LostHosts(jobs) for _, jobs in queues]
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last conversation about one of the queues went well."""
+        return any(post.connected for post in self._posts)
+
+    @property
+    def away(self) -> Away | None:
+        """What it met on a queue, until it has spoken there again."""
+        return next((post.away for post in self._posts if post.away is not None), None)
+
+    @property
+    def buried(self) -> bool:
+        """Whether a death is not yet reported on each queue."""
+        return any(post.buried for post in self._posts)
+
+    def bury(self, child: Child, why: str, *, blame: bool) -> None:
+        """Report a death, next time. ``blame``: the task in its hand may be the reason."""
+        for post in self._posts:
+            post.buried.append((child, why, blame))
 
     def hurry(self) -> None:
         """Beat at the next report."""
-        self._beat_at = 0.0
+        for post in self._posts:
+            post.beat_at = 0.0
 
     def report(self, children: Mapping[int, Child], *, stopping: bool) -> None:
         """Tell Redis which workers died and which live, and read which jobs are to be dropped at once."""
         now = self._clock.now()
-        if not (self.buried or now >= self._beat_at or now >= self._watch_at):
-            return
-        try:
-            if not self.connected:
-                self._wire.connect()
-                self.connected = True
-            while self.buried:
-                self._give_back(*self.buried[0])
-                del self.buried[0]
-            if now >= self._beat_at:
-                self._beat(children)
-                if self._notifier is not None:
-                    self._notifier.ready()
-                self._beat_at = now + BEAT_SECONDS
-            if now >= self._watch_at:
-                self._watch_at = now + WATCH_SECONDS
-                self._drop_cancelled(children)
-            for lost in self._lost_hosts:
-                lost.look(now)
-            self.away = None
-        except BrokerError as error:
-            log.debug("%s", error)
-            self.connected = False
-            self.away = self.away or Away(now, str(error))
-            self._beat_at = self._watch_at = now + RETRY_SECONDS
-            if stopping and not children:  # else there is time to try again
-                self.buried.clear()  # a master gives back their tasks when their beats have stopped
+        beats: dict[str, Beat] = {}
+        for post in self._posts:
+            if not post.due(now):
+                continue
+            try:
+                post.connect()
+                while post.buried:
+                    self._give_back(post, *post.buried[0])
+                    del post.buried[0]
+                if now >= post.beat_at:
+                    beats = beats or self._beats(children)
+                    post.tasks.beat({wid: post.tasks.codecs.beat.at(wid).seal(beat) for wid, beat in beats.items()})
+                    if self._notifier is not None:
+                        self._notifier.ready()
+                    post.beat_at = now + BEAT_SECONDS
+                if now >= post.watch_at:
+                    post.watch_at = now + WATCH_SECONDS
+                    self._drop_cancelled(post.tasks, children)
+                post.lost_hosts.look(now)
+                post.away = None
+            except BrokerError as error:
+                log.debug("%s", error)
+                post.away = post.away or Away(now, str(error))
+                post.failed(now + RETRY_SECONDS)
+                if stopping and not children:  # else there is time to try again
+                    post.buried.clear()  # a master gives back their tasks when their beats have stopped
 
-    def _give_back(self, child: Child, why: str, blame: bool) -> None:
+    def _give_back(self, post: Post, child: Child, why: str, blame: bool) -> None:
         doing = child.slate.read()
         in_hand = (doing.job, doing.lo, doing.hi) if blame and doing.busy else None
         address = f"{self._host}:{child.pid}"
@@ -107,12 +117,11 @@ class Reporter:
         # A worker that dies outside of any task (its reply was too large for this host) would do so again and again
         # with the same tasks in hand: so one of them is blamed.
         obituary = OBITUARY.decode() + reason if why else "X"
-        for tasks, jobs in self._queues:
-            held = tasks.in_hand(child.wid)[::-1]
-            moves = given_back(tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
-            jobs.reap(child.wid, obituary, moves)
+        held = post.tasks.in_hand(child.wid)[::-1]
+        moves = given_back(post.tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
+        post.jobs.reap(child.wid, obituary, moves)
 
-    def _beat(self, children: Mapping[int, Child]) -> None:
+    def _beats(self, children: Mapping[int, Child]) -> dict[str, Beat]:
         now = self._clock.now()
         beats: dict[str, Beat] = {}
         for child in children.values():
@@ -125,8 +134,7 @@ class Reporter:
             cpu = (spent - child.cpu) / (now - child.beat_at) if child.beat_at and spent >= child.cpu >= 0 else -1.0
             child.done, child.beat_at, child.cpu = doing.done, now, spent
             beats[child.wid] = self._beat_of(child, doing, rate, cpu)
-        for tasks, _ in self._queues:
-            tasks.beat({wid: tasks.codecs.beat.at(wid).seal(beat) for wid, beat in beats.items()})
+        return beats
 
     def _beat_of(self, child: Child, doing: Doing, rate: float, cpu: float) -> Beat:
         return Beat(
@@ -149,7 +157,7 @@ class Reporter:
             cpu=round(cpu, 3),
         )
 
-    def _drop_cancelled(self, children: Mapping[int, Child]) -> None:
+    def _drop_cancelled(self, tasks: Tasks, children: Mapping[int, Child]) -> None:
         busy = {}
         for child in children.values():
             doing = child.slate.read()
@@ -158,7 +166,7 @@ class Reporter:
         if not busy:
             return
         names = sorted({doing.job for doing in busy.values()})
-        dropped = {job for tasks, _ in self._queues for job in tasks.cancelled_now(names)}
+        dropped = set(tasks.cancelled_now(names))
         for pid, doing in busy.items():
             child = children[pid]
             if doing.job in dropped and child.slate.read().begun == doing.begun:

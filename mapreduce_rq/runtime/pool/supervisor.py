@@ -29,10 +29,7 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 
-from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.child import Child
@@ -41,6 +38,7 @@ from mapreduce_rq.runtime.pool.doings import Doings
 from mapreduce_rq.runtime.pool.forking import BOOT_FAILED, Forker
 from mapreduce_rq.runtime.pool.kernel import rss
 from mapreduce_rq.runtime.pool.outage import Outage
+from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.reporter import Reporter
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.signals import HURRY, SIGNALS
@@ -71,12 +69,9 @@ class Pool:
         self.clock = clock or Clock()
         self.size = settings.size
         self._way: Way = way(settings.endpoint)
-        wire = self._way.wire()
-        queues = []
-        for queue in (settings.queue, *settings.also):
-            keys, codecs = Keys(queue), Codecs(queue, settings.keyring)
-            queues.append((Tasks(wire, keys, codecs), Jobs(wire, keys, codecs)))
-        self._speak_on(hostname(), wire, queues)
+        queues = (settings.queue, *settings.also)
+        posts = [Post(self._way.wire(queue), Keys(queue), Codecs(queue, settings.keyring)) for queue in queues]
+        self._speak_on(hostname(), posts)
         self._children: dict[int, Child] = {}
         self._retire: list[Child] = []  # to be replaced one after another (HUP)
         self._retiring: Child | None = None  # the one of them that was told to end
@@ -89,14 +84,11 @@ class Pool:
         self._doings = Doings(self.clock)
         self._outage = Outage(private=bool(settings.shelf))
 
-    def _speak_on(self, host: str, wire: Wire, queues: Sequence[tuple[Tasks, Jobs]]) -> None:
-        """Fork workers for these queues, and speak for them, over this wire."""
-        self._wire = wire
-        tasks = [tasks for tasks, _ in queues]
-        self._forker = Forker(self.settings, self._way, host, self.clock, queues=tasks, wire=wire)
-        self._reporter = Reporter(
-            self.settings, host, self.clock, wire, queues=queues, kill=self._kill, notifier=self._notifier
-        )
+    def _speak_on(self, host: str, posts: Sequence[Post]) -> None:
+        """Fork workers for these queues, and speak for them."""
+        self._posts = posts
+        self._forker = Forker(self.settings, self._way, host, self.clock, posts=posts)
+        self._reporter = Reporter(self.settings, host, self.clock, posts, kill=self._kill, notifier=self._notifier)
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
         """Supervise; the exit code: 0, or 78 if workers could not begin. Installs signal handlers: main thread only."""
@@ -135,7 +127,8 @@ class Pool:
         signal.set_wakeup_fd(-1)
         awake.close()
         waker.close()
-        self._wire.close()
+        for post in self._posts:
+            post.wire.close()
         self._way.clear_away(self.settings.shelf)
         return self._exit_code
 
@@ -246,7 +239,7 @@ class Pool:
             if self.settings.burst or (self.settings.once and self.size > usable_cores()):
                 self.size -= 1
             self._quick_deaths = 0
-            self._reporter.buried.append((child, child.over, False))
+            self._reporter.bury(child, child.over, blame=False)
             return
         if os.WIFSIGNALED(status):
             number = os.WTERMSIG(status)
@@ -264,7 +257,7 @@ class Pool:
                     self._tell(other)
         why = child.why or how
         ordered = child.why.startswith("its supervisor") or how == f"exit code {BOOT_FAILED}"
-        self._reporter.buried.append((child, why, not ordered))
+        self._reporter.bury(child, why, blame=not ordered)
         if self.clock.now() - child.born < QUICK_DEATH_SECONDS and not child.slate.read().begun:
             self._quick_deaths += 1
             self._respawn_at = self.clock.now() + min(MAX_RESPAWN_SECONDS, 0.1 * 2**self._quick_deaths)

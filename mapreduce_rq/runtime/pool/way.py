@@ -15,8 +15,8 @@ from mapreduce_rq.broker.wire import Wire
 class Birth(Protocol):
     """The things that a worker is given when it is forked. They are made before, and used on both sides."""
 
-    def wire(self) -> Wire:
-        """In the worker: its wire, not connected yet."""
+    def wire(self, queue: str) -> Wire:
+        """In the worker: its wire to a queue, not connected yet."""
 
     def born(self, wid: str) -> None:
         """In its supervisor, after the worker was forked."""
@@ -28,8 +28,8 @@ class Birth(Protocol):
 class Way(Protocol):
     """The way to the queue."""
 
-    def wire(self) -> Wire:
-        """The supervisor's own wire, not connected yet."""
+    def wire(self, queue: str) -> Wire:
+        """The supervisor's own wire to a queue, not connected yet."""
 
     def birth(self) -> Birth:
         """Before a worker is forked."""

@@ -3,6 +3,9 @@
 A turn on a queue ends when nothing waits there, or when something waits on a queue of higher rank: then the tasks in
 hand are finished first. Where nothing waits on any queue, the process waits a moment on each in turn: Redis cannot move
 an element from the first of several lists in one step. All queues see the process as a worker of theirs.
+
+In a cluster the queues may be on several nodes. A queue whose node is gone keeps the process from no other: it is tried
+again after a pause, before all others, since tasks may be in hand there.
 """
 
 from __future__ import annotations
@@ -53,6 +56,9 @@ class Rota:
     def _take_turns(self) -> None:
         idle = 0
         while not self._stopping():
+            for rank, worker in enumerate(self._workers):
+                if worker.owes():
+                    self._turn(rank, 0.0)
             if self._worked(0.0, len(self._workers)):
                 idle = 0
             elif self._burst:
@@ -85,15 +91,17 @@ class Rota:
     def _others_first(self, rank: int) -> Callable[[], bool]:
         def first() -> bool:
             now = self._clock.now()
-            if not rank or now - self._looked < LOOK_SECONDS:
+            if now - self._looked < LOOK_SECONDS:
                 return False
             self._looked = now
-            return any(_waits(worker) for worker in self._workers[:rank])
+            return any(worker.owes() for worker in self._workers) or any(_waits(one) for one in self._workers[:rank])
 
         return first
 
 
 def _waits(worker: Worker) -> bool:
+    if worker.down:
+        return False
     try:
         return worker.tasks.waiting() > 0
     except BrokerError:  # its own turn finds out, and connects anew

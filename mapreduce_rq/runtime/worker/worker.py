@@ -31,12 +31,12 @@ from mapreduce_rq.core.job.work import compute_body
 from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Answer, Beat, Failure, Spec, Task, Tried
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, BrokerRefused, MrqError, OtherKey
 from mapreduce_rq.functions.sources import learn
-from mapreduce_rq.runtime.clock import Backoff, Clock
-from mapreduce_rq.runtime.demotion import Demotion
+from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES
 from mapreduce_rq.runtime.worker.failures import failed, given_up, refused
 from mapreduce_rq.runtime.worker.hand import Batch, Hand
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs, Ready
+from mapreduce_rq.runtime.worker.outage import Outage
 from mapreduce_rq.runtime.worker.part_answers import Relief, cut_short
 from mapreduce_rq.runtime.worker.replies import Replies
 from mapreduce_rq.runtime.worker.slate import Slate
@@ -96,6 +96,7 @@ class Worker:
         self._burst = burst
         self._entered = False  # connected, and the hand is known
         self._wait = 0.1 if burst else IDLE_SECONDS  # for a task
+        self._outage = Outage(clock)
         self._turns = False  # it works in turn with others of its process
         self._others_first: Callable[[], bool] = _never
         self._yields = False  # they go first now
@@ -146,27 +147,36 @@ class Worker:
     def turn(self, wait: float, others_first: Callable[[], bool]) -> bool:
         """Work until nothing has waited here for ``wait`` seconds, or others go first. Whether there was a task.
 
-        Leaves nothing in hand.
+        Leaves nothing in hand. If the server is gone, the turn ends with the first try, and ``owes`` says when the next
+        is due: meanwhile the process works on other queues, which may be on other servers.
         """
         self._wait, self._others_first, self._turns, self._yields = wait, others_first, True, False
+        if self._outage.wait() and not self._burst:
+            self._pause(wait)
+            return False
         begun = self.slate.read().begun
         self._work()
         return self._yields or self.slate.read().begun != begun
 
+    @property
+    def down(self) -> bool:
+        """Whether the last turn ended with an outage."""
+        return self._outage.on
+
+    def owes(self) -> bool:
+        """Whether the last turn ended with an outage and it is time for the next: answers may have to be sent."""
+        return self._outage.on and not self._outage.wait()
+
     def _work(self) -> None:
-        backoff = Backoff()
-        demotion = Demotion(self.clock)
-        away = False
         try:
             while not self.stopping:
                 try:
                     if not self._entered:
                         self._hand.recover()
                         self._entered = True
-                    away = False
-                    self.slate.reached()
-                    backoff = Backoff()
-                    demotion.over()
+                    if self._outage.on or self.slate.why_away() is None:  # else another queue of the process is away
+                        self.slate.reached()
+                    self._outage.over()
                     while self._step():
                         pass
                     break
@@ -174,17 +184,19 @@ class Worker:
                     raise  # to wait does not help
                 except BrokerError as error:
                     self._entered = False
-                    demotion.met(error)
                     log.debug("%s; trying again", error)
-                    if not away:
-                        away = True
+                    if not self._outage.on:
                         self.slate.away(self._nanoseconds(), str(error))  # its supervisor says it for all workers
-                    self._pause(backoff.next())
+                    self._outage.met(error)
+                    if self._turns and not self._burst:
+                        break
+                    self._pause(self._outage.wait())
                 except Exception as error:
                     self._entered = False
                     log.exception("an error that is no task's; please report this")
                     self._blame(error)
-                    self._pause(backoff.next())
+                    self._outage.met(None)
+                    self._pause(self._outage.wait())
         except Stop:
             self.stopping = True
 

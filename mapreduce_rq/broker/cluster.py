@@ -1,0 +1,155 @@
+"""Redis and Valkey Cluster: which node has a queue's keys, and which nodes there are.
+
+All keys of a queue have its name as their hash tag, so they lie in one slot, and a wire to a queue is a connection to
+the node that has this slot. Who has it is asked at every connect: any node answers, or says who has it (MOVED), and
+that is followed. When the slot moves while the wire is open, its node says so, and the wire counts as broken: after a
+failover the new node may lack the last writes, so whoever uses the wire must read its state again, as after any lost
+connection.
+
+While a slot is being moved, what asks for one key that has gone already is asked of the new node (ASK). What needs
+several keys is refused by both nodes until all of them are there (TRYAGAIN), and is tried again like any outage.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import redis
+from msgspec.structs import replace
+from redis.connection import AbstractConnection
+from redis.exceptions import AskError, MovedError
+
+from mapreduce_rq.broker.connection import CONNECT_SECONDS, Endpoint, how_to_connect
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.errors import BrokerDown
+
+Address = tuple[str, int]
+
+SLOTS = 16384
+MOST_MOVES = 8
+"""Times that one connect follows from node to node: more is a cluster that does not agree about itself."""
+NOWHERE = {"", "?"}
+"""In the place of a host: that of the node which was asked."""
+
+_learned: dict[tuple[Address, ...], tuple[Address, ...]] = {}
+"""For the nodes of a URL: all nodes of their cluster, as the last one that was asked knew them."""
+_owners: dict[tuple[tuple[Address, ...], str], Address] = {}
+"""For those and a queue: who had the queue's keys last."""
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Slots, by number, first and last, and who serves them: the primary first, and its replicas."""
+
+    nodes: tuple[Address, ...]
+    slots: tuple[tuple[int, int], ...]
+
+
+def connect_to_owner(endpoint: Endpoint) -> AbstractConnection:
+    """A connection to the node that has the keys of the endpoint's queue.
+
+    Raises BrokerDown where nodes name one that does not answer; else the first error of redis-py or the socket.
+    """
+    key = Keys(endpoint.queue).queue
+    known = _owners.get((endpoint.nodes, endpoint.queue))
+    waiting = deque(dict.fromkeys([*([known] if known else ()), *endpoint.nodes, *_learned.get(endpoint.nodes, ())]))
+    dead: dict[Address, Exception] = {}
+    moves = 0
+    while waiting:
+        address = waiting.popleft()
+        if address in dead:
+            continue
+        connection = connection_to(endpoint, address)
+        try:
+            connection.connect()
+            _ask(connection, "EXISTS", key)
+        except MovedError as moved:
+            connection.disconnect()
+            owner = address_of(moved, address)
+            moves += 1
+            if owner in dead:
+                raise BrokerDown(f"{name(owner)}, which has queue {endpoint.queue} of {endpoint}, is down") from None
+            if moves <= MOST_MOVES:
+                waiting.appendleft(owner)
+            continue
+        except AskError:  # it has the slot; the key has gone to the next owner already, or never was
+            pass
+        except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
+            connection.disconnect()
+            if isinstance(error, redis.AuthenticationError | redis.exceptions.AuthorizationError):
+                raise
+            dead[address] = error
+            continue
+        except redis.ResponseError as error:  # it loads its data, or its cluster is down
+            connection.disconnect()
+            if isinstance(error, redis.exceptions.NoPermissionError):
+                raise
+            dead[address] = error
+            continue
+        except BaseException:
+            connection.disconnect()
+            raise
+        if moves or dead or endpoint.nodes not in _learned:
+            _learn(endpoint, connection, address)
+        _owners[endpoint.nodes, endpoint.queue] = address
+        return connection
+    if moves > MOST_MOVES:
+        raise BrokerDown(f"the nodes of {endpoint} do not agree which of them has queue {endpoint.queue}")
+    raise next(iter(dead.values()))
+
+
+def connection_to(endpoint: Endpoint, address: Address) -> AbstractConnection:
+    """A connection to one node, not connected yet."""
+    kind, options = how_to_connect(node(endpoint, address))
+    return kind(**options)
+
+
+def node(endpoint: Endpoint, address: Address) -> Endpoint:
+    """One node as a server of its own."""
+    return replace(endpoint, host=address[0], port=address[1], nodes=(), queue="")
+
+
+def name(address: Address) -> str:
+    """A node in messages."""
+    return f"node {address[0]}:{address[1]}"
+
+
+def address_of(error: AskError, asked: Address) -> Address:
+    """Where an answer of the node ``asked`` sends us."""
+    return (asked[0] if error.host in NOWHERE else error.host), error.port
+
+
+def shards(call: Callable[..., Any], asked: Address) -> list[Shard]:
+    """The shards of the cluster of the node ``asked``, over its ``call``; those without slots are not among them."""
+    found: dict[tuple[Address, ...], list[tuple[int, int]]] = {}
+    for first, last, *nodes in call("CLUSTER", "SLOTS"):
+        places = tuple(_place(one, asked) for one in nodes)
+        found.setdefault(places, []).append((int(first), int(last)))
+    return [Shard(nodes, tuple(slots)) for nodes, slots in found.items()]
+
+
+def _place(told: list[Any], asked: Address) -> Address:
+    host = told[0].decode() if told[0] else ""
+    return (asked[0] if host in NOWHERE else host), int(told[1])
+
+
+def _learn(endpoint: Endpoint, connection: AbstractConnection, address: Address) -> None:
+    """Note all nodes: those of the URL may all be gone one day. Where that is refused, those of the URL are known."""
+    try:
+        found = shards(lambda *command: _ask(connection, *command), address)
+    except redis.ResponseError:
+        return
+    _learned[endpoint.nodes] = tuple(dict.fromkeys(place for shard in found for place in shard.nodes))
+
+
+def _ask(connection: AbstractConnection, *command: str) -> Any:
+    connection.send_command(*command, check_health=False)
+    return connection.read_response(timeout=CONNECT_SECONDS)
+
+
+def slots_served(found: Iterator[Shard] | list[Shard]) -> int:
+    """How many of the SLOTS have a node."""
+    return sum(last - first + 1 for shard in found for first, last in shard.slots)
