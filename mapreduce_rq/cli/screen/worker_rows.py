@@ -30,9 +30,9 @@ COLUMNS = (  # in order of importance: a narrow terminal shows the first ones
     Column("for", 7),
     Column("done", 7),
     Column("memory", 7),
-    Column("cpu", 6),
     Column("held", 6),
     Column("seen", 7),
+    Column("cpu", 6),
     Column("terms", 24),
     Column("version", 9),
 )
