@@ -6,12 +6,13 @@ compares the hash.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.core.bodies import Buffer
-from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.errors import BadFunction, NoPermission
 
 PIECE_BYTES = 4 << 20
 """Bytes of a piece: the server answers others between two of them."""
@@ -38,7 +39,8 @@ def fetch(wire: Wire, keys: Keys, name: str) -> Iterator[bytes]:
     number = wire.call("HGET", key, "pieces")
     if not (isinstance(number, bytes) and number.isdigit()):
         raise BadFunction("what the job's calls share is not in Redis any more: submit the job again")
-    wire.call("EXPIRE", key, KEPT_SECONDS)
+    with contextlib.suppress(NoPermission):  # a user for workers only may change nothing here: who sends it has done so
+        wire.call("EXPIRE", key, KEPT_SECONDS)
     for index in range(int(number)):
         piece = wire.call("HGET", key, str(index))
         if not isinstance(piece, bytes):

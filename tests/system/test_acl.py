@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
 import redis
 
+from mapreduce_rq import Client
+from tests.support import models
 from tests.support.commands import User
 from tests.support.servers import FLAVOURS, FreshServer
 
@@ -31,6 +34,10 @@ def test_each_user_can_do_what_it_is_for_and_no_more(fresh_server: FreshServer, 
         worker.hear("1 worker on queue")
         done = at.run("compute", "exp", "--x", "2", "-o", "value", "-q", "-u", urls["master"])
         assert (done.code, done.out) == (0, "7.38905609893065\n")
+        body = os.urandom(100)  # no host has it yet
+        with Client(urls["master"], keys=[bytes.fromhex(KEY)], local=0) as client:
+            found = client.map_reduce(models.with_shared, range(3), shared=body, wait_workers=20)
+        assert found == sum(body[:3]) + 3 * len(body)
         for command in ("dashboard", "jobs", "status", "workers", "result"):
             more = ["exp"] if command == "result" else []
             looked = at.run(command, *more, "-u", urls["viewer"])
