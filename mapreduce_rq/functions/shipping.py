@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from hashlib import blake2b
@@ -95,6 +96,8 @@ def setup_params(setup: Callable[..., Any] | str, trust: Trust, pickles: Pickles
 
 def shared_body(shared: Any, trust: Trust, pickles: Pickles) -> tuple[str, bytes]:
     """What the calls share, as the body that is sent once, and its hash. Raises BadFunction if it cannot travel."""
+    if isinstance(shared, io.IOBase) and not isinstance(shared, io.BytesIO | io.StringIO):  # cloudpickle sends its text
+        raise BadFunction("shared: an open file cannot travel: give its name, and open it with setup=")
     codec: ValueCodec = PickleCodec(pickles) if trust.pickles else PlainCodec()
     try:
         body = codec.encode([shared])

@@ -127,6 +127,12 @@ def test_a_setup_is_no_kernel_and_has_a_name_that_is_found(client: Client) -> No
         client.map_reduce(models.plus, range(5), setup="tests.support.models:nothing")
 
 
+def test_an_open_file_is_not_shared(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("text")
+    with open(tmp_path / "data", encoding="utf-8") as file, pytest.raises(BadFunction, match="an open file cannot"):
+        client.map_reduce(models.with_shared, range(3), shared=file)
+
+
 LARGE = bytes(range(256)) * (MAX_SPEC_BYTES // 256 + 1000)
 """More than a job itself may have."""
 
