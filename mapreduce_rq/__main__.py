@@ -10,9 +10,9 @@ def run() -> int:
     """Run the command, with the current folder not before Python's own library: see cli/modules.py."""
     if sys.path and not sys.flags.safe_path and sys.path[0] in {"", os.getcwd()}:
         del sys.path[0]
-    from mapreduce_rq.cli.app import main  # only now: a queue.py here would be taken for Python's
+    from mapreduce_rq.cli.app import script  # only now: a queue.py here would be taken for Python's
 
-    return main()
+    return script()
 
 
 if __name__ == "__main__":

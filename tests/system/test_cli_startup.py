@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.commands import User, environment
+from tests.support.commands import User, environment, mrq
 from tests.support.servers import ROOT, RealServer
 
 HEAVY = {"numpy", "gmpy2", "rq", "rich", "pydantic", "cloudpickle", "multiprocessing"}
@@ -114,3 +114,17 @@ def test_a_look_needs_no_more_than_the_wire(at: User, tmp_path: Path) -> None:
     modules = imported(tmp_path, "status", env=at.env)
     assert not tops(modules) & HEAVY
     assert not {"mapreduce_rq.client.client", "mapreduce_rq.runtime.worker.worker"} & modules
+
+
+def test_what_runs_at_exit_and_threads_come_to_their_end(tmp_path: Path) -> None:
+    """A process of ours leaves without freeing its objects, and not before what others have asked for is done."""
+    (tmp_path / "late.py").write_text(
+        "import atexit, sys, threading, time\n"
+        "atexit.register(lambda: print('at exit', file=sys.stderr))\n"
+        "def slowly():\n    time.sleep(0.3); print('thread', file=sys.stderr)\n"
+        "threading.Thread(target=slowly).start()\n"
+        "def f(k):\n    return k\n"
+    )
+    ran = mrq("run", "late:f", "--terms", "3", "--local", "1", "-q", "-o", "value", env=environment(path=[tmp_path]))
+    assert (ran.code, ran.out) == (0, "3\n")
+    assert ran.err.splitlines()[-2:] == ["thread", "at exit"]
