@@ -76,6 +76,7 @@ A test looks up each of these names.
     what is written at a job's end     runtime/master/ending.py Ending; core/job/ends.py record_of
     what an item too large gives       runtime/master/oversize.py
     what a master says of an outage    runtime/master/outage.py Outage
+    what functions print               runtime/worker/output.py Capture.add; progress/printed.py
     which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     whose tasks go first               runtime/master/master.py Master._goes_first, YOUNG_SECONDS
@@ -148,6 +149,7 @@ if TYPE_CHECKING:
     from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.foreign_errors import RemoteError
+    from mapreduce_rq.core.job.printed import Printed
     from mapreduce_rq.core.job.record import Report
     from mapreduce_rq.core.job.result import Result
     from mapreduce_rq.core.messages import Limits
@@ -224,6 +226,7 @@ __all__ = [
     "NoWorkers",
     "OtherKey",
     "Pool",
+    "Printed",
     "ReadOnly",
     "Reducer",
     "RemoteError",
@@ -259,6 +262,7 @@ _HOMES = {
     "Executor": "mapreduce_rq.client.executor",
     "executor": "mapreduce_rq.client.client",
     "Job": "mapreduce_rq.client.job",
+    "Printed": "mapreduce_rq.core.job.printed",
     "Report": "mapreduce_rq.core.job.record",
     "Result": "mapreduce_rq.core.job.result",
     "kernel": "mapreduce_rq.functions.computation",

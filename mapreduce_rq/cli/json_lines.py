@@ -15,9 +15,11 @@ from mapreduce_rq.cli.session import PARTIAL, Session, ended_with_us
 from mapreduce_rq.cli.streams import aside, reader_left, say, write
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.core.foreign_errors import RemoteError, notes_of, told
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.reducers.handed import Raised
 from mapreduce_rq.errors import JobFailed
+from mapreduce_rq.progress.printed import write_printed
 
 if TYPE_CHECKING:
     from mapreduce_rq.client.client import Client
@@ -38,6 +40,10 @@ class Notices:
         """Print a notice."""
         if not self._quiet:
             say(text)
+
+    def printed(self, printed: Printed) -> None:
+        """Print what a function has printed: it was asked for."""
+        write_printed(printed)
 
 
 def write_values(

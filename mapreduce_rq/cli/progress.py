@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from mapreduce_rq.cli.screen.output import progress_line
 from mapreduce_rq.cli.streams import interactive, say
+from mapreduce_rq.core.job.printed import Printed
+from mapreduce_rq.progress.printed import write_printed
 
 if TYPE_CHECKING:
     from mapreduce_rq.core.job.record import Report
@@ -56,6 +58,10 @@ class Watcher:
             self._bar.say(text)
         else:
             say(text)
+
+    def printed(self, printed: Printed) -> None:
+        """Show what a function printed, above the bar: it was asked for, so also where all else is quiet."""
+        write_printed(printed)
 
     def close(self) -> None:
         """Take the bar away. A second call does nothing."""

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mapreduce_rq.core.messages import Limits
+from mapreduce_rq.core.messages import Limits, check_limits
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.runtime.master.observer import Observer
 
 if TYPE_CHECKING:  # most calls show nothing
     from mapreduce_rq.progress.count import Count
+    from mapreduce_rq.progress.printed import Logs
     from mapreduce_rq.progress.shown import Progress, Shown
 
 
@@ -47,6 +48,20 @@ def seen_by(progress: Progress, label: str, beside: Observer | None = None) -> S
     from mapreduce_rq.progress.shown import shown  # few programs use it
 
     return shown(progress, label, beside)
+
+
+def heard_by(
+    logs: Logs, limits: Limits | None, beside: Observer | None = None
+) -> tuple[Limits | None, Observer | None]:
+    """The limits of a job whose functions' output is wanted, and the observer that is given it. Raises BadParameter."""
+    if logs is False or logs is None:
+        return limits, beside
+    from mapreduce_rq.progress.printed import heard  # few programs use it
+
+    limits = Limits() if limits is None else limits
+    check_limits(limits)
+    limits = replace(limits, logs=True)
+    return limits, heard(logs, beside)
 
 
 def counted(progress: Progress, function: Callable[..., Any], total: int | None = None) -> Count | None:

@@ -27,7 +27,7 @@ from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.client.arguments import limited, rows, seen_by
+from mapreduce_rq.client.arguments import heard_by, limited, rows, seen_by
 from mapreduce_rq.client.environment import chosen_queue
 from mapreduce_rq.client.leading import Leader, let_go_text
 from mapreduce_rq.client.planning import Planner
@@ -69,6 +69,7 @@ if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute
     from mapreduce_rq.client.pool import Pool
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.reducers.keyed import Keyed
+    from mapreduce_rq.progress.printed import Logs
     from mapreduce_rq.progress.shown import Progress
 
 log = logging.getLogger("mapreduce_rq.client")
@@ -312,6 +313,7 @@ class Client:
         setup: Callable[..., Any] | str | None = None,
         shared: Any = ...,
         progress: Progress = None,
+        logs: Logs = False,
         observer: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Any:
@@ -329,10 +331,14 @@ class Client:
         its name, called once in each worker process; its value comes first in each call. ``shared``: an object that is
         sent once to each host, whatever its size, and comes next in each call. ``progress``: True for
         a bar on a terminal or in a notebook; a callable, which gets a ``Report`` ten times a second at most and once at
-        the end, and ends the job by what it raises; a tqdm bar; or a ``rich.progress.Progress``. The call returns when
-        the job's end is on its way to Redis; the next call, or ``close``, makes sure that it arrived.
+        the end, and ends the job by what it raises; a tqdm bar; or a ``rich.progress.Progress``. ``logs``: what the
+        calls print, write to standard error and log comes here with their answers, the last 8 kB of each task: True
+        for lines on standard error, each with its worker and term; a callable, which gets each ``Printed``. A task may
+        be computed twice, and so may a line come twice. The call returns when the job's end is on its way to Redis; the
+        next call, or ``close``, makes sure that it arrived.
         Raises UsageError, and JobFailed, which names the term.
         """
+        limits, observer = heard_by(logs, limits, observer)
         plan = self.planner.function(
             function,
             items,
@@ -408,6 +414,8 @@ class Client:
         out: str | os.PathLike[str] | None = None,
         form: str = "jsonl",
         progress: Progress = None,
+        logs: Logs = False,
+        limits: Limits | None = None,
         observer: Observer | None = None,
         wait_workers: float | None = None,
         **how: Any,
@@ -423,6 +431,8 @@ class Client:
         from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, by_key, in_parts  # few programs use it
 
         keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted, parts=parts)
+        limits, observer = heard_by(logs, limits, observer)
+        how["limits"] = limits
         led: dict[str, Any] = {"progress": progress, "observer": observer, "wait_workers": wait_workers}
         if out is None:
             return self.map_reduce(pairs, items, reduce=keyed, **led, **how)
@@ -449,6 +459,7 @@ class Client:
         setup: Callable[..., Any] | str | None = None,
         shared: Any = ...,
         progress: Progress = None,
+        logs: Logs = False,
         observer: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Values[T]:
@@ -457,15 +468,16 @@ class Client:
         The iterable may be endless and slow: it is read in a thread of its own, never more than ``buffersize`` items
         ahead of what the caller has taken. Memory is constant. What a term raises is raised where its value would
         stand, and the next call continues with the next term. ``chunksize``: items per task (None: measured).
-        ``more``, ``star``, ``kwargs``, ``setup``, ``shared``, ``progress``, ``wait_workers``: see ``map_reduce``.
-        ``observer``, and a callable for progress: are called in a thread of the job. To close the iterator ends the
-        job.
+        ``more``, ``star``, ``kwargs``, ``setup``, ``shared``, ``progress``, ``logs``, ``wait_workers``: see
+        ``map_reduce``. ``observer``, and a callable for progress or logs: are called in a thread of the job. To close
+        the iterator ends the job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
         items, star = rows(items, more, star=star)
         if buffersize is not None and buffersize < 1:
             raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
         iterator = iter(items)
+        limits, observer = heard_by(logs, limits, observer)
         plan = self.planner.open_job(
             function, star=star, kwargs=kwargs, limits=limited(limits, chunksize), setup=setup, shared=shared
         )
@@ -535,15 +547,18 @@ class Client:
         items: Iterable[Any],
         *more: Iterable[Any],
         progress: Progress = None,
+        logs: Logs = False,
+        limits: Limits | None = None,
         wait_workers: float | None = None,
         **how: Any,
     ) -> Job:
-        """As ``map_reduce``, but it returns at once. ``how``: its arguments about calls and folding, and ``limits``.
+        """As ``map_reduce``, but it returns at once. ``how``: its arguments about calls and folding.
 
-        A callable for ``progress`` is called in a thread of the job.
+        A callable for ``progress`` or ``logs`` is called in a thread of the job.
         """
-        plan = self.planner.function(function, items, *more, **how)
-        return self._start(*plan, progress=progress, wait_workers=wait_workers)
+        limits, heard = heard_by(logs, limits)
+        plan = self.planner.function(function, items, *more, limits=limits, **how)
+        return self._start(*plan, progress=progress, heard=heard, wait_workers=wait_workers)
 
     def _start(
         self,
@@ -552,6 +567,7 @@ class Client:
         source: Source | None = None,
         *,
         progress: Progress = None,
+        heard: Observer | None = None,
         wait_workers: float | None = None,
     ) -> Job:
         from mapreduce_rq.client.job import Job  # with the lists of values that it reads: few programs use it
@@ -560,7 +576,7 @@ class Client:
             verbs = self.wires.verbs_over(self.wires.borrow())
             return self.leader.master(spec, computation, job, source=source, verbs=verbs, wait_workers=wait_workers)
 
-        job = Job(self, spec, lead, seen_by(progress, spec.label))
+        job = Job(self, spec, lead, seen_by(progress, spec.label), heard)
         self.keep_in_sight(job)
         return job
 

@@ -14,6 +14,7 @@ import msgspec
 
 from mapreduce_rq.client.leading import Leader, let_go_text
 from mapreduce_rq.client.wires import Wires
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
@@ -21,6 +22,7 @@ from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
 from mapreduce_rq.errors import JobError, NoSuchJob, UsageError
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
+from mapreduce_rq.runtime.master.observer import Observer, pass_on
 from mapreduce_rq.runtime.master.standby import Standby
 
 if TYPE_CHECKING:  # most jobs show nothing
@@ -55,10 +57,18 @@ def led_elsewhere(job: str, leader: int) -> str:
 class Job:
     """A job with its master in a thread of this process.
 
-    ``lead`` makes the master, which reports to the job. ``shown``: shows how far it is.
+    ``lead`` makes the master, which reports to the job. ``shown``: shows how far it is. ``heard``: is given what its
+    functions print.
     """
 
-    def __init__(self, client: Owner, spec: Spec, lead: Callable[[Job], Master], shown: Shown | None = None) -> None:
+    def __init__(
+        self,
+        client: Owner,
+        spec: Spec,
+        lead: Callable[[Job], Master],
+        shown: Shown | None = None,
+        heard: Observer | None = None,
+    ) -> None:
         self.id = spec.job
         self._client = client
         self._report = Report(total=spec.total)
@@ -73,6 +83,7 @@ class Job:
         self._watching: list[SimpleQueue[Pairs | None]] = []
         self._then: list[Callable[[], object]] = []
         self._shown = shown
+        self._heard = heard
         self._master = lead(self)
         self._leads: Standby | Master = self._master  # its ``stop`` ends the watch, or the lead
         self._let_go = False
@@ -154,6 +165,10 @@ class Job:
         """Show the master's notice, if there is a person to read it."""
         if self._shown is not None:
             self._shown.noticed(text)
+
+    def printed(self, printed: Printed) -> None:
+        """Hand on what a function has printed."""
+        pass_on(self._heard, printed)
 
     def let_go(self) -> None:
         """Stop leading it, soon. It can be resumed from what is counted."""

@@ -31,6 +31,7 @@ from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.bodies import ValueCodec, join
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.foreign_errors import Interruption
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
@@ -43,7 +44,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.ended import Ended
-from mapreduce_rq.runtime.master.observer import Observer, Silent
+from mapreduce_rq.runtime.master.observer import Observer, Silent, pass_on
 
 ROOM_BYTES = 64 << 20
 """Bytes of items that are put in and not yet sent, about."""
@@ -323,6 +324,10 @@ class OpenJob:
     def noticed(self, text: str) -> None:
         """Hand the master's notice on, to a person who may be there to read it."""
         self._observer.noticed(text)
+
+    def printed(self, printed: Printed) -> None:
+        """Hand on what a function has printed."""
+        pass_on(self._observer, printed)
 
     def _run(self) -> None:
         error: BaseException | None = None

@@ -148,6 +148,10 @@ class Computation(ABC, Generic[P]):
         """``reducer.encode(map(lo, hi))``. Workers spend their time here, so a computation may define a quicker way."""
         return self.reducer.encode(self.map(lo, hi))
 
+    def term_in_hand(self) -> int | None:
+        """In a worker, while it maps: the term that is computed now; None where that is not known."""
+        return None
+
     def cut_short(self) -> None:
         """Called from another thread: make ``map`` end after the term in hand, if the computation can do that.
 

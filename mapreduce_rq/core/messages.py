@@ -77,6 +77,29 @@ class Tried(msgspec.Struct, array_like=True, frozen=True, gc=False):
     where: str = ""  # host:pid
 
 
+OUTPUT_BYTES = 64 * 1024
+"""Bytes that functions have printed, in one reply."""
+OUTPUT_PIECES = 1024
+StreamName = Literal["stdout", "stderr", "log"]
+
+
+class Piece(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Something that a function printed or logged, for terms ``lo`` to ``hi - 1``: one term, where it is known."""
+
+    lo: Index
+    hi: Index
+    stream: StreamName
+    text: Annotated[str, Meta(max_length=OUTPUT_BYTES)]
+
+
+class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a worker's functions have printed for one job since its last reply: see ``Limits.logs``."""
+
+    serial: Index  # grows from one of a worker's outputs to the next: a reply may come twice
+    pieces: Annotated[list[Piece], Meta(max_length=OUTPUT_PIECES)]
+    cut: Index = 0  # bytes that were left out, for there was more than a reply or a task may have
+
+
 class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """The answers of one worker to one job, in one stream entry."""
 
@@ -84,6 +107,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
     wid: str
     answers: list[Answer]
     tried: list[Tried] = []  # terms of these answers
+    output: Output | None = None  # where the job asks for it
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
@@ -135,6 +159,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_body: Annotated[int, MAX_BODY] = 64 * 1024 * 1024
     allow_mixed: bool = False
     urgent: bool = False  # its tasks go before those of other jobs
+    logs: bool = False  # what functions print and log comes with their answers, to an observer that has ``printed``
 
     @property
     def tolerant(self) -> bool:

@@ -258,6 +258,7 @@ class FunctionComputation(Computation[Any]):
         self._trust = Trust()
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
+        self._underway: tuple[Callable[[int], int], list[Any]] | None = None  # terms by row, and values as they come
         self._block = FIRST_KEPT  # how many of them at a time, by the size of the last values
         self._short = False
         self._retrying: Retrying | None = None
@@ -441,6 +442,12 @@ class FunctionComputation(Computation[Any]):
         except Unreadable as error:
             raise BadFunction(f"an item cannot be read here: {error}") from error
 
+    def term_in_hand(self) -> int | None:
+        if self._underway is None:
+            return None
+        term_of, values = self._underway
+        return term_of(len(values))
+
     def cut_short(self) -> None:
         self._short = True
         self._row.clear()  # this ends the loop over it at its next term, and costs the terms nothing
@@ -454,6 +461,7 @@ class FunctionComputation(Computation[Any]):
         largest = WIDE_BLOCK if reducer.wide else BLOCK
         while at < len(items) and not (self._short and at):
             values: list[Any] = []
+            self._underway = (lo + at).__add__, values
             self._row = list(items[at : at + block])
             wanted = len(self._row)
             self._begin_at(lo + at)
@@ -485,7 +493,7 @@ class FunctionComputation(Computation[Any]):
             else:
                 size = values[-1].nbytes if is_array(values[-1]) else 0
                 block = self._block = min(largest, max(1, HELD_BYTES // size)) if size else largest
-        self._row = []  # they may be large
+        self._row, self._underway = [], None  # they may be large
         if at < len(items):
             self.reached = lo + at
         return reducer.zero() if total is None else total

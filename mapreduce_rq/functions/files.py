@@ -168,7 +168,7 @@ class FilesComputation(FunctionComputation):
             at = records.hi
             if reducer.keeps and total is not None and reducer.size(total) >= EARLY_BYTES:
                 self._short = True
-        self._row = []  # they may be large
+        self._row, self._underway = [], None  # they may be large
         end = self.reached or hi  # behind the last record no other may begin
         if total is None:
             return reducer.gap(lo, end) if reducer.law is Law.ORDERED else reducer.zero()
@@ -178,6 +178,7 @@ class FilesComputation(FunctionComputation):
         """The values of some records, fewer if it was cut short. Raises TermError."""
         function, items, together = self.function, records.items, records.together
         values: list[Any] = []
+        self._underway = None if together else (_Terms(records).__getitem__, values)
         row = list(items)
         self._row = [] if together else row
         retrying = self._retrying

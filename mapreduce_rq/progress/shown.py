@@ -16,10 +16,11 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import BadParameter
-from mapreduce_rq.runtime.master.observer import Observer
+from mapreduce_rq.runtime.master.observer import Observer, pass_on
 
 if TYPE_CHECKING:
     from mapreduce_rq.progress.bar import Bar
@@ -105,6 +106,10 @@ class Shown:
         if self._beside is not None:
             self._beside.noticed(text)
         self._picture.say(text)
+
+    def printed(self, printed: Printed) -> None:
+        """Hand on what a function has printed."""
+        pass_on(self._beside, printed)
 
     def close(self, *, well: bool) -> None:
         """Draw no more; at a good end (``well``) the last state before."""

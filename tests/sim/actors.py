@@ -17,6 +17,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.events import Source
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Done, Report
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.sealing import Codecs
@@ -31,6 +32,7 @@ from mapreduce_rq.runtime.pool.child import Child
 from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
+from mapreduce_rq.runtime.worker.output import Capture, Streams
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim.invariants import require
@@ -90,6 +92,16 @@ class Site:
     codecs: Codecs
 
 
+class SimStreams(Streams):
+    """Where a worker's terms print; the streams of this process, which all share, stay as they are."""
+
+    def lead_to(self, capture: Capture) -> None:
+        self.to = capture
+
+    def lead_back(self) -> None:
+        self.to = None
+
+
 class SimWorker:
     """One worker process."""
 
@@ -98,7 +110,9 @@ class SimWorker:
         self.host = host
         self.wire = SimWire(site.server)
         self.slate = slate
-        self.worker = Worker(wid, Tasks(self.wire, site.keys, site.codecs), host.clock, slate, prepare=prepare)
+        self.streams = SimStreams()
+        tasks = Tasks(self.wire, site.keys, site.codecs)
+        self.worker = Worker(wid, tasks, host.clock, slate, prepare=prepare, streams=self.streams)
         self.actor = Actor(host.scheduler, f"{host.name}.{pid - FIRST_PID}", self.worker.run)
         self.actor.on_end = lambda _: host.ended(pid)
         self.ear: Actor | None = None
@@ -355,6 +369,7 @@ class ClientProcess:
         self._on_end = on_end
         self.ended = ""  # what it was told or found at the end
         self.told = 0  # terms, by the last report that its observer has heard
+        self.heard: list[str] = []  # lines that its present master has handed on
         self.actor = Actor(self.scheduler, name, self._lead if submits else self._follow)
         self.actor.on_end = lambda _: self.wire.close()
 
@@ -369,9 +384,16 @@ class ClientProcess:
         if self.scheduler.listen:
             self.scheduler.say(f"{self.name:>8} notices: {text}")
 
+    def printed(self, printed: Printed) -> None:
+        """Each line comes once from one master."""
+        for line in printed.text.splitlines():
+            require(line not in self.heard, f"{self.name} was given {line!r} of {self.spec.job} twice")
+            self.heard.append(line)
+
     # -- its life --------------------------------------------------------------------------------------------------
 
     def _new_master(self, *, pipelined: bool = False) -> Master:
+        self.heard = []
         self.master = Master(
             self.jobs,
             self.clock,

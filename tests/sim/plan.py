@@ -44,6 +44,7 @@ class JobPlan:
     starts: float = 0.0
     standbys: int = 0
     even: bool = False  # every term costs the same
+    logs: bool = False  # its client wants what is printed
 
     @property
     def request_seconds(self) -> float:
@@ -81,6 +82,7 @@ class JobPlan:
                 task_timeout=self.task_timeout,
                 on_error="skip" if self.on_error == "skip" else "fail",
                 keep=self.keep,
+                logs=self.logs,
             ),
             created=EPOCH,
             version="sim",
@@ -112,6 +114,9 @@ def plan_of(seed: int) -> Plan:
     asking = Random(f"asks {seed}")
     for job in jobs:
         job.asks = asking.choice([0, 0, 1, 2])
+    printing = Random(f"logs {seed}")
+    for job in jobs:
+        job.logs = printing.random() < 0.3
     patches = Random(f"patches {seed}")
     for job in jobs:
         if job.chunk is None and patches.random() < 0.8:  # terms that nothing before them has foretold

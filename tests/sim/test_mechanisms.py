@@ -486,6 +486,17 @@ def what_was_tried_again_is_known_to_the_next_master() -> None:
     assert [(one["term"], one["tries"]) for one in _record_of(stage)["retried"]] == [(1, 3)]
 
 
+def what_is_printed_comes_once_whatever_is_sent_twice() -> None:
+    # Answers of Redis are lost, so workers send batches again, and the master reads the stream again.
+    weather = Weather(answer_lost=0.05, resets=1.0)
+    stage = Stage(JobPlan(60, 0.2, chunk=1, logs=True), hosts=[2], weather=weather, seed=3)
+    stage.run()
+    (client,) = stage.world.clients
+    computed = [f"execution {number} of sim-0" for number in range(len(stage.world.executions))]
+    assert set(client.heard) <= set(computed)
+    assert len(client.heard) == len(set(client.heard)) >= 60
+
+
 def _record_of(stage: Stage) -> dict[str, Any]:
     found = stage.world.server.model.now.keys[stage.world.keys.job("sim-0").encode()]
     assert is_hash(found)
@@ -819,6 +830,16 @@ def _wait_for_every_answer() -> AbstractContextManager[Any]:
     return patch.object(Worker, "_settle", waiting)
 
 
+def _hand_all_output_on() -> AbstractContextManager[Any]:
+    hand_on = Master._hand_on
+
+    def again(self: Master, *what: Any) -> None:
+        self._printed.clear()
+        hand_on(self, *what)
+
+    return patch.object(Master, "_hand_on", again)
+
+
 def _leave_at_once() -> AbstractContextManager[Any]:
     def stop(self: Worker, **_: bool) -> None:
         self.stopping = True
@@ -967,6 +988,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
         lambda: patch.object(master, "YOUNG_SECONDS", 0.0),
     ),
     (a_term_that_raises_is_tried_again_and_counted_once, lambda: patch.object(Retrying, "_again", _raise_at_once)),
+    (what_is_printed_comes_once_whatever_is_sent_twice, _hand_all_output_on),
     (what_was_tried_again_is_known_to_the_next_master, _forget_what_was_tried),
     (who_waits_to_try_a_term_again_gives_it_back_when_told_to_leave, _wait_without_looking),
     (

@@ -148,6 +148,8 @@ class World:
             actor = self.scheduler.actor()
             place = len(self.executions)
             self.executions.append(Execution(spec.job, lo, hi, self.scheduler.now, actor.name))
+            if plan.logs:
+                self._print(actor, f"execution {place} of {spec.job}")
             at = lo
             seconds = costs[hi] - costs[lo] + sum(plan.slow.get(k, 0.0) for k in range(lo, hi))
             while at < hi:
@@ -172,6 +174,12 @@ class World:
                 self.scheduler.actor().sleep(plan.finishing)
 
         return SimComputation(TestParams(**spec.params), spend, rest, finish)
+
+    def _print(self, actor: Actor, line: str) -> None:
+        for host in self.hosts:
+            for worker in host.workers.values():
+                if worker.actor is actor and worker.streams.to is not None:
+                    worker.streams.to.add("stdout", f"{line}\n".encode())
 
     def _segfault(self, actor: Actor) -> None:
         for host in self.hosts:

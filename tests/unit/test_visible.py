@@ -15,7 +15,9 @@ from rich.console import Console
 
 from mapreduce_rq.cli import streams
 from mapreduce_rq.cli.screen.ink import Text
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.visible import visible, visible_lines
+from mapreduce_rq.progress.printed import write_printed
 from mapreduce_rq.runtime.log import VisibleFormatter
 
 HOSTILE = "\x1b]0;owned\x07\x9b5m\x1b[5m\u202e\u2066\nFAKED\r\x00\x7f"
@@ -101,9 +103,16 @@ def test_what_is_logged() -> None:
     assert logged.splitlines()[1] == "Traceback (most recent call last):"
 
 
+def test_what_functions_print(capsys: pytest.CaptureFixture[str]) -> None:
+    write_printed(Printed(HOSTILE, (0, 1), HOSTILE, f"{HOSTILE}\n{HOSTILE}\n"))
+    text = capsys.readouterr().err
+    assert not commands(text, "\n")
+    assert all(line.startswith("[␛") for line in text.splitlines())
+
+
 def test_nothing_goes_round_the_doors() -> None:
     """No print, no stream written to, no Text of Rich's own, no log set up, anywhere else."""
-    doors = {"cli/streams.py", "cli/screen/ink.py", "runtime/log.py", "cli/app.py"}
+    doors = {"cli/streams.py", "cli/screen/ink.py", "runtime/log.py", "cli/app.py", "progress/printed.py"}
     wrong = []
     for path in ROOT.rglob("*.py"):
         if str(path.relative_to(ROOT)) in doors:

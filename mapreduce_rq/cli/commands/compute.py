@@ -15,6 +15,7 @@ from typer.core import TyperCommand
 from mapreduce_rq.cli.groups import LazyGroup, Listed, command, escape
 from mapreduce_rq.cli.options import (
     HOW,
+    OUTPUT,
     RQ_QUEUE,
     WHERE,
     Collect,
@@ -204,6 +205,15 @@ def lead(
             rich_help_panel=HOW,
         ),
     ] = "1d",
+    logs: Annotated[
+        bool,
+        typer.Option(
+            "--logs",
+            envvar="MRQ_LOGS",
+            help="Show on standard error what functions print and log: each line with its worker and term.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = False,
     detach: Annotated[
         bool,
         typer.Option(
@@ -245,6 +255,7 @@ def lead(
         allow_mixed=allow_mixed,
         urgent=urgent,
         keep=max(1, round(seconds("--keep", keep))),
+        logs=logs,
     )
     target = folder if folder is not None else None if out is None else OutFile(out)
     show = Show("json" if json else choice("--output", output, FORMATS), quiet, target)
@@ -255,6 +266,7 @@ def lead(
             ("--local", local),
             ("--on-rq", on_rq),
             ("--wait-workers", wait_workers),
+            ("--logs", logs or None),
         ):
             if given is not None:
                 raise UsageError(f"--detach returns at once: {option} needs a command that stays")

@@ -26,9 +26,10 @@ from mapreduce_rq.core.computation import Computation, Outcome, Progress
 from mapreduce_rq.core.job.ends import failed_record, outcome_so_far, record_of
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source
 from mapreduce_rq.core.job.ledger import Ledger
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.timeline import Recorder
-from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Spec, Task
+from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Output, Spec, Task
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import Span
@@ -43,7 +44,7 @@ from mapreduce_rq.runtime.master.exchange import Exchange
 from mapreduce_rq.runtime.master.fields import Fields
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost, is_first
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
-from mapreduce_rq.runtime.master.observer import Observer
+from mapreduce_rq.runtime.master.observer import Listener, Observer
 from mapreduce_rq.runtime.master.outage import Outage
 from mapreduce_rq.runtime.master.oversize import in_parts, large_fold, large_item
 from mapreduce_rq.runtime.master.sweep import Sweeper
@@ -127,6 +128,8 @@ class Master:
         self._began = clock.wall()
         self._last_commit = self._now
         self._checkpoints = Checkpoints(self._now)
+        self._listener = observer if spec.limits.logs and isinstance(observer, Listener) else None
+        self._printed: dict[str, int] = {}  # by worker, the serial of the last output that was handed on
         self._answered: set[str] = set()  # workers heard of, less those that were gone at the last look
         self._at_work = 0  # the most workers that took part at one time
         self._restored = False  # took the job over
@@ -389,8 +392,22 @@ class Master:
         self._answered.update(reply.wid for reply in replies)
         if any(answer.status != REFUSED for reply in replies for answer in reply.answers):
             self._sweeper.workers = max(self.workers, 1)
+        if self._listener is not None:
+            for reply in replies:
+                if reply.output is not None:
+                    self._hand_on(self._listener, reply.wid, reply.output)
         heard = [Replied(reply.wid, reply.answers, reply.tried) for reply in replies]
         return self._aside.fetched(heard, kept=self.ledger.keeps), entries
+
+    def _hand_on(self, listener: Listener, wid: str, output: Output) -> None:
+        """Hand on what was printed, once: replies are read again after an outage, and workers send some twice."""
+        if output.serial <= self._printed.get(wid, 0):
+            return
+        self._printed[wid] = output.serial
+        where, cut = wid.rpartition(":")[0] or wid, output.cut
+        for piece in output.pieces:
+            listener.printed(Printed(where, (piece.lo, piece.hi), piece.stream, piece.text, cut))
+            cut = 0
 
     def _sweep(self) -> list[Command]:
         """Look around. Returns the commands that follow from that, and from the replies that came before."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
+from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 
 
@@ -16,6 +17,20 @@ class Observer(Protocol):
 
     def noticed(self, text: str) -> None:
         """A notice for people: a death, an outage, a refusal."""
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """An observer that is also given what functions print, of a job that asks for it (``Limits.logs``)."""
+
+    def printed(self, printed: Printed) -> None:
+        """Called in the order of arrival. A task is computed at least once, so a line may come twice."""
+
+
+def pass_on(observer: object, printed: Printed) -> None:
+    """Give it to an observer that listens."""
+    if isinstance(observer, Listener):
+        observer.printed(printed)
 
 
 class Silent:

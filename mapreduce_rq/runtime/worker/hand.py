@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.core.fleet.prefetch import Prefetch
-from mapreduce_rq.core.messages import Answer, Beat, Tried
+from mapreduce_rq.core.messages import Answer, Beat, Output, Tried
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
@@ -27,6 +27,7 @@ class Batch(NamedTuple):
     answers: list[tuple[str, list[Answer]]]  # by job
     done: list[bytes]  # sealed, oldest first
     tried: Mapping[str, Sequence[Tried]] = MappingProxyType({})  # by job
+    output: Mapping[str, Output] = MappingProxyType({})  # by job
 
 
 class Question(NamedTuple):
@@ -60,6 +61,7 @@ class Hand:
         self.tasks: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
         self.answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
         self.tried: dict[str, list[Tried]] = {}  # terms of that batch that took more than one call, by job
+        self.output: dict[str, Output] = {}  # what was printed in that batch, once it is computed, by job
         self.prefetch = Prefetch()
         self._wid = wid
         self._queue = tasks
@@ -108,14 +110,14 @@ class Hand:
         while self._unsettled:
             batch = self._unsettled[0]
             for answers in batch.answers:
-                self._answer_anew(answers, batch.tried)
+                self._answer_anew(answers, batch)
             self._queue.drop(self._wid, batch.done)
             del self._unsettled[0]
 
-    def _answer_anew(self, answers: tuple[str, list[Answer]], tried: Mapping[str, Sequence[Tried]]) -> None:
+    def _answer_anew(self, answers: tuple[str, list[Answer]], batch: Batch) -> None:
         """Answer one job. If its replies cannot be written (another program's key is there), they are dropped."""
         try:
-            self._ask(Batch([answers], [], tried), length=-1, want=0)
+            self._ask(Batch([answers], [], batch.tried, batch.output), length=-1, want=0)
             self._take_in()
         except (BrokerDown, BrokerFull, BrokerRefused):
             raise
@@ -152,7 +154,7 @@ class Hand:
         replies = [
             (job, sealed)
             for job, items in batch.answers
-            for sealed in self._replies.sealed(job, items, batch.tried.get(job, ()))
+            for sealed in self._replies.sealed(job, items, batch.tried.get(job, ()), batch.output.get(job))
         ]
         self._asked = Question(replies, length, len(batch.done), want, self._clock.now())
         self._send(self._asked)

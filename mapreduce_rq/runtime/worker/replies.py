@@ -8,7 +8,17 @@ import msgspec
 
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
-from mapreduce_rq.core.messages import ERROR, OK, OK_ASIDE, Answer, Failure, Reply, Tried, encode_failure
+from mapreduce_rq.core.messages import (
+    ERROR,
+    OK,
+    OK_ASIDE,
+    Answer,
+    Failure,
+    Output,
+    Reply,
+    Tried,
+    encode_failure,
+)
 from mapreduce_rq.errors import BrokerError, TooLarge
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.wid import address_of
@@ -24,13 +34,15 @@ class Replies:
         self._wire = tasks.wire
         self._codecs = tasks.codecs
 
-    def sealed(self, job: str, items: list[Answer], tried: Sequence[Tried] = ()) -> list[bytes]:
-        """The answers to one job, in one reply if Redis takes it, else in several.
+    def sealed(
+        self, job: str, items: list[Answer], tried: Sequence[Tried] = (), output: Output | None = None
+    ) -> list[bytes]:
+        """The answers to one job, in one reply if Redis takes it, else in several: the first has the ``output``.
 
         Raises BrokerDown if Redis must be asked how much it takes, and cannot be.
         """
         try:
-            sealed = self._codecs.reply.seal(Reply(job, self._wid, items, list(tried)))
+            sealed = self._codecs.reply.seal(Reply(job, self._wid, items, list(tried), output))
             if len(sealed) <= SURE_BYTES or len(sealed) <= self._wire.limit() - SPARE_BYTES:
                 return [sealed]
             size = len(sealed)
@@ -38,11 +50,12 @@ class Replies:
             size = error.size
         half = len(items) // 2
         if half:
-            parts = (items[:half], items[half:])
-            return [sealed for part in parts for sealed in self.sealed(job, part, _of(part, tried))]
+            first, rest = items[:half], items[half:]
+            return [*self.sealed(job, first, _of(first, tried), output), *self.sealed(job, rest, _of(rest, tried))]
         (answer,) = items
         failure = Failure.of(too_large_partial(size, self._wire.limit()), address_of(self._wid))
-        return self.sealed(job, [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))])
+        failed = [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))]
+        return self.sealed(job, failed, output=output)
 
     def _must_fit(self, size: int) -> None:
         """Raise TooLarge for a body that Redis does not take. If Redis cannot be asked, sending will tell."""

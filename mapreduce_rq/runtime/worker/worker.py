@@ -37,6 +37,7 @@ from mapreduce_rq.runtime.worker.failures import failed, given_up, refused
 from mapreduce_rq.runtime.worker.hand import Batch, Hand
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs, Ready
 from mapreduce_rq.runtime.worker.outage import Outage
+from mapreduce_rq.runtime.worker.output import Outputs, Streams
 from mapreduce_rq.runtime.worker.part_answers import Relief, cut_short
 from mapreduce_rq.runtime.worker.replies import Replies
 from mapreduce_rq.runtime.worker.slate import Slate
@@ -82,6 +83,7 @@ class Worker:
         burst: bool = False,
         max_tasks: int | None = None,
         shelf: str = "",
+        streams: Streams | None = None,
     ) -> None:
         self.wid = wid
         self.name = name
@@ -107,6 +109,7 @@ class Worker:
         self._replies = Replies(wid, tasks)
         self._hand = Hand(wid, tasks, clock, self._jobs, self._replies, full=self._wait_for_room, beat=self._first_beat)
         self._strangers = Strangers(tasks)
+        self._outputs = Outputs(streams)
         self._relief = Relief(wid, tasks, slate, self._hand, self._strangers)
         self._at_fault = b""  # the task that was read when something failed outside of any task
 
@@ -286,7 +289,7 @@ class Worker:
         If there is no rest, or the batch was long, this waits for the answer.
         """
         hand = self._hand
-        batch = Batch(list(answers.items()), hand.tasks[:done], self._hand.tried)
+        batch = Batch(list(answers.items()), hand.tasks[:done], hand.tried, hand.output)
         if self.tasks_left is not None:
             self.tasks_left -= done
             self.stopping = self.stopping or self.tasks_left <= 0
@@ -323,6 +326,7 @@ class Worker:
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
         job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
+        listen = None  # where the job wants what is printed: to be called before each task
         done = size = longest = 0
         started = now = nanoseconds()
         deadline = started + int(self._hand.prefetch.batch_seconds * 1e9)
@@ -345,6 +349,7 @@ class Worker:
                     if isinstance(ready, Ready):
                         attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
                         usual = min(cap, SURE_BYTES if ready.shelf is None else ASIDE_BYTES - 1)
+                        listen = self._outputs.of(job, wanted=ready.spec.limits.logs)
                 if ready is None:
                     continue
                 before = now
@@ -353,6 +358,8 @@ class Worker:
                     answer = self._decline(task, ready)
                 else:
                     begin(lo, hi, now)
+                    if listen is not None:
+                        listen(ready.computation, lo, hi)
                     try:
                         if task.op == MAP and not task.body:
                             body = ready.computation.map_encoded(lo, hi)
@@ -387,6 +394,8 @@ class Worker:
         except Exception:
             self._at_fault = raw
             raise
+        finally:
+            self._hand.output = self._outputs.take()
         if done and now > started:
             self._hand.prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
         return {name: items for name, items in answers.items() if items}, done

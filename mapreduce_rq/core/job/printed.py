@@ -1,0 +1,20 @@
+"""What a job's functions print, as its client is given it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Printed(NamedTuple):
+    """Something that a function printed or logged: lines of text, as they came, not made visible."""
+
+    where: str  # host:pid of the worker
+    span: tuple[int, int]  # first term, and the one after the last: one term, where it is known
+    stream: str  # stdout, stderr or log
+    text: str
+    cut: int = 0  # bytes that were left out just before it
+
+    @property
+    def term(self) -> int | None:
+        """The term; None if only the task is known."""
+        return self.span[0] if self.span[1] - self.span[0] == 1 else None
