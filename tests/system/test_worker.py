@@ -65,7 +65,7 @@ def test_a_stopped_worker_is_not_vouched_for_and_does_no_harm_when_it_returns(sc
     stage.begun(7, 30, but=sleeper)
     assert time.monotonic() - stopped <= allowed(18)
     os.kill(sleeper, signal.SIGCONT)
-    scene.check(leader, TERMS, victims=(sleeper,))
+    scene.check(leader, TERMS, victims=(sleeper,), stopped=hand)
     # It works on: another job gives it something to do.
     stage.forget()
     stage.write("gated", " ".join(map(str, range(4))))

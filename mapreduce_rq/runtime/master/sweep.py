@@ -132,16 +132,15 @@ class Sweeper:
         dead, forgotten = set(self._watch.dead()), set(self._watch.forgotten())
         waiting = self._mine(survey.waiting)
         self.others_wait = len(waiting) < len(survey.waiting)
-        held: list[Task] = []
+        held = [task for wid, raws in survey.held.items() if wid not in dead for task in self._mine(raws)]
+        elsewhere = {(task.op, task.lo, task.hi) for task in (*waiting, *held)}
         for wid, raws in survey.held.items():
             if wid in dead:
-                spared = self._answered(raws, counted)
+                spared = self._answered(raws, counted, elsewhere)
                 self._jobs.strike(wid, spared)
                 if raws or wid in forgotten:
                     self._reap(wid, survey.beats[wid], raws, spared, strike_off=wid in forgotten)
                 waiting += self._mine([raw for raw in raws if raw not in spared])
-            else:
-                held += self._mine(raws)
         alive = self._alive({wid: beat for wid, beat in survey.beats.items() if wid not in dead})
         self._refused = refused
         self.present = alive - refused.keys()
@@ -188,13 +187,19 @@ class Sweeper:
                 found.append(task)
         return found
 
-    def _answered(self, raws: list[bytes], counted: Callable[[int, int], bool]) -> list[bytes]:
-        """The tasks of our job in a dead worker's hand that others have answered: nobody is to do them again."""
+    def _answered(
+        self, raws: list[bytes], counted: Callable[[int, int], bool], elsewhere: set[tuple[int, int, int]]
+    ) -> list[bytes]:
+        """The tasks of our job in a dead worker's hand that others have answered, or have a copy of (``elsewhere``).
+
+        Nobody is to do them again. A copy that is lost, too, is in no live hand then, and is issued anew.
+        """
         found = []
         for raw in raws:
             with contextlib.suppress(BadMessage):
                 task = self._jobs.codecs.task.open(raw)
-                if task.job == self._job and task.op == MAP and counted(task.lo, task.hi):
+                done = task.op == MAP and counted(task.lo, task.hi)
+                if task.job == self._job and (done or (task.op, task.lo, task.hi) in elsewhere):
                     found.append(raw)
         return found
 
