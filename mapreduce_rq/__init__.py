@@ -91,6 +91,7 @@ A test looks up each of these names.
     how a master waits for pipes       pipes/waiting.py Collector
     who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
+    and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
     in which part a key lies           core/reducers/key_hash.py buckets_of
     a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
     what a signature covers            core/sealing.py Codec, Keyring

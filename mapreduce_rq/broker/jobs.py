@@ -17,6 +17,8 @@ from mapreduce_rq.core.messages import Reply
 from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
 
+Bodies = Sequence[tuple[bytes, Argument]]
+
 COMMIT = Script("commit")
 REAP = Script("reap", spare=0)
 
@@ -90,12 +92,20 @@ class Jobs:
         number: int = 0,
         fields: Sequence[tuple[str, Argument]] = (),
         tasks: Iterable[bytes] = (),
+        bodies: Bodies = (),
+        items: bool = False,
     ) -> Committed | Lost:
-        """Change the job if its token is ``expect``; all in one step. See commit.lua for ``what`` and ``number``."""
+        """Change the job if its token is ``expect``; all in one step.
+
+        See commit.lua for ``what``, ``number`` and ``items``. ``bodies``: the large bodies of tasks, by name; an empty
+        one is to be deleted.
+        """
         self.wire.ask(
             COMMIT,
             self._commit_keys(job),
-            _commit(job, expect, token, what=what, number=number, fields=fields, tasks=tasks),
+            _commit(
+                job, expect, token, what=what, number=number, fields=fields, tasks=tasks, bodies=bodies, items=items
+            ),
         )
         return self._committed(what, self.wire.answer())
 
@@ -108,13 +118,17 @@ class Jobs:
         fields: Sequence[tuple[str, Argument]],
         tasks: Iterable[bytes],
         listen: float,
+        bodies: Bodies = (),
+        items: bool = False,
         what: str = "create",
     ) -> None:
         """Ask for a new job and its first replies; first :meth:`created`, then :meth:`replies_asked` have the answers.
 
         The replies are waited for ``listen`` seconds.
         """
-        arguments = _commit(job, "", token, what=what, number=number, fields=fields, tasks=tasks)
+        arguments = _commit(
+            job, "", token, what=what, number=number, fields=fields, tasks=tasks, bodies=bodies, items=items
+        )
         self.wire.ask(COMMIT, self._commit_keys(job), arguments, then=self._read(job, FIRST_REPLY, listen))
 
     def created(self) -> Committed | Lost:
@@ -140,9 +154,20 @@ class Jobs:
         arguments = _commit(job, expect, token, what=what, number=keep, fields=fields)
         self.wire.ask(COMMIT, self._commit_keys(job), arguments, heard=read)
 
-    def ask_to_push(self, job: str, expect: str, token: str, tasks: Iterable[bytes], *, what: str = "") -> None:
+    def ask_to_push(
+        self,
+        job: str,
+        expect: str,
+        token: str,
+        tasks: Iterable[bytes],
+        *,
+        bodies: Bodies = (),
+        items: bool = False,
+        what: str = "",
+    ) -> None:
         """Ask for a commit of nothing but tasks: nothing else may be asked before :meth:`pushed` has the answer."""
-        self.wire.ask(COMMIT, self._commit_keys(job), _commit(job, expect, token, what=what, tasks=tasks))
+        arguments = _commit(job, expect, token, what=what, tasks=tasks, bodies=bodies, items=items)
+        self.wire.ask(COMMIT, self._commit_keys(job), arguments)
 
     def pushed(self) -> Committed | Lost:
         """The answer to :meth:`ask_to_push`, as of :meth:`commit`."""
@@ -150,7 +175,7 @@ class Jobs:
 
     def _commit_keys(self, job: str) -> tuple[str, ...]:
         keys = self.keys
-        return keys.job(job), keys.replies(job), keys.queue, keys.jobs, keys.values(job)
+        return keys.job(job), keys.replies(job), keys.queue, keys.jobs, keys.values(job), keys.bodies(job)
 
     def _committed(self, what: str, answer: Any) -> Committed | Lost:
         if answer[0] == b"ok":
@@ -357,12 +382,15 @@ class Jobs:
             if over:
                 self.wire.transaction(
                     [
-                        ("UNLINK", *(key for job in over for key in (self.keys.job(job), self.keys.values(job)))),
+                        ("UNLINK", *(key for job in over for key in self._of_ended(job))),
                         ("ZREM", self.keys.jobs, *over),
                     ],
                 )
             deleted += len(over)
         return deleted
+
+    def _of_ended(self, job: str) -> tuple[str, ...]:
+        return self.keys.job(job), self.keys.values(job), self.keys.bodies(job)
 
     def check_types(self) -> None:
         """Raises ForeignKey if one of our keys has a type that we never write."""
@@ -385,11 +413,15 @@ def _commit(
     number: int = 0,
     fields: Sequence[tuple[str, Argument]] = (),
     tasks: Iterable[bytes] = (),
+    bodies: Bodies = (),
+    items: bool = False,
 ) -> list[Argument]:
     """The arguments of commit.lua."""
-    arguments: list[Argument] = [token_bytes(expect), token, what, number, job, len(fields)]
+    arguments: list[Argument] = [token_bytes(expect), token, what, number, job, len(fields), len(bodies), int(items)]
     for pair in fields:
         arguments.extend(pair)
+    for body in bodies:
+        arguments.extend(body)
     arguments.extend(tasks)
     return arguments
 

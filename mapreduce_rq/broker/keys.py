@@ -41,6 +41,10 @@ class Keys:
         """
         return f"{self.prefix}v:{job}"
 
+    def bodies(self, job: str) -> str:
+        """HASH of the large bodies of a running job's tasks, by the names that stand in these tasks."""
+        return f"{self.prefix}b:{job}"
+
     def shared(self, name: str) -> str:
         """HASH of the pieces of what calls share, by its hash; there for a week after its last use."""
         return f"{self.prefix}o:{name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from typing import Any
 
 import msgspec
@@ -125,6 +126,16 @@ class Tasks:
         if sealed is None:
             return None, ""
         return self.codecs.spec.at(job).open(sealed), text_of(state)
+
+    def body(self, job: str, laid: bytes) -> bytes:
+        """The body of a task, which stands apart from it. Raises BadMessage if it is gone, or another."""
+        digest, name = laid[:32], laid[32:]
+        found = self.wire.call("HGET", self.keys.bodies(job), name)
+        if not isinstance(found, bytes):
+            raise BadMessage(f"the body of a task of {job} is not in Redis any more")
+        if sha256(found).digest() != digest:
+            raise BadMessage(f"the body of a task of {job} is another than its master laid there")
+        return found
 
     def waiting(self) -> int:
         """How many tasks wait in the queue."""

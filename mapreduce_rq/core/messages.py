@@ -53,6 +53,7 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
     body: bytes = b""  # the items of the span, the partials to merge, or a request
     why: str = ""  # how the last attempt ended
     spec: bytes = b""  # the job's sealed spec, if it is small: this saves a new worker a round trip
+    laid: bytes = b""  # of a body that stands apart from it: the SHA-256, then the name in the job's bodies
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):

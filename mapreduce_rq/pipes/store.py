@@ -255,7 +255,7 @@ class Store:
 
     def _commit(self, keys: Sequence[str], argv: Sequence[Argument]) -> list[Any]:
         """See commit.lua, line by line."""
-        job, replies, queue, listing, values = keys
+        job, replies, queue, listing, values = keys[:5]  # no body stands apart: large ones are laid in files
         expect, token, what, number, name, count = argv[:6]
         row = self.hashes.get(job, {})
         found = row.get(b"tok", b"")
@@ -281,8 +281,8 @@ class Store:
             self.streams[replies] = Stream(self._next)
             self.running.add(replies)
             opened = 1
-        last = 6 + 2 * int(count)
-        self._hset(job, "tok", token, *argv[6:last])
+        last = 8 + 2 * int(count)
+        self._hset(job, "tok", token, *argv[8:last])
         if over:
             self._expire_in(job, number)
         if len(argv) > last:

@@ -15,7 +15,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.runtime.master import lease_keeper as keeping
-from mapreduce_rq.runtime.master.lease import Lease, LeaseLost
+from mapreduce_rq.runtime.master.lease import Lease, LeaseLost, Load
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from tests.support.servers import RealServer
 
@@ -103,7 +103,7 @@ def test_a_push_on_its_way_is_left_alone(server: RealServer, keys: Keys, codecs:
     slow.commit(expect="", what="create", fields=[("state", "running")])
     keeper = Keeper(slow, jobs)
     with keeper:  # the master computes while its push travels, and for longer than between two looks
-        slow.push([b"task"])
+        slow.push(Load([b"task"]))
         for _ in range(3):
             keeper.tend()
         assert slow.pushed().waiting == 1

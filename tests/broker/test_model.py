@@ -29,7 +29,7 @@ EXAMPLES = 125 if IN_CI else 40
 STEPS = 40  # in CI ten thousand in all
 
 LISTS, HASHES, STREAMS, SETS = ["l1", "l2"], ["h1", "h2"], ["s1", "s2"], ["z1"]
-KEYS = [*LISTS, *HASHES, *STREAMS, *SETS]
+KEYS = [*LISTS, *HASHES, *STREAMS, *SETS, "bodies"]
 WORDS = [b"", b"a", b"b", b"c", b"\xff\x00"]
 
 word = st.sampled_from(WORDS)
@@ -207,8 +207,10 @@ class Comparison(RuleBasedStateMachine):
         position=st.integers(-1, 3),
         number=st.sampled_from([0, 1000]),
         fields=st.lists(st.tuples(st.sampled_from(["state", "ck"]), word), max_size=2),
+        bodies=st.lists(st.tuples(st.sampled_from([b"1", b"2"]), st.sampled_from([b"", b"body"])), max_size=3),
+        items=st.booleans(),
         tasks=st.lists(word, max_size=5),
-        keys=st.tuples(a_hash, a_key(STREAMS), a_list, a_set, a_key(STREAMS)),
+        keys=st.tuples(a_hash, a_key(STREAMS), a_list, a_set, a_key(STREAMS), st.just("bodies")),
     )
     def commit(
         self,
@@ -219,16 +221,19 @@ class Comparison(RuleBasedStateMachine):
         position: int,
         number: int,
         fields: list[tuple[str, bytes]],
+        bodies: list[tuple[bytes, bytes]],
+        items: bool,
         tasks: list[bytes],
-        keys: tuple[str, str, str, str, str],
+        keys: tuple[str, str, str, str, str, str],
     ) -> None:
         ids = self.ids(keys[1], position)
         seconds = 1000 if what.startswith("over") else number
 
         def run(wire: Any) -> Any:
             trimmed = ids[wire is self.model] if what == "trim" else what
-            flat = [item for pair in fields for item in pair]
-            return wire.script(COMMIT, keys, [expect, token, trimmed, seconds, "job", len(fields), *flat, *tasks])
+            flat = [item for pair in [*fields, *bodies] for item in pair]
+            head = [expect, token, trimmed, seconds, "job", len(fields), len(bodies), int(items)]
+            return wire.script(COMMIT, keys, [*head, *flat, *tasks])
 
         self.both(run)
 
@@ -489,7 +494,7 @@ def test_a_pop_that_waits_is_served_or_refused_when_the_server_is_full(alone: Re
     wire = RedisWire(parse_url(alone.url))
     wire.connect()
     wire.call("CONFIG", "SET", "maxmemory", "1")
-    wire.script(COMMIT, ("j", "r", "q", "J"), ["", "t", "create", 1, "job", 0, "task"])
+    wire.script(COMMIT, ("j", "r", "q", "J", "v", "b"), ["", "t", "create", 1, "job", 0, 0, 0, "task"])
     assert waiting.join() == {"redis": b"task", "valkey": BrokerFull}[when_full(alone)]
     wire.close()
 

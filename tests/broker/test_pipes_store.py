@@ -97,7 +97,7 @@ class Comparison(RuleBasedStateMachine):
         number=st.sampled_from([0, 5]),
         fields=st.lists(st.tuples(st.sampled_from(["state", "ck"]), word), max_size=2),
         tasks=st.lists(word, max_size=5),
-        keys=st.tuples(a_hash, st.just("s1"), a_list, st.just("z1"), st.just("s2")),
+        keys=st.tuples(a_hash, st.just("s1"), a_list, st.just("z1"), st.just("s2"), st.just("bodies")),
     )
     def commit(
         self,
@@ -123,6 +123,8 @@ class Comparison(RuleBasedStateMachine):
                 seconds,
                 "job",
                 len(fields),
+                0,
+                0,
                 *flat,
                 *tasks,
             ]

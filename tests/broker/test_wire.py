@@ -20,7 +20,16 @@ def scripted(keys: Keys, expect: str = "", token: str = "1:a:1") -> tuple[list[s
     """Keys and arguments of a commit."""
     job = "job"
     what = "create" if not expect else "keep"
-    return [keys.job(job), keys.replies(job), keys.queue, keys.jobs], [expect, token, what, 1000, job, 0]
+    return [keys.job(job), keys.replies(job), keys.queue, keys.jobs, keys.values(job), keys.bodies(job)], [
+        expect,
+        token,
+        what,
+        1000,
+        job,
+        0,
+        0,
+        0,
+    ]
 
 
 @pytest.fixture

@@ -157,12 +157,13 @@ def name_of_script(script: Script, arguments: Sequence[Argument]) -> str:
         return "settle"
     if script.name == "reap":
         return "reap" if len(arguments) > 2 else "bury"
-    what, count = arguments[2], int(arguments[5])
-    fields = dict(zip(arguments[6 : 6 + 2 * count : 2], arguments[7 : 6 + 2 * count : 2], strict=True))
+    what, count, bodies = arguments[2], int(arguments[5]), int(arguments[6])
+    behind = 8 + 2 * count
+    fields = dict(zip(arguments[8:behind:2], arguments[9:behind:2], strict=True))
     if what in {"create", "over"}:
         return {"create": "create", "over": "end"}[str(what)]
     if "master" in fields:
         return "claim" if fields["master"] else "release"
-    if len(arguments) > 6 + 2 * count:
+    if len(arguments) > behind + 2 * bodies:
         return "push"
     return "checkpoint" if "ck" in fields else "lease"

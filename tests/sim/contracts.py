@@ -21,10 +21,10 @@ def hold(name: str, run: Run) -> None:
 
 def commit(run: Run) -> None:
     """commit.lua: nothing at all, or everything."""
-    job, replies, queue, jobs, values = run.keys
-    expect, token, what, number, name, count = run.argv[:6]
-    tasks = run.argv[6 + 2 * int(count) :]
-    fields = run.argv[6 : 6 + 2 * int(count)]
+    job, replies, queue, jobs, values, apart = run.keys
+    expect, token, what, number, name, count, large, items = run.argv[:8]
+    behind = 8 + 2 * int(count)
+    fields, laid, tasks = run.argv[8:behind], run.argv[behind:][: 2 * int(large)], run.argv[behind + 2 * int(large) :]
     old = _hash(run.before, job)
     found = old.get(b"tok", b"")
     if found != expect:
@@ -37,6 +37,13 @@ def commit(run: Run) -> None:
     expires = run.now_ms + 1000 * int(number) if over else run.before.expires.get(job)
     require(run.after.expires.get(job) == expires, "a commit lets its job expire at another time")
     _commit_stream(run, replies, what)
+    bodies = {**_hash(run.before, apart), **dict(zip(laid[::2], laid[1::2], strict=True))}
+    bodies = {} if over else {title: body for title, body in bodies.items() if body}
+    require(_hash(run.after, apart) == bodies, "a commit leaves other bodies of tasks than it should")
+    for key, ends in ((apart, True), (replies, items == b"1")):
+        if ends and key in run.after.keys:
+            until = run.now_ms + 600_000
+            require(run.after.expires.get(key) == until, "what a master lays would stay for ever once it is killed")
     before, after = run.before.keys.get(replies), run.after.keys.get(values)
     if what == b"over, kept" and before is not None:
         require(after == before, "the replies of a job that is over are kept otherwise")

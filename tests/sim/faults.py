@@ -29,7 +29,7 @@ COMMON = (
     *("start_host", "drain_host", "kill_master", "kill_master", "pause_master", "stop_master", "start_client"),
     *("restart", "failover", "fail_behind", "rewind", "stall", "full", "cut", "cut", "lose_queue", "lose_hand"),
     *("lose_workers", "lose_masters", "lose_jobs", "lose_replies", "flush", "junk", "double_task", "replay_reply"),
-    *("replay_task", "forge", "clock", "freeze_master"),
+    *("replay_task", "forge", "clock", "freeze_master", "lose_bodies"),
 )
 """Faults that a world may have by chance. A fault that is listed twice comes more often."""
 _ALWAYS = ("start_client", "start_client", "start_host", "kill_worker", "pause_worker", "lose_queue", "lose_hand")
@@ -304,6 +304,12 @@ def lose_jobs(world: World) -> None:
 def lose_replies(world: World) -> None:
     job = world.rng.choice(world.jobs)
     world.server.fault(f"lose the replies of {job.name}", ("DEL", world.keys.replies(job.name)))
+
+
+@fault
+def lose_bodies(world: World) -> None:
+    job = world.rng.choice(world.jobs)
+    world.server.fault(f"lose the bodies of the tasks of {job.name}", ("DEL", world.keys.bodies(job.name)))
 
 
 @fault

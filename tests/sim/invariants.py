@@ -7,6 +7,7 @@ I3  runs are disjoint, maximal, and below what has been cut
 I4  an answer leaves the stream only counted, or void, or with the job
 I5  a job that is done has the exact value; it fails or is cancelled only where it should
 I6  queue, hands, stream and the number of keys are bounded
+I7  no body that stands apart from its task is left of a job that is over
 """
 
 from __future__ import annotations
@@ -85,12 +86,17 @@ class Invariants:
             old, new = before.keys.get(key), after.keys.get(key)
             if old is not new and not (new is None and key in before.expires):
                 self._changed(job, key, _hash(old), _hash(new), what)
+                if _hash(new).get(b"state") != b"running" and not isinstance(what, str):
+                    left = after.keys.get(self.keys.bodies(job.name).encode())
+                    require(left is None, f"{job.name} left bodies of its tasks behind")
                 if job.kept and _hash(new).get(b"state") == b"done" and not isinstance(what, str):
                     self._kept(job, after)
         for stream, key in self._streams.items():
             old_stream, new_stream = before.keys.get(stream), after.keys.get(stream)
             if old_stream is None and isinstance(new_stream, Stream):
                 require(isinstance(what, str) or not new_stream.entries, f"{stream!r} was opened with something in it")
+            if new_stream is None and stream in before.expires:
+                continue  # its master is gone, and nobody else has the items of its job
             if old_stream is new_stream or not isinstance(old_stream, Stream) or isinstance(what, str):
                 continue
             state = _hash(after.keys.get(key))

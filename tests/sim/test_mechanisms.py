@@ -27,6 +27,7 @@ from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
 from mapreduce_rq.functions.retries import Retrying
 from mapreduce_rq.runtime.master import exchange, master, standby, sweep
+from mapreduce_rq.runtime.master.bodies import Bodies
 from mapreduce_rq.runtime.master.ending import Ending
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.master import Master
@@ -736,9 +737,59 @@ def late_answers_to_a_job_that_is_over_are_dropped() -> None:
     assert stage.ended <= 20
 
 
+def items_of(stage: Stage) -> list[int]:
+    """How many bodies of tasks stood apart at each moment at which there were any."""
+    key = stage.world.keys.bodies("sim-0")
+    return [len(value) for value in stage.histories(key) if is_hash(value)]
+
+
+def a_large_body_is_gone_when_its_terms_are_counted() -> None:
+    stage = Stage(JobPlan(201, 0.4, lazy=True), hosts=[2])
+    stage.run()
+    assert 2 <= max(items_of(stage)) <= 50
+
+
+def a_large_body_that_somebody_deleted_is_laid_again() -> None:
+    stage = Stage(JobPlan(41, 0.5, chunk=1, lazy=True), hosts=[2], until=200)
+    for time in (3, 5):
+        stage.fault(time, "lose_bodies")
+    stage.run()
+    assert stage.ended <= 60
+
+
+def what_a_killed_master_had_laid_goes_away() -> None:
+    stage = Stage(JobPlan(401, 1.0, chunk=1, lazy=True), hosts=[1], until=1000)
+    stage.plan.stays = True
+    stage.fault(5, "kill_master")
+    left: list[int] = []
+
+    def look() -> None:
+        found, now = stage.world.server.model.now, stage.world.server.now_ms
+        keys = (stage.world.keys.bodies("sim-0").encode(), stage.world.keys.replies("sim-0").encode())
+        left.append(sum(key in found.keys and found.expires.get(key, NEVER * NEVER) > now for key in keys))
+
+    stage.at(6, look)
+    stage.at(900, look)
+    stage.world.run()
+    assert left == [2, 0]
+
+
 # -- mechanisms switched off ---------------------------------------------------------------------------------------
 
 Mutant = Callable[[], AbstractContextManager[Any]]
+
+
+def _lay_once() -> AbstractContextManager[Any]:
+    load = Bodies.load
+    laid: set[bytes] = set()
+
+    def once(self: Bodies, tasks: Any) -> Any:
+        found = load(self, tasks)
+        new = [(name, body) for name, body in found.bodies if not body or name not in laid]
+        laid.update(name for name, _ in new)
+        return found._replace(bodies=new)
+
+    return patch.object(Bodies, "load", once)
 
 
 def _blame(whom: str) -> AbstractContextManager[Any]:
@@ -1017,6 +1068,9 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (an_end_whose_record_goes_at_once_is_known_to_who_made_it, _forget_what_was_made),
     (the_stream_is_trimmed_behind_the_checkpoint, lambda: patch.object(exchange, "behind", return_value="")),
     (the_queue_holds_a_window_at_most, lambda: patch.object(Pace, "window", return_value=10**6)),
+    (a_large_body_is_gone_when_its_terms_are_counted, lambda: patch.object(Bodies, "_unused", return_value=())),
+    (a_large_body_that_somebody_deleted_is_laid_again, _lay_once),
+    (what_a_killed_master_had_laid_goes_away, Edit("commit", "redis.call('EXPIRE', KEYS[6], 600)", "")),
     (late_answers_to_a_job_that_is_over_are_dropped, Edit("settle", "'NOMKSTREAM', ", "")),
 ]
 

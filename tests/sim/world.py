@@ -386,7 +386,8 @@ class World:
             if state and not job.may_be_cancelled and not rolled_back:
                 require(state == ("failed" if job.may_fail else "done"), f"{job.name} is {state}")
             if state != "running":
-                require(self.keys.replies(job.name).encode() not in found, f"{job.name} left its stream behind")
+                for key in (self.keys.replies(job.name), self.keys.bodies(job.name)):
+                    require(key.encode() not in found, f"{job.name} left {key} behind")
         listed = found.get(self.keys.jobs.encode())
         if isinstance(listed, SortedSet):
             require(set(listed.values()) == {EPOCH}, f"jobs are listed under the times {listed}")

@@ -6,6 +6,7 @@
 --       3 q   LIST    waiting tasks
 --       4 J   ZSET    job ids by time of creation
 --       5 v   STREAM  the replies of a job that has ended, where they are its value
+--       6 b   HASH    large bodies of its tasks: these stand there once, and not in q and in every hand
 -- ARGV  1 expect      token that must be there; '' = the job must not exist
 --       2 token       the new token
 --       3 what        '' = go on | 'create' | 'keep' = change only the token: its sender does not learn of a new stream
@@ -15,7 +16,11 @@
 --       4 number      when over: seconds to keep the record; else the unix time to list the job under, 0 = is listed
 --       5 job         its id
 --       6 n           number of fields
---       7 ...         n pairs field value, then the sealed tasks to push
+--       7 m           number of bodies
+--       8 items       1 = the job's items come from its master: no other can go on with it
+--       9 ...         n pairs field value, m pairs name body ('' = delete it), then the sealed tasks to push
+-- What a killed master leaves goes away by itself: the bodies, which a master that goes on lays anew, and the replies
+-- if none can.
 -- If an argument is out of range or a key has another type, the script refuses and changes nothing.
 -- Returns {'ok', waiting tasks, 1 if the stream is new} or {'lost', token found, state found}
 local found = redis.call('HGET', KEYS[1], 'tok') or ''
@@ -26,13 +31,14 @@ local what = ARGV[3]
 local over = what == 'over' or what == 'over, kept'
 local create, ahead = what == 'create' or what == 'create, ahead', what == 'ahead' or what == 'create, ahead'
 -- A script is never rolled back, so it must not stop half way: everything that could stop it is checked here first.
-local number, last = tonumber(ARGV[4]), 6 + 2 * (tonumber(ARGV[6]) or -1)
+local number, fields = tonumber(ARGV[4]), 8 + 2 * (tonumber(ARGV[6]) or -1)
+local last = fields + 2 * (tonumber(ARGV[7]) or -1)
 local most = over and 315360000 or 253402300799
-if not number or number % 1 ~= 0 or number < (over and 1 or 0) or number > most or last % 2 ~= 0 or last < 6
-  or last > math.min(#ARGV, 2000) then
+if not number or number % 1 ~= 0 or number < (over and 1 or 0) or number > most or fields % 2 ~= 0 or fields < 8
+  or fields > 2000 or last % 2 ~= 0 or last < fields or last > #ARGV then
   return {err = 'ERR commit.lua: an argument is out of range'}
 end
-local kinds = {'hash', 'stream', 'list', 'zset', 'stream'}
+local kinds = {'hash', 'stream', 'list', 'zset', 'stream', 'hash'}
 for i, key in ipairs(KEYS) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= kinds[i] then
@@ -56,9 +62,22 @@ if not over and what ~= 'keep' and redis.call('EXISTS', KEYS[2]) == 0 then
   redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, '*', 'open', '')
   opened = 1
 end
-redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 7, last))
+redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 9, fields))
 if over then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
+  redis.call('DEL', KEYS[6])
+else
+  for i = fields + 1, last, 2 do
+    if ARGV[i + 1] == '' then
+      redis.call('HDEL', KEYS[6], ARGV[i])
+    else
+      redis.call('HSET', KEYS[6], ARGV[i], ARGV[i + 1])
+    end
+  end
+  redis.call('EXPIRE', KEYS[6], 600)
+  if ARGV[8] == '1' then
+    redis.call('EXPIRE', KEYS[2], 600)
+  end
 end
 if ahead then
   for i = #ARGV, last + 1, -1 do

@@ -36,6 +36,10 @@ class Requests:
     def __len__(self) -> int:
         return len(self._out)
 
+    def out(self) -> Iterable[Task]:
+        """Those that are out."""
+        return self._out.values()
+
     @property
     def asked(self) -> bool:
         """Whether ``finish`` has asked for something, and has not yet been given the answers."""

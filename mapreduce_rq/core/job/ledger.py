@@ -19,8 +19,8 @@ this file only sees to it that no term is waited for in vain.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, pairwise
 from typing import Any
 
 from msgspec.structs import replace
@@ -186,6 +186,10 @@ class Ledger:
             tried=[] if self.keeps else self.tried,
             tried_more=0 if self.keeps else self.tried_more,
         )
+
+    def all_out(self) -> Iterator[Task]:
+        """All tasks that are out: of terms, merges and requests."""
+        return chain(self.out.values(), self.merges.out(), self.requests.out())
 
     def forget(self) -> None:
         """Let go of what is counted: the job is over, and its value is made."""

@@ -60,6 +60,10 @@ class Merges:
     def __len__(self) -> int:
         return len(self._out)
 
+    def out(self) -> Iterable[Task]:
+        """Those that are out."""
+        return self._out.values()
+
     def delegate(self, *, more: bool, last: bool) -> None:
         """Send the merges that the tally wishes to workers, even to a single one, or do them here.
 

@@ -42,6 +42,7 @@ from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.messages import MAP, OK, Reply, Task
 from mapreduce_rq.core.span import Runs
 from mapreduce_rq.runtime.master.bell import Bell
+from mapreduce_rq.runtime.master.bodies import Bodies
 from mapreduce_rq.runtime.master.lease import Lease
 
 Heard = tuple[list[Reply], int]
@@ -51,8 +52,9 @@ Heard = tuple[list[Reply], int]
 class Exchange:
     """The conversation about one job. ``keeps``: its replies stay in Redis as what is counted: they are not trimmed."""
 
-    def __init__(self, jobs: Jobs, job: str, lease: Lease, *, bell: Bell | None, keeps: bool) -> None:
+    def __init__(self, jobs: Jobs, job: str, lease: Lease, bodies: Bodies, *, bell: Bell | None, keeps: bool) -> None:
         self.jobs = jobs
+        self.bodies = bodies
         self.waiting = False
         """Whether the master waits for Redis. No state is half changed then, so a signal's handler may interrupt it."""
         self._job = job
@@ -130,7 +132,7 @@ class Exchange:
         self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[Task], listen: float, what: str
     ) -> None:
         """Create the job and ask for its first replies, which may take ``listen`` seconds. Raises BrokerError."""
-        self._lease.create(number, fields, self.jobs.codecs.task.seal_all(tasks), listen, what)
+        self._lease.create(number, fields, self.bodies.load(tasks), listen, what)
         self._creating, self._out = True, len(tasks)
 
     def commit(
@@ -152,7 +154,7 @@ class Exchange:
         if ahead:
             self.jobs.ask_for_replies(self._job, self._cursor)
         try:
-            sealed = self.jobs.codecs.task.seal_all(tasks)
+            load = self.bodies.load(tasks)
         finally:
             found = self.jobs.replies_asked(self._job, self._cursor) if ahead else None
         if found is not None:
@@ -161,10 +163,10 @@ class Exchange:
         what = what or ("ahead" if first and tasks else "")
         self._out = out
         if (self._ahead is not None or self._bell is not None) and not fields:
-            self._lease.push(sealed, what)
+            self._lease.push(load, what)
             self._pushing = True
             return
-        self._reopened(self._lease.commit(what=what, number=number, fields=fields, tasks=sealed))
+        self._reopened(self._lease.commit(what=what, number=number, fields=fields, load=load))
 
     def hear_of_commit(self) -> None:
         """Read the answer to the commit on its way, if there is one. Raises LeaseLost, BrokerError."""

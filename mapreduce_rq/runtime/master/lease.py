@@ -21,8 +21,9 @@ the nonces differ all the same.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs, Lost
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Bodies, Committed, Jobs, Lost
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.messages import Reply
 from mapreduce_rq.errors import BrokerError
@@ -45,6 +46,17 @@ class LeaseLost(Exception):
     def __init__(self, found: Lost) -> None:
         super().__init__(found)
         self.found = found
+
+
+class Load(NamedTuple):
+    """What a commit pushes: sealed tasks, and the large bodies that stand apart from them. See ``Jobs.commit``."""
+
+    tasks: Sequence[bytes] = ()
+    bodies: Bodies = ()
+    items: bool = False
+
+
+NOTHING = Load()
 
 
 class Lease:
@@ -82,23 +94,23 @@ class Lease:
         what: str = "",
         number: int = 0,
         fields: Sequence[tuple[str, Argument]] = (),
-        tasks: Sequence[bytes] = (),
+        load: Load = NOTHING,
         expect: str | None = None,
     ) -> Committed:
         """Compare and set; see commit.lua for ``what`` and ``number``. Raises LeaseLost, BrokerError."""
         self._pushing = ""  # heard of, or lost with its connection
         token = self._next()
         expected = self.token if expect is None else expect
-        answer = self._jobs.commit(self._job, expected, token, what=what, number=number, fields=fields, tasks=tasks)
+        answer = self._jobs.commit(
+            self._job, expected, token, what=what, number=number, fields=fields, **load._asdict()
+        )
         return self._changed(answer, token)
 
-    def create(
-        self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[bytes], listen: float, what: str
-    ) -> None:
+    def create(self, number: int, fields: Sequence[tuple[str, Argument]], load: Load, listen: float, what: str) -> None:
         """Create the job and ask for its first replies; :meth:`created` reads both answers. Raises BrokerError."""
         self._pushing = self._next()
         self._jobs.ask_to_create(
-            self._job, self._pushing, number=number, fields=fields, tasks=tasks, listen=listen, what=what
+            self._job, self._pushing, number=number, fields=fields, listen=listen, what=what, **load._asdict()
         )
 
     def created(self) -> tuple[Committed, tuple[str, list[Reply], int]]:
@@ -118,10 +130,10 @@ class Lease:
         """Ask for the job's end; ``heard`` is called before the next answer is read. Raises BrokerError."""
         self._jobs.ask_to_end(self._job, self.token, self._next(), what=what, keep=keep, fields=fields, heard=heard)
 
-    def push(self, tasks: Sequence[bytes], what: str = "") -> None:
+    def push(self, load: Load, what: str = "") -> None:
         """Ask for a commit with tasks alone; :meth:`pushed` reads the answer. Raises BrokerError."""
         self._pushing = self._next()
-        self._jobs.ask_to_push(self._job, self.token, self._pushing, tasks, what=what)
+        self._jobs.ask_to_push(self._job, self.token, self._pushing, what=what, **load._asdict())
 
     def pushed(self) -> Committed:
         """Read the answer to the push. Raises LeaseLost, BrokerError."""

@@ -13,7 +13,7 @@ token is another master's, it stops and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -37,6 +37,7 @@ from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull,
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.aside import LaidAside
 from mapreduce_rq.runtime.master.bell import Bell
+from mapreduce_rq.runtime.master.bodies import Bodies
 from mapreduce_rq.runtime.master.checkpoints import Checkpoints
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.ending import Closing, Ending
@@ -118,7 +119,9 @@ class Master:
         self._spec_bytes = 0  # sealed, where it is known
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
         self._lease = Lease(jobs, spec.job, clock.random(8).hex(), journal.by if journal is not None else "master")
-        self._exchange = Exchange(jobs, spec.job, self._lease, bell=bell, keeps=computation.reducer.keeps)
+        apart = computation.aside is None
+        bodies = Bodies(jobs.codecs.task, self._all_out, apart=apart, items=source is not None)
+        self._exchange = Exchange(jobs, spec.job, self._lease, bodies, bell=bell, keeps=computation.reducer.keeps)
         self._keeper = keeper(self._lease, jobs)
         self._recorder = Recorder(clock.now())
         self._telling = Telling(clock, spec.job, observer, self._recorder, journal)
@@ -211,8 +214,8 @@ class Master:
         if pipelined:
             self._exchange.create(number, row, tasks, self._patience(), what)
         else:
-            pushed = self.jobs.codecs.task.seal_all(tasks)
-            answer = self._lease.commit(expect=expect, what=what, number=number, fields=row, tasks=pushed)
+            load = self._exchange.bodies.load(tasks)
+            answer = self._lease.commit(expect=expect, what=what, number=number, fields=row, load=load)
             self._exchange.others = answer.waiting - len(tasks)
 
     def begin_with(self, checkpoint: Checkpoint) -> None:
@@ -646,6 +649,9 @@ class Master:
         return max(
             self._at_work, min(len(self._answered), self.workers) if self._sweeper.sweeps else len(self._answered)
         )
+
+    def _all_out(self) -> Iterable[Task]:
+        return self.ledger.all_out()  # of the ledger that there is by then
 
     def hand_over(self) -> None:
         """Forget the value, which our caller has, unless it is needed to end the job again. It may be large."""

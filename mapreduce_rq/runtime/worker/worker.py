@@ -357,6 +357,13 @@ class Worker:
                 if not isinstance(ready, Ready) or task.attempt >= attempts:
                     answer = self._decline(task, ready)
                 else:
+                    if task.laid:
+                        self.read()
+                        try:
+                            task = self._with_body(task)
+                        except BadMessage as error:  # it is counted, or its master misses it and pushes it again
+                            self._jobs.warn("body", f"dropped: {error}")
+                            continue
                     begin(lo, hi, now)
                     if listen is not None:
                         listen(ready.computation, lo, hi)
@@ -419,6 +426,10 @@ class Worker:
         if task.op != MAP or task.body[:1] != ASIDE or ready.shelf is None:
             return task
         return msgspec.structs.replace(task, body=ready.shelf.get(task.body))
+
+    def _with_body(self, task: Task) -> Task:
+        """A task with its body, which stands apart from it in Redis. Raises BadMessage, BrokerError."""
+        return msgspec.structs.replace(task, body=self.tasks.body(task.job, task.laid), laid=b"")
 
     def _decline(self, task: Task, ready: Ready | Failure | Spec) -> Answer:
         """The answer to a task that is not to be computed here, or not any more."""

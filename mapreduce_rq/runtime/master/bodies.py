@@ -1,0 +1,69 @@
+"""Large bodies of a job's tasks on a shared Redis: each stands there once, apart from its task.
+
+A task is read often: by each look at the queue and the hands (every three seconds, by each master), by the process that
+gives it back, by a worker that is not sure of its hand. Its body is read by the worker that computes it, and by nobody
+else. So the body goes to a hash of its job, in the step that pushes the task, and the task says its name and its
+SHA-256; the task is signed, so the body need not be. A body is deleted when its terms are counted, and all with the
+job's end. If the master is killed, the hash expires, since each commit makes it last ten minutes more.
+
+A worker that does not find a body drops the task: the task was counted, or somebody deleted what is not his. In that
+case the master misses the task at two looks, and pushes it again with its body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from hashlib import sha256
+
+import msgspec
+
+from mapreduce_rq.broker.wire import Argument
+from mapreduce_rq.core.messages import Task
+from mapreduce_rq.core.sealing import Codec
+from mapreduce_rq.runtime.master.lease import Load
+
+APART_BYTES = 64 * 1024
+"""Bytes from which a body stands apart: for smaller bodies a round trip costs more than the copies."""
+
+
+class Bodies:
+    """The bodies of one job's tasks. ``out``: all tasks that are out. ``apart``: whether their bodies may stand apart.
+
+    ``items``: whether these are items of a source.
+    """
+
+    def __init__(self, codec: Codec, out: Callable[[], Iterable[Task]], *, apart: bool, items: bool) -> None:
+        self._codec = codec
+        self._out = out
+        self.least = APART_BYTES
+        self._apart = apart
+        self._items = items
+        self._laid: dict[int, tuple[bytes, bytes, bytes]] = {}  # by identity: the body, its name, its digest
+        self._named = 0
+
+    def load(self, tasks: Sequence[Task]) -> Load:
+        """The tasks, which are out by now, as they are pushed. Bodies of tasks that are not out are deleted."""
+        if not self._apart:
+            return Load(self._codec.seal_all(tasks))
+        pairs: dict[bytes, Argument] = dict.fromkeys(self._unused(), b"")
+        pushed = list(tasks)
+        for index, task in enumerate(tasks):
+            if len(task.body) >= self.least:
+                _, name, digest = self._lay(task.body)
+                pairs[name] = task.body
+                pushed[index] = msgspec.structs.replace(task, body=b"", laid=digest + name)
+        return Load(self._codec.seal_all(pushed), list(pairs.items()), self._items)
+
+    def _unused(self) -> Iterator[bytes]:
+        if not self._laid:
+            return
+        used = {id(task.body) for task in self._out()}
+        for identity in self._laid.keys() - used:
+            yield self._laid.pop(identity)[1]
+
+    def _lay(self, body: bytes) -> tuple[bytes, bytes, bytes]:
+        found = self._laid.get(id(body))
+        if found is None:
+            self._named += 1
+            found = self._laid[id(body)] = body, b"%d" % self._named, sha256(body).digest()
+        return found
