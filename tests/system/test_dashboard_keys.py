@@ -142,7 +142,7 @@ def test_a_private_run_lets_its_own_user_look(tmp_path: Path) -> None:
 
 
 def test_a_note_that_others_could_have_written_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with Client(local=1):
         assert found_servers()
     mine = {one.url for one in found_servers()}

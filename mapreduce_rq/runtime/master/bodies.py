@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha256
+from weakref import WeakMethod
 
 import msgspec
 
@@ -34,7 +35,7 @@ class Bodies:
 
     def __init__(self, codec: Codec, out: Callable[[], Iterable[Task]], *, apart: bool, items: bool) -> None:
         self._codec = codec
-        self._out = out
+        self._out = WeakMethod(out)  # of the master that has us: each job would leave a cycle behind
         self.least = APART_BYTES
         self._apart = apart
         self._items = items
@@ -57,7 +58,8 @@ class Bodies:
     def _unused(self) -> Iterator[bytes]:
         if not self._laid:
             return
-        used = {id(task.body) for task in self._out()}
+        out = self._out()
+        used = {id(task.body) for task in out()} if out is not None else set()
         for identity in self._laid.keys() - used:
             yield self._laid.pop(identity)[1]
 

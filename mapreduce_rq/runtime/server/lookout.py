@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tempfile
 from typing import NamedTuple
 
 import msgspec
@@ -38,9 +37,13 @@ def leave_note(directory: str, private: Private) -> None:
 
 
 def found_servers() -> list[Private]:
-    """This user's private servers, as far as their notes say; whether one still answers, who connects finds out."""
+    """This user's private servers, as far as their notes say; whether one still answers, who connects finds out.
+
+    They are where this process would place its own: in TMPDIR if that is set.
+    """
     found = []
-    for base in dict.fromkeys((tempfile.gettempdir(), "/tmp", "/var/tmp")):  # noqa: S108  nothing is made there
+    own = os.environ.get("TMPDIR", "")
+    for base in (own,) if own else ("/tmp", "/var/tmp"):  # noqa: S108  nothing is made there
         with contextlib.suppress(OSError):
             names = sorted(name for name in os.listdir(base) if name.startswith("mrq-"))
             found += [one for name in names if (one := _note_in(os.path.join(base, name))) is not None]
