@@ -185,6 +185,7 @@ if TYPE_CHECKING:
         UnknownComputation,
         UsageError,
         VersionSkew,
+        WrongType,
     )
     from mapreduce_rq.files.files import Files
     from mapreduce_rq.functions.computation import kernel
@@ -240,6 +241,7 @@ __all__ = [
     "UsageError",
     "Values",
     "VersionSkew",
+    "WrongType",
     "__version__",
     "by_key",
     "executor",

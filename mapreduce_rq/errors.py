@@ -3,6 +3,7 @@
     MrqError                     exit 1
     ├── UsageError               the caller's fault, nothing was queued                exit 2
     │   ├── BadParameter         a value is out of range, or not of its type
+    │   │   └── WrongType            an argument of a function is not of its type: it is a TypeError, too
     │   ├── UnknownComputation   no computation of that name
     │   ├── BadURL               the connection URL cannot be read
     │   ├── BadPlugin            what an installed package adds cannot be used             exit 1
@@ -49,6 +50,10 @@ class UsageError(MrqError):
 
 class BadParameter(UsageError):
     """A parameter's value is out of range, or not a value of its type."""
+
+
+class WrongType(BadParameter, TypeError):
+    """An argument of a function is not of the type that it must have."""
 
 
 class UnknownComputation(UsageError):

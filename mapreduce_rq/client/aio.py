@@ -20,6 +20,7 @@ from mapreduce_rq.client.client import Client
 from mapreduce_rq.client.found_job import FoundJob
 from mapreduce_rq.client.job import Job
 from mapreduce_rq.client.streams import NotYet, Values
+from mapreduce_rq.core.given import KINDS, check
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.reducers.keyed import by_key
 from mapreduce_rq.errors import UsageError
@@ -48,6 +49,7 @@ class AsyncClient:
     """
 
     def __init__(self, url: str | None = None, **how: Any) -> None:
+        check(url=url, **{name: how[name] for name in KINDS.keys() & how.keys()})
         self._make = partial(Client, url, **how)
         self._client: Client | None = None
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mapreduce_rq.core.messages import Limits, check_limits
+from mapreduce_rq.core.given import check
+from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, check_limits
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.runtime.master.observer import Observer
 
@@ -19,11 +20,9 @@ if TYPE_CHECKING:  # most calls show nothing
 
 def rows(items: Iterable[Any], more: tuple[Iterable[Any], ...], *, star: bool) -> tuple[Iterable[Any], bool]:
     """The items, and whether each is a row of arguments. Several iterables are zipped to rows, as ``map`` does it."""
+    check(star=star)
     for one in (items, *more):
-        try:
-            iter(one)
-        except TypeError:
-            raise BadParameter(f"items: {type(one).__name__} is not iterable: give a range or an iterable") from None
+        check(items=one)
     if not more:
         return items, star
     if star:
@@ -33,9 +32,12 @@ def rows(items: Iterable[Any], more: tuple[Iterable[Any], ...], *, star: bool) -
 
 def limited(limits: Limits | None, chunksize: int | None) -> Limits | None:
     """The limits with ``chunksize`` in them, which is the usual name in pools for our ``chunk``."""
+    if limits is not None:
+        check_limits(limits)
+    check(chunksize=chunksize)
     if chunksize is None:
         return limits
-    limits = limits or Limits()
+    limits = limits or DEFAULT_LIMITS
     if limits.chunk not in {None, chunksize}:
         raise BadParameter(f"chunksize={chunksize} and Limits(chunk={limits.chunk}) differ: give only one of them")
     return replace(limits, chunk=chunksize)

@@ -22,9 +22,10 @@ from typing import Any, Protocol
 from mapreduce_rq.client.open_job import Opener, OpenJob, its_error
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.core.bodies import Aside, ValueCodec, join
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.handed import Raised, Unanswered, Unsent
-from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.errors import BadFunction, WrongType
 from mapreduce_rq.functions.calls import CALL, Call, References
 from mapreduce_rq.functions.items import TAKE_BYTES
 from mapreduce_rq.functions.shipping import First, need_pickles
@@ -181,13 +182,14 @@ class Calls:
         latest, sent = self._latest
         if function is not latest:
             try:
+                check(func=function)
                 sent = self._references.of(function)
                 if sent is None:
                     need_pickles(getattr(function, "__qualname__", type(function).__name__), self._trust)
                     sent = function
                 else:
                     self._latest = function, sent
-            except BadFunction as error:
+            except (BadFunction, WrongType) as error:
                 self.check()
                 future.set_running_or_notify_cancel()
                 future.set_exception(error)

@@ -37,6 +37,7 @@ from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
@@ -109,6 +110,8 @@ class Client:
         host: str = "",
         loops: Loops | None = None,
     ) -> None:
+        check(local=local, queue=queue, server=server, allow_pickle=allow_pickle, allow=allow, as_rq=as_rq, host=host)
+        check(url=None if isinstance(url, Endpoint) else url, keys=keys, loops=loops)
         queue = chosen_queue(queue)
         self.site = Site(url, queue, local=local, keys=keys, server=server)
         site = self.site
@@ -176,6 +179,7 @@ class Client:
         run whatever function is named, as RQ does; their key is what MRQ_KEY or MRQ_KEY_FILE says where rq workers run.
         Raises UsageError, BrokerError.
         """
+        check(helpers=helpers, local=local, queue=queue, keys=keys, allow_pickle=allow_pickle)
         if helpers < 1:
             raise BadParameter(f"{helpers} helpers: at least one rq worker is needed to help")
         name = chosen_queue(queue)
@@ -368,6 +372,7 @@ class Client:
         wait_workers: float | None = None,
     ) -> Result:
         """The result of a job that is led in this thread."""
+        check(observer=observer, wait_workers=wait_workers)
         seen = seen_by(progress, spec.label, observer)
         with self.wires.verbs() as verbs:
             with seen or nullcontext():
@@ -428,6 +433,7 @@ class Client:
         jsonl, or parquet with pyarrow), and a ``PartFiles`` returned. The folder is there whole, with a file _SUCCESS
         that tells what it holds, or not at all. Other arguments and errors: see ``map_reduce``; CannotWrite.
         """
+        check(out=out, form=form)
         from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, by_key, in_parts  # few programs use it
 
         keyed = by_key(reduce, zero=zero, law=law, options=options, top=top, sorted=sorted, parts=parts)
@@ -473,6 +479,7 @@ class Client:
         the iterator ends the job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
+        check(ordered=ordered, buffersize=buffersize, observer=observer, wait_workers=wait_workers)
         items, star = rows(items, more, star=star)
         if buffersize is not None and buffersize < 1:
             raise BadParameter(f"buffersize: {buffersize}: at least one item must be on its way")
@@ -556,6 +563,7 @@ class Client:
 
         A callable for ``progress`` or ``logs`` is called in a thread of the job.
         """
+        check(wait_workers=wait_workers)
         limits, heard = heard_by(logs, limits)
         plan = self.planner.function(function, items, *more, limits=limits, **how)
         return self._start(*plan, progress=progress, heard=heard, wait_workers=wait_workers)
@@ -618,6 +626,7 @@ class Client:
 
         Raises NoSuchJob; UsageError for a job that runs, is done, or had items that only its client has.
         """
+        check(job=job)
         from mapreduce_rq.client.detached import retry  # few programs use it
 
         return retry(self, job)
@@ -629,12 +638,14 @@ class Client:
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job by id and return the state in which it ended. Raises NoSuchJob."""
+        check(job=job, now=now)
         with self.wires.verbs() as verbs:
             journal = None if self.embedded else self.leader.journal(verbs)
             return cancel(verbs, self.clock, job, now=now, journal=journal)
 
     def job_state(self, job: str) -> JobState | None:
         """What Redis holds of a job, or None."""
+        check(job=job)
         with self.wires.verbs() as verbs:
             return verbs.load(job)
 
@@ -662,6 +673,7 @@ def executor(
     ``max_workers``: how many local workers; on a server of others (``url``, or as MRQ_URL says) those that run there
     help, too. The rest as ``ProcessPoolExecutor`` and, for ``client``, as ``Client`` have it.
     """
+    check(max_workers=max_workers, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
     if max_workers is not None and max_workers <= 0:
         raise ValueError("max_workers must be greater than 0")
     made = Client(url, local=max_workers, **client)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
 
 from mapreduce_rq.client.arguments import counted
 from mapreduce_rq.client.calls import Caller, Calls
+from mapreduce_rq.core.given import WHOLE, check, expect
 from mapreduce_rq.functions.calls import ONE, ROWS
 from mapreduce_rq.functions.shipping import First
 
@@ -50,10 +51,7 @@ class Executor(futures.Executor):
         max_tasks_per_child: int | None = None,
         owned: bool = False,
     ) -> None:
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
-        if max_tasks_per_child is not None and not isinstance(max_tasks_per_child, int):
-            raise TypeError("max_tasks_per_child must be an integer")
+        check(initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
         if max_tasks_per_child is not None and max_tasks_per_child <= 0:
             raise ValueError("max_tasks_per_child must be >= 1")
         first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
@@ -86,10 +84,12 @@ class Executor(futures.Executor):
         ``chunksize``: calls that travel as one. Raises TimeoutError if a value is not there ``timeout`` seconds after
         this call, and what ``fn`` raises. ``progress``: see ``Client.map_reduce``; what it raises is logged.
         """
+        check(fn=fn, timeout=timeout, buffersize=buffersize)
+        expect("chunksize", chunksize, WHOLE)
+        for iterable in iterables:
+            check(iterable=iterable)
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         end = None if timeout is None else time.monotonic() + timeout
@@ -103,6 +103,7 @@ class Executor(futures.Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls; wait for those that are there, or (``cancel_futures``) for those that have begun."""
+        check(wait=wait, cancel_futures=cancel_futures)
         self._calls.finish(cancel=cancel_futures)
         client, self._client = self._client, None
         if wait:

@@ -12,6 +12,7 @@ from mapreduce_rq.broker.journal import BEGINNING
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.client.leading import Leader
 from mapreduce_rq.client.wires import Wires
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.errors import NoSuchJob
@@ -77,6 +78,7 @@ class FoundJob:
         return self._await_end(timeout) is not None
 
     def _await_end(self, timeout: float | None) -> JobState | None:
+        check(timeout=timeout)
         until = None if timeout is None else time.monotonic() + timeout
         heard = BEGINNING
         with self._client.wires.using() as verbs:

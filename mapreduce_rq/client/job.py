@@ -14,6 +14,7 @@ import msgspec
 
 from mapreduce_rq.client.leading import Leader, let_go_text
 from mapreduce_rq.client.wires import Wires
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
@@ -193,11 +194,13 @@ class Job:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the end, at most ``timeout`` seconds. Whether it came. Raises UsageError as ``done``."""
+        check(timeout=timeout)
         self._check_process()
         return self._over.wait(timeout)
 
     def when_done(self, then: Callable[[], object]) -> None:
         """Have this called when the job has ended, in another thread; at once if it has."""
+        check(then=then)
         with self._coming:
             if not self._over.is_set():
                 self._then.append(then)
@@ -225,6 +228,7 @@ class Job:
 
         Raises UsageError as ``done``.
         """
+        check(timeout=timeout)
         self._check_process()
         if not self._over.wait(timeout):
             raise TimeoutError(f"{self.id} is still running after {timeout:g} s")

@@ -7,6 +7,7 @@ with joblib.parallel_config("mrq", url="redis://host"):
 
 from __future__ import annotations
 
+from mapreduce_rq.core.given import check
 from mapreduce_rq.errors import UsageError
 
 NAME = "mrq"
@@ -17,6 +18,7 @@ def register_joblib(*, make_default: bool = False) -> None:
 
     ``make_default``: it is used where no backend is named. Raises UsageError if joblib is not installed.
     """
+    check(make_default=make_default)
     try:
         import joblib  # 0.1 s, and not everybody has it
     except ImportError:

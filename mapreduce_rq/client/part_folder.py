@@ -15,6 +15,7 @@ import msgspec
 
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.reducers.shuffle import Parts
+from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import CannotWrite, UsageError
 
 MARK = "_SUCCESS"
@@ -40,11 +41,11 @@ class PartFolder:
         except FileNotFoundError:
             there = []
         except OSError as error:
-            raise UsageError(f"out: cannot write {path}: {error.strerror}") from None
+            raise UsageError(f"out: cannot write {visible(path)}: {error.strerror}") from None
         if there:
-            raise UsageError(f"out: the folder {path} is not empty: name a new one, or remove it first")
+            raise UsageError(f"out: the folder {visible(path)} is not empty: name a new one, or remove it first")
         if not os.path.isdir(above) or not os.access(above, os.W_OK | os.X_OK):
-            raise UsageError(f"out: cannot write {path}: no new folder may be made in {above}")
+            raise UsageError(f"out: cannot write {visible(path)}: no new folder may be made in {above}")
         self._above = above
 
     def write(self, result: Result) -> PartFiles:

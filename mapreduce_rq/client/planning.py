@@ -13,6 +13,7 @@ from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
@@ -61,7 +62,8 @@ class Planner:
         self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
     ) -> tuple[Spec, Computation[Any]]:
         """The spec and computation of a job that is not queued yet. Raises UsageError."""
-        limits = limits or DEFAULT_LIMITS
+        check(computation=name)
+        limits = DEFAULT_LIMITS if limits is None else limits
         check_limits(limits)
         computation = load(name).create(dict(params))
         if limits.retries and not isinstance(computation, FunctionComputation):
@@ -106,6 +108,7 @@ class Planner:
 
         ``detached``: such items are read now, and travel with the job.
         """
+        check(law=law, options=options, kwargs=kwargs, return_exceptions=return_exceptions, setup=setup)
         pickles = Pickles()
         items, star = rows(items, more, star=star)
         params = function_params(function, self._trust, pickles, kwargs) | {"star": star}
@@ -136,7 +139,7 @@ class Planner:
         else:
             lazy = True
         limits = limited(limits, chunksize)
-        check_limits(limits or DEFAULT_LIMITS)
+        check_limits(DEFAULT_LIMITS if limits is None else limits)
         params |= retry_params(limits) | sampling_params(params, limits)
         spec, computation = self.computation("function" if named is None else "files", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
@@ -167,6 +170,7 @@ class Planner:
         The third part is the codec of the items. ``first`` is called once in each process; after ``worn_after`` terms a
         new process takes its place.
         """
+        check(kwargs=kwargs, setup=setup)
         pickles = Pickles()
         params = function_params(function, self._trust, pickles, kwargs)
         if params["kernel"]:

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Se
 from mapreduce_rq.client.arguments import counted, seen_by
 from mapreduce_rq.client.calls import Caller, Calls, broken
 from mapreduce_rq.client.streams import NotYet, Values
+from mapreduce_rq.core.given import WHOLE, check, expect, shown
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.reducers.handed import Unsent
-from mapreduce_rq.errors import BadFunction, MrqError
+from mapreduce_rq.errors import BadFunction, MrqError, UsageError, WrongType
 from mapreduce_rq.functions.calls import EACH, ONE, ROWS
 from mapreduce_rq.functions.shipping import First
 
@@ -56,8 +57,7 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> None:
-        if initializer is not None and not callable(initializer):
-            raise TypeError("initializer must be a callable")
+        check(initializer=initializer, initargs=initargs, maxtasksperchild=maxtasksperchild)
         if maxtasksperchild is not None and maxtasksperchild <= 0:
             raise ValueError("maxtasksperchild must be a positive int or None")
         self._client = client
@@ -90,6 +90,8 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[T]:
         """As ``apply``, at once with a result to ask; a callback is called with the value or what was raised."""
+        if type(args) is not tuple or kwds or callback or error_callback:  # looking takes a third of the call
+            check(args=args, kwds=kwds, callback=callback, error_callback=error_callback)
         self._check()
         future = self._calls.submit(func, ONE, tuple(args), dict(kwds or {}))
         return AsyncResult([future], lambda values: values[0], callback, error_callback)
@@ -127,6 +129,7 @@ class Pool:
         progress: Progress = None,
     ) -> AsyncResult[list[T]]:
         """As ``map``, at once with a result to ask; see ``apply_async``."""
+        check(callback=callback, error_callback=error_callback)
         return AsyncResult(self._chunked(func, EACH, iterable, chunksize, progress), _flat, callback, error_callback)
 
     def starmap_async(
@@ -140,11 +143,13 @@ class Pool:
         progress: Progress = None,
     ) -> AsyncResult[list[T]]:
         """As ``starmap``, at once with a result to ask; see ``apply_async``."""
+        check(callback=callback, error_callback=error_callback)
         return AsyncResult(self._chunked(func, ROWS, iterable, chunksize, progress), _flat, callback, error_callback)
 
     def _chunked(
         self, function: Callable[..., Any], how: int, iterable: Iterable[Any], chunksize: int | None, progress: Progress
     ) -> list[Future[Any]]:
+        check(iterable=iterable, chunksize=chunksize)
         self._check()
         if chunksize is not None and chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -183,6 +188,8 @@ class Pool:
         *,
         ordered: bool,
     ) -> IMapIterator[Any]:
+        check(iterable=iterable)
+        expect("chunksize", chunksize, WHOLE)
         self._check()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
@@ -193,7 +200,7 @@ class Pool:
                 function, limits=limits, first=self._first, worn_after=self._worn_after
             )
         except BadFunction as refused:
-            return IMapIterator(_Refused(function, items, refused))
+            return IMapIterator(_Refused(items, _unsent(function, refused)))
         seen = seen_by(progress, plan[0].label)
         values: Values[Any] = Values(
             self._client, plan, items, ordered=ordered, shown=seen, unsent=_encoding_error, broken=_broken
@@ -298,6 +305,7 @@ class AsyncResult(Generic[T]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until it is there, at most ``timeout`` seconds."""
+        check(timeout=timeout)
         self._event.wait(timeout)
 
     def ready(self) -> bool:
@@ -325,6 +333,8 @@ class IMapIterator(Generic[T]):
 
     def next(self, timeout: float | None = None) -> T:
         """The next value. Raises multiprocessing.TimeoutError if it is not there in ``timeout`` seconds."""
+        if timeout is not None:
+            check(timeout=timeout)
         try:
             return self._values.next(timeout)
         except NotYet:
@@ -338,14 +348,16 @@ class IMapIterator(Generic[T]):
         self._values.unbound()  # all is computed, whether the values are wanted or not
 
 
+def _unsent(function: Any, refused: BadFunction) -> UsageError:
+    return refused if callable(function) else WrongType(f"func is {shown(function)}, and must be a function")
+
+
 class _Refused:
     """In the place of the values of a function that cannot travel: for each item its error."""
 
-    def __init__(self, function: Any, items: Iterator[Any], refused: BadFunction) -> None:
+    def __init__(self, items: Iterator[Any], refused: UsageError) -> None:
         self._items = items
-        self._error = (
-            refused if callable(function) else TypeError(f"{type(function).__name__!r} object is not callable")
-        )
+        self._error = refused
 
     def next(self, timeout: float | None) -> NoReturn:
         """Raise the error."""

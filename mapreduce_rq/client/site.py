@@ -48,6 +48,7 @@ class Site:
         keys: Iterable[bytes | str] | None,
         server: EmbeddedServer | None,
     ) -> None:
+        given_keys = None if keys is None else key_bytes(keys)  # looked at even where they are not needed
         where = url if isinstance(url, Endpoint) else chosen_url(url) if server is None else ""
         pipes = parse_pipes(where) if isinstance(where, str) and is_pipes(where) else None
         self.private = not where or pipes is not None
@@ -78,7 +79,7 @@ class Site:
             self.shelf = self.server.shelf
         else:
             self.endpoint = (where if isinstance(where, Endpoint) else parse_url(where)).at(queue)
-            self.keyring = Keyring(key_bytes(keys) if keys is not None else chosen_keys())
+            self.keyring = Keyring(chosen_keys() if given_keys is None else given_keys)
             variable = variable_of(where) if isinstance(where, str) else ""
             log.info("queue %s of %s%s", queue, self.endpoint, f", as {variable} says" if variable else "")
 

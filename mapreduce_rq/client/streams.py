@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan, its_error
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.reducers.handed import Raised, Unsent
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.runtime.master.observer import Observer
@@ -92,6 +93,8 @@ class Values(Generic[T]):
 
     def next(self, timeout: float | None = None) -> T:
         """The next value. Raises TimeoutError if it is not there in ``timeout`` seconds."""
+        if timeout is not None and timeout != 0:
+            check(timeout=timeout)
         end = time.monotonic() + timeout if timeout else None
         while True:
             row = self._row

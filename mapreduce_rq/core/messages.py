@@ -11,9 +11,10 @@ import msgspec
 from msgspec import Meta
 
 from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
-from mapreduce_rq.core.shapes import decoder, ready
+from mapreduce_rq.core.given import FLAG, NUMBER, WHOLE, Wanted, or_none, shown
+from mapreduce_rq.core.shapes import decoder
 from mapreduce_rq.core.span import MAX_TERMS
-from mapreduce_rq.errors import BadMessage, BadParameter
+from mapreduce_rq.errors import BadMessage, BadParameter, WrongType
 
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
 """Bytes of a message at most: Redis' own limit of one value. A reply's body has a lower cap, in the job's limits."""
@@ -184,31 +185,36 @@ _RANGES = {
 }
 
 
+_KINDS = {
+    **dict.fromkeys(["attempts", "retries", "keep", "max_body"], WHOLE),
+    **dict.fromkeys(["task_timeout", "deadline", "rel_tol", "abs_tol"], or_none(NUMBER)),
+    **dict.fromkeys(["allow_mixed", "urgent", "logs"], FLAG),
+    "chunk": or_none(WHOLE),
+    "backoff": NUMBER,
+    "on_error": Wanted("fail or skip", lambda value: value in ("fail", "skip")),
+}
+
+
 def check_limits(limits: Limits) -> None:
     """Raise BadParameter for a limit out of range, naming the limit and the range."""
     if limits is DEFAULT_LIMITS:
         return
     if not isinstance(limits, Limits):
-        raise BadParameter(f"limits is a {type(limits).__name__}, and must be a Limits")
+        raise WrongType(f"limits is {shown(limits)}, and must be a Limits")
+    for name, kind in _KINDS.items():
+        value = getattr(limits, name)
+        if not kind.fits(value):
+            raise WrongType(f"limits: {name} is {shown(value)}, and must be {kind.words}")
     for name, meta in _RANGES.items():
         value = getattr(limits, name)
         if isinstance(value, (int, float)) and not (_above_least(value, meta) and value <= (meta.le or 0)):
             most = f"{meta.le:g}" if isinstance(meta.le, float) else f"{meta.le:,}"
             allowed = f"from {meta.ge:g} to {most}" if meta.gt is None else f"above {meta.gt:g} and at most {most}"
-            shown = f"{value:g}" if isinstance(value, float) else _short(value)
-            raise BadParameter(f"limits: {name} is {shown}, and must be {allowed}")
-    try:
-        msgspec.convert(msgspec.structs.asdict(limits), ready(Limits))
-    except msgspec.ValidationError as error:
-        raise BadParameter(f"limits: {error}") from None
+            raise BadParameter(f"limits: {name} is {shown(value)}, and must be {allowed}")
 
 
 def _above_least(value: float, meta: Meta) -> bool:
     return value > meta.gt if meta.gt is not None else value >= (meta.ge or 0)
-
-
-def _short(value: int) -> str:
-    return f"{value:,}" if value.bit_length() < 100 else f"{'-' * (value < 0)}2**{value.bit_length() - 1} or more"
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import BinaryIO, Literal, NamedTuple
 
 from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files import parquet
 from mapreduce_rq.files.compression import compression_of
@@ -94,7 +95,7 @@ def measured(
                 sizes.append(size)
                 terms.append(_terms(file, size, form, whole=whole or not is_cut(encoding)))
         except OSError as error:
-            raise BadParameter(f"files: {name}: {error.strerror or error}") from None
+            raise BadParameter(f"files: {visible(name)}: {error.strerror or error}") from None
     return Corpus(
         paths=names, sizes=sizes, terms=terms, format=form, encoding=encoding, errors=errors, delimiter=separator
     )

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 from mapreduce_rq.core.computation import TermError
+from mapreduce_rq.core.given import check
+from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files.compression import compression_of, decompressed, is_damage
 from mapreduce_rq.files.corpus import Corpus, checked, ends_of, is_cut, measured, parts_of
@@ -42,6 +44,9 @@ class Files:
         whole: bool = False,
         ship: bool = False,
     ) -> None:
+        check(format=format, encoding=encoding, errors=errors, delimiter=delimiter, whole=whole, ship=ship)
+        for path in paths:
+            check(path=path)
         self.paths = [name for path in paths for name in _expanded(os.fspath(path))]
         self.format, self.delimiter = checked(self.paths, format, encoding, errors, delimiter)
         self.encoding, self.errors = encoding, errors
@@ -91,7 +96,7 @@ class Files:
         try:
             return path, open_file(path, None)
         except OSError as error:
-            raise BadParameter(f"files: {path}: {error.strerror or error}") from None
+            raise BadParameter(f"files: {visible(path)}: {error.strerror or error}") from None
 
 
 class Sent(NamedTuple):
@@ -133,7 +138,7 @@ def _expanded(path: str) -> list[str]:
         return [path]
     found = sorted(glob.glob(path, recursive=True))
     if not found:
-        raise BadParameter(f"files: no file matches {path}")
+        raise BadParameter(f"files: no file matches {visible(path)}")
     return [name for name in found if not os.path.isdir(name)]
 
 
@@ -205,14 +210,14 @@ def _pieces(
                         yield columns, Sent(path, line, kept if kept.endswith(b"\n") else kept + b"\n")
                         line += kept.count(b"\n")
         except Malformed as error:
-            raise BadParameter(f"files: {path}: its first line: {error}") from None
+            raise BadParameter(f"files: {visible(path)}: its first line: {error}") from None
         except TooLong as error:
-            raise BadParameter(f"files: {path}: {error}") from None
+            raise BadParameter(f"files: {visible(path)}: {error}") from None
         except Exception as error:
             if not is_damage(error):
                 raise
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise BadParameter(f"files: {path}: from line {line} on it cannot be read: {why}") from None
+            raise BadParameter(f"files: {visible(path)}: from line {line} on it cannot be read: {why}") from None
 
 
 def _turned(stream: BinaryIO, encoding: str, errors: str) -> Iterator[tuple[int, bytes]]:

@@ -17,6 +17,7 @@ from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, V
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
 from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, shown, told, traceback_of
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.messages import WORKER_DIED, Failure
 from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
@@ -77,8 +78,10 @@ def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False, 
     ``random_for(term)``, for example): their mean has a confidence interval, and a tolerance may stop the job after any
     of them.
     """
+    check(whole=whole, libm=libm, samples=samples)
 
     def declare(declared: Any) -> Any:
+        check(function=declared)
         setattr(declared, KERNEL, "whole" if whole else "values")
         setattr(declared, LIBM, libm)
         setattr(declared, SAMPLES, samples)

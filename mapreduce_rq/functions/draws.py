@@ -11,6 +11,7 @@ from __future__ import annotations
 from operator import index
 from typing import TYPE_CHECKING, SupportsIndex
 
+from mapreduce_rq.core.given import shown
 from mapreduce_rq.errors import BadParameter
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def random_for(term: SupportsIndex, seed: SupportsIndex = 0) -> np.random.Genera
     try:
         at, key = index(term), index(seed)
     except TypeError:
-        raise BadParameter(f"random_for: {term!r} and {seed!r}: a term and a seed must be integers") from None
+        raise BadParameter(f"random_for: {shown(term)} and {shown(seed)}: a term and a seed must be integers") from None
     if not -_MOST <= at < _MOST:
         raise BadParameter(f"random_for: the term {term} must be from -2^127 up to 2^127")
     if not 0 <= key < 1 << 64:

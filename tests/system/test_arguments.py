@@ -123,8 +123,8 @@ def test_the_size_of_tasks_has_one_word(private: Client) -> None:
 @pytest.mark.parametrize(
     ("call", "how", "what"),
     [
-        ((scaled, 3), {}, "items: int is not iterable: give a range or an iterable"),
-        ((scaled, [1], 3), {}, "items: int is not iterable: give a range or an iterable"),
+        ((scaled, 3), {}, "items is 3, and must be an iterable"),
+        ((scaled, [1], 3), {}, "items is 3, and must be an iterable"),
         ((scaled, [1], [2]), {"star": True}, "star: several iterables"),
         ((spans, [1], [2]), {}, "a kernel of spans takes a range"),
     ],

@@ -84,6 +84,10 @@ def no_number(at: Setting) -> None:
     at.client().submit("exp", x="two", terms=50)
 
 
+def no_text(_: Setting) -> None:
+    Client(6379)  # type: ignore[arg-type]
+
+
 def no_such_computation(at: Setting) -> None:
     at.client().submit("expp", x="2")
 
@@ -219,6 +223,7 @@ def as_exit(code: int) -> MrqError:
 
 SITUATIONS: dict[type[MrqError], Callable[[Setting], object]] = {
     errors.BadParameter: no_number,
+    errors.WrongType: no_text,
     errors.UnknownComputation: no_such_computation,
     errors.BadURL: no_url,
     errors.BadPlugin: a_plugin_that_is_no_reducer,

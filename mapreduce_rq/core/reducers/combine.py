@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
+from mapreduce_rq.core.given import check
 from mapreduce_rq.core.reducers.base import Law, MergeError
 from mapreduce_rq.core.reducers.custom import CallableReducer
 
@@ -29,6 +30,7 @@ class Combine(CallableReducer):
         *,
         law: Law | str = Law.COMMUTATIVE,
     ) -> None:
+        check(create=create, add=add, merge=merge, extract=extract, law=law)
         super().__init__(merge, None, Law(law))
         self.functions = (create, add, merge, extract)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from mapreduce_rq.core.given import MOST, check, shown
 from mapreduce_rq.core.reducers.base import Law
 from mapreduce_rq.errors import BadParameter
 
@@ -60,8 +61,9 @@ def by_key(
     each part apart, and the result is an iterable of pairs, part by part, with a ``len``; no more than a part is in
     this process's memory. Raises BadParameter.
     """
-    if top is not None and (type(top) is not int or top < 1):
-        raise BadParameter(f"top is {top!r}, and must be a whole number, at least 1")
+    check(law=law, options=options, sorted=sorted)
+    if top is not None and (type(top) is not int or not 1 <= top <= MOST):
+        raise BadParameter(f"top is {shown(top)}, and must be a whole number, at least 1")
     if not isinstance(reduce, Mapping):
         return in_parts(Keyed({"": Fold(reduce, zero, law, options)}, top, bool(sorted)), parts)
     if zero is not ... or options:
@@ -77,7 +79,7 @@ def in_parts(keyed: Keyed, parts: int | None, form: str = "") -> Keyed:
     if parts is None:
         return keyed
     if type(parts) is not int or not 1 <= parts <= MOST_PARTS or parts & (parts - 1):
-        raise BadParameter(f"parts is {parts!r}, and must be a power of two, at most {MOST_PARTS}")
+        raise BadParameter(f"parts is {shown(parts)}, and must be a power of two, at most {MOST_PARTS}")
     if keyed.top is not None or keyed.sorted:
         raise BadParameter("parts are of all keys, each part in the order of its own: leave out top and sorted")
     return keyed._replace(parts=parts, form=form)

@@ -1,0 +1,150 @@
+"""What a public function is given: for each argument its kind, by its name, which means the same everywhere.
+
+Python takes anything as an argument, and fails on a wrong one somewhere inside, in words about our own names. So each
+public function has its arguments looked at first, and the message says which one, what it is, and what is wanted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from enum import Enum
+from typing import Any, NamedTuple
+
+from mapreduce_rq.errors import WrongType
+
+MOST = 10**18
+"""Of what is counted; it fits into 64 bits."""
+LONGEST_WAIT = 9_000_000_000.0
+"""Seconds. Python's own waits take little more, which is three hundred years."""
+MOST_SHOWN = 40
+"""Characters of a value in a message."""
+MOST_BITS = 100
+"""Of a whole number in a message: beyond, its digits are of no use, and Python may refuse to write them."""
+
+
+class Wanted(NamedTuple):
+    """What is wanted of an argument, in words, and the test of it."""
+
+    words: str
+    fits: Callable[[Any], bool]
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _number(value: Any) -> bool:
+    return _whole(value) or isinstance(value, float)
+
+
+def _seconds(value: Any) -> bool:
+    return _number(value) and -LONGEST_WAIT <= value <= LONGEST_WAIT
+
+
+def _iterable(value: Any) -> bool:
+    try:
+        iter(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _texts(value: Any) -> bool:
+    return not isinstance(value, (str, bytes)) and isinstance(value, Iterable)
+
+
+def _named(value: Any) -> bool:
+    return type(value) is dict or isinstance(value, Mapping)
+
+
+def _has(*methods: str) -> Callable[[Any], bool]:
+    return lambda value: not isinstance(value, type) and all(callable(getattr(value, name, None)) for name in methods)
+
+
+def or_none(kind: Wanted) -> Wanted:
+    """The kind of an argument that may be left out."""
+    return Wanted(f"{kind.words}, or None", lambda value: value is None or kind.fits(value))
+
+
+TEXT = Wanted("a text", _text)
+WHOLE = Wanted("a whole number", _whole)
+COUNT = Wanted(f"a whole number, at most {MOST:,}", lambda value: _whole(value) and value <= MOST)
+NUMBER = Wanted("a number", _number)
+FLAG = Wanted("True or False", lambda value: value is True or value is False)
+SECONDS = Wanted(f"a number of seconds, at most {LONGEST_WAIT:,.0f}", _seconds)
+CALLABLE = Wanted("a function", callable)
+NAMED = Wanted("a dictionary with texts as keys", lambda value: _named(value) and all(map(_text, value)))
+PATH = Wanted("a path", lambda value: _text(value) or _has("__fspath__")(value))
+ITERABLE = Wanted("an iterable", _iterable)
+
+KINDS = {
+    "url": or_none(Wanted("a text, such as redis://host", _text)),
+    "queue": or_none(TEXT),
+    "host": TEXT,
+    "keys": or_none(Wanted("a list of keys", _texts)),
+    "allow": Wanted("a list of texts", lambda value: _texts(value) and all(map(_text, value))),
+    "server": or_none(Wanted("an EmbeddedServer", _has("wait_ready", "stop"))),
+    "loops": or_none(Wanted("what Client.on_rq makes", _has("start", "stop"))),
+    "job": Wanted("a job's id", lambda value: _text(value) and value.isprintable()),
+    "computation": Wanted("the name of a computation", _text),
+    "setup": or_none(Wanted("a function or its name", lambda value: callable(value) or _text(value))),
+    "observer": or_none(Wanted("an object with the methods of Observer", _has("progressed", "noticed"))),
+    "law": Wanted("ordered or commutative", lambda value: isinstance(value, (str, Enum))),
+    "form": Wanted("jsonl or parquet", _text),
+    "path": PATH,
+    "out": or_none(PATH),
+    **dict.fromkeys(["local", "max_workers", "chunksize", "buffersize"], or_none(WHOLE)),
+    **dict.fromkeys(["max_tasks_per_child", "maxtasksperchild"], or_none(COUNT)),
+    "helpers": WHOLE,
+    **dict.fromkeys(["timeout", "wait_workers"], or_none(SECONDS)),
+    **dict.fromkeys(["allow_pickle", "as_rq", "star", "return_exceptions", "sorted", "ordered", "now"], FLAG),
+    **dict.fromkeys(["wait", "cancel_futures", "make_default", "whole", "ship", "libm", "samples"], FLAG),
+    **dict.fromkeys(["kwargs", "options", "kwds"], or_none(NAMED)),
+    **dict.fromkeys(["args", "initargs", "iterable", "items"], ITERABLE),
+    **dict.fromkeys(["initializer", "callback", "error_callback", "extract"], or_none(CALLABLE)),
+    **dict.fromkeys(["then", "fn", "func", "create", "add", "merge", "function"], CALLABLE),
+    **dict.fromkeys(["format", "delimiter"], or_none(TEXT)),
+    **dict.fromkeys(["encoding", "errors"], TEXT),
+}
+"""Arguments by their names. Those that are not here may be anything, or have rules of their own where they are used."""
+
+SECRET = {"url", "keys"}
+"""Arguments whose value no message shows."""
+
+
+def check(**given: Any) -> None:
+    """Raises WrongType for the first argument that is not of its kind."""
+    for name, value in given.items():
+        if not KINDS[name].fits(value):
+            expect(name, value, KINDS[name])
+
+
+def expect(name: str, value: Any, kind: Wanted) -> None:
+    """Raises WrongType if the argument with this name is not of this kind."""
+    if not kind.fits(value):
+        raise WrongType(f"{name} is {shown(value, secret=name in SECRET)}, and must be {kind.words}")
+
+
+def shown(value: Any, *, secret: bool = False) -> str:
+    """A value that was given in the place of another, short and in one line. Its own methods are not asked."""
+    kind = type(value)
+    if value is None:
+        return "None"
+    if not secret:
+        if kind is bool:
+            return repr(value)
+        if kind is int:
+            if value.bit_length() < MOST_BITS:
+                return f"{value:,}"
+            return f"{'-' * (value < 0)}2**{value.bit_length() - 1} or more"
+        if kind is float:
+            return "nan" if math.isnan(value) else f"{value:g}"
+        if kind in {str, bytes} and len(value) <= MOST_SHOWN:
+            return ascii(value)
+    name = kind.__name__
+    return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
