@@ -193,13 +193,14 @@ def _pieces(
     """Pieces of whole lines, each with the columns of its file; the last line of a file has an end, too."""
     for path, file in streams:
         columns: list[str] = []
-        at, line = 0, 1
+        at, read, line = 0, 0, 1
         try:
             with file:
                 how = compression_of(file) if file.seekable() else None
                 stream = file if how is None else decompressed(file, how)
                 lines = pieces_of(stream) if turned is None else _turned(stream, *turned)
                 for at, piece in lines:
+                    read = at + len(piece)
                     kept = without_mark(corpus, piece, at)
                     if corpus.format == "csv" and not columns:
                         end = kept.find(b"\n") + 1 or len(kept)
@@ -217,7 +218,9 @@ def _pieces(
             if not is_damage(error):
                 raise
             why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            raise BadParameter(f"files: {visible(path)}: from line {line} on it cannot be read: {why}") from None
+            raise BadParameter(
+                f"files: {visible(path)}: from line {line} on it cannot be read, after byte {read}: {why}"
+            ) from None
 
 
 def _turned(stream: BinaryIO, encoding: str, errors: str) -> Iterator[tuple[int, bytes]]:
