@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ from mapreduce_rq.runtime.pool.launch import LocalPool
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.server import guardian
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
+from mapreduce_rq.runtime.server.lookout import Private, leave_note
 from mapreduce_rq.runtime.server.shelf import a_shelf
 
 if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute` must not pay for it
@@ -123,7 +125,9 @@ class Site:
             self.hub.started()
         if self.server is not None:
             self.server.wait_ready()
-            self.server.may_be_found(self._queue, self.keyring.secrets()[0])
+            what = f"{os.path.basename(sys.argv[0] or sys.executable)}:{os.getpid()}"
+            key = self.keyring.secrets()[0]
+            leave_note(self.server.directory, Private(self.server.url, self._queue, key, os.getpid(), what))
 
     def end(self) -> None:
         """End local workers, then a private server, or what lies beside pipes. A second call does nothing."""

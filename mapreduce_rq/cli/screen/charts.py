@@ -23,7 +23,6 @@ class Glyphs(NamedTuple):
     partly: str
     waiting: str
     uncut: str
-    pointer: str
 
 
 UNICODE = Glyphs(
@@ -38,7 +37,6 @@ UNICODE = Glyphs(
     partly="▒",
     waiting="░",
     uncut="·",
-    pointer="▶",
 )
 ASCII = Glyphs(
     marks={"running": ">", "no master": "?", "no workers": "0", "done": "+", "failed": "!", "cancelled": "-"},
@@ -52,7 +50,6 @@ ASCII = Glyphs(
     partly="+",
     waiting="-",
     uncut=".",
-    pointer=">",
 )
 HANDS = "abcdefghijklmnopqrstuvwxyz"
 """Workers in the map of terms, by a letter each; the others share the last one."""

@@ -205,7 +205,7 @@ class Sweeper:
 
     def _reap(self, wid: str, beat: bytes, raws: list[bytes], spared: list[bytes], *, strike_off: bool) -> None:
         given, why = reap_dead(self._jobs, wid, beat, raws, spared, strike_off=strike_off)
-        if given:
+        if given or spared:
             self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
             if not beat.startswith(OBITUARY):
                 self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")

@@ -18,7 +18,6 @@ import time
 
 from mapreduce_rq.errors import ServerFailed
 from mapreduce_rq.runtime.server import guardian
-from mapreduce_rq.runtime.server.lookout import Private, leave_note
 
 SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
 """Bytes in a unix socket's path at most: the size of sun_path without its final zero."""
@@ -110,11 +109,6 @@ class EmbeddedServer:
                 raise ServerFailed(f"the embedded server did not answer within {timeout:g} s")
             time.sleep(min(max(SHORTEST_PAUSE_SECONDS, PAUSE_SHARE * waited), timeout - waited))
         self.alive()  # learns the pid
-
-    def may_be_found(self, queue: str, key: bytes) -> None:
-        """Let this user's `mrq dashboard` find the server, and read its queue: see lookout.py."""
-        what = f"{os.path.basename(sys.argv[0] or sys.executable)}:{os.getpid()}"
-        leave_note(self.directory, Private(self.url, queue, key, os.getpid(), what))
 
     def alive(self) -> bool:
         """Whether the server runs, as far as the guardian has reported. It costs one system call."""
