@@ -93,6 +93,19 @@ def test_no_such_module_says_where_it_should_be(tmp_path: Path) -> None:
     assert ran == (1, "", "mrq: nothing:f: there is no module nothing here: start in its folder, or set PYTHONPATH\n")
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("mine.py:f", "mine.py:f: that names a file: leave .py out, mine:f"),
+        ("mine:fligth", "mine:fligth: mine has no fligth; did you mean flight?"),
+        ("mine:zzz", "mine:zzz: mine has no zzz"),
+    ],
+)
+def test_a_name_that_is_nearly_right(tmp_path: Path, name: str, says: str) -> None:
+    (tmp_path / "mine.py").write_text("def f(k):\n    return k\n\ndef flight(k):\n    return k\n")
+    assert run(tmp_path, "run", name, "--terms", "3", "-q", "--local", "1") == (1, "", f"mrq: {says}\n")
+
+
 def test_resume_and_master_look_where_run_and_worker_look(server: RealServer, queue: str, tmp_path: Path) -> None:
     (tmp_path / "job.py").write_text(
         "import os, time\n\n\ndef f(k):\n    while k == 3 and not os.path.exists('open'):\n        time.sleep(0.01)\n"
