@@ -1,4 +1,4 @@
-"""The dashboard's keys on a real terminal, with a real fleet, while workers and Redis are killed."""
+"""The dashboard's keys on a real terminal, with a real fleet, while a worker is killed."""
 
 from __future__ import annotations
 

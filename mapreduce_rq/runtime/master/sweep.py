@@ -132,15 +132,16 @@ class Sweeper:
         dead, forgotten = set(self._watch.dead()), set(self._watch.forgotten())
         waiting = self._mine(survey.waiting)
         self.others_wait = len(waiting) < len(survey.waiting)
-        held = [task for wid, raws in survey.held.items() if wid not in dead for task in self._mine(raws)]
-        elsewhere = {(task.op, task.lo, task.hi) for task in (*waiting, *held)}
+        held: list[Task] = []
         for wid, raws in survey.held.items():
             if wid in dead:
-                spared = self._answered(raws, counted, elsewhere)
+                spared = self._answered(raws, counted)
                 self._jobs.strike(wid, spared)
                 if raws or wid in forgotten:
                     self._reap(wid, survey.beats[wid], raws, spared, strike_off=wid in forgotten)
                 waiting += self._mine([raw for raw in raws if raw not in spared])
+            else:
+                held += self._mine(raws)
         alive = self._alive({wid: beat for wid, beat in survey.beats.items() if wid not in dead})
         self._refused = refused
         self.present = alive - refused.keys()
@@ -187,19 +188,16 @@ class Sweeper:
                 found.append(task)
         return found
 
-    def _answered(
-        self, raws: list[bytes], counted: Callable[[int, int], bool], elsewhere: set[tuple[int, int, int]]
-    ) -> list[bytes]:
-        """The tasks of our job in a dead worker's hand that others have answered, or have a copy of (``elsewhere``).
+    def _answered(self, raws: list[bytes], counted: Callable[[int, int], bool]) -> list[bytes]:
+        """The tasks of our job in a dead worker's hand that others have answered: nobody is to do them again.
 
-        Nobody is to do them again. A copy that is lost, too, is in no live hand then, and is issued anew.
+        A task of which another worker only has a copy goes back: that copy may wait in a hand that is stuck.
         """
         found = []
         for raw in raws:
             with contextlib.suppress(BadMessage):
                 task = self._jobs.codecs.task.open(raw)
-                done = task.op == MAP and counted(task.lo, task.hi)
-                if task.job == self._job and (done or (task.op, task.lo, task.hi) in elsewhere):
+                if task.job == self._job and task.op == MAP and counted(task.lo, task.hi):
                     found.append(raw)
         return found
 
