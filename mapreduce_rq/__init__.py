@@ -43,6 +43,7 @@ The layers, each importing only what stands below it
       job             what a master knows and decides: ledger, tally, sizes of tasks, record
       fleet           how much a worker takes, who is dead, what goes back to the queue
       reducers        how values are folded, one file for each kind
+      per_key         below reducers: how the values of each key are held, one file for each form
       numbers         exact arithmetic and rounding
     errors          one tree, with exit codes
 
@@ -93,6 +94,7 @@ A test looks up each of these names.
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
     in which part a key lies           core/reducers/key_hash.py buckets_of
+    how the values of a key are held   core/reducers/per_key/choice.py column_of
     a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
     what a signature covers            core/sealing.py Codec, Keyring
     a key in Redis                     broker/keys.py Keys

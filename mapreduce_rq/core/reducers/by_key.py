@@ -19,7 +19,6 @@ from mapreduce_rq.core.outcome import Deferred, Outcome
 from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
 from mapreduce_rq.core.reducers.counter import LISTED
-from mapreduce_rq.core.reducers.key_columns import FIRST, Column, Rows, column_of
 from mapreduce_rq.core.reducers.keys import (
     SIMPLE,
     BadKey,
@@ -33,6 +32,8 @@ from mapreduce_rq.core.reducers.keys import (
     unpack_keys,
 )
 from mapreduce_rq.core.reducers.keys import TAKES as KEYS
+from mapreduce_rq.core.reducers.per_key.choice import column_of
+from mapreduce_rq.core.reducers.per_key.column import FIRST, Column, Rows
 from mapreduce_rq.core.reducers.sequence import RECORD_BYTES
 from mapreduce_rq.core.reducers.sums import batches
 from mapreduce_rq.core.text import in_lines

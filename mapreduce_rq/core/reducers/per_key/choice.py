@@ -1,0 +1,32 @@
+"""Which form of column is right for a reducer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mapreduce_rq.core.reducers.base import Reducer
+from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.core.reducers.per_key.column import Column
+from mapreduce_rq.core.reducers.per_key.integers import CountColumn, IntColumn
+from mapreduce_rq.core.reducers.per_key.lists import ListColumn
+from mapreduce_rq.core.reducers.per_key.partials import PartialColumn, ValueColumn
+from mapreduce_rq.core.reducers.per_key.sums import SumColumn
+from mapreduce_rq.core.reducers.sequence import ListReducer
+from mapreduce_rq.core.reducers.sums import Count, ExactSum, IntSum
+
+
+def column_of(reducer: Reducer[Any]) -> Column[Any]:
+    """The column that is right for a reducer."""
+    kind = _COLUMNS.get(type(reducer), PartialColumn)
+    if isinstance(reducer, ExactSum):  # or that which takes arrays, too
+        kind = SumColumn
+    elif isinstance(reducer, CallableReducer):
+        kind = ValueColumn
+    return kind(reducer)
+
+
+_COLUMNS: dict[type, type[Column[Any]]] = {
+    IntSum: IntColumn,
+    Count: CountColumn,
+    ListReducer: ListColumn,
+}

@@ -1,0 +1,125 @@
+"""Columns: for each key the partial of an inner reducer, in a form that is quick for that reducer.
+
+A column's state is one dictionary or a few, by key. For most reducers it has a partial for each key, and values that
+wait until there are enough to be folded in one call (``partials``). For some reducers there is a quicker form. Sums and
+counts of integers are integers (``integers``). Sums of floats are the floats themselves, as long as these need no
+rounding (``sums``). Lists are the values (``lists``). These travel as rows of plain numbers, or as one body
+(``packed``). ``choice`` says which reducer has which form.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import cached_property
+from operator import itemgetter
+from typing import Any, Generic, NoReturn, TypeVar
+
+from mapreduce_rq.core.reducers.base import BadValue, Reducer
+from mapreduce_rq.core.reducers.keys import Key
+
+S = TypeVar("S")
+
+
+class Rows:
+    """Pairs of keys and values; each is of a value that was folded, and that of a term.
+
+    ``terms`` are those of the values; ``owners`` gives for each pair which of the values it is of, when it is asked;
+    None: there is a pair for each.
+    """
+
+    def __init__(
+        self, pairs: Sequence[Any], terms: Sequence[int], owners: Callable[[], Sequence[int]] | None = None
+    ) -> None:
+        self.pairs = pairs
+        self._terms, self._owners = terms, owners
+
+    def having(self, keys: Iterable[Key], values: Iterable[Any]) -> Rows:
+        """The same rows with other keys and values."""
+        owners = None if self._owners is None else lambda: self.owners
+        return Rows(list(zip(keys, values, strict=True)), self._terms, owners)
+
+    def only(self, rows: Sequence[int]) -> Rows:
+        """Some of the rows."""
+        return Rows([self.pairs[row] for row in rows], self._terms, lambda: [self.owners[row] for row in rows])
+
+    @cached_property
+    def keys(self) -> list[Key]:
+        """The keys."""
+        return list(map(FIRST, self.pairs))
+
+    @cached_property
+    def values(self) -> list[Any]:
+        """The values."""
+        return list(map(SECOND, self.pairs))
+
+    @cached_property
+    def owners(self) -> Sequence[int]:
+        """Which of the values each row is of."""
+        return range(len(self.pairs)) if self._owners is None else self._owners()
+
+    @property
+    def terms(self) -> Sequence[int]:
+        """The term of each row."""
+        return self._terms if self._owners is None else [self._terms[owner] for owner in self.owners]
+
+    def refuse(self, row: int, takes: str, value: Any = ...) -> NoReturn:
+        """Raises BadValue for the value of a row."""
+        owner = self.owners[row]
+        error = BadValue(self._terms[owner], self.values[row] if value is ... else value, takes)
+        error.row = owner
+        raise error from None
+
+
+FIRST, SECOND = itemgetter(0), itemgetter(1)
+
+
+class Column(ABC, Generic[S]):
+    """The states of one inner reducer. Those of ``merge`` and ``pack`` stay as they were, but for their form."""
+
+    def __init__(self, reducer: Reducer[Any]) -> None:
+        self.reducer = reducer
+
+    @abstractmethod
+    def zero(self) -> S:
+        """The state without a key."""
+
+    @abstractmethod
+    def add(self, state: S, rows: Rows) -> None:
+        """Fold rows, whose terms come after those of the state. Raises BadValue."""
+
+    @abstractmethod
+    def merge(self, left: S, right: S) -> None:
+        """Change ``left`` to what both have; the terms of ``right`` come after its own."""
+
+    @abstractmethod
+    def copy(self, state: S) -> S:
+        """A state that may be changed without changing this one."""
+
+    @abstractmethod
+    def only(self, state: S, keys: Sequence[Key]) -> S:
+        """The state of some of its keys; one of the two is not used any more once the other is changed."""
+
+    @abstractmethod
+    def keys(self, state: S) -> Collection[Key]:
+        """Its keys, each once."""
+
+    @abstractmethod
+    def pack(self, state: S, keys: Sequence[Key]) -> Any:
+        """What stands for these keys, which are all of the state's, as data that msgpack has itself."""
+
+    @abstractmethod
+    def unpack(self, keys: Sequence[Key], packed: Any) -> S:
+        """The state that was packed. Raises ValueError for what ``pack`` cannot have made."""
+
+    def canonical(self, state: S, keys: Sequence[Key]) -> Any:
+        """As ``pack``, and the same for states of the same rows, however they were cut and came together."""
+        return self.pack(state, keys)
+
+    def exact(self, state: S) -> bool:
+        """Whether the results are no rounded ones, nor estimates."""
+        return False
+
+    @abstractmethod
+    def results(self, state: S, keys: Sequence[Key]) -> list[Any]:
+        """The reducer's Python object for each key."""

@@ -1,0 +1,105 @@
+"""Sums and counts of integers: one integer for each key."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
+from mapreduce_rq.core.reducers.base import BadValue
+from mapreduce_rq.core.reducers.counter import add_counts
+from mapreduce_rq.core.reducers.keys import Key
+from mapreduce_rq.core.reducers.per_key.column import SECOND, Column, Rows
+from mapreduce_rq.core.reducers.per_key.packed import row_of
+from mapreduce_rq.core.reducers.sums import integers
+
+
+class IntColumn(Column[dict[Key, int]]):
+    """A sum of integers for each key."""
+
+    def zero(self) -> dict[Key, int]:
+        return {}
+
+    def add(self, state: dict[Key, int], rows: Rows) -> None:
+        if not are_integers(rows):
+            try:
+                rows = rows.having(rows.keys, integers(0, rows.values))
+            except BadValue as error:
+                rows.refuse(error.term, error.takes)
+        add_all(state, rows.pairs)
+
+    def merge(self, left: dict[Key, int], right: dict[Key, int]) -> None:
+        add_counts(left, right)
+
+    def copy(self, state: dict[Key, int]) -> dict[Key, int]:
+        return dict(state)
+
+    def only(self, state: dict[Key, int], keys: Sequence[Key]) -> dict[Key, int]:
+        return dict(zip(keys, map(state.__getitem__, keys), strict=True))
+
+    def keys(self, state: dict[Key, int]) -> Collection[Key]:
+        return state.keys()
+
+    def exact(self, state: dict[Key, int]) -> bool:
+        return True
+
+    def pack(self, state: dict[Key, int], keys: Sequence[Key]) -> Any:
+        return pack_integers(list(map(state.__getitem__, keys)))
+
+    def unpack(self, keys: Sequence[Key], packed: Any) -> dict[Key, int]:
+        row = unpack_integers(packed, len(keys))
+        if None in row:
+            raise ValueError("a key without a sum")
+        return dict(zip(keys, row, strict=True))
+
+    def results(self, state: dict[Key, int], keys: Sequence[Key]) -> list[Any]:
+        return list(map(state.__getitem__, keys))
+
+
+class CountColumn(IntColumn):
+    """How many values each key has."""
+
+    def add(self, state: dict[Key, int], rows: Rows) -> None:
+        if type(None) in set(map(type, rows.values)):
+            rows.refuse(next(row for row, value in enumerate(rows.values) if value is None), "any value but None")
+        add_counts(state, Counter(rows.keys))
+
+
+def are_integers(rows: Rows) -> bool:
+    """Whether all values are integers: their sum is one then, and else it is something else, or there is none."""
+    try:
+        return type(sum(map(SECOND, rows.pairs))) is int
+    except Exception:  # of a user's own type
+        return False
+
+
+def add_all(sums: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> None:
+    """Add each integer to the sum of its key."""
+    get = sums.get
+    for key, value in pairs:
+        sums[key] = get(key, 0) + value
+
+
+def pack_integers(values: list[Any]) -> list[Any]:
+    """Integers as they travel: as bytes those that msgpack lacks. None stays."""
+    there = [value for value in values if value is not None] if None in values else values
+    if min(there, default=0) >= _LEAST and max(there, default=0) < _BEYOND:
+        return values
+    return [value if value is None or _LEAST <= value < _BEYOND else to_bytes(value) for value in values]
+
+
+def unpack_integers(packed: Any, number: int) -> list[Any]:
+    """The integers, and None where there is none."""
+    row = row_of(packed, number, int, bytes, type(None))
+    return [_large(value) if type(value) is bytes else value for value in row] if bytes in set(map(type, row)) else row
+
+
+def _large(data: bytes) -> int:
+    value = int(from_bytes(data))  # of a large one it makes an mpz
+    if _LEAST <= value < _BEYOND:
+        raise ValueError("an integer that has a shorter form")
+    return value
+
+
+_LEAST, _BEYOND = -(1 << 63), 1 << 64

@@ -1,0 +1,269 @@
+"""Exact sums of numbers: for each key an integer, or a few floats."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from itertools import chain, islice, repeat
+from operator import add, ne
+from typing import Any
+
+from mapreduce_rq.core.numbers.exact import INT, Total, pieces_of, pieces_of_units, special
+from mapreduce_rq.core.reducers.base import BadValue, Reducer
+from mapreduce_rq.core.reducers.counter import add_counts
+from mapreduce_rq.core.reducers.keys import Key
+from mapreduce_rq.core.reducers.per_key.column import Column, Rows
+from mapreduce_rq.core.reducers.per_key.integers import add_all, are_integers, pack_integers, unpack_integers
+from mapreduce_rq.core.reducers.per_key.packed import row_of, those_there
+from mapreduce_rq.core.reducers.per_key.partials import MOST_WAITING, PartialColumn, Partials
+from mapreduce_rq.core.reducers.sums import reals
+
+
+class Sums:
+    """Exact sums: for each key the sum of its integers, and floats whose exact sum is that of its floats.
+
+    Of those the first is in ``first`` and all others in ``more``. Once they are settled, they are the same floats for
+    the same sum, and the first is the sum rounded. What these cannot hold (a sum beyond all floats, values of other
+    types) is in ``others``.
+    """
+
+    __slots__ = ("first", "more", "number", "others", "whole")
+
+    def __init__(self) -> None:
+        self.whole: dict[Key, int] = {}
+        self.first: dict[Key, float] = {}
+        self.more: defaultdict[Key, list[float]] = defaultdict(list)
+        self.number = 0  # of floats that came since it was settled
+        self.others = Partials({})
+
+    def add_floats(self, pairs: Iterable[tuple[Key, float]]) -> None:
+        """Add floats, nan not among them. A sum that needs no rounding is taken at once, and no float waits for it.
+
+        It needs none if both numbers come out again when the other is taken away: then the error term of Knuth's
+        TwoSum is zero. An infinity, and a sum beyond all floats, do not pass.
+        """
+        first, more = self.first, self.more
+        for key, value in pairs:
+            if key in first:
+                before = first[key]
+                total = before + value
+                added = total - before
+                if added == value and total - added == before:
+                    first[key] = total
+                else:
+                    more[key].append(value)
+            else:
+                first[key] = value
+
+
+class SumColumn(Column[Sums]):
+    """An exact sum for each key."""
+
+    def __init__(self, reducer: Reducer[Any]) -> None:
+        super().__init__(reducer)
+        self._partials = PartialColumn(reducer)
+
+    def zero(self) -> Sums:
+        return Sums()
+
+    def add(self, state: Sums, rows: Rows) -> None:
+        if are_integers(rows):
+            add_all(state.whole, rows.pairs)
+            return
+        kinds = set(map(type, rows.values))
+        if kinds == {float}:
+            self._add_floats(state, rows)
+        elif all(issubclass(kind, float) for kind in kinds):  # numpy's doubles, too
+            self._add_floats(state, rows.having(rows.keys, map(float, rows.values)))
+        else:
+            self._add_mixed(state, rows)
+
+    def _add_floats(self, state: Sums, rows: Rows) -> None:
+        if any(map(ne, rows.values, rows.values)):
+            rows.refuse(list(map(ne, rows.values, rows.values)).index(True), "numbers other than nan")
+        state.add_floats(rows.pairs)
+        state.number += len(rows.pairs)
+        if state.number >= MOST_WAITING:
+            self._settle(state)
+
+    def _add_mixed(self, state: Sums, rows: Rows) -> None:
+        whole: list[int] = []
+        floats: list[int] = []
+        others: list[int] = []
+        numbers = list(rows.values)
+        for row, value in enumerate(rows.values):
+            try:
+                array = hasattr(value, "dtype") and hasattr(value, "__setitem__")  # numpy's scalars lack the latter
+                (number,) = (value,) if array else reals(0, (value,))
+            except BadValue:
+                number = value
+            kept = floats if isinstance(number, float) else whole if isinstance(number, int) else others
+            kept.append(row)  # the reducer knows what it takes of others
+            numbers[row] = number
+        rows = rows.having(rows.keys, numbers)
+        add_all(state.whole, rows.only(whole).pairs)
+        self._add_floats(state, rows.only(floats))
+        self._partials.add(state.others, rows.only(others))
+
+    def _settle(self, state: Sums) -> None:
+        """Bring the floats of all keys into their one form."""
+        if not state.number:
+            return
+        state.number = 0
+        first, settled = state.first, defaultdict(list)
+        for key, floats in state.more.items():
+            floats.append(first[key])
+            try:
+                first[key], *rest = pieces_of(floats)
+            except OverflowError:
+                del first[key]
+                done = state.others.done
+                done[key] = self.reducer.merge(done.get(key, self.reducer.zero()), self.reducer.fold(0, floats))
+                continue
+            if rest:
+                settled[key] = rest
+        state.more = settled
+
+    def merge(self, left: Sums, right: Sums) -> None:
+        add_counts(left.whole, right.whole)
+        if left.first:
+            left.add_floats(right.first.items())
+        else:
+            left.first.update(right.first)
+        more = left.more
+        for key, floats in right.more.items():
+            more[key] += floats
+        left.number += len(right.first) + right.number
+        if left.number >= max(MOST_WAITING, len(left.first)):
+            self._settle(left)
+        if right.others:
+            self._partials.merge(left.others, right.others)
+
+    def copy(self, state: Sums) -> Sums:
+        found = Sums()
+        self.merge(found, state)
+        return found
+
+    def only(self, state: Sums, keys: Sequence[Key]) -> Sums:
+        self._settle(state)
+        found = Sums()
+        whole, first, more = state.whole, state.first, state.more
+        found.whole = {key: whole[key] for key in keys if key in whole} if whole else {}
+        found.first = {key: first[key] for key in keys if key in first} if first else {}
+        found.more.update((key, more[key]) for key in keys if key in more)
+        if odd := self._partials.keys(state.others):
+            found.others = self._partials.only(state.others, [key for key in keys if key in odd])
+        return found
+
+    def keys(self, state: Sums) -> Collection[Key]:
+        self._settle(state)
+        found = [each for each in (state.whole, state.first, self._partials.keys(state.others)) if each]
+        return found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
+
+    def pack(self, state: Sums, keys: Sequence[Key]) -> Any:
+        self._settle(state)
+        odd = list(self._partials.keys(state.others))
+        bodies = self._partials.pack(state.others, odd)
+        return _packed_sums(keys, state.whole, state.first, state.more, dict(zip(odd, bodies, strict=True)))
+
+    def canonical(self, state: Sums, keys: Sequence[Key]) -> Any:
+        whole, first, more, bodies = state.whole, state.first, state.more, {}
+        if odd := self._odd(state):
+            whole = {key: value for key, value in whole.items() if key not in odd}
+            first = {key: value for key, value in first.items() if key not in odd}
+            more = {key: floats for key, floats in more.items() if key not in odd}  # type: ignore[assignment]
+        for key, part in odd.items():
+            form = _one_form(part)
+            if isinstance(form, list):
+                first[key], *rest = form
+                if rest:
+                    more[key] = rest
+            else:
+                bodies[key] = self.reducer.canonical(form)
+        return _packed_sums(keys, whole, first, more, bodies)
+
+    def _odd(self, state: Sums) -> dict[Key, Any]:
+        """The whole partials of keys that have more than integers alone or floats alone."""
+        self._settle(state)
+        merge, fold = self.reducer.merge, self.reducer.fold
+        found: dict[Key, Any] = {}
+        for key in {*self._partials.keys(state.others), *(state.whole.keys() & state.first.keys())}:
+            part = merge(self.reducer.zero(), state.others.done.get(key, self.reducer.zero()))
+            if key in state.whole:
+                part = merge(part, fold(0, [state.whole[key]]))
+            if key in state.first:
+                floats = [state.first[key], *state.more.get(key, ())]
+                part = merge(part, fold(0, [math.inf, -math.inf] if math.isnan(floats[0]) else floats))
+            found[key] = part
+        return found
+
+    def unpack(self, keys: Sequence[Key], packed: Any) -> Sums:
+        number = len(keys)
+        whole, first, counts, floats, others = row_of(packed, 5, list)
+        found = Sums()
+        if whole:
+            found.whole = dict(those_there(keys, unpack_integers(whole, number)))
+        if first:
+            found.first = dict(those_there(keys, row_of(first, number, float, type(None))))
+        if counts:
+            pieces = iter(row_of(floats, sum(row_of(counts, number, int)), float))
+            if min(counts) < 0 or not all(map(math.isfinite, floats)):
+                raise ValueError("floats of a sum that no sum has")
+            for key, count in zip(keys, counts, strict=True):
+                if count:
+                    found.more[key] = list(islice(pieces, count))
+            if not found.more.keys() <= found.first.keys():
+                raise ValueError("floats of a sum that has no first one")
+        if others:
+            bodies = list(those_there(keys, row_of(others, number, bytes, type(None))))
+            found.others = self._partials.unpack([key for key, _ in bodies], [body for _, body in bodies])
+        if len(self.keys(found)) != number:
+            raise ValueError("a key without a sum")
+        return found
+
+    def exact(self, state: Sums) -> bool:
+        return not state.first and not state.others
+
+    def results(self, state: Sums, keys: Sequence[Key]) -> list[Any]:
+        odd = self._odd(state)
+        whole, first, finish = state.whole, state.first, self.reducer.finish_native
+        if not odd and not whole:
+            return list(map(add, map(first.__getitem__, keys), repeat(0.0)))  # one zero
+        if not odd and not first:
+            return list(map(whole.__getitem__, keys))
+        return [finish(odd[key]) if key in odd else whole[key] if key in whole else first[key] + 0.0 for key in keys]
+
+
+def _one_form(part: Any) -> Any:
+    """The partial of a sum, or floats if it is one that these can hold: the same for the same sum."""
+    if not isinstance(part, Total) or part.flags & INT:
+        value = special(part.flags) if isinstance(part, Total) else None
+        return part if value is None else Total(0, part.flags)
+    if (value := special(part.flags)) is not None:
+        return [value]
+    try:
+        return pieces_of_units(part.units)
+    except OverflowError:
+        return part
+
+
+def _packed_sums(
+    keys: Sequence[Key],
+    whole: dict[Key, int],
+    first: dict[Key, float],
+    more: dict[Key, list[float]],
+    bodies: dict[Key, bytes],
+) -> list[Any]:
+    pieces: list[Sequence[float]] = list(map(more.get, keys, repeat(()))) if more else []
+    if len(first) == len(keys):
+        firsts: list[Any] = list(map(add, map(first.__getitem__, keys), repeat(0.0)))  # one zero
+    else:
+        firsts = [first[key] + 0.0 if key in first else None for key in keys] if first else []
+    return [
+        pack_integers(list(map(whole.get, keys))) if whole else [],
+        firsts,
+        list(map(len, pieces)),
+        list(chain.from_iterable(pieces)),
+        list(map(bodies.get, keys)) if bodies else [],
+    ]
