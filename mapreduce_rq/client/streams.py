@@ -11,7 +11,9 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
-from mapreduce_rq.client.open_job import Feeder, Opener, OpenJob, OpenSource, Plan, its_error
+from mapreduce_rq.client.feeder import Feeder
+from mapreduce_rq.client.open_job import Opener, OpenJob, Plan, its_error
+from mapreduce_rq.client.open_source import OpenSource
 from mapreduce_rq.core.given import check
 from mapreduce_rq.core.reducers.handed import Raised, Unsent
 from mapreduce_rq.errors import UsageError
