@@ -143,7 +143,8 @@ from typing import TYPE_CHECKING, Any
 from mapreduce_rq.version import __version__
 
 if TYPE_CHECKING:
-    from mapreduce_rq.client.aio import AsyncClient, AsyncFoundJob, AsyncJob, AsyncValues
+    from mapreduce_rq.client.aio import AsyncClient, AsyncFoundJob, AsyncJob
+    from mapreduce_rq.client.async_values import AsyncValues
     from mapreduce_rq.client.client import Client, executor
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.found_job import FoundJob
@@ -256,7 +257,7 @@ _HOMES = {
     "AsyncClient": "mapreduce_rq.client.aio",
     "AsyncFoundJob": "mapreduce_rq.client.aio",
     "AsyncJob": "mapreduce_rq.client.aio",
-    "AsyncValues": "mapreduce_rq.client.aio",
+    "AsyncValues": "mapreduce_rq.client.async_values",
     "AsyncResult": "mapreduce_rq.client.pool",
     "IMapIterator": "mapreduce_rq.client.pool",
     "Pool": "mapreduce_rq.client.pool",
