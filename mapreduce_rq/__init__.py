@@ -90,7 +90,8 @@ A test looks up each of these names.
     how a worker process begins        runtime/pool/forking.py Forker
     which functions a worker runs      functions/trust.py Trust
     how a master waits for pipes       pipes/waiting.py Collector
-    who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS
+    who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS; pipes/lead.py Lead
+    which of them has the next task    pipes/idle.py Idle.next_of
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
     in which part a key lies           core/reducers/key_hash.py buckets_of

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import socket
 import threading
 import time
 import weakref
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,19 +18,20 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.errors import BrokerDown, ServerFailed, UsageError
+from mapreduce_rq.pipes.idle import Idle, Idler
+from mapreduce_rq.pipes.lead import Lead, Waiting, readable
 from mapreduce_rq.pipes.lines import (
     BYE,
     CALL,
     JOIN,
     PIPELINE,
-    READ_BYTES,
     SCRIPT,
     TRANSACTION,
-    Frames,
     PipeEnd,
     a_line,
     frame,
 )
+from mapreduce_rq.pipes.peer import Peer
 from mapreduce_rq.pipes.store import Store
 from mapreduce_rq.pipes.waiting import COLLECTORS, READ, WRITE
 
@@ -42,79 +41,11 @@ BEFORE_DEPUTY_SECONDS = 0.005
 """Seconds before a deputy is started: a job that ends sooner needs none, and starting a thread takes time."""
 CLOSING_SECONDS = 0.0005
 """Seconds between two attempts of ``close`` to have the lead, of which it wakes the one who has it."""
-SPARE_DESCRIPTORS = 16
-"""Descriptors that come with one message at most."""
 HUNG_UP = "its line ended"
 NO_SUPERVISOR = "the supervisor of the workers over pipes died, and the workers with it: run it again"
 CLOSED = "this client is closed"
 AWAKE, RUNG = object(), object()
 """Registered with what wakes the lead, and with a bell."""
-
-
-class Peer:
-    """One line as the hub sees it."""
-
-    __slots__ = ("descriptors", "end", "frames", "outgoing", "supervisor", "wid")
-
-    def __init__(self, end: socket.socket, *, supervisor: bool, wid: str = "") -> None:
-        end.setblocking(False)
-        self.end = end
-        self.supervisor = supervisor
-        self.wid = wid
-        self.frames = Frames()
-        self.outgoing: deque[memoryview] = deque()  # bytes that the socket's buffer had no room for
-        self.descriptors: deque[int] = deque()  # that have come and belong to a frame that has not
-
-
-class Lead:
-    """What one at a time has. It is taken with a token, and given back with that token, also if it was not taken.
-
-    A lock's ``acquire`` does not do: an error of a signal's handler (Ctrl-C) may come after it has taken the lock and
-    before we know of it, and then nobody gives it back.
-    """
-
-    def __init__(self) -> None:
-        self._holder: dict[str, object] = {}
-
-    def take(self, token: object) -> bool:
-        """Whether the token has it now."""
-        return self._holder.setdefault("lead", token) is token
-
-    def give_back(self, token: object) -> None:
-        """It is free, if the token had it."""
-        if self._holder.get("lead") is token:
-            self._holder.pop("lead", None)
-
-    def free(self) -> bool:
-        """Whether nobody has it."""
-        return not self._holder
-
-
-class Waiting:
-    """A thread that waits while another has the lead, and how it is woken."""
-
-    def __init__(self, ready: Callable[[], bool], bell: int) -> None:
-        self.ready = ready
-        self._reader, self._writer = os.pipe()
-        os.set_blocking(self._writer, False)
-        self._poll = select.poll()
-        self._poll.register(self._reader, select.POLLIN)
-        if bell >= 0:
-            self._poll.register(bell, select.POLLIN)
-
-    def wake(self) -> None:
-        """From any thread."""
-        with contextlib.suppress(OSError):  # full: it is awake
-            os.write(self._writer, b"!")
-
-    def wait(self, seconds: float) -> None:
-        """Wait until it is woken, its bell rings, or the seconds are over."""
-        self._poll.poll(seconds * 1000)
-
-    def close(self) -> None:
-        """The thread does not wait any more."""
-        os.close(self._reader)
-        os.close(self._writer)
 
 
 class Hub:
@@ -132,8 +63,7 @@ class Hub:
         self._lead = Lead()  # of who waits for the lines
         self._collector = COLLECTORS[collect]()
         self._peers: dict[int, Peer] = {}
-        self._idle: dict[str, list[tuple[Peer, int, str, float]]] = {}  # by queue: who waits for a task, till when
-        self._expiry = 0.0  # no idle worker's time is over before this
+        self._idle = Idle()
         self._behind: dict[Waiting, None] = {}  # threads that wait while another has the lead
         self._served = 0  # turns of serving
         self._busy_since = 0.0  # when a job began while there was none
@@ -187,13 +117,12 @@ class Hub:
         return answer
 
     def _feed(self) -> None:
-        """Give waiting tasks to idle workers, first to the one that became idle last: its caches are warm."""
-        for queue, idle in self._idle.items():
-            while idle and queue in self.store.lists:
-                peer, channel, hand, _ = idle.pop()
-                if peer.end.fileno() >= 0:
-                    task = self.store.call(("BLMOVE", queue, hand, "RIGHT", "LEFT", 0))
-                    self._send(peer, frame(channel, task))
+        """Give waiting tasks to idle workers."""
+        for queue in self._idle.queues():
+            while queue in self.store.lists and (idler := self._idle.next_of(queue)) is not None:
+                if idler.peer.end.fileno() >= 0:
+                    task = self.store.call(("BLMOVE", queue, idler.hand, "RIGHT", "LEFT", 0))
+                    self._send(idler.peer, frame(idler.channel, task))
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -247,7 +176,7 @@ class Hub:
         finally:
             self._behind.pop(me, None)
             me.close()
-        return bell >= 0 and _readable(bell)
+        return bell >= 0 and readable(bell)
 
     def _pass_on(self) -> None:
         """The lead is free: a thread that waits may take it."""
@@ -259,7 +188,7 @@ class Hub:
         try:
             if bell >= 0:
                 self._collector.register(bell, READ, RUNG)
-            if any(self._idle.values()):
+            if self._idle.any():
                 seconds = min(seconds, self._until_next_expiry())
             ready = self._collector.wait(max(0.0, seconds))
         finally:
@@ -285,18 +214,11 @@ class Hub:
     def _until_next_expiry(self) -> float:
         """Tell idle workers that nothing came in their time; seconds until one of them is to be told that."""
         now = time.monotonic()
-        if now < self._expiry:
-            return self._expiry - now
-        with self._lock:
-            self._expiry = float("inf")
-            for queue, idle in self._idle.items():
-                for peer, channel, _, until in idle:
-                    if until <= now:
-                        self._send(peer, frame(channel, None))
-                    else:
-                        self._expiry = min(self._expiry, until)
-                self._idle[queue] = [one for one in idle if one[3] > now]
-        return self._expiry - now
+        if now >= self._idle.expiry:
+            with self._lock:
+                while (idler := self._idle.next_expired(now)) is not None:
+                    self._send(idler.peer, frame(idler.channel, None))
+        return self._idle.expiry - now
 
     def _wake_lead(self) -> None:
         with contextlib.suppress(OSError):
@@ -345,8 +267,8 @@ class Hub:
     def _attend(self, peer: Peer, events: int) -> None:
         """Read all bytes that have come over a line, and send as many as it has room for."""
         try:
-            if events & WRITE:
-                self._flush(peer)
+            if events & WRITE and peer.flush():
+                self._collector.modify(peer.end.fileno(), READ, peer)
             if events & READ:
                 self._read(peer)
         except OSError:
@@ -356,17 +278,11 @@ class Hub:
             raise
 
     def _read(self, peer: Peer) -> None:
-        if peer.supervisor:
-            data, descriptors, _, _ = socket.recv_fds(peer.end, READ_BYTES, SPARE_DESCRIPTORS)
-            for descriptor in descriptors:
-                os.set_inheritable(descriptor, False)
-            peer.descriptors += descriptors
-        else:
-            data = peer.end.recv(READ_BYTES)
-        if not data:
+        frames = peer.read()
+        if frames is None:
             self._hang_up(peer)
             return
-        for channel, what, *rest in peer.frames.take(data):
+        for channel, what, *rest in frames:
             self._do(peer, channel, what, rest)
 
     def _do(self, peer: Peer, channel: int, what: int, rest: list[Any]) -> None:
@@ -378,8 +294,7 @@ class Hub:
             answer = store.call(command)
             if answer is None and command[0] == "BLMOVE":
                 until = time.monotonic() + float(command[5])
-                self._idle.setdefault(command[1], []).append((peer, channel, command[2], until))
-                self._expiry = min(self._expiry, until)
+                self._idle.add(command[1], Idler(peer, channel, command[2], until))
                 return
         elif what in (PIPELINE, TRANSACTION):
             answer = [store.call(command) for command in rest[0]]
@@ -388,7 +303,7 @@ class Hub:
             return
         else:
             assert what == BYE
-            self._forget(peer, channel)
+            self._idle.forget(peer, channel)
             return
         self._send(peer, frame(channel, answer))
         self._feed()
@@ -401,36 +316,9 @@ class Hub:
             newcomer.end.close()
             self._over = str(error)
 
-    def _forget(self, peer: Peer, channel: int | None = None) -> None:
-        """It waits for a task no more."""
-        for queue, idle in self._idle.items():
-            self._idle[queue] = [one for one in idle if one[0] is not peer or channel not in (None, one[1])]
-
     def _send(self, peer: Peer, data: bytes) -> None:
-        if peer.outgoing:
-            peer.outgoing.append(memoryview(data))
-            return
-        try:
-            sent = peer.end.send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:  # it is gone: its end will be read
-            return
-        if sent < len(data):
-            peer.outgoing.append(memoryview(data)[sent:])
+        if peer.send(data):
             self._collector.modify(peer.end.fileno(), READ | WRITE, peer)
-
-    def _flush(self, peer: Peer) -> None:
-        while peer.outgoing:
-            try:
-                sent = peer.end.send(peer.outgoing[0])
-            except BlockingIOError:
-                return
-            if sent < len(peer.outgoing[0]):
-                peer.outgoing[0] = peer.outgoing[0][sent:]
-                return
-            peer.outgoing.popleft()
-        self._collector.modify(peer.end.fileno(), READ, peer)
 
     def _hang_up(self, peer: Peer) -> None:
         """A line has ended. That is its worker's obituary, if the supervisor has not written a better one."""
@@ -439,7 +327,7 @@ class Hub:
         self._collector.unregister(peer.end.fileno())
         del self._peers[peer.end.fileno()]
         peer.end.close()
-        self._forget(peer)
+        self._idle.forget(peer)
         if peer.supervisor:
             self._over = self._over or NO_SUPERVISOR
         workers = self.store.hashes.get(self._workers, {})
@@ -500,13 +388,7 @@ class Hub:
         self._awake.close()
         self._waker.close()
         self._collector.close()
-        self._peers, self._idle, self._behind = {}, {}, {}
-
-
-def _readable(descriptor: int) -> bool:
-    poll = select.poll()
-    poll.register(descriptor, select.POLLIN)
-    return bool(poll.poll(0))
+        self._peers, self._idle, self._behind = {}, Idle(), {}
 
 
 _hubs: weakref.WeakSet[Hub] = weakref.WeakSet()
