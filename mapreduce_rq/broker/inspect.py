@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mapreduce_rq.broker.connection import Endpoint
+from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import REPLICA, Wire
-from mapreduce_rq.errors import BrokerDown, BrokerRefused, NoPermission, ReadOnly
+from mapreduce_rq.errors import BrokerDown, BrokerRefused, ForeignKey, NoPermission, ReadOnly
 
 OLDEST_REDIS = (7, 0)
 """It has script flags, and XADD NOMKSTREAM with exact MINID trims. All Valkey versions have them."""
@@ -125,3 +126,15 @@ def parse_info(raw: bytes) -> ServerInfo:
 def _check_age(product: str, version: str) -> None:
     if product == "Redis" and tuple(int(part) for part in version.split(".")[:2]) < OLDEST_REDIS:
         raise BrokerRefused(f"Redis {version} is too old: mrq needs Redis 7.0 or newer, or Valkey")
+
+
+def check_types(wire: Wire, keys: Keys) -> None:
+    """Raises ForeignKey if one of our keys has a type that we never write."""
+    expected = keys.fixed()
+    found = wire.pipeline([("TYPE", key) for key in expected])
+    for (key, kind), answer in zip(expected.items(), found, strict=True):
+        if answer.decode() not in (kind, "none"):
+            raise ForeignKey(
+                f"key {key} holds a {answer.decode()}, and mrq needs a {kind} there: "
+                "another program uses the key; choose another --queue"
+            )

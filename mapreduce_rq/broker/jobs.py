@@ -33,10 +33,6 @@ REPLIES_AT_ONCE = 16
 """Stream entries per read: while a master reads many, the queue may run dry."""
 SURVEY_TRIES = 10
 """Reads until no worker is new. If new ones keep coming, those of the last read count as holding nothing."""
-AT_ONCE = 500
-"""Jobs that are asked for together."""
-MAX_RECORDS = 1000
-"""Ended jobs that a queue remembers, each for the time that its ``keep`` says."""
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -367,41 +363,6 @@ class Jobs:
             return bool(self.codecs.task.open(raw).job == job)
         except BadMessage:
             return False
-
-    def prune(self, keep: int = MAX_RECORDS) -> int:
-        """Delete the oldest ended jobs beyond ``keep`` listed ones, and expired ids from the list. Returns how many."""
-        return self.delete_ended([text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1 - keep)])
-
-    def delete_ended(self, jobs: Sequence[str]) -> int:
-        """Delete those of these jobs that do not run, and take them off the list. Returns how many."""
-        deleted = 0
-        for at in range(0, len(jobs), AT_ONCE):
-            some = jobs[at : at + AT_ONCE]
-            states = self.wire.pipeline([("HGET", self.keys.job(job), "state") for job in some], refusals=True)
-            over = [job for job, state in zip(some, states, strict=True) if state != State.RUNNING.encode()]
-            if over:
-                self.wire.transaction(
-                    [
-                        ("UNLINK", *(key for job in over for key in self._of_ended(job))),
-                        ("ZREM", self.keys.jobs, *over),
-                    ],
-                )
-            deleted += len(over)
-        return deleted
-
-    def _of_ended(self, job: str) -> tuple[str, ...]:
-        return self.keys.job(job), self.keys.values(job), self.keys.bodies(job)
-
-    def check_types(self) -> None:
-        """Raises ForeignKey if one of our keys has a type that we never write."""
-        expected = self.keys.fixed()
-        found = self.wire.pipeline([("TYPE", key) for key in expected])
-        for (key, kind), answer in zip(expected.items(), found, strict=True):
-            if answer.decode() not in (kind, "none"):
-                raise ForeignKey(
-                    f"key {key} holds a {answer.decode()}, and mrq needs a {kind} there: "
-                    "another program uses the key; choose another --queue"
-                )
 
 
 def _commit(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from mapreduce_rq.broker.cluster import Shard, node, shards
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.inspect import ServerInfo, inspect, require_kind
+from mapreduce_rq.broker.inspect import ServerInfo, check_types, inspect, require_kind
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
@@ -130,5 +130,5 @@ def reach(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] |
 def connect(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None) -> Place:
     """Connect, and check the server and the queue's keys. Raises UsageError, BrokerError, ForeignKey."""
     place = reach(url, queue, key_file, secrets)
-    place.jobs.check_types()
+    check_types(place.jobs.wire, place.jobs.keys)
     return place

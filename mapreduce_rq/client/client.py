@@ -142,13 +142,13 @@ class Client:
         try:
             if not site.private:
                 assert isinstance(self.endpoint, Endpoint)
-                from mapreduce_rq.broker.inspect import inspect, require_kind, require_primary  # for servers of others
+                from mapreduce_rq.broker import inspect as look  # for servers of others
 
                 own.wire.connect()
-                self.info = inspect(own.wire)
-                require_kind(self.info, self.endpoint)
-                require_primary(self.info, self.endpoint)
-                own.check_types()
+                self.info = look.inspect(own.wire)
+                look.require_kind(self.info, self.endpoint)
+                look.require_primary(self.info, self.endpoint)
+                look.check_types(own.wire, own.keys)
                 own.wire.close()  # we may have no open connection while we fork
             site.start_workers(self.trust)
             # A client that is never closed also ends its workers first: otherwise they would report the server's end.

@@ -202,8 +202,10 @@ class Leader:
         """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers."""
         self._led += 1
         if self._led % PRUNE_EVERY == 1:
+            from mapreduce_rq.broker.pruning import prune  # once in many jobs
+
             with contextlib.suppress(BrokerError):  # the job itself has ended well
-                verbs.prune()
+                prune(verbs)
 
     def _make_sure_of_end(self) -> None:
         """If Redis did not take the end of the last job, send it again. The caller has the value already."""

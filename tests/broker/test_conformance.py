@@ -15,6 +15,7 @@ import pytest
 
 from mapreduce_rq.broker.jobs import FIRST_REPLY, REPLIES_AT_ONCE, STRIKE_OFF, Committed, Jobs, Lost
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.pruning import delete_ended, prune
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.core.messages import Answer, Reply, Task
 from mapreduce_rq.core.sealing import Codecs, Keyring
@@ -187,7 +188,7 @@ def test_the_replies_of_a_job_are_kept_as_its_value(jobs: Jobs, tasks: Tasks, co
     jobs.commit("job", "1:a:1", "1:a:2", what="over, kept", number=60, fields=[("state", "done")])
     assert list(jobs.values("job")) == [reply("job", lo) for lo in range(3)]
     assert tasks.settle(WID, [("job", b"r")], 0, 0, 0).over == [0]
-    assert jobs.delete_ended(["job"]) == 1
+    assert delete_ended(jobs, ["job"]) == 1
     assert list(jobs.values("job")) == []
 
 
@@ -240,9 +241,9 @@ def test_the_oldest_ended_jobs_are_forgotten_and_running_ones_never(jobs: Jobs, 
         if n != 1:
             jobs.commit(f"job{n}", f"1:{n}:1", f"1:{n}:2", what="over", number=600, fields=[("state", "done")])
     raw.zadd(keys.jobs, "expired", -1)
-    assert jobs.prune(keep=6) == 4
+    assert prune(jobs, keep=6) == 4
     assert [n for n in range(10) if raw.exists(keys.job(f"job{n}"))] == [1, 4, 5, 6, 7, 8, 9]
-    assert jobs.prune(keep=8) == 0
+    assert prune(jobs, keep=8) == 0
     assert jobs.token("job1").state == "running"
     assert jobs.leases() == {"job1": ("1:1:1", "")}
 

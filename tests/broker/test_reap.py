@@ -13,6 +13,7 @@ import pytest
 import redis
 
 from mapreduce_rq.broker.connection import parse_url
+from mapreduce_rq.broker.inspect import check_types
 from mapreduce_rq.broker.jobs import FIRST_REPLY, Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
@@ -138,7 +139,7 @@ def test_forged_and_misplaced_replies_are_dropped_and_counted(
 
 @pytest.mark.parametrize("name", ["q", "w", "m", "J"])
 def test_a_key_of_another_type_is_foreign(jobs: Jobs, keys: Keys, raw: redis.Redis, name: str) -> None:
-    jobs.check_types()
+    check_types(jobs.wire, jobs.keys)
     raw.set(keys.prefix + name, "of another program")
     with pytest.raises(ForeignKey, match=r"holds a string, and mrq needs a .*another program uses the key.*--queue"):
-        jobs.check_types()
+        check_types(jobs.wire, jobs.keys)

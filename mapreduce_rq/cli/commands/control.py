@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from mapreduce_rq.broker.pruning import delete_ended
 from mapreduce_rq.cli.connect import connect, find_job
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.options import (
@@ -99,7 +100,7 @@ def purge(
         show(found)
         say(f"{plural(len(found), 'record')} would be deleted: say --yes")
         return
-    say(f"deleted: {plural(place.jobs.delete_ended(found), 'record')}")
+    say(f"deleted: {plural(delete_ended(place.jobs, found), 'record')}")
 
 
 EVERY_JOB = 1_000_000

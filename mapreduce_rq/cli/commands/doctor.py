@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import typer
 
 from mapreduce_rq.broker.cluster import SLOTS, slots_served
-from mapreduce_rq.broker.inspect import ServerInfo, inspect
+from mapreduce_rq.broker.inspect import ServerInfo, check_types, inspect
 from mapreduce_rq.broker.leftovers import Leftovers, find_leftovers
 from mapreduce_rq.broker.leftovers import clear as clear_leftovers
 from mapreduce_rq.broker.snapshot import Snapshot
@@ -103,7 +103,7 @@ def examine(place: Place, patience: float, *, clear: bool = False) -> Iterator[F
     yield _latency(place)
     yield _scripts(place)
     try:
-        place.jobs.check_types()
+        check_types(place.jobs.wire, place.jobs.keys)
     except ForeignKey as error:
         yield Finding("fail", "keys", str(error))
         return
