@@ -104,7 +104,7 @@ A test looks up each of these names.
     a new computation                  computations/__init__.py CATALOGUE; core/computation.py Computation
     the error of a bad item            functions/items.py refused; core/bodies.py PlainCodec
     the error of a failed job          core/job/result.py error_of
-    what Redis' refusals are called    broker/redis_wire.py translate
+    what Redis' refusals are called    broker/refusals.py translate
     an error's class and exit code     errors.py MrqError
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands

@@ -15,7 +15,7 @@ from typing import Any
 import redis
 
 from mapreduce_rq.broker.connection import TLS_OPTIONS, Endpoint, how_to_connect
-from mapreduce_rq.broker.redis_wire import translate
+from mapreduce_rq.broker.refusals import translate
 from mapreduce_rq.errors import UsageError
 
 _TLS_WORDS = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQUIRED: "required"}

@@ -19,7 +19,8 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.core.numbers.integers import digits, from_bytes, to_bytes
+from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
+from mapreduce_rq.core.written import is_torn
 
 TAKES = (
     "None, bool, int, float, complex, text, bytes, dates and times, Decimal, Fraction, UUID, numpy arrays, and lists, "
@@ -48,7 +49,7 @@ class Unfit(Exception):
 
 def pack(value: Any) -> bytes:
     """The value's bytes. Raises TypeError, ValueError or RecursionError for a value that cannot travel."""
-    if type(value) in _SCALARS and not (type(value) is str and _is_torn(value)):
+    if type(value) in _SCALARS and not (type(value) is str and is_torn(value)):
         return _ENCODER.encode(value)
     return _ENCODER.encode(_plain(value))
 
@@ -116,55 +117,10 @@ def unpack_all(count: int, body: bytes | memoryview) -> list[Any]:
     return values
 
 
-_BRACKETS: dict[type, tuple[str, str]] = {
-    list: ("[", "]"),
-    tuple: ("(", ")"),
-    set: ("{", "}"),
-    frozenset: ("frozenset({", "})"),
-}
-
-
-def written(value: Any) -> str:
-    """As ``str``, but it also writes integers of more than 4300 digits, which Python refuses, and escapes halves of
-    characters, which UTF-8 cannot write.
-    """
-    try:
-        text = str(value)
-    except ValueError:
-        text = _written(value)
-    return text.encode(errors="backslashreplace").decode() if _is_torn(text) else text
-
-
-def _is_torn(text: str) -> bool:
-    """Whether a text has halves of characters (lone surrogates)."""
-    if text.isascii():
-        return False
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return True
-    return False
-
-
-def _written(value: Any) -> str:
-    if type(value) is int:
-        return digits(value)
-    if type(value) is dict:
-        return "{" + ", ".join(f"{_written(key)}: {_written(each)}" for key, each in value.items()) + "}"
-    if type(value) in _BRACKETS:
-        comma = "," if type(value) is tuple and len(value) == 1 else ""
-        first, last = _BRACKETS[type(value)]
-        return f"{first}{', '.join(map(_written, value))}{comma}{last}"
-    return repr(value)
-
-
-# -- writing what msgpack lacks ------------------------------------------------------------------------------------
-
-
 def _plain(value: Any) -> Any:
     """The value, in which extensions stand for all that msgpack does not have."""
     kind = type(value)
-    if kind is str and _is_torn(value):
+    if kind is str and is_torn(value):
         return msgspec.msgpack.Ext(_TEXT, value.encode(errors="surrogatepass"))
     if kind in _SCALARS:
         return value
@@ -176,7 +132,7 @@ def _plain(value: Any) -> Any:
         for key in value:
             if type(key) not in _KEYS:
                 raise TypeError(f"a key of a dict is a {type(key).__name__}")
-            if type(key) is str and _is_torn(key):
+            if type(key) is str and is_torn(key):
                 raise TypeError(f"a key of a dict is {key!r}, which UTF-8 cannot write")
         return {_plain(key): _plain(each) for key, each in value.items()}
     if kind is tuple:
@@ -277,9 +233,6 @@ def _described(dtype: Any) -> Any:
         return [_described(base), list(shape)]
     fields = [[name, _described(dtype.fields[name][0]), dtype.fields[name][1]] for name in dtype.names]
     return {"fields": fields, "size": dtype.itemsize, "aligned": dtype.isalignedstruct}
-
-
-# -- reading it ----------------------------------------------------------------------------------------------------
 
 
 def _extension(code: int, data: memoryview) -> Any:

@@ -15,7 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import COMMIT, REAP
-from mapreduce_rq.broker.redis_wire import RedisWire, translate
+from mapreduce_rq.broker.redis_wire import RedisWire
+from mapreduce_rq.broker.refusals import translate
 from mapreduce_rq.broker.tasks import SETTLE
 from mapreduce_rq.broker.wire import Argument, Command, Script
 from mapreduce_rq.errors import BrokerError, BrokerFull

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from mapreduce_rq.broker.redis_wire import translate
+from mapreduce_rq.broker.refusals import translate
 from mapreduce_rq.broker.wire import USUAL_BYTES, Argument, Command, Heard, Script
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.runtime.clock import Clock

@@ -20,8 +20,8 @@ from mapreduce_rq.core.numbers.columns import Columns, NotANumber, Packed
 from mapreduce_rq.core.numbers.exact import FLOAT, INT, Total
 from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
-from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
+from mapreduce_rq.core.written import written
 
 COMPLEX = 32
 """A flag of a sum of arrays, besides INT and FLOAT."""

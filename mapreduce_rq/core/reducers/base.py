@@ -21,7 +21,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from mapreduce_rq.core.bodies import Pieces, ValueCodec
 from mapreduce_rq.core.foreign_errors import shown, told
 from mapreduce_rq.core.outcome import Ask, Outcome
-from mapreduce_rq.core.plain_values import written
+from mapreduce_rq.core.written import written
 
 P = TypeVar("P")
 

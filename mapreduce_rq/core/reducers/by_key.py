@@ -16,7 +16,6 @@ import msgspec
 
 from mapreduce_rq.core.bodies import ValueCodec
 from mapreduce_rq.core.outcome import Deferred, Outcome
-from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
 from mapreduce_rq.core.reducers.counter import LISTED
 from mapreduce_rq.core.reducers.keys import (
@@ -37,6 +36,7 @@ from mapreduce_rq.core.reducers.per_key.column import FIRST, Column, Rows
 from mapreduce_rq.core.reducers.sequence import RECORD_BYTES
 from mapreduce_rq.core.reducers.sums import batches
 from mapreduce_rq.core.text import in_lines
+from mapreduce_rq.core.written import written
 
 PAIRS = "a pair (key, value), a dict, or an iterable of pairs"
 

@@ -19,10 +19,10 @@ import msgspec
 
 from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 from mapreduce_rq.core.outcome import Deferred, Outcome
-from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.sums import batches, is_array
 from mapreduce_rq.core.text import in_lines
+from mapreduce_rq.core.written import written
 
 Key = Any
 Counts = dict[str, "Counter[Key]"]

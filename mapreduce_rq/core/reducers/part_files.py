@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.core.plain_values import written
+from mapreduce_rq.core.written import written
 from mapreduce_rq.errors import BadParameter
 
 FORMS = ("jsonl", "parquet")

@@ -9,9 +9,9 @@ from typing import ClassVar
 from mapreduce_rq.core.bodies import ValueCodec
 from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
-from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
 from mapreduce_rq.core.reducers.sums import ExactSum, is_array, reals, refuse_nan
+from mapreduce_rq.core.written import written
 
 
 class PrefixSums(ListReducer):

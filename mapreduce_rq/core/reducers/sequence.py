@@ -9,10 +9,11 @@ from typing import Any, ClassVar, NamedTuple
 
 from mapreduce_rq.core.bodies import ALIGNMENT, FRAMED, Buffer, PlainCodec, ValueCodec, join
 from mapreduce_rq.core.outcome import Deferred, Outcome
-from mapreduce_rq.core.plain_values import Unfit, written
+from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.core.span import Span
+from mapreduce_rq.core.written import written
 
 
 class Stretch(NamedTuple):

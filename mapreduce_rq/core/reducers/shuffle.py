@@ -20,13 +20,13 @@ import msgspec
 
 from mapreduce_rq.core.bodies import Buffer, Pieces, ValueCodec
 from mapreduce_rq.core.outcome import Ask, Deferred, Outcome
-from mapreduce_rq.core.plain_values import written
 from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.core.reducers.by_key import ByKey, Groups
 from mapreduce_rq.core.reducers.key_hash import BUCKETS, buckets_of
 from mapreduce_rq.core.reducers.keys import Key
 from mapreduce_rq.core.reducers.part_files import of_one_schema, written_part
 from mapreduce_rq.core.text import in_lines
+from mapreduce_rq.core.written import written
 
 LEAST_BYTES = 64 * 1024
 """Bytes of a fold below which the worker does not cut it: it travels as it is."""
