@@ -15,20 +15,15 @@ have equal levels, and the first level is the total rounded to the nearest doubl
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, zip_longest
+from collections.abc import Callable, Sequence
 from itertools import count as numbers_from
+from itertools import zip_longest
 from typing import Any
 
-import msgspec
-
-from mapreduce_rq.core.numbers.error_free import distil, overlap, quotients, two_product, two_sum, undecided
+from mapreduce_rq.core.numbers.block_sums import WIDTH, Space, blocks, power_above, word_sum
+from mapreduce_rq.core.numbers.error_free import distil, quotients, two_product, two_sum, undecided
 from mapreduce_rq.core.numbers.exact import MINUS_INFINITY, PLUS_INFINITY, UNIT_BITS, Total, to_units
-from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 from mapreduce_rq.core.numbers.rounding import nearest_double
-
-WIDTH = 1 << 13
-"""Columns added up at a time: the rows and temporaries of such a block stay in the second-level cache."""
 
 CELLS = 1 << 15
 """Doubles added up at a time: of narrow arrays, many are added in one call of numpy, which makes the call cheap."""
@@ -37,28 +32,9 @@ LIMIT = 2.0**1000
 """A column whose sum is at least this large is kept as a Python integer."""
 
 _NEAR_LIMIT = LIMIT / 2
-_DIVISORS = 1 << 48
-_SMALLEST_DIVIDED, _LARGEST_DIVIDED = 2.0**-900, 2.0**990
-_SMALLEST_SQUARED, _LARGEST_SQUARED = 2.0**-480, 2.0**480
-
-
-_MOST_LEVELS = 64  # 2098 bits of all doubles and 64 of a count, 53 in a level: 41, and some that overlap
-
-
-class Packed(msgspec.Struct, array_like=True):
-    """Settled sums as they travel: levels as doubles, and the odd columns, which levels cannot hold."""
-
-    levels: list[memoryview]
-    places: list[bytes]  # of the doubles of a level that is mostly 0, as 64-bit words; empty: it holds all of them
-    odd: list[int]  # columns in rising order
-    units: list[bytes]  # of these
-    plus: bytes  # a bit for each column, or nothing
-    minus: bytes
-
-    @property
-    def size(self) -> int:
-        """How many columns there are; the first level always has them all."""
-        return len(self.levels[0]) // 8 if self.levels else 0
+DIVISORS = 1 << 48
+SMALLEST_DIVIDED, LARGEST_DIVIDED = 2.0**-900, 2.0**990
+SMALLEST_SQUARED, LARGEST_SQUARED = 2.0**-480, 2.0**480
 
 
 class NotANumber(Exception):
@@ -98,10 +74,10 @@ class Columns:
         narrow = [row for row in rows if row.dtype.itemsize < 8]
         sums = []
         if narrow:
-            sums.append(_word_sum(narrow).astype(np.float64))
+            sums.append(word_sum(narrow).astype(np.float64))
         if wide:  # halves, whose sums a word holds and a double, too
-            sums.append(_word_sum(row & 0xFFFFFFFF for row in wide).astype(np.float64))
-            sums.append(_word_sum((row >> 32).astype(np.int64) for row in wide) * 2.0**32)
+            sums.append(word_sum(row & 0xFFFFFFFF for row in wide).astype(np.float64))
+            sums.append(word_sum((row >> 32).astype(np.int64) for row in wide) * 2.0**32)
         self.add(sums)
 
     def add_units(self, column: int, units: int) -> None:
@@ -133,51 +109,6 @@ class Columns:
                 mine, theirs = getattr(self, name), getattr(other, name)
                 if theirs is not None:
                     setattr(self, name, theirs if mine is None else np.logical_or(mine, theirs))
-
-    # -- as bytes --------------------------------------------------------------------------------------------------
-
-    def packed(self) -> Packed:
-        """These sums as they travel: equal sums have equal forms."""
-        import numpy as np  # the caller has imported it
-
-        self.settle()
-        levels, places = self.levels[:1] or [np.zeros(self.size)], [b""] * max(len(self.levels), 1)
-        for place, level in enumerate(self.levels[1:], 1):
-            where = np.flatnonzero(level)
-            levels.append(level)
-            if 2 * where.size < self.size:
-                levels[place], places[place] = level[where], where.astype("<i8").tobytes()
-        odd = sorted(self.odd.items())
-        return Packed(
-            [memoryview(level.astype("<f8", copy=False).view(np.uint8)) for level in levels],
-            places,
-            [column for column, _ in odd],
-            [to_bytes(units) for _, units in odd],
-            *(b"" if seen is None else np.packbits(seen).tobytes() for seen in (self.plus, self.minus)),
-        )
-
-    @classmethod
-    def unpacked(cls, size: int, packed: Packed, unit_bits: int = UNIT_BITS) -> Columns:
-        """The sums that were packed. Raises ValueError for what :meth:`packed` cannot have written."""
-        import numpy as np  # the caller may not have imported it: 0.1 s, and only for arrays
-
-        found = cls(size, unit_bits)
-        if len(packed.levels) != len(packed.places) or not 0 < len(packed.levels) <= _MOST_LEVELS:
-            raise ValueError(f"a sum has {len(packed.levels)} levels, and {len(packed.places)} lists of places")
-        for level, places in zip(packed.levels, packed.places, strict=True):
-            found.levels.append(_level_of(size, level, places, dense=not found.levels))
-        with np.errstate(all="ignore"):
-            if any(map(overlap, found.levels, found.levels[1:])):
-                raise ValueError("the levels of a sum overlap")
-        if len(packed.odd) != len(packed.units):
-            raise ValueError(f"a sum has {len(packed.odd)} odd columns, and {len(packed.units)} integers for them")
-        if packed.odd != sorted(set(packed.odd)) or not all(0 <= column < size for column in packed.odd):
-            raise ValueError("the odd columns are not of this sum, or not in order")
-        found.odd = dict(zip(packed.odd, map(int, map(from_bytes, packed.units)), strict=True))
-        if not all(map(found._is_odd, found.odd.values())):
-            raise ValueError("an odd column could be held by levels: this is not its shortest form")
-        found.plus, found.minus = (_places_of(size, bits) for bits in (packed.plus, packed.minus))
-        return found
 
     # -- results ---------------------------------------------------------------------------------------------------
 
@@ -217,10 +148,10 @@ class Columns:
         self.settle()
         found = np.zeros(self.size)
         with np.errstate(all="ignore"):
-            for lo, hi in _blocks(self.size if self.levels else 0):
+            for lo, hi in blocks(self.size if self.levels else 0):
                 rows = np.stack([level[lo:hi] for level in self.levels])
                 size = np.abs(rows[0])
-                plain = (size > _SMALLEST_DIVIDED) & (size < _LARGEST_DIVIDED) & (divisor < _DIVISORS)
+                plain = (size > SMALLEST_DIVIDED) & (size < LARGEST_DIVIDED) & (divisor < DIVISORS)
                 found[lo:hi], unclear = quotients(rows, float(divisor))
                 plain[unclear] = False
                 for at in np.flatnonzero(~plain & (size > 0)).tolist():
@@ -265,7 +196,7 @@ class Columns:
         self._write_anew(sorted(strange))
         if len(self.levels) > 1:
             with np.errstate(all="ignore"):
-                for lo, hi in _blocks(self.size):
+                for lo, hi in blocks(self.size):
                     self._settle_block(lo, hi)
             first = self.levels[0]  # levels below the limit may have added up to one above it
             if not (first.max(initial=0.0) < LIMIT and first.min(initial=0.0) > -LIMIT):
@@ -280,7 +211,7 @@ class Columns:
             self.odd.pop(column, None)
             for level in self.levels:
                 level[column] = 0.0
-            if self._is_odd(units):
+            if self.is_odd(units):
                 self.odd[column] = units
             else:
                 self._spell(column, units >> (self.unit_bits - UNIT_BITS))
@@ -310,7 +241,7 @@ class Columns:
             self.levels[place][column] = value = nearest_double(units, 1 << UNIT_BITS)
             units -= to_units(value)
 
-    def _is_odd(self, units: int) -> bool:
+    def is_odd(self, units: int) -> bool:
         """Whether levels cannot hold this sum. This depends on the sum alone, not on how it came about."""
         shift = self.unit_bits - UNIT_BITS
         return abs(nearest_double(units, 1 << self.unit_bits)) >= LIMIT or bool(units & ((1 << shift) - 1))
@@ -330,11 +261,11 @@ class Columns:
             return
         self._make_own()
         width = min(self.size, WIDTH)
-        height = _power_above(min(len(rows) * each, max(CELLS // width, 4) - 1))
-        space = _Space(height, width)
+        height = power_above(min(len(rows) * each, max(CELLS // width, 4) - 1))
+        space = Space(height, width)
         group = (height - 1) // each
         with np.errstate(all="ignore"):
-            for lo, hi in _blocks(self.size):
+            for lo, hi in blocks(self.size):
                 for first in range(0, len(rows), group):
                     pieces = made([row[lo:hi] for row in rows[first : first + group]], lo)
                     if not self._add_block(lo, hi, pieces, space, top):
@@ -352,8 +283,8 @@ class Columns:
         for place, piece in enumerate(pieces):
             values[place] = piece
         size = np.abs(values)
-        if not (size.max() < _LARGEST_SQUARED and size.min() > _SMALLEST_SQUARED):
-            strange = (size != 0) & ~((size > _SMALLEST_SQUARED) & (size < _LARGEST_SQUARED))
+        if not (size.max() < LARGEST_SQUARED and size.min() > SMALLEST_SQUARED):
+            strange = (size != 0) & ~((size > SMALLEST_SQUARED) & (size < LARGEST_SQUARED))
             for row, column in np.argwhere(strange).tolist():
                 units = to_units(float(values[row, column]))
                 self.add_units(lo + column, units * units)
@@ -365,14 +296,14 @@ class Columns:
         """Copy levels that are views of the bytes they were read from, so that they can be changed."""
         self.levels = [level if level.flags.writeable else level.copy() for level in self.levels]
 
-    def _add_block(self, lo: int, hi: int, pieces: Sequence[Any], space: _Space, top: int) -> bool:
+    def _add_block(self, lo: int, hi: int, pieces: Sequence[Any], space: Space, top: int) -> bool:
         """Add the columns [lo, hi) of some rows, from level ``top`` on.
 
         Returns False, and changes nothing, if a sum is not finite.
         """
         import numpy as np  # the caller has imported it
 
-        height, width = _power_above(len(pieces)), hi - lo
+        height, width = power_above(len(pieces)), hi - lo
         rows = space.rows[:height, :width]
         for place, piece in enumerate(pieces, 1):
             rows[place] = piece
@@ -419,137 +350,3 @@ class Columns:
                 self.add_units(lo + column, to_units(float(block[row, column])) << shift)
             block[huge] = 0.0
         return list(values)
-
-
-def spread(count: int, squares: Columns, sums: Sequence[Columns]) -> Columns:
-    """``count`` times the sum of squares, minus the square of the sum, exactly. Several ``sums``: minus each square.
-
-    Divided by ``count`` (``count`` - 1) this is the unbiased variance.
-    """
-    import numpy as np  # the caller has imported it
-
-    for each in (squares, *sums):
-        each.settle()
-    found = Columns(squares.size, squares.unit_bits)
-    strange = set(squares.odd).union(*(each.odd for each in sums))
-    with np.errstate(all="ignore"):
-        for lo, hi in _blocks(squares.size):
-            first = [level[lo:hi] for level in squares.levels]
-            seconds = [[level[lo:hi] for level in each.levels] for each in sums]
-            plain = np.full(hi - lo, count < _DIVISORS)
-            plain[[column - lo for column in strange if lo <= column < hi]] = False
-            for level in first:
-                plain &= np.abs(level) < _LARGEST_DIVIDED / _DIVISORS
-            for level in chain.from_iterable(seconds):
-                size = np.abs(level)
-                plain &= (size == 0) | ((size > _SMALLEST_SQUARED) & (size < _LARGEST_SQUARED))
-            rows = [row for level in first for row in two_product(level, np.float64(count))]
-            for levels in seconds:
-                for place, level in enumerate(levels):
-                    rows += [-row for row in two_product(level, level)]
-                    for other in levels[place + 1 :]:
-                        rows += [-row for row in two_product(2 * level, other)]
-            block = Columns(hi - lo, squares.unit_bits)
-            block.add([np.where(plain, row, 0.0) for row in rows])
-            for place, level in enumerate(block.levels):
-                if place == len(found.levels):
-                    found.levels.append(np.zeros(found.size))
-                found.levels[place][lo:hi] = level
-            for column in (np.flatnonzero(~plain) + lo).tolist():
-                found.odd[column] = count * squares.units(column) - sum(each.units(column) ** 2 for each in sums)
-    return found
-
-
-class _Space:
-    """The memory in which blocks are added up: rows, and temporaries."""
-
-    def __init__(self, height: int, width: int) -> None:
-        import numpy as np  # the caller has imported it
-
-        self.rows = np.empty((height, width))
-        self._sums = np.empty((height, width))
-        self._spare = np.empty((height // 2, width))
-
-    def fold(self, height: int, width: int) -> Any:
-        """The sum of the first ``height`` rows, rounded at each step; rows 1, 2, ... become the errors of these steps.
-
-        One half of the rows is added to the other until one row is left. ``height`` is a power of two.
-        """
-        import numpy as np  # the caller has imported it
-
-        source, errors_end, sums_start = self.rows[:height, :width], height, 0
-        while height > 1:
-            height //= 2
-            first, second = source[:height], source[height : 2 * height]
-            total = self._sums[sums_start : sums_start + height, :width]
-            errors = self.rows[errors_end - height : errors_end, :width]
-            spare = self._spare[:height, :width]
-            np.add(first, second, out=total)
-            np.subtract(total, first, out=spare)
-            np.subtract(second, spare, out=second)
-            np.subtract(total, spare, out=spare)
-            np.subtract(first, spare, out=first)
-            np.add(first, second, out=errors)
-            source, errors_end, sums_start = total, errors_end - height, sums_start + height
-        return source[0].copy()
-
-
-def _level_of(size: int, level: memoryview, places: bytes, *, dense: bool) -> Any:
-    """A level as an array. Raises ValueError for bytes that are not a level."""
-    import numpy as np  # the caller has imported it
-
-    if len(level) % 8 or len(places) % 8:
-        raise ValueError(f"{len(level)} bytes of doubles, and {len(places)} of places")
-    found = np.frombuffer(level, "<f8")
-    found.flags.writeable = False
-    if not (found.max(initial=0.0) < LIMIT and found.min(initial=0.0) > -LIMIT):
-        raise ValueError("a level of a sum is not finite, or too large")
-    if not places:
-        if found.size != size:
-            raise ValueError(f"{found.size} doubles for {size} columns")
-        return found
-    where = np.frombuffer(places, "<i8")
-    if dense or where.size != found.size or 2 * where.size >= size or not found.all():
-        raise ValueError("a level of a sum is not in its shortest form")
-    if where[0] < 0 or where[-1] >= size or (np.diff(where) <= 0).any():
-        raise ValueError("columns that are none of this sum, or in no order")
-    level_of_all = np.zeros(size)
-    level_of_all[where] = found
-    return level_of_all
-
-
-def _places_of(size: int, bits: bytes) -> Any:
-    """Booleans from bits; None for no bytes. Raises ValueError for another number of bits, or if all are 0."""
-    import numpy as np  # the caller has imported it
-
-    if not bits:
-        return None
-    if len(bits) != (size + 7) // 8:
-        raise ValueError(f"{len(bits)} bytes of bits for {size} columns")
-    found = np.unpackbits(np.frombuffer(bits, np.uint8))
-    if found[size:].any() or not found.any():
-        raise ValueError("a set of columns is empty, and has bytes: this is not its shortest form")
-    return found[:size].astype(bool)
-
-
-def _word_sum(rows: Any) -> Any:
-    """The sum of arrays of integers in a word each."""
-    import numpy as np  # the caller has imported it
-
-    total: Any = None
-    for row in rows:
-        if total is None:
-            total = row.astype(np.int64)
-        else:
-            np.add(total, row, out=total, casting="unsafe")
-    return total
-
-
-def _blocks(size: int) -> Iterator[tuple[int, int]]:
-    for lo in range(0, size, WIDTH):
-        yield lo, min(lo + WIDTH, size)
-
-
-def _power_above(rows: int) -> int:
-    """The smallest power of two above this number."""
-    return 1 << rows.bit_length()

@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.core.numbers.columns import Columns, Packed, spread
+from mapreduce_rq.core.numbers.column_spread import spread
+from mapreduce_rq.core.numbers.columns import Columns
 from mapreduce_rq.core.numbers.exact import UNIT_BITS, Total
+from mapreduce_rq.core.numbers.packed_columns import Packed, packed_columns, unpacked_columns
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.arrays import ArrayPartial, ArraySum, PackedSum, describe_array
 from mapreduce_rq.core.reducers.rationals import RationalMean
@@ -93,7 +95,7 @@ class ArrayMoments(ArrayPartial):
             self.squares.merge([other.squares])
 
     def encoded(self) -> bytes:
-        squares = None if self.squares is None else self.squares.packed()
+        squares = None if self.squares is None else packed_columns(self.squares)
         return msgspec.msgpack.encode(_PackedMoments(self.count, self.total.packed(), squares))
 
     @classmethod
@@ -103,7 +105,7 @@ class ArrayMoments(ArrayPartial):
         if packed.count < 1 or (packed.squares is not None) != squares:
             raise ValueError(f"moments of {packed.count} arrays, with the squares of others")
         total = ArraySum.unpacked(packed.total)
-        sums = None if packed.squares is None else Columns.unpacked(total.size, packed.squares, _SQUARE_BITS)
+        sums = None if packed.squares is None else unpacked_columns(total.size, packed.squares, _SQUARE_BITS)
         return cls(packed.count, total, sums)
 
     def means(self) -> Any:

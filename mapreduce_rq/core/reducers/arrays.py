@@ -16,8 +16,9 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.core.numbers.columns import Columns, NotANumber, Packed
+from mapreduce_rq.core.numbers.columns import Columns, NotANumber
 from mapreduce_rq.core.numbers.exact import FLOAT, INT, Total
+from mapreduce_rq.core.numbers.packed_columns import Packed, packed_columns, unpacked_columns
 from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
@@ -291,8 +292,8 @@ class ArraySum(ArrayPartial):
 
     def packed(self) -> PackedSum:
         """What travels of it."""
-        imag = None if self.imag is None else self.imag.packed()
-        return PackedSum(self.term, list(self.shape), self.kinds, self.real.packed(), imag)
+        imag = None if self.imag is None else packed_columns(self.imag)
+        return PackedSum(self.term, list(self.shape), self.kinds, packed_columns(self.real), imag)
 
     @classmethod
     def decoded(cls, data: memoryview) -> ArraySum:
@@ -308,9 +309,9 @@ class ArraySum(ArrayPartial):
             raise ValueError("a sum of complex arrays has two parts, and another has one")
         found = cls(packed.term, checked_shape(packed.shape, packed.real.size))
         found.kinds = packed.kinds
-        found.real = Columns.unpacked(found.size, packed.real)
+        found.real = unpacked_columns(found.size, packed.real)
         if packed.imag is not None:
-            found.imag = Columns.unpacked(found.size, packed.imag)
+            found.imag = unpacked_columns(found.size, packed.imag)
         return found
 
     def value(self) -> Any:
