@@ -68,7 +68,7 @@ A test looks up each of these names.
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
-    how many ended jobs are remembered broker/pruning.py MAX_RECORDS
+    ended jobs that are remembered     broker/pruning.py MAX_RECORDS
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
     where a client's jobs run         client/site.py Site
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
