@@ -306,13 +306,15 @@ def test_after_its_end(client: Client) -> None:
 
 
 def test_after_the_end_of_its_client() -> None:
+    many = range(100_000)  # of 10 ms each: none of the jobs is done before its client is closed, however late that is
     client = Client(local=2)
     executor, pool = client.executor(), client.pool()
-    values, streamed = client.imap(slow, range(500)), pool.imap(slow, range(500))
-    results = client.submit_function(slow, range(500), reduce="list").results()
+    values, streamed = client.imap(slow, many), pool.imap(slow, many)
+    results = client.submit_function(slow, many, reduce="list").results()
     next(results)
     assert [next(values), next(streamed)] == [0, 0]
-    mapped, futures = pool.map_async(slow, range(500)), [executor.submit(slow, k) for k in range(500)]
+    mapped, futures = pool.map_async(slow, many), [executor.submit(slow, k) for k in range(500)]
+    futures.append(executor.submit(time.sleep, SECONDS))  # type: ignore[arg-type]  # its value is nothing
     client.close()
     asked: list[tuple[type[BaseException], Callable[[], Any]]] = [
         (JobError, lambda: list(values)),
