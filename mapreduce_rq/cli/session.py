@@ -79,11 +79,11 @@ class Session(msgspec.Struct, frozen=True):
                 if not client.embedded and not spec.lazy:
                     interrupts.leader = master
                 try:
-                    ended = client.leader.lead(master, interrupts.follow)
-                except Signalled as signalled:
+                    # Any process can go on with the job, or its server ends with this one: it stays as it is.
+                    goes_on = () if spec.lazy and not client.embedded else (Signalled,)
+                    ended = client.leader.lead(master, interrupts.follow, leaves=goes_on)
+                except Signalled:
                     watcher.close()
-                    if spec.lazy and not client.embedded:
-                        client.leader.abandon(master, signalled)
                     if spec.lazy or client.embedded:
                         say(ended_with_us(spec.job, client.ends_with_it))
                     raise

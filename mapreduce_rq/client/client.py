@@ -391,17 +391,9 @@ class Client:
 
     def _led(self, master: Master) -> Ended:
         """How a job ended that is led in this thread. Raises what it raises, and JobError if the client was closed."""
-        try:
-            ended = self.leader.lead(master)
-        except BaseException as error:
-            self.leader.abandon(master, error)
-            raise
+        ended = self.leader.lead(master)
         if ended is None:
-            spec = master.spec
-            why = JobError(let_go_text(spec.job, ended=self.ends_with_it, lazy=spec.lazy))
-            if spec.lazy and not self.embedded:
-                self.leader.abandon(master, why)
-            raise why
+            raise JobError(let_go_text(master.spec.job, ended=self.ends_with_it, lazy=master.spec.lazy))
         return ended
 
     def reduce_by_key(

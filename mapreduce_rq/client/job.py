@@ -20,7 +20,7 @@ from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
-from mapreduce_rq.errors import JobError, NoSuchJob, UsageError
+from mapreduce_rq.errors import JobError, UsageError
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer, pass_on
@@ -100,13 +100,9 @@ class Job:
     def _run(self) -> None:
         try:
             self._ended = self._client.leader.lead_on(self._master, self._taken)
-            if self._ended is None and self._lazy:
-                self._client.leader.abandon(self._master, JobError("closed"))  # no other process has its items
             self._show_end()
         except BaseException as error:  # result() raises it
             self._error = error
-            if not isinstance(error, NoSuchJob):  # then another master had it, and there is nothing to cancel
-                self._client.leader.abandon(self._master, error)
             with suppress(Exception):  # that is perhaps the error
                 self._show_end()
         finally:

@@ -28,7 +28,16 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
 from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.errors import BrokerDown, BrokerError, JobFailed, MrqError, NoWorkers, Superseded, UsageError
+from mapreduce_rq.errors import (
+    BrokerDown,
+    BrokerError,
+    JobFailed,
+    MrqError,
+    NoWorkers,
+    Superseded,
+    TooLarge,
+    UsageError,
+)
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
@@ -101,15 +110,17 @@ class Leader:
         """The queue's journal over these verbs' wire, in this process's name."""
         return Journal(verbs.wire, verbs.keys, verbs.codecs, process_name())
 
-    def lead(self, master: Master, taken: Taken | None = None) -> Ended | None:
+    def lead(
+        self, master: Master, taken: Taken | None = None, *, leaves: tuple[type[BaseException], ...] = ()
+    ) -> Ended | None:
         """Submit and run a master's job. None if it was told to stop. ``taken``: see ``follow``.
 
-        Raises NoWorkers; the job is cancelled then. Raises what ``Master.submit`` raises, less BrokerDown.
+        Whatever is raised ends the job, too: see ``lead_on``. Raises what ``Master.submit`` raises, less BrokerDown.
         """
         self._leading[master] = threading.get_ident()
         try:
             self.submit(master)
-            return self.lead_on(master, taken)
+            return self.lead_on(master, taken, leaves=leaves)
         finally:
             self._leading.pop(master, None)
 
@@ -121,15 +132,35 @@ class Leader:
             master.submit()
         except BrokerDown as error:
             master.observer.noticed(f"{error}; trying again")  # whether it was submitted, run() finds out
+        except (Superseded, TooLarge):  # no part of it was queued
+            raise
+        except BaseException as error:  # a signal's, perhaps, after it was sent
+            self.abandon(master, error)
+            raise
 
-    def lead_on(self, master: Master, taken: Taken | None = None) -> Ended | None:
-        """As ``lead``, for a job that was submitted."""
+    def lead_on(
+        self, master: Master, taken: Taken | None = None, *, leaves: tuple[type[BaseException], ...] = ()
+    ) -> Ended | None:
+        """As ``lead``, for a job that was submitted.
+
+        Nobody leads it after an error: so it is cancelled, and its record says why, for else it would be shown as
+        running. The same holds for a job that is let go of, if only this process has its items. ``leaves``: errors
+        after which it stays as it is, to be resumed. Raises NoWorkers, BrokerError, and what observer and items raise.
+        """
+        try:
+            ended = self._run(master, taken)
+        except leaves:
+            raise
+        except BaseException as error:
+            self.abandon(master, error)
+            raise
+        if ended is None and master.spec.lazy and not self._alone:
+            self.abandon(master, None)
+        return ended
+
+    def _run(self, master: Master, taken: Taken | None) -> Ended | None:
         try:
             ended = master.run()
-        except NoWorkers:
-            with contextlib.suppress(BrokerError):  # perhaps no worker came because Redis is down
-                cancel(master.jobs, self.clock, master.spec.job, why="no worker came in time")
-            raise
         except Superseded:
             return self.follow(master.spec.job, master.observer, taken, verbs=master.jobs)
         if master.jobs is self.wires.own:
@@ -188,15 +219,20 @@ class Leader:
             observer.noticed(f"{error}; trying again")  # whether it was claimed, run() finds out
         return master
 
-    def abandon(self, master: Master, error: BaseException) -> None:
+    def abandon(self, master: Master, error: BaseException | None) -> None:
         """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half
-        changed.
+        changed. None: by the end of its client. Nothing is tried twice: perhaps the error is that Redis is down.
         """
         if master.computation.aside is not None:
             master.computation.aside.clear()
+        idle = isinstance(error, NoWorkers)  # there is no task in hand to be killed, and the wire is as it was
+        why = "no worker came in time" if idle else f"its client ended: {type(error).__name__}"
+        why = "its client was closed" if error is None else why
         with contextlib.suppress(MrqError):
-            master.jobs.wire.connect()
-            cancel(master.jobs, self.clock, master.spec.job, now=True, why=f"its client ended: {type(error).__name__}")
+            if not idle:
+                master.jobs.wire.connect()
+            journal = None if self._alone else self.journal(master.jobs)
+            cancel(master.jobs, self.clock, master.spec.job, now=not idle, why=why, journal=journal)
 
     def tidy(self, verbs: Jobs) -> None:
         """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers."""

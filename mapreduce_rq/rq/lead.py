@@ -186,8 +186,8 @@ def _begun(host: Host, client: Client, spec: Spec, computation: Computation[Any]
                 client.cancel(job)  # only the earlier run had its items; this run has them again
         elif before is not None and _same(before.spec, spec) and before.state in {State.RUNNING, State.DONE}:
             spec, resumed = before.spec, True
-        elif before is not None and _same(before.spec, spec) and before.state is State.FAILED:
-            counted = before.checkpoint
+        elif before is not None and _same(before.spec, spec):
+            counted = before.checkpoint  # it has failed, or was cancelled: what is counted of it is still true
     lead = Lead(client, spec, computation, source, resumed=resumed, counted=counted)
     host.leads(client.keys.name, spec.job)
     lead.start()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import pytest
 
-from mapreduce_rq import Client, Limits
+from mapreduce_rq import Client, Limits, NoPermission, NoWorkers
 from mapreduce_rq.client.client import Client as AClient
+from mapreduce_rq.core.job.record import Cancelled
 from mapreduce_rq.errors import JobFailed, Superseded
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Silent
-from tests.support.commands import KEY
+from tests.support.commands import KEY, environment, mrq
 from tests.support.servers import FreshServer, RealServer
 from tests.support.stage import until
 
@@ -136,3 +138,74 @@ def test_a_job_with_items_of_another_process_is_not_adopted(server: RealServer, 
         job = first.submit_function(abs, [1, 2, 3])
         with pytest.raises(JobFailed, match="items came from an iterator"):
             claimed(second, job.id)
+
+
+@pytest.mark.parametrize("door", ["call", "job", "command"])
+def test_an_error_of_the_one_that_leads_ends_the_job(fresh_server: FreshServer, door: str) -> None:
+    """The command left it as running, with a master that was gone."""
+    server = fresh_server("valkey")
+    setup = server.client()
+    with Client(server.url, keys=[KEY], local=1) as client:
+        slow, items = "time:sleep", range(5)  # seconds: long enough for the right to be taken away
+
+        def call() -> None:
+            if door == "call":
+                client.map_reduce(slow, items, reduce="list")
+            elif door == "job":
+                client.submit_function(slow, items, reduce="list").result(30)
+            else:
+                run = ("run", slow, "--terms", "5", "--chunk", "1", "--reduce", "list", "-u", server.url)
+                ran = mrq(*run, env=environment({"MRQ_KEY": KEY}))
+                assert ran.code == 69, ran
+                assert "has no permissions to run the 'xread' command" in ran.err
+                raise NoPermission
+
+        found: list[BaseException] = []
+
+        def caught() -> None:
+            try:
+                call()
+            except BaseException as error:  # it is what is looked at
+                found.append(error)
+
+        caller = threading.Thread(target=caught)
+        caller.start()
+        job = until(
+            lambda: next(iter(setup.execute_command("ZRANGE", client.keys.jobs, 0, -1)), b"").decode(), 20, "queued"
+        )
+        setup.execute_command("ACL", "SETUSER", "default", "-xread")
+        caller.join(40)
+        assert isinstance(found[0], NoPermission), found
+        setup.execute_command("ACL", "SETUSER", "default", "+xread")
+        state = client.job_state(job)
+        assert state is not None
+        assert isinstance(state.record, Cancelled), state
+        assert state.record.message == "its client ended: NoPermission"
+        told = mrq("events", "-u", server.url, env=environment({"MRQ_KEY": KEY})).out
+        assert told.count('"what":"cancelled"') == 1
+
+
+DOORS: dict[str, Callable[[AClient], object]] = {
+    "call": lambda client: client.map_reduce(abs, range(3), wait_workers=0.2),
+    "job": lambda client: client.submit_function(abs, range(3), wait_workers=0.2).result(20),
+}
+
+
+@pytest.mark.parametrize("door", DOORS)
+def test_a_job_for_which_no_worker_came_is_cancelled_once(fresh_server: FreshServer, door: str) -> None:
+    server = fresh_server("valkey")
+    setup = server.client()
+
+    def connections() -> int:
+        return int(setup.info("stats")["total_connections_received"])
+
+    with Client(server.url, keys=[KEY]) as client:
+        client.submit_function(abs, range(3)).cancel()  # its wire is kept for the next one
+        before = connections()
+        with pytest.raises(NoWorkers):
+            DOORS[door](client)
+        assert connections() - before <= (door == "job")  # it connected anew to cancel what was cancelled
+        jobs = [job.decode() for job in setup.execute_command("ZRANGE", client.keys.jobs, 0, -1)]
+        records = [state.record for job in jobs if (state := client.job_state(job)) is not None]
+        why = [record.message for record in records if isinstance(record, Cancelled)]
+        assert sorted(why) == ["cancelled", "no worker came in time"]

@@ -17,7 +17,7 @@ from rq.command import send_stop_job_command
 from rq.job import JobStatus
 
 from mapreduce_rq import Client
-from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.job.record import Cancelled, State
 from tests.support.commands import Running, mrq
 from tests.support.rq_fleet import WORK, RQFleet, doubled, noted, quick
 from tests.support.servers import FLAVOURS, FreshServer, find_server
@@ -283,6 +283,28 @@ def test_a_retry_goes_on_from_what_a_failed_run_has_counted(fleet: RQFleet) -> N
     job.requeue()
     assert fleet.result(job) == total(200)
     assert job.get_meta()["job"] != first
+    assert {fleet.stage.count()[term] for term in counted} == {1}
+
+
+def test_an_error_of_the_master_ends_the_job_and_a_retry_goes_on_from_what_is_counted(fleet: RQFleet) -> None:
+    """It stayed as running, with a master that was gone."""
+    fleet.worker()
+    job = fleet.map_reduce("slow", range(40), limits={"chunk": 1})
+    first = fleet.ours(job)
+    until(lambda: fleet.counted(first) > 5, 30, "progress")
+    fleet.connection.execute_command("ACL", "SETUSER", "default", "-xread")
+    assert fleet.end(job) is JobStatus.FAILED
+    fleet.connection.execute_command("ACL", "SETUSER", "default", "+xread")
+    state = fleet.state(first)
+    assert state is not None
+    assert state.state is State.CANCELLED_NOW
+    assert isinstance(state.record, Cancelled)
+    assert state.record.message == "its client ended: NoPermission"
+    assert state.checkpoint is not None
+    counted = {term for lo, hi in state.checkpoint.runs for term in range(lo, hi)}
+    assert len(counted) > 5
+    job.requeue()
+    assert fleet.result(job) == total(40)
     assert {fleet.stage.count()[term] for term in counted} == {1}
 
 
