@@ -16,16 +16,17 @@ from types import TracebackType
 from typing import Any, Self, overload
 
 from mapreduce_rq.client.async_values import AsyncValues, Handover, Items, T, close_all, readable
-from mapreduce_rq.client.client import Client
+from mapreduce_rq.client.client import CLIENT, IMAP, SUBMIT_FUNCTION, Client
 from mapreduce_rq.client.found_job import FoundJob
 from mapreduce_rq.client.job import Job
 from mapreduce_rq.client.loop_calls import in_thread, tell
-from mapreduce_rq.core.given import KINDS, check
+from mapreduce_rq.client.planning import FOLDING, FUNCTION
+from mapreduce_rq.core.given import KINDS, check, only
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.reducers.keyed import by_key
 from mapreduce_rq.errors import UsageError
 
-KEYED = {"zero", "law", "options", "top", "sorted"}
+KEYED = {"zero", "law", "options", "top", "sorted", "parts"}
 """What ``by_key`` takes, beside what it folds with."""
 WAIT_SECONDS = 5.0
 """Seconds that a thread waits for the end of a job at a time."""
@@ -45,6 +46,7 @@ class AsyncClient:
     """
 
     def __init__(self, url: str | None = None, **how: Any) -> None:
+        only("AsyncClient", how, CLIENT)
         check(url=url, **{name: how[name] for name in KINDS.keys() & how.keys()})
         self._make = partial(Client, url, **how)
         self._client: Client | None = None
@@ -75,6 +77,7 @@ class AsyncClient:
 
     async def map_reduce(self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any) -> Any:
         """The fold of ``function(item)`` over all items. ``how``: see ``Client.map_reduce``."""
+        only("AsyncClient.map_reduce", how, SUBMIT_FUNCTION)
         job = await self.submit_function(function, items, *more, **how)
         return await job.native()
 
@@ -82,6 +85,7 @@ class AsyncClient:
         self, pairs: Callable[..., Any] | str, items: Items, reduce: Any = "sum", **how: Any
     ) -> Any:
         """For each key the fold of its values. ``how``: see ``Client.reduce_by_key``."""
+        only("AsyncClient.reduce_by_key", how, (SUBMIT_FUNCTION - FOLDING) | KEYED | {"reduce"})
         keyed = by_key(reduce, **{name: how.pop(name) for name in KEYED & how.keys()})
         return await self.map_reduce(pairs, items, reduce=keyed, **how)
 
@@ -93,6 +97,7 @@ class AsyncClient:
         self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any
     ) -> AsyncJob:
         """Start a job of a function of yours. ``how``: see ``Client.submit_function``."""
+        only("AsyncClient.submit_function", how, SUBMIT_FUNCTION)
         rows, read = readable((items, *more), BUFFER)
         try:
             start = partial(self.client.submit_function, function, *rows, **how)
@@ -109,6 +114,7 @@ class AsyncClient:
         self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any
     ) -> AsyncFoundJob:
         """As ``submit_detached``, for a function of yours. ``how``: see ``Client.submit_function_detached``."""
+        only("AsyncClient.submit_function_detached", how, FUNCTION)
         rows, read = readable((items, *more), BUFFER)
         try:
             start = partial(self.client.submit_function_detached, function, *rows, **how)
@@ -132,6 +138,10 @@ class AsyncClient:
     def imap(self, function: Callable[..., T] | str, items: Items, *more: Items, **how: Any) -> AsyncValues[T]: ...
     def imap(self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any) -> AsyncValues[Any]:
         """The values of ``function(item)`` as an async iterator. ``how``: see ``Client.imap``."""
+        only("AsyncClient.imap", how, IMAP)
+        return self._imap(function, items, *more, **how)
+
+    def _imap(self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any) -> AsyncValues[Any]:
         rows, read = readable((items, *more), how.get("buffersize") or BUFFER)
         return AsyncValues(partial(self.client.imap, function, *rows, **how), read)
 
@@ -147,11 +157,13 @@ class AsyncClient:
         self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any
     ) -> AsyncValues[Any]:
         """As ``imap``, each value as soon as it is there."""
-        return self.imap(function, items, *more, ordered=False, **how)
+        only("AsyncClient.imap_unordered", how, IMAP - {"ordered"})
+        return self._imap(function, items, *more, ordered=False, **how)
 
     def starmap(self, function: Callable[..., T] | str, items: Items, **how: Any) -> AsyncValues[T]:
         """As ``imap``, where each item is a row of arguments."""
-        return self.imap(function, items, star=True, **how)
+        only("AsyncClient.starmap", how, IMAP - {"star"})
+        return self._imap(function, items, star=True, **how)
 
 
 class AsyncJob:

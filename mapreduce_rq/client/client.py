@@ -30,14 +30,14 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.client.arguments import heard_by, limited, rows, seen_by
 from mapreduce_rq.client.environment import chosen_queue
 from mapreduce_rq.client.leading import Leader, let_go_text
-from mapreduce_rq.client.planning import Planner
+from mapreduce_rq.client.planning import FOLDING, FUNCTION, Planner
 from mapreduce_rq.client.sharing import put_shared
 from mapreduce_rq.client.site import Site
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
 from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.given import check
+from mapreduce_rq.core.given import check, only
 from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.job.record import Done, Failed
 from mapreduce_rq.core.job.result import Result, cause_of, error_of
@@ -425,6 +425,7 @@ class Client:
         jsonl, or parquet with pyarrow), and a ``PartFiles`` returned. The folder is there whole, with a file _SUCCESS
         that tells what it holds, or not at all. Other arguments and errors: see ``map_reduce``; CannotWrite.
         """
+        only("reduce_by_key", how, REDUCE_BY_KEY)
         check(out=out, form=form)
         from mapreduce_rq.core.reducers.keyed import DEFAULT_PARTS, by_key, in_parts  # few programs use it
 
@@ -497,10 +498,12 @@ class Client:
         self, function: Callable[..., T] | str, items: Iterable[Any], *more: Iterable[Any], **how: Any
     ) -> Values[T]:
         """As ``imap``, but each value comes as soon as it is there."""
+        only("imap_unordered", how, IMAP - {"ordered"})
         return self.imap(function, items, *more, ordered=False, **how)
 
     def starmap(self, function: Callable[..., T] | str, items: Iterable[Iterable[Any]], **how: Any) -> Values[T]:
         """As ``imap``, but each item is a row of arguments: the values of ``function(*item)``."""
+        only("starmap", how, IMAP - {"star"})
         return self.imap(function, items, star=True, **how)
 
     def executor(
@@ -555,6 +558,7 @@ class Client:
 
         A callable for ``progress`` or ``logs`` is called in a thread of the job.
         """
+        only("submit_function", how, SUBMIT_FUNCTION)
         check(wait_workers=wait_workers)
         limits, heard = heard_by(logs, limits)
         plan = self.planner.function(function, items, *more, limits=limits, **how)
@@ -602,6 +606,7 @@ class Client:
 
         Items that are no range travel with the job: all are read first, and must fit into 32 MB.
         """
+        only("submit_function_detached", how, FUNCTION)
         spec, computation, _ = self.planner.function(function, items, *more, detached=True, **how)
         return self.detach(spec, computation)
 
@@ -665,6 +670,7 @@ def executor(
     ``max_workers``: how many local workers; on a server of others (``url``, or as MRQ_URL says) those that run there
     help, too. The rest as ``ProcessPoolExecutor`` and, for ``client``, as ``Client`` have it.
     """
+    only("executor", client, EXECUTOR)
     check(max_workers=max_workers, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
     if max_workers is not None and max_workers <= 0:
         raise ValueError("max_workers must be greater than 0")
@@ -679,6 +685,13 @@ def executor(
         made.close()
         raise
 
+
+CLIENT = frozenset(Client.__init__.__kwdefaults__ or ())
+IMAP = frozenset(Client.imap.__kwdefaults__ or ())
+SUBMIT_FUNCTION = FUNCTION | frozenset(Client.submit_function.__kwdefaults__ or ())
+REDUCE_BY_KEY = (FUNCTION - FOLDING) | frozenset(Client.reduce_by_key.__kwdefaults__ or ()) | {"reduce"}
+EXECUTOR = (CLIENT - {"local"}) | frozenset(executor.__kwdefaults__ or ()) | {"max_workers"}
+"""The named arguments of these functions, also of those that hand them on."""
 
 _clients: weakref.WeakSet[Client] = weakref.WeakSet()
 

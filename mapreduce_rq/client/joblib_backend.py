@@ -12,7 +12,8 @@ from typing import Any
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
 from mapreduce_rq.client.calls import Calls
-from mapreduce_rq.client.client import Client
+from mapreduce_rq.client.client import CLIENT, Client
+from mapreduce_rq.core.given import only
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.functions.calls import ONE
 
@@ -41,6 +42,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
     ) -> None:
         if client is not None and (url is not None or how):
             raise BadParameter("joblib: a client was given, and arguments for another: give one of them")
+        only("joblib's backend mrq", how, CLIENT | {"url", "client"})
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._client = client
         self._how = {"url": url, **how}

@@ -199,6 +199,11 @@ class Planner:
         return params
 
 
+FUNCTION = frozenset(Planner.function.__kwdefaults__ or ()) - {"detached"}
+"""The named arguments about calls and folding, which several public functions hand on to ``Planner.function``."""
+FOLDING = frozenset({"reduce", "zero", "law", "options"})
+
+
 def settled(params: Params) -> dict[str, Any]:
     """The parameters with what the plan has filled in, so that every other process plans the same.
 

@@ -130,6 +130,20 @@ def expect(name: str, value: Any, kind: Wanted) -> None:
         raise WrongType(f"{name} is {shown(value, secret=name in SECRET)}, and must be {kind.words}")
 
 
+def only(function: str, given: Iterable[str], takes: Iterable[str]) -> None:
+    """Raises WrongType for the first of the named arguments that a public function does not take.
+
+    For one that hands its arguments on: Python would name the function within, which its caller does not know.
+    """
+    for name in given:
+        if name not in (known := sorted(takes)):
+            from difflib import get_close_matches  # 5 ms, and only for a mistake
+
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
+            raise WrongType(f"{function}() takes no argument {name}: {hint}")
+
+
 def shown(value: Any, *, secret: bool = False) -> str:
     """A value that was given in the place of another, short and in one line. Its own methods are not asked."""
     kind = type(value)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
-from mapreduce_rq.core.given import FLAG, NUMBER, WHOLE, Wanted, or_none, shown
+from mapreduce_rq.core.given import FLAG, NUMBER, WHOLE, Wanted, only, or_none, shown
 from mapreduce_rq.core.shapes import decoder
 from mapreduce_rq.core.span import MAX_TERMS
 from mapreduce_rq.errors import BadMessage, BadParameter, WrongType
@@ -145,7 +145,17 @@ BACKOFF = Meta(ge=0.0, le=3600.0)
 MAX_BODY = Meta(ge=1, le=MAX_MESSAGE_BYTES)
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True):
+class _Named(type(msgspec.Struct)):  # type: ignore[misc]  # msgspec does not export it
+    """A class whose errors about its arguments name it. To decode one does not come here."""
+
+    def __call__(cls, *given: Any, **named: Any) -> Any:
+        if given:
+            raise WrongType(f"{cls.__name__}() takes its arguments by name: {cls.__name__}(chunk=100)")
+        only(cls.__name__, named, cls.__struct_fields__)
+        return super().__call__(**named)
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Named):
     """A job's settings that outlive its master; seconds and bytes."""
 
     chunk: Annotated[int, CHUNK] | None = None  # terms in a task; None: chosen by measurement

@@ -90,6 +90,10 @@ def same(*_: Any, **__: Any) -> int:
     return 1
 
 
+def spans(lo: int, hi: int) -> int:
+    return hi - lo
+
+
 CALLS = ["star", "kwargs", "chunksize", "limits", "setup"]
 FOLDS = ["reduce", "law", "options", "return_exceptions"]
 LED = ["progress", "observer", "wait_workers"]
@@ -158,7 +162,7 @@ def doors(client: Client) -> dict[str, Door]:
             ("path",),
         ),
         "Combine": Door(Combine, {"create": int, "add": pair, "merge": pair}),
-        "kernel": Door(kernel, {"function": same}, [], ("function",)),
+        "kernel": Door(kernel, {"function": spans}, [], ("function",)),
         "random_for": Door(random_for, {"term": 3}),
     }
     assert isinstance(pool, Pool)
@@ -212,6 +216,55 @@ def test_each_argument_is_taken_or_refused_in_one_line_that_names_it(
                     if isinstance(given, Thing):
                         wrong.append(f"{where}({name}={shown(given)}) was taken")
     assert not wrong, "\n".join(wrong)
+
+
+UNSEEN = {"Executor.map", "Executor.shutdown", "AsyncResult.get", "AsyncResult.wait", "IMapIterator.next", "Pool.apply"}
+"""Doors that the test wraps, or whose names are the originals'."""
+
+
+def test_an_argument_that_is_not_there_is_told_of_the_function_that_was_called(client: Client) -> None:
+    wrong = []
+    for where, door in doors(client).items():
+        named = where.removeprefix("make ").rpartition(".")[2]
+        for name in ("chunk", "detached"):
+            if where == "Limits" and name == "chunk":
+                continue
+            try:
+                ended(door.with_one(name, 3))
+            except TypeError as error:
+                if f"{named}()" not in str(error) and f"{named}.__init__()" not in str(error) and where not in UNSEEN:
+                    wrong.append(f"{where}: {error}")
+            except UsageError as error:
+                if where != "submit" or f"exp has no parameter {name}" not in str(error):
+                    wrong.append(f"{where}: {error}")
+            else:
+                wrong.append(f"{where}({name}=3) was taken")
+    assert not wrong, "\n".join(wrong)
+
+
+async def of_a_loop(name: str, *given: Any, **how: Any) -> None:
+    async with AsyncClient("pipes:", local=1) as mrq:
+        made = getattr(mrq, name)(*given, **how)
+        if inspect.isawaitable(made):
+            await made
+
+
+@pytest.mark.parametrize(
+    "name", ["map_reduce", "submit_function", "reduce_by_key", "imap", "imap_unordered", "starmap"]
+)
+def test_so_it_is_of_a_client_for_asyncio(name: str) -> None:
+    with pytest.raises(
+        TypeError, match=rf"^AsyncClient\.{name}\(\) takes no argument chunk: did you mean chunksize\?$"
+    ):
+        asyncio.run(of_a_loop(name, same, [1], chunk=3))
+
+
+def test_keys_of_many_parts_come_to_a_loop_too() -> None:
+    async def run() -> list[Any]:
+        async with AsyncClient(local=1) as mrq:
+            return sorted(await mrq.reduce_by_key(pair, range(3), parts=2))
+
+    assert asyncio.run(run()) == [("0", 1), ("1", 1), ("2", 1)]
 
 
 def helps(error: Exception, name: str, given: Any) -> bool:
