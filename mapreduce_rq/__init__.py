@@ -73,6 +73,7 @@ A test looks up each of these names.
     where a client's jobs run         client/site.py Site
     how many jobs `mrq master` leads   client/adopters.py Adopters.lead
     what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
+    how often, if it happens often     core/job/gathered.py Gathered.due
     when a checkpoint is due           runtime/master/checkpoints.py Checkpoints.due
     what stands in a job's hash        runtime/master/fields.py Fields; broker/job_hash.py
     what is written at a job's end     runtime/master/ending.py Ending; core/job/ends.py record_of
@@ -109,6 +110,8 @@ A test looks up each of these names.
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
     what progress= takes               progress/shown.py shown
+    which digits are certain           core/numbers/certain.py parted; progress/words.py so_far
+    what stands above the bar          progress/few_events.py FewEvents; runtime/master/telling.py Telling.seen
     a column of the dashboard          cli/screen/worker_rows.py COLUMNS, _cells; cli/screen/views.py
     a key of the dashboard             cli/screen/view.py pressed
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning

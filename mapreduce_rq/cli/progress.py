@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from mapreduce_rq.cli.screen.output import progress_line
 from mapreduce_rq.cli.streams import interactive, say
 from mapreduce_rq.core.job.printed import Printed
+from mapreduce_rq.progress.few_events import FewEvents
 from mapreduce_rq.progress.printed import write_printed
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class Watcher:
         self._began = clock()
         self._drawn = self._began  # or printed
         self._share = 0.0  # at the last line
+        self._events = FewEvents(clock)
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """Draw the bar or print a line, if it is time."""
@@ -59,6 +61,11 @@ class Watcher:
         else:
             say(text)
 
+    def happened(self, what: str, text: str) -> None:
+        """Print an event above the bar; where there can be none, nothing: a log has its notices."""
+        if self._draws and not self._quiet:
+            self._events.add(f"{what}: {text}" if text else what)
+
     def printed(self, printed: Printed) -> None:
         """Show what a function printed, above the bar: it was asked for, so also where all else is quiet."""
         write_printed(printed)
@@ -68,6 +75,7 @@ class Watcher:
         self._quiet = True
         bar, self._bar = self._bar, None
         if bar is not None:
+            self._show_events(bar)
             bar.stop()
 
     def _draw(self, report: Report) -> None:
@@ -76,6 +84,11 @@ class Watcher:
 
             self._bar = Bar(self._label)
         self._bar.draw(report)
+        self._show_events(self._bar)
+
+    def _show_events(self, bar: Bar) -> None:
+        for line in self._events.take():
+            bar.say(line)
 
     def _line(self, report: Report, now: float) -> None:
         share = report.counted / report.total if report.total else 0.0

@@ -23,7 +23,7 @@ from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
 from mapreduce_rq.errors import JobError, UsageError
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
-from mapreduce_rq.runtime.master.observer import Observer, pass_on
+from mapreduce_rq.runtime.master.observer import Observer, pass_on, tell_onlooker
 from mapreduce_rq.runtime.master.standby import Standby
 
 if TYPE_CHECKING:  # most jobs show nothing
@@ -162,6 +162,10 @@ class Job:
         """Show the master's notice, if there is a person to read it."""
         if self._shown is not None:
             self._shown.noticed(text)
+
+    def happened(self, what: str, text: str) -> None:
+        """Show an event, if there is a person to read it."""
+        tell_onlooker(self._shown, what, text)
 
     def printed(self, printed: Printed) -> None:
         """Hand on what a function has printed."""

@@ -40,7 +40,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.ended import Ended
-from mapreduce_rq.runtime.master.observer import Observer, Silent, pass_on
+from mapreduce_rq.runtime.master.observer import Observer, Silent, pass_on, tell_onlooker
 
 CANCEL_SECONDS = 5.0
 
@@ -170,6 +170,10 @@ class OpenJob:
     def noticed(self, text: str) -> None:
         """Hand the master's notice on, to a person who may be there to read it."""
         self._observer.noticed(text)
+
+    def happened(self, what: str, text: str) -> None:
+        """Hand on an event."""
+        tell_onlooker(self._observer, what, text)
 
     def printed(self, printed: Printed) -> None:
         """Hand on what a function has printed."""

@@ -264,13 +264,30 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     tried_more: Index = 0  # such terms that are not in the list
 
 
+What = Literal[
+    "submitted",
+    "taken over",
+    "let go",
+    "worker lost",
+    "reclaimed",
+    "term skipped",
+    "term retried",
+    "part answer",
+    "poison",
+    "full",
+    "done",
+    "failed",
+    "cancelled",
+    "retried",
+]
+"""What can happen to a job."""
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Something that happened to a job, for people and programs. No decision depends on it."""
 
     job: str
-    what: Literal[
-        "submitted", "taken over", "let go", "worker lost", "term skipped", "done", "failed", "cancelled", "retried"
-    ]
+    what: What
     by: str = ""  # the process that tells it: user@host:pid
     text: str = ""  # more about it, for people
     at: Moment = 0.0  # unix seconds by its clock

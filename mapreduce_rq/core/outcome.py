@@ -68,7 +68,11 @@ class Ask(NamedTuple):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """A running value: its text and, if they are known, the half width of its error and what that is worth."""
+    """A running value: its text and, if they are known, the half width of its error and what that is worth.
+
+    A text that is a number has ten significant digits or more (zeros at its end may be left out): which of them are
+    certain is told by the error.
+    """
 
     value: str
     number: float | None = None

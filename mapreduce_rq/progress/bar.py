@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.text import count, rate
 from mapreduce_rq.core.visible import visible
-from mapreduce_rq.progress.words import hands, so_far
+from mapreduce_rq.progress.words import MARK, hands, so_far
 
 
 class Bar:
@@ -36,6 +36,8 @@ class Bar:
             expand=True,
         )
         self._task: TaskID | None = None
+        screen = self._rows.console
+        self._mark = MARK if screen.no_color or screen.color_system is None else ""
 
     def draw(self, report: Report) -> None:
         """Show how far the job is, if the terminal can."""
@@ -43,9 +45,9 @@ class Bar:
             return
         total, counted = report.total, report.counted
         if self._task is None:
-            self._task = self._rows.add_task(self._label, total=total, completed=counted, **_fields(report))
+            self._task = self._rows.add_task(self._label, total=total, completed=counted, **self._fields(report))
             self._rows.start()
-        self._rows.update(self._task, total=total, completed=counted, **_fields(report))
+        self._rows.update(self._task, total=total, completed=counted, **self._fields(report))
         self._rows.refresh()
 
     def say(self, text: str) -> None:
@@ -57,14 +59,16 @@ class Bar:
         if self._task is not None:
             self._rows.stop()
 
-
-def _fields(report: Report) -> dict[str, Any]:
-    return {
-        "terms": f"{count(report.counted)}/{count(report.total)}" if report.total else f"{count(report.counted)} terms",
-        "rate": rate(report.rate),
-        "value": visible(so_far(report)),
-        "hands": hands(report),
-    }
+    def _fields(self, report: Report) -> dict[str, Any]:
+        counted, total, value = report.counted, report.total, so_far(report)
+        return {
+            "terms": f"{count(counted)}/{count(total)}" if total else f"{count(counted)} terms",
+            "rate": rate(report.rate),
+            "certain": value.certain,
+            "moving": f"{self._mark}{value.moving}" if value.moving else "",
+            "value": visible(value.beside),
+            "hands": hands(report),
+        }
 
 
 def _column(field: str, style: str = "none") -> TextColumn:
@@ -72,14 +76,17 @@ def _column(field: str, style: str = "none") -> TextColumn:
 
 
 class _Rows(Progress):
-    """Below the bar stands a second line: the value so far, and who works."""
+    """Below the bar stands a second line: the value so far, its certain digits apart from the others, and who works."""
 
-    value, hands = _column("value", "green"), _column("hands", "dim")
+    columns_of_value = (_column("certain", "bold green"), _column("moving", "dim"), _column("value", "green"))
+    hands, nothing = _column("hands", "dim"), TextColumn("", markup=False)
 
     def get_renderables(self) -> Iterable[Any]:
         yield self.make_tasks_table(self.tasks)
         for task in self.tasks:
-            line = self.value.render(task)
+            line = self.nothing.render(task)
+            for column in self.columns_of_value:
+                line.append_text(column.render(task))
             line.append("   " if line else "").append_text(self.hands.render(task))
             line.no_wrap, line.overflow = True, "ellipsis"
             yield line

@@ -8,7 +8,12 @@ from typing import Any
 
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.text import count, duration, rate
-from mapreduce_rq.progress.words import hands, so_far
+from mapreduce_rq.core.visible import visible
+from mapreduce_rq.progress.few_events import FewEvents
+from mapreduce_rq.progress.words import hands, marked, so_far
+
+MOST_LINES = 8
+"""Events that stand above the bar, the newest ones."""
 
 
 class NotebookBar:
@@ -18,6 +23,8 @@ class NotebookBar:
         ipython: Any = import_module("IPython.display")  # it is there in a notebook
         self._label = label
         self._latest = Report()
+        self._events = FewEvents()
+        self._lines: list[str] = []  # the newest events
         self._handle: Any = ipython.display(self._drawn(), raw=True, display_id=True)
 
     def draw(self, report: Report) -> None:
@@ -26,7 +33,12 @@ class NotebookBar:
         self._handle.update(self._drawn(), raw=True)
 
     def say(self, text: str) -> None:
-        """A notice: the log has it."""
+        """Show a notice among the events."""
+        self.tell(text)
+
+    def tell(self, text: str) -> None:
+        """Show an event above the bar."""
+        self._events.add(text)
 
     def end(self, *, well: bool) -> None:
         """It stays, as one of a job that is over."""
@@ -34,6 +46,7 @@ class NotebookBar:
 
     def _drawn(self, more: str = "", *, over: bool = False) -> dict[str, str]:
         report = self._latest
+        self._lines = [*self._lines, *map(visible, self._events.take())][-MOST_LINES:]
         counted, total = report.counted, report.total
         words = [f"{count(counted)}/{count(total)}" if total else f"{count(counted)} terms"]
         if total:
@@ -48,9 +61,11 @@ class NotebookBar:
         full = "" if total is None else f' max="{max(1, total)}" value="{counted}"'
         if total is None and over:  # without a value it would go on to move
             full = f' max="1" value="{0 if more else 1}"'
-        below = " · ".join(filter(None, (so_far(report), "" if over else hands(report))))
+        value, who = so_far(report), "" if over else hands(report)
+        below = f"<b>{escape(value.certain)}</b>{escape(value.moving)}{escape(visible(value.beside))}"
+        above = "".join(f'<div style="opacity:0.7">{escape(line)}</div>' for line in self._lines)
         return {
-            "text/plain": " ".join([self._label, *words]),
-            "text/html": f"<div><b>{escape(self._label)}</b> <progress{full}></progress> {' '.join(words)}"
-            f'<br><span style="opacity:0.7">{escape(below)}</span></div>',
+            "text/plain": " ".join(filter(None, [self._label, *words, visible(marked(value))])),
+            "text/html": f"<div>{above}<b>{escape(self._label)}</b> <progress{full}></progress> {' '.join(words)}"
+            f'<br><span style="opacity:0.7">{below}{" · " if any(value) and who else ""}{escape(who)}</span></div>',
         }

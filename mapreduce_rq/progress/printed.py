@@ -14,7 +14,7 @@ from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.visible import visible, visible_lines
 from mapreduce_rq.errors import BadParameter
-from mapreduce_rq.runtime.master.observer import Observer, Silent
+from mapreduce_rq.runtime.master.observer import Observer, Silent, tell_onlooker
 
 Logs = bool | Callable[[Printed], object]
 
@@ -33,6 +33,10 @@ class Heard:
     def noticed(self, text: str) -> None:
         """Handed on."""
         self._beside.noticed(text)
+
+    def happened(self, what: str, text: str) -> None:
+        """Hand on an event."""
+        tell_onlooker(self._beside, what, text)
 
     def printed(self, printed: Printed) -> None:
         """Something was printed."""

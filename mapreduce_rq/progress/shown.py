@@ -20,7 +20,8 @@ from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import BadParameter
-from mapreduce_rq.runtime.master.observer import Observer, pass_on
+from mapreduce_rq.progress.few_events import FewEvents
+from mapreduce_rq.runtime.master.observer import Observer, pass_on, tell_onlooker
 
 if TYPE_CHECKING:
     from mapreduce_rq.progress.bar import Bar
@@ -69,6 +70,9 @@ class Picture(Protocol):
     def say(self, text: str) -> None:
         """Show a notice."""
 
+    def tell(self, text: str) -> None:
+        """Show an event: one of many, perhaps."""
+
     def end(self, *, well: bool) -> None:
         """Draw no more. ``well``: all was done."""
 
@@ -106,6 +110,11 @@ class Shown:
         if self._beside is not None:
             self._beside.noticed(text)
         self._picture.say(text)
+
+    def happened(self, what: str, text: str) -> None:
+        """Show an event."""
+        tell_onlooker(self._beside, what, text)
+        self._picture.tell(f"{what}: {text}" if text else what)
 
     def printed(self, printed: Printed) -> None:
         """Hand on what a function has printed."""
@@ -161,12 +170,19 @@ class _OnTerminal:
     def __init__(self, label: str) -> None:
         self._label = label
         self._bar: Bar | None = None
+        self._events = FewEvents()
 
     def draw(self, report: Report) -> None:
-        self._made().draw(report)
+        bar = self._made()
+        bar.draw(report)
+        for line in self._events.take():
+            bar.say(line)
 
     def say(self, text: str) -> None:
         self._made().say(text)
+
+    def tell(self, text: str) -> None:
+        self._events.add(text)
 
     def _made(self) -> Bar:
         if self._bar is None:
@@ -177,6 +193,8 @@ class _OnTerminal:
 
     def end(self, *, well: bool) -> None:
         if self._bar is not None:
+            for line in self._events.take():
+                self._bar.say(line)
             self._bar.stop()
 
 
@@ -190,6 +208,9 @@ class _Called:
         self._call(report)
 
     def say(self, text: str) -> None:
+        pass
+
+    def tell(self, text: str) -> None:
         pass
 
     def end(self, *, well: bool) -> None:
@@ -212,6 +233,9 @@ class _OnTqdm:
     def say(self, text: str) -> None:
         pass
 
+    def tell(self, text: str) -> None:
+        pass
+
     def end(self, *, well: bool) -> None:
         self._bar.refresh()
 
@@ -225,6 +249,9 @@ class _RichTask:
         self._progress.update(self._task, total=report.total, completed=report.counted)
 
     def say(self, text: str) -> None:
+        pass
+
+    def tell(self, text: str) -> None:
         pass
 
     def end(self, *, well: bool) -> None:

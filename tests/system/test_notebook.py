@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -94,6 +95,26 @@ def test_a_bar_stands_below_its_cell(kernel: Kernel, call: str) -> None:
     assert 'max="50" value="50"' in bars[-1]["data"]["text/html"]
     assert "50/50 100 %" in bars[-1]["data"]["text/plain"]
     assert not [output for output in outputs if output["kind"] == "stream"]
+
+
+def test_certain_digits_and_events_stand_with_the_bar(kernel: Kernel) -> None:
+    outputs = kernel.cell(
+        'mrq.submit("montecarlo", samples=100_000_000, progress=True).result(); None\n'
+        "import os, signal\n"
+        "def dies(k):\n"
+        "    time.sleep(0.02)\n"
+        "    if k == 40 and not pathlib.Path('died').exists():\n"
+        "        pathlib.Path('died').touch()\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return k\n"
+        "assert mrq.map_reduce(dies, range(400), progress=True) == 79800"
+    )
+    shown = [output["data"] for output in outputs if output["kind"] in {"display_data", "update_display_data"}]
+    assert [data for data in shown if re.search(r"<b>3\.1\d*</b>\d+ ± .*statistical", data["text/html"])]
+    assert [data for data in shown if re.search(r"3\.1\d*~\d+ ± ", data["text/plain"])]
+    html = shown[-1]["text/html"]
+    assert "worker lost: " in html
+    assert html.index("worker lost: ") < html.index("<progress")
 
 
 def test_a_result_is_a_table(kernel: Kernel) -> None:

@@ -39,7 +39,8 @@ def events(
 ) -> None:
     """Print what happened to jobs, one JSON object a line.
 
-    Submitted, taken over, let go, worker lost, term skipped, done, failed, cancelled, retried; the newest 10 000.
+    Submitted, taken over, let go, worker lost, reclaimed, part answer, term retried, term skipped, poison, full, done,
+    failed, cancelled, retried; the newest 10 000.
     """
     place = connect(required(url, "events"), queue, key_file)
     wanted = find_job(place.jobs, job) if job is not None else None

@@ -30,6 +30,7 @@ from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progr
 from mapreduce_rq.core.job.asks import Requests
 from mapreduce_rq.core.job.chunking import Pace
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Settled, Source, Surveyed
+from mapreduce_rq.core.job.gathered import Gathered
 from mapreduce_rq.core.job.merges import Merges
 from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.job.timeline import Recorder
@@ -106,6 +107,7 @@ class Ledger:
             brisk=computation.reducer.brisk,
             wide=computation.reducer.wide,
         )
+        self.gathered = Gathered()
         self._recorder = recorder or Recorder(now)
         self._source = source
         self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
@@ -113,6 +115,7 @@ class Ledger:
         self._again: list[Task] = []  # to be pushed before anything new is cut
         self._where = Whereabouts(self.pace.patience, lambda task: task.hi - task.lo)
         self._backed: set[int] = set()
+        self._attempts: dict[int, int] = {}  # of tasks out that came back from workers that died, as far as we saw
         self.refusals: dict[str, Failure] = {}  # by worker
         self._patient = patient
         self._broken: Broken | None = None
@@ -284,6 +287,8 @@ class Ledger:
         good = []
         terms = nanoseconds = largest = volume = 0
         for answer in event.answers:
+            if answer.attempt:
+                self._note_reclaimed(answer)
             if answer.op == MERGE:
                 if self.merges.answered(answer):
                     self._delegate()
@@ -313,7 +318,7 @@ class Ledger:
             self._note_tried(event.tried, counted)
         if self.tally.reducer.torn:
             self._read_apart(self.tally.reducer.torn)
-        self._forget(good, counted, terms)
+        self._forget(event.wid, good, counted, terms)
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
         self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
@@ -322,9 +327,20 @@ class Ledger:
         """Remember those of these terms whose values are counted now; of a second answer to them it is not told."""
         spans = Runs(counted)
         fresh = [one for one in tried if spans.touches(one.term, one.term + 1)]
+        for one in fresh:
+            place = self.computation.place(one.term)
+            self.gathered.note("term retried", f"{place}: {one.tries} calls: {one.kind}: {one.message}")
         room = max(0, MOST_TRIED - len(self.tried))
         self.tried += fresh[:room]
         self.tried_more += len(fresh[room:])
+
+    def _note_reclaimed(self, seen: Answer | Task) -> None:
+        """Tell of a task of terms that came back from a worker that died, once for each death."""
+        task = self.out.get(seen.lo) if seen.op == MAP else None
+        if task is not None and seen.attempt > max(task.attempt, self._attempts.get(seen.lo, 0)):
+            self._attempts[seen.lo] = seen.attempt
+            why = f": {seen.why}" if isinstance(seen, Task) else ""
+            self.gathered.note("reclaimed", f"terms {task.lo}..{task.hi - 1}, for their worker is gone{why}")
 
     def _was_cut(self, hi: int) -> bool:
         """Whether terms up to ``hi`` have been made into tasks. Also learns here what an earlier master has cut."""
@@ -335,7 +351,9 @@ class Ledger:
         self.next = hi
         return True
 
-    def _forget(self, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int) -> None:
+    def _forget(
+        self, wid: str, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int
+    ) -> None:
         """Strike counted spans off the tasks out. The answers have ``terms`` terms in all."""
         fresh = sum(hi - lo for lo, hi in counted)
         covers = self.tally.runs.covers
@@ -353,6 +371,8 @@ class Ledger:
                     credited.add(lo, hi)
                 if hi < task.hi:
                     self._again.extend(self._rest_of(task, hi))
+                    left = f"{hi}..{task.hi - 1}"
+                    self.gathered.note("part answer", f"{_host(wid)} is long: the terms {left} behind go to others")
             elif new is None or credited is None or (new.covers(lo, hi) and credited.add(lo, hi)):
                 tasks += 1  # an earlier master has cut it so
             else:
@@ -447,12 +467,17 @@ class Ledger:
             except MrqError:  # it carries an item that cannot be read here either, so it stays one
                 self._broken = Broken(span, failure)
                 return
+            if answer.status == DIED:
+                why = f"workers die of the terms {span.lo}..{span.hi - 1}: each half is tried alone"
+                self.gathered.note("poison", f"{why}: {failure.message}")
             self._recall(task)
             self._again.extend(halves)
             return
         term = span.lo if failure.term is None else failure.term
         # Anyone who can write to Redis can pretend that a worker was lost, so such a failure leaves no term out.
         unseen = answer.status == DIED and failure.kind == WORKER_LOST
+        if answer.status == DIED:
+            self.gathered.note("poison", f"workers die of term {term}: {failure.message}")
         if self.spec.limits.on_error == "fail" or unseen or not span.lo <= term < span.hi:
             self._broken = Broken(Span(term, term + 1), failure)
             return
@@ -506,6 +531,10 @@ class Ledger:
         if self._look_around:
             self._adopt(event)
         self._where.look(self.out, event.waiting, event.held, now)
+        for task in chain(event.waiting, event.held):
+            if task.attempt:
+                self._note_reclaimed(task)
+        self._attempts = {lo: attempt for lo, attempt in self._attempts.items() if lo in self.out}
         for lo in self._where.absent if self._look_around else self._where.lost:
             self._again.append(self._recall(self.out[lo]))
         self._backed &= self.out.keys()
@@ -603,6 +632,10 @@ class Ledger:
         self.out[lo] = task
         self.next = lo + size
         return task
+
+
+def _host(wid: str) -> str:
+    return wid.rpartition(":")[0] or wid
 
 
 def task_of(job: str, span: Span, attempt: int, body: bytes = b"") -> Task:

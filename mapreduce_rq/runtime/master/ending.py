@@ -135,8 +135,8 @@ class Ending:
             return
         self._aside.clear()
         self._lease.commit(what=what, number=keep, fields=row)
-        self._telling.note(*told_of_end(record))
-        if self._telling.has_news(ledger.skipped, ledger.computation.place, ended=True):
+        if self._telling.has_readers:
+            self._telling.note(*told_of_end(record))
             self._exchange.hear_of_commit()
             self._telling.tell(ended=True, keep=keep)
         if untidy:

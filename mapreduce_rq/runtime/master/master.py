@@ -498,9 +498,16 @@ class Master:
 
     def _tell(self) -> None:
         """Write the news to the queue's journal."""
-        if self._telling.has_news(self.ledger.skipped, self.computation.place, ended=False):
+        self._gather()
+        if self._telling.has_news:
             self._exchange.hear_of_commit()
             self._telling.tell(ended=False, keep=self.spec.limits.keep)
+
+    def _gather(self, *, all_of_it: bool = False) -> None:
+        """Tell of what happened to terms and tasks since the last time."""
+        self._telling.skipped(self.ledger.skipped, self.computation.place)
+        for what, text in self.ledger.gathered.due(self._now, all_of_them=all_of_it):
+            self._telling.note(what, text)
 
     # -- commits ---------------------------------------------------------------------------------------------------
 
@@ -689,6 +696,7 @@ class Master:
 
     def _closing(self) -> Closing:
         now = self.clock.now()
+        self._gather(all_of_it=True)
         timeline = self._recorder.timeline(
             self._job,
             version=__version__,

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from mapreduce_rq.broker.journal import LONGEST_TEXT, Journal
 from mapreduce_rq.core.job.record import Cancelled, Done, Record
-from mapreduce_rq.core.messages import Event
+from mapreduce_rq.core.messages import Event, What
 from mapreduce_rq.runtime.clock import Clock
 
 News = Event
 """As the ledger's events are called so, too."""
-What = Literal[
-    "submitted", "taken over", "let go", "worker lost", "term skipped", "done", "failed", "cancelled", "retried"
-]
 
 
 def event_of(journal: Journal, job: str, what: What, text: str, clock: Clock) -> News:

@@ -27,6 +27,20 @@ class Listener(Protocol):
         """Called in the order of arrival. A task is computed at least once, so a line may come twice."""
 
 
+@runtime_checkable
+class Onlooker(Protocol):
+    """An observer that is also told what happens to workers and terms, for a person who looks on."""
+
+    def happened(self, what: str, text: str) -> None:
+        """An event such as ``worker lost``, with more about it."""
+
+
+def tell_onlooker(observer: object, what: str, text: str) -> None:
+    """Tell it to an observer that looks on."""
+    if isinstance(observer, Onlooker):
+        observer.happened(what, text)
+
+
 def pass_on(observer: object, printed: Printed) -> None:
     """Give it to an observer that listens."""
     if isinstance(observer, Listener):

@@ -26,6 +26,8 @@ LONELY_SWEEP_SECONDS = 0.5
 """Seconds between two looks while no worker is known, so that people are told within two seconds."""
 NO_WORKERS_SECONDS = 1.0
 """Seconds without a worker after which we say so: before that, local workers may still be starting."""
+MOST_NAMES = 4
+"""Workers that are named in one line."""
 STALE_SECONDS = 15.0
 """Seconds: a worker whose beat is this old by the clocks, and was never seen to change, is not expected to work."""
 
@@ -63,6 +65,7 @@ class Sweeper:
         self._mourned: set[str] = set()  # workers whose obituary was read
         self._strangers: dict[int, int] = {}  # workers of other keys, by their keys' ids
         self._told: set[int | str] = set()  # why some workers cannot
+        self._seen: set[str] | None = None  # workers that were alive at the last look; None: there was none
         self._watch = Watch()
         self._began = self._last_sweep = self._without_since = clock.now()
         self._last_look = float("-inf")  # that counted
@@ -86,6 +89,7 @@ class Sweeper:
         self._last_sweep = self._last_look = float("-inf")
         self._watch = Watch()
         self._without_since = self._clock.now()  # no worker could be seen in between
+        self._seen = None
 
     def despair(self, error: BrokerError) -> None:
         """Note that no worker can be seen, since Redis cannot be asked or is too full for a look.
@@ -119,6 +123,7 @@ class Sweeper:
             if not self._full:
                 self._full = True
                 self._telling.notice(f"{error}; until then no worker can answer")
+                self._telling.note("full", str(error), noticed=True)
             return None
         if self._full:
             self._full = False
@@ -143,6 +148,7 @@ class Sweeper:
             else:
                 held += self._mine(raws)
         alive = self._alive({wid: beat for wid, beat in survey.beats.items() if wid not in dead})
+        self._compare(alive, dead, now)
         self._refused = refused
         self.present = alive - refused.keys()
         if refused and self.present:
@@ -159,6 +165,18 @@ class Sweeper:
                 why = beats[wid].removeprefix(OBITUARY).decode(errors="replace")
                 self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")
         self._mourned = dead
+
+    def _compare(self, alive: set[str], dead: set[str], now: float) -> None:
+        """Tell of workers that came and went since the last look: of those that were seen to die, others tell."""
+        before, self._seen = self._seen, alive
+        if before is None or now - self._began < NO_WORKERS_SECONDS:
+            return  # they were there before us, or came with us
+        if joined := alive - before:
+            self._telling.seen("worker joined", _names(joined))
+        if lost := before & dead - self._mourned:
+            self._telling.seen("worker lost", f"{_names(lost)}: no sign of life")
+        if left := before - alive - dead - self._mourned:
+            self._telling.seen("worker left", _names(left))
 
     def _alive(self, beats: dict[str, bytes]) -> set[str]:
         """The workers that sign as we do and can be expected to work; the others are noted."""
@@ -206,7 +224,8 @@ class Sweeper:
         if given or spared:
             self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
             if not beat.startswith(OBITUARY):
-                self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")
+                text = f"{wid.rpartition(':')[0]}: {why}; {given} tasks given back"
+                self._telling.note("worker lost", text, noticed=True)
 
     def _tell_of(self, refused: Mapping[str, Failure]) -> None:
         """Say which hosts do not work for the job, and why, while others do; each reason once for a host."""
@@ -259,6 +278,13 @@ class Sweeper:
             if what not in self._told:
                 self._told.add(what)
                 self._telling.notice(text)
+
+
+def _names(wids: set[str]) -> str:
+    """Some workers' names, and how many there are beside them."""
+    names = sorted(wid.rpartition(":")[0] or wid for wid in wids)
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def reap_dead(

@@ -1,7 +1,8 @@
-"""What a master tells of its job: notices to the one who waits for it, and events to the queue's journal.
+"""What a master tells of its job: notices to the one who waits for it, and events.
 
-A notice is a line for people, and stands in the job's timeline, too. An event is for other processes. Events are
-written together, when the master next talks to Redis.
+A notice is a line for people, and stands in the job's timeline, too. An event stands in the queue's journal, for other
+processes, and in the timeline; and an observer that looks on is told of it. Events are written to the journal together,
+when the master next talks to Redis.
 """
 
 from __future__ import annotations
@@ -10,20 +11,22 @@ from collections.abc import Callable, Sequence
 
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.core.job.timeline import Recorder
-from mapreduce_rq.core.messages import Failure
+from mapreduce_rq.core.messages import Failure, What
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master.news import News, What, event_of
-from mapreduce_rq.runtime.master.observer import Observer
+from mapreduce_rq.runtime.master.news import News, event_of
+from mapreduce_rq.runtime.master.observer import Observer, tell_onlooker
 
 MOST_SKIPPED_TOLD = 20
 """Events of terms left out, at one time: the record lists all of them."""
+OF_THE_JOB = frozenset(["submitted", "done", "failed", "cancelled"])
+"""Events that the one who waits for the job sees anyway, as does a reader of its timeline."""
 
 
 class Telling:
-    """The notices and events of one job. Without a ``journal`` there are no events."""
+    """The notices and events of one job. Without a ``journal`` none is told to other processes."""
 
     def __init__(self, clock: Clock, job: str, observer: Observer, recorder: Recorder, journal: Journal | None) -> None:
-        self.told_skipped = 0  # terms left out that other processes know of
+        self.told_skipped = 0  # terms left out that are told of
         self._clock = clock
         self._job = job
         self._observer = observer
@@ -36,19 +39,33 @@ class Telling:
         self._recorder.mark(text, self._clock.now())
         self._observer.noticed(text)
 
-    def note(self, what: What, text: str = "") -> None:
-        """Have an event told with the next news."""
+    def note(self, what: What, text: str = "", *, noticed: bool = False) -> None:
+        """Something has happened. ``noticed``: a notice says the same, so only other processes are told."""
         if self._journal is not None:
             self._news.append(event_of(self._journal, self._job, what, text, self._clock))
+        if not noticed and what not in OF_THE_JOB:
+            self.seen(what, text)
 
-    def has_news(self, skipped: Sequence[tuple[int, Failure]], place: Callable[[int], object], *, ended: bool) -> bool:
-        """Whether there is something to ``tell``. ``skipped``: all terms left out; ``place`` gives a term's name."""
-        if self._journal is None:
-            return False
-        for term, failure in skipped[self.told_skipped :][:MOST_SKIPPED_TOLD]:
+    def seen(self, what: str, text: str) -> None:
+        """Something has happened that other processes see by themselves."""
+        self._recorder.mark(f"{what}: {text}" if text else what, self._clock.now())
+        tell_onlooker(self._observer, what, text)
+
+    def skipped(self, terms: Sequence[tuple[int, Failure]], place: Callable[[int], object]) -> None:
+        """Tell of terms left out since the last time. ``terms``: all that were; ``place`` gives a term's name."""
+        for term, failure in terms[self.told_skipped :][:MOST_SKIPPED_TOLD]:
             self.note("term skipped", f"{place(term)}: {failure.kind}: {failure.message}")
-        self.told_skipped = len(skipped)
-        return bool(self._news) or ended
+        self.told_skipped = len(terms)
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something to ``tell``."""
+        return bool(self._news)
+
+    @property
+    def has_readers(self) -> bool:
+        """Whether other processes are told."""
+        return self._journal is not None
 
     def tell(self, *, ended: bool, keep: int) -> None:
         """Write the news; ``ended``: also the word that the job is over, whose record stays for ``keep`` seconds."""
