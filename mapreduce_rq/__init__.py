@@ -91,6 +91,8 @@ A test looks up each of these names.
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
     how a worker process begins        runtime/pool/forking.py Forker
     which functions a worker runs      functions/trust.py Trust
+    what a job says of its function    functions/params.py FunctionParams; functions/folding.py reducer_of
+    exceptions that become values      functions/raised.py guarded
     how a master waits for pipes       pipes/waiting.py Collector
     who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS; pipes/lead.py Lead
     which of them has the next task    pipes/idle.py Idle.next_of
@@ -196,8 +198,8 @@ if TYPE_CHECKING:
         WrongType,
     )
     from mapreduce_rq.files.files import Files
-    from mapreduce_rq.functions.computation import kernel
     from mapreduce_rq.functions.draws import random_for
+    from mapreduce_rq.functions.kernel import kernel
 
 
 __all__ = [
@@ -276,7 +278,7 @@ _HOMES = {
     "Printed": "mapreduce_rq.core.job.printed",
     "Report": "mapreduce_rq.core.job.record",
     "Result": "mapreduce_rq.core.job.result",
-    "kernel": "mapreduce_rq.functions.computation",
+    "kernel": "mapreduce_rq.functions.kernel",
     "random_for": "mapreduce_rq.functions.draws",
     "Limits": "mapreduce_rq.core.messages",
     "Law": "mapreduce_rq.core.reducers.base",

@@ -5,38 +5,32 @@ Cost per term: that of the function. The reducer says what the value is worth: e
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from types import FunctionType
-from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, overload
-
-import msgspec
+from typing import Any, ClassVar, Self
 
 from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
-from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, shown, told, traceback_of
-from mapreduce_rq.core.given import check
+from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.messages import WORKER_DIED, Failure
 from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
-from mapreduce_rq.core.plain_values import Unfit, unpack_all
-from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer, TermFailed
-from mapreduce_rq.core.reducers.catalogue import keyed_reducer
-from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
-from mapreduce_rq.core.reducers.combine import Combine
-from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.core.plain_values import unpack_all
+from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
-from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.core.reducers.sums import is_array
-from mapreduce_rq.errors import BadFunction, VersionSkew
-from mapreduce_rq.functions.calls import CALL, Caller, call
+from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.calls import Caller, call
 from mapreduce_rq.functions.coroutines import is_async, run_to_end
+from mapreduce_rq.functions.first_calls import begin, worn
+from mapreduce_rq.functions.folding import codes_of, defined, reducer_of
+from mapreduce_rq.functions.kernel import KERNEL
+from mapreduce_rq.functions.params import FirstParams, FunctionParams, check_trust
 from mapreduce_rq.functions.pickle_codec import PickleCodec
-from mapreduce_rq.functions.pickling import NAMELESS, Pickles, Unreadable
+from mapreduce_rq.functions.pickling import Pickles, Unreadable
+from mapreduce_rq.functions.raised import guarded, pickled, replace_unsent, unpickled
 from mapreduce_rq.functions.retries import Retrying
-from mapreduce_rq.functions.sources import check_theirs
 from mapreduce_rq.functions.trust import Trust, find_as
 
 BLOCK = 8192
@@ -48,193 +42,14 @@ memory is used again without a run of the garbage collector."""
 HELD_BYTES = 64 << 20
 """Bytes of arrays held at a time, unless a single array has more."""
 
-MAX_ERROR_BYTES = 64 * 1024
-"""Bytes of a pickled exception. A larger one is not sent: its class and message are."""
 FIRST_KEPT = 8
 """Values held at first, where the answer holds all of them, and in a job's first task: they may be large."""
 EARLY_BYTES = 8 << 20
 """An answer of this size is given before its task is done; the rest is cut again for all workers."""
 
-F = TypeVar("F", bound=Callable[..., Any])
-PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
-"""The version of Python whose bytecode a pickled function has."""
-KERNEL = "__mrq_kernel__"
-LIBM = "__mrq_libm__"
-SAMPLES = "__mrq_samples__"
-
-
-@overload
-def kernel(function: F, /) -> F: ...
-@overload
-def kernel(*, whole: bool = ..., libm: bool = ..., samples: bool = ...) -> Callable[[F], F]: ...
-def kernel(function: Any = None, /, *, whole: bool = False, libm: bool = False, samples: bool = False) -> Any:
-    """Declare a function of a span, ``f(lo, hi)``, instead of a function of a single item.
-
-    It returns the values of the items ``lo <= k < hi`` of a range as an array or a list of that length, and the reducer
-    folds them. With ``whole=True`` it returns one value that stands for the whole span. You promise then that the
-    result does not depend on how spans are cut (which is true for integers, and not for sums of floats).
-    ``libm=True`` says that it uses functions such as exp or sin, whose last bit differs between machines: workers whose
-    bits differ from the submitter's refuse the job. ``samples=True`` says that its terms are random samples (made with
-    ``random_for(term)``, for example): their mean has a confidence interval, and a tolerance may stop the job after any
-    of them.
-    """
-    check(whole=whole, libm=libm, samples=samples)
-
-    def declare(declared: Any) -> Any:
-        check(function=declared)
-        setattr(declared, KERNEL, "whole" if whole else "values")
-        setattr(declared, LIBM, libm)
-        setattr(declared, SAMPLES, samples)
-        return declared
-
-    return declare if function is None else declare(function)
-
-
-class FoldParams(Params, frozen=True, kw_only=True, omit_defaults=True):
-    """How to find a reducer."""
-
-    reduce: str = "sum"
-    reduce_options: dict[str, Any] = msgspec.field(default_factory=dict)
-    reduce_pickle: bytes = b""  # a pickled Reducer
-    python: str = ""  # the Python version that pickled it, or the function
-    merge: str | None = None  # package.module:function that folds, if it has a name
-    merge_code: str | None = None
-    merge_zero: bytes | None = None
-    merge_law: Literal["commutative", "ordered"] | None = None
-    combine: list[tuple[str, str]] | None = None  # names and hashes of a Combine's functions, if they have names
-    around: dict[str, str] = msgspec.field(default_factory=dict)  # hashes of the modules that these modules import
-    by_key: KeyedParams | None = None
-
-
-class FirstParams(Params, frozen=True, kw_only=True, omit_defaults=True):
-    """A call that each process makes once, before the first term of any job that names it so.
-
-    ``id``: its name; that of a setup is a hash of the call, so jobs with the same setup share its value.
-    """
-
-    id: str
-    call: dict[str, Any]  # as FunctionParams
-
-
-class KeyedParams(Params, frozen=True, kw_only=True, omit_defaults=True):
-    """How the values of each key are folded: see ``by_key``."""
-
-    folds: dict[str, FoldParams]
-    top: int | None = None
-    sorted: bool = False
-    parts: int | None = None  # with a shuffle
-    form: Literal["", "jsonl", "parquet"] = ""  # how each part is written, for a file; '': to be iterated over
-
-
-class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=True):
-    """How to find the function, its items and its reducer on a worker."""
-
-    function: str = ""  # package.module:function, unless there is a pickle
-    code: str = ""  # hash of its module's source
-    pickle: bytes = b""  # the pickled function
-    start: int = 0  # term k is the item start + k step, unless tasks carry items
-    step: int = 1
-    terms: int | None = None
-    kernel: Literal["", "values", "whole"] = ""  # what the function declares (see ``kernel``)
-    libm: bool = False
-    samples: bool = False
-    carried: bytes = b""  # the items, which travel with the job: then terms are their places
-    draw: int | None = None  # terms come in the random order with this number
-    return_exceptions: bool = False  # exceptions become values
-    star: bool = False  # an item is a sequence of arguments
-    first: FirstParams | None = None  # to be called once in each process
-    setup: FirstParams | None = None  # as ``first``, and its value is the first argument of each call
-    shared: str | None = None  # the hash of a body that every host has: its value is an argument of each call
-    retries: int | None = None  # further calls for a term where it raises; as the job's limits say
-    backoff: float | None = None  # seconds
-    worn_after: int | None = None  # terms after which a new process takes the place of this one
-    given: bytes = b""  # arguments of every call: a tuple of those before the item, a dict of named ones
-    label: str = ""  # for people
-
-
-def check_trust(params: FunctionParams, trust: Trust, *, maps: bool) -> None:
-    """Raises BadFunction or VersionSkew unless these parameters may become code here. ``maps``: also the function."""
-    folds = list(_folds(params))
-    pickled = [fold.python for fold in folds if fold.reduce_pickle or (maps and fold is params and params.pickle)]
-    if pickled and not trust.pickles:
-        raise BadFunction(
-            "the job has a pickled function, and this process reads no pickles: start workers with --allow-pickle and "
-            "a key (MRQ_KEY)"
-        )
-    for python in pickled:
-        if python not in {"", PYTHON}:
-            raise VersionSkew(
-                f"{params.label or 'the reducer'} was pickled by Python {python}, and this is Python {PYTHON}: "
-                "bytecode belongs to one version: run the same Python on both sides, or put the function into a module"
-            )
-    merging = [name for fold in folds for name in (fold.merge, *(name for name, _ in fold.combine or ()))]
-    mapped = params.function if maps and params.function != CALL else ""  # that one checks what it is to call
-    for name in filter(None, (mapped, *merging)):
-        trust.check_name(name)
-
-
-class _Travelling:
-    """An exception that becomes a value, with a note that its own pickle may lose."""
-
-    def __init__(self, error: BaseException, text: str, made: Callable[[BaseException, str], Any]) -> None:
-        self._made, self._parts = made, (error, text)
-
-    def __reduce__(self) -> Any:
-        return self._made, self._parts
-
 
 def _starred(function: Callable[..., Any]) -> Callable[[Any], Any]:
     return lambda item: function(*item)
-
-
-def _as_value(error: BaseException, traceback: str) -> BaseException:
-    return noted(error, traceback, "")
-
-
-def _as_raised(error: BaseException, traceback: str) -> Raised:
-    return Raised(noted(error, traceback, ""))
-
-
-def _folds(params: FoldParams) -> Iterator[FoldParams]:
-    """These parameters, and those of each column."""
-    yield params
-    for fold in params.by_key.folds.values() if params.by_key is not None else ():
-        yield from _folds(fold)
-
-
-class _Begun(NamedTuple):
-    """What a first call has left."""
-
-    value: Any
-    set_now: dict[str, Any]  # globals of functions that came with their code
-
-
-_begun: dict[str, _Begun] = {}
-"""First calls that this process has made."""
-_worn: dict[str, int] = {}
-"""Terms that this process has computed, by the first call, for those that want fresh processes."""
-
-
-def _begin(first: FirstParams, trust: Trust) -> _Begun:
-    """Make a first call, unless it was made here, and say what globals it has set: those of functions that came with
-    their code are each function's own, and a script's functions are to see what it has set. Raises BadFunction.
-    """
-    if first.id in _begun:
-        return _begun[first.id]
-    function = FunctionComputation.to_map(first.call, trust).function
-    inner = function.func if isinstance(function, partial) else function
-    space = inner.__globals__ if isinstance(inner, FunctionType) and inner.__module__ in NAMELESS else {}
-    before = dict(space)
-    try:
-        value = function()
-    except Interruption:
-        raise
-    except BaseException as error:
-        label = first.call.get("label", "it")
-        raise BadFunction(f"{label}, which each process calls first, failed: {told(error)}") from error
-    set_now = {name: value for name, value in space.items() if name not in before or before[name] is not value}
-    _begun[first.id] = _Begun(value, set_now)
-    return _begun[first.id]
 
 
 class FunctionComputation(Computation[Any]):
@@ -256,7 +71,7 @@ class FunctionComputation(Computation[Any]):
         self._plain = params.draw is None and not params.carried  # term k is the item start + k step
         self._found: Callable[..., Any] | None = None  # as ``function``, and quicker to read
         self._pickles = Pickles()
-        self.reducer = self._folding(params)
+        self.reducer = reducer_of(params, self._pickles, self.label)
         self._codec: ValueCodec = PlainCodec()
         self._trust = Trust()
         self._start, self._step = params.start, params.step
@@ -316,10 +131,10 @@ class FunctionComputation(Computation[Any]):
         """The function. A master that continues another's job never needs it. Raises BadFunction."""
         params = self.params
         if params.first is not None:
-            self._pickles.overlay = _begin(params.first, self._trust).set_now
+            self._pickles.overlay = begin(params.first, partial(self._first, params.first)).set_now
         leading: list[Any] = []
         if params.setup is not None:
-            begun = _begin(params.setup, self._trust)
+            begun = begin(params.setup, partial(self._first, params.setup))
             self._pickles.overlay = begun.set_now
             leading.append(begun.value)
         if params.shared is not None:
@@ -327,9 +142,9 @@ class FunctionComputation(Computation[Any]):
                 raise BadFunction(f"{self.label} was not given what its calls share")
             leading += self._shared
         function = (
-            self._defined(params.pickle, params.around)
+            defined(params.pickle, params.around, self._pickles, self.label)
             if params.pickle
-            else find_as(params.function, _codes(params.function, params.code, params.around))
+            else find_as(params.function, codes_of(params.function, params.code, params.around))
         )
         if not callable(function):
             raise BadFunction(f"{self.label} is a {type(function).__name__}, not a function")
@@ -346,39 +161,12 @@ class FunctionComputation(Computation[Any]):
             function = _starred(function)
         if params.retries:
             function = self._retrying = Retrying(function, params.retries, params.backoff or 0.0, self)
-        self._found = self._guarded(function) if params.return_exceptions else function
+        self._found = guarded(function, self.reducer, self.pickled_error) if params.return_exceptions else function
         return self._found
 
-    def _folding(self, params: FoldParams) -> Reducer[Any]:
-        if params.by_key is not None:
-            how = params.by_key
-            folds = {column: self._folding(fold) for column, fold in how.folds.items()}
-            return keyed_reducer(folds, how.top, how.sorted, how.parts, how.form)
-        if params.combine is not None:
-            functions = [
-                find_as(name, _codes(name, code, params.around)) if name else None for name, code in params.combine
-            ]
-            return Combine(*functions, law=params.merge_law or Law.COMMUTATIVE)  # type: ignore[arg-type]  # the user's
-        if params.reduce_pickle:
-            return self._defined(params.reduce_pickle, params.around)  # type: ignore[no-any-return]
-        if params.merge:
-            zero = unpack_all(1, params.merge_zero or b"")[0]
-            law = Law(params.merge_law or Law.ORDERED)
-            return CallableReducer(
-                find_as(params.merge, _codes(params.merge, params.merge_code or "", params.around)),
-                zero,
-                law,
-                label=params.merge,
-            )
-        return reducer_named(params.reduce, **params.reduce_options)
-
-    def _defined(self, pickled: bytes, around: Mapping[str, str]) -> Any:
-        try:
-            found = self._pickles.loads(pickled)
-        except Unreadable as error:
-            raise BadFunction(f"{self.label}, a pickle, cannot be read here: {error}") from error
-        check_theirs(self.label, around)
-        return found
+    def _first(self, first: FirstParams) -> Callable[..., Any]:
+        """The function of a call that each process makes first."""
+        return FunctionComputation.to_map(first.call, self._trust).function
 
     def map(self, lo: int, hi: int) -> Any:
         if self._kernel:
@@ -432,8 +220,7 @@ class FunctionComputation(Computation[Any]):
         found = self._map_items(lo, items)
         if self.params.worn_after is not None:
             key = self.params.first.id if self.params.first is not None else self.label
-            _worn[key] = _worn.get(key, 0) + (self.reached or hi) - lo
-            if _worn[key] >= self.params.worn_after:
+            if worn(key, (self.reached or hi) - lo) >= self.params.worn_after:
                 self.leave()
         return found
 
@@ -484,7 +271,7 @@ class FunctionComputation(Computation[Any]):
             except BadValue as error:
                 if not (isinstance(reducer, Handed) and self.params.return_exceptions):
                     raise self._bad_value(error) from error
-                self._replace_unsent(lo + at, values, error)
+                replace_unsent(values, error, error.term - lo - at, self._codec, self.pickled_error)
                 total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
@@ -553,57 +340,12 @@ class FunctionComputation(Computation[Any]):
             kind = {BadValue.__name__: Unsent, **unanswered}.get(failure.kind, Raised)
             self.reducer.hand(term, [kind(self.error_of(failure))])
 
-    def _replace_unsent(self, lo: int, values: list[Any], error: BadValue) -> None:
-        """Put exceptions in the places of the values that cannot travel; ``error`` names the first."""
-        at = error.term - lo
-        while at < len(values):
-            try:
-                self._codec.encode(values[at:])
-            except Unfit as unfit:
-                at += unfit.index
-                why = unfit.__cause__ or error
-                found = why if self.pickled_error(why) else RemoteError(kind_of(why), message_of(why))
-                values[at] = _Travelling(found, shown(values[at]), Unsent)
-                at += 1
-            else:
-                return
-
     def pickled_error(self, error: BaseException) -> bytes:
-        if not isinstance(self._codec, PickleCodec):
-            return b""
-        try:
-            pickled = self._pickles.dumps(error)
-            same = type(self._pickles.loads(pickled)) is type(error)  # many classes cannot be made again from a pickle
-        except Interruption:
-            raise
-        except BaseException:
-            return b""
-        return pickled if same and len(pickled) <= MAX_ERROR_BYTES else b""
+        return pickled(error, self._pickles) if isinstance(self._codec, PickleCodec) else b""
 
     def error_of(self, failure: Failure) -> BaseException:
-        if failure.pickled and isinstance(self._codec, PickleCodec):
-            try:
-                found = self._pickles.loads(failure.pickled)
-                if isinstance(found, BaseException):
-                    return noted(found, failure.traceback, failure.where)
-            except Unreadable:  # its class cannot be found here
-                pass
-        return super().error_of(failure)
-
-    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, with an exception that it raises as its value."""
-        travels = isinstance(self.reducer, ListReducer)
-        made = _as_raised if isinstance(self.reducer, Handed) else _as_value
-
-        def guarded(item: Any) -> Any:
-            try:
-                return function(item)
-            except Exception as error:
-                found = error if self.pickled_error(error) else RemoteError(kind_of(error), message_of(error))
-                text = traceback_of(error)
-                return _Travelling(found, text, made) if travels else noted(found, text, "")
-
-        return guarded
+        found = unpickled(failure, self._pickles) if isinstance(self._codec, PickleCodec) else None
+        return super().error_of(failure) if found is None else found
 
     def finish(self, partial: Any, terms: int) -> Outcome | More | Ask:
         return self._estimate(partial, terms) or self.reducer.finish(partial)
@@ -630,8 +372,3 @@ class FunctionComputation(Computation[Any]):
             return Progress(value=now.value, number=now.number)
         error = None if now.bound is None else float(now.bound)
         return Progress(value=now.value, number=now.number, error=error, bound_kind=now.bound_kind)
-
-
-def _codes(name: str, code: str, around: Mapping[str, str]) -> dict[str, str]:
-    """The hashes that a worker compares, if the function came with them."""
-    return {name.partition(":")[0]: code, **around} if code else {}

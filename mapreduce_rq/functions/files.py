@@ -18,8 +18,9 @@ from mapreduce_rq.files.corpus import Corpus, ends_of, is_apart, parts_of
 from mapreduce_rq.files.files import Sent
 from mapreduce_rq.files.lines import PIECE
 from mapreduce_rq.files.records import Malformed, Reader, Records, records_of
-from mapreduce_rq.functions.computation import EARLY_BYTES, FunctionComputation, FunctionParams
+from mapreduce_rq.functions.computation import EARLY_BYTES, FunctionComputation
 from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS
+from mapreduce_rq.functions.params import FunctionParams
 from mapreduce_rq.functions.trust import Trust
 
 BLOCK = b"l"

@@ -21,8 +21,10 @@ from mapreduce_rq.core.reducers.keyed import Keyed
 from mapreduce_rq.core.reducers.part_files import check_form
 from mapreduce_rq.core.sealing import MAX_SPEC_BYTES
 from mapreduce_rq.errors import BadFunction, BadParameter, TooLarge
-from mapreduce_rq.functions.computation import KERNEL, LIBM, PYTHON, SAMPLES, FunctionComputation
+from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.items import refused
+from mapreduce_rq.functions.kernel import KERNEL, LIBM, SAMPLES
+from mapreduce_rq.functions.params import PYTHON
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.sources import check_ours, codes_of, sources_of

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from mapreduce_rq.functions.computation import kernel
+from mapreduce_rq.functions.kernel import kernel
 
 QUEENS_WORD = 1 << 64
 """Above it the solutions, below it the nanoseconds: both add up in one integer."""

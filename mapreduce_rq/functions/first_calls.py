@@ -1,0 +1,56 @@
+"""Calls that each process makes once, before the first term of any job that names them so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from types import FunctionType
+from typing import Any, NamedTuple
+
+from mapreduce_rq.core.computation import Interruption
+from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.params import FirstParams
+from mapreduce_rq.functions.pickling import NAMELESS
+
+
+class Begun(NamedTuple):
+    """What a first call has left."""
+
+    value: Any
+    set_now: dict[str, Any]  # globals of functions that came with their code
+
+
+_begun: dict[str, Begun] = {}
+"""First calls that this process has made."""
+_worn: dict[str, int] = {}
+"""Terms that this process has computed, by the first call, for those that want fresh processes."""
+
+
+def begin(first: FirstParams, found: Callable[[], Callable[..., Any]]) -> Begun:
+    """Make a first call, unless it was made here, and say what globals it has set: those of functions that came with
+    their code are each function's own, and a script's functions are to see what it has set. ``found`` finds the
+    function. Raises BadFunction.
+    """
+    if first.id in _begun:
+        return _begun[first.id]
+    function = found()
+    inner = function.func if isinstance(function, partial) else function
+    space = inner.__globals__ if isinstance(inner, FunctionType) and inner.__module__ in NAMELESS else {}
+    before = dict(space)
+    try:
+        value = function()
+    except Interruption:
+        raise
+    except BaseException as error:
+        label = first.call.get("label", "it")
+        raise BadFunction(f"{label}, which each process calls first, failed: {told(error)}") from error
+    set_now = {name: value for name, value in space.items() if name not in before or before[name] is not value}
+    _begun[first.id] = Begun(value, set_now)
+    return _begun[first.id]
+
+
+def worn(key: str, terms: int) -> int:
+    """Count these terms, and return how many this process has computed after this first call."""
+    _worn[key] = _worn.get(key, 0) + terms
+    return _worn[key]
