@@ -64,7 +64,8 @@ A test looks up each of these names.
     how many terms a task has          core/job/chunking.py Pace.size
     what a ledger is told, and says    core/job/events.py Replied, Surveyed, Push
     which terms are cut, and when      core/job/ledger.py Ledger._cut, Ledger._refill
-    how a failed task's span is cut    core/job/ledger.py Ledger._bad
+    how a failed task's span is cut    core/job/ledger.py Ledger._bad; core/job/cutting.py Parts
+    how far a tolerance takes a job    core/job/goal.py further
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair

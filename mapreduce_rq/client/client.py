@@ -8,6 +8,10 @@
 A client without a URL (none given, none in MRQ_URL or REDIS_URL) starts a private server and its own workers, and ends
 both when it is closed. With a URL it uses the workers that run there (``local=N`` adds some). Several threads may use
 one client: while one folds, the others get connections of their own. Each submitted job has a thread of its own.
+
+This file is long because it is the public face, and changes only with it: what each method takes and promises. What the
+methods do stands in rooms of its own: making a job (``planning.py``), leading it (``leading.py``), the server and the
+local workers (``site.py``), connections (``wires.py``).
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ term is still unknown, sizes grow step by step.
 No measurement tells what the next terms cost. If they cost far more than those before, a task is too large, and one
 worker would have it when all others are done. For this case there are part answers: a worker that takes long with a
 task ends it after some terms and answers these (runtime/worker/worker.py); the ledger cuts the rest anew, for all
-workers (`Ledger._rest_of`).
+workers (`Parts.rest`).
 """
 
 from __future__ import annotations

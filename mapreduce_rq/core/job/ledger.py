@@ -29,8 +29,10 @@ from mapreduce_rq.core.bodies import size_of
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
 from mapreduce_rq.core.job.asks import Requests
 from mapreduce_rq.core.job.chunking import Pace
+from mapreduce_rq.core.job.cutting import Parts, task_of
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Settled, Source, Surveyed
 from mapreduce_rq.core.job.gathered import Gathered
+from mapreduce_rq.core.job.goal import allowed, further
 from mapreduce_rq.core.job.merges import Merges
 from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.job.timeline import Recorder
@@ -113,6 +115,7 @@ class Ledger:
         self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
         self._most_bytes = 0  # of the items of one task
         self._again: list[Task] = []  # to be pushed before anything new is cut
+        self._parts = Parts(computation)
         self._where = Whereabouts(self.pace.patience, lambda task: task.hi - task.lo)
         self._backed: set[int] = set()
         self._attempts: dict[int, int] = {}  # of tasks out that came back from workers that died, as far as we saw
@@ -214,8 +217,8 @@ class Ledger:
             self.total = self.goal = found.total
             return None
         if self.met is False and found.bound is not None:  # the error may be known at the end only
-            allowed = self._allowed(found.number)
-            self.met = allowed is not None and float(found.bound) <= allowed
+            most = allowed(self.spec.limits, found.number)
+            self.met = most is not None and float(found.bound) <= most
         return found
 
     def validate(self) -> None:
@@ -253,33 +256,18 @@ class Ledger:
         return [Push(pushed)] if pushed else []
 
     def _good_enough(self) -> bool:
-        """At the goal: whether the tolerance is met, or there are no more terms. If neither, set the next goal.
-
-        A goal depends only on the values at earlier goals. So where a job stops, and each bit of its result, does not
-        depend on the schedule.
-        """
+        """At the goal: whether the tolerance is met, or there are no more terms. If neither, set the next goal."""
         if not self.spec.limits.tolerant or self.goal is None:
             return True
         terms, partial = self.tally.prefix()
         found = self.computation.peek(partial, terms)
         error = found.error if found is not None else None
-        allowed = self._allowed(found.number if found is not None else None)
-        self.met = error is not None and allowed is not None and error <= allowed
+        most = allowed(self.spec.limits, found.number if found is not None else None)
+        self.met = error is not None and most is not None and error <= most
         if self.met or self.goal == self.total:
             return True
-        growth = 4.0
-        if error is not None and allowed:
-            growth = 1.1 * (error / allowed) ** 2  # the error of a mean falls with the square root of the terms
-        further = int(self.goal * max(1.5, min(growth, 64.0))) + 1
-        self.goal = further if self.total is None else min(self.total, further)
+        self.goal = further(self.goal, self.total, error, most)
         return False
-
-    def _allowed(self, value: float | None) -> float | None:
-        limits = self.spec.limits
-        found = [] if limits.abs_tol is None else [limits.abs_tol]
-        if limits.rel_tol is not None and value is not None:
-            found.append(limits.rel_tol * abs(value))
-        return max(found, default=None)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -370,7 +358,7 @@ class Ledger:
                 if credited is not None:
                     credited.add(lo, hi)
                 if hi < task.hi:
-                    self._again.extend(self._rest_of(task, hi))
+                    self._again.extend(self._parts.rest(task, hi, self.pace.workers))
                     left = f"{hi}..{task.hi - 1}"
                     self.gathered.note("part answer", f"{_host(wid)} is long: the terms {left} behind go to others")
             elif new is None or credited is None or (new.covers(lo, hi) and credited.add(lo, hi)):
@@ -394,38 +382,7 @@ class Ledger:
             task = self.out.get(lo)
             if task is not None and task.hi >= hi > lo + 1:
                 cuts = [(lo + hi) // 2, hi] if hi < task.hi else [(lo + hi) // 2]
-                self._again.extend(self._cut_at(self._recall(task), cuts))
-
-    def _uncounted(self, task: Task) -> list[Task]:
-        """The parts of a task that are still to be computed: those of its terms that are not counted."""
-        if not self.tally.runs.touches(task.lo, task.hi):
-            return [task]
-        gaps = self.tally.runs.gaps(task.lo, task.hi)
-        return [task_of(self.spec.job, gap, task.attempt, self._part(task, gap)) for gap in gaps]
-
-    def _rest_of(self, task: Task, lo: int) -> list[Task]:
-        """The rest of a task that took long and was answered up to ``lo``, in tasks for all workers at once.
-
-        We cannot know how many of the next terms are slow. So the first tasks are small, one for each worker, and the
-        next ones are twice as large each time.
-        """
-        cuts, size = [lo], 1
-        while cuts[-1] < task.hi:
-            for _ in range(self.pace.workers):
-                cuts.append(cuts[-1] + size)
-            size *= 2
-        return self._cut_at(task, [cut for cut in cuts if cut < task.hi])[1:]
-
-    def _cut_at(self, task: Task, cuts: list[int]) -> list[Task]:
-        """A task in parts, cut before these terms. It is cut by halves, since a cut reads all items."""
-        if not cuts:
-            return [task]
-        middle = len(cuts) // 2
-        left, right = (
-            task_of(task.job, span, task.attempt, self._part(task, span))
-            for span in (Span(task.lo, cuts[middle]), Span(cuts[middle], task.hi))
-        )
-        return self._cut_at(left, cuts[:middle]) + self._cut_at(right, cuts[middle + 1 :])
+                self._again.extend(self._parts.cut_before(self._recall(task), cuts))
 
     def _delegate(self) -> None:
         """Ask workers for heavy merges, as long as there are other tasks."""
@@ -463,7 +420,7 @@ class Ledger:
             # We cannot tell which term it was. Each half has one more try, and in the end the bad term is alone.
             attempt = max(0, self.spec.limits.attempts - 1) if answer.status == DIED else 0
             try:
-                halves = [task_of(self.spec.job, half, attempt, self._part(task, half)) for half in span.halves()]
+                halves = [self._parts.part(task, half, attempt) for half in span.halves()]
             except MrqError:  # it carries an item that cannot be read here either, so it stays one
                 self._broken = Broken(span, failure)
                 return
@@ -491,7 +448,7 @@ class Ledger:
         self.computation.left_out(term, failure)
         for rest in (Span(span.lo, term), Span(term + 1, span.hi)):
             if rest.size:
-                self._again.append(task_of(self.spec.job, rest, 0, self._part(task, rest)))
+                self._again.append(self._parts.part(task, rest, 0))
 
     def _left_behind(self, answer: Answer) -> Task | None:
         """Before the first look: a task that an earlier master has cut, which failed. Its items, if it had any, are not
@@ -504,9 +461,6 @@ class Ledger:
             return None
         self.out[lo] = task_of(self.spec.job, Span(lo, hi), answer.attempt)
         return self.out[lo]
-
-    def _part(self, task: Task, span: Span) -> bytes:
-        return self.computation.cut_body(task.body, task.lo, span.lo, span.hi) if task.body else b""
 
     def _recall(self, task: Task) -> Task:
         """Strike a task off those that are out; it will go out again, whole or in parts."""
@@ -550,7 +504,7 @@ class Ledger:
 
     def _adopt(self, event: Surveyed) -> None:
         """After a restore: take over the tasks that an earlier master left in queue and hands; cut other gaps anew."""
-        self._again = [rest for task in self._again for rest in self._uncounted(task)]
+        self._again = [rest for task in self._again for rest in self._parts.uncounted(task, self.tally.runs)]
         taken = Runs((task.lo, task.hi) for task in [*self.out.values(), *self._again])
         for task in [*event.held, *event.waiting]:
             fits = 0 <= task.lo < task.hi and self._was_cut(task.hi) and not self.tally.runs.touches(task.lo, task.hi)
@@ -568,7 +522,7 @@ class Ledger:
 
     def _refill(self) -> list[Task]:
         self.waits = False
-        tasks, self._again = [rest for task in self._again for rest in self._uncounted(task)], []
+        tasks, self._again = [rest for task in self._again for rest in self._parts.uncounted(task, self.tally.runs)], []
         for task in tasks:
             self.out[task.lo] = task
         tasks, self.merges.fresh = self.merges.fresh + tasks, []
@@ -636,8 +590,3 @@ class Ledger:
 
 def _host(wid: str) -> str:
     return wid.rpartition(":")[0] or wid
-
-
-def task_of(job: str, span: Span, attempt: int, body: bytes = b"") -> Task:
-    """A task for a span."""
-    return Task(job, span.lo, span.hi, attempt, MAP, body)
