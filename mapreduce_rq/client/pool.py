@@ -57,9 +57,11 @@ class Pool:
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
     ) -> None:
-        check(initializer=initializer, initargs=initargs, maxtasksperchild=maxtasksperchild)
-        if maxtasksperchild is not None and maxtasksperchild <= 0:
-            raise ValueError("maxtasksperchild must be a positive int or None")
+        check(initializer=initializer, initargs=initargs)
+        asked: object = maxtasksperchild  # of any type: the standard library raises ValueError for all that is wrong
+        if asked is not None and not (isinstance(asked, int) and asked > 0):
+            raise ValueError(f"maxtasksperchild is {shown(maxtasksperchild)}, and must be a positive int or None")
+        check(maxtasksperchild=maxtasksperchild)
         self._client = client
         self._first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
         self._worn_after = maxtasksperchild

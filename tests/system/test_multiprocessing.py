@@ -354,7 +354,10 @@ class TestProcesses:
             pids = [pid for pid, _ in pool.map(mark, range(12), 1)]
         assert max(map(pids.count, pids)) <= 2
 
-    @pytest.mark.parametrize(("how", "kind"), [({"initializer": 3}, TypeError), ({"maxtasksperchild": 0}, ValueError)])
+    @pytest.mark.parametrize(
+        ("how", "kind"),
+        [({"initializer": 3}, TypeError), *[({"maxtasksperchild": wrong}, ValueError) for wrong in (0, -1, 0.5, "12")]],
+    )
     def test_what_makes_no_pool(self, client: Client, how: Any, kind: type[Exception]) -> None:
         with pytest.raises(kind):
             client.pool(**how)
