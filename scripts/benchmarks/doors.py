@@ -40,8 +40,9 @@ def _doors(settings: Settings) -> Iterator[list[tuple[str, bool, Map]]]:
         executor = stack.enter_context(client.executor())
         found: list[tuple[str, bool, Map]] = [
             ("mrq imap", True, client.imap),
-            ("mrq pool", True, pool.map),
-            ("mrq executor", True, executor.map),
+            ("mrq pool.map", True, pool.map),
+            ("mrq pool.imap", True, pool.imap),
+            ("mrq executor.map", True, executor.map),
         ]
         if installed("joblib"):
             found.append(("mrq joblib", True, _joblib("mrq", n, client)))
@@ -49,7 +50,11 @@ def _doors(settings: Settings) -> Iterator[list[tuple[str, bool, Map]]]:
             fork = multiprocessing.get_context("fork")
             original = stack.enter_context(fork.Pool(n))
             processes = stack.enter_context(ProcessPoolExecutor(n, mp_context=fork))
-            found += [("multiprocessing.Pool", False, original.map), ("ProcessPoolExecutor", False, processes.map)]
+            found += [
+                ("multiprocessing Pool.map", False, original.map),
+                ("multiprocessing Pool.imap", False, original.imap),
+                ("ProcessPoolExecutor.map", False, processes.map),
+            ]
             if installed("joblib"):
                 found.append(("joblib loky", False, _joblib("loky", n)))
             if installed("distributed"):
