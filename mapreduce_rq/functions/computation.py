@@ -161,7 +161,7 @@ class FunctionComputation(Computation[Any]):
             function = _starred(function)
         if params.retries:
             function = self._retrying = Retrying(function, params.retries, params.backoff or 0.0, self)
-        self._found = guarded(function, self.reducer, self.pickled_error) if params.return_exceptions else function
+        self._found = guarded(function, self.reducer, self._trusted) if params.return_exceptions else function
         return self._found
 
     def _first(self, first: FirstParams) -> Callable[..., Any]:
@@ -271,7 +271,7 @@ class FunctionComputation(Computation[Any]):
             except BadValue as error:
                 if not (isinstance(reducer, Handed) and self.params.return_exceptions):
                     raise self._bad_value(error) from error
-                replace_unsent(values, error, error.term - lo - at, self._codec, self.pickled_error)
+                replace_unsent(values, error, error.term - lo - at, self._codec, self._trusted)
                 total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
@@ -340,11 +340,15 @@ class FunctionComputation(Computation[Any]):
             kind = {BadValue.__name__: Unsent, **unanswered}.get(failure.kind, Raised)
             self.reducer.hand(term, [kind(self.error_of(failure))])
 
+    @property
+    def _trusted(self) -> Pickles | None:
+        return self._pickles if isinstance(self._codec, PickleCodec) else None
+
     def pickled_error(self, error: BaseException) -> bytes:
-        return pickled(error, self._pickles) if isinstance(self._codec, PickleCodec) else b""
+        return pickled(error, self._pickles) if self._trusted is not None else b""
 
     def error_of(self, failure: Failure) -> BaseException:
-        found = unpickled(failure, self._pickles) if isinstance(self._codec, PickleCodec) else None
+        found = unpickled(failure, self._pickles) if self._trusted is not None else None
         return super().error_of(failure) if found is None else found
 
     def finish(self, partial: Any, terms: int) -> Outcome | More | Ask:

@@ -7,7 +7,15 @@ from typing import Any
 
 from mapreduce_rq.core.bodies import ValueCodec
 from mapreduce_rq.core.computation import Interruption
-from mapreduce_rq.core.foreign_errors import RemoteError, kind_of, message_of, noted, shown, traceback_of
+from mapreduce_rq.core.foreign_errors import (
+    MESSAGE_CHARACTERS,
+    RemoteError,
+    kind_of,
+    message_of,
+    noted,
+    shown,
+    traceback_of,
+)
 from mapreduce_rq.core.messages import Failure
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
@@ -16,7 +24,10 @@ from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
 
 MAX_ERROR_BYTES = 64 * 1024
-"""Bytes of a pickled exception. A larger one is not sent: its class and message are."""
+"""Bytes of the pickled exception in a failure. Of a larger one the long texts are cut, so that its class arrives all
+the same."""
+MAX_VALUE_BYTES = 8 << 20
+"""The same of an exception that is the value of a term, or of a call: other values may be large, too."""
 
 
 class Travelling:
@@ -29,16 +40,58 @@ class Travelling:
         return self._made, self._parts
 
 
-def pickled(error: BaseException, pickles: Pickles) -> bytes:
-    """The exception's pickle; b"" for one that is too large, or cannot be made again from its pickle."""
+def pickled(error: BaseException, pickles: Pickles, most: int = MAX_ERROR_BYTES) -> bytes:
+    """The pickle of the exception, or if it has more than ``most`` bytes, of a shorter one of its class.
+
+    b"" where neither can be made again from its pickle, or both are too large.
+    """
     try:
-        found = pickles.dumps(error)
-        same = type(pickles.loads(found)) is type(error)  # many classes cannot be made again from a pickle
+        found = _remade(error, pickles)
+        if len(found) > most:
+            found = _remade(_shortened(error), pickles)
     except Interruption:
         raise
-    except BaseException:
+    except BaseException:  # of the user's class: what it does there says nothing more of the failure
         return b""
-    return found if same and len(found) <= MAX_ERROR_BYTES else b""
+    return found if len(found) <= most else b""
+
+
+def _remade(error: BaseException, pickles: Pickles) -> bytes:
+    """Its pickle. b"" for one of another class when it is read, as many classes have it."""
+    found = pickles.dumps(error)
+    return found if type(pickles.loads(found)) is type(error) else b""
+
+
+def _shortened(error: BaseException) -> BaseException:
+    """A new exception of this class, whose long texts are cut."""
+    parts: Any = error.__reduce_ex__(4)
+    make, arguments, *state = parts
+    found = make(*map(_cut, arguments))
+    if state and type(state[0]) is dict:
+        found.__dict__.update({name: _cut(value) for name, value in state[0].items()})
+    assert isinstance(found, BaseException)
+    return found
+
+
+def _cut(value: Any) -> Any:
+    if type(value) not in {str, bytes} or len(value) <= MESSAGE_CHARACTERS:
+        return value
+    cut = (
+        f"... ({len(value)} {'characters' if type(value) is str else 'bytes'}, and here the first {MESSAGE_CHARACTERS})"
+    )
+    return value[:MESSAGE_CHARACTERS] + (cut if type(value) is str else cut.encode())
+
+
+def in_its_place(error: BaseException, pickles: Pickles | None) -> BaseException:
+    """What travels as a value in the place of an exception: this one, a shorter one, or one that names it.
+
+    ``pickles``: None where pickles are not trusted.
+    """
+    found = pickled(error, pickles, MAX_VALUE_BYTES) if pickles is not None else b""
+    if not found or pickles is None:
+        return RemoteError(kind_of(error), message_of(error))
+    made: BaseException = pickles.loads(found)
+    return made
 
 
 def unpickled(failure: Failure, pickles: Pickles) -> BaseException | None:
@@ -52,10 +105,8 @@ def unpickled(failure: Failure, pickles: Pickles) -> BaseException | None:
     return noted(found, failure.traceback, failure.where) if isinstance(found, BaseException) else None
 
 
-def guarded(
-    function: Callable[..., Any], reducer: Reducer[Any], travels_as: Callable[[BaseException], bytes]
-) -> Callable[..., Any]:
-    """The function, with an exception that it raises as its value. ``travels_as``: see :func:`pickled`."""
+def guarded(function: Callable[..., Any], reducer: Reducer[Any], pickles: Pickles | None) -> Callable[..., Any]:
+    """The function, with an exception that it raises as its value. ``pickles``: see :func:`in_its_place`."""
     travels = isinstance(reducer, ListReducer)
     made = _as_raised if isinstance(reducer, Handed) else _as_value
 
@@ -63,16 +114,14 @@ def guarded(
         try:
             return function(item)
         except Exception as error:
-            found = error if travels_as(error) else RemoteError(kind_of(error), message_of(error))
+            found = in_its_place(error, pickles)
             text = traceback_of(error)
             return Travelling(found, text, made) if travels else noted(found, text, "")
 
     return call
 
 
-def replace_unsent(
-    values: list[Any], error: BadValue, at: int, codec: ValueCodec, travels_as: Callable[[BaseException], bytes]
-) -> None:
+def replace_unsent(values: list[Any], error: BadValue, at: int, codec: ValueCodec, pickles: Pickles | None) -> None:
     """Put exceptions in the places of the values that cannot travel. The first of them is at ``at``: ``error``."""
     while at < len(values):
         try:
@@ -80,8 +129,7 @@ def replace_unsent(
         except Unfit as unfit:
             at += unfit.index
             why = unfit.__cause__ or error
-            found = why if travels_as(why) else RemoteError(kind_of(why), message_of(why))
-            values[at] = Travelling(found, shown(values[at]), Unsent)
+            values[at] = Travelling(in_its_place(why, pickles), shown(values[at]), Unsent)
             at += 1
         else:
             return

@@ -71,6 +71,78 @@ def test_a_stand_in_names_what_cannot_be_made_again(private: Client) -> None:
     assert any("raise Awkward(k, 1)" in note for note in cause.__notes__)
 
 
+class Verbose(ValueError):
+    """One that keeps what it was given."""
+
+    def __init__(self, text: str, code: int) -> None:
+        super().__init__(text, code)
+        self.text, self.code = text, code
+
+
+class Hoarder(Exception):
+    """One whose size is in no text."""
+
+    def __init__(self, rows: list[int]) -> None:
+        super().__init__(rows)
+
+
+MEGABYTE = 1 << 20
+
+
+def large(case: tuple[int, int]) -> None:
+    """Raise an exception of this kind and size."""
+    kind, size = case
+    if kind == 0:
+        raise ValueError("x" * size)
+    if kind == 1:
+        b"\xff".join([b"a" * size] * 2).decode()
+    if kind == 2:
+        raise Verbose("y" * size, 7)
+    if kind == 3:
+        raise Hoarder(list(range(size)))
+    raise KeyError(b"z" * size)
+
+
+LARGE: tuple[Any, ...] = (ValueError, UnicodeDecodeError, Verbose, Hoarder, KeyError)
+
+
+@pytest.mark.parametrize("kind", range(5))
+def test_a_large_exception_comes_with_its_class(private: Client, kind: int) -> None:
+    """Whole where it is a value, as that of a pool; in a failed job with its texts cut, if that is enough."""
+    case = (kind, MEGABYTE)
+    with pytest.raises(LARGE[kind]) as theirs:
+        large(case)
+    with pytest.raises(JobFailed) as caught:
+        private.map_reduce(large, [case])
+    cause = caught.value.__cause__
+    assert type(cause) is (RemoteError if LARGE[kind] is Hoarder else LARGE[kind])
+    assert len(str(cause)) < 10_000
+    (value,) = private.map_reduce(large, [case], reduce="list", return_exceptions=True)
+    with private.executor() as executor:
+        answered = executor.submit(large, case).exception(30)
+    with private.pool() as pool, pytest.raises(LARGE[kind]) as pooled:
+        pool.map(large, [case])
+    error: Any
+    for error in (value, answered, pooled.value):
+        assert type(error) is LARGE[kind]
+        assert error.args == theirs.value.args
+    for error in (cause, value, answered, pooled.value):
+        assert any("in large" in note for note in error.__notes__)
+
+
+@pytest.mark.parametrize("kind", [0, 1, 2, 4])
+def test_what_is_cut_is_told(private: Client, kind: int) -> None:
+    case = (kind, 9 * MEGABYTE)
+    (value,) = private.map_reduce(large, [case], reduce="list", return_exceptions=True)
+    assert type(value) is LARGE[kind]
+    assert len(repr(value.args)) < 10_000
+    size = case[1] * 2 + 1 if kind == 1 else case[1]
+    text = value.object.decode() if kind == 1 else str(value)
+    assert f"({size} {'characters' if kind in {0, 2} else 'bytes'}, and here the first 2000)" in text
+    if kind == 2:
+        assert (value.code, value.text) == (7, value.args[0])
+
+
 def test_where_pickles_are_not_trusted_the_cause_is_a_stand_in(server: RealServer, queue: str) -> None:
     with Client(server.url, local=1, queue=queue, keys=[KEY]) as client:
         with pytest.raises(JobFailed) as caught:
