@@ -8,12 +8,11 @@ import typer
 
 from mapreduce_rq.cli.connect import connect
 from mapreduce_rq.cli.interrupts import Interrupts
-from mapreduce_rq.cli.metrics.exporter import listen, port_of, serve, well
+from mapreduce_rq.cli.listening import port_of
+from mapreduce_rq.cli.metrics.exporter import USUAL_PORT, listen, serve, well
 from mapreduce_rq.cli.options import KeyFile, Queue, Quiet, Url, required
 from mapreduce_rq.cli.streams import say
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
-
-USUAL_PORT = "9464"
 
 
 def metrics(

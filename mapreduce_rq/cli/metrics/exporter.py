@@ -23,6 +23,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from mapreduce_rq.broker.journal import BEGINNING
 from mapreduce_rq.broker.snapshot import Snapshot
 from mapreduce_rq.cli.connect import Place, connect
+from mapreduce_rq.cli.listening import address_in, listen_at, port_of
 from mapreduce_rq.cli.metrics.readings import (
     Totals,
     backlog,
@@ -35,7 +36,7 @@ from mapreduce_rq.cli.metrics.readings import (
 from mapreduce_rq.cli.screen.changes import Changes
 from mapreduce_rq.cli.screen.views import LEADERLESS_SECONDS, SILENT_SECONDS, Seen, age_of, silence
 from mapreduce_rq.core.job.timeline import BUCKETS
-from mapreduce_rq.errors import BadMessage, BadParameter, BrokerError, CannotWrite, MrqError, UsageError
+from mapreduce_rq.errors import BadMessage, BrokerError, MrqError, UsageError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.kernel import die_with_parent
 from mapreduce_rq.runtime.worker.wid import hostname
@@ -44,6 +45,7 @@ LEAST_SECONDS = 1.0
 """Between two reads of Redis."""
 STUCK_SECONDS = 60.0
 """Tasks wait, and workers that are idle take none of them for this time: they do not really consume."""
+USUAL_PORT = "9464"
 NO_CLIENT = "metrics need prometheus-client: pip install 'mapreduce-rq[metrics]'"
 BUCKET_BITS = range(16, 45)
 """From 65 microseconds to 4.9 hours: the upper ends of the histogram's buckets, in bits of nanoseconds."""
@@ -277,28 +279,7 @@ def listen(option: str, text: str) -> socket.socket:
     """
     if find_spec("prometheus_client") is None:
         raise UsageError(f"{option}: {NO_CLIENT}")
-    host, _, port = text.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise BadParameter(f"{option}: {text!r} is not a port such as 9464, or an address such as 127.0.0.1:9464")
-    host = host.removeprefix("[").removesuffix("]")
-    try:
-        if host:
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return socket.create_server((host, int(port)), family=family)
-        both = socket.has_dualstack_ipv6()
-        return socket.create_server(
-            ("", int(port)), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both
-        )
-    except OSError as error:
-        # Python adds the address to the system's words; where a name cannot be resolved, these are not the system's.
-        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
-        raise CannotWrite(f"{option}: cannot listen at {text}: {why}") from None
-
-
-def port_of(listening: socket.socket) -> int:
-    """The port; another than asked for if that was 0."""
-    port: int = listening.getsockname()[1]
-    return port
+    return listen_at(option, text, *address_in(option, text, USUAL_PORT))
 
 
 def serve(listening: socket.socket, reach: Callable[[], Place], queue: str, health: Health) -> None:

@@ -1,0 +1,38 @@
+"""Where a command that serves HTTP listens: the address in an option, and the socket."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from mapreduce_rq.errors import BadParameter, CannotWrite
+
+
+def address_in(option: str, text: str, example: str) -> tuple[str, int]:
+    """The host and the port in ``PORT`` or ``HOST:PORT``; '' where no host is given. Raises BadParameter."""
+    host, _, port = text.rpartition(":")
+    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise BadParameter(
+            f"{option}: {text!r} is not a port such as {example}, or an address such as 127.0.0.1:{example}"
+        )
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
+def listen_at(option: str, text: str, host: str, port: int) -> socket.socket:
+    """A listening socket; without a host: of all interfaces. ``text``: what the user wrote. Raises CannotWrite."""
+    try:
+        if host:
+            family = socket.AF_INET6 if ":" in host else socket.AF_INET
+            return socket.create_server((host, port), family=family)
+        both = socket.has_dualstack_ipv6()
+        return socket.create_server(("", port), family=socket.AF_INET6 if both else socket.AF_INET, dualstack_ipv6=both)
+    except OSError as error:
+        # Python adds the address to the system's words; where a name cannot be resolved, these are not the system's.
+        why = os.strerror(error.errno) if error.errno and error.errno > 0 else error.strerror
+        raise CannotWrite(f"{option}: cannot listen at {text}: {why}") from None
+
+
+def port_of(listening: socket.socket) -> int:
+    """The port; another than asked for if that was 0."""
+    port: int = listening.getsockname()[1]
+    return port
