@@ -115,7 +115,7 @@ A test looks up each of these names.
     what progress= takes               progress/shown.py shown
     which digits are certain           core/numbers/certain.py parted; progress/words.py so_far
     what stands above the bar          progress/few_events.py FewEvents; runtime/master/telling.py Telling.seen
-    a column of the dashboard          cli/screen/worker_rows.py COLUMNS, _cells; cli/screen/views.py
+    a column of the dashboard          cli/screen/worker_rows.py COLUMNS, worker_cells; cli/screen/views.py
     a key of the dashboard             cli/screen/view.py pressed
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning
 

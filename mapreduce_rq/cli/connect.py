@@ -20,6 +20,7 @@ from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.values import fetched, with_value
 from mapreduce_rq.core.job.record import Done, Record
 from mapreduce_rq.core.job.result import Result
+from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.errors import NoSuchJob, UsageError
 from mapreduce_rq.functions.trust import Trust
@@ -86,6 +87,15 @@ class Place:
     def fetched(self, record: Done) -> Result:
         """The result of a job that is done. Raises MrqError."""
         return fetched(self.jobs, record, Trust(signed=self.codecs.keyring.kid != 0))
+
+    def ended(self, job: str) -> tuple[Record, Timeline | None]:
+        """The record and the timeline of a job that has ended. Raises NoSuchJob, UsageError, BrokerError."""
+        state = self.jobs.load(job)
+        if state is None:
+            raise NoSuchJob(f"there is no job {job} any more: its record has expired")
+        if state.record is None:
+            raise UsageError(f"{job} has not ended yet: `mrq attach {job}` waits for its end")
+        return state.record, self.jobs.timeline(job)
 
     def round_trip(self, clock: Callable[[], float] = time.perf_counter) -> float:
         """Seconds that the server takes to answer now."""

@@ -44,15 +44,15 @@ class Watching:
         self._events = Happenings()
         self._errors: dict[str, deque[float]] = {}
         self._busy: dict[str, tuple[int, int]] = {}
-        self._detail: Detail | None = None
+        self._details: dict[str, Detail] = {}
 
     @property
     def url(self) -> str:
         """Where that is, without passwords."""
         return ", ".join(dict.fromkeys(str(place.wire.endpoint) for place in self.places))
 
-    def look(self, page: str = "") -> None:
-        """Look at all queues. ``page``: the job whose page is open. Raises BrokerDown if the first look fails."""
+    def look(self, *pages: str) -> None:
+        """Look at all queues. ``pages``: jobs whose pages are open. Raises BrokerDown if the first look fails."""
         now = time.monotonic()
         for index, place in enumerate(self.places):
             try:
@@ -80,7 +80,9 @@ class Watching:
             self.seen = Seen(time.time(), self._changes.look(self.snapshot, now))
             self._events.look(self.snapshot, self.seen)
             self._remember(self.snapshot)
-            self._detail = self._read_detail(page)
+            self._details = {
+                job: detail for job in dict.fromkeys(pages) if (detail := self._read_detail(job)) is not None
+            }
 
     def _note_outage(self, now: float) -> None:
         if self._down and self.down_since is None:
@@ -112,8 +114,8 @@ class Watching:
         if place is None or self.snapshot is None:
             return None
         shown = self.snapshot.job(job)
-        known = self._detail
-        if known is not None and known.job == job and known.timeline is not None and shown is not None and shown.record:
+        known = self._details.get(job)
+        if known is not None and known.timeline is not None and shown is not None and shown.record:
             return known  # it has ended, and changes no more
         try:
             return read_detail(place.wire, place.keys, place.codecs, job)
@@ -128,7 +130,7 @@ class Watching:
 
     def known(self, page: str = "") -> Known:
         """What is known besides the snapshot. ``page``: the job whose page is open."""
-        return Known(self._events.listed(), self._detail, tuple(self._errors.get(page, ())), self._busy)
+        return Known(self._events.listed(), self._details.get(page), tuple(self._errors.get(page, ())), self._busy)
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -174,7 +174,7 @@ class Dashboard:
         with Live(console=self._console, screen=True, auto_refresh=False, vertical_overflow="crop") as live:
             while True:
                 if time.monotonic() >= due and not self._view.paused:
-                    self._watching.look(self._page_of_job())
+                    self._watching.look(*filter(None, [self._page_of_job()]))
                     due = time.monotonic() + self._view.interval
                 self._draw(live)
                 wait = due - time.monotonic() if not self._view.paused else self._view.interval
@@ -182,7 +182,11 @@ class Dashboard:
                     if not self._press(key):
                         return
                     due = min(due, time.monotonic() + self._view.interval)
-                if self._page_of_job() and self._watching.known().detail is None and not self._view.paused:
+                if (
+                    self._page_of_job()
+                    and self._watching.known(self._page_of_job()).detail is None
+                    and not self._view.paused
+                ):
                     due = 0.0  # a page was opened: what it shows is read now
 
     def _draw(self, live: Live) -> None:

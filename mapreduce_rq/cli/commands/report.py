@@ -75,13 +75,7 @@ def _file(out: str | None, *, needed: bool) -> OutFile | None:
 
 
 def _ended(place: Place, job: str) -> tuple[Record, Timeline | None]:
-    name = find_job(place.jobs, job)
-    state = place.jobs.load(name)
-    if state is None:
-        raise NoSuchJob(f"there is no job {name} any more: its record has expired")
-    if state.record is None:
-        raise UsageError(f"{name} has not ended yet: `mrq attach {name}` waits for its end")
-    return state.record, place.jobs.timeline(name)
+    return place.ended(find_job(place.jobs, job))
 
 
 def _put(file: OutFile | None, text: str) -> None:

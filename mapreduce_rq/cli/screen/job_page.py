@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from mapreduce_rq.broker.detail import Detail
 from mapreduce_rq.broker.snapshot import JobView, Snapshot
@@ -42,11 +43,10 @@ def job_lines(
 ) -> list[Text]:
     """The whole page. ``errors``: of the running value, at each look. ``detail``: None while it is not read yet."""
     made: list[Text] = []
-    for label, text, style in _facts(job, snapshot, seen, detail, glyphs):
+    for label, text, style in job_facts(job, snapshot, seen, detail, glyphs):
         made += labelled(label, text, style, width)
     made += [Text(), bar(job.share, width, glyphs, STYLES[state_words(job, snapshot, seen)])]
-    if detail is not None and detail.timeline is not None:
-        errors = [point.error for point in detail.timeline.points if point.error is not None]
+    errors = course_of(detail, errors)
     if len(errors) > 1 and (line := sparkline(errors, width - LABEL_WIDTH - 2, glyphs)).strip():
         made += labelled("converging", line, "green", width)
         reach = f"its error from {_error(errors[0])} to {_error(errors[-1])}, on a logarithmic scale"
@@ -56,13 +56,21 @@ def job_lines(
     return made
 
 
+def course_of(detail: Detail | None, errors: Sequence[float]) -> Sequence[float]:
+    """How the error of the value went: by the timeline of a job that has ended, else at each look."""
+    if detail is None or detail.timeline is None:
+        return errors
+    return [point.error for point in detail.timeline.points if point.error is not None]
+
+
 def _error(error: float) -> str:
     return f"{error:.2g}" if math.isfinite(error) else "not known"
 
 
-def _facts(
+def job_facts(
     job: JobView, snapshot: Snapshot, seen: Seen, detail: Detail | None, glyphs: Glyphs
 ) -> Iterator[tuple[str, str, str]]:
+    """``(label, text, style)`` for each fact; a label of '' goes on with the one before."""
     report, record = job.report, job.record
     state = state_words(job, snapshot, seen)
     yield "job", job.job, "bold"
@@ -112,30 +120,57 @@ def _overhead(job: JobView, detail: Detail | None) -> float | None:
     return max(0.0, 1 - worked / there) if there > 0 else None
 
 
-def _map(job: JobView, snapshot: Snapshot, detail: Detail | None, glyphs: Glyphs, width: int) -> list[Text]:
+class TermsMap(NamedTuple):
+    """``drawn``: a character for each range of ``in_each`` terms. ``names``: whose hand each letter is."""
+
+    total: int
+    in_each: int
+    drawn: Text
+    names: list[tuple[str, str]]
+
+
+def terms_map(job: JobView, snapshot: Snapshot, detail: Detail | None, glyphs: Glyphs, most: int) -> TermsMap | None:
+    """Where the terms are, in ``most`` characters at most; None where that is not known."""
     total = job.report.total
     if not total:
-        return []
+        return None
     counted: Sequence[tuple[int, int]]
     if isinstance(job.record, Done) and job.report.counted == total:
         counted = [(0, total)]
     elif detail is not None and detail.runs is not None:
         counted = detail.runs
     else:
-        return []
+        return None
     busy = [
         one for one in snapshot.workers if one.beat is not None and one.beat.state == "busy" and one.beat.job == job.job
     ]
     running = busy if job.state is State.RUNNING else []
     letters = {one.wid: HANDS[min(index, len(HANDS) - 1)] for index, one in enumerate(running)}
     hands = [Hand(one.beat.lo, one.beat.hi, letters[one.wid]) for one in running if one.beat is not None]
-    cells = min(total, MAP_LINES * width)
+    cells = min(total, most)
     drawn = term_map(total, job.report.cut, counted, hands, cells=cells, glyphs=glyphs)
-    lines = [Text(), Text(f"the terms 0 to {grouped(total - 1)}, {grouped(-(-total // cells))} in each place", "dim")]
-    lines += [Text.assemble(drawn[k : k + width]) for k in range(0, cells, width)]
+    names = [(letters[one.wid], worker_name(one)) for one in running[: len(HANDS)]]
+    return TermsMap(total, -(-total // cells), drawn, names)
+
+
+def _map(job: JobView, snapshot: Snapshot, detail: Detail | None, glyphs: Glyphs, width: int) -> list[Text]:
+    found = terms_map(job, snapshot, detail, glyphs, MAP_LINES * width)
+    if found is None:
+        return []
+    lines = [Text(), Text(f"the terms 0 to {grouped(found.total - 1)}, {grouped(found.in_each)} in each place", "dim")]
+    lines += [Text.assemble(found.drawn[k : k + width]) for k in range(0, len(found.drawn), width)]
     key = f"{glyphs.counted} counted  {glyphs.partly} partly  {glyphs.waiting} waits  {glyphs.uncut} not cut yet"
-    who = "  ".join(f"{letters[one.wid]} {worker_name(one)}" for one in running[: len(HANDS)])
+    who = "  ".join(f"{letter} {name}" for letter, name in found.names)
     return [*lines, *labelled("", f"{key}  {who}", "dim", width, indent=0)]
+
+
+def left_out(job: JobView, detail: Detail | None) -> list[tuple[int, str, str]]:
+    """``(term, what it raised, traceback)`` for each term without a value; '' for a traceback that is not known."""
+    skipped = job.record.skipped if isinstance(job.record, Done) else []
+    told = {one.term: (f"{one.kind}: {one.message} (at {one.where})", "") for one in skipped}
+    failures = dict(detail.skipped) if detail is not None else {}
+    told |= {term: (f"{one.kind}: {one.message} (at {one.where})", one.traceback) for term, one in failures.items()}
+    return [(term, *words) for term, words in sorted(told.items())]
 
 
 def _left_out(job: JobView, detail: Detail | None, width: int) -> list[Text]:
@@ -143,14 +178,11 @@ def _left_out(job: JobView, detail: Detail | None, width: int) -> list[Text]:
     lines: list[Text] = []
     if isinstance(job.record, Failed) and job.record.traceback:
         lines += [Text(), Text("the traceback", "bold"), *_traceback(job.record.traceback, width)]
-    failures = dict(detail.skipped) if detail is not None else {}
-    skipped = job.record.skipped if isinstance(job.record, Done) else []
-    told = {one.term: (one.kind, one.message, one.where, "") for one in skipped}
-    told |= {term: (one.kind, one.message, one.where, one.traceback) for term, one in failures.items()}
+    told = left_out(job, detail)
     if told:
         lines += [Text(), Text(f"{plural(len(told), 'term')} left out", "bold yellow")]
-    for term, (kind, message, where, traceback) in sorted(told.items())[:MOST_SKIPPED]:
-        lines += labelled(f"term {term}", f"{kind}: {message} (at {where})", "yellow", width)
+    for term, words, traceback in told[:MOST_SKIPPED]:
+        lines += labelled(f"term {term}", words, "yellow", width)
         if traceback:
             lines += _traceback(traceback, width)
     if len(told) > MOST_SKIPPED:

@@ -18,12 +18,15 @@ def worker_page_lines(
 ) -> list[Text]:
     """The whole page. ``busy``: at how many of how many looks it was busy."""
     lines: list[Text] = []
-    for label, text, style in _facts(worker, snapshot, seen, busy):
+    for label, text, style in worker_facts(worker, snapshot, seen, busy):
         lines += labelled(label, text, style, width)
     return lines
 
 
-def _facts(worker: WorkerView, snapshot: Snapshot, seen: Seen, busy: tuple[int, int]) -> Iterator[tuple[str, str, str]]:
+def worker_facts(
+    worker: WorkerView, snapshot: Snapshot, seen: Seen, busy: tuple[int, int]
+) -> Iterator[tuple[str, str, str]]:
+    """``(label, text, style)`` for each fact; a label of '' goes on with the one before."""
     state = worker_state(worker, seen)
     yield "worker", worker_name(worker), "bold"
     yield "state", state, STYLES[state]

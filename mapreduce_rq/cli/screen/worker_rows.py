@@ -55,7 +55,7 @@ def sorted_workers(snapshot: Snapshot, seen: Seen, view: View) -> list[WorkerVie
     return sorted(found, key=lambda one: one.beat is None)
 
 
-def _cells(worker: WorkerView, snapshot: Snapshot, seen: Seen) -> dict[str, str]:
+def worker_cells(worker: WorkerView, snapshot: Snapshot, seen: Seen) -> dict[str, str]:
     """The text of a worker in each column."""
     cells = {"state": worker_state(worker, seen), "held": count(worker.held)}
     beat = worker.beat
@@ -88,7 +88,7 @@ def worker_lines(workers: Sequence[WorkerView], snapshot: Snapshot, seen: Seen, 
     columns = [one._replace(width=one.width + left) if one.title == "job" else one for one in columns]
     lines = [Text("  ".join([f"{'worker':<{name}}", *(_cell(one, one.title) for one in columns)]), style="dim")]
     for worker in workers:
-        cells = _cells(worker, snapshot, seen)
+        cells = worker_cells(worker, snapshot, seen)
         line = Text(f"{short(worker_name(worker), name):<{name}}", no_wrap=True)
         for column in columns:
             text = cells.get(column.title, "")
