@@ -25,6 +25,7 @@ The layers, each importing only what stands below it
       commands        one module for each command
       screen          the dashboard's picture, tables and texts
       metrics         what a monitoring system reads: series for Prometheus, and whether a process is well
+      web             the dashboard in a browser: one reader for all viewers, who may look, the page
     rq              what rq workers run: a map-reduce as one RQ job, and worker loops
     client          the Python API
     progress        how far a job is, shown to people: on a terminal, in a notebook, by tqdm and Rich
@@ -117,6 +118,8 @@ A test looks up each of these names.
     what stands above the bar          progress/few_events.py FewEvents; runtime/master/telling.py Telling.seen
     a column of the dashboard          cli/screen/worker_rows.py COLUMNS, worker_cells; cli/screen/views.py
     a key of the dashboard             cli/screen/view.py pressed
+    what a browser is shown            cli/web/shown.py job_rows; cli/web/page.js
+    who may look with a browser        cli/web/guard.py Guard
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning
 
 What is promised

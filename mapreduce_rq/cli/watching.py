@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from mapreduce_rq.broker.detail import Detail, read_detail
@@ -83,6 +84,16 @@ class Watching:
             self._details = {
                 job: detail for job in dict.fromkeys(pages) if (detail := self._read_detail(job)) is not None
             }
+
+    def rest(self) -> None:
+        """Nobody has looked for a while: what is new at the next look may have been so for long, and is no event.
+
+        The connections may have been cut meanwhile, which is no outage of Redis: they are made anew.
+        """
+        self._events.rest()
+        for place in self.places:
+            with suppress(BrokerDown):  # the next look says so
+                place.wire.connect()
 
     def _note_outage(self, now: float) -> None:
         if self._down and self.down_since is None:

@@ -13,7 +13,7 @@ import pytest
 from tests.support.commands import User, environment, mrq
 from tests.support.servers import ROOT, RealServer
 
-HEAVY = {"numpy", "gmpy2", "rq", "rich", "pydantic", "cloudpickle", "multiprocessing"}
+HEAVY = {"numpy", "gmpy2", "rq", "rich", "pydantic", "cloudpickle", "multiprocessing", "starlette", "uvicorn"}
 """None of these is needed to compute e^2. (asyncio is not either; redis imports it for its own sake.)"""
 
 

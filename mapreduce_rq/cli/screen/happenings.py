@@ -102,6 +102,10 @@ class Happenings:
             self.note(seen.at, "full", f"Redis holds {size(server.used_memory)} of {size(server.maxmemory)}")
         self._full = full
 
+    def rest(self) -> None:
+        """Nobody has looked for a while: the next look tells nothing, as the first one."""
+        self._states = None
+
     def away(self, at: float) -> None:
         """Redis does not answer."""
         self.note(at, "away", "Redis does not answer")
