@@ -82,6 +82,8 @@ class Browser:
         while True:
             for found in self._heard(end - time.monotonic()):
                 if found.get("id") == self._number:
+                    if "error" in found and method == "Runtime.evaluate":  # its page has just gone
+                        return {"result": {}}
                     assert "error" not in found, found["error"]
                     return found["result"]
             assert time.monotonic() < end, f"no answer to {method}"
@@ -118,9 +120,10 @@ class Browser:
         return found["result"].get("value")
 
     def until(self, expression: str, seconds: float = 20.0) -> None:
-        """Wait until an expression is true."""
+        """Wait until an expression is true. Between two pages it may have no value."""
         end = time.monotonic() + allowed(seconds)
-        while not self.value(f"Boolean({expression})"):
+        attempt = f"(() => {{ try {{ return Boolean({expression}) }} catch {{ return false }} }})()"
+        while not self.value(attempt):
             assert time.monotonic() < end, f"not true: {expression}; the page: {self.text()[:2000]}"
             time.sleep(0.05)
 
