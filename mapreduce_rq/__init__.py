@@ -73,7 +73,9 @@ A test looks up each of these names.
     ended jobs that are remembered     broker/pruning.py MAX_RECORDS
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
     where a client's jobs run         client/site.py Site
-    how many jobs `mrq master` leads   client/adopters.py Adopters.lead
+    how many jobs `mrq master` leads   runtime/master/wheel.py Wheel.take
+    whose turn it is among them        runtime/master/wheel.py Wheel._whose_turn
+    which jobs it looks for            client/adopters.py Adopters.look
     what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
     how often, if it happens often     core/job/gathered.py Gathered.due
     when a checkpoint is due           runtime/master/checkpoints.py Checkpoints.due

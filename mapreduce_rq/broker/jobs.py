@@ -18,6 +18,8 @@ from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
 
 Bodies = Sequence[tuple[bytes, Argument]]
+Entry = tuple[bytes, Sequence[bytes]]
+"""An entry of a stream: its id, and its fields with their values in turn."""
 
 COMMIT = Script("commit")
 REAP = Script("reap", spare=0)
@@ -68,6 +70,7 @@ class Jobs:
         self.codecs = codecs
         self.at_once = at_once
         self.ear: Ear | None = None  # a second wire that waits for replies while commits use the first
+        self._wids: set[str] = set()  # workers of the last survey
         self._awaited = ""  # the id after which they are asked for
         self._asked_at = 0.0
 
@@ -183,13 +186,24 @@ class Jobs:
         token, state = self._of_hash(job, "HMGET", "tok", "state")
         return Lost(token_text(token), text_of(state))
 
-    def hand_over(self, job: str) -> None:
-        """Say that a job waits for a master. A hint: without it masters find the job when they next look around."""
-        self.wire.call("LPUSH", self.keys.unled, job)
+    def hand_over(self, job: str, *, first: bool = False) -> None:
+        """Say that a job waits for a master. A hint: without it masters find the job when they next look around.
 
-    def handed_over(self, most: int, seconds: float) -> list[str]:
-        """The next jobs that wait for a master, oldest first; waits ``seconds`` for one. Each is given to one asker."""
-        found = self.wire.call("BLMPOP", f"{seconds:.3f}", 1, self.keys.unled, "RIGHT", "COUNT", most)
+        ``first``: it is the next one to be taken.
+        """
+        self.wire.call("RPUSH" if first else "LPUSH", self.keys.unled, job)
+
+    def line(self) -> list[str]:
+        """The jobs that were handed over and wait for a master, the next one first."""
+        return [text_of(job) for job in reversed(self.wire.call("LRANGE", self.keys.unled, 0, -1))]
+
+    def ask_for_handed_over(self, most: int, seconds: float) -> None:
+        """Ask for the next jobs that wait for a master; waits ``seconds`` for one. See :meth:`handed_over`."""
+        self.wire.ask_call("BLMPOP", f"{seconds:.3f}", 1, self.keys.unled, "RIGHT", "COUNT", most)
+
+    def handed_over(self) -> list[str]:
+        """The answer to :meth:`ask_for_handed_over`: oldest first. Each is given to one asker."""
+        found = self.wire.answer()
         return [text_of(job) for job in found[1]] if found else []
 
     def listed(self) -> list[str]:
@@ -200,9 +214,9 @@ class Jobs:
         """The RQ job that is a run of a job; '' for none. A hint: it is not signed."""
         return text_of(self._of_hash(job, "HGET", "host"))
 
-    def leases(self) -> dict[str, tuple[str, str]]:
-        """``job -> (token, master)`` of every running job in the listing."""
-        jobs = self.listed()
+    def leases(self, jobs: Sequence[str] | None = None) -> dict[str, tuple[str, str]]:
+        """``job -> (token, master)`` of those of these jobs that run. None: of all that are listed."""
+        jobs = self.listed() if jobs is None else jobs
         if not jobs:
             return {}
         rows = self.wire.pipeline(
@@ -238,14 +252,14 @@ class Jobs:
 
     def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
         """``(last id read, replies, how many were dropped as forged or malformed)`` after the id ``after``."""
-        return self._opened(job, after, self.wire.call(*self._read(job, after, block_seconds)))
+        return self._replies(job, after, self.wire.call(*self._read(job, after, block_seconds)))
 
     def values(self, job: str) -> Iterator[Reply]:
         """The replies that an ended job has kept, as they came."""
         after = FIRST_REPLY
         while True:
             command = ("XREAD", "COUNT", self.at_once, "STREAMS", self.keys.values(job), after)
-            last, replies, _ = self._opened(job, after, self.wire.call(*command))
+            last, replies, _ = self._replies(job, after, self.wire.call(*command))
             if last == after:
                 return
             after = last
@@ -257,7 +271,7 @@ class Jobs:
 
     def replies_asked(self, job: str, after: str) -> tuple[str, list[Reply], int]:
         """The answer to :meth:`ask_for_replies`, as of :meth:`replies`."""
-        return self._opened(job, after, self.wire.answer())
+        return self._replies(job, after, self.wire.answer())
 
     def replies_or(self, job: str, after: str, seconds: float, bell: int) -> tuple[str, list[Reply], int] | None:
         """As :meth:`replies`, over the wire ``ear``; None if none came in time, or the descriptor ``bell`` can be read.
@@ -276,18 +290,22 @@ class Jobs:
         if not in_time and monotonic() - self._asked_at < BLOCK_SECONDS + PATIENCE_SECONDS:
             return None
         asked, self._awaited = self._awaited, ""
-        last, replies, bad = self._opened(job, asked, self.ear.answer())
+        last, replies, bad = self._replies(job, asked, self.ear.answer())
         return (last if replies or bad else after), replies, bad
 
     def _read(self, job: str, after: str, block_seconds: float) -> Command:
         block: Command = ("BLOCK", max(1, int(block_seconds * 1000))) if block_seconds > 0 else ()
         return "XREAD", "COUNT", self.at_once, *block, "STREAMS", self.keys.replies(job), after
 
-    def _opened(self, job: str, after: str, answer: Any) -> tuple[str, list[Reply], int]:
+    def _replies(self, job: str, after: str, answer: Any) -> tuple[str, list[Reply], int]:
+        return self.opened(job, after, answer[0][1] if answer else ())
+
+    def opened(self, job: str, after: str, entries: Iterable[Entry]) -> tuple[str, list[Reply], int]:
+        """The replies in these entries of the job's stream; as :meth:`replies`, ``after`` where there are none."""
         found: list[Reply] = []
         bad = 0
         open_ = self.codecs.reply.open
-        for entry, fields in answer[0][1] if answer else ():
+        for entry, fields in entries:
             after = entry.decode()
             if fields[0] == b"end":  # it only wakes those who wait for the end of the job
                 continue
@@ -304,7 +322,7 @@ class Jobs:
 
     def survey(self, job: str, sign_of_life: int) -> Survey:
         """Read queue and hands in one step that also writes, so it raises BrokerFull when beats are refused, too."""
-        known: set[str] = set()
+        known = self._wids
         for tries in range(SURVEY_TRIES):
             wids = sorted(known)
             look: list[Command] = [
@@ -318,8 +336,9 @@ class Jobs:
             _, raw, replies, spec_bytes, waiting, *held = self.wire.transaction(look)
             beats = {text_of(wid): beat for wid, beat in zip(raw[::2], raw[1::2], strict=True)}
             if beats.keys() <= known or tries == SURVEY_TRIES - 1:
+                self._wids = set(beats)
                 hands: dict[str, list[bytes]] = {wid: [] for wid in beats}
-                hands |= zip(wids, held, strict=True)
+                hands |= {wid: hand for wid, hand in zip(wids, held, strict=True) if wid in beats}
                 return Survey(beats, waiting, hands, replies, spec_bytes)
             known = set(beats)
         raise AssertionError("unreachable")

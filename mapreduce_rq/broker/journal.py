@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
+from typing import Any, Protocol
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Command, Wire
@@ -23,12 +24,22 @@ LONGEST_TEXT = 2000
 BEGINNING = "0-0"
 
 
-class Journal:
-    """The events of one queue, over one wire. ``by``: who writes them, ``user@host:pid``."""
+class Through(Protocol):
+    """What events are written to."""
 
-    def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, by: str = "") -> None:
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """As of a wire."""
+
+
+class Journal:
+    """The events of one queue, over one wire. ``by``: who writes them, ``user@host:pid``; ``through``: another way for
+    what is written.
+    """
+
+    def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, by: str = "", through: Through | None = None) -> None:
         self.by = by
         self._wire = wire
+        self._through = through or wire
         self._keys = keys
         self._codecs = codecs
 
@@ -48,7 +59,7 @@ class Journal:
             commands += [("XADD", values, "*", "end", ""), ("EXPIRE", values, keep)]
         with suppress(BrokerError):
             if commands:
-                self._wire.transaction(commands)
+                self._through.transaction(commands)
 
     def await_end(self, job: str, after: str, seconds: float) -> str:
         """Wait ``seconds`` for the word that a job has ended. Returns where it was read, or ``after`` if none came."""

@@ -35,6 +35,10 @@ class Keys:
         """STREAM of replies. It exists exactly as long as the job runs."""
         return f"{self.prefix}r:{job}"
 
+    def knocks(self, name: str) -> str:
+        """STREAM, there for a minute: its entry ends a wait of the process with this name that leads many jobs."""
+        return f"{self.prefix}k:{name}"
+
     def values(self, job: str) -> str:
         """STREAM of an ended job: an entry that wakes those who wait for its end; and, where they are its value, its
         replies (a list of large values).

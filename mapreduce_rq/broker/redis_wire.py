@@ -282,9 +282,14 @@ class RedisWire:
         except BaseException as error:
             raise self._broken(error) from None
 
+    def fileno(self) -> int:
+        """See Pollable. Raises BrokerDown."""
+        mine: int = self._opened()._sock.fileno()  # type: ignore[attr-defined]  # noqa: SLF001  it offers no other way
+        return mine
+
     def answers_within(self, seconds: float, bell: int) -> bool:
         """See Ear. Raises BrokerDown."""
-        mine: int = self._opened()._sock.fileno()  # type: ignore[attr-defined]  # noqa: SLF001  it offers no other way
+        mine = self.fileno()
         poll = select.poll()
         poll.register(mine, select.POLLIN)
         poll.register(bell, select.POLLIN)

@@ -101,6 +101,14 @@ class Wire(Protocol):
 
 
 @runtime_checkable
+class Pollable(Wire, Protocol):
+    """A wire whose answer can be waited for together with those of others."""
+
+    def fileno(self) -> int:
+        """A descriptor that can be read when there is an answer. Raises BrokerDown."""
+
+
+@runtime_checkable
 class Ear(Wire, Protocol):
     """A wire whose answer can be waited for together with a bell."""
 

@@ -1,188 +1,151 @@
-"""The threads of a process that leads many jobs: each leads one after another over a connection of its own.
+"""What a process does that leads many jobs: which ones it takes, and what becomes of those that are over.
 
-    handed over ── handed_over() ──> lead() ──> threads that wait, each with a wire
-    orphans ── look around ──────> offer() ──>
+    handed over ── the wheel's door ──> adopt() ──> turns ──> over()
+    orphans ────── look() ────────────>
 
-Each thread waits for the answers of its job's workers, and the thread that calls these methods for jobs that are handed
-over: all of them in Redis, and none asks again and again. Where more jobs wait than there are threads, those that
-have been led for long give way: they keep what is counted, and go to the end of the line.
+The turns, and the one place where it waits for everything, are in runtime/master/wheel.py. Where more jobs wait than it
+may lead, those that have been led for long give way: they keep what is counted, and go to the end of the line.
 """
 
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from mapreduce_rq.broker.job_hash import JobState
-from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.client.leading import Leader
+from mapreduce_rq.client.leading import Among, Leader
 from mapreduce_rq.errors import BrokerDown, MrqError, Superseded
+from mapreduce_rq.runtime.master.lease import is_first
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
+from mapreduce_rq.runtime.master.polling import Polling
 from mapreduce_rq.runtime.master.standby import POLL_SECONDS, OrphanWatch, Setbacks
+from mapreduce_rq.runtime.master.tender import Tender
+from mapreduce_rq.runtime.master.wheel import Lead, Relieved, Turn, Wheel
 
 MOST_LED = 8
-"""Jobs led at the same time, unless it is said: each costs a thread and a connection, and a lost host may have led
-thousands."""
-WAIT_SECONDS = 1.0
-"""How long one wait for a job is: then it is seen whether to stop."""
+"""Jobs led at the same time, unless it is said: a lost host may have led thousands, and others may share them."""
 CLOSE_SECONDS = 5.0
-"""How long the end waits for the threads to let go of their jobs."""
+"""How long the end waits until all jobs are let go of."""
 STINT_SECONDS = 30.0
 """A job that has been led for this time is let go of, if other jobs wait for their turn."""
 
 
 class Adopters:
-    """Lead the jobs that are offered, in at most ``most`` threads. One thread may call these methods."""
+    """The steward of a wheel."""
 
     def __init__(
         self,
         leader: Leader,
         observer: Observer,
         may_lead: Callable[[JobState], bool],
-        most: int = MOST_LED,
+        has_ended: Callable[[str], bool],
+        most: int,
     ) -> None:
+        self.waiting = Polling()
+        self.tender = Tender(leader.wires.new, self.go_on)
+        self.wheel = Wheel(
+            leader.wires.new, leader.wires.verbs_over, leader.clock, self.waiting, steward=self, most=most
+        )
+        self.error: BaseException | None = None  # what no connection mends
+        self.ended = threading.Event()
         self._leader = leader
-        self._wires = leader.wires
-        self._clock = leader.clock
         self._observer = observer
         self._may_lead = may_lead
-        self._most = most
-        self._changed = threading.Condition()  # guards all below; one thread may take it twice
-        # Jobs that a thread shall lead now, never more than there is room for; and the tokens of dead masters.
-        self._waiting: dict[str, str] = {}
-        self._backlog: dict[str, str] = {}  # such jobs beyond the room that there was at the last look around
-        self._led: dict[str, Master | None] = {}  # None: it has no master here yet
-        self._since: dict[str, tuple[float, int]] = {}  # since when a job is led, and the terms that were counted then
+        self._watch = OrphanWatch(self.wheel.verbs, has_ended)
         self._setbacks = Setbacks(leader.clock)
-        self._threads: list[threading.Thread] = []
-        self._closed = False
 
-    @property
-    def _room(self) -> int:
-        return self._most - len(self._led) - len(self._waiting)
+    # -- its threads -----------------------------------------------------------------------------------------------
 
-    def await_room(self, seconds: float) -> int:
-        """How many more jobs can be led now; waits ``seconds`` until there is room for one."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._room > 0, seconds)
-            return max(0, self._room)
+    def start(self) -> None:
+        """Begin."""
+        threading.Thread(target=self.tender.run, args=(self.wheel,), name="mrq tender", daemon=True).start()
+        self.go_on()
 
-    def lead(self, jobs: Mapping[str, str]) -> None:
-        """Lead these jobs, as far as there is room. Each has no master, or one that is gone, whose token this is."""
-        with self._changed:
-            for job, token in jobs.items():
-                if job not in self._led and job not in self._waiting and self._room > 0:
-                    self._waiting[job] = token
-            idle = len(self._threads) - len(self._led)
-            for _ in range(min(len(self._waiting) - idle, self._most - len(self._threads))):
-                self._threads.append(threading.Thread(target=self._run, name="mrq master", daemon=True))
-                self._threads[-1].start()
-            self._changed.notify_all()
+    def go_on(self) -> None:
+        """Have a thread go round with the wheel until that is closed, or taken from it."""
+        threading.Thread(target=self._run, name="mrq master", daemon=True).start()
 
-    def offer(self, orphans: Mapping[str, str]) -> None:
-        """Take over jobs that have no master now, as far as there is room; make room for the others."""
-        with self._changed:
-            due = {job: token for job, token in orphans.items() if job not in self._led and self._setbacks.due(job)}
-            self.lead(due)
-            self._backlog = {job: token for job, token in due.items() if job not in self._waiting}
-            if self._backlog:
-                self._make_room()
+    def _run(self) -> None:
+        try:
+            while not self.wheel.over:
+                self.wheel.go_round()
+        except Relieved:
+            return
+        except BaseException as error:
+            self.error = error
+        self.ended.set()
 
     def close(self, seconds: float) -> None:
         """Let go of all jobs, and wait for that at most ``seconds``."""
-        deadline = time.monotonic() + seconds
-        with self._changed:
-            self._closed = True
-            self._waiting.clear()
-            self._backlog.clear()
-            for master in self._led.values():
-                if master is not None:
-                    master.stop = True
-            self._changed.notify_all()
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        self.wheel.close()
+        self.ended.wait(seconds)
+        self.tender.close()
+        self.wheel.hang_up()
+
+    # -- as the wheel's steward ------------------------------------------------------------------------------------
+
+    def look(self) -> float:
+        """Find jobs that have no master, take those for which there is room, and make room for the others."""
+        due = {
+            job: token
+            for job, token in self._watch.orphans().items()
+            if job not in self.wheel.leads and self._setbacks.due(job)
+        }
+        if len(due) > self.wheel.room:  # then those go first that stand first in the line
+            due = {job: due[job] for job in self.wheel.verbs.line() if job in due} | due
+        for job, token in due.items():
+            self.wheel.take(job, token)
+        if not due.keys() <= self.wheel.leads.keys():
+            self._make_room()
+        self.tender.stir()
+        return POLL_SECONDS
 
     def _make_room(self) -> None:
         """Let go of the jobs that have been led for long, for others wait. One that counts nothing waits for longer:
         perhaps no worker can compute it.
         """
-        now = self._clock.now()
-        for job, master in self._led.items():
-            if master is None or now - self._since[job][0] < STINT_SECONDS:
+        now = self._leader.clock.now()
+        for job, lead in self.wheel.leads.items():
+            if lead.master is None or now - lead.since < STINT_SECONDS:
                 continue
-            if master.ledger.counted == self._since[job][1]:
+            if lead.master.ledger.counted == lead.counted:
                 self._setbacks.put_off(job)
-            master.stop = True
+            lead.master.stop = True
+            lead.due = 0.0
 
-    def _run(self) -> None:
-        wire: Wire | None = None
-        while (found := self._next()) is not None:
-            job, token = found
-            wire = wire or self._wires.new()
-            sound = False
-            try:
-                sound = self._adopt(job, token, self._wires.verbs_over(wire))
-            finally:
-                if not sound:
-                    wire.close()
-                    wire = None
-                with self._changed:
-                    del self._led[job]
-                    self._since.pop(job, None)
-                    self._changed.notify_all()
-        if wire is not None:
-            wire.close()
+    def adopt(self, lead: Lead) -> Master | None:
+        """The master of a job, unless another process was quicker."""
+        self.tender.stir()
+        verbs = self._leader.wires.verbs_over(lead.wire)
+        state = verbs.load(lead.job)
+        if state is None or not state.running or (state.master and state.token != lead.token):
+            return None
+        if not self._may_lead(state):
+            return None
+        new = not state.master and is_first(state.token)
+        among = Among(self.tender.keeper, self.wheel.told, self.wheel.workers() if new else 0)
+        return self._leader.adopt(state, verbs, self._observer, among=among)
 
-    def _next(self) -> tuple[str, str] | None:
-        """The next job for a thread, with a token, once there is one; None at the end."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._waiting or self._backlog or self._closed)
-            if self._closed:
-                return None
-            line = self._waiting or self._backlog
-            job = next(iter(line))
-            self._led[job] = None
-            return job, line.pop(job)
+    def over(self, lead: Lead, turn: Turn) -> None:
+        """A job has ended, or is not to be led here any more."""
+        job, verbs = lead.job, self.wheel.verbs
+        if turn.error is not None:
+            if isinstance(turn.error, (Superseded, BrokerDown)):
+                return
+            if not isinstance(turn.error, MrqError):
+                raise turn.error
+            if self._setbacks.note(job, str(turn.error)):
+                self.noticed(f"{job}: {turn.error}")
+        elif turn.ended is not None:
+            self.noticed(f"{job} is {turn.ended.state.word}")
+            self._leader.tidy(verbs)
+        elif lead.master is not None and not self.wheel.closing and self._setbacks.due(job):
+            verbs.hand_over(job)  # it has given way
 
-    def _adopt(self, job: str, token: str, verbs: Jobs) -> bool:
-        """Lead one job, unless another process was quicker. Whether the wire can be used for another job."""
-        notice = self._observer.noticed
-        try:
-            state = self._found(job, verbs)
-            if state is None or not state.running or (state.master and state.token != token):
-                return True
-            if not self._may_lead(state):
-                return True
-            master = self._leader.adopt(state, verbs, self._observer)
-            with self._changed:
-                if self._closed:
-                    master.stop = True
-                self._led[job] = master
-                self._since[job] = self._clock.now(), master.ledger.counted
-            ended = master.run()
-            if ended is not None:
-                notice(f"{job} is {ended.state.word}")
-                self._leader.tidy(verbs)
-            elif not self._closed and self._setbacks.due(job):
-                verbs.hand_over(job)  # it has given way
-        except Superseded:
-            return True
-        except MrqError as error:
-            if self._setbacks.note(job, str(error)):
-                notice(f"{job}: {error}")
-            return False
-        return True
-
-    def _found(self, job: str, verbs: Jobs) -> JobState | None:
-        """The job, over a wire that may not be connected yet, or may have been closed meanwhile."""
-        try:
-            return verbs.load(job)
-        except BrokerDown:
-            verbs.wire.connect()
-            return verbs.load(job)
+    def noticed(self, text: str) -> None:
+        """A line for people."""
+        self._observer.noticed(text)
 
 
 def lead_all(
@@ -197,28 +160,13 @@ def lead_all(
     """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
 
     At most ``most`` jobs are led at the same time; it goes on through outages. ``may_lead`` is asked before a job is
-    led, in the thread that would lead it. ``has_ended``: see ``OrphanWatch``.
+    led, in the thread that would lead it. ``has_ended``: see ``OrphanWatch``. Raises BrokerError.
     """
-    adopters = Adopters(leader, observer, may_lead, most)
+    adopters = Adopters(leader, observer, may_lead, has_ended, most)
+    adopters.start()
     try:
-        with leader.wires.verbs() as verbs:  # other threads may use the client meanwhile
-            watch = OrphanWatch(verbs, has_ended)
-            connected, look_at = True, leader.clock.now()
-            while not stop.is_set():
-                try:
-                    if not connected:
-                        verbs.wire.connect()
-                        connected, watch = True, OrphanWatch(verbs, has_ended)
-                    if leader.clock.now() >= look_at:
-                        look_at = leader.clock.now() + POLL_SECONDS
-                        adopters.offer(watch.orphans())
-                    wait = min(WAIT_SECONDS, max(0.001, look_at - leader.clock.now()))
-                    if room := adopters.await_room(wait):
-                        adopters.lead(dict.fromkeys(verbs.handed_over(room, wait), ""))
-                except BrokerDown as error:
-                    if connected:
-                        observer.noticed(f"{error}; trying again")
-                    connected = False
-                    stop.wait(WAIT_SECONDS)
+        stop.wait()
     finally:
         adopters.close(CLOSE_SECONDS)
+    if adopters.error is not None:
+        raise adopters.error

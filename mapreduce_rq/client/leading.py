@@ -16,11 +16,11 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.broker.journal import Journal
+from mapreduce_rq.broker.journal import Journal, Through
 from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.computations import load
@@ -43,6 +43,8 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.lease import Lease
+from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.standby import Standby
@@ -52,6 +54,17 @@ PRUNE_EVERY = 64
 
 Taken = Callable[[Standby | Master], None]
 """Is called with the object whose ``stop`` ends the call: a watcher, or a master."""
+
+
+class Among(NamedTuple):
+    """What a master shares with others that are led in the same process.
+
+    ``workers``: how many of them others have seen lately, if the job is new; 0: it is to look itself.
+    """
+
+    keeper: Callable[[Lease, Jobs], Keeper]
+    told: Through
+    workers: int
 
 
 class Leader:
@@ -84,6 +97,7 @@ class Leader:
         verbs: Jobs | None = None,
         pipelined: bool = False,
         bell: Bell | None = None,
+        among: Among | None = None,
     ) -> Master:
         """A master for a job, which is not submitted yet.
 
@@ -98,17 +112,19 @@ class Leader:
             observer,
             source=source,
             wait_workers=wait_workers,
-            workers=self._local,
+            workers=self._local if among is None else among.workers,
+            look_soon=among is None or not among.workers,
             pipelined=pipelined,
             bell=bell,
             host=self._host,
+            keeper=Keeper if among is None else among.keeper,
             value_stays=not (pipelined or self._alone),  # else only the caller needs it, and has it in memory
-            journal=None if pipelined or self._alone else self.journal(verbs),
+            journal=None if pipelined or self._alone else self.journal(verbs, None if among is None else among.told),
         )
 
-    def journal(self, verbs: Jobs) -> Journal:
-        """The queue's journal over these verbs' wire, in this process's name."""
-        return Journal(verbs.wire, verbs.keys, verbs.codecs, process_name())
+    def journal(self, verbs: Jobs, through: Through | None = None) -> Journal:
+        """The queue's journal over these verbs' wire, in this process's name. ``through``: see Journal."""
+        return Journal(verbs.wire, verbs.keys, verbs.codecs, process_name(), through)
 
     def lead(
         self, master: Master, taken: Taken | None = None, *, leaves: tuple[type[BaseException], ...] = ()
@@ -200,7 +216,15 @@ class Leader:
             except Superseded:
                 continue
 
-    def adopt(self, state: JobState, verbs: Jobs, observer: Observer, taken: Taken | None = None) -> Master:
+    def adopt(
+        self,
+        state: JobState,
+        verbs: Jobs,
+        observer: Observer,
+        taken: Taken | None = None,
+        *,
+        among: Among | None = None,
+    ) -> Master:
         """The master that goes on with a job which has none, or whose master is gone; it is to ``run``.
 
         Raises Superseded if another was quicker, JobFailed for a job whose items came from another process.
@@ -209,7 +233,7 @@ class Leader:
         if state.spec.lazy:
             raise JobFailed(f"{job} cannot continue: its items came from an iterator in a process that is gone")
         computation = load(state.spec.computation).to_lead(state.spec.params, self._trust)
-        master = self.master(state.spec, computation, observer, verbs=verbs)
+        master = self.master(state.spec, computation, observer, verbs=verbs, among=among)
         if taken is not None:
             taken(master)
         try:

@@ -207,7 +207,7 @@ def trim_without_checkpoint() -> AbstractContextManager[Any]:
 
     def hear_and_note(self: Master, wait: float) -> Any:
         answer = hear(self, wait)
-        READ_SO_FAR[id(self._lease)] = self._exchange._cursor
+        READ_SO_FAR[id(self._lease)] = self._exchange.cursor
         return answer
 
     READ_SO_FAR.clear()
@@ -248,9 +248,9 @@ def read_on_after_a_reconnect() -> AbstractContextManager[Any]:
     resolve = Master._resolve
 
     def keep_cursor(self: Master, found: Any) -> Any:
-        cursor = self._exchange._cursor
+        cursor = self._exchange.cursor
         answer = resolve(self, found)
-        self._exchange._cursor = cursor
+        self._exchange.cursor = cursor
         return answer
 
     return patch.object(Master, "_resolve", keep_cursor)

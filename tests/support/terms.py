@@ -159,3 +159,10 @@ def megabyte(term: int) -> Any:
     import numpy as np  # heavy, and only here
 
     return np.full(131_072, float(term))
+
+
+def gated_sum(left: int, right: int) -> int:
+    """Adds, once the file ``merge`` is there: a merge that takes long. A worker of single terms only adds to zero."""
+    while left and right and not _stage("merge").exists():
+        time.sleep(0.005)
+    return left + right

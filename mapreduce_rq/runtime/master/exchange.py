@@ -31,13 +31,17 @@ token in Redis tells whether the last commit was, and the replies are read again
 
 With a bell (see bell.py) replies come over a connection of their own, and each commit with tasks alone is sent ahead.
 Its answer is read before the next request, and the master does not wait for it.
+
+A master that is led in turns (see wheel.py) waits for nothing: the replies of many jobs are read together, and it is
+given its own. It asks for replies itself, without a wait, only while they come quicker than they are read; and at the
+end of its turn no request of its own is on its way, since the next one over this connection is another master's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Jobs
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Entry, Jobs
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.messages import MAP, OK, Reply, Task
 from mapreduce_rq.core.span import Runs
@@ -57,11 +61,13 @@ class Exchange:
         self.bodies = bodies
         self.waiting = False
         """Whether the master waits for Redis. No state is half changed then, so a signal's handler may interrupt it."""
+        self.in_turns = False
+        """Whether replies are given to it, and the connection is shared with other masters."""
+        self.cursor = FIRST_REPLY  # the last reply that was read
         self._job = job
         self._lease = lease
         self._bell = bell
         self._keeps = keeps
-        self._cursor = FIRST_REPLY
         self._crowded = False  # replies come quicker than they are read
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
         self._creating = False  # the job's creation and a look at its replies are on their way
@@ -74,15 +80,28 @@ class Exchange:
 
     def connect(self) -> None:
         """Connect anew; requests on their way are forgotten. Raises BrokerError."""
-        self.jobs.connect()
+        if not self.in_turns:  # else who gives the turns has connected
+            self.jobs.connect()
         self._ahead, self._creating, self._pushing = None, False, False
 
     def begin_anew(self) -> None:
         """Read the stream from its beginning: it may be new, or in an earlier state."""
-        self._cursor, self._ahead = FIRST_REPLY, None
+        self.cursor, self._ahead = FIRST_REPLY, None
         self._in_stream = Runs()
 
     # -- replies ---------------------------------------------------------------------------------------------------
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there are replies that it has not given out yet, or are likely to be."""
+        return self._ahead is not None or self._crowded
+
+    def give(self, entries: Sequence[Entry]) -> None:
+        """Entries of the job's stream that were read for it. Those that it has read itself meanwhile are left out."""
+        if self._ahead is None:
+            later = [entry for entry in entries if is_behind(entry[0], self.cursor)]
+            if later:
+                self._ahead = self.jobs.opened(self._job, self.cursor, later)
 
     def hear(self, seconds: float, *, wants_items: bool) -> Heard:
         """The next replies; waits ``seconds`` for one. The caller must count them. Raises LeaseLost, BrokerError.
@@ -99,7 +118,7 @@ class Exchange:
                 self.waiting = False
         if self._ahead is None:
             return [], 0
-        (self._cursor, replies, dropped), self._ahead = self._ahead, None
+        (self.cursor, replies, dropped), self._ahead = self._ahead, None
         self._crowded = len(replies) + dropped == self.jobs.at_once
         if self._keeps:
             for reply in replies:
@@ -110,13 +129,17 @@ class Exchange:
 
     def _listen(self, seconds: float, wants_items: bool) -> tuple[str, list[Reply], int] | None:
         """The replies that are there, or that come within ``seconds``; None if the bell was quicker."""
+        if self.in_turns and seconds > 0:
+            if not self._crowded:
+                return None
+            seconds = 0
         if self._bell is None or seconds <= 0:
             self.hear_of_commit()
-            return self.jobs.replies(self._job, self._cursor, seconds)
+            return self.jobs.replies(self._job, self.cursor, seconds)
         try:
             # While the window is full no items are wanted: then a ring for each new item would only cost time.
             seconds = 0 if wants_items and not self._bell.await_it() else seconds
-            return self.jobs.replies_or(self._job, self._cursor, seconds, self._bell.fileno())
+            return self.jobs.replies_or(self._job, self.cursor, seconds, self._bell.fileno())
         finally:
             self._bell.heard()
 
@@ -152,14 +175,15 @@ class Exchange:
         """
         ahead = self._crowded and self._ahead is None and self._bell is None
         if ahead:
-            self.jobs.ask_for_replies(self._job, self._cursor)
+            self.jobs.ask_for_replies(self._job, self.cursor)
         try:
             load = self.bodies.load(tasks)
         finally:
-            found = self.jobs.replies_asked(self._job, self._cursor) if ahead else None
+            found = self.jobs.replies_asked(self._job, self.cursor) if ahead else None
         if found is not None:
             self._ahead = found if found[1] or found[2] else None
-        what = behind(self._cursor) if checkpoint and not self._keeps else ""  # replies in it, not those read just now
+            self._crowded = self._ahead is not None
+        what = behind(self.cursor) if checkpoint and not self._keeps else ""  # replies in it, not those read just now
         what = what or ("ahead" if first and tasks else "")
         self._out = out
         if (self._ahead is not None or self._bell is not None) and not fields:
@@ -186,6 +210,16 @@ class Exchange:
         self.others = answer.waiting - self._out
         if answer.reopened:
             self.begin_anew()
+
+
+def is_behind(entry: bytes, other: str) -> bool:
+    """Whether a stream id is greater than another."""
+    return _numbers(entry.decode()) > _numbers(other)
+
+
+def _numbers(entry: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry.partition("-")
+    return int(milliseconds), int(sequence)
 
 
 def behind(entry: str) -> str:

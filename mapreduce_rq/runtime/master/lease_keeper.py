@@ -42,6 +42,11 @@ class Keeper:
     def _jobs(self) -> Jobs:
         return Jobs(self._wire, self._masters.keys, self._masters.codecs)
 
+    @property
+    def computing(self) -> bool:
+        """Whether the master computes now, and asks Redis nothing."""
+        return self._computing
+
     def start(self) -> None:
         """Begin to keep the lease. A second call does nothing, nor does one after ``close``."""
         if not self._started and not self._closed:

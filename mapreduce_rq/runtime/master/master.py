@@ -13,13 +13,14 @@ token is another master's, it stops and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState
-from mapreduce_rq.broker.jobs import Jobs, Lost
+from mapreduce_rq.broker.jobs import Entry, Jobs, Lost
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, Outcome, Progress
@@ -61,6 +62,8 @@ POLL_SECONDS = 2.0
 INLINE_SPEC_BYTES = 2048
 INLINE_SPEC_TASKS = 32
 """Tasks that carry the job's spec, if it is small: the first ones, which saves new workers a round trip."""
+TURN_SECONDS = 0.005
+"""Seconds after which a turn is over though there are more replies: other jobs of this process wait for theirs."""
 MAX_RESUBMITTED = 100
 """Times at most that a job is written anew if it is gone from Redis, or was overwritten there."""
 
@@ -77,6 +80,7 @@ class Master:
 
     ``pipelined``: its caller waits for the value alone. The job's creation and the first read of its replies are sent
     together, and the answer to a small end is not waited for: it is ``end_in_doubt`` until Redis has answered.
+    ``look_soon``: its first look around comes early; not needed where others have just seen ``workers``.
     ``bell``: rung by who fills its source, which may have nothing yet.
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
     ``host``: the RQ job that is a run of this one; a process that adopts the job asks RQ whether that was stopped.
@@ -94,6 +98,7 @@ class Master:
         source: Source | None = None,
         wait_workers: float | None = None,
         workers: int = 0,
+        look_soon: bool = True,
         pipelined: bool = False,
         value_stays: bool = True,
         bell: Bell | None = None,
@@ -125,7 +130,9 @@ class Master:
         self._keeper = keeper(self._lease, jobs)
         self._recorder = Recorder(clock.now())
         self._telling = Telling(clock, spec.job, observer, self._recorder, journal)
-        self._sweeper = Sweeper(jobs, clock, spec.job, self._telling, expected=workers, wait=wait_workers)
+        self._sweeper = Sweeper(
+            jobs, clock, spec.job, self._telling, expected=workers, wait=wait_workers, look_soon=look_soon
+        )
         self._patient = wait_workers is not None
         self._now = clock.now()
         self._began = clock.wall()
@@ -136,6 +143,9 @@ class Master:
         self._answered: set[str] = set()  # workers heard of, less those that were gone at the last look
         self._at_work = 0  # the most workers that took part at one time
         self._restored = False  # took the job over
+        self.adrift = False  # its connection is lost, or not known to be sound
+        self.trouble: BrokerError | None = None  # what Redis answered last, if it was that
+        self._cut_off: BrokerError | None = None  # why, if another has found that out
         self._pausing = False  # in a pause, in which no state is half changed
         self._outage = Outage(clock, self._telling)
         self._unstorable: TooLarge | None = None  # why this job cannot go on
@@ -191,7 +201,7 @@ class Master:
             if not at_once:
                 self._aside.open()
             if hand_over:
-                self.jobs.hand_over(self._job)
+                self.jobs.hand_over(self._job, first=self.spec.limits.urgent)
             self._telling.note("submitted", self.spec.label)
             self._tell()
             return
@@ -265,6 +275,48 @@ class Master:
         finally:
             self._keeper.close()
 
+    def turns(self) -> Generator[float, None, Ended | None]:
+        """As :meth:`run`, in turns, for a process that leads many jobs: a turn waits for no reply. See wheel.py.
+
+        Yields the seconds after which the next turn is due, if no replies are given to it before; 0: at once.
+        """
+        self._exchange.in_turns = self._outage.shared = True
+        if self._restored:
+            self._keeper.start()
+        try:
+            return (yield from self._rounds())
+        finally:
+            self._keeper.close()
+
+    @property
+    def cursor(self) -> str:
+        """The last entry of its job's stream that it has read: who leads it in turns reads on from there."""
+        return self._exchange.cursor
+
+    def give(self, entries: Sequence[Entry]) -> None:
+        """Entries of its job's stream, for its next turn."""
+        self._exchange.give(entries)
+
+    def cut_off(self, error: BrokerError) -> None:
+        """The connection that it shares with others was lost: at its next turn there is a new one."""
+        if not self.adrift:
+            self._cut_off = error
+
+    @property
+    def looked_at(self) -> float:
+        """When it last looked around; 0.0: it has not."""
+        return self._sweeper.looked_at
+
+    @property
+    def in_outage(self) -> bool:
+        """Whether Redis did not take its last request, and has taken none since."""
+        return self._outage.on
+
+    @property
+    def computing(self) -> bool:
+        """Whether it computes, and asks Redis nothing."""
+        return self._keeper.computing
+
     def make_sure(self) -> None:
         """If ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
         self._pipelined = self._ending.pipelined = False
@@ -274,37 +326,52 @@ class Master:
             self._aside.clear()
 
     def _run(self, *, connected: bool = True) -> Ended | None:
+        rounds = self._rounds(connected=connected)
+        while True:
+            try:
+                seconds = next(rounds)
+            except StopIteration as over:
+                ended: Ended | None = over.value
+                return ended
+            with contextlib.suppress(Interrupted):
+                self._pause(seconds)
+
+    def _rounds(self, *, connected: bool = True) -> Generator[float, None, Ended | None]:
+        """Lead the job; yields the seconds of a pause, with ``adrift`` set, or of a turn."""
+        self.adrift = not connected
         found: Lost | None = None  # the job as a failed compare-and-set, or a look after an outage, saw it
         while True:
             try:
-                if not connected:
-                    self._pause(self._outage.pause())
+                if self.adrift:
+                    yield self._outage.pause()
                     self._exchange.connect()
                     found = self.jobs.token(self._job)
-                    connected = True
+                    self.adrift = False
                 if found is not None:
                     seen, found = found, None
                     ended = self._resolve(seen)
                     if ended is not None:
                         self._outage.over(told=not self.stop)
                         return ended
+                if self._exchange.in_turns:
+                    return (yield from self._lead_in_turns())
                 return self._lead()
             except LeaseLost as lost:
                 found = lost.found
             except (BrokerDown, BrokerFull) as error:
                 if self.stop:
                     return None  # replies that were counted since the checkpoint are still in the stream
-                connected = False
+                self.adrift, self.trouble = True, error
                 self._outage.met(error, f"; what is counted of {self._job} is kept" if self._lease.token else "")
                 self._sweeper.despair(error)
                 self._outage.begin(error)
             except Interrupted:
-                connected = False  # the wire was cut with it
+                self.adrift, self.trouble = True, None  # the wire was cut with it
             except TooLarge as error:
                 if self._unstorable is not None:
                     raise  # not even the job's end can be written, or the job is not there
                 self._unstorable = error
-                connected = False  # the answer to an earlier request may not have been read yet
+                self.adrift, self.trouble = True, None  # the answer to an earlier request may not have been read yet
 
     def _pause(self, seconds: float) -> None:
         self._pausing = not self.stop
@@ -326,23 +393,46 @@ class Master:
         if self._unstorable is not None:
             return self._fail_for_size(self._unstorable)
         while not self.stop:
-            self._now = self.clock.now()
-            ended = self._perform(self._read())
-            if ended is None and self._sweeper.due_in(self._now) <= 0:
-                ended = self._perform(self._sweep())
-            if ended is None and (
-                self._checkpoints.due(self.ledger, self._now) or self._now - self._last_commit >= LEASE_SECONDS
-            ):
-                self._commit(checkpoint=self._checkpoints.due(self.ledger, self._now))
-                self._keeper.start()  # a job that has lasted this long may need it
-                self._tell()
-                self.observer.progressed(self.report)
-            if ended is None and self._remaining() <= 0:
-                ended = self._finish_early("deadline")
+            ended = self._round()
             if ended is not None:
                 return ended
         self._release()
         return None
+
+    def _lead_in_turns(self) -> Generator[float, None, Ended | None]:
+        if self._unstorable is not None:
+            return self._fail_for_size(self._unstorable)
+        while not self.stop:
+            if self._cut_off is not None:
+                error, self._cut_off = self._cut_off, None
+                raise error
+            until = self.clock.now() + TURN_SECONDS
+            ended = self._round()
+            while ended is None and self._exchange.has_more and self.clock.now() < until:
+                ended = self._round()
+            if ended is not None:
+                return ended
+            self._exchange.hear_of_commit()
+            yield 0.0 if self._exchange.has_more else self._patience()
+        self._release()
+        return None
+
+    def _round(self) -> Ended | None:
+        """One round of the loop: replies, a look around and a commit, as they are due."""
+        self._now = self.clock.now()
+        ended = self._perform(self._read())
+        if ended is None and self._sweeper.due_in(self._now) <= 0:
+            ended = self._perform(self._sweep())
+        if ended is None and (
+            self._checkpoints.due(self.ledger, self._now) or self._now - self._last_commit >= LEASE_SECONDS
+        ):
+            self._commit(checkpoint=self._checkpoints.due(self.ledger, self._now))
+            self._keeper.start()  # a job that has lasted this long may need it
+            self._tell()
+            self.observer.progressed(self.report)
+        if ended is None and self._remaining() <= 0:
+            ended = self._finish_early("deadline")
+        return ended
 
     def _release(self) -> None:
         """Let go of the job: the master that resumes it need not wait until our token is old."""
@@ -625,7 +715,8 @@ class Master:
         """The report of a running job, for people. It is also stored, so that others need not ask the master."""
         peek = None
         try:
-            peek = self.ledger.progress()
+            with self._keeper:
+                peek = self.ledger.progress()
         except Exception as error:  # the job goes on without a running value
             self._telling.notice(f"no running value: {error}")
         return self._reported(peek)

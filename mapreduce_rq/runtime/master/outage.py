@@ -12,6 +12,8 @@ class Outage:
     """The outages of one master, one after another."""
 
     def __init__(self, clock: Clock, telling: Telling) -> None:
+        self.shared = False
+        """Whether other masters have it, too, and who leads them all tells of it, once."""
         self._clock = clock
         self._telling = telling
         self._since: float | None = None  # of the outage that is not known to be over
@@ -31,7 +33,7 @@ class Outage:
         """Tell of it, once."""
         if self._since is None:
             self._since = self._clock.now()
-            self._telling.notice(f"{error}; trying again")
+            self._tell(f"{error}; trying again")
 
     def pause(self) -> float:
         """Seconds to wait before the next try."""
@@ -43,5 +45,11 @@ class Outage:
             return
         self._demotion.over()
         if told:
-            self._telling.notice(f"Redis is back after {self._clock.now() - self._since:.1f} s")
+            self._tell(f"Redis is back after {self._clock.now() - self._since:.1f} s")
         self._since, self._backoff = None, Backoff()
+
+    def _tell(self, text: str) -> None:
+        if self.shared:
+            self._telling.mark(text)
+        else:
+            self._telling.notice(text)

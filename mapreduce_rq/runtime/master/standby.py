@@ -26,6 +26,8 @@ AGAIN_SECONDS = 60.0
 """Seconds after which a job that could not be led here is tried again: a missing module may be installed by then."""
 
 
+OVER_LOOKS = 30
+"""Looks for which a job that does not run is left out: it runs again only if its end was undone by a failover."""
 HINTED_LOOKS = 2
 """Looks without a change that are enough if RQ says that it has seen the end of the RQ job that led the job."""
 
@@ -41,13 +43,23 @@ class OrphanWatch:
         self.jobs = jobs
         self._has_ended = has_ended
         self._watch = Watch()
+        self._over: dict[str, int] = {}  # jobs that did not run, and the looks until they are looked at again
+
+    def _leases(self) -> dict[str, tuple[str, str]]:
+        """As ``Jobs.leases``. The records of a queue's jobs stay for a day, so those that are over are left out."""
+        listed = self.jobs.listed()
+        due = [job for job in listed if self._over.get(job, 0) <= 0]
+        leases = self.jobs.leases(due)
+        asked = set(due)
+        self._over = {job: OVER_LOOKS if job in asked else self._over[job] - 1 for job in listed if job not in leases}
+        return leases
 
     def orphans(self) -> dict[str, str]:
         """Running jobs whose master is gone or has let go, with their tokens; the oldest first.
 
         Call it every POLL_SECONDS. Raises BrokerError.
         """
-        leases = self.jobs.leases()
+        leases = self._leases()
         self._watch.look({job: token_bytes(token) for job, (token, _) in leases.items()})
         dead = set(self._watch.dead())
         for job in set(self._watch.dead(HINTED_LOOKS)) - dead:

@@ -33,7 +33,7 @@ STALE_SECONDS = 15.0
 
 
 class Sweeper:
-    """Looks around for one job. ``expected``: local workers that may not have beaten yet.
+    """Looks around for one job. ``expected``: workers that are known, or local ones that may not have beaten yet.
 
     Only workers that can work for the job count. A worker that signs with another key, or has refused a task of the job
     does not count, and a notice says why.
@@ -48,6 +48,7 @@ class Sweeper:
         *,
         expected: int,
         wait: float | None,
+        look_soon: bool = True,
     ) -> None:
         self.workers = expected
         self.present: set[str] = set()  # ids of the workers that were alive at the last look and can work for the job
@@ -60,6 +61,7 @@ class Sweeper:
         self._told_refused: set[str] = set()  # texts
         self.others_wait = False  # tasks of other jobs were in the queue at the last look
         self._expected = expected
+        self._look_soon = look_soon
         self._wait = wait  # seconds to wait for a first worker that can; None: for ever
         self._refused: Mapping[str, Failure] = {}  # workers that refused a task of the job, as of the last sweep
         self._mourned: set[str] = set()  # workers whose obituary was read
@@ -76,9 +78,14 @@ class Sweeper:
     @property
     def interval(self) -> float:
         """Seconds from one sweep to the next."""
-        if self.sweeps == 0:
+        if self.sweeps == 0 and self._look_soon:
             return FIRST_LOOK_SECONDS
         return SWEEP_SECONDS if self.workers else LONELY_SWEEP_SECONDS
+
+    @property
+    def looked_at(self) -> float:
+        """When the last look was; 0.0: there was none."""
+        return self._last_sweep if self.sweeps else 0.0
 
     def due_in(self, now: float) -> float:
         """Seconds until the next sweep; 0 or less: it is due."""

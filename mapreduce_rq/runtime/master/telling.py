@@ -39,6 +39,10 @@ class Telling:
         self._recorder.mark(text, self._clock.now())
         self._observer.noticed(text)
 
+    def mark(self, text: str) -> None:
+        """Have a line stand in the job's timeline alone: somebody else tells it."""
+        self._recorder.mark(text, self._clock.now())
+
     def note(self, what: What, text: str = "", *, noticed: bool = False) -> None:
         """Something has happened. ``noticed``: a notice says the same, so only other processes are told."""
         if self._journal is not None:

@@ -1,0 +1,94 @@
+"""What stands between a job's verbs and the one connection over which many jobs are led.
+
+A wire that is lent stands for the wire of the thread that has the turn. The verbs of a job, its lease and its keeper
+all hold one wire. A turn that takes long goes on over another connection than the next ones: so the connection changes, and
+their wire does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from mapreduce_rq.broker.wire import Argument, Command, Heard, Script, Wire
+
+
+class GatheringWire:
+    """Gathers what many jobs tell, which nobody's answer depends on: it is sent together, when its owner says so."""
+
+    def __init__(self) -> None:
+        self._gathered: list[Command] = []
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """Have these commands sent later. Their answers are nobody's. From any thread."""
+        self._gathered += commands
+        return []
+
+    def send(self, through: Wire) -> None:
+        """Send all. Raises BrokerError only where the wire is broken."""
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            through.pipeline(gathered, refusals=True)
+
+
+class LentWire:
+    """Passes all on to the wire ``to``, which may be another one from turn to turn. It is connected by who lends it."""
+
+    def __init__(self, to: Wire) -> None:
+        self.to = to
+
+    def another(self) -> Wire:
+        """See Wire."""
+        return self.to.another()
+
+    def limit(self) -> int:
+        """See Wire."""
+        return self.to.limit()
+
+    def connect(self) -> None:
+        """See Wire."""
+        self.to.connect()
+
+    def close(self) -> None:
+        """See Wire."""
+        self.to.close()
+
+    def call(self, *command: Argument) -> Any:
+        """See Wire."""
+        return self.to.call(*command)
+
+    def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
+        """See Wire."""
+        return self.to.pipeline(commands, refusals=refusals)
+
+    def transaction(self, commands: Sequence[Command]) -> list[Any]:
+        """See Wire."""
+        return self.to.transaction(commands)
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
+        """See Wire."""
+        return self.to.script(script, keys, arguments)
+
+    def ask(
+        self,
+        script: Script,
+        keys: Sequence[str],
+        arguments: Sequence[Argument],
+        *,
+        then: Command = (),
+        heard: Heard | None = None,
+    ) -> None:
+        """See Wire."""
+        self.to.ask(script, keys, arguments, then=then, heard=heard)
+
+    def ask_call(self, *command: Argument) -> None:
+        """See Wire."""
+        self.to.ask_call(*command)
+
+    def answer(self) -> Any:
+        """See Wire."""
+        return self.to.answer()
+
+    def hear(self) -> None:
+        """See Wire."""
+        self.to.hear()

@@ -1,0 +1,79 @@
+"""One blocking read of the reply streams of many jobs, over a wire of its own.
+
+    ask {job: last id} ──> XREAD BLOCK … STREAMS r:a r:b … k:<name> ──> the entries of each job that has some
+
+A request that waits at the server cannot be changed. When another job is to be read, too, the reader knocks: it adds an
+entry to a stream of its own, which is the last one in each of its requests, so the server answers at once and the next
+request names all jobs. The command that ends another client's wait (CLIENT UNBLOCK) is only for administrators, a new
+connection costs more than an entry, and a short wait would be a poll.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mapreduce_rq.broker.jobs import FIRST_REPLY, REPLIES_AT_ONCE, Entry
+from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.wire import Wire
+
+KNOCK_SECONDS = 60
+"""Seconds after which the stream of knocks goes, if its reader is killed: it is read at once, if at all."""
+
+
+class Listening:
+    """Reads for one process. ``name`` is nobody else's; ``at_once``: entries of each job in one answer, at most."""
+
+    def __init__(self, wire: Wire, keys: Keys, name: str, *, at_once: int = REPLIES_AT_ONCE) -> None:
+        self.wire = wire
+        self.asked: frozenset[str] = frozenset()
+        """The jobs of the request that is under way; empty: there is none."""
+        self._keys = keys
+        self._knocks = keys.knocks(name)
+        self._knocked = FIRST_REPLY
+        self._at_once = at_once
+        self._jobs: dict[str, str] = {}  # by the names of their streams
+
+    def connect(self) -> None:
+        """Connect anew; the request under way is forgotten. Raises BrokerError."""
+        self.asked = frozenset()
+        self._knocked = FIRST_REPLY  # the server may have lost the stream
+        self.wire.connect()
+
+    def ask(self, cursors: Mapping[str, str], seconds: float) -> None:
+        """Ask for what these jobs have after these entries; waits ``seconds``. One request at a time.
+
+        Raises BrokerError.
+        """
+        self._jobs = {self._keys.replies(job): job for job in cursors}
+        self.wire.ask_call(
+            "XREAD",
+            "COUNT",
+            self._at_once,
+            "BLOCK",
+            max(1, int(seconds * 1000)),
+            "STREAMS",
+            *self._jobs,
+            self._knocks,
+            *cursors.values(),
+            self._knocked,
+        )
+        self.asked = frozenset(cursors)
+
+    def knock(self, through: Wire) -> None:
+        """Have the request under way answered, over another wire. Raises BrokerError."""
+        through.transaction(
+            [("XADD", self._knocks, "MAXLEN", "=", 1, "*", "k", ""), ("EXPIRE", self._knocks, KNOCK_SECONDS)]
+        )
+
+    def answer(self) -> dict[str, Sequence[Entry]]:
+        """The entries of each job that has some. Raises BrokerError."""
+        found = self.wire.answer() or ()
+        self.asked = frozenset()
+        entries = {}
+        for key, rows in found:
+            name = key.decode()
+            if name == self._knocks:
+                self._knocked = rows[-1][0].decode()
+            else:
+                entries[self._jobs[name]] = rows
+        return entries
