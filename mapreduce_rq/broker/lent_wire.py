@@ -1,8 +1,8 @@
 """What stands between a job's verbs and the one connection over which many jobs are led.
 
 A wire that is lent stands for the wire of the thread that has the turn. The verbs of a job, its lease and its keeper
-all hold one wire. A turn that takes long goes on over another connection than the next ones: so the connection changes, and
-their wire does not.
+all hold one wire. A turn that takes long goes on over another connection than the next ones: so the connection changes,
+and their wire does not.
 """
 
 from __future__ import annotations

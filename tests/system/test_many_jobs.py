@@ -119,9 +119,7 @@ def test_a_merge_that_takes_long_keeps_no_other_job_waiting(
 ) -> None:
     at.start("worker", "-c", "2")
     with leading(server, queue):
-        heavy = client.submit_function_detached(
-            NOTED, range(6), reduce=gated_sum, zero=0, limits=ONE_BY_ONE
-        )
+        heavy = client.submit_function_detached(NOTED, range(6), reduce=gated_sum, zero=0, limits=ONE_BY_ONE)
         until(lambda: led(client, heavy.id), 20, "it is led")
         for k in range(5):
             job = client.submit_function_detached(NOTED, range(100 + k), reduce="count")
