@@ -15,16 +15,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import redis
 from msgspec.structs import replace
-from redis.connection import AbstractConnection
-from redis.exceptions import AskError, MovedError
 
 from mapreduce_rq.broker.connection import CONNECT_SECONDS, Endpoint, how_to_connect
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.refusals import is_refusal
 from mapreduce_rq.errors import BrokerDown
+
+if TYPE_CHECKING:
+    from redis.connection import AbstractConnection
 
 Address = tuple[str, int]
 
@@ -53,6 +54,9 @@ def connect_to_owner(endpoint: Endpoint) -> AbstractConnection:
 
     Raises BrokerDown where nodes name one that does not answer; else the first error of redis-py or the socket.
     """
+    import redis  # few servers need it, and it takes 0.1 s
+    from redis.exceptions import AskError, MovedError  # with it
+
     key = Keys(endpoint.queue).queue
     known = _owners.get((endpoint.nodes, endpoint.queue))
     waiting = deque(dict.fromkeys([*([known] if known else ()), *endpoint.nodes, *_learned.get(endpoint.nodes, ())]))
@@ -117,8 +121,8 @@ def name(address: Address) -> str:
     return f"node {address[0]}:{address[1]}"
 
 
-def address_of(error: AskError, asked: Address) -> Address:
-    """Where an answer of the node ``asked`` sends us."""
+def address_of(error: Any, asked: Address) -> Address:
+    """Where an answer of the node ``asked`` sends us: redis-py's AskError, or MovedError, which is one."""
     return (asked[0] if error.host in NOWHERE else error.host), error.port
 
 
@@ -140,7 +144,9 @@ def _learn(endpoint: Endpoint, connection: AbstractConnection, address: Address)
     """Note all nodes: those of the URL may all be gone one day. Where that is refused, those of the URL are known."""
     try:
         found = shards(lambda *command: _ask(connection, *command), address)
-    except redis.ResponseError:
+    except Exception as error:
+        if not is_refusal(error):
+            raise
         return
     _learned[endpoint.nodes] = tuple(dict.fromkeys(place for shard in found for place in shard.nodes))
 

@@ -1,4 +1,4 @@
-"""The wire to a real server, and our errors for those of redis-py and of the socket."""
+"""The wire to a real server: over a unix socket by our own connection, else by one of redis-py."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import select
 import weakref
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import redis
 from hiredis import pack_command  # redis-py's own packing checks every argument again
-from redis.connection import AbstractConnection
 
 from mapreduce_rq.broker.cluster import address_of, connect_to_owner, connection_to
 from mapreduce_rq.broker.connection import Endpoint, connection
-from mapreduce_rq.broker.refusals import translate
+from mapreduce_rq.broker.refusals import is_loss, is_of_server, is_refusal, is_unknown_script, translate
+from mapreduce_rq.broker.unix_link import UnixLink
 from mapreduce_rq.broker.wire import SURE_BYTES, USUAL_BYTES, Argument, Command, Heard, Script
 from mapreduce_rq.errors import (
     BrokerDown,
     BrokerError,
     TooLarge,
 )
+
+if TYPE_CHECKING:
+    from redis.connection import AbstractConnection
+
+    Link = AbstractConnection | UnixLink
 
 LARGE_BYTES = 64 * 1024
 """Arguments of this size or larger are joined here: hiredis packs them at 0.4 GB/s, a join is ten times faster."""
@@ -62,7 +66,7 @@ class RedisWire:
     def __init__(self, endpoint: Endpoint) -> None:
         _wires.add(self)
         self.endpoint = endpoint
-        self._connection: AbstractConnection | None = None
+        self._connection: Link | None = None
         self._asked: deque[_Asked] = deque()
         self._known: set[str] = set()  # scripts that have answered on this connection
         self._limit = 0  # as ``limit``; 0: not asked yet
@@ -108,12 +112,12 @@ class RedisWire:
         self._limit = 0  # it may be another server
         self._connection = self._connected()
 
-    def _connected(self) -> AbstractConnection:
-        fresh: AbstractConnection | None = None
+    def _connected(self) -> Link:
+        fresh: Link | None = None
         try:
             if self.endpoint.nodes:
                 return connect_to_owner(self.endpoint)
-            fresh = connection(self.endpoint)
+            fresh = UnixLink(self.endpoint) if self.endpoint.path else connection(self.endpoint)
             fresh.connect()
         except BrokerError:
             raise
@@ -152,14 +156,12 @@ class RedisWire:
             if self._asked:
                 self._hear(open_)
             return open_.read_response()
-        except redis.ResponseError as error:
-            if self.endpoint.nodes and type(error) is redis.exceptions.AskError:
-                return self._call_elsewhere(error, packed)
-            raise self._refused(error) from None
         except BaseException as error:
-            raise self._broken(error) from None
+            if self.endpoint.nodes and type(error).__name__ == "AskError":
+                return self._call_elsewhere(error, packed)
+            raise self._failed(error) from None
 
-    def _call_elsewhere(self, found: redis.exceptions.AskError, packed: bytes) -> Any:
+    def _call_elsewhere(self, found: BaseException, packed: bytes) -> Any:
         """The answer of the node to which a cluster is moving the slot: this key is there by now, or nowhere."""
         there = connection_to(self.endpoint, address_of(found, self.address))
         try:
@@ -168,10 +170,8 @@ class RedisWire:
             there.read_response()
             there.send_packed_command((packed,), check_health=False)
             return there.read_response()
-        except redis.ResponseError as error:
-            raise self._refused(error) from None
         except BaseException as error:
-            raise self._broken(error) from None
+            raise self._failed(error) from None
         finally:
             there.disconnect()
 
@@ -196,12 +196,14 @@ class RedisWire:
             for _ in commands:
                 try:
                     answers.append(open_.read_response())
-                except redis.ResponseError as error:
+                except Exception as error:
+                    if not is_refusal(error):
+                        raise
                     answers.append(error)
         except BaseException as error:
             raise self._broken(error) from None
         for at, answer in enumerate(answers):
-            if isinstance(answer, redis.ResponseError):
+            if isinstance(answer, Exception):
                 refused = self._refused(answer)
                 if not refusals or isinstance(refused, BrokerDown):
                     raise refused from None
@@ -214,7 +216,7 @@ class RedisWire:
         if answers is None:
             raise BrokerDown(f"{self.endpoint} did not execute a transaction")
         for answer in answers:
-            if isinstance(answer, redis.ResponseError):
+            if isinstance(answer, Exception):
                 raise self._refused(answer)
         return list(answers)
 
@@ -257,17 +259,17 @@ class RedisWire:
             self._hear(open_)
             asked = self._asked.popleft()
             answer = open_.read_response()
-        except redis.exceptions.NoScriptError:
+        except BaseException as error:
+            if not is_refusal(error):
+                raise self._broken(error) from None
+            if not is_unknown_script(error):
+                if self._asked:
+                    self.close()  # the answers after it will not be read
+                raise self._refused(error) from None
             if self._asked:
                 self.close()
                 raise BrokerDown(f"{self.endpoint} has forgotten its scripts") from None
             answer = self.call(*asked.whole)
-        except redis.ResponseError as error:
-            if self._asked:
-                self.close()  # the answers after it will not be read
-            raise self._refused(error) from None
-        except BaseException as error:
-            raise self._broken(error) from None
         if asked.script:
             self._known.add(asked.script)
         if self._large:
@@ -284,7 +286,7 @@ class RedisWire:
 
     def fileno(self) -> int:
         """See Pollable. Raises BrokerDown."""
-        mine: int = self._opened()._sock.fileno()  # type: ignore[attr-defined]  # noqa: SLF001  it offers no other way
+        mine: int = self._opened()._sock.fileno()  # type: ignore[union-attr]  # noqa: SLF001  redis-py has no other way
         return mine
 
     def answers_within(self, seconds: float, bell: int) -> bool:
@@ -302,28 +304,36 @@ class RedisWire:
         except BaseException as error:
             raise self._broken(error) from None
 
-    def _hear(self, open_: AbstractConnection) -> None:
+    def _hear(self, open_: Link) -> None:
         while self._asked and (heard := self._asked[0].heard) is not None:
             try:
                 answer = open_.read_response()
-            except redis.ResponseError as error:
+            except Exception as error:
+                if not is_refusal(error):
+                    raise
                 answer = translate(error, self.endpoint)
             else:
                 self._known.add(self._asked[0].script)
             self._asked.popleft()
             heard(answer)
 
-    def _opened(self) -> AbstractConnection:
+    def _opened(self) -> Link:
         if self._connection is None:
             raise BrokerDown(f"not connected to {self.endpoint}")
         return self._connection
 
+    def _failed(self, error: BaseException) -> BaseException:
+        """The error to raise for a request that has no other one behind it."""
+        return self._refused(error) if is_refusal(error) else self._broken(error)
+
     def _broken(self, error: BaseException) -> BaseException:
         """The error to raise. An exception from a signal also breaks the wire: an answer may still be on its way."""
         self.close()
-        if self._large and isinstance(error, (redis.ConnectionError, redis.exceptions.InvalidResponse, OSError)):
+        if not is_of_server(error):
+            return error
+        if self._large and is_loss(error):
             self._lost_large()
-        return translate(error, self.endpoint) if isinstance(error, (redis.RedisError, OSError)) else error
+        return translate(error, self.endpoint)
 
     def _lost_large(self) -> None:
         """Count a connection lost over something large: a server closes it without an error if that is too large."""
@@ -332,7 +342,7 @@ class RedisWire:
         if self._losses >= LARGE_LOSSES:
             self._losses, self._most = 0, size - 1
 
-    def _refused(self, error: redis.ResponseError) -> BrokerError:
+    def _refused(self, error: BaseException) -> BrokerError:
         found = translate(error, self.endpoint)
         if self._large and "invalid bulk length" in str(error):
             found = BrokerDown(f"{self.endpoint} does not accept {self._large:,} bytes in one piece")

@@ -1,10 +1,10 @@
-"""What the errors of Redis, of redis-py and of sockets are called here. No other module reads their texts."""
+"""What the errors of Redis, of redis-py and of sockets are called here. No other module reads their texts.
+
+A process whose connections are all over unix sockets does not import redis-py (see ``unix_link.py``), so this module
+does not, either.
+"""
 
 from __future__ import annotations
-
-import ssl
-
-import redis
 
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.wire import REPLICA
@@ -20,49 +20,80 @@ from mapreduce_rq.errors import (
 
 TRANSIENT = (*("LOADING", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", "BUSY", "MISCONF"),)
 """Refusals that pass after a while: the server starts, is busy, or cannot write to its disk."""
-_TRANSIENT_TYPES = (
-    redis.exceptions.BusyLoadingError,
-    redis.exceptions.TryAgainError,
-    redis.exceptions.ClusterDownError,
-)
-_REPLICA_TYPES = (redis.exceptions.ReadOnlyError, redis.exceptions.MasterDownError)
-_REFUSED_TYPES = (
-    redis.exceptions.AuthenticationError,
-    redis.exceptions.AuthorizationError,
-)
+
+
+class Refusal(Exception):
+    """A server has refused a command: its text, as it came. Of unix sockets; redis-py has classes for such answers."""
+
+
+class NotRedis(Exception):
+    """What came is no answer of a Redis."""
+
+
+_TRANSIENT = {"BusyLoadingError", "TryAgainError", "ClusterDownError"}
+_REPLICA = {"ReadOnlyError", "MasterDownError"}
+_REFUSED = {"AuthenticationError", "AuthorizationError"}
+
+
+def names_of(error: BaseException) -> set[str]:
+    """The names of redis-py's classes that an error is of. By names, it need not be imported where it is not used."""
+    return {kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "redis.exceptions"}
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Whether the server has answered, and refused a command: then the connection is as good as before."""
+    return isinstance(error, Refusal) or "ResponseError" in names_of(error)
+
+
+def is_unknown_script(error: BaseException) -> bool:
+    """Whether the server does not know the script that it was to run: its source is to be sent."""
+    return str(error).startswith("NOSCRIPT") or "NoScriptError" in names_of(error)
+
+
+def is_of_server(error: BaseException) -> bool:
+    """Whether an error is of a server or of the way to it, and not of our own program."""
+    return isinstance(error, (Refusal, NotRedis, OSError)) or "RedisError" in names_of(error)
+
+
+def is_loss(error: BaseException) -> bool:
+    """Whether the other side has ended a connection, or sent what is no answer."""
+    if isinstance(error, (NotRedis, OSError)):
+        return not isinstance(error, TimeoutError)
+    return bool(names_of(error) & {"ConnectionError", "InvalidResponse"})
 
 
 def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
-    """Our error for an error of redis-py or of the socket."""
-    text = str(error)
-    if isinstance(error, redis.exceptions.NoPermissionError) or text.startswith("NOPERM"):
+    """Our error for an error of redis-py, of a unix socket's connection or of the socket itself."""
+    text, names = str(error), names_of(error)
+    if "NoPermissionError" in names or text.startswith("NOPERM"):
         who = f"user {endpoint.username}" if endpoint.username else "this user"
         return NoPermission(f"{endpoint} does not let {who} use a command: {text.removeprefix('NOPERM ')}")
-    if isinstance(error, _REFUSED_TYPES) or text.startswith(("NOAUTH", "WRONGPASS")):
-        return BrokerRefused(f"{endpoint} refuses us: {text} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
-    if isinstance(error, _REPLICA_TYPES) or text.startswith(("READONLY", "MASTERDOWN")):
+    if names & _REFUSED or text.startswith(("NOAUTH", "WRONGPASS")):
+        why = text.removeprefix("WRONGPASS ")
+        return BrokerRefused(f"{endpoint} refuses us: {why} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
+    if names & _REPLICA or text.startswith(("READONLY", "MASTERDOWN")):
         return ReadOnly(REPLICA.format(endpoint))
-    if isinstance(error, redis.exceptions.OutOfMemoryError) or "OOM " in text:
+    if "OutOfMemoryError" in names or "OOM " in text:
         return BrokerFull(f"{endpoint} is out of memory (maxmemory): free some memory, or raise maxmemory")
-    if isinstance(error, redis.exceptions.AskError):  # or MovedError, which is one
+    if "AskError" in names:  # or MovedError, which is one
         if endpoint.nodes:
             return BrokerDown(f"queue {endpoint.queue} of {endpoint} moves to another node")
         return BrokerRefused(endpoint.in_cluster)
-    if isinstance(error, _TRANSIENT_TYPES) or text.startswith(TRANSIENT):
+    if names & _TRANSIENT or text.startswith(TRANSIENT):
         return BrokerDown(f"{endpoint} is not ready: {text}")
     if "WRONGTYPE" in text:
         return ForeignKey(f"a key under our prefix is not ours: {text}; `mrq doctor` names it")
-    if isinstance(error, redis.exceptions.InvalidResponse) or "Protocol error" in text:
+    if isinstance(error, NotRedis) or "InvalidResponse" in names or "Protocol error" in text:
         return BrokerRefused(f"{endpoint} answers, but it is not a Redis: check host and port")
-    if isinstance(error, redis.TimeoutError | TimeoutError):
+    if isinstance(error, TimeoutError) or "TimeoutError" in names:
         hint = ": does this port speak TLS?" if endpoint.tls else ""
         return BrokerDown(f"{endpoint} does not answer in time{hint}")
-    if isinstance(error, redis.ResponseError):
-        return BrokerError(f"{endpoint} refused a command: {text}")
-    cause = error.__context__ if isinstance(error, redis.ConnectionError) else error  # redis-py rewords the system's
-    if isinstance(cause, ssl.SSLCertVerificationError):
+    if isinstance(error, Refusal) or "ResponseError" in names:
+        return BrokerError(f"{endpoint} refused a command: {text.removeprefix('ERR ')}")
+    cause = error.__context__ if "ConnectionError" in names else error  # redis-py rewords the system's
+    if (verdict := getattr(cause, "verify_message", None)) is not None:  # of ssl.SSLCertVerificationError
         return BrokerRefused(
-            f"{endpoint} shows a certificate that we do not trust: {cause.verify_message} "
+            f"{endpoint} shows a certificate that we do not trust: {verdict} "
             "(?ssl_ca_certs=FILE in the URL names the certificate authority)"
         )
     reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else text.rstrip(".")
