@@ -112,6 +112,7 @@ A test looks up each of these names.
     the error of a bad item            functions/items.py refused; core/bodies.py PlainCodec
     the error of a failed job          core/job/result.py error_of
     what Redis' refusals are called    broker/refusals.py translate
+    how a server is connected to       broker/unix_link.py UnixLink; broker/connection.py how_to_connect
     an error's class and exit code     errors.py MrqError
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
