@@ -17,6 +17,7 @@ from mapreduce_rq.broker.connection import ANSWER_SECONDS, CONNECT_SECONDS, Endp
 from mapreduce_rq.broker.refusals import NotRedis, Refusal
 
 READ_BYTES = 64 * 1024
+FULL = "ERR max number of clients reached"
 _NOT_WHOLE = object()
 """What the parser gives while an answer is not whole."""
 
@@ -47,7 +48,8 @@ class UnixLink:
             try:
                 self._ask("AUTH", *user, endpoint.password or "")
             except Refusal as refusal:
-                raise Refusal(f"WRONGPASS {str(refusal).removeprefix('WRONGPASS ')}") from None
+                text = str(refusal)
+                raise Refusal(f"WRONGPASS {text}" if text.startswith("ERR ") else text) from None
         if endpoint.db:
             self._ask("SELECT", str(endpoint.db))
 
@@ -77,6 +79,8 @@ class UnixLink:
             reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # its stub forgets bytearray
             answer = reader.gets()
         if isinstance(answer, Refusal):
+            if str(answer).startswith(FULL):  # it is said to a new connection, whatever that asks for, and closes it
+                raise ConnectionError(str(answer).removeprefix("ERR "))
             raise answer
         return answer
 

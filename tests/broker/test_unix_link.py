@@ -116,6 +116,16 @@ def test_a_user_a_password_and_a_database_are_given(server: Endpoint) -> None:
     assert b" user=ann " in info
 
 
+def test_a_server_that_is_full_is_told_in_the_same_words(tmp_path: Path) -> None:
+    said_by = []
+    for own in (True, False):
+        with answering(tmp_path / f"{own}.sock", b"-ERR max number of clients reached\r\n") as path:
+            kind, text = said(Endpoint(path=path, password=PASSWORD), "PING", own=own)
+            said_by.append((kind, text.replace(path, "it")))
+    assert said_by[0] == said_by[1]
+    assert said_by[0][0] is BrokerDown
+
+
 @pytest.mark.parametrize("wrong", [{}, {"password": "wrong"}, {"username": "bob", "password": "wrong"}])
 def test_a_wrong_password_is_told_in_the_same_words(server: Endpoint, wrong: dict[str, str]) -> None:
     kind, text = said(Endpoint(path=server.path, **wrong), "PING", own=True)  # type: ignore[arg-type]  # all are text
