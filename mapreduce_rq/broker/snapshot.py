@@ -95,6 +95,8 @@ class Snapshot:
     known_jobs: int  # ids listed, also of jobs whose record has expired
     dropped: int = 0  # entries that could not be read
     why_dropped: str = ""  # the first of them
+    unread_jobs: int = 0  # jobs among them, of which nothing is known
+    unread_workers: int = 0
 
     def job(self, name: str) -> JobView | None:
         """The job with this id, or None."""
@@ -143,6 +145,8 @@ def read_snapshot(
         known_jobs=known,
         dropped=reader.dropped,
         why_dropped=reader.why,
+        unread_jobs=reader.jobs,
+        unread_workers=reader.workers,
     )
 
 
@@ -159,13 +163,14 @@ class _Reader:
     def __init__(self, keys: Keys, codecs: Codecs) -> None:
         self.keys = keys
         self.codecs = codecs
-        self.dropped = 0
+        self.dropped = self.jobs = self.workers = 0
         self.why = ""
 
     def job(self, name: str, row: list[bytes | None] | BrokerError, ended: Mapping[str, JobView]) -> JobView | None:
         """The job in the fields of its hash; None for one that has expired or cannot be read."""
         if isinstance(row, BrokerError):
             self._drop(not_a_hash(self.keys.job(name)))
+            self.jobs += 1
             return None
         if name in ended:
             known = ended[name]
@@ -177,6 +182,7 @@ class _Reader:
             found = read_job(self.keys, self.codecs, name, fields)
         except BadMessage as error:
             self._drop(str(error))
+            self.jobs += 1
             return None
         for fault in found.faults:
             self._drop(fault)
@@ -202,6 +208,7 @@ class _Reader:
             return WorkerView(wid, self.codecs.beat.at(wid).open(raw), "", held)
         except BadMessage as error:
             self._drop(f"worker {wid}: {error}")
+            self.workers += 1
             return None
 
     def _drop(self, why: str) -> None:

@@ -171,4 +171,6 @@ def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
         known_jobs=sum(one.known_jobs for one in snapshots),
         dropped=sum(one.dropped for one in snapshots),
         why_dropped=next((one.why_dropped for one in snapshots if one.why_dropped), ""),
+        unread_jobs=sum(one.unread_jobs for one in snapshots),
+        unread_workers=sum(one.unread_workers for one in snapshots),
     )

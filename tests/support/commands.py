@@ -182,9 +182,9 @@ class User:
         self.env = environment({terms.STAGE: str(folder), **variables}, path=[folder])
         self._stack = ExitStack()
 
-    def run(self, *arguments: str) -> Ran:
+    def run(self, *arguments: str, env: Mapping[str, str] | None = None) -> Ran:
         """A command, to its end."""
-        return mrq(*arguments, env=self.env)
+        return mrq(*arguments, env=env or self.env)
 
     def start(
         self, *arguments: str, env: Mapping[str, str] | None = None, program: Sequence[str] = tuple(MRQ)

@@ -157,3 +157,40 @@ def test_the_doctor_clears_nothing_of_somebody_who_is_there(at: User) -> None:
     assert "left alone" in ran.out
     at.stage.open()
     assert master.wait() == 0
+
+
+@pytest.mark.parametrize("ours", ["", OTHER])
+def test_what_another_key_hides_is_not_said_to_be_absent(at: User, ours: str) -> None:
+    """ "No jobs" stood below a line that named the key of one."""
+    at.stage.write("gated", "1")
+    theirs, mine = keyed(at, KEY), keyed(at, ours)
+    at.start("worker", "-c", "1", env=theirs).hear("1 worker on queue")
+    master = at.start("compute", "staged", "--terms", "4", "--function", "gated", "-o", "value", env=theirs)
+    at.stage.begun(1)
+    for command, words in (
+        (["jobs"], "1 job cannot be read here, and no other is there"),
+        (["jobs", "--state", "failed"], "1 job cannot be read here, and no other is failed"),
+        (["workers"], "1 worker cannot be read here, and no other is there"),
+        (["status"], "1 that cannot be read here"),
+        (["dashboard", "--once"], "1 job cannot be read here, and no other is there"),
+        (["dashboard", "--once"], "1 worker cannot be read here, and no other is there"),
+        (["doctor", "--watch", "0.2"], "1 worker cannot be read here, and no other is there"),
+        (["doctor", "--watch", "0.2"], "0 running, 0 ended, 1 that cannot be read here"),
+    ):
+        ran = at.run(*command, env=mine)
+        said = ran.out + ran.err
+        assert words in said, (command, said)
+        assert not re.search(r"no jobs|no workers|: none|(jobs|workers) +none", said), (command, said)
+    assert at.run("jobs", "--state", "failed", env=theirs).err == "mrq: no job is failed\n"
+    at.stage.open()
+    assert master.wait() == 0
+
+
+def test_a_job_whose_workers_have_another_key_is_not_told_that_there_are_none(at: User) -> None:
+    at.start("worker", "-c", "1", env=keyed(at, OTHER)).hear("1 worker on queue")
+    mine = keyed(at, KEY)
+    at.start("compute", "exp", "1", env=mine).hear("worker")
+    said = until(lambda: text if "no workers" in (text := at.run("jobs", env=mine).out) else "", 10, "it is listed")
+    assert said
+    ran = at.run("jobs", env=mine)
+    assert "1 worker cannot be read here, and no other is there: mrq doctor" in ran.err

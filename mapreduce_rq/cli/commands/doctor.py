@@ -18,7 +18,7 @@ from mapreduce_rq.broker.snapshot import Snapshot
 from mapreduce_rq.cli.connect import Place, reach
 from mapreduce_rq.cli.options import KeyFile, PlainJson, Queue, Url, required
 from mapreduce_rq.cli.screen.output import as_json
-from mapreduce_rq.cli.screen.views import Seen, job_state, worker_name, worker_state
+from mapreduce_rq.cli.screen.views import Seen, job_state, nothing, worker_name, worker_state
 from mapreduce_rq.cli.streams import show, write
 from mapreduce_rq.cli.values import seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
@@ -216,7 +216,10 @@ def _entries(place: Place, snapshot: Snapshot) -> Iterator[Finding]:
 def _workers(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
     states = [worker_state(one, seen) for one in snapshot.workers]
     alive = [one for one, state in zip(snapshot.workers, states, strict=True) if state not in {"dead", "silent"}]
-    if not alive:
+    if not alive and snapshot.unread_workers:
+        why = "give them and us one key, and one version"
+        yield Finding("warn", "workers", nothing("worker", snapshot.unread_workers), why)
+    elif not alive:
         yield Finding("warn", "workers", "none", "start `mrq worker` with the same URL")
     else:
         yield Finding("ok", "workers", f"{plural(len(alive), 'worker')}, {states.count('busy')} busy")
@@ -256,7 +259,9 @@ def _jobs(snapshot: Snapshot, seen: Seen) -> Iterator[Finding]:
         else:
             yield Finding("warn", "jobs", f"{job.job} has no master", f"mrq resume {job.job}")
     if len(running) > len(alone) or not running:
-        yield Finding("ok", "jobs", f"{len(running) - len(alone)} running, {len(snapshot.jobs) - len(running)} ended")
+        text = f"{len(running) - len(alone)} running, {len(snapshot.jobs) - len(running)} ended"
+        unread = f", {snapshot.unread_jobs} that cannot be read here" if snapshot.unread_jobs else ""
+        yield Finding("ok", "jobs", text + unread)
 
 
 def _leftovers(place: Place, before: Leftovers, *, clear: bool) -> Iterator[Finding]:

@@ -28,6 +28,7 @@ from mapreduce_rq.cli.screen.views import (
     job_state,
     living_first,
     memory_words,
+    nothing,
     params_words,
     progress_words,
     remedy_words,
@@ -142,7 +143,7 @@ def jobs(
         if json:
             write(as_json([job_data(one, snapshot, seen) for one in found]))
         else:
-            _list(found, snapshot, seen)
+            _list(found, snapshot, seen, nothing("job", snapshot.unread_jobs, wanted or ""))
         if pause is None:
             return
         time.sleep(pause)
@@ -153,7 +154,7 @@ def jobs(
 EVERY_JOB = 1_000_000
 
 
-def _list(found: Sequence[JobView], snapshot: Snapshot, seen: Seen) -> None:
+def _list(found: Sequence[JobView], snapshot: Snapshot, seen: Seen, empty: str) -> None:
     rows = [
         (
             one.job,
@@ -171,7 +172,7 @@ def _list(found: Sequence[JobView], snapshot: Snapshot, seen: Seen) -> None:
         for one in found
     ]
     headers = ("JOB", "WHAT", "STATE", "COUNTED", "RATE", "LEFT", "TIME", "AGE", "SUBMITTED BY", "LED BY", "VALUE")
-    _table(headers, rows, "no jobs")
+    _table(headers, rows, empty)
     for one in found:
         if what := remedy_words(one, snapshot, seen):
             say(f"{one.job}: {what}")
@@ -206,7 +207,8 @@ def workers(
                 duration(age) if age is not None else "",
             )
         )
-    _table(("WORKER", "STATE", "JOB", "TERMS", "TASKS", "DONE", "MEMORY", "SEEN"), rows, "no workers")
+    headers = ("WORKER", "STATE", "JOB", "TERMS", "TASKS", "DONE", "MEMORY", "SEEN")
+    _table(headers, rows, nothing("worker", snapshot.unread_workers))
 
 
 def queues(
@@ -321,8 +323,8 @@ def _summary(snapshot: Snapshot, seen: Seen, url: str, took: float) -> Iterator[
     if server.warning:
         yield f"warning  {server.warning}"
     yield f"queue    {snapshot.queue}: {plural(snapshot.waiting, 'task')} waiting, {snapshot.in_flight} in hand"
-    yield f"workers  {_tally(worker_state(one, seen) for one in snapshot.workers)}"
-    yield f"jobs     {_tally(state_words(one, snapshot, seen) for one in snapshot.jobs)}"
+    yield f"workers  {_tally((worker_state(one, seen) for one in snapshot.workers), snapshot.unread_workers)}"
+    yield f"jobs     {_tally((state_words(one, snapshot, seen) for one in snapshot.jobs), snapshot.unread_jobs)}"
     for one in snapshot.jobs:
         if one.state is State.RUNNING:
             words = [state_words(one, snapshot, seen), progress_words(one), value_words(one)]
@@ -333,11 +335,12 @@ def _summary(snapshot: Snapshot, seen: Seen, url: str, took: float) -> Iterator[
             yield f"         {one.job}  {'  '.join(word for word in words if word)}"
 
 
-def _tally(words: Iterable[str]) -> str:
+def _tally(words: Iterable[str], unread: int) -> str:
     counts: dict[str, int] = {}
     for word in words:
         counts[word] = counts.get(word, 0) + 1
-    return ", ".join(f"{number} {word}" for word, number in sorted(counts.items())) or "none"
+    found = [f"{number} {word}" for word, number in sorted(counts.items())]
+    return ", ".join([*found, *[f"{unread} that cannot be read here"] * bool(unread)]) or "none"
 
 
 def _job(job: JobView, snapshot: Snapshot, seen: Seen) -> Iterator[str]:

@@ -26,7 +26,7 @@ from mapreduce_rq.cli.screen.ink import Text
 from mapreduce_rq.cli.screen.job_page import job_lines
 from mapreduce_rq.cli.screen.job_rows import JOB_ORDER, job_items, sorted_jobs
 from mapreduce_rq.cli.screen.view import HELP, PANES, Pane, View
-from mapreduce_rq.cli.screen.views import WORKER_ORDER, Seen, memory_words, state_words, worker_state
+from mapreduce_rq.cli.screen.views import WORKER_ORDER, Seen, memory_words, nothing, state_words, worker_state
 from mapreduce_rq.cli.screen.worker_page import worker_page_lines
 from mapreduce_rq.cli.screen.worker_rows import sorted_workers, worker_lines
 from mapreduce_rq.core.text import count, duration, plural
@@ -131,7 +131,8 @@ def _jobs(snapshot: Snapshot, seen: Seen, frame: Frame, view: View, width: int) 
     jobs = sorted_jobs(snapshot, seen, view)
     place = view.place("jobs", [job.job for job in jobs])
     if not jobs:
-        why = "no job has this in it; Esc lists all" if snapshot.jobs else "no jobs: mrq compute exp --x 2 -u URL"
+        why = "no job has this in it; Esc lists all" if snapshot.jobs else nothing("job", snapshot.unread_jobs)
+        why += ": mrq compute exp --x 2 -u URL" if not snapshot.jobs and not snapshot.unread_jobs else ""
         return Rows([[Text(why, style="dim")]], 0, empty=True)
     return Rows(job_items(jobs, snapshot, seen, frame.glyphs, width), place, below=_below(view, "jobs"))
 
@@ -139,7 +140,12 @@ def _jobs(snapshot: Snapshot, seen: Seen, frame: Frame, view: View, width: int) 
 def _workers(snapshot: Snapshot, seen: Seen, view: View, width: int) -> Rows:
     workers = sorted_workers(snapshot, seen, view)
     if not workers:
-        why = "no worker has this in it; Esc lists all" if snapshot.workers else "no workers: mrq worker -u URL"
+        why = (
+            "no worker has this in it; Esc lists all"
+            if snapshot.workers
+            else nothing("worker", snapshot.unread_workers)
+        )
+        why += ": mrq worker -u URL" if not snapshot.workers and not snapshot.unread_workers else ""
         return Rows([[Text(why, style="yellow" if snapshot.waiting else "dim")]], 0, empty=True)
     titles, *lines = worker_lines(workers, snapshot, seen, width)
     place = view.place("workers", [one.wid for one in workers])

@@ -12,7 +12,7 @@ import msgspec
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.core.job.record import Cancelled, Done, State
-from mapreduce_rq.core.text import count, duration, job_label, size
+from mapreduce_rq.core.text import count, duration, job_label, plural, size
 
 SCHEMA = 1
 SILENT_SECONDS = 15.0
@@ -100,6 +100,8 @@ def remedy_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
     """What a running job waits for, and what to do; '' if nothing needs to be done."""
     lacking = lacks(job, snapshot, seen)
     if lacking == "workers":
+        if snapshot.unread_workers:
+            return f"{nothing('worker', snapshot.unread_workers)}: mrq doctor"
         return "no worker is on this queue: mrq worker"
     if lacking != "master":
         return ""
@@ -109,6 +111,16 @@ def remedy_words(job: JobView, snapshot: Snapshot, seen: Seen) -> str:
         return f"{what}, and its items are gone with it: mrq cancel {job_label(job.job)}"
     every = "" if job.master else ", or mrq master for all such jobs"
     return f"{what}: mrq resume {job_label(job.job)}{every}"
+
+
+def nothing(kind: Literal["job", "worker"], unread: int, state: str = "") -> str:
+    """Why a list of jobs or workers is empty. ``unread``: those that are there and cannot be read, as with another key.
+
+    ``state``: the only one that was asked for.
+    """
+    if unread:
+        return f"{plural(unread, kind)} cannot be read here, and no other is {state or 'there'}"
+    return f"no {kind} is {state}" if state else f"no {kind}s"
 
 
 def workers_on(job: JobView, snapshot: Snapshot, seen: Seen) -> int:
