@@ -90,7 +90,8 @@ A test looks up each of these names.
     what an outage does to a new job   client/leading.py Leader.submit; runtime/master/master.py Master._resolve
     how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
     when a task is answered in part    runtime/worker/part_answers.py; runtime/pool/supervisor.py LONG_SECONDS
-    what a failed term's answer says   runtime/worker/failures.py failed
+    what a failed term's answer says   runtime/worker/failures.py failed; core/job/failures.py failure_of
+    what of a traceback is shown       core/foreign_errors.py traceback_of
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
     how a worker process begins        runtime/pool/forking.py Forker

@@ -15,6 +15,7 @@ from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import about, as_json
 from mapreduce_rq.cli.streams import aside, interactive_output, or_else, say, show, write, write_bytes
 from mapreduce_rq.client.environment import DEFAULT_QUEUE, chosen_keys, variable_of
+from mapreduce_rq.core.foreign_errors import MASTER
 from mapreduce_rq.core.job.record import Done, Failed, Record
 from mapreduce_rq.core.job.result import error_of
 from mapreduce_rq.core.messages import Limits
@@ -216,7 +217,8 @@ class Session(msgspec.Struct, frozen=True):
                     say(record.message)
                     return DEADLINE
                 if record.traceback and not self.show.quiet:
-                    say("the worker's traceback:", below=record.traceback.rstrip())
+                    who = MASTER if record.where == MASTER else "the worker"
+                    say(f"{who}'s traceback:", below=record.traceback.rstrip())
             raise error_of(record)
         write(as_json(record.data) if self.show.form == "json" else record.value or "")
         if self.show.form == "text":

@@ -15,6 +15,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
+from mapreduce_rq.errors import MrqError
+
+MASTER = "the master"
+"""Where something has failed that no worker did."""
+
 MESSAGE_CHARACTERS = 2000
 KIND_CHARACTERS = 200
 TRACEBACK_CHARACTERS = 8000
@@ -27,11 +32,18 @@ _ASKED = {
     *("__getattribute__", "__getattr__", "exceptions"),
 }
 """Attributes that Python's own rendering asks for. A class that defines one of them might never return."""
+_PACKAGE = __file__.removesuffix("core/foreign_errors.py")
+_CALLERS = f"{_PACKAGE}functions/"
+"""The room that calls users' functions. Where a traceback ends in it, the function has no frame of its own."""
 _ANSWER_TRULY = (object, BaseException, BaseExceptionGroup)
 
 
 class Interruption(BaseException):
     """A signal's handler raises this in the code that computes: it ends the work, and no term has failed."""
+
+
+class Refusal:
+    """Of an error of ours that says all: where it was raised is of no use to its reader."""
 
 
 class RemoteError(Exception):
@@ -74,12 +86,18 @@ def shown(value: object) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Its traceback and the exceptions that led to it, as Python shows them; if they are long, the end of them."""
+    """Its traceback and the exceptions that led to it, as Python shows them; if they are long, the end of them.
+
+    It begins with the first frame that is not ours: how a function is called here is of no use to its author. So it is
+    "" for a function in C, and for a refusal of ours; what fails within us is shown whole.
+    """
+    if _says_all(error):
+        return ""
     if _is_plain(error):
-        text, refusal = _asked(lambda: "".join(traceback.format_exception(error)))
+        text, refusal = _asked(lambda: "".join(_theirs(traceback.TracebackException.from_exception(error)).format()))
         if refusal is None:
             return _clean(text, TRACEBACK_CHARACTERS, end=True)
-    at: TracebackType | None = _of(BaseException, "__traceback__", error)
+    at = _first_of_theirs(_of(BaseException, "__traceback__", error))
     text, _ = _asked(lambda: "".join(["Traceback (most recent call last):\n", *traceback.format_tb(at)]))
     return _clean(f"{text}{told(error)}\n", TRACEBACK_CHARACTERS, end=True)
 
@@ -87,9 +105,9 @@ def traceback_of(error: BaseException) -> str:
 def noted(error: BaseException, traceback: str, where: str) -> BaseException:
     """The exception with the worker's traceback as a note, which Python prints below it."""
     if traceback:
-        at = f" {where}" if where else ""
+        at = MASTER if where == MASTER else f"the worker {where}".rstrip()
         with suppress(Exception):  # its notes may not be a list
-            BaseException.add_note(error, f"\nThe traceback in the worker{at}:\n{traceback.rstrip()}")
+            BaseException.add_note(error, f"\nThe traceback in {at}:\n{traceback.rstrip()}")
     return error
 
 
@@ -119,6 +137,44 @@ def _of(kind: type, name: str, thing: Any) -> Any:
 def _clean(text: str, most: int, *, end: bool = False) -> str:
     """The first ``most`` characters of a text, or the last ones, without characters that messages cannot carry."""
     return (text[-most:] if end else text[:most]).encode("utf-8", "backslashreplace").decode()
+
+
+def _is_ours(frame: str) -> bool:
+    return frame.startswith(_PACKAGE)
+
+
+def _first_of_theirs(at: TracebackType | None) -> TracebackType | None:
+    """The traceback from the first frame on that is not ours; all of it if there is none."""
+    found = at
+    while found is not None and _is_ours(found.tb_frame.f_code.co_filename):
+        found = found.tb_next
+    return found or at
+
+
+def _says_all(error: BaseException) -> bool:
+    """Whether all its frames are ours, and it is either a refusal or was raised by a function that has no frame."""
+    at: TracebackType | None = _of(BaseException, "__traceback__", error)
+    last = ""
+    while at is not None:
+        last = at.tb_frame.f_code.co_filename
+        if not _is_ours(last):
+            return False
+        at = at.tb_next
+    return last.startswith(_CALLERS) or (issubclass(type(error), (MrqError, Refusal)) and bool(last))
+
+
+def _theirs(shown: traceback.TracebackException) -> traceback.TracebackException:
+    """The same without our frames at its beginning, and at those of the exceptions that led to it."""
+    row, met = [shown], {id(shown)}
+    while row:
+        one = row.pop()
+        frames = list(one.stack)
+        first = next((at for at, frame in enumerate(frames) if not _is_ours(frame.filename)), 0)
+        one.stack = traceback.StackSummary.from_list(frames[first:])
+        behind = [each for each in (one.__cause__, one.__context__, *(one.exceptions or ())) if each is not None]
+        row += [each for each in behind if id(each) not in met]
+        met |= {id(each) for each in behind}
+    return shown
 
 
 def _is_plain(error: BaseException) -> bool:

@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
 from mapreduce_rq.core.given import FLAG, NUMBER, WHOLE, Wanted, only, or_none, shown
 from mapreduce_rq.core.shapes import decoder
 from mapreduce_rq.core.span import MAX_TERMS
@@ -119,13 +118,8 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     kind: str  # the exception's type, or how the worker died
     message: str
     traceback: str
-    where: str  # host:pid
+    where: str  # host:pid, or MASTER
     pickled: bytes = b""  # the exception itself, if pickles are trusted and it can be pickled
-
-    @classmethod
-    def of(cls, error: BaseException, where: str, term: int | None = None, pickled: bytes = b"") -> Failure:
-        """The failure of a task by an exception, which may be of any class and run any code when it is shown."""
-        return cls(term, kind_of(error), message_of(error), traceback_of(error), where, pickled)
 
 
 LOST = "its host or supervisor was lost"

@@ -34,6 +34,9 @@ class Span(NamedTuple):
         return f"[{self.lo}, {self.hi})"
 
 
+NO_TERMS = Span(0, 0)
+
+
 class Runs:
     """A set of terms as maximal disjoint spans.
 

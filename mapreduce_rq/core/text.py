@@ -6,6 +6,20 @@ import math
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
+_place = "here"
+
+
+def here() -> str:
+    """``here``, in a message; or ``on HOST``, in a process whose messages are read on other hosts."""
+    return _place
+
+
+def read_elsewhere(host: str) -> None:
+    """Say from now on where this process is: what it says is read elsewhere."""
+    global _place  # noqa: PLW0603  of the whole process
+    _place = f"on {host}"
+
+
 _SI = ("", "k", "M", "G", "T", "P", "E")
 
 

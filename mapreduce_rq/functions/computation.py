@@ -20,6 +20,7 @@ from mapreduce_rq.core.plain_values import unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
 from mapreduce_rq.core.reducers.sums import is_array
+from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.calls import Caller, call
 from mapreduce_rq.functions.coroutines import is_async, run_to_end
@@ -230,7 +231,7 @@ class FunctionComputation(Computation[Any]):
         try:
             return self._codec.decode(body)
         except Unreadable as error:
-            raise BadFunction(f"an item cannot be read here: {error}") from error
+            raise BadFunction(f"an item cannot be read {here()}: {error}") from error
 
     def term_in_hand(self) -> int | None:
         if self._underway is None:

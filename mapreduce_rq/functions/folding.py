@@ -11,6 +11,7 @@ from mapreduce_rq.core.reducers.catalogue import keyed_reducer
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
+from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.params import FoldParams
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
@@ -46,7 +47,7 @@ def defined(pickled: bytes, around: Mapping[str, str], pickles: Pickles, label: 
     try:
         found = pickles.loads(pickled)
     except Unreadable as error:
-        raise BadFunction(f"{label}, a pickle, cannot be read here: {error}") from error
+        raise BadFunction(f"{label}, a pickle, cannot be read {here()}: {error}") from error
     check_theirs(label, around)
     return found
 

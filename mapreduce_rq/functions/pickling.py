@@ -31,6 +31,7 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from mapreduce_rq.core.foreign_errors import Interruption, told
+from mapreduce_rq.core.text import here
 
 PROTOCOL = 5
 """PEP 574: large buffers stay out of the pickle."""
@@ -333,7 +334,8 @@ class _Reader(pickle.Unpickler):
         what = told(error)
         if self._missing:
             return Unreadable(
-                f"{self._missing} cannot be found here ({what}): install its module, in the same version, on each host"
+                f"{self._missing} cannot be found {here()} ({what}): install its module, in the same version, on each "
+                "host"
             )
         where = f" at a {self._latest}" if self._latest else ""
         return Unreadable(f"{what}{where}: make sure that pickle.loads(pickle.dumps(it)) gives it back")

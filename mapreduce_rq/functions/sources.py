@@ -23,6 +23,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 from mapreduce_rq import version
+from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.pickling import NAMELESS
 
@@ -124,7 +125,8 @@ def check_theirs(name: str, codes: Mapping[str, str]) -> None:
                 f"{name}: {each} was edited after this worker had imported it: restart the worker (send HUP to its "
                 "supervisor; local workers restart with a new Client)"
             )
-        raise BadFunction(f"{name}: the source of {each} here differs from the submitter's: deploy the same version")
+        what = f"the source of {each} {here()} differs from the submitter's"
+        raise BadFunction(f"{name}: {what}: deploy the same version")
 
 
 def _is_known(name: str, module: ModuleType) -> bool:

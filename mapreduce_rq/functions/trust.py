@@ -34,6 +34,7 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.core.foreign_errors import message_of, told
+from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import BadFunction, UsageError
 from mapreduce_rq.functions.pickling import NAMELESS
 from mapreduce_rq.functions.sources import check_theirs, learn
@@ -200,7 +201,7 @@ def _imported(name: str, module: str) -> ModuleType:
             raise BadFunction(f"{name}: that names a file: leave .py out, {right}") from None
         if error.name and (module == error.name or module.startswith(f"{error.name}.")):
             raise BadFunction(
-                f"{name}: there is no module {error.name} here: start in its folder, or set PYTHONPATH"
+                f"{name}: there is no module {error.name} {here()}: start in its folder, or set PYTHONPATH"
             ) from None
         raise BadFunction(f"{name}: importing {module} failed: {message_of(error)}") from error
     except (Exception, SystemExit) as error:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from mapreduce_rq import Client, Limits
 from mapreduce_rq.core.foreign_errors import Interruption, kind_of, message_of, shown, told, traceback_of
-from mapreduce_rq.core.messages import Failure, decode_failure, encode_failure
+from mapreduce_rq.core.job.failures import failure_of
+from mapreduce_rq.core.messages import decode_failure, encode_failure
 from mapreduce_rq.errors import JobFailed
 from tests.support.hostile import LONG, SURROGATE, TRICKS, Mute, Text, fails, made_of
 
@@ -46,7 +47,7 @@ def check(tricks: list[str]) -> None:
     except BaseException as raised:
         error = raised
     assert error is not None
-    failure = Failure.of(error, "here", 7)
+    failure = failure_of(error, "here", 7)
     body = encode_failure(failure)
     assert len(body) < 50_000
     assert decode_failure(body) == failure
@@ -175,7 +176,7 @@ def test_it_may_come_of_an_item_a_value_or_a_merge(client: Client, chunk: int | 
     limits = Limits(chunk=chunk)
     for deed in ("exit", "hostile"):
         items = [Unread(deed if k == 13 else "") for k in range(20)]
-        with pytest.raises(JobFailed, match=r"failed at terms? .*: BadFunction: an item cannot be read here: "):
+        with pytest.raises(JobFailed, match=r"failed at terms? .*: BadFunction: an item cannot be read on \S+: "):
             client.map_reduce(one, items, limits=limits)
     for reduce in ("list", "sum", "max", "counter"):
         with pytest.raises(JobFailed, match=r"unsent failed at term \d+ on .*: (BadValue|Hostile)"):

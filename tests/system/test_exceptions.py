@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import threading
+import time
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mapreduce_rq import BadParameter, Client, DeadlineReached, JobFailed, Limits, RemoteError
-from tests.support.commands import KEY
+from mapreduce_rq import BadParameter, Client, DeadlineReached, JobFailed, Limits, RemoteError, by_key
+from tests.support.commands import KEY, mrq
 from tests.support.servers import RealServer
 
 
@@ -219,3 +223,90 @@ def test_an_exception_of_that_name_is_not_taken_for_one() -> None:
         client.map_reduce(late, [1])
     assert type(caught.value) is JobFailed
     assert type(caught.value.__cause__) is Deadline
+
+
+def broken(left: int, right: int) -> int:
+    return dict[int, int]()[left + right]
+
+
+def late_broken(left: int, right: int) -> int:
+    if left + right > 20:
+        raise OutOfStock("the fold", left=left)
+    return left + right
+
+
+def as_text(k: int) -> str:
+    return str(k)
+
+
+def keyed_text(k: int) -> tuple[int, str]:
+    return k % 3, str(k)
+
+
+def lock(_k: int) -> Any:
+    return threading.Lock()
+
+
+def endless(_left: int, _right: int) -> Any:
+    return (each for each in (1, 2))
+
+
+NUMBERS = r"term \d is str '\d', and the reducer takes numbers \(int or float\): have the function return such "
+CALLED = r"it is called with its zero, with values of the terms and with what it has returned \(job"
+
+REFUSED: dict[str, tuple[tuple[Any, Any, dict[str, Any]], str]] = {
+    "a value": (
+        (as_text, range(3), {}),
+        rf"as_text failed at term \d on \S+: BadValue: {NUMBERS}values, or fold them with another reducer than sum: ",
+    ),
+    "a key's value": ((keyed_text, range(3), {"reduce": by_key("sum")}), NUMBERS),
+    "a value that cannot travel": (
+        (lock, range(3), {"reduce": "list"}),
+        r"BadValue: term \d .*have the function return such values \(job",
+    ),
+    "a fold in a worker": (
+        (abs, range(3), {"reduce": broken, "zero": 0}),
+        rf"abs failed at term \d on \S+: MergeError: .*broken, which folds the values, raised KeyError: \d: {CALLED}",
+    ),
+    "a fold in the master": (
+        (abs, range(30), {"reduce": late_broken, "zero": 0, "chunksize": 1}),
+        r"^builtins:abs failed on the master: MergeError: .*late_broken, which folds the values, raised OutOfStock",
+    ),
+    "what a fold returns": (
+        (abs, range(3), {"reduce": endless, "zero": 0}),
+        r"abs failed at term \d on \S+: CannotTravel: .*endless gave a generator, which cannot travel",
+    ),
+    "a function without a frame of its own": (
+        (int, ["1", "x"], {}),
+        r"int failed at term 1 on \S+: ValueError: invalid literal for int\(\) with base 10: 'x' \(job",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_no_frame_of_ours_is_shown_of_what_is_not_our_fault(private: Client, case: str) -> None:
+    (function, items, how), says = REFUSED[case]
+    with pytest.raises(JobFailed, match=says) as caught:
+        private.map_reduce(function, items, **how)
+    notes = "".join(getattr(caught.value.__cause__, "__notes__", []))
+    assert f"{Path('mapreduce_rq') / ''}" not in notes, notes
+    assert ("test_exceptions.py" in notes) is case.startswith("a fold"), notes
+    if case.startswith("a fold"):
+        assert isinstance(caught.value.__cause__, (KeyError, OutOfStock))
+        where = "in the master:" if "master" in case else "in the worker "
+        assert f"The traceback {where}" in notes
+
+
+def test_a_deadline_is_told_once() -> None:
+    with Client(local=1) as client, pytest.raises(DeadlineReached) as caught:
+        client.map_reduce(time.sleep, [30], limits=Limits(deadline=0.2))
+    assert re.match(r"^time:sleep failed: the deadline passed with 0 terms counted \(job ", str(caught.value))
+
+
+def test_mrq_run_says_in_one_line_that_the_reducer_cannot_take_a_value() -> None:
+    ran = mrq("run", "json:dumps", "--terms", "3", "--local", "1")
+    assert (ran.code, ran.out) == (1, "")
+    assert re.fullmatch(
+        r"mrq: json:dumps failed at term \d on \S+: BadValue: term \d is str '\d', and the reducer takes numbers .*\n",
+        ran.err,
+    )

@@ -99,11 +99,11 @@ def test_one_that_cannot_import_the_module_says_which_and_the_job_goes_on_elsewh
     assert (job.wait(60), job.out) == (0, ["200\n"])
     refused = without.hear("refuses function-")
     host = socket.gethostname()
-    assert re.search(rf" WARNING {host}:\d+ bare refuses function-\w+: .*there is no module shop here", refused)
+    assert re.search(rf" WARNING {host}:\d+ bare refuses function-\w+: .*there is no module shop on {host}: ", refused)
     told = [line for line in job.err if "the job goes on elsewhere" in line]
     assert len(told) == 1
     assert f"{host} cannot work for function-" in told[0]
-    assert "there is no module shop here" in told[0]
+    assert f"there is no module shop on {host}: " in told[0]
 
 
 OLDER = """
@@ -114,6 +114,19 @@ prepare.code_of = lambda made: "older"
 from mapreduce_rq.cli.app import main
 raise SystemExit(main())
 """
+
+
+def test_what_all_workers_refuse_is_told_of_a_worker_and_its_host_and_of_no_term(at: User) -> None:
+    """It "failed at term 0", and the module was missing "here", in the words of a worker read elsewhere."""
+    bare = keyed(at, KEY) | {"PYTHONPATH": str(ROOT)}
+    at.start("worker", "-c", "1", env=bare).hear("1 worker on queue")
+    ran = at.run("run", "shop:one", "--terms", "5", env=keyed(at, KEY))
+    host = re.escape(socket.gethostname())
+    assert ran.code == 1
+    assert re.search(
+        rf"^mrq: shop:one failed on {host}:\d+: BadFunction: .*no module shop on {host}: ", ran.err, re.MULTILINE
+    )
+    assert "Traceback" not in ran.err
 
 
 def test_a_worker_of_another_version_says_so_to_the_master(at: User) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -249,7 +250,7 @@ def test_a_script_that_edits_and_reloads_is_never_told_a_value_of_old_code(tmp_p
         assert "fast was edited after this worker had imported it: restart the worker" in each
     assert renewed == "4500"
     added = tmp_path / "lib"
-    assert path.startswith("BadFunction: late:f: there is no module late here")
+    assert path.startswith(f"BadFunction: late:f: there is no module late on {socket.gethostname()}: start in")
     assert path.endswith(
         f"since this Client was made, sys.path has {added} and LATE_VARIABLE is set, which its local workers lack: "
         "do that before"

@@ -54,7 +54,7 @@ from mapreduce_rq.core.messages import (
     Tried,
     decode_failure,
 )
-from mapreduce_rq.core.span import Runs, Span
+from mapreduce_rq.core.span import NO_TERMS, Runs, Span
 from mapreduce_rq.errors import BadMessage, MrqError
 
 OUT_BYTES = 64 << 20
@@ -409,7 +409,7 @@ class Ledger:
             self.refusals[wid] = failure
             # The first look tells how many workers there are.
             if len(self.refusals) >= self.pace.workers and not self._look_around and not self._patient:
-                self._broken = Broken(span, failure)
+                self._broken = Broken(NO_TERMS, failure)  # they would refuse any other, too
             else:
                 self._again.append(self._recall(task))
             return

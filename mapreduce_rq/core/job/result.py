@@ -217,9 +217,10 @@ def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
         return JobCancelled(visible(f"{record.job} was cancelled{why}"))
     where = f" on {record.where}" if record.where else ""
     lo, hi = record.span
-    at = f"term {record.term}" if record.term is not None else f"terms [{lo}, {hi}]"
+    at = f" at term {record.term}" if record.term is not None else f" at terms {lo} to {hi - 1}" if hi > lo else ""
+    what = record.message if record.kind == "Deadline" and not record.traceback else f"{record.kind}: {record.message}"
     label = record.params.get("label") or record.computation
     kind = {"Deadline": DeadlineReached, "VersionSkew": VersionSkew}.get(record.kind, JobFailed)
     return (JobFailed if record.traceback else kind)(  # with a traceback it is a function's exception, of any name
-        visible(f"{label} failed at {at}{where}: {record.kind}: {record.message} (job {record.job}){more}")
+        visible(f"{label} failed{at}{where}: {what} (job {record.job}){more}")
     )

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from mapreduce_rq.core.bodies import Pieces, ValueCodec
-from mapreduce_rq.core.foreign_errors import shown, told
+from mapreduce_rq.core.foreign_errors import Refusal, shown, told
 from mapreduce_rq.core.outcome import Ask, Outcome
 from mapreduce_rq.core.written import written
 
@@ -34,7 +34,7 @@ class Law(Enum):
     APPROXIMATE = "approximate"
 
 
-class BadValue(ValueError):
+class BadValue(Refusal, ValueError):
     """A reducer cannot take a term's value. It has the term's index, what the value is, and what the reducer takes."""
 
     row: int | None = None
@@ -66,6 +66,10 @@ class TermFailed(Exception):
         """As of BadValue."""
         self.row, self.term = self.term, terms[self.term]
         return self
+
+
+class CannotTravel(Refusal, ValueError):
+    """What a user's own fold has returned is nothing that a message can carry."""
 
 
 class MergeError(Exception):

@@ -9,7 +9,7 @@ from typing import Any
 
 from mapreduce_rq.core.bodies import PlainCodec, ValueCodec
 from mapreduce_rq.core.plain_values import Unfit
-from mapreduce_rq.core.reducers.base import Law, MergeError, Reducer
+from mapreduce_rq.core.reducers.base import CannotTravel, Law, MergeError, Reducer
 
 
 class CallableReducer(Reducer[Any]):
@@ -48,7 +48,7 @@ class CallableReducer(Reducer[Any]):
             return self.codec.encode([partial])
         except Unfit as unfit:
             name = type(partial).__name__
-            raise ValueError(
+            raise CannotTravel(
                 f"{self.label} gave a {name}, which cannot travel ({unfit}); what travels is {self.codec.takes}: "
                 f"{self.codec.remedy}"
             ) from None

@@ -24,8 +24,10 @@ from mapreduce_rq.broker.jobs import Entry, Jobs, Lost
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, Outcome, Progress
+from mapreduce_rq.core.foreign_errors import MASTER
 from mapreduce_rq.core.job.ends import failed_record, outcome_so_far, record_of
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source
+from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report, State
@@ -33,7 +35,7 @@ from mapreduce_rq.core.job.timeline import Recorder
 from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Output, Spec, Task
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
-from mapreduce_rq.core.span import Span
+from mapreduce_rq.core.span import NO_TERMS, Span
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded, TooLarge
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.aside import LaidAside
@@ -471,7 +473,7 @@ class Master:
             with self._keeper:
                 commands = self.ledger.receive(event, self._now)
         except MergeError as error:  # the terms counted and the fold may differ now: this job cannot go on
-            return [Broken(Span(0, self.ledger.counted), Failure.of(error, "the master"))]
+            return [Broken(NO_TERMS, failure_of(error, MASTER, computation=self.computation))]
         self._checkpoints.uncommitted += self.ledger.tasks - before
         if self.ledger.tasks > before:
             self._aside.keep(self.ledger)
@@ -553,7 +555,7 @@ class Master:
                 with self._keeper:
                     outcome = self.ledger.outcome()
             except Exception as error:
-                return self._fail(Span(0, self.ledger.counted), Failure.of(error, "the master"))
+                return self._fail(NO_TERMS, failure_of(error, MASTER, computation=self.computation))
             if outcome is not None:
                 return self._finish(outcome, ENDED[self.ledger.met])
             return self._perform(self.ledger.receive(Resumed(), self._now))
@@ -579,7 +581,7 @@ class Master:
         return [*([Push(rest)] if rest else []), *self._receive(Replied("", answers))]
 
     def _fail_for_size(self, error: TooLarge) -> Ended:
-        return self._fail(Span(0, self.ledger.counted), Failure.of(large_fold(error), "the master"))
+        return self._fail(NO_TERMS, failure_of(large_fold(error), MASTER))
 
     @property
     def end_in_doubt(self) -> bool:
@@ -778,7 +780,7 @@ class Master:
             outcome = outcome_so_far(self.computation, self.ledger)
         if outcome is None:
             text = f"the deadline passed with {self.ledger.tally.prefix()[0]} terms counted"
-            return self._fail(Span(0, self.ledger.total or 0), Failure(None, "Deadline", text, "", ""))
+            return self._fail(NO_TERMS, Failure(None, "Deadline", text, "", ""))
         return self._finish(outcome, ended)
 
     def _fail(self, span: Span, failure: Failure) -> Ended:

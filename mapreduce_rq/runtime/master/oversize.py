@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mapreduce_rq.broker.wire import SPARE_BYTES, raise_limit
-from mapreduce_rq.core.messages import ERROR, Answer, Failure, Task, encode_failure
+from mapreduce_rq.core.foreign_errors import MASTER
+from mapreduce_rq.core.job.failures import failure_of
+from mapreduce_rq.core.messages import ERROR, Answer, Task, encode_failure
 from mapreduce_rq.errors import TooLarge
 
 
@@ -21,7 +23,7 @@ def in_parts(tasks: Sequence[Task], error: TooLarge) -> tuple[list[Task], list[A
     answers = []
     for task in large:
         alone = task.lo if task.hi - task.lo == 1 else None
-        failure = Failure.of(large_item(task, error), "the master", alone)
+        failure = failure_of(large_item(task, error), MASTER, alone)
         answers.append(Answer(task.lo, task.hi, task.attempt, task.op, ERROR, encode_failure(failure), 0))
     return [task for task in tasks if task not in large], answers
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NoReturn
 
 from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.core.text import read_elsewhere
 from mapreduce_rq.errors import MrqError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.pool.child import Child
@@ -89,6 +90,7 @@ class Forker:
         try:
             die_with_parent(supervisor)
             _forget_random_state()
+            read_elsewhere(self._host)
             if isinstance(sys.stdout, io.TextIOWrapper):
                 sys.stdout.reconfigure(line_buffering=True)  # what functions print: we end without a last flush
             settings = self._settings

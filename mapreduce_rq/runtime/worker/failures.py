@@ -8,6 +8,7 @@ import msgspec
 
 from mapreduce_rq.core.computation import Computation, TermError
 from mapreduce_rq.core.foreign_errors import kind_of, message_of
+from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
@@ -49,8 +50,7 @@ def failed(task: Task, computation: Computation[Any] | None, error: BaseExceptio
     else:
         cause = error.__cause__ if ours else error
         assert cause is not None
-        pickled = computation.pickled_error(cause) if computation is not None else b""
-        failure = Failure.of(cause, where, term, pickled)
+        failure = failure_of(cause, where, term, computation)
         if ours and (place := error.place):  # type: ignore[attr-defined]  # as above
             failure = msgspec.structs.replace(failure, message=f"{failure.message} (in {place})")
         if ours and (tries := error.tries) > 1:  # type: ignore[attr-defined]  # as above

@@ -11,6 +11,7 @@ from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import VersionSkew
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.worker.probe import identity, numerics
@@ -47,7 +48,7 @@ class Preparer:
                 "differs between the two: deploy one version"
             )
         if spec.numerics and spec.numerics != numerics():
-            skew = f"{spec.job} uses libm, and its last bits here differ from the submitter's ({identity()})"
+            skew = f"{spec.job} uses libm, and its last bits {here()} differ from the submitter's ({identity()})"
             if not spec.limits.allow_mixed:
                 raise VersionSkew(f"{skew}: run it on similar machines, or with --allow-mixed")
             log.warning("%s", skew)

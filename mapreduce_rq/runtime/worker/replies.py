@@ -8,12 +8,12 @@ import msgspec
 
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
+from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.messages import (
     ERROR,
     OK,
     OK_ASIDE,
     Answer,
-    Failure,
     Output,
     Reply,
     Tried,
@@ -53,7 +53,7 @@ class Replies:
             first, rest = items[:half], items[half:]
             return [*self.sealed(job, first, _of(first, tried), output), *self.sealed(job, rest, _of(rest, tried))]
         (answer,) = items
-        failure = Failure.of(too_large_partial(size, self._wire.limit()), address_of(self._wid))
+        failure = failure_of(too_large_partial(size, self._wire.limit()), address_of(self._wid))
         failed = [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))]
         return self.sealed(job, failed, output=output)
 

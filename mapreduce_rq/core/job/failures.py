@@ -1,0 +1,34 @@
+"""What is said of an exception that fails a term, or a job: what happened, whose fault it is, and what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
+from mapreduce_rq.core.messages import Failure
+from mapreduce_rq.core.reducers.base import BadValue, MergeError
+
+
+def failure_of(
+    error: BaseException, where: str, term: int | None = None, computation: Computation[Any] | None = None
+) -> Failure:
+    """The failure by an exception, which may be of any class and run any code when it is shown.
+
+    ``computation``: the job's, where it is known. Its reducer may have refused a value; and it makes the bytes of the
+    exception that the job's caller gets, which for a user's own fold is the one that this has raised.
+    """
+    message, raised = message_of(error), error
+    if type(error) is BadValue:
+        message += f": have the function return such values{_or_another(computation)}"
+    elif type(error) is MergeError and error.__cause__ is not None:
+        message += ": it is called with its zero, with values of the terms and with what it has returned"
+        raised = error.__cause__
+    pickled = computation.pickled_error(raised) if computation is not None else b""
+    return Failure(term, kind_of(error), message, traceback_of(raised), where, pickled)
+
+
+def _or_another(computation: Computation[Any] | None) -> str:
+    if computation is None or computation.reducer.keeps:
+        return ""
+    return f", or fold them with another reducer than {computation.reducer.name}: list takes any value"
