@@ -259,9 +259,12 @@ class Leader:
             cancel(master.jobs, self.clock, master.spec.job, now=not idle, why=why, journal=journal)
 
     def tidy(self, verbs: Jobs) -> None:
-        """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers."""
+        """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers.
+
+        On a shared server the first job is such a one: many clients lead no second one.
+        """
         self._led += 1
-        if self._led % PRUNE_EVERY == 1:
+        if self._led % PRUNE_EVERY == (0 if self._alone else 1):  # a lone server's first jobs are soon gone with it
             from mapreduce_rq.broker.pruning import prune  # once in many jobs
 
             with contextlib.suppress(BrokerError):  # the job itself has ended well
