@@ -81,6 +81,16 @@ def test_the_readme_lists_the_reducers() -> None:
     assert set(listed[1].split()) == set(REDUCERS) - {"series"}
 
 
+@pytest.mark.parametrize("row", rows(ROOT / "README.md", "| `reduce=` |"), ids=lambda row: row[0])
+def test_a_reducer_makes_what_the_readme_says(row: list[str]) -> None:
+    named, results = (re.findall(r"`([^`]+)`", cell) for cell in row[:2])
+    for name, result in zip(named, results, strict=True):
+        made = reducer(name)
+        found = made.finish_native(made.fold(0, [3, 1, 4, 1, 5]))
+        assert found == eval(result, {"Counter": Counter})  # our own page
+        assert repr(found) == result
+
+
 # -- what is built in ----------------------------------------------------------------------------------------------
 
 COMPUTED = rows(DOCS / "numbers.md", "| `mrq compute …` |")
