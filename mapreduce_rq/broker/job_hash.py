@@ -13,6 +13,7 @@ import msgspec
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.job.record import Record, Report, State
+from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import Checkpoint, Spec
 from mapreduce_rq.core.sealing import Codecs, mac_of
 from mapreduce_rq.errors import BadMessage, OtherKey
@@ -31,6 +32,7 @@ class JobState(msgspec.Struct, frozen=True):
     record: Record | None  # of a job that has ended
     report: Report | None  # None: in its first second, or it cannot be read
     host: str = ""  # the RQ job that is a run of it; '' for none. A hint: it is not signed
+    timeline: Timeline | None = None  # what happened, as it was last kept; None: nothing, or it cannot be read
     faults: tuple[str, ...] = ()  # what in it no master can have written
 
     @property
@@ -71,6 +73,11 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
             report = codecs.report.at(job).open(progress)
         except BadMessage as error:
             faults.append(f"{keys.job(job)}: {error}")
+    timeline = None
+    try:
+        timeline = timeline_of(codecs, job, found.get("timeline"))
+    except BadMessage as error:
+        faults.append(str(error))
     return JobState(
         job=job,
         token=token_text(found.get("tok")),
@@ -82,8 +89,19 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
         record=record,
         report=report,
         host=text_of(found.get("host")),
+        timeline=timeline,
         faults=tuple(faults),
     )
+
+
+def timeline_of(codecs: Codecs, job: str, sealed: bytes | None) -> Timeline | None:
+    """What happened while a job ran; None if nothing is kept. Raises BadMessage, ForeignKey."""
+    if not sealed:
+        return None
+    found: Timeline = codecs.timeline.at(job).open(sealed)
+    if found.job != job:
+        raise BadMessage(f"the timeline of {job} belongs to {found.job}")
+    return found
 
 
 def _spec(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -> Spec:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, token_bytes, token_text
+from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, timeline_of, token_bytes, token_text
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Ear, Script, Wire
 from mapreduce_rq.core.job.record import State
@@ -235,14 +235,8 @@ class Jobs:
         return read_job(self.keys, self.codecs, job, found) if found else None
 
     def timeline(self, job: str) -> Timeline | None:
-        """What happened while an ended job ran; None if that is not kept. Raises BadMessage, ForeignKey."""
-        sealed = self._of_hash(job, "HGET", "timeline")
-        if not sealed:
-            return None
-        found: Timeline = self.codecs.timeline.at(job).open(sealed)
-        if found.job != job:
-            raise BadMessage(f"the timeline of {job} belongs to {found.job}")
-        return found
+        """What happened while a job ran; None if that is not kept. Raises BadMessage, ForeignKey."""
+        return timeline_of(self.codecs, job, self._of_hash(job, "HGET", "timeline"))
 
     def _of_hash(self, job: str, command: str, *fields: str) -> Any:
         try:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from html.parser import HTMLParser
 from typing import Any
 
@@ -15,11 +17,14 @@ from mapreduce_rq.cli.screen.page import page_of
 from mapreduce_rq.cli.screen.trace import trace_of
 from mapreduce_rq.core.job.timeline import (
     MAX_BINS,
+    MAX_MARKS,
     MAX_TIMELINE_BYTES,
     OTHERS,
     Recorder,
+    Row,
     Timeline,
     cells_of,
+    ended,
     losses,
     timeline_data,
 )
@@ -76,6 +81,91 @@ def test_every_task_and_term_is_in_it_at_any_resolution(replies: list[tuple[str,
     assert json.loads(json.dumps(timeline_data(found)))
     trace_of(found)
     page_of(RECORD, found)
+
+
+@settings(max_examples=60, deadline=None)
+@given(REPLIES, REPLIES, st.floats(0, 100))
+def test_another_master_goes_on_with_it(one: list[Any], other: list[Any], silence: float) -> None:
+    recorder, now = Recorder(5.0), 5.0
+    for wid, tasks, terms, nanoseconds, later in one:
+        now += later
+        recorder.answered(wid, tasks, terms, nanoseconds, now=now, first=(0, 1))
+    recorder.mark("before", now)
+    left = msgspec.msgpack.decode(msgspec.msgpack.encode(kept(recorder, now)), type=Timeline)
+    second, at = Recorder(1000.0), 1001.0
+    second.mark("early", 1000.5)
+    gap = second.go_on(left, now=at, wall=left.began + left.seconds + silence)
+    assert gap == pytest.approx(silence, abs=1e-3)
+    second.mark("taken over", at)
+    for wid, tasks, terms, nanoseconds, later in other:
+        at += later
+        second.answered(wid, tasks, terms, nanoseconds, now=at, first=(0, 1))
+    found = kept(second, at)
+    cells = [cell for row in found.rows for cell in cells_of(row)]
+    assert sum(cell[1] for cell in cells) == sum(row[1] for row in [*one, *other]) == sum(found.buckets)
+    assert sum(cell[2] for cell in cells) == sum(row[2] for row in [*one, *other])
+    assert found.seconds == pytest.approx(left.seconds + silence + at - 1001.0, abs=1e-3)
+    assert [mark.text for mark in found.marks] == ["before", "early", "taken over"]
+    assert found.marks[2].at == pytest.approx(left.seconds + silence, abs=1e-3)
+    assert len(msgspec.msgpack.encode(found)) <= MAX_TIMELINE_BYTES
+    page_of(RECORD, found)
+
+
+@pytest.mark.parametrize("field", ["seconds", "began", "before", "width"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1.0, 1e300])
+def test_what_cannot_be_right_is_not_gone_on_with(field: str, value: float) -> None:
+    left = msgspec.structs.replace(kept(Recorder(0.0), 1.0), **{field: value})
+    recorder = Recorder(0.0)
+    assert recorder.go_on(left, now=1.0, wall=2e9) is None
+    recorder.answered("a:1:x", 1, 1, 1000, now=2.0, first=(0, 1))
+    assert kept(recorder, 3.0).seconds == 3.0
+    assert ended(left, "job", began=1e9, wall=1e9 + 5, text="cancelled", version="1").seconds == 5.0
+
+
+def test_cells_that_cannot_be_right_are_left_out() -> None:
+    good, bad = [3, 1, 1, 10], [MAX_BINS, 1, 1, 1, -1, 1, 1, 1, 5, -1, 1, 1, 6, 1, 1 << 63, 1, 7]
+    left = msgspec.structs.replace(kept(Recorder(0.0), 1.0), rows=[Row("a", good + bad), Row("b", [])], buckets=[-5])
+    recorder = Recorder(0.0)
+    assert recorder.go_on(left, now=1.0, wall=0.0) == 0.0
+    found = kept(recorder, 2.0)
+    assert found.rows == [Row("a", good)]
+    assert sum(found.buckets) == 0
+    losses(left)
+
+
+def test_who_cancels_ends_the_timeline() -> None:
+    recorder = Recorder(0.0)
+    recorder.answered("a:1:x", 1, 5, 1000, now=1.0, first=(0, 5))
+    found = ended(kept(recorder, 1.0), "job", began=1.0, wall=1.8e9 + 9.0, text="cancelled", version="1")
+    assert found.seconds == 9.0
+    assert found.rows == kept(recorder, 1.0).rows
+    assert [mark.text for mark in found.marks] == ["cancelled; what was answered in the 8 s before is not known here"]
+    nothing = ended(None, "job", began=1.8e9, wall=1.8e9 + 4.0, text="cancelled", version="1")
+    assert (nothing.seconds, nothing.rows, len(nothing.marks)) == (4.0, [], 1)
+    for one in (found, nothing):
+        page_of({"state": "cancelled", "job": "job", "computation": "exp", "message": "cancelled"}, one)
+        trace_of(one)
+
+
+def test_the_first_marks_and_the_newest_are_kept() -> None:
+    recorder = Recorder(0.0)
+    for number in range(10 * MAX_MARKS):
+        recorder.mark(str(number), float(number))
+    found = kept(recorder, 1e4)
+    assert len(found.marks) + found.more_marks == 10 * MAX_MARKS
+    assert [mark.text for mark in found.marks][:: MAX_MARKS - 1] == ["0", str(10 * MAX_MARKS - 1)]
+    assert [mark.at for mark in found.marks] == sorted(mark.at for mark in found.marks)
+
+
+def test_a_running_job_keeps_it_the_more_rarely_the_longer_it_lasts() -> None:
+    recorder, times = Recorder(0.0), []
+    for second in range(7200):
+        if recorder.due(float(second)):
+            times.append(second)
+            kept(recorder, float(second))
+    assert times[:3] == [2, 4, 6]
+    assert len(times) < 50 + 120 + 7200 / 20
+    assert max(after - before for before, after in itertools.pairwise(times)) <= 20
 
 
 def test_the_largest_stays_within_its_bound() -> None:

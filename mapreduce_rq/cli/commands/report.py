@@ -64,7 +64,7 @@ def trace(
     place = connect(required(url, "trace"), queue, key_file)
     record, timeline = _ended(place, job)
     if timeline is None:
-        raise NoSuchJob(f"no timeline is kept of {record.job}: it was cancelled, or an older version led it")
+        raise NoSuchJob(f"no timeline is kept of {record.job}: an older version led it")
     _put(file, as_json(trace_of(timeline)) + "\n")
 
 

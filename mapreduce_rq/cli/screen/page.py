@@ -118,7 +118,7 @@ def _table(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def _nothing() -> Iterator[str]:
-    yield '<p class="dim">No timeline is kept of this job: it was cancelled, or an older version led it.</p>'
+    yield '<p class="dim">No timeline is kept of this job: an older version led it, or it was too large.</p>'
 
 
 # -- pictures ----------------------------------------------------------------------------------------------------------

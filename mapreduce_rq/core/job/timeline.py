@@ -5,12 +5,17 @@ used up, the width doubles and neighbours are added up: a job of a second is kep
 minutes.
 The master pays a few additions for each reply, however many answers it holds, and nothing for a term.
 
+It lies in the job's hash from time to time while the job runs, the more rarely the longer the job lasts. So if the
+master dies, the next one goes on from it (``Recorder.go_on``) on the same axis, with the takeover on it; and whoever
+cancels the job ends it (``ended``). What was answered since it was last kept is then not in it.
+
 A reply counts in the bin in which the master read it. Its work is laid before that moment, as long as it took.
 """
 
 from __future__ import annotations
 
-from heapq import heappush, heapreplace
+import math
+from heapq import heapify, heappush, heapreplace
 from typing import Any
 
 import msgspec
@@ -29,6 +34,11 @@ BUCKETS = 64
 """Of the histogram: a task of n nanoseconds is in bucket n.bit_length()."""
 OTHERS = "other workers"
 MAX_TIMELINE_BYTES = 64 * 1024
+FIRST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = 2.0, 20.0, 0.02
+"""Seconds between two times that the timeline of a running job is kept, and which share of the job's time they are."""
+LONGEST_GAP = 30 * 86_400.0
+"""Seconds without a master that the axis shows at most: the clocks of two hosts may differ by anything."""
+_MOST = 1 << 62
 
 
 class Row(msgspec.Struct, array_like=True, frozen=True):
@@ -99,6 +109,47 @@ class Recorder:
         self._more_marks = 0
         self._points: list[Point] = []
         self._between = 0.0  # seconds between two points at least
+        self._kept_at = now
+
+    def go_on(self, kept: Timeline, *, now: float, wall: float) -> float | None:
+        """Take up what an earlier master has kept; ``wall`` is unix seconds. Returns the seconds since it was kept.
+
+        None, and nothing is taken up, if it cannot be right: without a key anybody may have written it.
+        """
+        if not _is_sound(kept):
+            return None
+        gap = _gap(kept, wall)
+        shift = kept.seconds + gap  # from its beginning to now
+        behind = now - self._began
+        self._began, self._kept_at = now - shift, now
+        early, self._marks = self._marks, list(kept.marks[:MAX_MARKS])
+        self._more_marks = kept.more_marks
+        for mark in early:
+            self._mark(Mark(round(shift - behind + mark.at, 4), mark.text))
+        self._points = list(kept.points[:MAX_POINTS])
+        self._between = kept.seconds / MAX_POINTS if len(self._points) >= MAX_POINTS // 2 else 0.0
+        buckets = [min(_MOST, max(0, tasks)) for tasks in kept.buckets[:BUCKETS]]
+        self._buckets = buckets + [0] * (BUCKETS - len(buckets))
+        self._longest = list(kept.longest[:MAX_LONGEST])
+        heapify(self._longest)
+        full = len(self._longest) == MAX_LONGEST
+        self._least = int(min(1e18, max(0.0, self._longest[0].seconds * 1e9))) if full else 0
+        self.width = kept.width
+        for row in kept.rows[: MAX_ROWS + 1]:
+            cells = {
+                index: [tasks, terms, 1000 * spent]
+                for index, tasks, terms, spent in cells_of(row)
+                if 0 <= index < MAX_BINS and min(tasks, terms, spent) >= 0 and max(tasks, terms, spent) < _MOST
+            }
+            if cells:
+                self._rows[row.wid] = cells
+        self._cells = sum(map(len, self._rows.values()))
+        return gap
+
+    def due(self, now: float) -> bool:
+        """Whether it is to be kept again, while the job runs."""
+        pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, PAUSE_SHARE * (now - self._began)))
+        return now - self._kept_at >= pause
 
     def answered(
         self, wid: str, tasks: int, terms: int, nanoseconds: int, *, now: float, first: tuple[int, int]
@@ -132,10 +183,13 @@ class Recorder:
 
     def mark(self, text: str, now: float) -> None:
         """Something happened that a person should read."""
-        if len(self._marks) < MAX_MARKS:
-            self._marks.append(Mark(round(max(0.0, now - self._began), 4), _cut(text, MAX_MARK)))
-        else:
+        self._mark(Mark(round(max(0.0, now - self._began), 4), _cut(text, MAX_MARK)))
+
+    def _mark(self, mark: Mark) -> None:
+        if len(self._marks) == MAX_MARKS:  # the first ones stay, and the newest
+            del self._marks[MAX_MARKS // 2]
             self._more_marks += 1
+        self._marks.append(mark)
 
     def point(
         self, counted: int, out: int, workers: int, *, value: str | None, error: float | None, now: float
@@ -151,6 +205,7 @@ class Recorder:
 
     def timeline(self, job: str, *, version: str, master: str, began: float, before: float, now: float) -> Timeline:
         """What is kept of it all."""
+        self._kept_at = now
         return Timeline(
             job=job,
             version=version,
@@ -219,6 +274,46 @@ def _cut(text: str, most: int) -> str:
     return text.encode(errors="replace")[:most].decode(errors="ignore")
 
 
+def _is_sound(kept: Timeline) -> bool:
+    doublings = math.log2(kept.width / FIRST_WIDTH) if 0 < kept.width < math.inf else -1.0
+    times = (kept.seconds, kept.began, kept.before)
+    return all(0 <= time < 1e12 for time in times) and doublings.is_integer() and 0 <= doublings < 64
+
+
+def _gap(kept: Timeline, wall: float) -> float:
+    """Seconds from a timeline's end to a moment, by the clocks of two hosts."""
+    return min(LONGEST_GAP, max(0.0, wall - kept.began - kept.seconds))
+
+
+def ended(kept: Timeline | None, job: str, *, began: float, wall: float, text: str, version: str) -> Timeline:
+    """The timeline of a job that another process than its master has ended, at ``wall`` (unix seconds).
+
+    ``text``: what stands there as a mark. ``began``: when the job was made, for one of which nothing is kept.
+    """
+    if kept is None or not _is_sound(kept):
+        kept = Timeline(
+            job=job,
+            version=version,
+            master="",
+            began=began,
+            before=0.0,
+            seconds=0.0,
+            width=FIRST_WIDTH,
+            rows=[],
+            buckets=[],
+            longest=[],
+            marks=[],
+            more_marks=0,
+            points=[],
+        )
+    gap = _gap(kept, wall)
+    seconds = round(kept.seconds + gap, 6)
+    if kept.rows and gap >= FIRST_PAUSE:
+        text += f"; what was answered in the {gap:.0f} s before is not known here"
+    mark = Mark(round(seconds, 4), _cut(text, MAX_MARK))
+    return msgspec.structs.replace(kept, seconds=seconds, marks=[*kept.marks[: 2 * MAX_MARKS], mark])
+
+
 class Losses(msgspec.Struct, frozen=True):
     """Seconds of all workers together, from the job's beginning to its end, by what they went to."""
 
@@ -233,6 +328,8 @@ def losses(timeline: Timeline) -> Losses:
     computing = before = between = after = 0.0
     for row in timeline.rows:
         cells = cells_of(row)
+        if not cells:
+            continue
         busy = sum(cell[3] for cell in cells) / 1e6
         first = min(timeline.seconds, cells[0][0] * timeline.width)
         last = min(timeline.seconds, (cells[-1][0] + 1) * timeline.width)

@@ -6,9 +6,12 @@ from mapreduce_rq.broker.jobs import Jobs, Lost
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.core.job.ends import cancelled_record
 from mapreduce_rq.core.job.record import State
+from mapreduce_rq.core.job.timeline import ended
 from mapreduce_rq.errors import BrokerError, NoSuchJob
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.master.fields import sealed_timeline
 from mapreduce_rq.runtime.master.news import event_of, told_of_end
+from mapreduce_rq.version import __version__
 
 TRIES = 200
 """Tries to cancel: a master changes the token with each commit, and we may be too late at each try. After this many it
@@ -40,6 +43,15 @@ def cancel(
         if not state.running:
             return state.state
         record = cancelled_record(state.spec, why, now=now)
+        by = f" by {journal.by}" if journal is not None and journal.by else ""
+        timeline = ended(
+            state.timeline,
+            job,
+            began=state.spec.created,
+            wall=clock.wall(),
+            text=f"cancelled{by}" if why == "cancelled" else f"cancelled{by}: {why}",
+            version=__version__,
+        )
         answer = jobs.commit(
             job,
             state.token,
@@ -50,6 +62,7 @@ def cancel(
                 ("state", record.state),
                 ("master", ""),
                 ("record", jobs.codecs.record.at(job).seal(record)),
+                ("timeline", sealed_timeline(jobs.codecs, timeline)),
             ],
         )
         if not isinstance(answer, Lost):

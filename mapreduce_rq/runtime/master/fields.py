@@ -10,7 +10,7 @@ from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Record, Report
 from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.core.sealing import mac_of
+from mapreduce_rq.core.sealing import Codecs, mac_of
 from mapreduce_rq.errors import TooLarge
 
 
@@ -26,7 +26,7 @@ class Fields:
         self._checkpoint_codec = codecs.checkpoint.at(spec.job)
         self._record_codec = codecs.record.at(spec.job)
         self._report_codec = codecs.report.at(spec.job)
-        self._timeline_codec = codecs.timeline.at(spec.job)
+        self._codecs = codecs
 
     def spec(self) -> bytes:
         """The spec. Raises TooLarge."""
@@ -77,8 +77,13 @@ class Fields:
             return self._report_codec.seal(msgspec.structs.replace(report, value=None))
 
     def timeline(self, timeline: Timeline) -> bytes:
-        """What happened when; nothing if it is too large: a job ends with its timeline or without."""
-        try:
-            return self._timeline_codec.seal(timeline)
-        except TooLarge:
-            return b""
+        """What happened when."""
+        return sealed_timeline(self._codecs, timeline)
+
+
+def sealed_timeline(codecs: Codecs, timeline: Timeline) -> bytes:
+    """What happened when; nothing if it is too large: a job ends with its timeline or without."""
+    try:
+        return codecs.timeline.at(timeline.job).seal(timeline)
+    except TooLarge:
+        return b""

@@ -31,11 +31,12 @@ from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report, State
-from mapreduce_rq.core.job.timeline import Recorder
+from mapreduce_rq.core.job.timeline import Recorder, Timeline
 from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Output, Spec, Task
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
 from mapreduce_rq.core.span import NO_TERMS, Span
+from mapreduce_rq.core.text import duration
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded, TooLarge
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.aside import LaidAside
@@ -138,6 +139,7 @@ class Master:
         self._patient = wait_workers is not None
         self._now = clock.now()
         self._began = clock.wall()
+        self._before: float | None = None  # seconds of work of which the timeline has nothing; None: ask the ledger
         self._last_commit = self._now
         self._checkpoints = Checkpoints(self._now)
         self._listener = observer if spec.limits.logs and isinstance(observer, Listener) else None
@@ -148,6 +150,7 @@ class Master:
         self.adrift = False  # its connection is lost, or not known to be sound
         self.trouble: BrokerError | None = None  # what Redis answered last, if it was that
         self._cut_off: BrokerError | None = None  # why, if another has found that out
+        self._silence = ""  # how long there was no master before that, in words
         self._pausing = False  # in a pause, in which no state is half changed
         self._outage = Outage(clock, self._telling)
         self._unstorable: TooLarge | None = None  # why this job cannot go on
@@ -238,6 +241,7 @@ class Master:
     def take_over(self, state: JobState) -> None:
         """Claim a job whose master is gone or has let go. Raises Superseded if another master was quicker."""
         self._lease.succeed(state.token)
+        self._go_on(state.timeline)
         self._restored = True  # all that is left may be the end, of which others have despaired
         self.ledger = self._restored_ledger(state.checkpoint, cut_on=bool(state.master) or not is_first(state.token))
         try:
@@ -245,8 +249,17 @@ class Master:
         except LeaseLost as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
         self._telling.told_skipped = len(self.ledger.skipped)
-        self._telling.note("taken over", f"{self.ledger.counted} terms counted")
+        self._telling.note("taken over", f"{self.ledger.counted} terms counted{self._silence}")
         self._tell()
+
+    def _go_on(self, kept: Timeline | None) -> None:
+        """Go on with the timeline of an earlier master."""
+        if kept is None:
+            return
+        silence = self._recorder.go_on(kept, now=self.clock.now(), wall=self.clock.wall())
+        if silence is not None:
+            self._silence = f"; nothing was heard for {duration(silence)}"
+            self._began, self._before = kept.began, kept.before
 
     def _restored_ledger(self, checkpoint: Checkpoint | None, *, cut_on: bool = True) -> Ledger:
         return Ledger(
@@ -438,7 +451,7 @@ class Master:
 
     def _release(self) -> None:
         """Let go of the job: the master that resumes it need not wait until our token is old."""
-        self._commit(fields=[("master", "")], checkpoint=True)
+        self._commit(fields=[("master", ""), ("timeline", self._fields.timeline(self._timeline()))], checkpoint=True)
         self.jobs.forget_master(self._job)
         self._telling.note("let go", f"{self.ledger.counted} terms counted")
         self._tell()
@@ -633,6 +646,8 @@ class Master:
                 report.counted, report.out, report.workers, value=report.value, error=report.error, now=self._now
             )
             row.append(("progress", self._fields.report(report)))
+            if self._recorder.due(self._now):
+                row.append(("timeline", self._fields.timeline(self._timeline())))
             listed_since = int(self.spec.created)  # each time: the listing may be lost, and standbys look there
         self._exchange.commit(
             number=listed_since,
@@ -787,21 +802,23 @@ class Master:
         record = failed_record(self.spec, self.computation, span, failure)
         return self._ending.badly(record, Deferred(self.computation.error_of, failure), self._closing())
 
-    def _closing(self) -> Closing:
-        now = self.clock.now()
-        self._gather(all_of_it=True)
-        timeline = self._recorder.timeline(
+    def _timeline(self) -> Timeline:
+        """What happened until now."""
+        return self._recorder.timeline(
             self._job,
             version=__version__,
             master=self._lease.holder,
             began=self._began,
-            before=self.ledger.elapsed_before,
-            now=now,
+            before=self.ledger.elapsed_before if self._before is None else self._before,
+            now=self.clock.now(),
         )
+
+    def _closing(self) -> Closing:
+        self._gather(all_of_it=True)
         return Closing(
             ledger=self.ledger,
             report=self._reported(None),  # the value stands in the record
-            timeline=timeline,
+            timeline=self._timeline(),
             now=self._now,
             stored=self._checkpoints.stored == self.ledger.counted,
             swept=self._sweeper.sweeps > 0,
