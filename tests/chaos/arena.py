@@ -317,10 +317,10 @@ class Arena:
 
     def cancel(self) -> None:
         """Cancel the job, from an actor of its own; killed or cut, once more."""
-        client = self._client("canceller")
 
         def live() -> None:
             while True:
+                client = self._client("canceller")
                 try:
                     client.verbs.wire.connect()
                     self._cancelled = cancel(client.verbs, self.clock, self.job)

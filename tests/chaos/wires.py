@@ -25,13 +25,17 @@ class Killed(Interruption):
 
 
 class Watched:
-    """A wire around another. ``speed``: how much faster the clocks run; blocking times are cut by it."""
+    """A wire around another. ``speed``: how much faster the clocks run; blocking times are cut by it.
+
+    Whoever is killed over it says nothing more: a process that is gone cannot tidy up behind itself.
+    """
 
     def __init__(self, wire: RedisWire, hook: Hook, speed: float = 1.0) -> None:
         self._wire = wire
         self._hook = hook
         self._speed = speed
         self._asked: list[str] = []
+        self._killed = False
 
     def another(self) -> RedisWire:
         return self._wire.another()
@@ -103,9 +107,12 @@ class Watched:
         return found
 
     def _tell(self, name: str, when: str) -> None:
+        if self._killed:
+            raise Killed
         try:
             self._hook(name, when)
-        except BaseException:
+        except BaseException as error:
+            self._killed = isinstance(error, Killed)
             self._wire.close()  # as the kernel does for a process that dies
             raise
 
