@@ -83,6 +83,7 @@ A test looks up each of these names.
     what is written at a job's end     runtime/master/ending.py Ending; core/job/ends.py record_of
     what an item too large gives       runtime/master/oversize.py
     what a master says of an outage    runtime/master/outage.py Outage
+    spans for OpenTelemetry            runtime/tracing.py begin_job, TaskSpans
     what functions print               runtime/worker/output.py Capture.add; progress/printed.py
     which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua

@@ -47,6 +47,10 @@ def script() -> int:
     codes: list[int] = []
 
     def leave() -> None:
+        if "opentelemetry.trace" in sys.modules:  # what was registered at exit before us does not run
+            from mapreduce_rq.runtime.tracing import flush  # for who traces
+
+            flush()
         with suppress(OSError, ValueError, IndexError):  # an error that nobody has told: the interpreter shows it
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:

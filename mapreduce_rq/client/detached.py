@@ -51,7 +51,7 @@ def retry(client: Client, job: str) -> FoundJob:
     if state.spec.lazy:
         raise UsageError(f"{job} cannot be tried again: its items came from a process that is gone")
     name = f"{state.spec.computation}-{client.clock.random(16).hex()}"
-    spec = replace(state.spec, job=name, created=client.clock.wall(), by=process_name())
+    spec = replace(state.spec, job=name, created=client.clock.wall(), by=process_name(), traceparent="")
     computation = load(spec.computation).to_lead(spec.params, client.trust)
     with client.wires.using() as verbs:
         _queue(client, verbs, spec, computation, state.checkpoint)
@@ -72,6 +72,8 @@ def _queue(
         except BrokerDown:
             verbs.wire.connect()
             master.submit(hand_over=True)  # it finds out whether the first try was done
+        master.span.handed_over()
     except TooLarge as error:
+        master.span.broken(error)
         remedy = "put the items into files, and give Files"
         raise TooLarge("the job with its items", error.size, error.limit, remedy) from None

@@ -48,6 +48,7 @@ from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.standby import Standby
+from mapreduce_rq.runtime.tracing import begin_job, begin_lead
 
 PRUNE_EVERY = 64
 """Jobs led between two searches for records beyond the number that a queue remembers."""
@@ -98,12 +99,17 @@ class Leader:
         pipelined: bool = False,
         bell: Bell | None = None,
         among: Among | None = None,
+        adopted: bool = False,
     ) -> Master:
-        """A master for a job, which is not submitted yet.
+        """A master for a job, which is not submitted yet, or was ``adopted``.
 
         With ``pipelined`` set, ``lead`` and ``hear_of_end`` make sure that the job's end has reached Redis.
         """
         verbs = verbs or self.wires.own
+        if adopted:
+            span = begin_lead(spec, verbs.keys.name)
+        else:
+            spec, span = begin_job(spec, verbs.keys.name)
         return Master(
             verbs,
             self.clock,
@@ -120,6 +126,7 @@ class Leader:
             keeper=Keeper if among is None else among.keeper,
             value_stays=not (pipelined or self._alone),  # else only the caller needs it, and has it in memory
             journal=None if pipelined or self._alone else self.journal(verbs, None if among is None else among.told),
+            span=span,
         )
 
     def journal(self, verbs: Jobs, through: Through | None = None) -> Journal:
@@ -148,10 +155,12 @@ class Leader:
             master.submit()
         except BrokerDown as error:
             master.observer.noticed(f"{error}; trying again")  # whether it was submitted, run() finds out
-        except (Superseded, TooLarge):  # no part of it was queued
+        except (Superseded, TooLarge) as error:  # no part of it was queued
+            master.span.broken(error)
             raise
         except BaseException as error:  # a signal's, perhaps, after it was sent
             self.abandon(master, error)
+            master.span.broken(error)
             raise
 
     def lead_on(
@@ -233,7 +242,7 @@ class Leader:
         if state.spec.lazy:
             raise JobFailed(f"{job} cannot continue: its items came from an iterator in a process that is gone")
         computation = load(state.spec.computation).to_lead(state.spec.params, self._trust)
-        master = self.master(state.spec, computation, observer, verbs=verbs, among=among)
+        master = self.master(state.spec, computation, observer, verbs=verbs, among=among, adopted=True)
         if taken is not None:
             taken(master)
         try:

@@ -30,6 +30,7 @@ from mapreduce_rq.runtime.server import guardian
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.runtime.server.lookout import Private, leave_note
 from mapreduce_rq.runtime.server.shelf import a_shelf
+from mapreduce_rq.runtime.tracing import tracer
 
 if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute` must not pay for it
     from mapreduce_rq.pipes.hub import Hub
@@ -134,7 +135,7 @@ class Site:
         if self.hub is not None:
             self.hub.close()  # first, or the supervisor might wait for an answer
         if self.pool is not None:
-            if self.private:
+            if self.private and tracer() is None:  # else its workers have spans to send
                 self.pool.stop()
             else:
                 self.pool.drain()

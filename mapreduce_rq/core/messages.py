@@ -235,6 +235,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     numerics: str = ""  # probe of the submitting side, if the kernel depends on it
     lazy: bool = False  # terms come from an iterator in the master: cannot be resumed elsewhere
     by: str = ""  # user@host:pid of the submitter, for people
+    traceparent: Annotated[str, Meta(max_length=55)] = ""  # of the job's span, as W3C writes it; '': it is not traced
 
     @property
     def label(self) -> str:

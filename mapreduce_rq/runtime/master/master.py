@@ -54,6 +54,7 @@ from mapreduce_rq.runtime.master.outage import Outage
 from mapreduce_rq.runtime.master.oversize import in_parts, large_fold, large_item
 from mapreduce_rq.runtime.master.sweep import Sweeper
 from mapreduce_rq.runtime.master.telling import Telling
+from mapreduce_rq.runtime.tracing import JobSpan
 from mapreduce_rq.version import __version__
 
 YOUNG_SECONDS = 5.0
@@ -88,6 +89,7 @@ class Master:
     ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
     ``host``: the RQ job that is a run of this one; a process that adopts the job asks RQ whether that was stopped.
     ``journal``: where events are told, and the end of the job to those who wait for it.
+    ``span``: is ended with the lead.
     """
 
     def __init__(
@@ -108,12 +110,14 @@ class Master:
         host: str = "",
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
         journal: Journal | None = None,
+        span: JobSpan | None = None,
     ) -> None:
         self.jobs = jobs
         self.clock = clock
         self.spec = spec
         self.computation = computation
         self.observer = observer
+        self.span = span or JobSpan()
         self.stop = False
         self.dropped = 0  # replies that were forged or malformed
         self.value_stays = value_stays
@@ -286,7 +290,8 @@ class Master:
         if self._restored:
             self._keeper.start()
         try:
-            return self._run()
+            with self.span:
+                return self.span.ended(self._run(), self.ledger)
         finally:
             self._keeper.close()
 
@@ -299,7 +304,8 @@ class Master:
         if self._restored:
             self._keeper.start()
         try:
-            return (yield from self._rounds())
+            with self.span:
+                return self.span.ended((yield from self._rounds()), self.ledger)
         finally:
             self._keeper.close()
 

@@ -26,6 +26,7 @@ from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.signals import HURRY, SIGNALS, STACKS
 from mapreduce_rq.runtime.pool.way import Birth, Way
+from mapreduce_rq.runtime.tracing import flush
 from mapreduce_rq.runtime.worker.prepare import Preparer
 from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Slate
@@ -138,6 +139,8 @@ class Forker:
             log.exception("a worker failed; please report this")
             code = 70
         finally:
+            with contextlib.suppress(BaseException):  # a signal, for one
+                flush()
             os._exit(code)
 
 

@@ -33,6 +33,7 @@ from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, BrokerRefus
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES
+from mapreduce_rq.runtime.tracing import TaskSpans
 from mapreduce_rq.runtime.worker.failures import failed, given_up, refused
 from mapreduce_rq.runtime.worker.hand import Batch, Hand
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs, Ready
@@ -110,6 +111,7 @@ class Worker:
         self._hand = Hand(wid, tasks, clock, self._jobs, self._replies, full=self._wait_for_room, beat=self._first_beat)
         self._strangers = Strangers(tasks)
         self._outputs = Outputs(streams)
+        self._spans = TaskSpans(wid, tasks.keys.name)
         self._relief = Relief(wid, tasks, slate, self._hand, self._strangers)
         self._at_fault = b""  # the task that was read when something failed outside of any task
 
@@ -326,7 +328,7 @@ class Worker:
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
         job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
-        listen = None  # where the job wants what is printed: to be called before each task
+        listen = trace = None  # where the job wants what is printed, or is traced: to be called before each task
         done = size = longest = 0
         started = now = nanoseconds()
         deadline = started + int(self._hand.prefetch.batch_seconds * 1e9)
@@ -350,6 +352,7 @@ class Worker:
                         attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
                         usual = min(cap, SURE_BYTES if ready.shelf is None else ASIDE_BYTES - 1)
                         listen = self._outputs.of(job, wanted=ready.spec.limits.logs)
+                        trace = self._spans.of(ready.spec)
                 if ready is None:
                     continue
                 before = now
@@ -367,6 +370,8 @@ class Worker:
                     begin(lo, hi, now)
                     if listen is not None:
                         listen(ready.computation, lo, hi)
+                    if trace is not None:
+                        trace(task)
                     try:
                         if task.op == MAP and not task.body:
                             body = ready.computation.map_encoded(lo, hi)
@@ -376,6 +381,7 @@ class Worker:
                         if len(body) > usual:
                             body, status = self._replies.large(body, cap, ready.shelf)
                     except JobOver:
+                        self._spans.end(None)
                         end()
                         self._jobs.void(job, since=self.clock.now())
                         job, ready = "", None  # the next task asks anew
@@ -393,6 +399,8 @@ class Worker:
                         answer = Answer(lo, hi, task.attempt, task.op, status, body, now - before)
                         size += len(body)
                     end()
+                    if trace is not None:
+                        self._spans.end(answer)
                 row.append(answer)
                 if now - before > longest:
                     longest = now - before
@@ -402,6 +410,7 @@ class Worker:
             self._at_fault = raw
             raise
         finally:
+            self._spans.end(None)  # of a task that was interrupted
             self._hand.output = self._outputs.take()
         if done and now > started:
             self._hand.prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
