@@ -30,6 +30,7 @@ from mapreduce_rq.errors import BadParameter, NoSuchJob
 from mapreduce_rq.rq.host import LED, Host
 from mapreduce_rq.rq.lead import run
 from mapreduce_rq.rq.loop import Loop
+from mapreduce_rq.runtime.tracing import flush
 
 __all__ = ["map_reduce", "on_stopped", "work"]
 
@@ -79,6 +80,7 @@ def map_reduce(
             return run(host, client, planned, helpers)
     finally:
         host.close()
+        flush()  # a horse ends without what is registered at exit
 
 
 def work(queue: str | None = None, *, max_idle: float | None = MAX_IDLE) -> str:
