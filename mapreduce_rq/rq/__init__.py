@@ -45,12 +45,13 @@ def map_reduce(
     options: Mapping[str, Any] | None = None,
     limits: Limits | Mapping[str, Any] | None = None,
     setup: Any = None,
+    shared: Any = ...,
     helpers: int | None = None,
     queue: str | None = None,
 ) -> Any:
     """The fold of ``function(item)`` over all items, as an RQ job; its return value is the reducer's Python object.
 
-    ``function``, ``reduce``, ``zero``, ``law``, ``options``, ``setup``: as ``Client.map_reduce`` takes them.
+    ``function``, ``reduce``, ``zero``, ``law``, ``options``, ``setup``, ``shared``: as of ``Client.map_reduce``.
     ``items``: as there, or a number N for ``range(N)``. ``limits``: a Limits, or its settings by name. ``helpers``: how
     many rq workers are asked to help (None: as many as are idle). ``queue``: a queue of ours, not of RQ (None:
     MRQ_QUEUE, or ``default``).
@@ -76,6 +77,7 @@ def map_reduce(
                 options=options,
                 limits=limits_of(limits),
                 setup=setup,
+                shared=shared,
             )
             return run(host, client, planned, helpers)
     finally:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from mapreduce_rq.broker import pruning
 from mapreduce_rq.broker.jobs import FIRST_REPLY, REPLIES_AT_ONCE, STRIKE_OFF, Committed, Jobs, Lost
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.pruning import delete_ended, prune
@@ -246,6 +247,19 @@ def test_the_oldest_ended_jobs_are_forgotten_and_running_ones_never(jobs: Jobs, 
     assert prune(jobs, keep=8) == 0
     assert jobs.token("job1").state == "running"
     assert jobs.leases() == {"job1": ("1:1:1", "")}
+
+
+def test_detached_jobs_are_remembered_longer(
+    jobs: Jobs, keys: Keys, raw: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(10):
+        fields = [("state", "done"), ("detached", "1")] if n < 6 else [("state", "done")]
+        jobs.commit(f"job{n}", "", f"1:{n}:1", what="create", number=n, fields=fields)
+    assert prune(jobs, keep=2) == 2
+    assert raw.members(keys.jobs) == [f"job{n}" for n in (0, 1, 2, 3, 4, 5, 8, 9)]
+    monkeypatch.setattr(pruning, "MAX_DETACHED", 5)
+    assert prune(jobs, keep=2) == 3
+    assert raw.members(keys.jobs) == [f"job{n}" for n in (3, 4, 5, 8, 9)]
 
 
 def test_tasks_that_go_ahead_are_taken_before_those_that_wait(jobs: Jobs, keys: Keys, raw: Looks) -> None:

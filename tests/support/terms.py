@@ -66,6 +66,11 @@ def once_refused(number: int, term: int) -> int:
     return number * term
 
 
+def with_table(table: list[int], term: int) -> int:
+    """What is shared comes first."""
+    return table[term % len(table)] * term
+
+
 def slow(term: int) -> int:
     """Takes as many seconds as the file ``seconds`` says, asleep."""
     _note(term)

@@ -117,6 +117,16 @@ def test_a_setup_and_a_term_that_is_tried_again(fleet: RQFleet) -> None:
     assert job.get_meta()["retried"] == [3]
 
 
+def test_what_calls_share_is_sent_once_and_kept_for_the_next_job(fleet: RQFleet) -> None:
+    fleet.worker()
+    fleet.worker()
+    for number in (7, 7, 8):
+        assert fleet.result(fleet.map_reduce("with_table", 50, shared=[number] * 100_000)) == number * sum(range(50))
+    with fleet.server.client() as raw:
+        assert len(list(raw.scan_iter(match="mrq1:{default}:o:*"))) == 2  # by content
+    assert fleet.result(fleet.map_reduce("with_table", 5, shared=[2])) == 20
+
+
 def test_a_term_that_raises_fails_the_rq_job_by_name(fleet: RQFleet) -> None:
     fleet.worker()
     fleet.stage.write("poison", "7:raise")

@@ -227,6 +227,8 @@ class Master:
         ]
         if self._host:
             row.append(("host", self._host))
+        if holder is not None:
+            row.append(("detached", "1"))  # nobody has waited for it: its record stays longer than others
         self._last_commit = self._now
         self._checkpoints.began(self._now)
         what = "create, ahead" if self.spec.limits.urgent else "create"
