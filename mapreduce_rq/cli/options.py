@@ -51,7 +51,7 @@ Queues = Annotated[
         "--queue",
         envvar=QUEUE_VARIABLE,
         metavar="NAME,...",
-        help="The queue; several, or several times, in the order of their rank.",
+        help="The queues, the most important first: a,b, or the option several times.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -61,7 +61,7 @@ KeyFile = Annotated[
         "--key-file",
         envvar=KEY_FILE_VARIABLE,
         metavar="FILE",
-        help="Signing keys, one on each line, made by `mrq key`: the first signs, all verify. Or set MRQ_KEY to them.",
+        help="Signing keys, one on each line, made by `mrq key`. The first signs; each is accepted. Or set MRQ_KEY.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -81,7 +81,7 @@ Collect = Annotated[
         "--collect",
         envvar="MRQ_COLLECT",
         metavar="sequential|select|poll|epoll",
-        help="With -u pipes: how this process waits for its workers. Default: the best there is.",
+        help="With -u pipes: how this process waits for its workers. Default: the best that this system has.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -99,7 +99,7 @@ OnRq = Annotated[
         "--on-rq",
         envvar="MRQ_ON_RQ",
         metavar="N",
-        help="Have N rq workers, which run already, work: one worker loop on each, as an RQ job.",
+        help="Use N rq workers that run already: each gets one worker loop, as an RQ job.",
         rich_help_panel=WHERE,
     ),
 ]
@@ -120,7 +120,7 @@ Output = Annotated[
         "--output",
         envvar="MRQ_OUTPUT",
         metavar="text|value|json",
-        help="The whole result, its value alone, or one JSON object.",
+        help="Print the whole result, its value alone, or one JSON object.",
         rich_help_panel=OUTPUT,
     ),
 ]
@@ -135,7 +135,9 @@ Out = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="The same as -o json.", rich_help_panel=OUTPUT)]
-PlainJson = Annotated[bool, typer.Option("--json", help="One JSON object instead of a table.", rich_help_panel=OUTPUT)]
+PlainJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object instead of a table.", rich_help_panel=OUTPUT)
+]
 Quiet = Annotated[
     bool,
     typer.Option(

@@ -54,24 +54,28 @@ COMMANDS = {
         WATCH,
     ),
     "metrics": Behind("commands.metrics", "Serve the queue's metrics for Prometheus, until told to stop.", WATCH),
-    "events": Behind("commands.events", "Print what happened to jobs, one JSON object a line.", WATCH),
+    "events": Behind("commands.events", "Print what happened to jobs, as one JSON object on each line.", WATCH),
     "report": Behind(
-        "commands.report", "Write a page about a job that has ended: its result, and what its workers did when.", WATCH
+        "commands.report",
+        "Write a page about a job that has ended: its result, and what each worker did at which time.",
+        WATCH,
     ),
-    "trace": Behind("commands.report", "Write what the workers of an ended job did when, for Perfetto.", WATCH),
+    "trace": Behind(
+        "commands.report", "Write what each worker of an ended job did at which time, for Perfetto.", WATCH
+    ),
     "result": Behind("commands.status", "Print the result of a job that has ended, as `mrq compute` prints it.", WATCH),
     "attach": Behind("commands.control", "Watch a job to its end and print its result.", STEER),
     "resume": Behind(
         "commands.control", "Continue a job whose master is gone, from what is counted, and print its result.", STEER
     ),
-    "cancel": Behind("commands.control", "Cancel a job, with or without a master.", STEER),
+    "cancel": Behind("commands.control", "Cancel a job, whether or not it has a master.", STEER),
     "retry": Behind(
         "commands.control", "Queue a failed or cancelled job anew, from what it has counted, and print its id.", STEER
     ),
     "purge": Behind("commands.control", "Delete the records of jobs that have ended.", STEER),
     "doctor": Behind("commands.doctor", "Find out what is wrong, and say what helps.", SET_UP),
     "key": Behind("commands.key", "Print a new signing key.", SET_UP),
-    "acl": Behind("commands.acl", "Print users of the server for masters, workers and viewers.", SET_UP),
+    "acl": Behind("commands.acl", "Print a file with users of the server, for masters, workers and viewers.", SET_UP),
 }
 
 
@@ -104,7 +108,7 @@ def main_group() -> Main:
             bool, typer.Option("-V", "--version", help="Print the version.", is_eager=True, callback=_print_version)
         ] = False,
     ) -> None:
-        """Map-reduce for people who already have Redis: many processes, one exact result, even when some die."""
+        """Map-reduce for people who already have Redis: many processes compute, and one exact result comes back."""
 
     made = typer.main.get_command(app)
     assert isinstance(made, Main)

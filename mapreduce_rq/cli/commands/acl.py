@@ -37,7 +37,7 @@ def acl(
         ),
     ] = None,
 ) -> None:
-    """Print users of the server for masters, workers and viewers.
+    """Print a file with users of the server, for masters, workers and viewers.
 
     They are mrq-master, mrq-worker and mrq-viewer. Put the lines into the file that `aclfile` in the server's
     configuration names, and run ACL LOAD. A master submits and leads jobs; a worker can change no job; a viewer can

@@ -191,7 +191,7 @@ def lead(
         typer.Option(
             "--urgent",
             envvar="MRQ_URGENT",
-            help="Its tasks go before those of other jobs; what workers have in hand is finished first.",
+            help="Have its tasks go before those of other jobs. Workers first finish the tasks that they have.",
             rich_help_panel=HOW,
         ),
     ] = False,

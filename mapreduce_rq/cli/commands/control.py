@@ -73,12 +73,17 @@ def purge(
             "--state",
             envvar="MRQ_STATE",
             metavar="|".join(ENDED),
-            help="Only jobs that ended so. Default: all that have ended.",
+            help="Delete only jobs that ended in this state. Default: all that have ended.",
         ),
     ] = None,
     older: Annotated[
         str,
-        typer.Option("--older", envvar="MRQ_OLDER", metavar="SEC", help="Only jobs submitted longer ago than this."),
+        typer.Option(
+            "--older",
+            envvar="MRQ_OLDER",
+            metavar="SEC",
+            help="Delete only jobs that were submitted longer ago than this.",
+        ),
     ] = "0",
     url: Url = None,
     queue: Queue = DEFAULT_QUEUE,
@@ -184,7 +189,7 @@ def cancel(
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
 ) -> None:
-    """Cancel a job, with or without a master. Workers stop after the task in hand."""
+    """Cancel a job, whether or not it has a master. Workers stop after the task in hand."""
     place = connect(required(url, "cancel"), queue, key_file)
     name = find_job(place.jobs, job)
     before = place.jobs.load(name)

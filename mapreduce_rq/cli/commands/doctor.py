@@ -65,7 +65,8 @@ def doctor(
         ),
     ] = f"{WATCH_SECONDS:g}",
     clear: Annotated[
-        bool, typer.Option("--clear", help="Delete leftovers: what our key cannot read or no process owns.")
+        bool,
+        typer.Option("--clear", help="Delete leftovers: what our key cannot read, and what belongs to no process."),
     ] = False,
     json: PlainJson = False,
 ) -> int:

@@ -26,18 +26,18 @@ def events(
         str | None,
         typer.Argument(
             metavar="[JOB]",
-            help="Only of this job: its id, or any part of it that no other job has.",
+            help="Print only events of this job: its id, or any part of it that no other job has.",
             show_default=False,
             autocompletion=job_ids,
         ),
     ] = None,
     *,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what happens from now on.")] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Do not end: print events as they happen.")] = False,
     url: Url = None,
     queue: Queue = DEFAULT_QUEUE,
     key_file: KeyFile = None,
 ) -> None:
-    """Print what happened to jobs, one JSON object a line.
+    """Print what happened to jobs, as one JSON object on each line.
 
     Submitted, taken over, let go, worker lost, reclaimed, part answer, term retried, term skipped, poison, full, done,
     failed, cancelled, retried; the newest 10 000.

@@ -33,7 +33,7 @@ def report(
     out: File = None,
     json: PlainJson = False,
 ) -> None:
-    """Write a page about a job that has ended: its result, and what its workers did when.
+    """Write a page about a job that has ended: its result, and what each worker did at which time.
 
     The page is one file and needs no network. With --json: the same facts as data.
     """
@@ -56,7 +56,7 @@ def trace(
     key_file: KeyFile = None,
     out: File = None,
 ) -> None:
-    """Write what the workers of an ended job did when, for Perfetto.
+    """Write what each worker of an ended job did at which time, for Perfetto.
 
     The file is in the Chrome trace event format: open it at https://ui.perfetto.dev.
     """

@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 Function = Annotated[
     str,
     typer.Argument(
-        metavar="MODULE:FUNCTION", help="Searched from the current folder, here and on the workers.", show_default=False
+        metavar="MODULE:FUNCTION",
+        help="The module is looked for in the current folder first, here and on the workers.",
+        show_default=False,
     ),
 ]
 Terms = Annotated[
@@ -65,29 +67,37 @@ Form = Annotated[
     ),
 ]
 Encoding = Annotated[
-    str, typer.Option("--encoding", metavar="NAME", help="Of text in files.", rich_help_panel=PARAMETERS)
+    str, typer.Option("--encoding", metavar="NAME", help="The encoding of text in files.", rich_help_panel=PARAMETERS)
 ]
 Errors = Annotated[
     str,
     typer.Option(
         "--errors",
         metavar="strict|replace|ignore|backslashreplace",
-        help="What becomes of bytes that are no text.",
+        help="What is done with bytes that are not text in this encoding.",
         rich_help_panel=PARAMETERS,
     ),
 ]
 Delimiter = Annotated[
     str | None,
-    typer.Option("--delimiter", metavar="CHARACTER", help="Between fields of CSV.", rich_help_panel=PARAMETERS),
+    typer.Option(
+        "--delimiter", metavar="CHARACTER", help="The character between the fields of CSV.", rich_help_panel=PARAMETERS
+    ),
 ]
 Whole = Annotated[
     bool,
-    typer.Option("--whole", help="Cut no file: for CSV with line ends inside its fields.", rich_help_panel=PARAMETERS),
+    typer.Option(
+        "--whole",
+        help="Have each file read whole by one worker: for CSV with line ends in its fields.",
+        rich_help_panel=PARAMETERS,
+    ),
 ]
 Ship = Annotated[
     bool,
     typer.Option(
-        "--ship", help="Send the lines through Redis, to workers that do not see the files.", rich_help_panel=PARAMETERS
+        "--ship",
+        help="Read the files here and send their lines to the workers, which do not see the files.",
+        rich_help_panel=PARAMETERS,
     ),
 ]
 Reduce = Annotated[
@@ -127,7 +137,7 @@ Retries = Annotated[
         "--retries",
         envvar="MRQ_RETRIES",
         metavar="N",
-        help="Call the function up to N times more for a term where it raises, before the term has failed.",
+        help="If the function raises, call it up to N times more for that term before the term counts as failed.",
         rich_help_panel=HOW,
     ),
 ]
@@ -136,7 +146,7 @@ Setup = Annotated[
     typer.Option(
         "--setup",
         metavar="MODULE:FUNCTION",
-        help="Called once in each worker process; its value is the first argument of each call.",
+        help="A function that each worker process calls once; its value is the first argument of each call.",
         rich_help_panel=PARAMETERS,
     ),
 ]
@@ -153,7 +163,10 @@ Backoff = Annotated[
 Top = Annotated[
     str | None,
     typer.Option(
-        "--top", metavar="N", help="With --by-key: only the keys with the largest results.", rich_help_panel=PARAMETERS
+        "--top",
+        metavar="N",
+        help="With --by-key: print only the N keys with the largest results.",
+        rich_help_panel=PARAMETERS,
     ),
 ]
 Parts = Annotated[
@@ -161,7 +174,7 @@ Parts = Annotated[
     typer.Option(
         "--parts",
         metavar="N",
-        help="With --by-key and --out FOLDER/: how many files, a power of two; workers merge each apart. Default: 64.",
+        help="With --by-key and --out FOLDER/: how many files to write, a power of two. Default: 64.",
         rich_help_panel=PARAMETERS,
     ),
 ]

@@ -103,16 +103,18 @@ def jobs(
     *,
     state: Annotated[
         str | None,
-        typer.Option("--state", envvar="MRQ_STATE", metavar="|".join(STATES), help="Only jobs in this state."),
+        typer.Option("--state", envvar="MRQ_STATE", metavar="|".join(STATES), help="Show only jobs in this state."),
     ] = None,
-    limit: Annotated[str, typer.Option("--limit", envvar="MRQ_LIMIT", metavar="N", help="This many at most.")] = "200",
+    limit: Annotated[
+        str, typer.Option("--limit", envvar="MRQ_LIMIT", metavar="N", help="Show at most this many jobs.")
+    ] = "200",
     sort: Annotated[
         str,
         typer.Option(
             "--sort",
             envvar="MRQ_SORT",
             metavar="|".join(SORTS),
-            help="The newest first, by name, the longest first, by state.",
+            help="Order them: newest first, by name, longest first, or by state.",
         ),
     ] = "age",
     interval: Annotated[
@@ -122,7 +124,7 @@ def jobs(
             "--interval",
             envvar="MRQ_INTERVAL",
             metavar="SEC",
-            help="Look again and again, with this pause between.",
+            help="Print it again and again, with this pause in between.",
         ),
     ] = None,
     url: Url = None,

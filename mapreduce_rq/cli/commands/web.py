@@ -37,7 +37,7 @@ def web(
             "--token-file",
             envvar="MRQ_TOKEN_FILE",
             metavar="FILE",
-            help="A token without which nobody may look, as `mrq key` makes one. Or set MRQ_TOKEN to it.",
+            help="A file with a token that each viewer must give; `mrq key` makes one. Or set MRQ_TOKEN to it.",
         ),
     ] = None,
     url: Url = None,

@@ -76,7 +76,12 @@ def worker(
     ntasks: Annotated[
         str | None,
         typer.Option(
-            "-n", "--ntasks", envvar="MRQ_NTASKS", metavar="N", help="With --on slurm: how often.", rich_help_panel=HOW
+            "-n",
+            "--ntasks",
+            envvar="MRQ_NTASKS",
+            metavar="N",
+            help="With --on slurm: how many times Slurm runs it.",
+            rich_help_panel=HOW,
         ),
     ] = None,
     on_rq: OnRq = None,
@@ -132,7 +137,7 @@ def worker(
             "--allow",
             envvar="MRQ_ALLOW",
             metavar="MODULE,...",
-            help="What unsigned messages may run: foo, foo.* or foo:f. With a key: all functions.",
+            help="Functions that unsigned messages may run: foo, foo.* or foo:f. With a key: all functions.",
             rich_help_panel=HOW,
         ),
     ] = None,
@@ -141,7 +146,7 @@ def worker(
         typer.Option(
             "--allow-pickle",
             envvar="MRQ_ALLOW_PICKLE",
-            help="Also run pickled functions. This needs a signing key, for a pickle can do anything.",
+            help="Also run pickled functions. This needs a signing key, since a pickle can run any code.",
             rich_help_panel=HOW,
         ),
     ] = False,
