@@ -3,7 +3,7 @@
 All keys of a queue have its name as their hash tag, so they lie in one slot, and a wire to a queue is a connection to
 the node that has this slot. Who has it is asked at every connect: any node answers, or says who has it (MOVED), and
 that is followed. When the slot moves while the wire is open, its node says so, and the wire counts as broken: after a
-failover the new node may lack the last writes, so whoever uses the wire must read its state again, as after any lost
+failover the new node may lack the last writes, so the user of the wire must read its state again, as after any lost
 connection.
 
 While a slot is being moved, what asks for one key that has gone already is asked of the new node (ASK). What needs

@@ -1,6 +1,6 @@
 """One job in more detail than a snapshot has, for a person who looks at it: what its checkpoint and its timeline say.
 
-Read when somebody looks, and only what is small: a checkpoint that holds a large value stays where it is.
+It is read when a viewer asks for it, and only what is small: a checkpoint that holds a large value stays where it is.
 """
 
 from __future__ import annotations

@@ -54,7 +54,7 @@ class Keys:
         return f"{self.prefix}o:{name}"
 
     def told_to_leave(self, rq_job: str) -> str:
-        """STRING, there for a while: the worker loop that this RQ job is shall leave."""
+        """STRING, there for a while: the worker loop that this RQ job is has been told to leave."""
         return f"{self.prefix}l:{rq_job}"
 
     def made_room(self, rq_job: str) -> str:

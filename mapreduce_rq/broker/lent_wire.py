@@ -14,13 +14,13 @@ from mapreduce_rq.broker.wire import Argument, Command, Heard, Script, Wire
 
 
 class GatheringWire:
-    """Gathers what many jobs tell, which nobody's answer depends on: it is sent together, when its owner says so."""
+    """Gathers what many jobs tell people. No step depends on it, so it is sent together, when its owner says so."""
 
     def __init__(self) -> None:
         self._gathered: list[Command] = []
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """Have these commands sent later. Their answers are nobody's. From any thread."""
+        """Have these commands sent later. Their answers are not read. From any thread."""
         self._gathered += commands
         return []
 

@@ -21,7 +21,7 @@ KNOCK_SECONDS = 60
 
 
 class Listening:
-    """Reads for one process. ``name`` is nobody else's; ``at_once``: entries of each job in one answer, at most."""
+    """Reads for one process, which alone has this ``name``. ``at_once``: entries of each job in one answer, at most."""
 
     def __init__(self, wire: Wire, keys: Keys, name: str, *, at_once: int = REPLIES_AT_ONCE) -> None:
         self.wire = wire

@@ -51,7 +51,7 @@ def script() -> int:
             from mapreduce_rq.runtime.tracing import flush  # for who traces
 
             flush()
-        with suppress(OSError, ValueError, IndexError):  # an error that nobody has told: the interpreter shows it
+        with suppress(OSError, ValueError, IndexError):  # an error that was not told yet: the interpreter shows it
             for stream in (sys.stdout, sys.stderr):
                 if stream is not None:
                     stream.flush()

@@ -14,7 +14,7 @@ from mapreduce_rq.cli.screen.keys import Decoder
 
 
 class TerminalGone(Exception):
-    """The terminal was closed: nobody looks any more."""
+    """The terminal was closed: there is no viewer any more."""
 
 
 class Keyboard:

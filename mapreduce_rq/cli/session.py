@@ -227,7 +227,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def _left(client: Client, job: str) -> str:
-    """What is left of a job whose result nobody could print."""
+    """What is left of a job whose result could not be printed."""
     return "run it again" if client.embedded else f"{job} keeps its result for now: mrq result {job}"
 
 

@@ -86,7 +86,7 @@ class Watching:
             }
 
     def rest(self) -> None:
-        """Nobody has looked for a while: what is new at the next look may have been so for long, and is no event.
+        """There was no look for a while: what is new at the next look may have been so for long, and is no event.
 
         The connections may have been cut meanwhile, which is no outage of Redis: they are made anew.
         """

@@ -168,7 +168,7 @@ class Leader:
     ) -> Ended | None:
         """As ``lead``, for a job that was submitted.
 
-        Nobody leads it after an error: so it is cancelled, and its record says why, for else it would be shown as
+        After an error no process leads it. So it is cancelled, and its record says why; otherwise it would be shown as
         running. The same holds for a job that is let go of, if only this process has its items. ``leaves``: errors
         after which it stays as it is, to be resumed. Raises NoWorkers, BrokerError, and what observer and items raise.
         """

@@ -57,7 +57,7 @@ def with_value(jobs: Jobs, record: Record, trust: Trust) -> Record:
 
 
 def fetched(jobs: Jobs, record: Done, trust: Trust) -> Result:
-    """The result of a job that is done, with its native value where that can be had. Raises as ``with_value``."""
+    """The result of a job that is done, with its native value where that can be made. Raises as ``with_value``."""
     try:
         outcome = outcome_of(jobs, record, trust)
     except MrqError:

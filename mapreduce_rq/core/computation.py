@@ -49,7 +49,7 @@ def _at_once(_: float) -> None:
 
 
 def _unheard(_: Tried) -> None:
-    """Do nothing: nobody wants to know."""
+    """Do nothing: no caller asked for it."""
 
 
 class Computation(ABC, Generic[P]):
@@ -182,7 +182,7 @@ class Computation(ABC, Generic[P]):
         return found
 
     def term(self, k: int) -> Rational:
-        """Term ``k``, exactly, where ``term_params`` says that it can be had."""
+        """Term ``k``, exactly, where ``term_params`` says that there is such a term."""
         raise NotImplementedError(f"the terms of {self.name} are no fractions")
 
     def place(self, term: int) -> int:

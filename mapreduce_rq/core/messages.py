@@ -1,6 +1,6 @@
 """The messages that travel through Redis: what each of them says, and in which range each number in it is.
 
-How they are sealed, so that nobody else can have written them, stands in sealing.py.
+How they are sealed, so that no process without the key can have written them, stands in sealing.py.
 """
 
 from __future__ import annotations

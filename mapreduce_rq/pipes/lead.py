@@ -12,7 +12,7 @@ class Lead:
     """What one at a time has. It is taken with a token, and given back with that token, also if it was not taken.
 
     A lock's ``acquire`` does not do: an error of a signal's handler (Ctrl-C) may come after it has taken the lock and
-    before we know of it, and then nobody gives it back.
+    before we know of it, and then no thread gives it back.
     """
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Lead:
             self._holder.pop("lead", None)
 
     def free(self) -> bool:
-        """Whether nobody has it."""
+        """Whether no thread has it."""
         return not self._holder
 
 

@@ -1,10 +1,10 @@
 """The metrics of one queue over HTTP, in the format of Prometheus: `/metrics`, and `/healthz` for probes.
 
-Redis is read when somebody asks, at most once a second whoever asks. No label is a job's or a worker's name: the number
+Redis is read when a monitoring system asks, at most once a second. No label is a job's or a worker's name: the number
 of series does not depend on what is on the queue.
 
 Beside `mrq worker` and `mrq master` it is a process of its own, forked before the first worker and before any thread:
-a supervisor has no time for slow readers, and its workers shall not inherit their connections. It ends with them.
+a supervisor has no time for slow readers, and its workers must not inherit their connections. It ends with them.
 """
 
 from __future__ import annotations

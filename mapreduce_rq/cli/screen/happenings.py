@@ -103,7 +103,7 @@ class Happenings:
         self._full = full
 
     def rest(self) -> None:
-        """Nobody has looked for a while: the next look tells nothing, as the first one."""
+        """There was no look for a while: the next look tells nothing, as the first one."""
         self._states = None
 
     def away(self, at: float) -> None:

@@ -1,4 +1,4 @@
-"""One reader for all who look: it reads Redis once a second while somebody looks, and not at all while nobody does.
+"""One reader for all who look: it reads Redis once a second while there are viewers, else not at all.
 
 The main thread reads, for only it is interrupted by signals; the thread of the event loop serves. What is read goes
 over to it as a Frame. Each viewer is sent what has changed since the frame that it was sent before, and a viewer that
@@ -78,7 +78,7 @@ class Frame:
 
 @dataclass(eq=False)
 class Viewer:
-    """Somebody who looks. ``seen``: the last frame that was sent."""
+    """A viewer. ``seen``: the last frame that was sent."""
 
     page: Page
     seen: int = 0
@@ -206,7 +206,7 @@ class Feed:
     # -- the reader's side --------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Read for whoever looks, until a signal is raised here."""
+        """Read for the viewers, until a signal is raised here."""
         due = 0.0
         while True:
             now = time.monotonic()
@@ -279,7 +279,7 @@ def report(job: str) -> Callable[[Watching], str]:
             try:
                 try:
                     record, timeline = place.ended(job)
-                except BrokerDown:  # it may have been away when nobody asked
+                except BrokerDown:  # it may have been away while there was no viewer
                     place.wire.connect()
                     record, timeline = place.ended(job)
             except (NoSuchJob, BadMessage) as error:

@@ -5,8 +5,8 @@
     /report/ID       the report of a job that has ended, as `mrq report` writes it
     /sign-in         takes the token, and gives a cookie
 
-The server is in a thread beside the main thread, which reads Redis: see feed.py. Nobody waits for it when the process
-ends: streams are told, and what is still open a moment later is cut.
+The server is in a thread beside the main thread, which reads Redis: see feed.py. When the process ends, it does not
+wait for this thread: streams are told, and what is still open a moment later is cut.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ minutes.
 The master pays a few additions for each reply, however many answers it holds, and nothing for a term.
 
 It lies in the job's hash from time to time while the job runs, the more rarely the longer the job lasts. So if the
-master dies, the next one goes on from it (``Recorder.go_on``) on the same axis, with the takeover on it; and whoever
+master dies, the next one goes on from it (``Recorder.go_on``) on the same axis, with the takeover on it; and what
 cancels the job ends it (``ended``). What was answered since it was last kept is then not in it.
 
 A reply counts in the bin in which the master read it. Its work is laid before that moment, as long as it took.
@@ -114,7 +114,7 @@ class Recorder:
     def go_on(self, kept: Timeline, *, now: float, wall: float) -> float | None:
         """Take up what an earlier master has kept; ``wall`` is unix seconds. Returns the seconds since it was kept.
 
-        None, and nothing is taken up, if it cannot be right: without a key anybody may have written it.
+        None, and nothing is taken up, if it cannot be right: without a key, any client may have written it.
         """
         if not _is_sound(kept):
             return None

@@ -1,12 +1,12 @@
 """Large bodies of a job's tasks on a shared Redis: each stands there once, apart from its task.
 
 A task is read often: by each look at the queue and the hands (every three seconds, by each master), by the process that
-gives it back, by a worker that is not sure of its hand. Its body is read by the worker that computes it, and by nobody
-else. So the body goes to a hash of its job, in the step that pushes the task, and the task says its name and its
+gives it back, by a worker that is not sure of its hand. Only the worker that computes it reads its body.
+So the body goes to a hash of its job, in the step that pushes the task, and the task says its name and its
 SHA-256; the task is signed, so the body need not be. A body is deleted when its terms are counted, and all with the
 job's end. If the master is killed, the hash expires, since each commit makes it last ten minutes more.
 
-A worker that does not find a body drops the task: the task was counted, or somebody deleted what is not his. In that
+A worker that does not find a body drops the task: the task was counted, or another program deleted the body. In that
 case the master misses the task at two looks, and pushes it again with its body.
 """
 

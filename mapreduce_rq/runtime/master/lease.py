@@ -33,8 +33,8 @@ EPOCH_DIGITS = 15
 
 
 def is_first(token: str) -> bool:
-    """Whether a token is that of a job's creation: nobody has led the job since. Where that is not so, for anybody can
-    write a token, its tasks are only cut a second time.
+    """Whether a token is that of a job's creation: no master has led the job since. It may be wrong, since any client
+    can write a token: then the tasks are only cut a second time.
     """
     epoch, _, rest = token.partition(":")
     return epoch == "1" and rest.partition(":")[2] == "1"

@@ -42,5 +42,5 @@ class Polling:
         self._bell.insist()
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """No thread waits any more."""
         self._bell.close()

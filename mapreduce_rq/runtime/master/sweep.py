@@ -214,7 +214,7 @@ class Sweeper:
         return found
 
     def _answered(self, raws: list[bytes], counted: Callable[[int, int], bool]) -> list[bytes]:
-        """The tasks of our job in a dead worker's hand that others have answered: nobody is to do them again.
+        """The tasks of our job in a dead worker's hand that others have answered: no worker is to do them again.
 
         A task of which another worker only has a copy goes back: that copy may wait in a hand that is stuck.
         """

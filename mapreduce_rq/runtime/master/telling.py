@@ -40,7 +40,7 @@ class Telling:
         self._observer.noticed(text)
 
     def mark(self, text: str) -> None:
-        """Have a line stand in the job's timeline alone: somebody else tells it."""
+        """Have a line stand in the job's timeline alone: another process tells people of it."""
         self._recorder.mark(text, self._clock.now())
 
     def note(self, what: What, text: str = "", *, noticed: bool = False) -> None:

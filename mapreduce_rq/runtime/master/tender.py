@@ -1,4 +1,4 @@
-"""The second thread of a process that leads many jobs: it sees to it that a long turn keeps nobody waiting.
+"""The second thread of a process that leads many jobs: it sees to it that no other job waits for a long turn.
 
 Every 0.1 s, while jobs are led, it looks whether a turn takes long, and then takes the wheel from its thread: see
 wheel.py. Every second it keeps the leases of the masters that compute: see lease_keeper.py. Without jobs it sleeps.

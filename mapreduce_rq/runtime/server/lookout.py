@@ -29,7 +29,7 @@ class Private(NamedTuple):
 
 
 def leave_note(directory: str, private: Private) -> None:
-    """Let this user's other processes find the server. Where that is not possible nobody finds it."""
+    """Let this user's other processes find the server. Where that is not possible, no process finds it."""
     with contextlib.suppress(OSError):
         note = os.open(os.path.join(directory, NOTE), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(note, "wb") as file:

@@ -67,7 +67,7 @@ class CountColumn(IntColumn):
 
 
 def are_integers(rows: Rows) -> bool:
-    """Whether all values are integers: their sum is one then, and else it is something else, or there is none."""
+    """Whether all values are integers. Only then is their sum an integer."""
     try:
         return type(sum(map(SECOND, rows.pairs))) is int
     except Exception:  # of a user's own type
