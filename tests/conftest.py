@@ -26,6 +26,7 @@ signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 settings.register_profile("ci", derandomize=True, max_examples=50, deadline=None, print_blob=True)
 settings.register_profile("dev", max_examples=100, deadline=None, print_blob=True)
+settings.register_profile("fuzz", max_examples=10_000, deadline=None, print_blob=True)  # --hypothesis-profile=fuzz
 settings.load_profile("ci" if IN_CI else "dev")
 
 

@@ -26,6 +26,7 @@ from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Silent
 from mapreduce_rq.runtime.master.standby import OrphanWatch, Standby
+from tests.support.examples import examples
 from tests.support.records import cancelled, done, failed
 
 JOB, OTHER = "exp-a", "exp-b"
@@ -74,7 +75,7 @@ def check_line(error: Exception) -> None:
 
 
 @given(hashes(SIGNED))
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 def test_a_key_alone_says_what_a_job_is_and_that_it_is_over(found: Mapping[str, bytes]) -> None:
     true = sealed(SIGNED, JOB)
     try:
@@ -95,7 +96,7 @@ def test_a_key_alone_says_what_a_job_is_and_that_it_is_over(found: Mapping[str, 
 
 
 @given(hashes(PLAIN))
-@settings(max_examples=500)
+@settings(max_examples=examples(500))
 def test_without_a_key_it_is_typed_and_no_other_jobs(found: Mapping[str, bytes]) -> None:
     try:
         state = read_job(KEYS, PLAIN, JOB, found)
@@ -127,7 +128,7 @@ class Hurried(Clock):
 
 @pytest.mark.parametrize("kind", ["signed", "plain"])
 @given(data=st.data())
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_reader_has_one_line_for_any_hash(raw: Any, jobs: Jobs, kind: str, data: st.DataObject) -> None:
     keyring = jobs.codecs.keyring if kind == "signed" else Keyring()
     codecs = jobs.codecs if kind == "signed" else Codecs(jobs.keys.name)
