@@ -153,6 +153,13 @@ def _home(thing: Any) -> str:
     return home if isinstance(home, str) else ""
 
 
+def well_named(name: str) -> str:
+    """A name that may be one of a function, as it is. Raises BadFunction."""
+    if ":" not in name or not _ALLOWED.fullmatch(name):
+        raise BadFunction(f"{name!r} is not the name of a function: write package.module:function")
+    return name
+
+
 def find(name: str) -> Any:
     """The object with the name ``package.module:attribute``. Raises BadFunction in one line.
 

@@ -271,11 +271,13 @@ def run(
             function, items(client), limits=limits, detached=detached, setup=setup, **folding
         )
 
+    from mapreduce_rq.functions.trust import well_named  # with the client, as below
+
     total = None if terms is None else _number_of(terms)
     return lead(
         function.rpartition(":")[2],
         plan,
-        tuple(filter(None, (function, setup))),
+        tuple(well_named(name) for name in (function, setup) if name),
         total,
         folder,
         act=act,
