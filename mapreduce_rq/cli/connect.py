@@ -109,6 +109,8 @@ def find_job(verbs: Jobs, job: str) -> str:
 
     Raises NoSuchJob, or UsageError if there are several.
     """
+    if not job.strip():  # a variable of a shell that is not set; all ids have it in them, and the only one may be ended
+        raise UsageError("the job's id is empty: `mrq jobs` lists them")
     if verbs.token(job).token:
         return job
     ids: list[str] = [raw.decode(errors="replace") for raw in verbs.wire.call("ZREVRANGE", verbs.keys.jobs, 0, -1)]

@@ -21,11 +21,13 @@ class OutFile:
     def __init__(self, path: str, option: str = "--out") -> None:
         self.path = path
         self._old: os.stat_result | None = None
+        if not path:
+            raise UsageError(f"{option}: the file's name is empty")
         try:
             self._old = os.stat(path)
         except FileNotFoundError:
             folder, name = os.path.split(os.path.realpath(path))
-            if not path or not name or path.endswith("/") or not os.path.isdir(folder):
+            if not name or path.endswith("/") or not os.path.isdir(folder):
                 raise UsageError(f"{option}: cannot write {path}: there is no folder {folder or path}") from None
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise UsageError(f"{option}: cannot write {path}: no new file may be made in {folder}") from None

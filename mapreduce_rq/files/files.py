@@ -47,6 +47,8 @@ class Files:
         check(format=format, encoding=encoding, errors=errors, delimiter=delimiter, whole=whole, ship=ship)
         for path in paths:
             check(path=path)
+            if not os.fspath(path):
+                raise BadParameter("files: the name of a file is empty")
         self.paths = [name for path in paths for name in _expanded(os.fspath(path))]
         self.format, self.delimiter = checked(self.paths, format, encoding, errors, delimiter)
         self.encoding, self.errors = encoding, errors

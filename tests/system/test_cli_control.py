@@ -349,6 +349,11 @@ def test_a_beginning_that_is_not_unique(at: User) -> None:
     ran = at.run("result", "exp-")
     assert ran.code == 2
     assert "2 jobs have exp- in their id" in ran.err
+    for command in ("cancel", "status", "result", "attach", "resume", "retry", "report", "trace", "events"):
+        for empty in ("", " "):
+            out = ("--out", os.devnull) if command in {"report", "trace"} else ()
+            ran = at.run(command, empty, *out)
+            assert (ran.code, ran.err) == (2, "mrq: the job's id is empty: `mrq jobs` lists them\n"), command
     first, second = at.run("jobs", "--json").json
     assert at.run("result", first["job"][:9], "-o", "value").out.strip() == first["record"]["value"]
     assert second["params"] == {"x": "1"}

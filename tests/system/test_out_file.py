@@ -116,7 +116,7 @@ def test_standard_output_by_its_name(tmp_path: Path, how: str) -> None:
         ("{folder}/file/", "there is no folder"),
         ("{folder}/there/below", "Not a directory"),
         ("{folder}/round", "Too many levels of symbolic links"),
-        ("", "there is no folder"),
+        ("", "the file's name is empty"),
         ("{folder}/" + "n" * 300, "File name too long"),
     ],
 )

@@ -340,13 +340,15 @@ def _items(
     if files is not None:
         found = Files(*files, **how)
         return lambda _: found
+    if not lines:
+        raise UsageError("--lines: the name of the file is empty")
     try:
-        file = open(0 if lines == "-" else str(lines), "rb", buffering=0, closefd=lines != "-")  # noqa: SIM115  the job's
+        file = open(0 if lines == "-" else lines, "rb", buffering=0, closefd=lines != "-")  # noqa: SIM115  the job's
         regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise UsageError(f"--lines: cannot read {lines}: {error.strerror}") from None
     how["format"] = how["format"] or "text"
-    name = str(lines)
+    name = lines
     if lines == "-" or not regular or how.pop("ship"):
         how.pop("ship", None)
         stream = Stream(name, file, **how)
