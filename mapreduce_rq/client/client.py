@@ -154,6 +154,8 @@ class Client:
                 look.require_primary(self.info, self.endpoint)
                 look.check_types(own.wire, own.keys)
                 own.wire.close()  # we may have no open connection while we fork
+            if server is None:  # a program's own jobs are of functions: what is imported now, all forked workers share
+                import mapreduce_rq.functions.computation  # noqa: F401  `mrq` itself starts the server, and has no need
             site.start_workers(self.trust)
             # A client that is never closed also ends its workers first: otherwise they would report the server's end.
             weakref.finalize(self, site.end)

@@ -19,22 +19,6 @@ from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, Spec, check_limit
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.errors import BadParameter, UsageError
-from mapreduce_rq.functions.computation import FunctionComputation
-from mapreduce_rq.functions.items import source_of
-from mapreduce_rq.functions.pickling import Pickles
-from mapreduce_rq.functions.shipping import (
-    First,
-    carried_params,
-    exception_params,
-    first_params,
-    function_params,
-    range_params,
-    reducer_params,
-    retry_params,
-    sampling_params,
-    setup_params,
-    shared_body,
-)
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.server.shelf import Shelf
@@ -44,6 +28,12 @@ from mapreduce_rq.version import __version__
 if TYPE_CHECKING:  # what few programs use
     from mapreduce_rq.client.open_job import Plan
     from mapreduce_rq.core.reducers.keyed import Keyed
+    from mapreduce_rq.functions.pickling import Pickles
+    from mapreduce_rq.functions.shipping import First
+
+
+OF_FUNCTIONS = {"function", "files"}
+"""The computations that call functions of users."""
 
 
 class Planner:
@@ -66,7 +56,7 @@ class Planner:
         limits = DEFAULT_LIMITS if limits is None else limits
         check_limits(limits)
         computation = load(name).create(dict(params))
-        if limits.retries and not isinstance(computation, FunctionComputation):
+        if limits.retries and name not in OF_FUNCTIONS:
             raise BadParameter(f"limits: retries is for functions of your own, and {name} is none")
         spec = Spec(
             job=f"{name}-{self._clock.random(16).hex()}",
@@ -109,15 +99,20 @@ class Planner:
         ``detached``: such items are read now, and travel with the job.
         """
         check(law=law, options=options, kwargs=kwargs, return_exceptions=return_exceptions, setup=setup)
+        from mapreduce_rq.functions import shipping  # 18 modules, which a built-in computation does not need
+        from mapreduce_rq.functions.computation import FunctionComputation  # with it
+        from mapreduce_rq.functions.items import source_of  # with it
+        from mapreduce_rq.functions.pickling import Pickles  # with it
+
         pickles = Pickles()
         items, star = rows(items, more, star=star)
-        params = function_params(function, self._trust, pickles, kwargs) | {"star": star}
+        params = shipping.function_params(function, self._trust, pickles, kwargs) | {"star": star}
         params |= self._leading(setup, shared, pickles)
         if params["kernel"] and star:
             raise BadParameter("a kernel of spans takes a range, not rows of arguments")
         if return_exceptions:
-            params |= exception_params(reduce, params, self._trust)
-        folding = reducer_params(reduce, zero, law, options, self._trust, pickles=pickles)
+            params |= shipping.exception_params(reduce, params, self._trust)
+        folding = shipping.reducer_params(reduce, zero, law, options, self._trust, pickles=pickles)
         params |= folding | {"around": params.get("around", {}) | folding.get("around", {})}
         lazy, lines = False, None
         files = sys.modules.get("mapreduce_rq.files.files")  # 10 ms, of which only who has such items has paid
@@ -133,14 +128,14 @@ class Planner:
             params |= {"corpus": msgspec.structs.asdict(corpus)}
             lazy = lines is not None
         elif isinstance(items, range):
-            params |= range_params(items)
+            params |= shipping.range_params(items)
         elif detached:
-            params |= carried_params(items, self._trust, pickles)
+            params |= shipping.carried_params(items, self._trust, pickles)
         else:
             lazy = True
         limits = limited(limits, chunksize)
         check_limits(DEFAULT_LIMITS if limits is None else limits)
-        params |= retry_params(limits) | sampling_params(params, limits)
+        params |= shipping.retry_params(limits) | shipping.sampling_params(params, limits)
         spec, computation = self.computation("function" if named is None else "files", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
         codec = computation.trusting(self._trust, pickles)
@@ -171,17 +166,21 @@ class Planner:
         new process takes its place.
         """
         check(kwargs=kwargs, setup=setup)
+        from mapreduce_rq.functions import shipping  # as above
+        from mapreduce_rq.functions.computation import FunctionComputation  # as above
+        from mapreduce_rq.functions.pickling import Pickles  # as above
+
         pickles = Pickles()
-        params = function_params(function, self._trust, pickles, kwargs)
+        params = shipping.function_params(function, self._trust, pickles, kwargs)
         if params["kernel"]:
             raise BadParameter("a kernel of spans takes a range, not items")
         params |= {"reduce": "handed", "star": star, "return_exceptions": self._trust.pickles}
         params |= self._leading(setup, shared, pickles)
         if first is not None:
-            params |= first_params(first, self._trust, pickles)
+            params |= shipping.first_params(first, self._trust, pickles)
         limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
         check_limits(limits)
-        params |= retry_params(limits)
+        params |= shipping.retry_params(limits)
         if worn_after is not None:
             params["worn_after"] = worn_after
             limits = msgspec.structs.replace(limits, chunk=1)
@@ -191,9 +190,11 @@ class Planner:
 
     def _leading(self, setup: Callable[..., Any] | str | None, shared: Any, pickles: Pickles) -> dict[str, Any]:
         """The parameters for what each call begins with; what is shared is sent. Raises UsageError, BrokerError."""
-        params: dict[str, Any] = {} if setup is None else setup_params(setup, self._trust, pickles)
+        from mapreduce_rq.functions import shipping  # as above
+
+        params: dict[str, Any] = {} if setup is None else shipping.setup_params(setup, self._trust, pickles)
         if shared is not ...:
-            name, body = shared_body(shared, self._trust, pickles)
+            name, body = shipping.shared_body(shared, self._trust, pickles)
             self._share(name, body)
             params["shared"] = name
         return params

@@ -83,6 +83,7 @@ def test_the_main_job_needs_no_numbers_no_rq_and_no_rich(tmp_path: Path) -> None
     names = [f"mapreduce_rq.{name}" for name in RARE]
     assert all(map(find_spec, names))
     assert [name for name in names if name in modules] == []
+    assert "mapreduce_rq.functions.computation" not in modules  # with 17 more, for functions of users
 
 
 def test_workers_over_pipes_need_no_redis(tmp_path: Path) -> None:
