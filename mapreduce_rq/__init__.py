@@ -58,21 +58,41 @@ Where to change what
 --------------------
 A test looks up each of these names.
 
-::
+How terms become tasks, and tasks become a result (core)::
 
-    how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
-    its fair share of the queue        broker/lua/settle.lua share
     how many terms a task has          core/job/chunking.py Pace.size
     what a ledger is told, and says    core/job/events.py Replied, Surveyed, Push
     which terms are cut, and when      core/job/ledger.py Ledger._cut, Ledger._refill
     how a failed task's span is cut    core/job/ledger.py Ledger._bad; core/job/cutting.py Parts
     how far a tolerance takes a job    core/job/goal.py further
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
-    when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
+    in which part a key lies           core/reducers/key_hash.py buckets_of
+    how the values of a key are held   core/reducers/per_key/choice.py column_of
+    a new reducer                      core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
+    a new computation                  computations/__init__.py CATALOGUE; core/computation.py Computation
+    which digits are certain           core/numbers/certain.py parted; progress/words.py so_far
+
+What a worker does (runtime/worker, runtime/pool)::
+
+    how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
+    its fair share of the queue        broker/lua/settle.lua share
+    which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
+    when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
+    how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
+    when a task is answered in part    runtime/worker/part_answers.py; runtime/pool/supervisor.py LONG_SECONDS
+    what a failed term's answer says   runtime/worker/failures.py failed; core/job/failures.py failure_of
+    what of a traceback is shown       core/foreign_errors.py traceback_of
+    what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
+    what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
+    how a worker process begins        runtime/pool/forking.py Forker
+    what functions print               runtime/worker/output.py Capture.add; progress/printed.py
+
+What a master does (runtime/master, client)::
+
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
-    ended jobs that are remembered     broker/pruning.py MAX_RECORDS
+    when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
-    where a client's jobs run         client/site.py Site
+    where a client's jobs run          client/site.py Site
     how many jobs `mrq master` leads   runtime/master/wheel.py Wheel.take
     whose turn it is among them        runtime/master/wheel.py Wheel._whose_turn
     which jobs it looks for            client/adopters.py Adopters.look
@@ -81,45 +101,40 @@ A test looks up each of these names.
     when a checkpoint is due           runtime/master/checkpoints.py Checkpoints.due
     what stands in a job's hash        runtime/master/fields.py Fields; broker/job_hash.py
     what is written at a job's end     runtime/master/ending.py Ending; core/job/ends.py record_of
+    ended jobs that are remembered     broker/pruning.py MAX_RECORDS
     what an item too large gives       runtime/master/oversize.py
     what a master says of an outage    runtime/master/outage.py Outage
-    spans for OpenTelemetry            runtime/tracing.py begin_job, TaskSpans
-    what functions print               runtime/worker/output.py Capture.add; progress/printed.py
-    which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
-    when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     whose tasks go first               runtime/master/master.py Master._goes_first, YOUNG_SECONDS
     what an outage does to a new job   client/leading.py Leader.submit; runtime/master/master.py Master._resolve
-    how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
-    when a task is answered in part    runtime/worker/part_answers.py; runtime/pool/supervisor.py LONG_SECONDS
-    what a failed term's answer says   runtime/worker/failures.py failed; core/job/failures.py failure_of
-    what of a traceback is shown       core/foreign_errors.py traceback_of
-    what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
-    what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
-    how a worker process begins        runtime/pool/forking.py Forker
+    spans for OpenTelemetry            runtime/tracing.py begin_job, TaskSpans
+
+Functions of users, and whom to trust (functions, core/sealing.py)::
+
     which functions a worker runs      functions/trust.py Trust
     what a job says of its function    functions/params.py FunctionParams; functions/folding.py reducer_of
     exceptions that become values      functions/raised.py guarded
+    what a signature covers            core/sealing.py Codec, Keyring
+
+Redis, pipes and files (broker, pipes, runtime/server)::
+
+    a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
+    a key in Redis                     broker/keys.py Keys
+    what Redis' refusals are called    broker/refusals.py translate
+    how a server is connected to       broker/unix_link.py UnixLink; broker/connection.py how_to_connect
     how a master waits for pipes       pipes/waiting.py Collector
     who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS; pipes/lead.py Lead
     which of them has the next task    pipes/idle.py Idle.next_of
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
-    in which part a key lies           core/reducers/key_hash.py buckets_of
-    how the values of a key are held   core/reducers/per_key/choice.py column_of
-    a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
-    what a signature covers            core/sealing.py Codec, Keyring
-    a key in Redis                     broker/keys.py Keys
-    a new reducer                      core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
-    a new computation                  computations/__init__.py CATALOGUE; core/computation.py Computation
+
+Errors, commands and pictures (errors.py, cli, progress)::
+
     the error of a bad item            functions/items.py refused; core/bodies.py PlainCodec
     the error of a failed job          core/job/result.py error_of
-    what Redis' refusals are called    broker/refusals.py translate
-    how a server is connected to       broker/unix_link.py UnixLink; broker/connection.py how_to_connect
     an error's class and exit code     errors.py MrqError
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
     what progress= takes               progress/shown.py shown
-    which digits are certain           core/numbers/certain.py parted; progress/words.py so_far
     what stands above the bar          progress/few_events.py FewEvents; runtime/master/telling.py Telling.seen
     a column of the dashboard          cli/screen/worker_rows.py COLUMNS, worker_cells; cli/screen/views.py
     a key of the dashboard             cli/screen/view.py pressed
