@@ -42,7 +42,7 @@ class PlainCommand(TyperCommand):
 
     def _with_lone(self, ctx: Any, args: list[str]) -> list[str]:
         given, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
-        if len(rest) != 1 or self.lone in given:
+        if not rest or self.lone in given:
             return args
         others = list(args)
         others.remove(rest[0])  # an equal text may be an option's value and go instead: the rest is the same

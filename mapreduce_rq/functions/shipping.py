@@ -256,7 +256,8 @@ def sampling_params(params: Mapping[str, Any], limits: Limits | None) -> dict[st
     """
     if not isinstance(limits, Limits) or not limits.tolerant:
         return {}
-    computation = FunctionComputation.create(dict(params))
+    # Files are no matter here: like other items that are no range, they give no sample.
+    computation = FunctionComputation.create({name: value for name, value in params.items() if name != "corpus"})
     if not computation.reducer.estimates or computation.samples:
         return {}
     if computation.total is None:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mapreduce_rq import Client, Limits, kernel
+from mapreduce_rq import Client, Files, Limits, kernel
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.client.leading import Leader
 from mapreduce_rq.computations.sum import Sum
@@ -673,6 +673,8 @@ def test_a_tolerance_over_an_ordered_range_is_kept_and_ends_alike_for_any_worker
     [
         (float, [1, 2, 3], "a tolerance needs a random sample, and the first lines of a file, or items"),
         (float, iter(range(5)), "a tolerance needs a random sample, and the first lines of a file, or items"),
+        (len, Files(__file__), "a tolerance needs a random sample, and the first lines of a file, or items"),
+        (len, Files(__file__, ship=True), "a tolerance needs a random sample, and the first lines of a file, or items"),
         (squares, range(10**6), r"a tolerance needs a random sample, and the first spans of a kernel are not one"),
     ],
 )
