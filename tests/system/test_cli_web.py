@@ -351,6 +351,25 @@ def test_viewers_are_bounded_and_a_stalled_one_delays_nobody(at: User) -> None:
     stalled.close()
 
 
+def test_a_redis_that_hangs_delays_neither_the_page_nor_the_end(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=server.url) as at:
+        web = at.start("web", "--port", "0")
+        url = address(web)
+        with Stream(url) as stream:
+            assert stream.next()["whole"]
+            os.kill(server.pid, signal.SIGSTOP)
+            try:
+                time.sleep(1.2)  # the reader waits for an answer now
+                assert get(url)[0] == 200
+                started = time.monotonic()
+                web.signal(signal.SIGINT)
+                assert web.wait() == 130
+                assert time.monotonic() - started < allowed(2)
+            finally:
+                os.kill(server.pid, signal.SIGCONT)
+
+
 def test_a_viewers_acl_is_enough(fresh_server: FreshServer, tmp_path: Path) -> None:
     server = fresh_server("valkey")
     words = {f"MRQ_{role}_PASSWORD": f"of-{role.lower()}" for role in ("MASTER", "WORKER", "VIEWER")}

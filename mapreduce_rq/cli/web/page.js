@@ -5,7 +5,7 @@
 const $ = (id) => document.getElementById(id);
 const KINDS = { "#": "counted", "+": "partly", "-": "waiting", ".": "uncut" };
 const WORKER = [ // title, right, only where there is room
-  ["state", false, false], ["job", false, false], ["tasks/s", true, false], ["for", true, false],
+  ["state", false, false], ["job", false, false], ["tasks/s", true, false], ["for", true, true],
   ["done", true, true], ["memory", true, true], ["cpu", true, true], ["held", true, true], ["seen", true, false],
   ["terms", false, true], ["version", false, true]];
 const lists = Object.fromEntries(["jobs", "workers", "events"].map((name) => [name, { rows: new Map(), order: [] }]));
@@ -127,7 +127,7 @@ function page(kind, id, data) {
   const parts = [el("h2", {}, el("a", { href: "#", class: "back" }, "← all"), " ", kind)];
   if (data.gone) parts.push(el("p", { class: "ink-yellow" }, data.gone));
   if (data.facts) parts.push(facts(data.facts));
-  if (data.job) parts.push(el("p", {}, to("job", data.job, data.task)));
+  if (data.job) parts.push(el("p", {}, "open ", to("job", data.job, data.task)));
   if (data.share !== undefined && data.share !== null) parts.push(bar(data.share));
   if (kind === "job" && (data.ended || data.gone))
     parts.push(el("p", {}, el("a", { id: "report", href: "/report/" + encodeURIComponent(id) }, "its report")));
