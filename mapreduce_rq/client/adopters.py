@@ -42,11 +42,8 @@ class Adopters:
         has_ended: Callable[[str], bool],
         most: int,
     ) -> None:
-        self.waiting = Polling()
-        self.tender = Tender(leader.wires.new, self.go_on)
-        self.wheel = Wheel(
-            leader.wires.new, leader.wires.verbs_over, leader.clock, self.waiting, steward=self, most=most
-        )
+        self.tender = self._new_tender(leader)
+        self.wheel = self._new_wheel(leader, most)
         self.error: BaseException | None = None  # what no connection mends
         self.ended = threading.Event()
         self._leader = leader
@@ -54,6 +51,13 @@ class Adopters:
         self._may_lead = may_lead
         self._watch = OrphanWatch(self.wheel.verbs, has_ended)
         self._setbacks = Setbacks(leader.clock)
+
+    def _new_tender(self, leader: Leader) -> Tender:
+        return Tender(leader.wires.new, self.go_on)
+
+    def _new_wheel(self, leader: Leader, most: int) -> Wheel:
+        wires = leader.wires
+        return Wheel(wires.new, wires.verbs_over, leader.clock, Polling(), steward=self, most=most)
 
     # -- its threads -----------------------------------------------------------------------------------------------
 
@@ -81,7 +85,8 @@ class Adopters:
         self.wheel.close()
         self.ended.wait(seconds)
         self.tender.close()
-        self.wheel.hang_up()
+        if self.ended.is_set():
+            self.wheel.end()
 
     # -- as the wheel's steward ------------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Done, Report
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.sealing import Codecs
-from mapreduce_rq.errors import BrokerDown, NoSuchJob, Superseded
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, NoSuchJob, Superseded
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.lease_keeper import TEND_SECONDS, Keeper
@@ -354,6 +354,7 @@ class ClientProcess:
         source: Source | None = None,
         wait_workers: float | None = None,
         submits: bool,
+        detached: bool = False,
     ) -> None:
         self.name = name
         self.scheduler = site.scheduler
@@ -370,7 +371,9 @@ class ClientProcess:
         self.ended = ""  # what it was told or found at the end
         self.told = 0  # terms, by the last report that its observer has heard
         self.heard: list[str] = []  # lines that its present master has handed on
-        self.actor = Actor(self.scheduler, name, self._lead if submits else self._follow)
+        self.actor = Actor(
+            self.scheduler, name, self._queue if detached and submits else self._lead if submits else self._follow
+        )
         self.actor.on_end = lambda _: self.wire.close()
 
     # -- what an observer hears ------------------------------------------------------------------------------------
@@ -412,6 +415,22 @@ class ClientProcess:
     def _new_keeper(self, lease: Lease, jobs: Jobs) -> Keeper:
         self._keeper = SimKeeper(lease, jobs, self.actor)
         return self._keeper
+
+    def _queue(self) -> None:
+        """As ``mrq compute --detach``, of a person who tries it again."""
+        master = self._new_master()
+        while True:
+            self._connect()
+            try:
+                master.submit(hand_over=True)
+            except BrokerError as error:
+                if not isinstance(error, (BrokerDown, BrokerFull)):
+                    raise
+                self.clock.sleep(0.5)
+            except Superseded:
+                return  # it is there already, and led
+            else:
+                return
 
     def _lead(self) -> None:
         """As Client.lead."""

@@ -258,13 +258,24 @@ def _xread(db: Database, args: Arguments) -> Any:
         if args[at] == b"COUNT":
             count = int(args[at + 1])
         at += 2
-    key, after = args[at + 1], id_of(args[at + 2])
-    found = db.stream(key)
-    if found is None or not found.entries or found.entries[-1][0] <= after:
-        return None
-    first = bisect_right(found.entries, after, key=itemgetter(0))
-    entries = found.entries[first:] if count is None else found.entries[first : first + count]
-    return [[key, [[id_text(name), list(fields)] for name, fields in entries]]]
+    named = args[at + 1 :]
+    answers = []
+    for key, since in zip(named[: len(named) // 2], named[len(named) // 2 :], strict=True):
+        found, after = db.stream(key), id_of(since)
+        if found is None or not found.entries or found.entries[-1][0] <= after:
+            continue
+        first = bisect_right(found.entries, after, key=itemgetter(0))
+        entries = found.entries[first:] if count is None else found.entries[first : first + count]
+        answers.append([key, [[id_text(name), list(fields)] for name, fields in entries]])
+    return answers or None
+
+
+def _blmpop(db: Database, args: Arguments) -> Any:
+    _, number, key, side, *rest = args
+    if number != b"1" or side != b"RIGHT" or rest[:1] != [b"COUNT"]:
+        raise Refusal("ERR the model pops some from the right end of one list only")
+    taken = _rpop(db, [key, rest[1]])
+    return [key, taken] if taken else None
 
 
 def _flushall(db: Database, _: Arguments) -> bytes:
@@ -284,6 +295,7 @@ COMMANDS: dict[str, Callable[[Database, Arguments], Any]] = {
     "LREM": _lrem,
     "LMOVE": _lmove,
     "BLMOVE": lambda db, args: _lmove(db, args[:4]),
+    "BLMPOP": _blmpop,
     "HSET": _hset,
     "HGET": _hget,
     "HSTRLEN": _hstrlen,
@@ -319,6 +331,7 @@ ARITY = {
     "LREM": 4,
     "LMOVE": 5,
     "BLMOVE": 6,
+    "BLMPOP": -5,
     "HSET": -4,
     "HGET": 3,
     "HSTRLEN": 3,

@@ -69,6 +69,7 @@ class Reply:
     sent: float
     lost: bool = False
     come: bool = False  # it came before its receiver waited for it
+    watched: int = -1  # the ticket of a wait that it ends, and that does not receive it
     value: Any = None
     error: BaseException | None = None
 
@@ -80,7 +81,7 @@ class Parked:
     connection: Connection
     reply: Reply | None
     command: Command
-    key: bytes
+    keys: list[bytes]
     gone: bool = False
 
 
@@ -190,6 +191,8 @@ class Server:
         if reply.ticket < 0:
             if not reply.come:
                 reply.come, reply.value, reply.error = True, value, error
+                if reply.watched >= 0:
+                    reply.connection.actor.wake(reply.watched)
         else:
             reply.connection.actor.wake(reply.ticket, value, error)
 
@@ -307,11 +310,15 @@ class Server:
 
     def _park(self, connection: Connection, command: Command, reply: Reply | None) -> None:
         if command[0] == "BLMOVE":
-            key, seconds = encoded(command[1]), float(command[5])
+            keys, seconds = [command[1]], float(command[5])
+        elif command[0] == "BLMPOP":
+            keys, seconds = [command[3]], float(command[1])
         else:
-            key, seconds = encoded(command[-2]), float(command[command.index("BLOCK") + 1]) / 1000
-        parked = Parked(connection, reply, command, key)
-        self._parked.setdefault(key, []).append(parked)
+            named = command[command.index("STREAMS") + 1 :]
+            keys, seconds = list(named[: len(named) // 2]), float(command[command.index("BLOCK") + 1]) / 1000
+        parked = Parked(connection, reply, command, [encoded(key) for key in keys])
+        for key in parked.keys:
+            self._parked.setdefault(key, []).append(parked)
         if not connection.client:  # it hung up before its request came in: the server reads the end of it next
             self.scheduler.at(self._latency(), self._unpark, connection)
         self.scheduler.at(seconds, self._time_out, parked)
@@ -326,15 +333,16 @@ class Server:
     def _unpark(self, connection: Connection) -> None:
         for row in list(self._parked.values()):
             for parked in list(row):
-                if parked.connection is connection:
+                if parked.connection is connection and not parked.gone:
                     self._drop(parked)
 
     def _drop(self, parked: Parked) -> None:
         parked.gone = True
-        row = self._parked[parked.key]
-        row.remove(parked)
-        if not row:
-            del self._parked[parked.key]
+        for key in parked.keys:
+            row = self._parked[key]
+            row.remove(parked)
+            if not row:
+                del self._parked[key]
 
     def _serve(self) -> None:
         """Give those who wait what has come, in the order they came; each in a step of its own."""
@@ -342,6 +350,8 @@ class Server:
             for parked in list(self._parked.get(key, ())):
                 if key not in self.model.now.keys:
                     break
+                if parked.gone:
+                    continue
                 request = Request("call", (parked.command,))
                 answer: Any
                 was_full = self.model.full
@@ -445,7 +455,7 @@ class Server:
 
 
 def _blocks(command: Command) -> bool:
-    return command[0] == "BLMOVE" or (command[0] == "XREAD" and "BLOCK" in command)
+    return command[0] in {"BLMOVE", "BLMPOP"} or (command[0] == "XREAD" and "BLOCK" in command)
 
 
 def _brief(answer: Any) -> str:

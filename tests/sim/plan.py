@@ -43,6 +43,7 @@ class JobPlan:
     keep: int = 3600  # seconds that the record stays
     starts: float = 0.0
     standbys: int = 0
+    detached: bool = False  # its client only queues it
     even: bool = False  # every term costs the same
     logs: bool = False  # its client wants what is printed
 
@@ -103,6 +104,8 @@ class Plan:
     weather: Weather = field(default_factory=Weather)
     stays: bool = False  # on until the horizon, though the jobs are over
     flavour: Flavour = "valkey"
+    masters: list[tuple[float, float, str]] = field(default_factory=list)
+    """Processes that lead all jobs they find: when each comes, when it goes, and whether by KILL or TERM."""
     unattended: bool = False  # no user resumes a job that has lost its master
 
 
@@ -123,6 +126,13 @@ def plan_of(seed: int) -> Plan:
             start = patches.randrange(job.terms)
             slow = range(start, min(start + patches.randint(1, 40), job.terms))
             job.slow = {k: patches.uniform(0.05, 0.8) for k in slow}
+    many = Random(f"masters {seed}")
+    masters: list[tuple[float, float, str]] = []
+    for _ in range(many.choice([0, 0, 1, 2])):
+        come = many.choice([0.0, many.uniform(0, 10)])
+        masters.append((come, come + many.choice([many.uniform(1, 40), 1e9]), many.choice(["KILL", "TERM"])))
+    for job in jobs:
+        job.detached = bool(masters) and not job.lazy and not job.logs and many.random() < 0.5
     hosts: list[int] = []
     while sum(hosts) < workers:
         hosts.append(rng.randint(1, workers - sum(hosts)))
@@ -156,6 +166,7 @@ def plan_of(seed: int) -> Plan:
         ),
         stays=rng.random() < 0.3,
         flavour=rng.choice(["valkey", "redis"]),
+        masters=masters,
     )
 
 

@@ -81,6 +81,14 @@ class SimWire:
         self._nothing_awaited()
         self._send(Request("call", (command,)))
 
+    def answered(self, ticket: int) -> bool:
+        """Whether an answer has come, or none will; else its coming ends the wait of this ticket."""
+        if self.connection is None or not self._asked:
+            return True
+        self.connection.actor = self._server.scheduler.actor()
+        self._asked[0][0].watched = ticket
+        return self._asked[0][0].come
+
     def answer(self) -> Any:
         self.hear()
         if self.connection is None or not self._asked:
@@ -115,6 +123,8 @@ class SimWire:
 
     def _read(self, asked: Reply) -> Any:
         try:
+            if self.connection is not None:
+                self.connection.actor = self._server.scheduler.actor()
             return self._server.receive(asked)
         except BaseException:  # a signal's too: the answer may still be on its way
             self.close()

@@ -33,6 +33,7 @@ from tests.sim.actors import ClientProcess, Host, Site
 from tests.sim.computation import Oracle, SimComputation, TestParams, items
 from tests.sim.faults import FAULTS
 from tests.sim.invariants import Bounds, Broken, Invariants, Job, require
+from tests.sim.many import ManyProcess
 from tests.sim.network import ENDPOINT, EPOCH, Request, Server, Weather
 from tests.sim.plan import JobPlan, Plan, plan_of
 from tests.sim.scheduler import Actor, Scheduler
@@ -101,6 +102,7 @@ class World:
         self.failure = ""
         self.hosts: list[Host] = []
         self.clients: list[ClientProcess] = []
+        self.masters: list[ManyProcess] = []
         self.jobs: list[Job] = []
         self.specs: list[Spec] = []
         self.ends: dict[str, str] = {}  # as a client heard of it first
@@ -120,6 +122,8 @@ class World:
             self._expect(f"sim-{number}", job)
         for at, kind in plan.faults:
             self.scheduler.at(at, self.inject, kind)
+        for comes, goes, how in plan.masters:
+            self.scheduler.at(comes, self.start_master, goes - comes, how)
 
     # -- who is there ----------------------------------------------------------------------------------------------
 
@@ -210,9 +214,25 @@ class World:
             wait_workers=self.wait_workers,
             source=source_of(spec.params["terms"]) if spec.lazy else None,
             submits=submits,
+            detached=self.plan.jobs[self.specs.index(spec)].detached,
         )
         self.clients.append(client)
         return client
+
+    def start_master(self, stays: float, how: str) -> ManyProcess:
+        """`mrq master`, which is told to go after a while, or killed, as long as there are faults."""
+        clock = SimClock(self.scheduler, started=1000 * self.rng.random())
+        name = self._name("master")
+        made = ManyProcess(name, self.site, clock=clock, make=self.computation, on_end=self._ended)
+        self.masters.append(made)
+
+        def go() -> None:
+            if self.healing_since is None and not self.failure:
+                self.say(f"!! {how} {name}")
+                (made.kill if how == "KILL" else made.let_go)()
+
+        self.scheduler.at(stays, go)
+        return made
 
     def _name(self, kind: str) -> str:
         self._names += 1
@@ -310,7 +330,10 @@ class World:
         self.say(f"{client.name:>8} ends: {ended.state if ended else 'without the job'}")
         if ended is None:
             return
-        job = next(job for job in self.jobs if job.name == client.spec.job)
+        self._ended(client, client.spec.job, ended)
+
+    def _ended(self, _: object, name: str, ended: Ended) -> None:
+        job = next(job for job in self.jobs if job.name == name)
         self.ends.setdefault(job.name, ended.state)
         try:
             if isinstance(ended.record, Done):
@@ -332,6 +355,9 @@ class World:
         for client in self.clients:
             if client.actor.error is not None:
                 self.fail(f"{client.name} crashed: {client.actor.error!r}")
+        for actor in (actor for master in self.masters for actor in master.actors):
+            if actor.error is not None:
+                self.fail(f"{actor.name} crashed: {actor.error!r}")
 
     # -- how it ends -----------------------------------------------------------------------------------------------
 
@@ -417,6 +443,8 @@ class World:
                 actor.kill()
         for client in self.clients:
             client.kill()
+        for master in self.masters:
+            master.kill()
         self.scheduler.drain()
 
 

@@ -65,6 +65,9 @@ class Waiting(Protocol):
     def insist(self) -> None:
         """Ring the bell, from any thread."""
 
+    def close(self) -> None:
+        """Nobody waits any more."""
+
 
 class Relieved(Exception):
     """The turn took long, and another thread has the wheel now."""
@@ -163,8 +166,13 @@ class Wheel:
         self.leads[job] = Lead(job, LentWire(self._wire), token, due=self._clock.now())
         return True
 
+    def end(self) -> None:
+        """Give back what it holds, once no thread has it."""
+        self.hang_up()
+        self._waiting.close()
+
     def hang_up(self) -> None:
-        """Close the connections, at the very end."""
+        """Close the connections."""
         for wire in (self._wire, self._ear.wire, self._door.wire):
             wire.close()
 

@@ -1,0 +1,63 @@
+"""Many jobs under one `mrq master`, in a world: exact times, on the real code."""
+
+from __future__ import annotations
+
+from tests.sim.plan import JobPlan, Plan
+from tests.sim.world import World, checked
+
+
+def ends_of(*jobs: JobPlan, hosts: list[int], masters: list[tuple[float, float, str]] | None = None) -> list[float]:
+    """When each job ended, after its start."""
+    for job in jobs:
+        job.detached = True
+    there = [(0.0, 1e9, "TERM")] if masters is None else masters
+    world = World(Plan(seed=1, jobs=list(jobs), hosts=hosts, horizon=600.0, patience=60.0, masters=there))
+    ends: dict[str, float] = {}
+
+    def look() -> None:
+        for job in world.jobs:
+            if job.name not in ends and world.state(job.name) == "done":
+                ends[job.name] = world.scheduler.now
+
+    world.on_step.append(look)
+    with checked():
+        verdict = world.run()
+    assert not verdict.failure, verdict.failure
+    return [ends[job.name] - plan.starts for job, plan in zip(world.jobs, jobs, strict=True)]
+
+
+def small(starts: float) -> JobPlan:
+    """A second of two workers' time."""
+    return JobPlan(terms=100, seconds=0.02, even=True, starts=starts)
+
+
+def test_a_small_job_beside_a_huge_one_ends_within_twice_its_lone_time() -> None:
+    (alone,) = ends_of(small(8.0), hosts=[2])
+    huge, *others = ends_of(
+        JobPlan(terms=3000, seconds=0.04, even=True), *(small(8.0 + 7 * k) for k in range(5)), hosts=[2]
+    )
+    assert huge > 60
+    assert max(others) < 2 * alone, (alone, others)
+
+
+def test_a_result_that_takes_long_keeps_no_other_job_waiting() -> None:
+    (alone,) = ends_of(small(8.0), hosts=[2])
+    slow, *others = ends_of(
+        JobPlan(terms=20, seconds=0.2, even=True, finishing=40.0), *(small(8.0 + 5 * k) for k in range(5)), hosts=[2]
+    )
+    assert slow > 40
+    assert max(others) < alone + 0.5, (alone, others)
+
+
+def test_the_jobs_of_a_killed_one_go_on_under_another_within_twelve_seconds() -> None:
+    jobs = [JobPlan(terms=40, seconds=0.5, even=True, chunk=1) for _ in range(6)]
+    alone = max(ends_of(*jobs, hosts=[8]))
+    again = [JobPlan(terms=40, seconds=0.5, even=True, chunk=1) for _ in range(6)]
+    both = max(ends_of(*again, hosts=[8], masters=[(0.0, 5.0, "KILL"), (1.0, 1e9, "TERM")]))
+    assert both < alone + 12.5, (alone, both)
+
+
+def test_fifty_jobs_share_one_that_leads_eight_of_them_at_once() -> None:
+    ends = ends_of(*(JobPlan(terms=10, seconds=0.01, even=True) for _ in range(50)), hosts=[4])
+    assert len(ends) == 50
+    assert max(ends) < 20
