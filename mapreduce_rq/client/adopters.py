@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.client.leading import Among, Leader
+from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.errors import BrokerDown, MrqError, Superseded
 from mapreduce_rq.runtime.master.lease import is_first
 from mapreduce_rq.runtime.master.master import Master
@@ -138,10 +139,11 @@ class Adopters:
         if turn.error is not None:
             if isinstance(turn.error, (Superseded, BrokerDown)):
                 return
-            if not isinstance(turn.error, MrqError):
-                raise turn.error
-            if self._setbacks.note(job, str(turn.error)):
-                self.noticed(f"{job}: {turn.error}")
+            why = str(turn.error)
+            if not isinstance(turn.error, MrqError):  # a fault with one job must not end those of others
+                why = f"it cannot be led: {told(turn.error)}; please report this"
+            if self._setbacks.note(job, why):
+                self.noticed(f"{job}: {why}")
         elif turn.ended is not None:
             self.noticed(f"{job} is {turn.ended.state.word}")
             self._leader.tidy(verbs)

@@ -26,8 +26,10 @@ from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
+from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import (
     BrokerDown,
     BrokerError,
@@ -241,8 +243,13 @@ class Leader:
         job = state.spec.job
         if state.spec.lazy:
             raise JobFailed(f"{job} cannot continue: its items came from an iterator in a process that is gone")
-        computation = load(state.spec.computation).to_lead(state.spec.params, self._trust)
-        master = self.master(state.spec, computation, observer, verbs=verbs, among=among, adopted=True)
+        try:
+            computation = load(state.spec.computation).to_lead(state.spec.params, self._trust)
+            master = self.master(state.spec, computation, observer, verbs=verbs, among=among, adopted=True)
+        except MrqError:
+            raise
+        except Exception as error:  # without a key any client may have written it, and an author's code is called
+            raise JobFailed(f"{job} cannot be led {here()}: what its spec asks for raised {told(error)}") from error
         if taken is not None:
             taken(master)
         try:

@@ -26,7 +26,10 @@ from mapreduce_rq import (
     UsageError,
 )
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.core.messages import Spec
+from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.core.text import job_label
+from mapreduce_rq.version import __version__
 from tests.support.commands import KEY, User
 from tests.support.fleet import Fleet
 from tests.support.servers import RealServer
@@ -217,6 +220,41 @@ def test_a_killed_masters_jobs_go_on_under_another(at: User, client: Client) -> 
     at.stage.open()
     for job in jobs:
         assert job.result(30).native == total(8)
+
+
+BROKEN: list[tuple[str, dict[str, object]]] = [
+    ("function", {"function": "builtins:abs", "terms": 5, "by_key": {"folds": {}}}),
+    ("function", {"function": "builtins:abs", "terms": 5, "reduce": "histogram", "reduce_options": {"bins": "x"}}),
+    ("function", {"function": "builtins:abs", "terms": 5, "carried": b"\xff"}),
+    ("exp", {"x": "1e999999999", "terms": 5}),
+    ("wordcount", {"files": [None]}),
+    ("\x1b[2J", {}),
+]
+
+
+def test_a_job_that_cannot_be_led_ends_no_master(at: User, client: Client, server: RealServer, queue: str) -> None:
+    """A spec without a column for its keys ended `mrq master` with a traceback, and the jobs of all others waited."""
+    keys, codecs = Keys(queue), Codecs(queue, Keyring([bytes.fromhex(KEY)]))
+    with server.client() as raw:
+        for number, (name, params) in enumerate(BROKEN):
+            job = f"broken{number}-{number:032x}"
+            spec = Spec(
+                job=job, computation=name, params=params, total=5, limits=Limits(), created=1.0, version=__version__
+            )
+            sealed = codecs.spec.at(job).seal(spec)
+            raw.hset(keys.job(job), mapping={"tok": "1:a:1", "state": "running", "spec": sealed, "master": ""})
+            raw.zadd(keys.jobs, {job: 1})
+            raw.lpush(keys.unled, job)
+    at.start("worker", "-c", "1")
+    master = at.start("master")
+    master.hear("broken0-00000000000000000000000000000000: ")
+    good = client.submit_function_detached("tests.support.terms:noted", range(8), reduce="int_sum")
+    assert good.result(30).native == total(8)
+    ran = at.run("resume", "broken0-")
+    assert (ran.code, ran.err.count("Traceback")) == (1, 0)
+    assert "cannot be led here: what its spec asks for raised ValueError: there must be a column at least" in ran.err
+    master.signal(signal.SIGTERM)
+    assert master.wait() == 0  # it was there to be told, and shows no traceback
 
 
 def test_an_urgent_jobs_tasks_go_before_those_that_wait(at: User, client: Client) -> None:
