@@ -4,6 +4,7 @@
     scripts/bench.py                         everything: some thirty minutes with all peers (pip install .[bench])
     scripts/bench.py --quick                 a glance at every figure, within a minute
     scripts/bench.py --only messages lone    some figures; --list says which there are
+    scripts/bench.py --only data             what people map over, beside Pool, joblib, Dask and Ray
     scripts/bench.py --json F --markdown F --picture F.svg
 
 The table goes to standard output, what is going on to standard error. Needs a machine that does nothing else.
@@ -40,6 +41,7 @@ GROUPS = (
     ancestor.GROUP,
 )
 FIGURES = {figure.name: figure for group in GROUPS for figure in group.figures}
+TOGETHER = {group.name: group.figures for group in GROUPS if group.name}
 
 
 def main() -> int:
@@ -48,8 +50,11 @@ def main() -> int:
     if options.list:
         for name, figure in FIGURES.items():
             print(f"{name:14} {figure.title}, {figure.unit}")
+        for name, together in TOGETHER.items():
+            print(f"{name:14} all of {', '.join(figure.name for figure in together)}")
         return 0
     wanted = frozenset(options.only or FIGURES)
+    wanted |= {figure.name for name in wanted & TOGETHER.keys() for figure in TOGETHER[name]}
     rounds = options.rounds or (1 if options.quick else 5)
     settings = Settings(quick=options.quick, rounds=rounds, peers=not options.no_peers, wanted=wanted)
     about = machine.describe()
@@ -79,7 +84,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="one short round, and no peers that are slow to start")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(FIGURES), help="these figures")
+    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[*FIGURES, *TOGETHER], help="these figures")
     parser.add_argument("--list", action="store_true", help="the names of the figures")
     parser.add_argument("--rounds", type=int, metavar="N", help="how often each figure is sampled (5; quick: 1)")
     parser.add_argument("--no-peers", action="store_true", help="mrq alone")

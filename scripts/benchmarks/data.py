@@ -1,13 +1,14 @@
 """What people map over is data: arrays, records, words, in and out, beside the peers that take the same functions.
 
 The unit is Pool's time in the same round: a machine that slows down does so for both. Items are made before the clock
-starts, and each contender has a process of its own.
+starts, and each contender has a process of its own. Of a large result, the peak of the caller's memory is measured too.
 """
 
 from __future__ import annotations
 
 import atexit
 import multiprocessing
+import os
 import statistics
 import tempfile
 import time
@@ -21,9 +22,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from benchmarks import work
-from benchmarks.machine import installed
+from benchmarks.machine import installed, status_number
 from benchmarks.ours import KEYRING, attached, fleet, wait_until
+from benchmarks.report import number
 from benchmarks.sampling import Figure, Group, Row, Settings, say
 from mapreduce_rq import Client, Files
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
@@ -41,11 +45,20 @@ class Case:
     peers: Callable[[Map, Sequence[Any]], Any]
     ours: Callable[[Client, Sequence[Any]], Any]
     check: Callable[[Any], Any] = field(default=lambda found: found)  # equal for equal results
+    signed: float | None = None  # the target over Redis, where it is another one
+    beside_plain: bool = False  # a plain loop does it in about that time, so the notes compare with it, too
 
 
-def figure(name: str, title: str, target: float) -> Figure:
+OURS, SIGNED, PLAIN = "**mrq**", "mrq, over Redis, signed", "one process, a plain loop"
+
+
+def figure(name: str, title: str, target: float, *, drawn: bool = True) -> Figure:
     """A figure of this group."""
-    return Figure(name, title, "x Pool", target, more_is_better=False)
+    return Figure(name, title, "x Pool", target, more_is_better=False, drawn=drawn)
+
+
+_TITLE = "450 arrays of 1 MB to a list: the caller's growth at its peak, over the result"
+MEMORY = Figure("list-memory", _TITLE, "x", 1.5, more_is_better=False)
 
 
 @cache
@@ -126,6 +139,7 @@ CASES = (
         arrays,
         total,
         lambda client, items: client.map_reduce(work.array_sum, items),
+        signed=1.5,
     ),
     Case(
         figure("records", "100 000 small dicts in, a list out", 1.1),
@@ -140,28 +154,32 @@ CASES = (
         _listed(work.same),
     ),
     Case(
-        figure("words", "words of 400 000 lines (35 MB), counted", 0.9),
+        figure("words", "words of 400 000 lines (35 MB), counted", 0.9, drawn=False),
         lines,
         counted,
         lambda client, items: client.map_reduce(str.split, items, reduce="counter"),
+        beside_plain=True,
     ),
     Case(
         figure("words-files", "words of a file of 35 MB, counted: read by our workers", 0.6),
         file_of_lines,
         counted_in_file,
         lambda client, items: client.map_reduce(str.split, Files(*items), reduce="counter"),
+        beside_plain=True,
     ),
     Case(
-        figure("words-shipped", "words of a file of 35 MB, counted: sent to our workers", 0.9),
+        figure("words-shipped", "words of a file of 35 MB, counted: sent to our workers", 0.9, drawn=False),
         file_of_lines,
         counted_in_file,
         lambda client, items: client.map_reduce(str.split, Files(*items, ship=True), reduce="counter"),
+        beside_plain=True,
     ),
     Case(
         figure("keys", "10^6 records by 10^5 keys, summed", 0.8),
         numbers,
         summed,
         lambda client, items: client.reduce_by_key(work.pair, items),
+        beside_plain=True,
     ),
     Case(
         figure("arrays-out", "200 arrays of 1 MB out, a list", 0.4),
@@ -169,6 +187,7 @@ CASES = (
         _of(work.megabyte),
         _listed(work.megabyte),
         lambda found: [float(each[0]) for each in found],
+        signed=1.2,
     ),
 )
 
@@ -192,6 +211,7 @@ def open_pool(workers: int) -> Iterator[Callable[[Case, Sequence[Any]], Any]]:
 def open_joblib(workers: int) -> Iterator[Callable[[Case, Sequence[Any]], Any]]:
     """Joblib's own workers and batches."""
     import joblib  # installed or not: asked before
+    from joblib.externals.loky import get_reusable_executor
 
     with joblib.Parallel(n_jobs=workers) as parallel:
 
@@ -199,6 +219,7 @@ def open_joblib(workers: int) -> Iterator[Callable[[Case, Sequence[Any]], Any]]:
             return parallel(joblib.delayed(function)(item) for item in items)
 
         yield lambda case, items: case.peers(map_, items)
+    get_reusable_executor().shutdown()  # they would wait for five minutes more, and this process for them
 
 
 @contextmanager
@@ -257,23 +278,28 @@ def open_ours(workers: int) -> Iterator[Callable[[Case, Sequence[Any]], Any]]:
 @contextmanager
 def open_signed(workers: int) -> Iterator[Callable[[Case, Sequence[Any]], Any]]:
     """A server of others, every message through it and signed, plain values only."""
+    with EmbeddedServer.start() as server, _with_fleet(server, workers) as client:
+        yield lambda case, items: case.ours(client, items)
+
+
+@contextmanager
+def _with_fleet(server: EmbeddedServer, workers: int) -> Iterator[Client]:
     with ExitStack() as stack:
-        server = stack.enter_context(EmbeddedServer.start())
         pool = fleet(server.url, workers)
         stack.callback(pool.stop)
         client = stack.enter_context(attached(server))
         wait_until(lambda: len(client.snapshot().workers) >= workers, f"{workers} workers")
         assert client.keyring.kid == KEYRING.kid
-        yield lambda case, items: case.ours(client, items)
+        yield client
 
 
 def contenders(settings: Settings) -> dict[str, Open]:
     """Who takes part, by name; Pool first, whose time is the unit."""
     found: dict[str, Open] = {
         "multiprocessing.Pool": open_pool,
-        "**mrq**": open_ours,
-        "mrq, over Redis, signed": open_signed,
-        "one process, a plain loop": open_plain,
+        OURS: open_ours,
+        SIGNED: open_signed,
+        PLAIN: open_plain,
     }
     if settings.peers:
         others = (("joblib", "joblib", open_joblib), ("distributed", "Dask", open_dask), ("ray", "Ray", open_ray))
@@ -283,7 +309,7 @@ def contenders(settings: Settings) -> dict[str, Open]:
 
 
 def measure(settings: Settings) -> Iterable[Row]:
-    """A row for each contender and case: its time over Pool's in each round."""
+    """A row for each contender and case: its time over Pool's in each round. The notes tell the seconds."""
     seconds: dict[tuple[str, str], list[float]] = {}
     names = list(contenders(settings))
     for turn in range(settings.rounds):
@@ -297,13 +323,60 @@ def measure(settings: Settings) -> Iterable[Row]:
                 if "mrq" in name or name.startswith("multi"):
                     raise
                 say(f"  {name} failed, and is left out of this round: {type(error).__name__}: {error}")
+    cases = {case.figure.name: case for case in CASES}
     rows = []
-    for (case, name), took in seconds.items():
-        unit = seconds[case, names[0]]
+    for (called, name), took in seconds.items():
+        case, unit, plain = cases[called], seconds[called, names[0]], seconds[called, PLAIN]
         ratios = [one / other for one, other in zip(took, unit, strict=False)]
         note = f"{statistics.median(took):.3g} s"
-        rows.append(Row(case, name.strip("*"), ratios, note, ours=name.startswith("**")))
+        if "mrq" in name and case.beside_plain:
+            note += f", {number(statistics.median(took) / statistics.median(plain))} x plain"
+        target = case.signed if name == SIGNED else None
+        rows.append(Row(called, name.strip("*"), ratios, note, ours=name == OURS, target=target))
+    return rows + (measure_memory(settings) if settings.wants(MEMORY.name) else [])
+
+
+def measure_memory(settings: Settings) -> list[Row]:
+    """What the caller's resident memory grows by at its peak, over the bytes of the result; Pool's beside ours."""
+    size = 45 if settings.quick else 450
+    rows = []
+    for name in ("multiprocessing.Pool", OURS, SIGNED):
+        say(f"  memory of a list of {size} MB: {name}")
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as alone:
+            growth, server = alone.submit(_grown, settings.workers, name, size).result()
+        note = f"the server holds {server / 1e6:.1f} MB after it" if server else ""
+        target = MEMORY.target if name == SIGNED else None
+        rows.append(Row(MEMORY.name, name.strip("*"), [growth], note, ours=name == OURS, target=target))
     return rows
+
+
+def _grown(workers: int, name: str, size: int) -> tuple[float, float]:
+    """The growth of this process at its peak over the result's bytes; the bytes that the server uses after it."""
+    with ExitStack() as stack:
+        if name == OURS:
+            server = stack.enter_context(EmbeddedServer.start())
+            client = stack.enter_context(Client(local=workers, server=server))
+        elif name == SIGNED:
+            server = stack.enter_context(EmbeddedServer.start())
+            client = stack.enter_context(_with_fleet(server, workers))
+        else:
+            pool = stack.enter_context(multiprocessing.get_context("fork").Pool(workers))
+            pool.map(work.megabyte, range(workers))
+            before = status_number(os.getpid(), "VmRSS")
+            found = pool.map(work.megabyte, range(size))
+            return _growth(before, found), 0.0
+        client.map_reduce(work.megabyte, range(workers), reduce="list")
+        before = status_number(os.getpid(), "VmRSS")
+        found = client.map_reduce(work.megabyte, range(size), reduce="list")
+        growth = _growth(before, found)
+        with redis.Redis.from_url(server.url) as connection:
+            return growth, float(connection.info("memory")["used_memory"])
+
+
+def _growth(before: int, found: Sequence[Any]) -> float:
+    for each in found:
+        each.sum()  # memory that is mapped is resident when it was read
+    return (status_number(os.getpid(), "VmHWM") - before) * 1024 / sum(each.nbytes for each in found)
 
 
 def _turn(settings: Settings, name: str) -> dict[str, float]:
@@ -326,4 +399,4 @@ def _turn(settings: Settings, name: str) -> dict[str, float]:
     return found
 
 
-GROUP = Group(tuple(case.figure for case in CASES), measure)
+GROUP = Group((*(case.figure for case in CASES), MEMORY), measure, "data")

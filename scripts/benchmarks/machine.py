@@ -13,7 +13,7 @@ from typing import Any
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 from mapreduce_rq.version import __version__
 
-PACKAGES = ("redis", "hiredis", "msgspec", "numpy", "rq", "huey", "celery", "dramatiq", "distributed", "joblib")
+PACKAGES = ("redis", "hiredis", "msgspec", "numpy", "rq", "huey", "celery", "dramatiq", "distributed", "joblib", "ray")
 _TICK = os.sysconf("SC_CLK_TCK")
 
 

@@ -67,7 +67,9 @@ def _panel(figure: Figure, rows: list[Row], top: int) -> tuple[list[str], int]:
     if figure.target:
         x = across(figure.target)
         parts.append(_line(x, top + HEAD - 8, x, foot, GOAL))
-        parts.append(_text(x, top + HEAD - 12, f"target {target(figure)}", size=10, anchor="middle", fill=GOAL))
+        parts.append(
+            _text(x, top + HEAD - 12, f"target {target(figure, figure.target)}", size=10, anchor="middle", fill=GOAL)
+        )
     return parts, HEAD + len(rows) * (BAR + GAP) + FOOT
 
 

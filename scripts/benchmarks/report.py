@@ -19,11 +19,17 @@ def number(value: float) -> str:
 
 
 def verdict(figure: Figure, row: Row) -> str:
-    """Whether our row reaches the target."""
-    if figure.target is None or not row.ours:
+    """Whether a row of ours reaches its target."""
+    aim = aim_of(figure, row)
+    if aim is None:
         return ""
-    reached = row.median >= figure.target if figure.more_is_better else row.median <= figure.target
+    reached = row.median >= aim if figure.more_is_better else row.median <= aim
     return "yes" if reached else "no"
+
+
+def aim_of(figure: Figure, row: Row) -> float | None:
+    """What this row is to reach; None where it is only there to be compared with."""
+    return figure.target if row.ours else row.target
 
 
 def advantage(figure: Figure, row: Row, rows: Iterable[Row]) -> str:
@@ -35,11 +41,11 @@ def advantage(figure: Figure, row: Row, rows: Iterable[Row]) -> str:
     return f"mrq: {number(ratio)} x"
 
 
-def target(figure: Figure) -> str:
+def target(figure: Figure, aim: float | None) -> str:
     """The target in words."""
-    if figure.target is None:
+    if aim is None:
         return ""
-    return f"{'≥' if figure.more_is_better else '≤'} {number(figure.target)}"
+    return f"{'≥' if figure.more_is_better else '≤'} {number(aim)}"
 
 
 def heading(machine: Mapping[str, Any]) -> str:
@@ -68,7 +74,7 @@ def markdown(machine: Mapping[str, Any], figures: Iterable[Figure], rows: Iterab
         for row in (row for row in found if row.figure == figure.name):
             spread = f" ({number(min(row.samples))} – {number(max(row.samples))})" if len(row.samples) > 1 else ""
             who = f"**{row.subject}**" if row.ours else row.subject
-            goal = target(figure) if row.ours else ""
+            goal = target(figure, aim_of(figure, row))
             note = row.note or advantage(figure, row, found)
             cells = (title, who, number(row.median) + spread, figure.unit, goal, verdict(figure, row), note)
             lines.append(f"| {' | '.join(cells)} |")

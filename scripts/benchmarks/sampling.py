@@ -31,6 +31,7 @@ class Row:
     samples: list[float]
     note: str = ""
     ours: bool = False  # this row is what the figure's target is for
+    target: float | None = None  # of this row alone, where it has one of its own
 
     @property
     def median(self) -> float:
@@ -60,10 +61,14 @@ class Settings:
 
 @dataclass
 class Group:
-    """Figures that are measured together. ``measure`` gives the rows of those that are wanted."""
+    """Figures that are measured together. ``measure`` gives the rows of those that are wanted.
+
+    ``name``: what asks for all of them; '' where each has to be named.
+    """
 
     figures: tuple[Figure, ...]
     measure: Callable[[Settings], Iterable[Row]]
+    name: str = ""
 
 
 @dataclass
