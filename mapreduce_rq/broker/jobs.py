@@ -174,7 +174,8 @@ class Jobs:
 
     def _commit_keys(self, job: str) -> tuple[str, ...]:
         keys = self.keys
-        return keys.job(job), keys.replies(job), keys.queue, keys.jobs, keys.values(job), keys.bodies(job)
+        own = keys.values(job), keys.bodies(job), keys.pieces(job)
+        return keys.job(job), keys.replies(job), keys.queue, keys.jobs, *own
 
     def _committed(self, what: str, answer: Any) -> Committed | Lost:
         if answer[0] == b"ok":

@@ -49,6 +49,10 @@ class Keys:
         """HASH of the large bodies of a running job's tasks, by the names that stand in these tasks."""
         return f"{self.prefix}b:{job}"
 
+    def pieces(self, job: str) -> str:
+        """HASH of the pieces of a running job's shuffle, which its workers lay there and read again."""
+        return f"{self.prefix}p:{job}"
+
     def shared(self, name: str) -> str:
         """HASH of the pieces of what calls share, by its hash; there for a week after its last use."""
         return f"{self.prefix}o:{name}"

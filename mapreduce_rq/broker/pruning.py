@@ -40,7 +40,9 @@ def delete_ended(verbs: Jobs, jobs: Sequence[str], *, detached: bool = True) -> 
         rows = wire.pipeline([("HMGET", keys.job(job), "state", "detached") for job in some], refusals=True)
         over = [job for job, row in zip(some, rows, strict=True) if _is_over(row, detached)]
         if over:
-            gone = [key for job in over for key in (keys.job(job), keys.values(job), keys.bodies(job))]
+            gone = [
+                key for job in over for key in (keys.job(job), keys.values(job), keys.bodies(job), keys.pieces(job))
+            ]
             wire.transaction([("UNLINK", *gone), ("ZREM", keys.jobs, *over)])
         deleted += len(over)
     return deleted

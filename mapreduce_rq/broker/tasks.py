@@ -1,4 +1,4 @@
-"""A worker's verbs: take, settle, read its hand, leave. And a supervisor's: beat for its workers."""
+"""A worker's verbs: take, settle, lay aside, read its hand, leave. And a supervisor's: beat for its workers."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.core.sealing import Codecs
+from mapreduce_rq.core.sealing import Codec, Codecs
 from mapreduce_rq.errors import BadMessage
 
 SETTLE = Script("settle")
+LAY = Script("lay")
 
 
 class SettleAnswer(msgspec.Struct, frozen=True):
@@ -136,6 +137,26 @@ class Tasks:
         if sha256(found).digest() != digest:
             raise BadMessage(f"the body of a task of {job} is another than its master laid there")
         return found
+
+    def lay(self, job: str, name: str, pieces: Sequence[bytes]) -> bool:
+        """Lay the pieces of a fold of this job's shuffle aside under a new name. False: the job is over.
+
+        Raises BrokerFull and NoPermission, in which case nothing is laid; TooLarge; BrokerDown.
+        """
+        sealed = [self._sealing(job, name, number).seal(piece) for number, piece in enumerate(pieces)]
+        laid = self.wire.script(LAY, [self.keys.replies(job), self.keys.pieces(job)], [name, *sealed])
+        return bool(laid)
+
+    def pieces(self, job: str, names: Sequence[str], number: int) -> list[bytes]:
+        """The pieces with this number of the folds with these names. Raises BadMessage if one is gone, or another."""
+        row = self.wire.call("HMGET", self.keys.pieces(job), *(f"{name}:{number}" for name in names))
+        if None in row:
+            raise BadMessage(f"a piece of the shuffle of {job} is not in Redis any more")
+        return [self._sealing(job, name, number).open(piece) for name, piece in zip(names, row, strict=True)]
+
+    def _sealing(self, job: str, name: str, number: int) -> Codec:
+        """A piece is read as the one that it was laid as, and as no other."""
+        return self.codecs.piece.at(f"{job}/{name}:{number}")
 
     def waiting(self) -> int:
         """How many tasks wait in the queue."""

@@ -100,11 +100,17 @@ class Aside(Protocol):
 class Pieces(Protocol):
     """Where the pieces of one job's shuffle lie between its workers, if there is such a place."""
 
+    outlives: ClassVar[bool]
+    """Whether the master, too, reads what lies there, also when the job is over: then results are laid there, too."""
+
     def lay(self, pieces: Sequence[bytes]) -> bytes | None:
         """Lay some pieces aside together: the reference to them, or None if they are to travel as they are."""
 
-    def piece(self, reference: bytes, number: int) -> Buffer:
-        """One of them; who has it keeps it. Raises ValueError where it is not there any more."""
+    def row(self, references: Sequence[bytes], number: int) -> Iterator[Buffer]:
+        """Of what each of these references is to, the piece with this number; who has it keeps it.
+
+        Raises ValueError where one is not there any more.
+        """
 
 
 def hash_of(pieces: Iterable[Buffer]) -> blake2b:

@@ -38,7 +38,7 @@ MAX_REPORT_BYTES = 1024 * 1024
 MAX_BEAT_BYTES = 64 * 1024
 MAX_EVENT_BYTES = 64 * 1024
 
-Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event", "times"]
+Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event", "times", "piece"]
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -228,6 +228,7 @@ class Codecs:
         self.record = AddressedCodec("record", Record, queue, self.keyring)
         self.report = AddressedCodec("report", Report, queue, self.keyring, MAX_REPORT_BYTES)
         self.timeline = AddressedCodec("times", Timeline, queue, self.keyring, MAX_TIMELINE_BYTES)
+        self.piece = AddressedCodec("piece", bytes, queue, self.keyring)
         self.event = Codec("event", Event, queue, self.keyring, MAX_EVENT_BYTES)
 
 

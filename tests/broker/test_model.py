@@ -17,7 +17,7 @@ from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import COMMIT, REAP
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.refusals import translate
-from mapreduce_rq.broker.tasks import SETTLE
+from mapreduce_rq.broker.tasks import LAY, SETTLE
 from mapreduce_rq.broker.wire import Argument, Command, Script
 from mapreduce_rq.errors import BrokerError, BrokerFull
 from tests.sim import commands, scripts
@@ -30,7 +30,7 @@ EXAMPLES = 125 if IN_CI else 40
 STEPS = 40  # in CI ten thousand in all
 
 LISTS, HASHES, STREAMS, SETS = ["l1", "l2"], ["h1", "h2"], ["s1", "s2"], ["z1"]
-KEYS = [*LISTS, *HASHES, *STREAMS, *SETS, "bodies"]
+KEYS = [*LISTS, *HASHES, *STREAMS, *SETS, "bodies", "pieces"]
 WORDS = [b"", b"a", b"b", b"c", b"\xff\x00"]
 
 word = st.sampled_from(WORDS)
@@ -211,7 +211,7 @@ class Comparison(RuleBasedStateMachine):
         bodies=st.lists(st.tuples(st.sampled_from([b"1", b"2"]), st.sampled_from([b"", b"body"])), max_size=3),
         items=st.booleans(),
         tasks=st.lists(word, max_size=5),
-        keys=st.tuples(a_hash, a_key(STREAMS), a_list, a_set, a_key(STREAMS), st.just("bodies")),
+        keys=st.tuples(a_hash, a_key(STREAMS), a_list, a_set, a_key(STREAMS), st.just("bodies"), st.just("pieces")),
     )
     def commit(
         self,
@@ -225,7 +225,7 @@ class Comparison(RuleBasedStateMachine):
         bodies: list[tuple[bytes, bytes]],
         items: bool,
         tasks: list[bytes],
-        keys: tuple[str, str, str, str, str, str],
+        keys: tuple[str, str, str, str, str, str, str],
     ) -> None:
         ids = self.ids(keys[1], position)
         seconds = 1000 if what.startswith("over") else number
@@ -264,6 +264,15 @@ class Comparison(RuleBasedStateMachine):
         streams = [key for key, _ in replies]
         sealed = [item for _, item in replies]
         self.both(lambda wire: wire.script(SETTLE, [*keys, *streams], [length, settled, want, *sealed, least]))
+
+    @rule(
+        key=a_key(STREAMS),
+        name=st.sampled_from([b"a", b"b"]),
+        pieces=st.lists(word, min_size=1, max_size=3),
+        place=a_key(["pieces"]),
+    )
+    def lay(self, *, key: str, name: bytes, pieces: list[bytes], place: str) -> None:
+        self.both(lambda wire: wire.script(LAY, [key, place], [name, *pieces]))
 
     @rule(
         moves=st.lists(st.tuples(word, word), max_size=3),

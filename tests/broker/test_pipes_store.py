@@ -97,7 +97,9 @@ class Comparison(RuleBasedStateMachine):
         number=st.sampled_from([0, 5]),
         fields=st.lists(st.tuples(st.sampled_from(["state", "ck"]), word), max_size=2),
         tasks=st.lists(word, max_size=5),
-        keys=st.tuples(a_hash, st.just("s1"), a_list, st.just("z1"), st.just("s2"), st.just("bodies")),
+        keys=st.tuples(
+            a_hash, st.just("s1"), a_list, st.just("z1"), st.just("s2"), st.just("bodies"), st.just("pieces")
+        ),
     )
     def commit(
         self,

@@ -20,7 +20,15 @@ def scripted(keys: Keys, expect: str = "", token: str = "1:a:1") -> tuple[list[s
     """Keys and arguments of a commit."""
     job = "job"
     what = "create" if not expect else "keep"
-    return [keys.job(job), keys.replies(job), keys.queue, keys.jobs, keys.values(job), keys.bodies(job)], [
+    return [
+        keys.job(job),
+        keys.replies(job),
+        keys.queue,
+        keys.jobs,
+        keys.values(job),
+        keys.bodies(job),
+        keys.pieces(job),
+    ], [
         expect,
         token,
         what,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID
 
 import pytest
@@ -30,6 +30,8 @@ PARTS = st.sampled_from([1, 2, 8, 64])
 class Heap:
     """A place for pieces, which now and then has no room."""
 
+    outlives: ClassVar[bool] = True
+
     def __init__(self, refuses: int = 0) -> None:
         self.laid: dict[bytes, list[bytes]] = {}
         self._refuses = refuses
@@ -39,8 +41,8 @@ class Heap:
         self.laid[reference] = list(pieces)
         return None if self._refuses and len(self.laid) % self._refuses == 0 else reference
 
-    def piece(self, reference: bytes, number: int) -> bytes:
-        return self.laid[reference][number]
+    def row(self, references: Sequence[bytes], number: int) -> Iterator[bytes]:
+        return (self.laid[reference][number] for reference in references)
 
 
 def shuffled(name: str, parts: int, spans: list[tuple[int, list[Any]]], heap: Heap) -> Outcome:

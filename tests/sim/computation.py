@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+from mapreduce_rq.core.bodies import Pieces
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, TermError
 from mapreduce_rq.core.job.merges import TRAVEL_BYTES
 from mapreduce_rq.core.parameters import Params
@@ -78,6 +79,58 @@ class KeptRow(RowOfTerms):
     keeps: ClassVar[bool] = True
 
 
+class Laid(NamedTuple):
+    """A partial of which workers have laid pieces aside: what it folds, the pieces, and what is not in them."""
+
+    fold: Partial
+    names: tuple[bytes, ...]
+    whole: Partial
+
+
+class LaidTerms(Reducer[Laid]):
+    """As the sum of the terms, by a shuffle: of each fold two pieces are laid aside, and workers add them up."""
+
+    name: ClassVar[str] = "sim-laid"
+    refers: ClassVar[bool] = True
+    pieces: Pieces | None = None
+
+    def lay_in(self, pieces: Pieces | None) -> None:
+        self.pieces = pieces
+
+    def zero(self) -> Laid:
+        return Laid(ZERO, (), ZERO)
+
+    def merge(self, left: Laid, right: Laid) -> Laid:
+        add = SumOfTerms().merge
+        return Laid(add(left.fold, right.fold), left.names + right.names, add(left.whole, right.whole))
+
+    def encode(self, partial: Laid) -> bytes:
+        fold, names, whole = partial
+        if whole[0] and self.pieces is not None:
+            halves = [(whole[0], whole[1], 0), (0, 0, whole[2])]
+            name = self.pieces.lay([struct.pack("<QQQ", *half) for half in halves])
+            if name is not None:
+                names, whole = (*names, name), ZERO
+        return struct.pack("<QQQQQQ", *fold, *whole) + b" ".join(names)
+
+    def decode(self, data: bytes) -> Laid:
+        if len(data) < 48:
+            raise ValueError(f"{len(data)} bytes are not a partial")
+        numbers = struct.unpack("<QQQQQQ", data[:48])
+        return Laid(numbers[:3], tuple(data[48:].split()), numbers[3:])
+
+    def work(self, body: bytes) -> bytes:
+        """The sum of the pieces with this number."""
+        assert self.pieces is not None
+        total = ZERO
+        for piece in self.pieces.row(body[1:].split(), body[0]):
+            total = SumOfTerms().merge(total, SumOfTerms().decode(bytes(piece)))
+        return struct.pack("<QQQ", *total)
+
+    def lasting(self, outcome: Outcome) -> Laid:
+        return Laid(outcome.native, (), outcome.native)
+
+
 class TestParams(Params, frozen=True, kw_only=True):
     """Parameters of the computation."""
 
@@ -86,6 +139,7 @@ class TestParams(Params, frozen=True, kw_only=True):
     ordered: bool = False
     first: int | None = None  # terms asked for at first; ``finish`` then wants the rest
     kept: bool = False  # the replies are what is counted, as for a list
+    laid: bool = False  # pieces of each fold are laid aside, as by a shuffle
     lazy: bool = False  # terms come as items, from a source
     asks: int = 0  # rounds of requests that ``finish`` has before its outcome
     raising: list[int] = []  # noqa: RUF012  # msgspec copies it
@@ -99,7 +153,7 @@ Spend = Callable[[int, int, Callable[[], bool]], int]
 Rest = Callable[[], None]
 
 
-class SimComputation(Computation[Partial]):
+class SimComputation(Computation[Any]):
     """Terms that cost virtual time (``spend``), and some of which raise."""
 
     name: ClassVar[str] = "sim"
@@ -116,7 +170,15 @@ class SimComputation(Computation[Partial]):
         super().__init__(params)
         self.terms = params.terms
         self.raising = frozenset(params.raising)
-        self.reducer = KeptRow() if params.kept else RowOfTerms() if params.ordered else SumOfTerms()
+        self.reducer: Reducer[Any] = (
+            LaidTerms()
+            if params.laid
+            else KeptRow()
+            if params.kept
+            else RowOfTerms()
+            if params.ordered
+            else SumOfTerms()
+        )
         self.total = None if params.lazy else params.first or params.terms
         self._spend = spend
         self._rest = rest  # spends the time of a request
@@ -133,7 +195,7 @@ class SimComputation(Computation[Partial]):
     def cut_short(self) -> None:
         self._short = True
 
-    def map(self, lo: int, hi: int) -> Partial:
+    def map(self, lo: int, hi: int) -> Any:
         if not 0 <= lo < hi <= self.terms:
             raise AssertionError(f"asked for [{lo}, {hi}) of {self.terms}")
         bad = min((k for k in self.raising if lo <= k < hi), default=None)
@@ -152,9 +214,10 @@ class SimComputation(Computation[Partial]):
                 raise TermError(k, "still not", tries=self._retrying.tries_of(error)) from error
         if bad is not None:
             raise TermError(bad, "it had to") from ValueError(f"term {bad} will not")
-        return fold(range(lo, hi), ordered=self.params.ordered)
+        found = fold(range(lo, hi), ordered=self.params.ordered)
+        return Laid(found, (), found) if self.params.laid else found
 
-    def map_body(self, lo: int, hi: int, body: bytes) -> Partial:
+    def map_body(self, lo: int, hi: int, body: bytes) -> Any:
         if body != items(lo, hi):
             raise AssertionError(f"wrong items for [{lo}, {hi})")
         return self.map(lo, hi)
@@ -162,12 +225,25 @@ class SimComputation(Computation[Partial]):
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
         return body[8 * (lo - at) : 8 * (hi - at)]
 
-    def finish(self, partial: Partial, terms: int) -> Outcome | More | Ask:
+    def finish(self, partial: Any, terms: int) -> Outcome | More | Ask:
         if self.params.first and terms < self.terms:
             return More(self.terms)
         if self._finishing is not None:
             self._finishing()
+        if isinstance(partial, Laid):
+            if partial.names:
+                return Ask([bytes([number]) + b" ".join(partial.names) for number in range(2)], self._added(partial))
+            partial = partial.whole
         return self._ask(partial, text_of(partial), self.params.asks)
+
+    def _added(self, partial: Laid) -> Callable[[Sequence[bytes]], Outcome | Ask]:
+        def then(answers: Sequence[bytes]) -> Outcome | Ask:
+            total = partial.whole
+            for answer in answers:
+                total = SumOfTerms().merge(total, SumOfTerms().decode(answer))
+            return self._ask(total, text_of(total), self.params.asks)
+
+        return then
 
     def _ask(self, partial: Partial, text: str, rounds: int) -> Outcome | Ask:
         """Have the text turned round piece by piece, that many times; each round is made of the answers to the last."""
@@ -186,6 +262,8 @@ class SimComputation(Computation[Partial]):
     def work(self, body: bytes) -> bytes:
         if self._rest is not None:
             self._rest()
+        if isinstance(self.reducer, LaidTerms) and body[:1] in {b"\0", b"\1"}:
+            return self.reducer.work(body)
         return body.partition(b":")[2][::-1]
 
 

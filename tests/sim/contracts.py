@@ -21,7 +21,7 @@ def hold(name: str, run: Run) -> None:
 
 def commit(run: Run) -> None:
     """commit.lua: nothing at all, or everything."""
-    job, replies, queue, jobs, values, apart = run.keys
+    job, replies, queue, jobs, values, apart, pieces = run.keys
     expect, token, what, number, name, count, large, items = run.argv[:8]
     behind = 8 + 2 * int(count)
     fields, laid, tasks = run.argv[8:behind], run.argv[behind:][: 2 * int(large)], run.argv[behind + 2 * int(large) :]
@@ -40,6 +40,8 @@ def commit(run: Run) -> None:
     bodies = {**_hash(run.before, apart), **dict(zip(laid[::2], laid[1::2], strict=True))}
     bodies = {} if over else {title: body for title, body in bodies.items() if body}
     require(_hash(run.after, apart) == bodies, "a commit leaves other bodies of tasks than it should")
+    kept = {} if over else _hash(run.before, pieces)
+    require(_hash(run.after, pieces) == kept, "a commit leaves other pieces of a shuffle than it should")
     for key, ends in ((apart, True), (replies, items == b"1")):
         if ends and key in run.after.keys:
             until = run.now_ms + 600_000
@@ -130,7 +132,18 @@ def reap(run: Run) -> None:
     require(run.answer == given, "a reap answers something else")
 
 
-CONTRACTS: dict[str, Callable[[Run], None]] = {"commit": commit, "settle": settle, "reap": reap}
+def lay(run: Run) -> None:
+    """lay.lua: all pieces of a fold or none, and none of a job that is over."""
+    replies, place = run.keys
+    name, *pieces = run.argv
+    there = replies in run.before.keys
+    new = {b"%b:%d" % (name, number): piece for number, piece in enumerate(pieces)} if there else {}
+    require(_hash(run.after, place) == {**_hash(run.before, place), **new}, "other pieces lie there than should")
+    require(place not in run.after.expires, "pieces expire before their job is over")
+    require(run.answer == int(there), "a lay answers something else")
+
+
+CONTRACTS: dict[str, Callable[[Run], None]] = {"commit": commit, "settle": settle, "reap": reap, "lay": lay}
 
 
 def _list(snapshot: Snapshot, key: bytes) -> List:

@@ -7,7 +7,8 @@ I3  runs are disjoint, maximal, and below what has been cut
 I4  an answer leaves the stream only counted, or void, or with the job
 I5  a job that is done has the exact value; it fails or is cancelled only where it should
 I6  queue, hands, stream and the number of keys are bounded
-I7  no body that stands apart from its task is left of a job that is over
+I7  no body that stands apart from its task, and no piece of a shuffle, is left of a job that is over
+I8  what a checkpoint refers to is there, as long as its job runs
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ class Job:
     on_error: str = "fail"
     may_be_cancelled: bool = False
     kept: bool = False  # its replies are what is counted
+    laid: bool = False  # what is counted refers to pieces that workers have laid aside
     tokens: set[bytes] = field(default_factory=set)
     checked: bytes = b""  # the last checkpoint looked at
     checkpoint: Checkpoint | None = None
@@ -87,8 +89,10 @@ class Invariants:
             if old is not new and not (new is None and key in before.expires):
                 self._changed(job, key, _hash(old), _hash(new), what)
                 if _hash(new).get(b"state") != b"running" and not isinstance(what, str):
-                    left = after.keys.get(self.keys.bodies(job.name).encode())
-                    require(left is None, f"{job.name} left bodies of its tasks behind")
+                    for left in (self.keys.bodies(job.name), self.keys.pieces(job.name)):
+                        require(left.encode() not in after.keys, f"{job.name} left {left} behind")
+                if job.laid and _hash(new).get(b"state") == b"running":
+                    self._refers(job, _hash(after.keys.get(self.keys.pieces(job.name).encode())))
                 if job.kept and _hash(new).get(b"state") == b"done" and not isinstance(what, str):
                     self._kept(job, after)
         for stream, key in self._streams.items():
@@ -175,6 +179,12 @@ class Invariants:
             require(found == expected, f"the accumulator of {checkpoint.runs} is {found}, not {expected}")
         job.checked, job.checkpoint = sealed, checkpoint
         return checkpoint
+
+    def _refers(self, job: Job, there: Hash) -> None:
+        assert job.checkpoint is not None
+        for _, _, body in job.checkpoint.parts:
+            for name in body[48:].split():
+                require(name + b":0" in there and name + b":1" in there, f"{job.name} counted {name!r}, which is gone")
 
     def _kept(self, job: Job, after: Snapshot) -> None:
         """Where the replies of a job that is done are its value, every term is in them, and right."""

@@ -26,6 +26,7 @@ class JobPlan:
     seconds: float  # of work in a term, on average
     ordered: bool = False
     kept: bool = False
+    laid: bool = False
     lazy: bool = False
     more: bool = False  # asks for half of its terms first
     asks: int = 0  # rounds of requests at its end
@@ -64,6 +65,7 @@ class JobPlan:
             "terms": self.terms,
             "ordered": self.ordered,
             "kept": self.kept,
+            "laid": self.laid,
             "first": (self.terms + 1) // 2 if self.more else None,
             "lazy": self.lazy,
             "asks": self.asks,
@@ -117,6 +119,9 @@ def plan_of(seed: int) -> Plan:
     asking = Random(f"asks {seed}")
     for job in jobs:
         job.asks = asking.choice([0, 0, 1, 2])
+    laying = Random(f"laid {seed}")
+    for job in jobs:
+        job.laid = not (job.ordered or job.lazy or job.more) and laying.random() < 0.5
     printing = Random(f"logs {seed}")
     for job in jobs:
         job.logs = printing.random() < 0.3

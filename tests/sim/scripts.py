@@ -147,4 +147,4 @@ class Program:
         return interpreter().run(self._compiled, db, keys, argv)
 
 
-SCRIPTS = {name: Program(name, Script(name).source) for name in ("commit", "settle", "reap")}
+SCRIPTS = {name: Program(name, Script(name).source) for name in ("commit", "settle", "reap", "lay")}

@@ -130,7 +130,7 @@ class World:
     def _expect(self, name: str, plan: JobPlan) -> None:
         spec = plan.spec(name)
         bad = frozenset(plan.raising + plan.deadly)
-        job = Job(name, Oracle(plan.terms, ordered=plan.ordered), bad, plan.on_error, kept=plan.kept)
+        job = Job(name, Oracle(plan.terms, ordered=plan.ordered), bad, plan.on_error, kept=plan.kept, laid=plan.laid)
         self._costs[name] = plan.costs(self.plan.seed, name)
         self.jobs.append(job)
         self.specs.append(spec)
@@ -412,7 +412,7 @@ class World:
             if state and not job.may_be_cancelled and not rolled_back:
                 require(state == ("failed" if job.may_fail else "done"), f"{job.name} is {state}")
             if state != "running":
-                for key in (self.keys.replies(job.name), self.keys.bodies(job.name)):
+                for key in (self.keys.replies(job.name), self.keys.bodies(job.name), self.keys.pieces(job.name)):
                     require(key.encode() not in found, f"{job.name} left {key} behind")
         listed = found.get(self.keys.jobs.encode())
         if isinstance(listed, SortedSet):

@@ -7,6 +7,7 @@
 --       4 J   ZSET    job ids by time of creation
 --       5 v   STREAM  the replies of a job that has ended, where they are its value
 --       6 b   HASH    large bodies of its tasks: these stand there once, and not in q and in every hand
+--       7 p   HASH    pieces of its shuffle, which workers have laid there (lay.lua)
 -- ARGV  1 expect      token that must be there; '' = the job must not exist
 --       2 token       the new token
 --       3 what        '' = go on | 'create' | 'keep' = change only the token: its sender does not learn of a new stream
@@ -38,7 +39,7 @@ if not number or number % 1 ~= 0 or number < (over and 1 or 0) or number > most 
   or fields > 2000 or last % 2 ~= 0 or last < fields or last > #ARGV then
   return {err = 'ERR commit.lua: an argument is out of range'}
 end
-local kinds = {'hash', 'stream', 'list', 'zset', 'stream', 'hash'}
+local kinds = {'hash', 'stream', 'list', 'zset', 'stream', 'hash', 'hash'}
 for i, key in ipairs(KEYS) do
   local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= kinds[i] then
@@ -65,7 +66,7 @@ end
 redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 9, fields))
 if over then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
-  redis.call('DEL', KEYS[6])
+  redis.call('DEL', KEYS[6], KEYS[7])
 else
   for i = fields + 1, last, 2 do
     if ARGV[i + 1] == '' then

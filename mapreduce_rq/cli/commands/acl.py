@@ -17,11 +17,11 @@ READS = "-@all +@read +@connection +info -@dangerous +info +cluster|slots"
 CHANGES = "-@all +@read +@write +@connection +@transaction -@dangerous +info +cluster|slots +eval +evalsha"
 ROLES = {
     "master": (CHANGES, ("~{}*",)),
-    "worker": (CHANGES, ("%R~{}*", "~{}q", "~{}w", "~{}f:*", "~{}r:*")),
+    "worker": (CHANGES, ("%R~{}*", "~{}q", "~{}w", "~{}f:*", "~{}r:*", "~{}p:*")),
     "viewer": (READS, ("%R~{}*",)),
 }
 """For each user the commands, and the keys, in which {} is the prefix of a queue's keys. A worker changes the queue,
-the entries of workers, their hands and the streams of replies; a job's hash it can only read."""
+the entries of workers, their hands, streams of replies and the pieces of shuffles; a job's hash it can only read."""
 
 
 def acl(

@@ -197,6 +197,17 @@ class Ledger:
         """All tasks that are out: of terms, merges and requests."""
         return chain(self.out.values(), self.merges.out(), self.requests.out())
 
+    def conclude(self, outcome: Outcome) -> bool:
+        """The job ends with this. What its workers have laid goes with it, so the last checkpoint refers to nothing.
+
+        False: there is none to be stored.
+        """
+        terms, partial = self.tally.prefix()[0], self.tally.reducer.lasting(outcome)
+        if partial is None:
+            return False
+        self.tally = self.tally.concluded(terms, partial)
+        return True
+
     def forget(self) -> None:
         """Let go of what is counted: the job is over, and its value is made."""
         self.tally = Tally(self.computation.reducer)

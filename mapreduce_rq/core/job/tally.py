@@ -196,6 +196,16 @@ class Tally:
             return [(0, 0, encode(self._accumulator))]
         return [(lo, hi, encode(partial)) for lo, (hi, partial) in sorted(self._partials.items())]
 
+    def concluded(self, terms: int, partial: Any) -> Tally:
+        """A tally of what ``prefix`` has counted, with another partial in its place."""
+        found = Tally(self.reducer)
+        found.runs = Runs([(0, terms)]) if self._ordered else self.runs
+        if self._ordered:
+            found._insert(0, terms, partial)
+        else:
+            found._accumulator = partial
+        return found
+
     @classmethod
     def restore(cls, reducer: Reducer[Any], runs: Iterable[tuple[int, int]], parts: Iterable[Part]) -> Tally:
         """The tally of a checkpoint. Raises ValueError for runs or parts that do not fit each other."""

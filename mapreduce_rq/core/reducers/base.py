@@ -101,6 +101,10 @@ class Reducer(ABC, Generic[P]):
     wide: ClassVar[bool] = False
     """Whether a partial of few terms may be as large as one of many. Then merges are dear, so tasks are larger."""
 
+    refers: ClassVar[bool] = False
+    """Whether a partial may refer to what workers have laid in Redis. What Redis loses in a failover is lost from the
+    partial, too, so a master then goes on from what Redis still has."""
+
     live: ClassVar[bool] = False
     """Whether ``describe`` is cheap enough to be called once a second, for a running value."""
     estimates: ClassVar[bool] = False
@@ -135,6 +139,13 @@ class Reducer(ABC, Generic[P]):
     def weight(self, partial: P) -> int:
         """About how many bytes the partial encodes to, if its merges are worth sending to a worker; else 0."""
         return 0
+
+    def lasting(self, outcome: Outcome) -> P | None:
+        """For reducers that refer: a partial with this outcome that refers to nothing; others have the value of it.
+
+        None where only the job's caller has the value.
+        """
+        raise NotImplementedError
 
     def size(self, partial: P) -> int:
         """Bytes of a partial that keeps values; 0 for one that folds them."""

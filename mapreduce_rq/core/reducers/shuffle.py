@@ -5,6 +5,9 @@
     a worker    merges one part of all the tasks (a request of ``finish``), and lays the part's result aside
     the master  hands the parts to its caller, one after the other; no key has passed through it
 
+Beside a private server, what is laid aside lies in files (runtime/server/shelf.py); elsewhere in a hash of the job
+(broker/pieces.py), from which a part's result comes to the master in the answer.
+
 A small fold travels as it is, and the master cuts it. So a job of few keys costs no more than without a shuffle, and a
 job whose pieces find no room aside is only slower. Value and digest do not depend on the number of parts.
 """
@@ -42,7 +45,13 @@ class Laid(NamedTuple):
     reference: bytes
 
 
-Entry = Groups | Laid
+class Packed(NamedTuple):
+    """Groups as they travel: of a result that nobody may want to read."""
+
+    body: bytes
+
+
+Entry = Groups | Laid | Packed
 
 
 class Part(NamedTuple):
@@ -76,6 +85,11 @@ class Parts:
     def parts(self) -> int:
         """How many parts there are."""
         return len(self._parts)
+
+    @property
+    def bodies(self) -> list[Buffer]:
+        """Each part as it came."""
+        return [part.body for part in self._parts]
 
     @property
     def columns(self) -> list[str]:
@@ -118,6 +132,7 @@ class Shuffle(Reducer[list[Entry]]):
 
     name: ClassVar[str] = "shuffle"
     wide: ClassVar[bool] = True
+    refers: ClassVar[bool] = True
 
     def __init__(self, inner: ByKey, parts: int, form: str = "") -> None:
         if not 1 <= parts <= BUCKETS or BUCKETS % parts:
@@ -142,10 +157,12 @@ class Shuffle(Reducer[list[Entry]]):
         for entry in right:
             if isinstance(entry, Laid):
                 found.append(entry)
-            elif found and isinstance(found[-1], Groups):
-                found[-1] = self.inner.merge(found[-1], entry)
+                continue
+            groups = self._read(entry)
+            if found and isinstance(found[-1], Groups):
+                found[-1] = self.inner.merge(found[-1], groups)
             else:
-                found.append(self.inner.merge(self.inner.zero(), entry))
+                found.append(self.inner.merge(self.inner.zero(), groups))
         return found
 
     def fold(self, lo: int, values: Iterable[Any]) -> list[Entry]:
@@ -161,7 +178,7 @@ class Shuffle(Reducer[list[Entry]]):
 
     def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: list[Entry] | None = None) -> list[Entry]:
         groups = partial[0] if partial else None
-        assert not isinstance(groups, Laid)
+        assert groups is None or isinstance(groups, Groups)
         return [self.inner.fold_at(terms, values, groups)]
 
     def encode(self, partial: list[Entry]) -> bytes:
@@ -171,6 +188,8 @@ class Shuffle(Reducer[list[Entry]]):
         """A reference, or what stands for the groups themselves."""
         if isinstance(entry, Laid):
             return entry.reference, b""
+        if isinstance(entry, Packed):
+            return b"", entry.body
         many = len(self.inner.keys(entry)) >= MANY_KEYS
         body = b"" if many and self.pieces is not None else self.inner.encode(entry)
         if self.pieces is not None and (many or len(body) >= LEAST_BYTES):
@@ -185,6 +204,9 @@ class Shuffle(Reducer[list[Entry]]):
         except (msgspec.MsgspecError, RecursionError) as error:
             raise ValueError(f"not what was laid aside: {error}") from None
         return [Laid(reference) if reference else self.inner.decode(body) for reference, body in rows]
+
+    def _read(self, entry: Groups | Packed) -> Groups:
+        return self.inner.decode(entry.body) if isinstance(entry, Packed) else entry
 
     def cut(self, groups: Groups) -> list[bytes]:
         """What is known of the keys of each part."""
@@ -201,7 +223,7 @@ class Shuffle(Reducer[list[Entry]]):
                 for row in rows:
                     row.append((entry.reference, b""))
             else:
-                for row, piece in zip(rows, self.cut(entry), strict=True):
+                for row, piece in zip(rows, self.cut(self._read(entry)), strict=True):
                     row.append((b"", piece))
         bodies = [_ENCODER.encode((number, row)) for number, row in enumerate(rows)]
         few = not any(isinstance(entry, Laid) for entry in partial)
@@ -214,7 +236,7 @@ class Shuffle(Reducer[list[Entry]]):
         number, row = _REQUEST.decode(body)
         part = self._merged(number, row)
         reference = None
-        if self.pieces is not None and len(part.body) >= LEAST_BYTES:
+        if self.pieces is not None and self.pieces.outlives and len(part.body) >= LEAST_BYTES:
             reference = self.pieces.lay([bytes(part.body)])
         return _ENCODER.encode(
             (number, part.keys, part.exact, part.digests, reference or b"", b"" if reference else part.body)
@@ -222,8 +244,9 @@ class Shuffle(Reducer[list[Entry]]):
 
     def _merged(self, number: int, row: list[tuple[bytes, bytes]]) -> Part:
         inner, groups = self.inner, self.inner.zero()
+        fetched = self._fetched([reference for reference, _ in row if reference], number)
         for reference, body in row:
-            piece = bytes(self._fetched(reference, number)) if reference else body
+            piece = bytes(next(fetched)) if reference else body
             groups = inner.merge_into(groups, inner.decode(piece))
         keys = list(inner.keys(groups))
         digests = [
@@ -233,10 +256,12 @@ class Shuffle(Reducer[list[Entry]]):
         content = written_part(inner.rows(groups), inner.columns, self.form) if self.form else inner.encode(groups)
         return Part(len(keys), inner.exact(groups), digests, content)
 
-    def _fetched(self, reference: bytes, number: int) -> Buffer:
+    def _fetched(self, references: Sequence[bytes], number: int) -> Iterator[Buffer]:
+        if not references:
+            return iter(())
         if self.pieces is None:
             raise ValueError("a piece of the shuffle lies where this process cannot read it")
-        return self.pieces.piece(reference, number)
+        return self.pieces.row(references, number)
 
     def _then(self, answers: Sequence[bytes]) -> Outcome:
         parts = []
@@ -247,7 +272,8 @@ class Shuffle(Reducer[list[Entry]]):
                 raise ValueError(f"no part of a shuffle: {error}") from None
             if number != expected or len(digests) != BUCKETS // self.parts:
                 raise ValueError("a part of another shuffle")
-            parts.append(Part(keys, exact, digests, self._fetched(reference, 0) if reference else body))
+            content = next(self._fetched([reference], 0)) if reference else body
+            parts.append(Part(keys, exact, digests, content))
         return self.outcome(parts)
 
     def outcome(self, parts: Sequence[Part]) -> Outcome:
@@ -266,6 +292,12 @@ class Shuffle(Reducer[list[Entry]]):
             details={"keys": len(found), "parts": found.parts} | columns,
             notes=(f"approximate: {', '.join(vague)}",) if vague else (),
         )
+
+    def lasting(self, outcome: Outcome) -> list[Entry] | None:
+        """The parts, as they came; None where they are files, which the caller has."""
+        found = outcome.native
+        assert isinstance(found, Parts)
+        return None if self.form else [Packed(bytes(body)) for body in found.bodies]
 
     def describe(self, partial: list[Entry]) -> Outcome:
         found = self.finish(partial)

@@ -39,6 +39,7 @@ class Closing(NamedTuple):
     timeline: Timeline
     now: float  # by the master's clock
     stored: bool  # the checkpoint in Redis has all that is counted
+    lasts: bool  # others can have the value of a checkpoint, after this end
     swept: bool  # the master has looked around, so there may be more to tidy up than one commit can
     sure: bool  # Redis answered the last request
     hear: Callable[[], bool]  # reads more replies; False if there are none
@@ -89,7 +90,10 @@ class Ending:
 
     def _well(self, ended: Ended, record: Done, closing: Closing) -> Ended:
         row: list[tuple[str, Argument]] = []
-        if not closing.stored:
+        if not closing.lasts:
+            self._fields.checkpoint_mac = b""
+            row.append(("ck", b""))
+        elif not closing.stored:
             needed = record.value is None and self._value_stays
             row.append(("ck", self._fields.checkpoint_that_fits(closing.ledger, closing.now, needed=needed) or b""))
         record = msgspec.structs.replace(record, checkpoint=self._fields.checkpoint_mac)

@@ -22,6 +22,8 @@ import msgspec
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Entry, Jobs, Lost
 from mapreduce_rq.broker.journal import Journal
+from mapreduce_rq.broker.pieces import LaidApart
+from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, Outcome, Progress
 from mapreduce_rq.core.foreign_errors import MASTER
@@ -132,8 +134,12 @@ class Master:
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
         self._lease = Lease(jobs, spec.job, clock.random(8).hex(), journal.by if journal is not None else "master")
         apart = computation.aside is None
+        self._refers = apart and computation.reducer.refers and not spec.lazy  # items of a source are there only once
         bodies = Bodies(jobs.codecs.task, self._all_out, apart=apart, items=source is not None)
         self._exchange = Exchange(jobs, spec.job, self._lease, bodies, bell=bell, keeps=computation.reducer.keeps)
+        if self._refers:  # at the deadline the master folds what there is
+            verbs = Tasks(jobs.wire, jobs.keys, jobs.codecs)
+            computation.reducer.lay_in(LaidApart(verbs, spec.job, "", self._exchange.hear_of_commit))
         self._keeper = keeper(self._lease, jobs)
         self._recorder = Recorder(clock.now())
         self._telling = Telling(clock, spec.job, observer, self._recorder, journal)
@@ -240,7 +246,12 @@ class Master:
             self._exchange.others = answer.waiting - len(tasks)
 
     def begin_with(self, checkpoint: Checkpoint) -> None:
-        """Before ``submit``: begin with what is counted of a job over the same terms that has failed."""
+        """Before ``submit``: begin with what is counted of a job over the same terms that has failed.
+
+        Not if that refers to what went with that job.
+        """
+        if self.computation.reducer.refers:
+            return
         self.ledger = self._restored_ledger(msgspec.structs.replace(checkpoint, job=self._job))
         self._now = self.clock.now()
 
@@ -695,14 +706,23 @@ class Master:
         elif self._lease.owns(found.token):
             self._lease.token = found.token
             self._exchange.begin_anew()
+            if self._refers and not self._ending.made:
+                self._go_back()
         else:
             raise Superseded(f"{self._job} is led by another master now; this one changed nothing more")
         self._now = self.clock.now()
         self._sweeper.hurry()
         return self._perform(self.ledger.receive(Resumed(), self._now))
 
+    def _go_back(self) -> None:
+        """To the checkpoint that Redis has: what we have counted since may refer to what a failover has lost."""
+        state = self.jobs.load(self._job)
+        self.ledger = self._restored_ledger(state.checkpoint if state is not None else None)
+
     def _submit_again(self, expect: str, why: str) -> None:
         """Write the whole job anew after it was wiped or overwritten: our memory has the exact fold of its runs.
+
+        If that refers to what lay in Redis, the job begins anew.
 
         Tasks that are out go out anew after a look. The job may be overwritten again and again, so this is done after a
         pause, and MAX_RESUBMITTED times at most.
@@ -714,10 +734,14 @@ class Master:
             self._pause(min(1.0, 0.05 * 2**self._resubmitted))
         was_there = bool(self._lease.token)
         self._exchange.begin_anew()
+        if self._refers:
+            self.ledger = self._restored_ledger(None)
+            self._now = self.clock.now()
         self._create([], self._fields.spec_that_fits(), pipelined=False, expect=expect)
         self._resubmitted += 1
         if was_there:
-            self._telling.notice(f"{why}: submitted again with what is counted")
+            how = "it begins anew" if self._refers else "submitted again with what is counted"
+            self._telling.notice(f"{why}: {how}")
 
     def _ended(self, state: str = "") -> Ended:
         """How the job ended: as its record says or, if the record is gone, as this master ended it."""
@@ -788,11 +812,12 @@ class Master:
         workers = max(1, self._took_part())
         with self._keeper:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
+            lasts = not self._refers or not record.terms_used or self.ledger.conclude(outcome)
         errors: dict[int | None, Deferred] = {
             term: Deferred(self.computation.error_of, failure) for term, failure in self.ledger.skipped
         }
         try:
-            return self._ending.well(record, outcome, errors, self._closing())
+            return self._ending.well(record, outcome, errors, self._closing(lasts=lasts))
         except TooLarge as error:
             return self._fail_for_size(error)
 
@@ -800,7 +825,10 @@ class Master:
         """End the job with the terms that are counted."""
         self._exchange.hear_of_commit()
         with self._keeper:
-            outcome = outcome_so_far(self.computation, self.ledger)
+            try:
+                outcome = outcome_so_far(self.computation, self.ledger)
+            except ValueError as error:  # somebody has deleted what was laid aside
+                return self._fail(NO_TERMS, failure_of(error, MASTER))
         if outcome is None:
             text = f"the deadline passed with {self.ledger.tally.prefix()[0]} terms counted"
             return self._fail(NO_TERMS, Failure(None, "Deadline", text, "", ""))
@@ -821,14 +849,15 @@ class Master:
             now=self.clock.now(),
         )
 
-    def _closing(self) -> Closing:
+    def _closing(self, *, lasts: bool = True) -> Closing:
         self._gather(all_of_it=True)
         return Closing(
             ledger=self.ledger,
             report=self._reported(None),  # the value stands in the record
             timeline=self._timeline(),
             now=self._now,
-            stored=self._checkpoints.stored == self.ledger.counted,
+            stored=not self._refers and self._checkpoints.stored == self.ledger.counted,
+            lasts=lasts,
             swept=self._sweeper.sweeps > 0,
             sure=not self._outage.on,
             hear=lambda: self._hear(0)[1] > 0,

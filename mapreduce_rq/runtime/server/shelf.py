@@ -19,8 +19,9 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import ClassVar
 
 from mapreduce_rq.core.bodies import ASIDE, Buffer
 from mapreduce_rq.runtime.server import guardian
@@ -38,6 +39,8 @@ class Shelf:
     The job's master makes that directory and removes it: a worker that is late has no place to lay anything then, so
     nothing is left behind, whenever it comes.
     """
+
+    outlives: ClassVar[bool] = True
 
     def __init__(self, directory: str, job: str) -> None:
         self._above = directory
@@ -99,8 +102,11 @@ class Shelf:
         starts = itertools.accumulate(map(len, pieces), initial=8 * (number + 2))
         return self.put(b"".join([struct.pack(f"<{number + 2}Q", number, *starts), *pieces]))
 
-    def piece(self, reference: bytes, number: int) -> memoryview:
-        """One of the pieces that were laid together. Raises ValueError as ``get``."""
+    def row(self, references: Sequence[bytes], number: int) -> Iterator[memoryview]:
+        """Of what each reference is to, one of the pieces that were laid together. Raises ValueError as ``get``."""
+        return (self._piece(reference, number) for reference in references)
+
+    def _piece(self, reference: bytes, number: int) -> memoryview:
         body = self.get(reference)
         try:
             (known,) = struct.unpack_from("<Q", body)

@@ -12,8 +12,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from mapreduce_rq.broker.pieces import Away, LaidApart
 from mapreduce_rq.broker.shared import fetch
 from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.core.bodies import Pieces
 from mapreduce_rq.core.computation import Computation, Interruption
 from mapreduce_rq.core.foreign_errors import kind_of, message_of
 from mapreduce_rq.core.job.record import State
@@ -38,6 +40,7 @@ class Ready(NamedTuple):
     computation: Computation[Any]
     spec: Spec
     shelf: Shelf | None  # with a private server: the place of its large bodies
+    pieces: Pieces | None  # where the pieces of its shuffle lie
 
 
 class Host(Protocol):
@@ -106,7 +109,7 @@ class KnownJobs:
         ready = self._known[job]
         if isinstance(ready, Ready) and self.current != job:
             self.current = job
-            ready.computation.reducer.lay_in(ready.shelf)  # jobs that are alike share a computation
+            ready.computation.reducer.lay_in(ready.pieces)  # jobs that are alike share a computation
             self._slate.job(job, ready.spec.limits.task_timeout)
         return ready
 
@@ -152,7 +155,8 @@ class KnownJobs:
                 host.read()  # nothing else may be asked while a settle is on its way
                 wire, keys = self._tasks.wire, self._tasks.keys
                 computation.take(obtain(self._shelf, computation.wants, lambda name: fetch(wire, keys, name)))
-            ready = Ready(computation, spec, Shelf(self._shelf, spec.job) if self._shelf else None)
+            shelf = Shelf(self._shelf, spec.job) if self._shelf else None
+            ready = Ready(computation, spec, shelf, shelf or self._laid_apart(spec, host))
             if spec.numerics:
                 self._slate.numerics(numerics())
             computation.leave = host.leave_when_answered
@@ -166,3 +170,10 @@ class KnownJobs:
             return Failure(None, kind_of(error), message_of(error), "", self._wid.rpartition(":")[0])
         finally:
             self._slate.met()
+
+    def _laid_apart(self, spec: Spec, host: Host) -> LaidApart | None:
+        """The place in Redis for the pieces of a shuffle; none if only this master has the items.
+
+        What a failover loses of the pieces is then computed again, which needs the items.
+        """
+        return None if spec.lazy else LaidApart(self._tasks, spec.job, self._clock.random(8).hex(), host.read, Away)

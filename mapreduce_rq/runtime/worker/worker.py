@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 
+from mapreduce_rq.broker.pieces import Away
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import SURE_BYTES
 from mapreduce_rq.core.bodies import ASIDE
@@ -188,7 +189,7 @@ class Worker:
                 except BrokerRefused:
                     raise  # to wait does not help
                 except BrokerError as error:
-                    self._entered = False
+                    self._entered, self._at_fault = False, b""
                     log.debug("%s; trying again", error)
                     if not self._outage.on:
                         self.slate.away(self._nanoseconds(), str(error))  # its supervisor says it for all workers
@@ -387,6 +388,8 @@ class Worker:
                         job, ready = "", None  # the next task asks anew
                         now = nanoseconds()
                         continue
+                    except Away as away:
+                        raise away.error from None
                     except Interruption:
                         raise
                     except BaseException as error:  # of any class: the term has failed, and the worker goes on

@@ -1,0 +1,85 @@
+"""The pieces of a shuffle on a shared Redis: they lie in a hash of the job, and only workers send and read them.
+
+A fold of many keys goes from the worker that made it to those that merge its parts. Through the master it would go over
+the wire four times: in an answer, to the master, in a request, to a worker; and the master would hold the keys of all
+folds. So a worker lays the pieces of its fold in the hash, and the answer says under which name. A worker that merges a
+part reads the pieces of this part alone.
+
+First the pieces, then the answer: if the worker dies in between, no message names them, and the task is computed again.
+All pieces go with the job's end, and from then on none is laid (see lay.lua). A piece is sealed for its place, so it
+cannot be taken for another one. If Redis loses the last writes in a failover, the answers that name lost pieces are
+lost with them, for they were written later; the master goes back to the checkpoint in Redis (see ``Reducer.refers``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
+
+from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.core.foreign_errors import Interruption
+from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, ForeignKey, NoPermission, TooLarge
+
+AT_ONCE = 64
+"""Pieces that are read with one command: a worker has so many in memory, and the server answers others in between."""
+
+
+class Away(Interruption):
+    """Redis could not be reached in the middle of a task: this is no error of the task, which is computed again."""
+
+    def __init__(self, error: BrokerError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class LaidApart:
+    """The pieces of one job's shuffle, over the wire of a worker, or of its master, which lays none.
+
+    ``own``: a name that no other worker has; '' to read only. ``before``: what has to be done before Redis is asked.
+    ``lost``: what is raised for an error of the connection.
+    """
+
+    outlives: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        tasks: Tasks,
+        job: str,
+        own: str,
+        before: Callable[[], None],
+        lost: Callable[[BrokerError], BaseException] = lambda error: error,
+    ) -> None:
+        self._tasks = tasks
+        self._job = job
+        self._own = own
+        self._before = before
+        self._lost = lost
+        self._count = 0
+
+    def lay(self, pieces: Sequence[bytes]) -> bytes | None:
+        """Lay some pieces aside together. None if there is no room or no permission: they are to travel as they are."""
+        if not self._own or sum(map(len, pieces)) > self._tasks.wire.limit():
+            return None
+        self._count += 1
+        name = f"{self._own}-{self._count}"
+        try:
+            self._before()
+            laid = self._tasks.lay(self._job, name, pieces)
+        except (BrokerFull, ForeignKey, NoPermission, TooLarge):
+            return None
+        except BrokerError as error:
+            raise self._lost(error) from None
+        return name.encode() if laid else None
+
+    def row(self, references: Sequence[bytes], number: int) -> Iterator[bytes]:
+        """Of each of these folds the piece with this number. Raises ValueError if one is not there any more."""
+        for at in range(0, len(references), AT_ONCE):
+            names = [reference.decode() for reference in references[at : at + AT_ONCE]]
+            try:
+                self._before()
+                found = self._tasks.pieces(self._job, names, number)
+            except (BadMessage, ForeignKey) as error:
+                raise ValueError(f"{error}: run the job again") from None
+            except BrokerError as error:
+                raise self._lost(error) from None
+            yield from found
