@@ -36,7 +36,7 @@ The layers, each importing only what stands below it
       server          the private Valkey, and the shelf of files for large bodies beside it
     pipes           workers over pipes and no Redis: the second wire under the broker's verbs
     broker          the only place that knows Redis; the wire format is broker/PROTOCOL.md
-      lua             the three steps that change anything: commit, settle, reap
+      lua             the steps that change anything: commit, settle, reap; and lay, for the pieces of a shuffle
     functions       users' functions: how they travel, whom to trust, their items
     files           files on the workers' machines: which may be read, their records, compressed or not
     computations    the built-ins, one file each
@@ -51,7 +51,7 @@ The layers, each importing only what stands below it
 Beside them stands ``extend``, the names for authors of computations and reducers, taken from ``core``.
 
 A good first read: ``core/job/tally.py`` (what "counted once" means), ``core/job/ledger.py`` (what a master knows),
-``broker/lua`` (the three steps that change anything), ``runtime/worker/worker.py`` and
+``broker/lua`` (the steps that change anything), ``runtime/worker/worker.py`` and
 ``runtime/master/master.py`` (the loops).
 
 Where to change what
@@ -126,6 +126,7 @@ Redis, pipes and files (broker, pipes, runtime/server)::
     which of them has the next task    pipes/idle.py Idle.next_of
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
+    where pieces of a shuffle lie      broker/pieces.py LaidApart; broker/lua/lay.lua
 
 Errors, commands and pictures (errors.py, cli, progress)::
 

@@ -6,6 +6,7 @@ folds. So a worker lays the pieces of its fold in the hash, and the answer says 
 part reads the pieces of this part alone.
 
 First the pieces, then the answer: if the worker dies in between, no message names them, and the task is computed again.
+If a connection is lost before the answer has arrived, Redis may have lost the pieces as well: both are sent again.
 All pieces go with the job's end, and from then on none is laid (see lay.lua). A piece is sealed for its place, so it
 cannot be taken for another one. If Redis loses the last writes in a failover, the answers that name lost pieces are
 lost with them, for they were written later; the master goes back to the checkpoint in Redis (see ``Reducer.refers``).
@@ -14,7 +15,7 @@ lost with them, for they were written later; the master goes back to the checkpo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.foreign_errors import Interruption
@@ -32,11 +33,23 @@ class Away(Interruption):
         self.error = error
 
 
+class LaidFold(NamedTuple):
+    """The pieces of one fold, as they were laid."""
+
+    job: str
+    name: str
+    pieces: Sequence[bytes]
+
+
+def _nobody(_: LaidFold) -> None:
+    """Tell nobody."""
+
+
 class LaidApart:
     """The pieces of one job's shuffle, over the wire of a worker, or of its master, which lays none.
 
     ``own``: a name that no other worker has; '' to read only. ``before``: what has to be done before Redis is asked.
-    ``lost``: what is raised for an error of the connection.
+    ``note``: told of what is laid. ``lost``: what is raised for an error of the connection.
     """
 
     outlives: ClassVar[bool] = False
@@ -47,12 +60,15 @@ class LaidApart:
         job: str,
         own: str,
         before: Callable[[], None],
+        *,
+        note: Callable[[LaidFold], None] = _nobody,
         lost: Callable[[BrokerError], BaseException] = lambda error: error,
     ) -> None:
         self._tasks = tasks
         self._job = job
         self._own = own
         self._before = before
+        self._note = note
         self._lost = lost
         self._count = 0
 
@@ -69,7 +85,10 @@ class LaidApart:
             return None
         except BrokerError as error:
             raise self._lost(error) from None
-        return name.encode() if laid else None
+        if not laid:
+            return None
+        self._note(LaidFold(self._job, name, pieces))
+        return name.encode()
 
     def row(self, references: Sequence[bytes], number: int) -> Iterator[bytes]:
         """Of each of these folds the piece with this number. Raises ValueError if one is not there any more."""

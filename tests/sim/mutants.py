@@ -87,7 +87,8 @@ EDITS = [
     Edit("commit", "redis.call('EXPIRE', KEYS[1], ARGV[4])", ""),
     Edit("commit", "tonumber(ARGV[4]), 8 + 2", "tonumber(ARGV[4]), 10 + 2"),
     Edit("commit", "local last = fields + 2 *", "local last = fields + 3 *"),
-    Edit("commit", "redis.call('DEL', KEYS[6])", ""),
+    Edit("commit", "redis.call('DEL', KEYS[6], KEYS[7])", "redis.call('DEL', KEYS[7])"),
+    Edit("commit", "redis.call('DEL', KEYS[6], KEYS[7])", "redis.call('DEL', KEYS[6])"),
     Edit("commit", "for i = fields + 1,", "for i = fields + 3,"),
     Edit("commit", "if ARGV[i + 1] == ''", "if ARGV[i + 1] == 'x'"),
     Edit("commit", "redis.call('HDEL', KEYS[6], ARGV[i])", ""),
@@ -137,6 +138,11 @@ EDITS = [
     Edit("reap", "elseif ARGV[2] ~= ''", "elseif ARGV[2] == ''"),
     Edit("reap", "redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])", ""),
     Edit("reap", "return given", "return {}"),
+    Edit("lay", "if redis.call('EXISTS', KEYS[1]) == 0", "if redis.call('EXISTS', KEYS[1]) == 1"),
+    Edit("lay", "return 0", "return 1"),
+    Edit("lay", "for i = 2,", "for i = 3,"),
+    Edit("lay", "redis.call('HSET', KEYS[2], ARGV[1] .. ':' .. (i - 2), ARGV[i])", ""),
+    Edit("lay", "return 1", "return 0"),
 ]
 """One of every line of each script, or more, but for their first lines, which are mechanisms, and for what commit.lua
 looks at before it begins: that is never out of range here (see tests/broker/test_commit.py)."""

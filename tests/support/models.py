@@ -78,3 +78,7 @@ def slowly_plus(one: int, item: int) -> int:
 def quite_slow(item: int) -> int:
     time.sleep(0.05)
     return item
+
+
+def many_keys(item: int) -> tuple[int, int]:
+    return item % 10_000, 1

@@ -37,6 +37,8 @@ def test_each_user_can_do_what_it_is_for_and_no_more(fresh_server: FreshServer, 
         body = os.urandom(100)  # no host has it yet
         with Client(urls["master"], keys=[bytes.fromhex(KEY)], local=0) as client:
             found = client.map_reduce(models.with_shared, range(3), shared=body, wait_workers=20)
+            summed = client.reduce_by_key(f"{models.__name__}:many_keys", range(40_000), parts=4, chunksize=20_000)
+            assert dict(summed) == {(k % 10_000): 4 for k in range(10_000)}
         assert found == sum(body[:3]) + 3 * len(body)
         for command in ("dashboard", "jobs", "status", "workers", "result"):
             more = ["exp"] if command == "result" else []

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
+from mapreduce_rq.broker.pieces import LaidFold
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.messages import Answer, Beat, Output, Tried
@@ -28,6 +29,7 @@ class Batch(NamedTuple):
     done: list[bytes]  # sealed, oldest first
     tried: Mapping[str, Sequence[Tried]] = MappingProxyType({})  # by job
     output: Mapping[str, Output] = MappingProxyType({})  # by job
+    laid: Sequence[LaidFold] = ()  # what the answers refer to
 
 
 class Question(NamedTuple):
@@ -61,6 +63,7 @@ class Hand:
         self.tasks: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
         self.answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
         self.tried: dict[str, list[Tried]] = {}  # terms of that batch that took more than one call, by job
+        self.laid: list[LaidFold] = []  # pieces of that batch's folds that were laid aside
         self.output: dict[str, Output] = {}  # what was printed in that batch, once it is computed, by job
         self.prefetch = Prefetch()
         self._wid = wid
@@ -109,8 +112,13 @@ class Hand:
         """Settle batches that may not have arrived. The hand's length is unknown, so tasks are struck off singly."""
         while self._unsettled:
             batch = self._unsettled[0]
+            # Redis may have lost what the answers refer to; if it has lost the job, too, they count in no new one.
+            gone = {fold.job for fold in batch.laid if not self._queue.lay(*fold)}
             for answers in batch.answers:
-                self._answer_anew(answers, batch)
+                if answers[0] in gone:
+                    self._jobs.void(answers[0])
+                else:
+                    self._answer_anew(answers, batch)
             self._queue.drop(self._wid, batch.done)
             del self._unsettled[0]
 

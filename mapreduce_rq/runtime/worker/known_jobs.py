@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from mapreduce_rq.broker.pieces import Away, LaidApart
+from mapreduce_rq.broker.pieces import Away, LaidApart, LaidFold
 from mapreduce_rq.broker.shared import fetch
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.bodies import Pieces
@@ -48,6 +48,9 @@ class Host(Protocol):
 
     def read(self) -> None:
         """Read the answer to a settle on its way: nothing else may be asked before."""
+
+    def note_laid(self, fold: LaidFold) -> None:
+        """Note pieces that were laid aside: they are kept until the answer that names them has arrived."""
 
     def leave_when_answered(self) -> None:
         """See ``Computation.leave``."""
@@ -176,4 +179,10 @@ class KnownJobs:
 
         What a failover loses of the pieces is then computed again, which needs the items.
         """
-        return None if spec.lazy else LaidApart(self._tasks, spec.job, self._clock.random(8).hex(), host.read, Away)
+        return (
+            None
+            if spec.lazy
+            else LaidApart(
+                self._tasks, spec.job, self._clock.random(8).hex(), host.read, note=host.note_laid, lost=Away
+            )
+        )

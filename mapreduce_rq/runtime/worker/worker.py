@@ -22,7 +22,7 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.broker.pieces import Away
+from mapreduce_rq.broker.pieces import Away, LaidFold
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import SURE_BYTES
 from mapreduce_rq.core.bodies import ASIDE
@@ -292,7 +292,7 @@ class Worker:
         If there is no rest, or the batch was long, this waits for the answer.
         """
         hand = self._hand
-        batch = Batch(list(answers.items()), hand.tasks[:done], hand.tried, hand.output)
+        batch = Batch(list(answers.items()), hand.tasks[:done], hand.tried, hand.output, hand.laid)
         if self.tasks_left is not None:
             self.tasks_left -= done
             self.stopping = self.stopping or self.tasks_left <= 0
@@ -325,7 +325,7 @@ class Worker:
         The hot path: for tasks of a microsecond everything around ``map_encoded`` counts.
         """
         answers: dict[str, list[Answer]] = {}
-        self._hand.answers, self._hand.tried = answers, {}
+        self._hand.answers, self._hand.tried, self._hand.laid = answers, {}, []
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
         job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
@@ -451,6 +451,9 @@ class Worker:
         return given_up(task)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
+
+    def note_laid(self, fold: LaidFold) -> None:
+        self._hand.laid.append(fold)
 
     def note_tried(self, tried: Tried) -> None:
         row = self._hand.tried.setdefault(self._jobs.current, [])
