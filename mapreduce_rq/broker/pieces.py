@@ -10,15 +10,20 @@ If a connection is lost before the answer has arrived, Redis may have lost the p
 All pieces go with the job's end, and from then on none is laid (see lay.lua). A piece is sealed for its place, so it
 cannot be taken for another one. If Redis loses the last writes in a failover, the answers that name lost pieces are
 lost with them, for they were written later; the master goes back to the checkpoint in Redis (see ``Reducer.refers``).
+And it counts no answer before it has seen that the pieces are there: an answer may be from before a wipe.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import msgspec
 
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.foreign_errors import Interruption
+from mapreduce_rq.core.messages import MAP, OK, Reply
+from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, ForeignKey, NoPermission, TooLarge
 
 AT_ONCE = 64
@@ -43,6 +48,28 @@ class LaidFold(NamedTuple):
 
 def _nobody(_: LaidFold) -> None:
     """Tell nobody."""
+
+
+def with_their_pieces(replies: Iterable[Reply], reducer: Reducer[Any], place: LaidApart) -> list[Reply]:
+    """The replies without answers that refer to what is gone, as after a wipe. Their tasks will be missed. Raises
+    BrokerError.
+    """
+    found = list(replies)
+    rows = {
+        id(answer): reducer.refers_to(answer.body)
+        for reply in found
+        for answer in reply.answers
+        if answer.status == OK and answer.op == MAP
+    }
+    gone = place.missing([reference for row in rows.values() for reference in row])
+    if not gone:
+        return found
+    return [
+        msgspec.structs.replace(
+            reply, answers=[answer for answer in reply.answers if gone.isdisjoint(rows.get(id(answer), ()))]
+        )
+        for reply in found
+    ]
 
 
 class LaidApart:
@@ -89,6 +116,14 @@ class LaidApart:
             return None
         self._note(LaidFold(self._job, name, pieces))
         return name.encode()
+
+    def missing(self, references: Sequence[bytes]) -> set[bytes]:
+        """Those of these references that are to nothing any more. Raises BrokerError."""
+        if not references:
+            return set()
+        self._before()
+        laid = self._tasks.are_laid(self._job, [reference.decode() for reference in references])
+        return {reference for reference, there in zip(references, laid, strict=True) if not there}
 
     def row(self, references: Sequence[bytes], number: int) -> Iterator[bytes]:
         """Of each of these folds the piece with this number. Raises ValueError if one is not there any more."""

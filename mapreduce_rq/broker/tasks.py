@@ -147,6 +147,12 @@ class Tasks:
         laid = self.wire.script(LAY, [self.keys.replies(job), self.keys.pieces(job)], [name, *sealed])
         return bool(laid)
 
+    def are_laid(self, job: str, names: Sequence[str]) -> list[bool]:
+        """Of each of the folds with these names, whether its pieces are there."""
+        place = self.keys.pieces(job)
+        rows = self.wire.pipeline([("HSTRLEN", place, f"{name}:0") for name in names], refusals=True)
+        return [isinstance(row, int) and row > 0 for row in rows]
+
     def pieces(self, job: str, names: Sequence[str], number: int) -> list[bytes]:
         """The pieces with this number of the folds with these names. Raises BadMessage if one is gone, or another."""
         row = self.wire.call("HMGET", self.keys.pieces(job), *(f"{name}:{number}" for name in names))

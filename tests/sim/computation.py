@@ -127,6 +127,9 @@ class LaidTerms(Reducer[Laid]):
             total = SumOfTerms().merge(total, SumOfTerms().decode(bytes(piece)))
         return struct.pack("<QQQ", *total)
 
+    def refers_to(self, body: bytes) -> list[bytes]:
+        return body[48:].split()
+
     def lasting(self, outcome: Outcome) -> Laid:
         return Laid(outcome.native, (), outcome.native)
 

@@ -4,7 +4,7 @@ I1  a checkpoint is the fold of exactly its runs
 I2  only a commit that names the job's token changes a job; a token is used once, in all histories; along a history
     what is counted only grows, and a job that is over stays as it is
 I3  runs are disjoint, maximal, and below what has been cut
-I4  an answer leaves the stream only counted, or void, or with the job
+I4  an answer leaves the stream only counted, or void (what it refers to is gone, too), or with the job
 I5  a job that is done has the exact value; it fails or is cancelled only where it should
 I6  queue, hands, stream and the number of keys are bounded
 I7  no body that stands apart from its task, and no piece of a shuffle, is left of a job that is over
@@ -105,7 +105,8 @@ class Invariants:
                 continue
             state = _hash(after.keys.get(key))
             if state.get(b"state") == b"running":
-                self._trimmed(self.jobs[key], old_stream, new_stream, _hash(before.keys.get(key)), state)
+                pieces = _hash(before.keys.get(self.keys.pieces(self.jobs[key].name).encode()))
+                self._trimmed(self.jobs[key], old_stream, new_stream, _hash(before.keys.get(key)), state, pieces)
         self._bounded(before, after)
 
     # -- the job ---------------------------------------------------------------------------------------------------
@@ -206,7 +207,7 @@ class Invariants:
 
     # -- the stream ------------------------------------------------------------------------------------------------
 
-    def _trimmed(self, job: Job, old: Stream, new: object, earlier: Hash, state: Hash) -> None:
+    def _trimmed(self, job: Job, old: Stream, new: object, earlier: Hash, state: Hash, pieces: Hash) -> None:
         if not isinstance(new, Stream):
             raise Broken(f"the replies of {job.name} are gone, and it runs")
         least = new.entries[0][0] if new.entries else None
@@ -221,7 +222,8 @@ class Invariants:
             if reply is None or reply.job != job.name:
                 continue
             for answer in reply.answers:
-                if answer.status == OK and answer.op == MAP and answer.hi <= cut:
+                void = job.laid and any(name + b":0" not in pieces for name in answer.body[48:].split())
+                if answer.status == OK and answer.op == MAP and answer.hi <= cut and not void:
                     require(
                         touches(checkpoint.runs, answer.lo, answer.hi),
                         f"the answer [{answer.lo}, {answer.hi}) was trimmed uncounted",

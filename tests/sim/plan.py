@@ -147,8 +147,6 @@ def plan_of(seed: int) -> Plan:
     kinds = [kind for kind in COMMON if rng.random() < rng.choice([0.1, 0.3, 0.6])]
     if any(job.lazy for job in jobs):  # what a lazy job's master knows is nowhere else
         kinds = [kind for kind in kinds if kind not in OF_MASTERS]
-    if any(job.laid for job in jobs):  # a reply of before a wipe refers to what is gone: so a replay can end such a job
-        kinds = [kind for kind in kinds if kind != "replay_reply"]
     if rng.random() < 0.08:
         kinds.append("cancel")
     faults = []

@@ -813,6 +813,29 @@ def what_a_failover_loses_of_a_shuffle_is_computed_again() -> None:
         assert stage.world.state("sim-0") == "done"
 
 
+def an_answer_whose_pieces_were_wiped_does_not_count() -> None:
+    stage = Stage(JobPlan(40, 0.2, chunk=2, laid=True), hosts=[1])
+    key = stage.world.keys.pieces("sim-0").encode()
+    wiped: list[int] = []
+
+    def look() -> None:
+        """The second fold is laid: all goes while its worker is stopped, which dies when it has answered."""
+        found, host = stage.world.server.model.now.keys, stage.world.hosts[0]
+        stream = found.get(stage.world.keys.replies("sim-0").encode())
+        if is_hash(found.get(key)) and len(found[key]) == 4 and not wiped:
+            wiped.extend(host.workers)
+            stage.at(0, lambda: host.stop_worker(wiped[0], resume=False))
+            stage.at(0, lambda: stage.world.inject("flush"))
+            stage.at(8, lambda: host.stop_worker(wiped[0], resume=True))
+        elif wiped and wiped[0] in host.workers and key not in found and isinstance(stream, Stream) and stream.entries:
+            stage.at(0, lambda: host.kill_worker(wiped[0]))
+
+    stage.world.on_step.append(look)
+    stage.run()
+    assert wiped
+    assert stage.world.state("sim-0") == "done"
+
+
 def a_shuffle_that_was_flushed_begins_anew() -> None:
     stage = Stage(JobPlan(60, 0.2, chunk=2, laid=True), hosts=[2])
     stage.fault(4, "flush")
@@ -1145,6 +1168,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     ),
     (a_piece_whose_worker_died_before_it_answered_does_not_count, _count_what_is_laid),
     (what_a_failover_loses_of_a_shuffle_is_computed_again, _never_go_back),
+    (an_answer_whose_pieces_were_wiped_does_not_count, lambda: patch.object(LaidApart, "missing", return_value=set())),
     (a_shuffle_that_was_flushed_begins_anew, _never_go_back),
     (late_answers_to_a_job_that_is_over_are_dropped, Edit("settle", "'NOMKSTREAM', ", "")),
 ]

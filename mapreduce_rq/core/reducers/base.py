@@ -140,6 +140,10 @@ class Reducer(ABC, Generic[P]):
         """About how many bytes the partial encodes to, if its merges are worth sending to a worker; else 0."""
         return 0
 
+    def refers_to(self, body: bytes) -> list[bytes]:
+        """For reducers that refer: the references in an encoded partial; none in bytes that are no partial."""
+        raise NotImplementedError
+
     def lasting(self, outcome: Outcome) -> P | None:
         """For reducers that refer: a partial with this outcome that refers to nothing; others have the value of it.
 

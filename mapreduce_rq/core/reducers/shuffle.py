@@ -293,6 +293,12 @@ class Shuffle(Reducer[list[Entry]]):
             notes=(f"approximate: {', '.join(vague)}",) if vague else (),
         )
 
+    def refers_to(self, body: bytes) -> list[bytes]:
+        try:
+            return [reference for reference, _ in _ENTRIES.decode(body) if reference]
+        except (msgspec.MsgspecError, RecursionError):
+            return []
+
     def lasting(self, outcome: Outcome) -> list[Entry] | None:
         """The parts, as they came; None where they are files, which the caller has."""
         found = outcome.native

@@ -22,7 +22,7 @@ import msgspec
 from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Entry, Jobs, Lost
 from mapreduce_rq.broker.journal import Journal
-from mapreduce_rq.broker.pieces import LaidApart
+from mapreduce_rq.broker.pieces import LaidApart, with_their_pieces
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, Outcome, Progress
@@ -137,9 +137,9 @@ class Master:
         self._refers = apart and computation.reducer.refers and not spec.lazy  # items of a source are there only once
         bodies = Bodies(jobs.codecs.task, self._all_out, apart=apart, items=source is not None)
         self._exchange = Exchange(jobs, spec.job, self._lease, bodies, bell=bell, keeps=computation.reducer.keeps)
+        self._pieces = LaidApart(Tasks(jobs.wire, jobs.keys, jobs.codecs), spec.job, "", self._exchange.hear_of_commit)
         if self._refers:  # at the deadline the master folds what there is
-            verbs = Tasks(jobs.wire, jobs.keys, jobs.codecs)
-            computation.reducer.lay_in(LaidApart(verbs, spec.job, "", self._exchange.hear_of_commit))
+            computation.reducer.lay_in(self._pieces)
         self._keeper = keeper(self._lease, jobs)
         self._recorder = Recorder(clock.now())
         self._telling = Telling(clock, spec.job, observer, self._recorder, journal)
@@ -523,6 +523,8 @@ class Master:
             for reply in replies:
                 if reply.output is not None:
                     self._hand_on(self._listener, reply.wid, reply.output)
+        if self._refers:
+            replies = with_their_pieces(replies, self.computation.reducer, self._pieces)
         heard = [Replied(reply.wid, reply.answers, reply.tried) for reply in replies]
         return self._aside.fetched(heard, kept=self.ledger.keeps), entries
 
