@@ -106,7 +106,7 @@ class Invariants:
             state = _hash(after.keys.get(key))
             if state.get(b"state") == b"running":
                 pieces = _hash(before.keys.get(self.keys.pieces(self.jobs[key].name).encode()))
-                self._trimmed(self.jobs[key], old_stream, new_stream, _hash(before.keys.get(key)), state, pieces)
+                self._trimmed(self.jobs[key], old_stream, new_stream, _hash(before.keys.get(key)), state, pieces=pieces)
         self._bounded(before, after)
 
     # -- the job ---------------------------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Invariants:
 
     # -- the stream ------------------------------------------------------------------------------------------------
 
-    def _trimmed(self, job: Job, old: Stream, new: object, earlier: Hash, state: Hash, pieces: Hash) -> None:
+    def _trimmed(self, job: Job, old: Stream, new: object, earlier: Hash, state: Hash, *, pieces: Hash) -> None:
         if not isinstance(new, Stream):
             raise Broken(f"the replies of {job.name} are gone, and it runs")
         least = new.entries[0][0] if new.entries else None
