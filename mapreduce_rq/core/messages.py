@@ -308,6 +308,7 @@ class Beat(msgspec.Struct, array_like=True, frozen=True):
     kid: Index  # which key it signs with; 0: none
     at: Moment  # for people
     cpu: float = -1.0  # processor seconds a second, since the last beat; below 0: not known
+    refuses: str = ""  # the job that it refused last, and why: ``job: kind: message``; "": none
 
 
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)

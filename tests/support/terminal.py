@@ -71,6 +71,21 @@ class Terminal:
                 return self.drawn
             assert time.monotonic() < deadline, f"it goes on: {self.drawn!r}"
 
+    def read_for(self, seconds: float) -> str:
+        """What is drawn within this time; it is not kept."""
+        deadline = time.monotonic() + seconds
+        found = ""
+        while (left := deadline - time.monotonic()) > 0:
+            ready, _, _ = select.select([self._master], [], [], left)
+            if ready:
+                found += self._decode(os.read(self._master, 65_536))
+        return found
+
+    @property
+    def pid(self) -> int:
+        """The command's process."""
+        return self._process.pid
+
     def press(self, keys: str) -> None:
         """Type."""
         os.write(self._master, keys.encode())

@@ -94,6 +94,74 @@ def test_everything_is_reached_by_scrolling_and_found_by_the_filter(at: User, se
         assert terminal.wait() == 0
 
 
+def calm(drawn: str) -> bool:
+    """Whether the last whole picture has nothing of an outage but its end."""
+    pictures = drawn.split("\x1b[H")[1:-1]
+    return (
+        bool(pictures)
+        and "Redis answers again, after " in pictures[-1]
+        and not any(words in pictures[-1] for words in ("no answer from Redis", "not cancelled"))
+    )
+
+
+def test_redis_dies_and_comes_back_while_keys_are_pressed(tmp_path: Path, queue: str) -> None:
+    with (
+        RealServer("valkey", aof=True, appendfsync="always") as own,
+        User(tmp_path, MRQ_URL=own.url, MRQ_QUEUE=queue) as at,
+    ):
+        at.start("worker", "-c", "2", "--name", "painter").hear("2 workers")
+        slow(at)
+        with Terminal("dashboard", "-i", "0.2", env=at.env, rows=40, columns=120) as terminal:
+            terminal.read_until("2 workers, ")
+            for _ in range(2):
+                own.kill9()
+                terminal.read_until("no answer from Redis for")
+                terminal.press(ENTER)  # the page of the job is that of the last look
+                terminal.read_until("submitted")
+                terminal.press("jk?" + ESCAPE)
+                terminal.read_until("Tab pane")
+                terminal.press(TAB + "s" + ENTER)
+                terminal.read_until("process")
+                terminal.press(ESCAPE + "/paint" + ENTER)
+                terminal.read_until("/paint  ")
+                terminal.press(ESCAPE)
+                terminal.press("1C")
+                terminal.read_until("y cancels it")
+                terminal.press("y")
+                terminal.read_until("not cancelled: ")
+                own.start()
+                terminal.press("3")
+                until(lambda: calm(terminal.read_for(0.5)), 30, "it says that Redis is back, and no more of the outage")
+                terminal.press("1")
+                terminal.read_until("2 workers, ", 30)  # it runs on
+            terminal.press("Cy")
+            terminal.read_until("is cancelled")
+            terminal.press("q")
+            assert terminal.wait() == 0
+            assert terminal.as_before
+
+
+def test_a_worker_with_other_code_says_so(at: User, tmp_path: Path) -> None:
+    folders = []
+    for name, body in (("old", "return k"), ("new", "import time; time.sleep(0.02); return k")):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "mine_theirs.py").write_text(f"def f(k):\n    {body}\n")
+        folders.append({**at.env, "PYTHONPATH": f"{at.env['PYTHONPATH']}:{folder}", "MRQ_KEY": "6b" * 32})
+    at.start("worker", "-c", "1", "--name", "stale", env=folders[0]).hear("1 worker")
+    at.start("worker", "-c", "1", "--name", "fresh", env=folders[1]).hear("1 worker")
+    job = ("run", "mine_theirs:f", "--terms", "100000", "--chunk", "1", "--wait-workers", "60")
+    at.start(*job, env=folders[1])
+    with Terminal("dashboard", "-i", "0.2", env=folders[1], rows=40, columns=200) as terminal:
+        terminal.read_until("refuses function-", 30)
+        terminal.press(TAB + "/stale" + ENTER)
+        terminal.read_until("/stale  ")
+        terminal.press(ENTER)
+        terminal.read_until("differs from the submitter's")
+        terminal.press("q")
+        assert terminal.wait() == 0
+
+
 def test_several_queues_at_once(at: User, server: RealServer, queue: str) -> None:
     for name in (queue, f"{queue}-2"):
         with Client(server.url, queue=name, local=1) as client:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from mapreduce_rq.cli.screen.view import FAR, PANES, SORTS, Act, Pane, View, key
 from mapreduce_rq.cli.screen.views import WORKER_ORDER, Seen
 from mapreduce_rq.cli.watching import merged
 from mapreduce_rq.core.job.record import Report, Skipped
+from mapreduce_rq.core.job.timeline import Recorder
 from mapreduce_rq.core.messages import Event, Failure
 from tests.support.records import done, failed
 from tests.unit.test_dashboard import NOW, SEEN, SERVER, job, picture, snapshot, worker
@@ -205,6 +207,32 @@ def test_the_page_of_a_worker_says_what_it_does_since_when() -> None:
         "87 %", "30 MB", "1.0 s ago",
     ):  # fmt: skip
         assert words in text
+
+
+def test_a_worker_that_refuses_a_job_says_why_on_its_page_and_in_its_row() -> None:
+    why = "BadFunction: mine: the source of mine.py here differs from the submitter's"
+    one = worker(state="idle", refuses=f"exp-abcdefghijkl: {why}")
+    shown = snapshot((job(),), (one,))
+    page = View(page="worker", selected={"workers": one.wid})
+    for view in (page, View()):
+        assert "differs from the submitter's" in "\n".join(drawn(shown, view, Known(), width=260, height=None))
+    over = snapshot((job(state="done", record=done(value="7")),), (one,))
+    assert "differs" in "\n".join(drawn(over, page, Known(), width=200, height=None))
+    assert "differs" not in "\n".join(drawn(over, View(), Known(), width=200, height=None))
+
+
+def test_a_running_job_has_its_overhead_on_its_page() -> None:
+    recorder = Recorder(0.0)
+    for second in range(1, 11):  # nine tenths of each second
+        recorder.answered("host:17:ab", 1, 10, 900_000_000, now=float(second), first=(0, 10))
+    one = job()
+    timeline = recorder.timeline(one.job, version="1", master="m", began=NOW - 60, before=0.0, now=60.0)
+    view = View(page="job", selected={"jobs": one.job})
+    known = Known(detail=Detail(one.job, timeline=timeline))
+    text = "\n".join(drawn(snapshot((one,), (worker(),)), view, known, width=120, height=None))
+    share = re.search(r"overhead +(\d+) % of the workers' time .* from their first answers on", text)
+    assert share
+    assert 7 <= int(share[1]) <= 13
 
 
 @given(

@@ -228,11 +228,11 @@ class Dashboard:
 
     def _frame(self) -> Frame:
         trouble = ""
-        if self._watching.down_since is not None:
+        if self._said and time.monotonic() - self._said_at < SAID_SECONDS:  # first: who pressed a key waits for it
+            trouble = self._said
+        elif self._watching.down_since is not None:
             since = duration(time.monotonic() - self._watching.down_since)
             trouble = f"no answer from Redis for {since}: this is its last answer; trying again"
-        elif self._said and time.monotonic() - self._said_at < SAID_SECONDS:
-            trouble = self._said
         state = "paused" if self._view.paused else f"every {duration(self._view.interval)}"
         width = self._console.width
         keys = key_line(self._view, width - len(state) - 5) if self._keys.listens else "Ctrl-C ends"

@@ -23,6 +23,7 @@ from mapreduce_rq.cli.screen.views import (
     workers_on,
 )
 from mapreduce_rq.core.job.record import Done, Failed, State
+from mapreduce_rq.core.job.timeline import losses
 from mapreduce_rq.core.text import count, duration, grouped, plural, rate
 from mapreduce_rq.core.visible import visible_lines
 
@@ -102,7 +103,8 @@ def job_facts(
     yield "rate", f"{rate(report.rate)}, {plural(busy, 'worker')}, for {duration(report.elapsed_s)}", "cyan"
     lost = _overhead(job, detail)
     if lost is not None:
-        yield "overhead", f"{100 * lost:.0f} % of the workers' time went to other things than your function", ""
+        when = "" if isinstance(job.record, Done) else ", from their first answers on"
+        yield "overhead", f"{100 * lost:.0f} % of the workers' time went to other things than your function{when}", ""
     if job.state is State.RUNNING:
         saved = duration(max(0.0, seen.at - report.saved)) + " ago" if report.saved else "none yet"
         yield "checkpoint", saved, ""
@@ -111,13 +113,18 @@ def job_facts(
 
 
 def _overhead(job: JobView, detail: Detail | None) -> float | None:
-    """The share of the workers' time that was no work, by the timeline of a job that has ended."""
-    if detail is None or detail.timeline is None or not isinstance(job.record, Done):
+    """The share of the workers' time that was no work, by the job's timeline.
+
+    While it runs, nothing is known of a worker's time after its last answer: it may compute the next one.
+    """
+    if detail is None or detail.timeline is None:
         return None
     timeline = detail.timeline
-    worked = sum(sum(row.cells[3::4]) for row in timeline.rows) / 1e6
-    there = timeline.seconds * max(1, job.record.workers)
-    return max(0.0, 1 - worked / there) if there > 0 else None
+    lost = losses(timeline)
+    there = lost.computing + lost.between
+    if isinstance(job.record, Done):
+        there = timeline.seconds * max(1, job.record.workers)
+    return max(0.0, 1 - lost.computing / there) if there > 0 else None
 
 
 class TermsMap(NamedTuple):

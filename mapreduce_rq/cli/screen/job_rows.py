@@ -51,9 +51,20 @@ def runs(job: JobView) -> bool:
     return job.state is State.RUNNING
 
 
-def job_items(jobs: Sequence[JobView], snapshot: Snapshot, seen: Seen, glyphs: Glyphs, width: int) -> list[list[Text]]:
-    """The lines of each job."""
-    label = max([len(job_label(job.job)) for job in jobs], default=0)
+def height(job: JobView) -> int:
+    """How many lines it has."""
+    return 2 if runs(job) else 1
+
+
+def label_width(jobs: Sequence[JobView]) -> int:
+    """How wide the column of names is."""
+    return max([len(job_label(job.job)) for job in jobs], default=0)
+
+
+def job_items(
+    jobs: Sequence[JobView], snapshot: Snapshot, seen: Seen, glyphs: Glyphs, width: int, *, label: int
+) -> list[list[Text]]:
+    """The lines of each job, as many as ``height`` says. ``label``: how wide the column of names is."""
     return [
         _running(job, snapshot, seen, glyphs, width=width, label=label)
         if runs(job)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from rich.console import Group, RenderableType
@@ -24,11 +24,11 @@ from mapreduce_rq.cli.screen.frame import Frame, apart, heading, labelled, panel
 from mapreduce_rq.cli.screen.happenings import Happening
 from mapreduce_rq.cli.screen.ink import Text
 from mapreduce_rq.cli.screen.job_page import job_lines
-from mapreduce_rq.cli.screen.job_rows import JOB_ORDER, job_items, sorted_jobs
+from mapreduce_rq.cli.screen.job_rows import JOB_ORDER, height, job_items, label_width, sorted_jobs
 from mapreduce_rq.cli.screen.view import HELP, PANES, Pane, View
 from mapreduce_rq.cli.screen.views import WORKER_ORDER, Seen, memory_words, nothing, state_words, worker_state
 from mapreduce_rq.cli.screen.worker_page import worker_page_lines
-from mapreduce_rq.cli.screen.worker_rows import sorted_workers, worker_lines
+from mapreduce_rq.cli.screen.worker_rows import columns_for, sorted_workers, titles_of, worker_line
 from mapreduce_rq.core.text import count, duration, plural
 
 FRAME_LINES = 2  # of a panel: its upper and lower edge
@@ -77,7 +77,7 @@ def draw(snapshot: Snapshot, seen: Seen, frame: Frame, view: View | None = None,
     focused = view.pane if view is not None else None
     panes = _panes(frame, chosen, bool(known.events) or view is not None)
     rooms = _rooms(
-        [sum(map(len, lists[pane].items)) + len(lists[pane].titles) for pane in panes],
+        [sum(lists[pane].heights) + len(lists[pane].titles) for pane in panes],
         panes.index(chosen.pane) if chosen.pane in panes else 0,
         room - FRAME_LINES * len(panes),
     )
@@ -118,13 +118,23 @@ def _head(snapshot: Snapshot, seen: Seen, frame: Frame) -> Iterator[Text]:
 
 @dataclass(frozen=True)
 class Rows:
-    """One list: the lines of each item, which of them is selected, and what stands above."""
+    """One list: how many lines each item has, which of them is selected, and what stands above.
 
-    items: list[list[Text]]
-    chosen: int
+    The lines themselves are made (``make``, of the items from one place to another) when it is known which of them
+    there is room for: a queue remembers a thousand jobs, and a screen shows ten.
+    """
+
+    heights: Sequence[int]
+    make: Callable[[int, int], list[list[Text]]]
+    chosen: int = 0
     titles: list[Text] = field(default_factory=list)
     empty: bool = False  # the only item says that there is none
     below: str = ""
+
+
+def _only(text: str, style: str) -> Rows:
+    """An empty list, and why it is."""
+    return Rows([1], lambda _first, _last: [[Text(text, style=style)]], empty=True)
 
 
 def _jobs(snapshot: Snapshot, seen: Seen, frame: Frame, view: View, width: int) -> Rows:
@@ -133,8 +143,13 @@ def _jobs(snapshot: Snapshot, seen: Seen, frame: Frame, view: View, width: int) 
     if not jobs:
         why = "no job has this in it; Esc lists all" if snapshot.jobs else nothing("job", snapshot.unread_jobs)
         why += ": mrq compute exp --x 2 -u URL" if not snapshot.jobs and not snapshot.unread_jobs else ""
-        return Rows([[Text(why, style="dim")]], 0, empty=True)
-    return Rows(job_items(jobs, snapshot, seen, frame.glyphs, width), place, below=_below(view, "jobs"))
+        return _only(why, "dim")
+
+    def make(first: int, last: int) -> list[list[Text]]:
+        return job_items(jobs[first:last], snapshot, seen, frame.glyphs, width, label=label)
+
+    label = label_width(jobs)
+    return Rows([height(job) for job in jobs], make, place, below=_below(view, "jobs"))
 
 
 def _workers(snapshot: Snapshot, seen: Seen, view: View, width: int) -> Rows:
@@ -146,17 +161,25 @@ def _workers(snapshot: Snapshot, seen: Seen, view: View, width: int) -> Rows:
             else nothing("worker", snapshot.unread_workers)
         )
         why += ": mrq worker -u URL" if not snapshot.workers and not snapshot.unread_workers else ""
-        return Rows([[Text(why, style="yellow" if snapshot.waiting else "dim")]], 0, empty=True)
-    titles, *lines = worker_lines(workers, snapshot, seen, width)
+        return _only(why, "yellow" if snapshot.waiting else "dim")
+
+    def make(first: int, last: int) -> list[list[Text]]:
+        return [[worker_line(one, columns, snapshot, seen)] for one in workers[first:last]]
+
+    columns = columns_for(workers, width)
     place = view.place("workers", [one.wid for one in workers])
-    return Rows([[line] for line in lines], place, [titles], below=_below(view, "workers"))
+    return Rows([1] * len(workers), make, place, [titles_of(columns)], below=_below(view, "workers"))
 
 
 def _events(known: Known, view: View, width: int) -> Rows:
     events = sorted_events(known.events, view)
     if not events:
-        return Rows([[Text("nothing has happened yet", style="dim")]], 0, empty=True)
-    return Rows([[line] for line in event_lines(events, width)], view.place("events", [one.id for one in events]))
+        return _only("nothing has happened yet", "dim")
+
+    def make(first: int, last: int) -> list[list[Text]]:
+        return [[line] for line in event_lines(events[first:last], width)]
+
+    return Rows([1] * len(events), make, view.place("events", [one.id for one in events]))
 
 
 def _below(view: View, pane: Pane) -> str:
@@ -191,16 +214,16 @@ def _rooms(wanted: list[int], focused: int, room: int) -> list[int]:
 def _drawn(shown: Rows, room: int, title: Text, frame: Frame, *, focused: bool) -> RenderableType:
     titles = shown.titles if room > len(shown.titles) + 1 or room < 2 else []
     space = max(1, room - len(titles))
-    first, last = window([len(item) for item in shown.items], shown.chosen, space)
+    first, last = window(shown.heights, shown.chosen, space)
     lines = list(titles)
-    for index in range(first, last):
-        lines += shown.items[index]
+    for index, item in enumerate(shown.make(first, last), first):
+        lines += item
         if focused and index == shown.chosen and not shown.empty:
-            shown.items[index][0].stylize("reverse")
+            item[0].stylize("reverse")
     lines = lines[:room]
     if frame.height is not None:
         lines += [Text()] * (room - len(lines))
-    part = "" if (first, last) == (0, len(shown.items)) else f"{first + 1} to {last} of {len(shown.items)}"
+    part = "" if (first, last) == (0, len(shown.heights)) else f"{first + 1} to {last} of {len(shown.heights)}"
     below = ", ".join(filter(None, (part, shown.below)))
     return panel(title, lines, frame, below=below, focused=focused)
 

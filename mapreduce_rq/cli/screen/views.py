@@ -134,11 +134,16 @@ def workers_on(job: JobView, snapshot: Snapshot, seen: Seen) -> int:
 
 
 def task_words(worker: WorkerView, snapshot: Snapshot, *, shorten: bool = False) -> str:
-    """The job that a busy worker computes for, and whether that job is over. For a dead worker: how it died."""
+    """The job that a busy worker computes for, and whether that job is over; the running job that an idle worker
+    refuses, and why. For a dead worker: how it died.
+    """
     if worker.beat is None:
         return worker.obituary
     if worker.beat.state == "idle":
-        return ""
+        job, _, why = worker.beat.refuses.partition(": ")
+        refused = snapshot.job(job)
+        running = refused is not None and refused.state is State.RUNNING
+        return f"refuses {job_label(job) if shorten else job}: {why}" if running else ""
     found = snapshot.job(worker.beat.job)
     name = job_label(worker.beat.job) if shorten else worker.beat.job
     return f"{name} (over)" if found is not None and found.state is not State.RUNNING else name

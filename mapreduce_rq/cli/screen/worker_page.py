@@ -50,6 +50,9 @@ def worker_facts(
     if beat.state == "busy":
         yield "computes", f"{task_words(worker, snapshot)}", "cyan"
         yield "", f"the terms {grouped(beat.lo)} to {grouped(beat.hi - 1)}, since {duration(beat.seconds)}", ""
+    if beat.refuses:
+        job, _, why = beat.refuses.partition(": ")
+        yield "refuses", f"{job}: {why}", "yellow"
     yield "tasks", f"{grouped(beat.done)} done, {count(beat.rate)}/s, holds {worker.held}", ""
     times, looks = busy
     if looks:

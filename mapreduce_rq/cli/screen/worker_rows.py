@@ -65,17 +65,17 @@ def worker_cells(worker: WorkerView, snapshot: Snapshot, seen: Seen) -> dict[str
     cells |= {"cpu": f"{100 * beat.cpu:.0f} %" if beat.cpu >= 0 else "", "version": beat.version}
     age = age_of(worker, seen) or 0.0
     cells["seen"] = "now" if age < JUST_NOW_SECONDS else duration(age)
+    cells["job"] = task_words(worker, snapshot, shorten=True)
     if beat.state == "busy":
         cells |= {
-            "job": task_words(worker, snapshot, shorten=True),
             "for": duration(beat.seconds),
             "terms": f"{beat.lo}..{beat.hi}",
         }
     return cells
 
 
-def worker_lines(workers: Sequence[WorkerView], snapshot: Snapshot, seen: Seen, width: int) -> list[Text]:
-    """A line of titles, and one for each of these workers."""
+def columns_for(workers: Sequence[WorkerView], width: int) -> list[Column]:
+    """The columns for which there is room; the first one is of names, as wide as those of all workers want."""
     name = min(max(NAME_WIDTH[0], *(len(worker_name(worker)) for worker in workers)), NAME_WIDTH[1])
     columns: list[Column] = []
     used = name
@@ -86,16 +86,31 @@ def worker_lines(workers: Sequence[WorkerView], snapshot: Snapshot, seen: Seen, 
         columns.append(column)
     left = width - name - sum(2 + column.width for column in columns)
     columns = [one._replace(width=one.width + left) if one.title == "job" else one for one in columns]
-    lines = [Text("  ".join([f"{'worker':<{name}}", *(_cell(one, one.title) for one in columns)]), style="dim")]
-    for worker in workers:
-        cells = worker_cells(worker, snapshot, seen)
-        line = Text(f"{short(worker_name(worker), name):<{name}}", no_wrap=True)
-        for column in columns:
-            text = cells.get(column.title, "")
-            style = STYLES[text] if column.title == "state" else "red" if worker.beat is None else ""
-            line.append("  ").append(_cell(column, text), style=style)
-        lines.append(line)
-    return lines
+    return [Column("worker", name, right=False), *columns]
+
+
+def titles_of(columns: Sequence[Column]) -> Text:
+    """The line above them."""
+    return Text("  ".join(_cell(one, one.title) for one in columns), style="dim")
+
+
+def worker_line(worker: WorkerView, columns: Sequence[Column], snapshot: Snapshot, seen: Seen) -> Text:
+    """The line of one worker."""
+    cells = worker_cells(worker, snapshot, seen)
+    first, *others = columns
+    line = Text(_cell(first, worker_name(worker)), no_wrap=True)
+    for column in others:
+        text = cells.get(column.title, "")
+        style = STYLES[text] if column.title == "state" else _style(worker) if column.title == "job" else ""
+        line.append("  ").append(_cell(column, text), style=style)
+    return line
+
+
+def _style(worker: WorkerView) -> str:
+    """Of what a worker does: red if it is dead, yellow if it does nothing and says why."""
+    if worker.beat is None:
+        return "red"
+    return "yellow" if worker.beat.state == "idle" else ""
 
 
 def _cell(column: Column, text: str) -> str:

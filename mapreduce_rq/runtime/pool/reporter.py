@@ -155,6 +155,7 @@ class Reporter:
             kid=self._settings.keyring.kid,
             at=self._clock.wall(),
             cpu=round(cpu, 3),
+            refuses=doing.refuses,
         )
 
     def _drop_cancelled(self, tasks: Tasks, children: Mapping[int, Child]) -> None:

@@ -12,10 +12,10 @@ import struct
 import time
 from typing import NamedTuple
 
-SIZE = 1024
-_BEGUN, _LO, _HI, _SINCE, _DONE, _TIMEOUT_MS, _JOB_SIZE, _NUMERICS, _AWAY, _WHY_SIZE = range(10)
+SIZE = 1536
+_BEGUN, _LO, _HI, _SINCE, _DONE, _TIMEOUT_MS, _JOB_SIZE, _NUMERICS, _AWAY, _WHY_SIZE, _REFUSED_SIZE = range(11)
 _BEGIN = struct.Struct("=4q").pack_into  # the first four words in one call: half the time of four stores
-_JOB, _WHY = 128, 512  # offsets of the job's id, and of why the worker is away
+_JOB, _WHY, _REFUSED = 128, 512, 1024  # offsets: the job's id, why the worker is away, what it refuses and why
 _REACHED = -1  # in the place of _AWAY's time
 
 
@@ -31,6 +31,7 @@ class Doing(NamedTuple):
     seconds: float  # in the task in hand
     timeout: float  # allowed for it; 0: no limit
     numerics: str  # probe of its numeric functions; '' if no job asked for it
+    refuses: str  # the job that it refused last, and why: ``job: kind: message``; '' for none
 
 
 class Away(NamedTuple):
@@ -82,10 +83,16 @@ class Slate:
 
     def away(self, now: int, why: str) -> None:
         """Note that the queue cannot be reached from ``now`` on (monotonic nanoseconds)."""
-        data = why.encode(errors="replace")[: SIZE - _WHY]
+        data = why.encode(errors="replace")[: _REFUSED - _WHY]
         self._bytes[_WHY : _WHY + len(data)] = data
         self._words[_WHY_SIZE] = len(data)
         self._words[_AWAY] = now
+
+    def refuse(self, text: str) -> None:
+        """Note which job the worker refuses, and why."""
+        data = text.encode(errors="replace")[: SIZE - _REFUSED]
+        self._bytes[_REFUSED : _REFUSED + len(data)] = data
+        self._words[_REFUSED_SIZE] = len(data)
 
     def reached(self) -> None:
         """Note that the queue is reached."""
@@ -120,4 +127,5 @@ class Slate:
             seconds,
             words[_TIMEOUT_MS] / 1000,
             words[_NUMERICS].to_bytes(8, "big", signed=True).hex() if words[_NUMERICS] else "",
+            bytes(self._bytes[_REFUSED : _REFUSED + words[_REFUSED_SIZE]]).decode(errors="ignore"),
         )

@@ -446,6 +446,7 @@ class Worker:
     def _decline(self, task: Task, ready: Ready | Failure | Spec) -> Answer:
         """The answer to a task that is not to be computed here, or not any more."""
         if isinstance(ready, Failure):
+            self.slate.refuse(f"{task.job}: {ready.kind}: {ready.message}")
             self._pause(REFUSAL_SECONDS)
             return refused(task, ready)
         return given_up(task)
