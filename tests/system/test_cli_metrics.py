@@ -9,9 +9,11 @@ import socket
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import get_args
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from mapreduce_rq.core.messages import What
 from tests.support.commands import Running, User
 from tests.support.servers import ROOT, FreshServer, free_port
 from tests.support.stage import until
@@ -106,6 +108,59 @@ def test_a_worker_that_does_not_consume_is_not_healthy(fresh_server: FreshServer
         finally:
             worker.signal(signal.SIGCONT)
         until(lambda: get(port, "/healthz")[0] == 200, 20, "it goes on")
+
+
+def test_a_master_that_stands_still_is_not_healthy(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=server.url) as at:
+        at.stage.write("seconds", "0.02")
+        at.stage.open()
+        port = free_port()
+        master = at.start("master", "--metrics-port", f"127.0.0.1:{port}")
+        until(lambda: get(port, "/healthz")[0] == 200, 20, "it waits for jobs")
+        at.start("worker", "-c", "1").hear("1 worker")
+        at.run("compute", "staged", "--terms", "100000", "--function", "slow", "--detach")
+        until(lambda: values(port).get(("mrq_tasks_total", "")), 20, "it leads the job")
+        master.signal(signal.SIGSTOP)
+        try:
+            until(lambda: get(port, "/healthz")[0] == 503, 40, "a stopped master commits nothing")
+            assert re.match("no sign of its master of staged-[0-9a-f]+ for [0-9]+ s\n", get(port, "/healthz")[1])
+        finally:
+            master.signal(signal.SIGCONT)
+        until(lambda: get(port, "/healthz")[0] == 200, 20, "it goes on")
+
+
+def series(port: int) -> set[tuple[str, str]]:
+    """Every series: its name, and its labels with their values."""
+    _, text = get(port, "/metrics")
+    return {
+        (sample.name, json.dumps(sample.labels, sort_keys=True))
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_no_number_of_jobs_and_workers_makes_more_series(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=server.url) as at:
+        port = port_in(at.start("metrics", "--port", "127.0.0.1:0"))
+        at.start("worker", "-c", "1", "--name", "first").hear("1 worker")
+        assert at.run("compute", "exp", "--x", "2").code == 0
+        until(lambda: values(port).get(("mrq_workers", "idle")) == 1, 20, "a worker is there")
+        before = series(port)
+        assert 20 < len(before) < 100
+        for name in ("second", "third"):
+            at.start("worker", "-c", "2", "--name", name).hear("2 workers")
+        for words in ("exp --x 1", "exp --x 3", "primes --to 1e5", "montecarlo --samples 1e5", "sum zeta2 --terms 10"):
+            assert at.run("compute", *words.split()).code == 0
+        at.stage.write("poison", "1:raise")
+        assert at.run("compute", "staged", "--terms", "2", "--function", "poisoned", "--quiet").code == 1
+        until(lambda: values(port).get(("mrq_workers", "idle")) == 5, 20, "all workers are there")
+        kinds = {json.dumps({"queue": "default", "what": kind}) for kind in get_args(What)}
+        assert series(port) - before <= {(f"mrq_events_{end}", kind) for kind in kinds for end in ("total", "created")}
+        assert before <= series(port)
+        labels = {name for _, found in before for name in json.loads(found)}
+        assert labels <= {"queue", "state", "le", "what", "product", "version"}, labels
 
 
 def test_mistakes_are_one_line(fresh_server: FreshServer, tmp_path: Path) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from typing import Any
 
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
+from mapreduce_rq.cli.metrics.exporter import STUCK_SECONDS, master_in, workers_of
 from mapreduce_rq.cli.metrics.readings import Totals, backlog, checkpoint_age, uncut_tasks, workers_wanted
-from mapreduce_rq.cli.screen.views import Seen
+from mapreduce_rq.cli.screen.views import LEADERLESS_SECONDS, SILENT_SECONDS, Seen
 from mapreduce_rq.core.job.record import Report, State
-from mapreduce_rq.core.messages import Event
+from mapreduce_rq.core.messages import Beat, Event
+from mapreduce_rq.runtime.worker.wid import hostname
 
 SERVER = ServerInfo("Valkey", "9.1.2", "master")
 
@@ -59,6 +62,59 @@ def test_counters_only_grow_and_begin_with_the_first_look() -> None:
     assert totals.look(snapshot(job("a", State.DONE, tasks=30))) == [], "each end is told once"
     totals.happened([Event(job="a", what="worker lost"), Event(job="a", what="done")])
     assert totals.events["worker lost"] == 1
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def mine(**changes: Any) -> WorkerView:
+    """A worker whose supervisor is this process' parent."""
+    beat: dict[str, Any] = {
+        "count": 1, "host": hostname(), "pid": os.getpid(), "name": "w", "state": "idle", "job": "", "lo": 0, "hi": 0,
+        "seconds": 0.0, "done": 7, "rate": 0.0, "rss": 0, "version": "1", "probe": "", "kid": 0, "at": 50.0,
+    }  # fmt: skip
+    return WorkerView(f"{hostname()}:{os.getpid()}:ab", Beat(**beat | changes), "", 0)
+
+
+def test_workers_that_beat_and_take_none_of_the_tasks_that_wait_do_not_consume() -> None:
+    clock, seen = Clock(), Seen(50.0)
+    check = workers_of(os.getppid(), clock)
+    idle = snapshot(waiting=5, workers=(mine(),))
+    assert check(idle, seen) == ""
+    clock.now += STUCK_SECONDS
+    assert check(idle, seen) == "", "not yet"
+    clock.now += 1
+    assert check(idle, seen) == "tasks wait, and its workers have taken none for 61 s"
+    assert check(snapshot(waiting=5, workers=(mine(done=8),)), seen) == "", "one is done"
+    clock.now += STUCK_SECONDS + 1
+    assert check(snapshot(waiting=5, workers=(mine(done=8, state="busy"),)), seen) == "", "it computes"
+    clock.now += STUCK_SECONDS + 1
+    assert check(snapshot(waiting=0, workers=(mine(done=8),)), seen) == "", "nothing waits"
+    clock.now += STUCK_SECONDS + 1
+    assert check(snapshot(waiting=1, workers=(mine(done=8),)), seen), "that is as long as nothing was done"
+
+
+def test_workers_that_do_not_beat_or_are_others_do_not_count() -> None:
+    check, dead = workers_of(os.getppid(), Clock()), "none of its workers has given a sign of life"
+    assert check(snapshot(workers=(mine(),)), Seen(50.0)) == ""
+    assert check(snapshot(workers=(mine(),)), Seen(50.0 + SILENT_SECONDS + 1)) == dead
+    assert check(snapshot(workers=(mine(host="elsewhere"),)), Seen(50.0)) == dead
+    assert check(snapshot(workers=(mine(pid=1),)), Seen(50.0)) == dead
+    assert check(snapshot(), Seen(50.0)) == dead
+
+
+def test_a_master_is_well_as_long_as_its_jobs_change() -> None:
+    check = master_in("u@h:1")
+    led = job(at=90.0)  # led by u@h:1
+    assert check(snapshot(led), Seen(100.0, {})) == ""
+    assert check(snapshot(led), Seen(100.0, {"a": 1.0})) == "", "two looks that close decide nothing"
+    assert check(snapshot(led), Seen(100.0, {"a": LEADERLESS_SECONDS})) == "no sign of its master of a for 10 s"
+    assert master_in("u@h:2")(snapshot(led), Seen(100.0, {"a": 99.0})) == "", "it is another's"
 
 
 def test_the_oldest_checkpoint_of_a_running_job_counts() -> None:
