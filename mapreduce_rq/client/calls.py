@@ -17,8 +17,9 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from pickle import PicklingError
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from mapreduce_rq.client.arguments import heard_by
 from mapreduce_rq.client.open_job import Opener, OpenJob, its_error
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.core.bodies import Aside, ValueCodec, join
@@ -30,6 +31,9 @@ from mapreduce_rq.functions.calls import CALL, Call, References
 from mapreduce_rq.functions.items import TAKE_BYTES
 from mapreduce_rq.functions.shipping import First, need_pickles
 from mapreduce_rq.functions.trust import Trust
+
+if TYPE_CHECKING:  # most calls show nothing
+    from mapreduce_rq.progress.printed import Logs
 
 BLOCK = 64
 """Calls that are encoded together: what they have in common is written once."""
@@ -138,7 +142,9 @@ class CallSource:
 
 
 class Calls:
-    """Calls over one open job. ``first``: is called once in each process before any of them."""
+    """Calls over one open job. ``first``: is called once in each process before any of them. ``logs``: what is given
+    all that they print.
+    """
 
     def __init__(
         self,
@@ -147,8 +153,10 @@ class Calls:
         first: First | None = None,
         worn_after: int | None = None,
         unsent: Callable[[Unsent], BaseException] = its_error,
+        logs: Logs = False,
     ) -> None:
-        plan = client.planner.open_job(CALL, first=first, worn_after=worn_after)
+        limits, heard = heard_by(logs, None)
+        plan = client.planner.open_job(CALL, limits=limits, first=first, worn_after=worn_after)
         self._trust = client.trust
         self._unsent = unsent  # the exception of a value that cannot travel
         self._references = References()
@@ -160,7 +168,7 @@ class Calls:
         self.ended = threading.Event()
         _, computation, codec = plan
         self._source = CallSource(codec, computation.aside)
-        self._job = OpenJob(client, plan, self._source, self._hand, self._ended)
+        self._job = OpenJob(client, plan, self._source, self._hand, self._ended, observer=heard)
         _watch_exit()
         _live.add(self)
 

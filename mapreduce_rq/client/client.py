@@ -518,11 +518,14 @@ class Client:
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
+        logs: Logs = False,
     ) -> Executor:
         """A ``concurrent.futures.Executor`` on the workers of this queue; see ``Executor``."""
         from mapreduce_rq.client.executor import Executor  # few programs use it
 
-        return Executor(self, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
+        return Executor(
+            self, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child, logs=logs
+        )
 
     def pool(
         self,
@@ -530,11 +533,12 @@ class Client:
         initializer: Callable[..., Any] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        logs: Logs = False,
     ) -> Pool:
         """A ``multiprocessing.Pool`` on the workers of this queue; see ``Pool``."""
         from mapreduce_rq.client.pool import Pool  # imports multiprocessing: 15 ms
 
-        return Pool(self, initializer=initializer, initargs=initargs, maxtasksperchild=maxtasksperchild)
+        return Pool(self, initializer=initializer, initargs=initargs, maxtasksperchild=maxtasksperchild, logs=logs)
 
     @property
     def local(self) -> int:
@@ -544,10 +548,21 @@ class Client:
     # -- jobs in the background ------------------------------------------------------------------------------------
 
     def submit(
-        self, computation: str, /, *, limits: Limits | None = None, progress: Progress = None, **params: Any
+        self,
+        computation: str,
+        /,
+        *,
+        limits: Limits | None = None,
+        progress: Progress = None,
+        logs: Logs = False,
+        **params: Any,
     ) -> Job:
-        """Start a job and return at once. ``progress``: see ``map_reduce``. Raises UsageError, BrokerError."""
-        return self._start(*self.planner.computation(computation, params, limits), progress=progress)
+        """Start a job and return at once. ``progress``, ``logs``: see ``map_reduce``.
+
+        Raises UsageError, BrokerError.
+        """
+        limits, heard = heard_by(logs, limits)
+        return self._start(*self.planner.computation(computation, params, limits), progress=progress, heard=heard)
 
     def submit_function(
         self,
@@ -669,6 +684,7 @@ def executor(
     initializer: Callable[..., Any] | None = None,
     initargs: tuple[Any, ...] = (),
     max_tasks_per_child: int | None = None,
+    logs: Logs = False,
     **client: Any,
 ) -> Executor:
     """A ``concurrent.futures.Executor`` with a client of its own, which ends with it.
@@ -685,7 +701,12 @@ def executor(
         from mapreduce_rq.client.executor import Executor  # few programs use it
 
         return Executor(
-            made, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child, owned=True
+            made,
+            initializer=initializer,
+            initargs=initargs,
+            max_tasks_per_child=max_tasks_per_child,
+            logs=logs,
+            owned=True,
         )
     except BaseException:
         made.close()

@@ -20,6 +20,7 @@ from mapreduce_rq.functions.shipping import First
 
 if TYPE_CHECKING:  # most calls show nothing
     from mapreduce_rq.progress.count import Count
+    from mapreduce_rq.progress.printed import Logs
     from mapreduce_rq.progress.shown import Progress
 
 P = ParamSpec("P")
@@ -39,7 +40,8 @@ class Executor(futures.Executor):
     All calls ride in one job. Their functions and arguments travel as ``ProcessPoolExecutor`` has them, and what a
     call raises comes out of its future. A call whose worker dies is made again elsewhere; one that has ended three of
     them raises BrokenProcessPool. ``initializer(*initargs)`` is called once in each process before the first call, and
-    ``max_tasks_per_child`` calls are made by a process before a fresh one takes its place.
+    ``max_tasks_per_child`` calls are made by a process before a fresh one takes its place. ``logs``: what the calls
+    print comes here, see ``Client.map_reduce``; a term is a call, by its number.
     """
 
     def __init__(
@@ -49,13 +51,14 @@ class Executor(futures.Executor):
         initializer: Callable[..., Any] | None = None,
         initargs: tuple[Any, ...] = (),
         max_tasks_per_child: int | None = None,
+        logs: Logs = False,
         owned: bool = False,
     ) -> None:
         check(initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
         if max_tasks_per_child is not None and max_tasks_per_child <= 0:
             raise ValueError("max_tasks_per_child must be >= 1")
         first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
-        self._calls = Calls(client, first=first, worn_after=max_tasks_per_child)
+        self._calls = Calls(client, first=first, worn_after=max_tasks_per_child, logs=logs)
         self._client = client if owned else None
         self._lost = weakref.finalize(self, self._calls.finish)  # no more calls can come: those there are done
         self._lost.atexit = False

@@ -14,7 +14,7 @@ from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined
 from types import GenericAlias, TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, Protocol, Self, TypeVar
 
-from mapreduce_rq.client.arguments import counted, seen_by
+from mapreduce_rq.client.arguments import counted, heard_by, seen_by
 from mapreduce_rq.client.calls import Caller, Calls, broken
 from mapreduce_rq.client.streams import NotYet, Values
 from mapreduce_rq.core.given import WHOLE, check, expect, shown
@@ -25,6 +25,7 @@ from mapreduce_rq.functions.calls import EACH, ONE, ROWS
 from mapreduce_rq.functions.shipping import First
 
 if TYPE_CHECKING:  # most calls show nothing
+    from mapreduce_rq.progress.printed import Logs
     from mapreduce_rq.progress.shown import Progress
 
 T = TypeVar("T")
@@ -47,6 +48,7 @@ class Pool:
     What the methods take, give and raise is what theirs do, but that no call is lost with its worker: it is made again
     elsewhere, and one that has ended three workers raises BrokenProcessPool. ``initializer(*initargs)`` is called once
     in each process before the first call; after ``maxtasksperchild`` calls or chunks a fresh process takes its place.
+    ``logs``: what the calls print comes here, see ``Client.map_reduce``; a term is a call or chunk, by its number.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Pool:
         initializer: Callable[..., Any] | None = None,
         initargs: Iterable[Any] = (),
         maxtasksperchild: int | None = None,
+        logs: Logs = False,
     ) -> None:
         check(initializer=initializer, initargs=initargs)
         asked: object = maxtasksperchild  # of any type: the standard library raises ValueError for all that is wrong
@@ -65,7 +68,8 @@ class Pool:
         self._client = client
         self._first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
         self._worn_after = maxtasksperchild
-        self._calls = Calls(client, first=self._first, worn_after=maxtasksperchild, unsent=_encoding_error)
+        self._logs = logs
+        self._calls = Calls(client, first=self._first, worn_after=maxtasksperchild, unsent=_encoding_error, logs=logs)
         self._streams: list[Values[Any]] = []
         self._state = "RUN"
         self._lost = weakref.finalize(self, self._calls.terminate)
@@ -196,16 +200,24 @@ class Pool:
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         items = iter(iterable)
-        limits = Limits(chunk=chunksize if chunksize > 1 else None)  # one by one: as many together as cost nothing
+        limit = Limits(chunk=chunksize if chunksize > 1 else None)  # one by one: as many together as cost nothing
+        limits, heard = heard_by(self._logs, limit)
         try:
             plan = self._client.planner.open_job(
                 function, limits=limits, first=self._first, worn_after=self._worn_after
             )
         except BadFunction as refused:
             return IMapIterator(_Refused(items, _unsent(function, refused)))
-        seen = seen_by(progress, plan[0].label)
+        seen = seen_by(progress, plan[0].label, heard)
         values: Values[Any] = Values(
-            self._client, plan, items, ordered=ordered, shown=seen, unsent=_encoding_error, broken=_broken
+            self._client,
+            plan,
+            items,
+            ordered=ordered,
+            observer=seen or heard,
+            shown=seen,
+            unsent=_encoding_error,
+            broken=_broken,
         )
         self._streams = [stream for stream in self._streams if not stream.ended] + [values]
         return IMapIterator(values)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import mapreduce_rq
 from mapreduce_rq import AsyncClient, BadParameter, Client, JobFailed, Limits, Printed
 from tests.support.commands import User
 
@@ -93,6 +94,49 @@ def test_every_door_takes_it(mrq: Client) -> None:
         "noisy_theirs:noisy", range(3), logs=found.append, progress=lambda report: shown.append(report.counted)
     )
     assert (shown[-1], set(_of(found, "stdout"))) == (3, {0, 1, 2})
+
+
+def test_a_computation_a_pool_and_an_executor_take_it(mrq: Client) -> None:
+    from noisy_theirs import noisy  # type: ignore[import-not-found]  # its folder is on the path
+
+    found: list[Printed] = []
+
+    def lines() -> list[str]:
+        made = sorted(line for one in found if one.stream == "stdout" for line in one.text.splitlines())
+        found.clear()
+        return made
+
+    with mrq.executor(logs=found.append) as executor:
+        assert executor.submit(noisy, 7).result(30) == 7
+        assert list(executor.map(noisy, range(3), chunksize=2)) == [0, 1, 2]
+    assert lines() == ["out 0", "out 1", "out 2", "out 7"]
+    with mrq.pool(logs=found.append) as pool:
+        assert pool.map(noisy, range(3)) == [0, 1, 2]
+        assert pool.apply(noisy, (9,)) == 9
+        assert lines() == ["out 0", "out 1", "out 2", "out 9"]
+        shown: list[int] = []
+        assert list(pool.imap(noisy, range(3), progress=lambda report: shown.append(report.counted))) == [0, 1, 2]
+        assert (lines(), shown[-1]) == (["out 0", "out 1", "out 2"], 3)
+        assert sorted(pool.imap_unordered(noisy, range(2))) == [0, 1]
+        assert lines() == ["out 0", "out 1"]
+    with mrq.pool() as quiet:
+        assert quiet.map(noisy, range(2)) == [0, 1]
+    mrq.submit("exp", x="2", terms=5, logs=found.append).result(30)
+    assert lines() == []
+    for door in (mrq.executor, mrq.pool):
+        with pytest.raises(BadParameter, match="logs: a str can show nothing"):
+            door(logs="all")  # type: ignore[arg-type]
+
+
+def test_an_executor_of_its_own_takes_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "noisy_own.py").write_text(SOURCE)
+    monkeypatch.syspath_prepend(tmp_path)
+    from noisy_own import noisy  # type: ignore[import-not-found]  # its folder is on the path
+
+    found: list[Printed] = []
+    with mapreduce_rq.executor(1, logs=found.append) as executor:
+        assert executor.submit(noisy, 1).result(30) == 1
+    assert _of(found, "stdout") == {0: "out 1\n"}
 
 
 def test_what_a_failing_term_printed_is_there(mrq: Client) -> None:
