@@ -2,21 +2,30 @@
 
     scripts/pictures ledger       the states of a term, from scenes played on a real ledger (docs/pictures/ledger.svg)
     scripts/pictures dashboard    `mrq dashboard --once` beside four jobs on eight workers (docs/pictures/dashboard.svg)
+    scripts/pictures report       two pictures of `mrq report`, of a job in which a worker was killed and others joined
+    scripts/pictures convergence  from the same report: how the error of the running value falls
 
-The one of the ledger is the same at each run, and a test compares it; that of the dashboard shows what was going on.
+The one of the ledger is the same at each run, and a test compares it; the others show what was going on.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import os
 import re
+import signal
 import sys
+import tempfile
+import time
 from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from mapreduce_rq.cli.screen.page import STYLE
 from tests.docs.ledger_states import drawing
 from tests.support.commands import Running, environment, mrq
 from tests.support.servers import ROOT, RealServer
@@ -59,7 +68,58 @@ def dashboard() -> str:
         return screenshot(mrq("dashboard", "--once", env=colours).out, "mrq dashboard")
 
 
-MAKERS = {"ledger": drawing, "dashboard": dashboard}
+@cache
+def report_page() -> str:
+    """The page of a job that had eighteen seconds, two workers, one of which was killed, and two more half way."""
+    with RealServer("valkey", tcp=True) as server, ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+        env = environment({"MRQ_URL": f"redis://127.0.0.1:{server.port}", "MRQ_PASSWORD": server.password})
+        stack.enter_context(Running("worker", "-c", "2", "--name", "alpha", env=env)).hear("2 workers")
+        job = ("compute", "montecarlo", "pi", "--samples", "1e12", "--deadline", "18")
+        master = stack.enter_context(Running(*job, env=env))
+
+        def busy() -> list[int]:
+            return [one["pid"] for one in mrq("workers", "--json", env=env).json if one["state"] == "busy"]
+
+        victim = until(busy, 60, "a busy worker")[0]
+        time.sleep(3.0)  # so that the picture has a before
+        os.kill(victim, signal.SIGKILL)
+        time.sleep(3.0)
+        stack.enter_context(Running("worker", "-c", "2", "--name", "beta", env=env)).hear("2 workers")
+        master.wait(60)
+        page = Path(folder) / "report.html"
+        assert mrq("report", "montecarlo", "--out", str(page), env=env).code == 0
+        return page.read_text(encoding="utf-8")
+
+
+def sections(page: str, *titles: str) -> str:
+    """These pictures of a report's page, below each other, as one SVG that shows itself light or dark."""
+    parts, top, wide = [], 0, 0
+    for title in titles:
+        found = re.search(
+            rf'<h2>{re.escape(title)}</h2><figure[^>]*><svg viewBox="0 0 (\d+) (\d+)"[^>]*>(.*?)</svg>', page, re.DOTALL
+        )
+        assert found, f"the page has no picture {title!r}"
+        width, height, drawn = int(found[1]), int(found[2]), found[3]
+        parts.append(f'<text x="10" y="{top + 20}" style="fill:var(--ink);font-size:15px">{title}</text>')
+        parts.append(f'<g transform="translate(10 {top + 32})">{drawn}</g>')
+        top, wide = top + height + 50, max(wide, width + 20)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {top}"><style>{STYLE}</style>'
+        f'<rect width="{wide}" height="{top}" style="fill:var(--page)"/>{"".join(parts)}</svg>\n'
+    )
+
+
+def report() -> str:
+    """What its workers did."""
+    return sections(report_page(), "Workers over time", "Throughput")
+
+
+def convergence() -> str:
+    """How the error of its value fell."""
+    return sections(report_page(), "Error of the running value")
+
+
+MAKERS = {"ledger": drawing, "dashboard": dashboard, "report": report, "convergence": convergence}
 
 
 def main() -> int:

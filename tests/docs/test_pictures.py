@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import xml.etree.ElementTree as ET
+
+import pytest
 
 from mapreduce_rq.core.job.events import Command, Event
 from mapreduce_rq.core.job.ledger import Ledger
@@ -47,6 +50,17 @@ def test_a_screenshot_asks_for_nothing_from_elsewhere() -> None:
     assert "running" in made
     for picture in (made, (PICTURES / "dashboard.svg").read_text(encoding="utf-8")):
         assert not re.search(r"url\((?!#)|href=|src=|@import", picture)
+
+
+@pytest.mark.parametrize("name", ["report", "convergence"])
+def test_pictures_of_a_report_stand_alone(name: str) -> None:
+    text = (PICTURES / f"{name}.svg").read_text(encoding="utf-8")
+    assert ET.fromstring(text).tag == "{http://www.w3.org/2000/svg}svg"
+    assert not re.search(r"url\((?!#)|href=|src=|@import|<script", text)
+    assert "prefers-color-scheme:dark" in text
+    words = {"report": ("Workers over time", "Throughput", "worker lost: "), "convergence": ("polyline", "1e-")}
+    for word in words[name]:
+        assert word in text, f"run scripts/pictures {name}: {word}"
 
 
 def test_the_screenshot_shows_the_panes_of_today() -> None:
