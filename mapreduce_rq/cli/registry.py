@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from mapreduce_rq.cli.groups import LazyGroup, Listed, command
 from mapreduce_rq.cli.interrupts import Signalled
 from mapreduce_rq.cli.streams import finish_output, forgive, say, write
-from mapreduce_rq.errors import MrqError
+from mapreduce_rq.errors import MrqError, UsageError
 from mapreduce_rq.version import __version__
 
 CTRL_C = 130
@@ -79,6 +79,13 @@ COMMANDS = {
 }
 
 
+ELSEWHERE = {
+    "submit": "write `mrq compute … --detach`, or `mrq run … --detach`",
+    "standby": "`mrq master` leads every job that has no master",
+}
+"""Names that people look for, and what does it here."""
+
+
 class Main(LazyGroup):
     """All commands."""
 
@@ -88,6 +95,8 @@ class Main(LazyGroup):
 
     def load(self, name: str) -> TyperCommand:
         """The command, imported now."""
+        if name in ELSEWHERE:
+            raise UsageError(f"no such command: {name!r}; {ELSEWHERE[name]}")
         if name not in COMMANDS:
             raise self.unknown(name)
         behind = COMMANDS[name]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 from redis.crc import key_slot
@@ -15,12 +16,16 @@ from tests.support.stage import allowed
 SLOTS = 16384
 SHARDS = 3
 WAIT_SECONDS = 30.0
+_FILES = {"cert": "server.pem", "key": "server.key", "ca_cert": "ca.pem"}
 
 
 class RealCluster:
-    """``replicas``: whether each shard has one. A primary that is killed is replaced by it within some two seconds."""
+    """``replicas``: whether each shard has one. A primary that is killed is replaced by it within some two seconds.
 
-    def __init__(self, flavour: str = "redis", *, replicas: bool = True) -> None:
+    ``tls``: a folder with certificates: each node has a port more, for TLS, and they talk to each other so.
+    """
+
+    def __init__(self, flavour: str = "redis", *, replicas: bool = True, tls: Path | None = None) -> None:
         self.password = secrets.token_hex(8)
         config: dict[str, Any] = {
             "tcp": True,
@@ -34,10 +39,16 @@ class RealCluster:
             "repl_diskless_sync_delay": "0",
             "repl_ping_replica_period": "1",
         }
+        if tls is not None:
+            config |= {f"tls_{what}_file": str(tls / file) for what, file in _FILES.items()} | {"tls_cluster": "yes"}
         self.servers: list[RealServer] = []
+        self.tls_ports: list[int] = []
         self._buses: list[int] = []  # the ports on which the nodes talk to each other
         for _ in range(SHARDS * (1 + replicas)):
             self._buses.append(free_port())
+            if tls is not None:
+                self.tls_ports.append(free_port())
+                config["tls_port"] = str(self.tls_ports[-1])
             self.servers.append(RealServer(flavour, **config, cluster_port=str(self._buses[-1])))
         self._form()
 
@@ -106,6 +117,11 @@ class RealCluster:
         """All keys have been moved: the slot is the other's."""
         for server in (target, source, *(one for one in self.primaries() if one not in {source, target})):
             _do(server, "CLUSTER", "SETSLOT", slot_of(queue), "NODE", _id(target))
+
+    def define(self, user: str) -> None:
+        """Have each node know a user, given as a line of an ACL file."""
+        for server in self.servers:
+            _do(server, "ACL", "SETUSER", *user.split()[1:])
 
     def stop(self) -> None:
         """End all of it. Again: nothing."""

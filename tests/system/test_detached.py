@@ -89,6 +89,7 @@ def test_a_job_is_submitted_led_and_found_by_any_part_of_its_id(at: User) -> Non
 
 def test_what_cannot_be_detached_is_refused_in_one_line(at: User) -> None:
     for arguments, why in (
+        (("submit", "exp", "2"), "--detach"),
         (("compute", "exp", "2", "--detach", "-u", ""), "needs a Redis"),
         (("compute", "exp", "2", "--detach", "--out", "x"), "--out"),
         (("compute", "exp", "2", "--detach", "--local", "2"), "--local"),

@@ -1,8 +1,18 @@
 """One worker process on several queues, by rank: it has a Worker on each, of which one works at a time.
 
 A turn on a queue ends when nothing waits there, or when something waits on a queue of higher rank: then the tasks in
-hand are finished first. Where nothing waits on any queue, the process waits a moment on each in turn: Redis cannot move
-an element from the first of several lists in one step. All queues see the process as a worker of theirs.
+hand are finished first. All queues see the process as a worker of theirs.
+
+**Why an idle process waits a moment on each queue in turn,** and not once for all of them:
+
+- A task must come into the worker's hand in the step that takes it from the queue, or it is in neither when the process
+  dies. BLMOVE does that, and knows one list. BLMPOP waits for several lists, and gives the element to the client alone.
+- A BLMOVE open on each of several connections may be served on all of them. The process computes on one queue at a
+  time, so the tasks of the others would lie in its hands while other workers are idle. And a request that is taken back
+  (CLIENT UNBLOCK, or a closed connection) may just have been served.
+- A wait that moves nothing, as on a stream beside each list, would need an entry with each push, for all masters and
+  scripts, to save idle processes ten small requests a second. They are cheap: 0.1 s is the time that a task on an idle
+  fleet may wait, and a process on one queue, which is the usual case, waits in one BLMOVE for five seconds.
 
 In a cluster the queues may be on several nodes. A queue whose node is gone keeps the process from no other: it is tried
 again after a pause, before all others, since tasks may be in hand there.
