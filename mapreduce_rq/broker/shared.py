@@ -10,12 +10,12 @@ import contextlib
 from collections.abc import Iterator
 
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.broker.wire import SPARE_BYTES, Wire
 from mapreduce_rq.core.bodies import Buffer
 from mapreduce_rq.errors import BadFunction, NoPermission
 
 PIECE_BYTES = 4 << 20
-"""Bytes of a piece: the server answers others between two of them."""
+"""Bytes of a piece at most: the server answers others between two of them."""
 KEPT_SECONDS = 7 * 86_400
 """Seconds for which it stays after it was last sent or fetched."""
 
@@ -23,11 +23,12 @@ KEPT_SECONDS = 7 * 86_400
 def share(wire: Wire, keys: Keys, name: str, body: Buffer) -> None:
     """Send a body, unless it is there. Raises BrokerError."""
     key = keys.shared(name)
-    number = -(-len(body) // PIECE_BYTES)
+    size = min(PIECE_BYTES, wire.limit() - SPARE_BYTES)
+    number = -(-len(body) // size)
     if wire.call("HGET", key, "pieces") != str(number).encode():
         view = memoryview(body)
         for index in range(number):
-            wire.call("HSET", key, str(index), bytes(view[index * PIECE_BYTES : (index + 1) * PIECE_BYTES]))
+            wire.call("HSET", key, str(index), bytes(view[index * size : (index + 1) * size]))
             wire.call("EXPIRE", key, KEPT_SECONDS)
         wire.call("HSET", key, "pieces", number)  # last: without it the body is not whole
     wire.call("EXPIRE", key, KEPT_SECONDS)
