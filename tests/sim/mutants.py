@@ -139,7 +139,6 @@ EDITS = [
     Edit("reap", "redis.call('HSET', KEYS[3], ARGV[1], ARGV[2])", ""),
     Edit("reap", "return given", "return {}"),
     Edit("lay", "if redis.call('EXISTS', KEYS[1]) == 0", "if redis.call('EXISTS', KEYS[1]) == 1"),
-    Edit("lay", "return 0", "return 1"),
     Edit("lay", "for i = 2,", "for i = 3,"),
     Edit("lay", "redis.call('HSET', KEYS[2], ARGV[1] .. ':' .. (i - 2), ARGV[i])", ""),
     Edit("lay", "return 1", "return 0"),
