@@ -47,6 +47,7 @@ class Adopters:
         self.wheel = self._new_wheel(leader, most)
         self.error: BaseException | None = None  # what no connection mends
         self.ended = threading.Event()
+        self._backlog: dict[str, str] = {}  # orphans beyond the room that there was at the last look
         self._leader = leader
         self._observer = observer
         self._may_lead = may_lead
@@ -102,7 +103,8 @@ class Adopters:
             due = {job: due[job] for job in self.wheel.verbs.line() if job in due} | due
         for job, token in due.items():
             self.wheel.take(job, token)
-        if not due.keys() <= self.wheel.leads.keys():
+        self._backlog = {job: token for job, token in due.items() if job not in self.wheel.leads}
+        if self._backlog:
             self._make_room()
         self.tender.stir()
         return POLL_SECONDS
@@ -136,6 +138,9 @@ class Adopters:
     def over(self, lead: Lead, turn: Turn) -> None:
         """A job has ended, or is not to be led here any more."""
         job, verbs = lead.job, self.wheel.verbs
+        if self._backlog:
+            following = next(iter(self._backlog))
+            self.wheel.take(following, self._backlog.pop(following))
         if turn.error is not None:
             if isinstance(turn.error, (Superseded, BrokerDown)):
                 return
