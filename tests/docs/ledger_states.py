@@ -204,6 +204,12 @@ def _skipped_before(scene: Scene) -> None:
     scene.answer(2, 4, (Move(UNSEEN, LEFT_OUT), "failed, and on_error is skip"), status=ERROR, term=2)
 
 
+def _skipped_further_before(scene: Scene) -> None:
+    scene.restore(first=True)
+    words = "an answer to the master before, which had cut further, says that it fails, and on_error is skip"
+    scene.answer(0, 2, (Move(UNCUT, LEFT_OUT), words), status=ERROR, term=0)
+
+
 SCENES: list[tuple[Callable[[Scene], None], dict[str, Any]]] = [
     (_ordinary, {}),
     (_lost, {}),
@@ -217,6 +223,7 @@ SCENES: list[tuple[Callable[[Scene], None], dict[str, Any]]] = [
     (_taken_over_early, {}),
     (_failed_before, {}),
     (_skipped_before, {"on_error": "skip"}),
+    (_skipped_further_before, {"on_error": "skip"}),
 ]
 
 
@@ -230,7 +237,7 @@ def played() -> dict[Move, list[str]]:
 
 # -- the picture ---------------------------------------------------------------------------------------------------
 
-WIDTH, HEIGHT = 900, 470
+WIDTH, HEIGHT = 900, 500
 BOX = (120, 44)
 PLACES = {
     UNCUT: (80, 190),
@@ -247,6 +254,7 @@ LABELS = {
     Move(UNCUT, OUT): (232, 182, "middle"),
     Move(UNCUT, COUNTED): (90, 34, "start"),
     Move(UNCUT, UNSEEN): (20, 418, "start"),
+    Move(UNCUT, LEFT_OUT): (20, 478, "start"),
     Move(OUT, COUNTED): (506, 182, "middle"),
     Move(OUT, OUT): (20, 270, "start"),
     Move(OUT, LEFT_OUT): (440, 302, "start"),
@@ -311,6 +319,8 @@ def _arrow(move: Move) -> list[str]:
         path = f"M{x} {y - half_y} V16 H{to_x - half_x - 112} V{to_y - 12} H{to_x - half_x}"
     elif move == Move(UNCUT, UNSEEN):
         path = f"M{x - half_x} {y} H8 V{to_y} H{to_x - half_x}"
+    elif move == Move(UNCUT, LEFT_OUT):
+        path = f"M{x - half_x} {y + 12} H14 V484 H{to_x + 30} V{to_y + half_y}"
     elif move == Move(UNSEEN, COUNTED):
         path = f"M{x + half_x} {y} H{to_x - half_x - 36} V{to_y + 12} H{to_x - half_x}"
     elif move == Move(UNSEEN, LEFT_OUT):

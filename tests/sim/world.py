@@ -367,9 +367,11 @@ class World:
             return False
         if not self.server.quiet or any(not client.actor.dead for client in self.clients):
             return False
+        # A job that Redis has lost is submitted again by whoever leads it, also by an `mrq master` without any client.
+        led = {job for master in self.masters if not master.dead for job in master.wheel.leads}
         # A lazy job whose end was rolled back stays without a master: its items are gone.
         return all(
-            self.state(job.name) != "running" or (plan.lazy and job.name in self.ends)
+            (self.state(job.name) != "running" and job.name not in led) or (plan.lazy and job.name in self.ends)
             for job, plan in zip(self.jobs, self.plan.jobs, strict=True)
         )
 
