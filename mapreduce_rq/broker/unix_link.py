@@ -62,8 +62,10 @@ class UnixLink:
     def __del__(self) -> None:
         self.disconnect()
 
-    def send_packed_command(self, pieces: Iterable[bytes], *, check_health: bool = False) -> None:
-        """Send commands that are packed already. No connection of ours asks a server how it is before a command."""
+    def send_packed_command(self, pieces: Iterable[bytes], **_: bool) -> None:
+        """Send commands that are packed already. No connection of ours asks a server how it is before a command, so
+        what redis-py has for that is not looked at.
+        """
         opened = self._opened()
         for piece in pieces:
             opened.sendall(piece)

@@ -47,7 +47,9 @@ class Adopters:
         self.wheel = self._new_wheel(leader, most)
         self.error: BaseException | None = None  # what no connection mends
         self.ended = threading.Event()
-        self._backlog: dict[str, str] = {}  # orphans beyond the room that there was at the last look
+        self._backlog: dict[
+            str, str
+        ] = {}  # orphans for which there was no room at the last look, and that are in no line
         self._leader = leader
         self._observer = observer
         self._may_lead = may_lead
@@ -99,12 +101,15 @@ class Adopters:
             for job, token in self._watch.orphans().items()
             if job not in self.wheel.leads and self._setbacks.due(job)
         }
+        line: list[str] = []
         if len(due) > self.wheel.room:  # then those go first that stand first in the line
-            due = {job: due[job] for job in self.wheel.verbs.line() if job in due} | due
+            line = self.wheel.verbs.line()
+            due = {job: due[job] for job in line if job in due} | due
         for job, token in due.items():
             self.wheel.take(job, token)
-        self._backlog = {job: token for job, token in due.items() if job not in self.wheel.leads}
-        if self._backlog:
+        left = {job: token for job, token in due.items() if job not in self.wheel.leads}
+        self._backlog = {job: token for job, token in left.items() if job not in line}
+        if left:
             self._make_room()
         self.tender.stir()
         return POLL_SECONDS

@@ -14,6 +14,7 @@ from mapreduce_rq.core.foreign_errors import (
     message_of,
     noted,
     shown,
+    told,
     traceback_of,
 )
 from mapreduce_rq.core.messages import Failure
@@ -28,6 +29,8 @@ MAX_ERROR_BYTES = 64 * 1024
 the same."""
 MAX_VALUE_BYTES = 8 << 20
 """The same of an exception that is the value of a term, or of a call: other values may be large, too."""
+
+IN_C = "(a function in C was called, which has no frames to show)"
 
 
 class Travelling:
@@ -115,7 +118,7 @@ def guarded(function: Callable[..., Any], reducer: Reducer[Any], pickles: Pickle
             return function(item)
         except Exception as error:
             found = in_its_place(error, pickles)
-            text = traceback_of(error)
+            text = traceback_of(error) or f"{IN_C}\n{told(error)}"
             return Travelling(found, text, made) if travels else noted(found, text, "")
 
     return call

@@ -238,7 +238,8 @@ class Wheel:
         if self._back or self.over:
             return 0.0
         due = min((lead.due for lead in self.leads.values() if not lead.aside), default=float("inf"))
-        return max(0.0, min(due, self._look_at, self._clock.now() + WAIT_SECONDS) - self._clock.now())
+        look = float("inf") if self.closing else self._look_at  # nothing more is looked for
+        return max(0.0, min(due, look, self._clock.now() + WAIT_SECONDS) - self._clock.now())
 
     def _listen(self) -> None:
         """Ask for the replies of those that are not due, and for new jobs."""
