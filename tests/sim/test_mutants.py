@@ -24,5 +24,5 @@ def test_without_a_safety_rule_a_storm_does_harm(name: str) -> None:
 @pytest.mark.parametrize("edit", EDITS, ids=lambda edit: f"{edit.script}: {edit.text[:50]}")
 def test_an_edit_of_a_script_does_harm(edit: Edit) -> None:
     with edit():
-        plans = (plan(seed) for seed in range(2 * STORMS) for plan in (storm_of, plan_of))
+        plans = (plan(seed) for seed in range(10 * STORMS) for plan in (storm_of, plan_of))
         assert any(run_plan(plan).failure for plan in plans), f"{edit} survives"
