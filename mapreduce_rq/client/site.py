@@ -118,7 +118,7 @@ class Site:
             if self._once:
                 settings = replace(settings, once=True, max_tasks=1)
             learn()
-            self.pool = LocalPool(settings, self._way())
+            self.pool = LocalPool(settings, self._way(), self.server)
 
     def wait_ready(self) -> None:
         """Wait until a private server answers. Raises ServerFailed."""

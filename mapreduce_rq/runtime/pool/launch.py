@@ -23,6 +23,7 @@ from msgspec.structs import asdict
 from mapreduce_rq import version
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.core.sealing import Keyring
+from mapreduce_rq.errors import ServerFailed
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.pipes.lines import PipeEnd
 from mapreduce_rq.runtime.log import start_log
@@ -31,6 +32,7 @@ from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.signals import SIGNALS
 from mapreduce_rq.runtime.pool.supervisor import Pool
 from mapreduce_rq.runtime.pool.way import WayTo
+from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 DRAIN_SECONDS = 3.0
 STOP_SECONDS = 2.0
@@ -45,13 +47,17 @@ sys.exit(main(way))"""
 
 
 class LocalPool:
-    """A pool process owned by this one."""
+    """A pool process owned by this one.
 
-    def __init__(self, settings: PoolSettings, way: WayTo) -> None:
+    ``server``: one that still starts. A forked pool starts its workers when it is there: a worker that cannot connect
+    pauses for longer than a server takes to start.
+    """
+
+    def __init__(self, settings: PoolSettings, way: WayTo, server: EmbeddedServer | None = None) -> None:
         # A signal that comes before the handlers are installed waits. (Shells have background jobs ignore QUIT.)
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
-            self.pid = _spawn(settings, way) if threading.active_count() > 1 else _fork(settings, way)
+            self.pid = _spawn(settings, way) if threading.active_count() > 1 else _fork(settings, way, server)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._owner = os.getpid()
@@ -124,7 +130,7 @@ def _await_end(pid: int, seconds: float) -> None:
         os.close(child)
 
 
-def _fork(settings: PoolSettings, way: WayTo) -> int:
+def _fork(settings: PoolSettings, way: WayTo, server: EmbeddedServer | None) -> int:
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:  # it may be closed
@@ -138,6 +144,9 @@ def _fork(settings: PoolSettings, way: WayTo) -> int:
         _leave_standard_output()
         os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, which tells us what to do
         _end_with(parent, settings)
+        if server is not None:
+            with contextlib.suppress(ServerFailed):  # our parent says so
+                server.wait_ready()
         code = Pool(settings, way).run()
     finally:
         os._exit(code)
