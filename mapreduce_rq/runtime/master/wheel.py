@@ -37,7 +37,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.lent_wire import GatheringWire, LentWire
 from mapreduce_rq.broker.listening import Listening
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.errors import BrokerDown, BrokerError
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
@@ -219,7 +219,7 @@ class Wheel:
             self.told.send(self._wire)
             self._listen()
             self._hear(self._patience())
-        except BrokerDown as error:
+        except (BrokerDown, BrokerFull) as error:  # of a word of its own: a full server refuses a hint, too
             self._cut_off(error)
 
     def _let_go(self, now: float) -> None:
