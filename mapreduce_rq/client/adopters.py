@@ -47,9 +47,7 @@ class Adopters:
         self.wheel = self._new_wheel(leader, most)
         self.error: BaseException | None = None  # what no connection mends
         self.ended = threading.Event()
-        self._backlog: dict[
-            str, str
-        ] = {}  # orphans for which there was no room at the last look, and that are in no line
+        self._backlog: dict[str, str] = {}  # orphans that are in no line, and for which the last look had no room
         self._leader = leader
         self._observer = observer
         self._may_lead = may_lead

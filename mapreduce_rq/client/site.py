@@ -94,7 +94,7 @@ class Site:
             return HubWire(self.hub)
         assert isinstance(self.endpoint, Endpoint)
         if self.server is not None:
-            from mapreduce_rq.runtime.server.private_wire import PrivateWire  # with redis-py, which takes 0.1 s
+            from mapreduce_rq.runtime.server.private_wire import PrivateWire  # a run over pipes does without
 
             return PrivateWire(self.endpoint, self.server)
         from mapreduce_rq.broker.redis_wire import RedisWire  # as above
@@ -107,7 +107,7 @@ class Site:
             from mapreduce_rq.runtime.pool.by_pipes import ByPipes  # few programs use it
 
             return ByPipes
-        from mapreduce_rq.runtime.pool.by_redis import ByRedis  # with redis-py
+        from mapreduce_rq.runtime.pool.by_redis import ByRedis  # as above
 
         return ByRedis
 
