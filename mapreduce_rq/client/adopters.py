@@ -1,10 +1,11 @@
-"""What a process does that leads many jobs: which ones it takes, and what becomes of those that are over.
+"""Decides which jobs a process takes that leads many jobs, and what happens to a job that has ended.
 
     handed over ── the wheel's door ──> adopt() ──> turns ──> over()
     orphans ────── look() ────────────>
 
-The turns, and the one place where it waits for everything, are in runtime/master/wheel.py. Where more jobs wait than it
-may lead, those that have been led for long give way: they keep what is counted, and go to the end of the line.
+runtime/master/wheel.py gives the jobs their turns, and waits for all of them in one place. If more jobs wait than the
+process may lead, a job that has been led for a long time gives way: it keeps what is counted, and goes to the end of
+the line.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from mapreduce_rq.runtime.master.tender import Tender
 from mapreduce_rq.runtime.master.wheel import Lead, Relieved, Turn, Wheel
 
 MOST_LED = 8
-"""Jobs led at the same time, unless it is said: a lost host may have led thousands, and others may share them."""
+"""Jobs led at the same time by default. It is small: a lost host may have led thousands, and other processes that stand
+by can share them.
+"""
 CLOSE_SECONDS = 5.0
-"""How long the end waits until all jobs are let go of."""
+"""Seconds that ``lead_all`` waits at its end until all jobs are let go of."""
 STINT_SECONDS = 30.0
-"""A job that has been led for this time is let go of, if other jobs wait for their turn."""
+"""A job that has been led for this number of seconds is let go of, if other jobs wait."""
 
 
 class Adopters:
-    """The steward of a wheel."""
+    """The steward of a wheel: it finds jobs, takes them, and sees to those that have ended."""
 
     def __init__(
         self,
@@ -45,9 +48,9 @@ class Adopters:
     ) -> None:
         self.tender = self._new_tender(leader)
         self.wheel = self._new_wheel(leader, most)
-        self.error: BaseException | None = None  # what no connection mends
+        self.error: BaseException | None = None  # one that no new connection repairs
         self.ended = threading.Event()
-        self._backlog: dict[str, str] = {}  # orphans that are in no line, and for which the last look had no room
+        self._backlog: dict[str, str] = {}  # jobs with no master and no place in the line, for which there was no room
         self._leader = leader
         self._observer = observer
         self._may_lead = may_lead
@@ -100,7 +103,7 @@ class Adopters:
             if job not in self.wheel.leads and self._setbacks.due(job)
         }
         line: list[str] = []
-        if len(due) > self.wheel.room:  # then those go first that stand first in the line
+        if len(due) > self.wheel.room:  # the jobs at the head of the line go first
             line = self.wheel.verbs.line()
             due = {job: due[job] for job in line if job in due} | due
         for job, token in due.items():
@@ -113,8 +116,8 @@ class Adopters:
         return POLL_SECONDS
 
     def _make_room(self) -> None:
-        """Let go of the jobs that have been led for long, for others wait. One that counts nothing waits for longer:
-        perhaps no worker can compute it.
+        """Let go of the jobs that have been led for a long time, because others wait. A job that has counted nothing in
+        that time waits longer for its next turn: perhaps no worker can compute it.
         """
         now = self._leader.clock.now()
         for job, lead in self.wheel.leads.items():
@@ -148,7 +151,7 @@ class Adopters:
             if isinstance(turn.error, (Superseded, BrokerDown)):
                 return
             why = str(turn.error)
-            if not isinstance(turn.error, MrqError):  # a fault with one job must not end those of others
+            if not isinstance(turn.error, MrqError):  # an error of one job must not end the others
                 why = f"it cannot be led: {told(turn.error)}; please report this"
             if self._setbacks.note(job, why):
                 self.noticed(f"{job}: {why}")
@@ -156,10 +159,10 @@ class Adopters:
             self.noticed(f"{job} is {turn.ended.state.word}")
             self._leader.tidy(verbs)
         elif lead.master is not None and not self.wheel.closing and self._setbacks.due(job):
-            verbs.hand_over(job)  # it has given way
+            verbs.hand_over(job)  # the job gives way to others, and waits in the line again
 
     def noticed(self, text: str) -> None:
-        """A line for people."""
+        """Pass on a line of text that a person may read."""
         self._observer.noticed(text)
 
 
@@ -174,8 +177,9 @@ def lead_all(
 ) -> None:
     """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
 
-    At most ``most`` jobs are led at the same time; it goes on through outages. ``may_lead`` is asked before a job is
-    led, in the thread that would lead it. ``has_ended``: see ``OrphanWatch``. Raises BrokerError.
+    At most ``most`` jobs are led at the same time. An outage of Redis does not end the call. ``may_lead`` is called
+    with a job's state before that job is led, in the thread that would lead it. ``has_ended``: see ``OrphanWatch``.
+    Raises BrokerError for what no new connection repairs.
     """
     adopters = Adopters(leader, observer, may_lead, has_ended, most)
     adopters.start()

@@ -1,8 +1,8 @@
-"""The client for asyncio. Its jobs run in threads of their own; the loop waits for none of them.
+"""The client for asyncio. Its jobs run in threads of their own, which never block the loop.
 
     coroutine ── to a thread ──> Client ── job with its master in a thread ── call_soon_threadsafe ──> coroutine
 
-Async iterables are read in the loop, into a buffer from which the job's thread takes (see ``Handover``).
+The loop reads async iterables into a buffer, and the job's thread takes the items from there (see ``Handover``).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mapreduce_rq.core.reducers.keyed import by_key
 from mapreduce_rq.errors import UsageError
 
 KEYED = {"zero", "law", "options", "top", "sorted", "parts"}
-"""What ``by_key`` takes, beside what it folds with."""
+"""The arguments of ``reduce_by_key`` that go to ``by_key``."""
 WAIT_SECONDS = 5.0
-"""Seconds that a thread waits for the end of a job at a time."""
+"""A thread waits for the end of a job for this number of seconds, and then is asked again."""
 BUFFER = 1024
-"""Items of an async iterable that are read ahead of the thread that takes them."""
+"""The loop reads this number of items of an async iterable ahead of the thread that takes them."""
 
 
 class AsyncClient:
@@ -41,8 +41,8 @@ class AsyncClient:
             total = await mrq.map_reduce(f, items)
             async for value in mrq.imap(f, items): ...
 
-    Items may come from async iterables. If a task that waits for a job is cancelled, its job is cancelled too. Any
-    number of clients and jobs may share one loop.
+    Items may come from async iterables. If an asyncio task is cancelled while it waits for a job, the job is cancelled,
+    too. Any number of clients and jobs may share one loop. The methods raise what those of ``Client`` raise.
     """
 
     def __init__(self, url: str | None = None, **how: Any) -> None:
@@ -53,7 +53,7 @@ class AsyncClient:
 
     async def __aenter__(self) -> Self:
         if threading.active_count() == 1:
-            self._client = self._make()  # workers can be forked, which is quicker than to start them from a thread
+            self._client = self._make()  # in this thread the workers can be forked, which is quicker
         else:
             self._client = await in_thread(self._make, undo=Client.close)
         return self
@@ -70,7 +70,7 @@ class AsyncClient:
 
     @property
     def client(self) -> Client:
-        """The client behind it. Raises UsageError outside of ``async with``."""
+        """The ``Client`` that does the work. Raises UsageError outside of ``async with``."""
         if self._client is None:
             raise UsageError("this client is not open: use `async with AsyncClient(...) as mrq`")
         return self._client
@@ -156,18 +156,18 @@ class AsyncClient:
     def imap_unordered(
         self, function: Callable[..., Any] | str, items: Items, *more: Items, **how: Any
     ) -> AsyncValues[Any]:
-        """As ``imap``, each value as soon as it is there."""
+        """As ``imap``, but each value comes as soon as it is there."""
         only("AsyncClient.imap_unordered", how, IMAP - {"ordered"})
         return self._imap(function, items, *more, ordered=False, **how)
 
     def starmap(self, function: Callable[..., T] | str, items: Items, **how: Any) -> AsyncValues[T]:
-        """As ``imap``, where each item is a row of arguments."""
+        """As ``imap``, but each item is a row of arguments: the values of ``function(*item)``."""
         only("AsyncClient.starmap", how, IMAP - {"star"})
         return self._imap(function, items, star=True, **how)
 
 
 class AsyncJob:
-    """A job that a loop can wait for. If the waiting task is cancelled, so is the job."""
+    """A job that an asyncio task can wait for. If the waiting task is cancelled, the job is cancelled, too."""
 
     def __init__(self, job: Job, read: Iterable[Handover] = ()) -> None:
         self._job = job
@@ -193,14 +193,14 @@ class AsyncJob:
         return self._job.done()
 
     async def wait(self) -> None:
-        """Wait for the end. If the waiting task is cancelled, the job goes on."""
+        """Wait for the end of the job. If the waiting task is cancelled, the job goes on."""
         loop = asyncio.get_running_loop()
         over = loop.create_future()
         self._job.when_done(lambda: tell(loop, over))
         await over
 
     async def result(self) -> Result:
-        """The result. Raises JobFailed, JobCancelled, and errors of the master."""
+        """Wait for the result and return it. Raises JobFailed, JobCancelled, and errors of the master."""
         try:
             await self.wait()
         except asyncio.CancelledError:
@@ -209,7 +209,7 @@ class AsyncJob:
         return self._job.result(0)
 
     async def native(self) -> Any:
-        """The Python object of the result."""
+        """Wait for the result and return its Python object. Raises as ``result``."""
         result = await self.result()
         return await in_thread(lambda: result.native)
 
@@ -221,7 +221,7 @@ class AsyncJob:
 class AsyncFoundJob:
     """A job by its id, which other processes lead: a ``FoundJob`` whose methods are coroutines.
 
-    It goes on whatever becomes of the task that waits for it. Its methods raise NoSuchJob, and BrokerError.
+    The job goes on if the task that waits for it is cancelled. The methods raise NoSuchJob and BrokerError.
     """
 
     def __init__(self, job: FoundJob) -> None:
@@ -247,10 +247,10 @@ class AsyncFoundJob:
     async def wait(self) -> None:
         """Wait for the end."""
         while not await in_thread(partial(self._job.wait, WAIT_SECONDS)):
-            pass  # a thread waits in Redis; where this task is cancelled, it is free again after that time
+            pass  # a thread waits for Redis; if this task is cancelled, the thread is free again after that time
 
     async def result(self) -> Result:
-        """The result. Raises JobFailed, JobCancelled."""
+        """Wait for the result and return it. Raises JobFailed, JobCancelled."""
         await self.wait()
         return await in_thread(self._job.result)
 
@@ -259,16 +259,16 @@ class AsyncFoundJob:
         return await in_thread(partial(self._job.cancel, now=now))
 
     async def retry(self) -> AsyncFoundJob:
-        """Queue it anew from what it has counted, if it failed or was cancelled: the new job."""
+        """Queue a failed or cancelled job anew, from what it has counted, and return the new job. Raises UsageError."""
         return AsyncFoundJob(await in_thread(self._job.retry))
 
 
 def _abandon(job: Job) -> None:
-    with suppress(Exception):  # it is not waited for: it may have ended, or its server may be gone
+    with suppress(Exception):  # the job may have ended, or its server may be gone
         job.cancel(now=True)
 
 
 async def _finally(job: Job) -> None:
-    """Cancel a job, whatever becomes of the task that does it."""
+    """Cancel a job, even if the asyncio task that does it is cancelled again."""
     with suppress(asyncio.CancelledError):
         await asyncio.shield(in_thread(partial(_abandon, job)))

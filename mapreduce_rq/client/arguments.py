@@ -1,4 +1,4 @@
-"""Arguments that several interfaces share: one iterable or several, rows, how many items a task has, progress."""
+"""Arguments that several interfaces share: one or several iterables, rows, the number of items per task, progress."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # most calls show nothing
 
 
 def rows(items: Iterable[Any], more: tuple[Iterable[Any], ...], *, star: bool) -> tuple[Iterable[Any], bool]:
-    """The items, and whether each is a row of arguments. Several iterables are zipped to rows, as ``map`` does it."""
+    """The items, and whether each is a row of arguments. Several iterables are zipped to rows, as ``map`` does."""
     check(star=star)
     for one in (items, *more):
         check(items=one)
@@ -31,7 +31,7 @@ def rows(items: Iterable[Any], more: tuple[Iterable[Any], ...], *, star: bool) -
 
 
 def limited(limits: Limits | None, chunksize: int | None) -> Limits | None:
-    """The limits with ``chunksize`` in them, which is the usual name in pools for our ``chunk``."""
+    """The limits with ``chunksize`` in them: so pools call what is ``chunk`` in ``Limits``."""
     if limits is not None:
         check_limits(limits)
     check(chunksize=chunksize)
@@ -44,7 +44,7 @@ def limited(limits: Limits | None, chunksize: int | None) -> Limits | None:
 
 
 def seen_by(progress: Progress, label: str, beside: Observer | None = None) -> Shown | None:
-    """The observer that shows a job's progress; None if none is to be shown. Raises BadParameter."""
+    """The observer that shows a job's progress; None if no progress is wanted. Raises BadParameter."""
     if progress is None or progress is False:
         return None
     from mapreduce_rq.progress.shown import shown  # few programs use it
@@ -55,7 +55,7 @@ def seen_by(progress: Progress, label: str, beside: Observer | None = None) -> S
 def heard_by(
     logs: Logs, limits: Limits | None, beside: Observer | None = None
 ) -> tuple[Limits | None, Observer | None]:
-    """The limits of a job whose functions' output is wanted, and the observer that is given it. Raises BadParameter."""
+    """The limits that ask for the output of a job's functions, and the observer that gets it. Raises BadParameter."""
     if logs is False or logs is None:
         return limits, beside
     from mapreduce_rq.progress.printed import heard  # few programs use it
@@ -67,7 +67,7 @@ def heard_by(
 
 
 def counted(progress: Progress, function: Callable[..., Any], total: int | None = None) -> Count | None:
-    """What shows the progress of a function's calls; None if none is to be shown. Raises BadParameter."""
+    """A count of a function's finished calls, which is shown; None if no progress is wanted. Raises BadParameter."""
     seen = seen_by(progress, getattr(function, "__qualname__", type(function).__name__))
     if seen is None:
         return None

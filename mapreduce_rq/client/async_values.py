@@ -1,4 +1,6 @@
-"""Values and items that come one by one in a loop of asyncio: an async iterator over values, and items of one."""
+"""Values and items that come one by one in a loop of asyncio: an async iterator over values, and the items of an async
+iterable for a thread.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ Items = Iterable[Any] | AsyncIterable[Any]
 
 
 class AsyncValues(Generic[T]):
-    """An async iterator over the values of a function, as they come. ``async with`` ends it if it is left early."""
+    """An async iterator over the values of a function, as they come. If you leave it early, ``async with`` ends its
+    job.
+    """
 
     def __init__(self, start: Callable[[], Values[T]], read: Iterable[Handover]) -> None:
         self._start, self._read = start, read
@@ -36,17 +40,17 @@ class AsyncValues(Generic[T]):
         if self._values is not None:
             with suppress(NotYet):
                 return self._there(self._values)
-        async with self._turn:  # of several tasks one waits, and the others behind it
+        async with self._turn:  # one task waits for values; others queue for the lock
             return await self._following()
 
     def _there(self, values: Values[T]) -> T:
-        """The next value. Raises NotYet, StopAsyncIteration, and what the function has raised."""
+        """The next value if it is there. Raises NotYet, StopAsyncIteration, and what the function has raised."""
         try:
             return values.next(0)
         except StopIteration:
             close_all(self._read)
             raise StopAsyncIteration from None
-        except StopAsyncIteration as error:  # the function's: it would say that there are no more values
+        except StopAsyncIteration as error:  # from the function: as it is, it would end the iteration
             raise RuntimeError("the function raised StopAsyncIteration") from error
 
     async def _following(self) -> T:
@@ -63,7 +67,7 @@ class AsyncValues(Generic[T]):
             with suppress(NotYet):
                 return self._there(self._values)
             self._waiter = self._loop.create_future()
-            if not self._values.waiting:  # a value may have come before there was a waiter to tell
+            if not self._values.waiting:  # a value may have come before the waiter was set
                 try:
                     await self._waiter
                 except asyncio.CancelledError:
@@ -72,11 +76,11 @@ class AsyncValues(Generic[T]):
             self._waiter = None
 
     def _told(self) -> None:
-        if self._waiter is not None:  # asked from another thread: at worst it is told in vain
+        if self._waiter is not None:  # read in another thread: at worst the call is superfluous
             tell(self._loop, self._waiter)
 
     async def aclose(self) -> None:
-        """End the job and its tasks in hand."""
+        """End the job and the tasks that workers have in hand."""
         self._closed = True
         close_all(self._read)
         if self._values is not None:
@@ -84,7 +88,7 @@ class AsyncValues(Generic[T]):
 
     def __del__(self) -> None:
         values = getattr(self, "_values", None)
-        if values is not None and not values.ended:  # left early: the loop must not wait for its end
+        if values is not None and not values.ended:  # the iteration was left early: the loop must not wait for the end
             close_all(self._read)
             threading.Thread(target=values.close, daemon=True).start()
 
@@ -98,9 +102,9 @@ class AsyncValues(Generic[T]):
 
 
 class Handover:
-    """Items of an async iterable, read in the loop, for a thread that iterates over them.
+    """The items of an async iterable: the loop reads them, and a thread iterates over them.
 
-    The loop reads on as long as fewer than ``most`` of them wait. What the iterable raises is raised in the thread.
+    The loop reads on while fewer than ``most`` items wait. What the iterable raises is raised in the thread.
     """
 
     def __init__(self, items: AsyncIterable[Any], most: int) -> None:
@@ -161,12 +165,12 @@ class Handover:
 
 
 def readable(iterables: Iterable[Items], most: int) -> tuple[list[Iterable[Any]], list[Handover]]:
-    """The iterables as a thread can read them, and those of them that the loop reads."""
+    """The iterables in a form that a thread can read, and among them the handovers that the loop fills."""
     rows = [Handover(each, most) if isinstance(each, AsyncIterable) else each for each in iterables]
     return rows, [each for each in rows if isinstance(each, Handover)]
 
 
 def close_all(read: Iterable[Handover]) -> None:
-    """Read none of them any further."""
+    """Stop reading all of them."""
     for each in read:
         each.close()

@@ -1,10 +1,10 @@
-"""Calls of any functions, each with a future, in one open job: what executor, pool and joblib have in common.
+"""Calls of any functions, each with a future, in one open job. Executor, pool and joblib are built on this.
 
     submit ── (future, call) ──> CallSource ── take: encoded, given a term ──> master ── tasks ──> workers
     future <── set ── hand <── tally (each term once) <── replies
 
-A call waits as it is until the master takes it; till then its future can be cancelled. It is encoded when it is taken,
-many at a time, by the master's thread: what cannot travel fails its own future alone.
+A call waits until the master takes it, and until then its future can be cancelled. The master's thread encodes calls
+when it takes them, many at a time. If the arguments of a call cannot be sent, only the future of that call fails.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # most calls show nothing
     from mapreduce_rq.progress.printed import Logs
 
 BLOCK = 64
-"""Calls that are encoded together: what they have in common is written once."""
+"""Calls that are encoded together at most: their common parts are written once."""
 
 CLOSED = "cannot schedule new futures after shutdown: the client is closed"
 SHUT = "cannot schedule new futures after shutdown"
@@ -50,11 +50,11 @@ class Caller(Opener, Protocol):
 
     @property
     def planner(self) -> Planner:
-        """What makes the plan of an open job."""
+        """The object that makes the plan of an open job."""
 
 
 class CallSource:
-    """Calls between who makes them and the master that sends them. Any thread may put in; one master takes."""
+    """Calls that wait for the master to send them. Any thread may put calls in; one master takes them."""
 
     def __init__(self, codec: ValueCodec, aside: Aside | None) -> None:
         self._codec = codec
@@ -67,25 +67,25 @@ class CallSource:
         self.ring: Callable[[], None] = lambda: None
 
     def put(self, future: Future[Any], call: Call) -> None:
-        """One more call."""
+        """Put one more call in."""
         self._waiting.append((future, call))
         self.ring()
 
     def ready(self) -> int:
-        """How many wait."""
+        """The number of calls that wait."""
         return len(self._waiting)
 
     def news(self) -> bool:
-        """Whether there is something to take: calls, or the end."""
+        """Whether there is something for the master to take: calls, or the end."""
         return bool(self._waiting) or self._over
 
     def end(self) -> None:
-        """No more will come."""
+        """Say that no more calls will come."""
         self._over = True
         self.ring()
 
     def drain(self) -> list[Future[Any]]:
-        """Take away those that wait."""
+        """Remove the calls that wait, and return their futures."""
         drained = []
         with suppress(IndexError):
             while True:
@@ -93,7 +93,7 @@ class CallSource:
         return drained
 
     def disown(self, why: str) -> None:
-        """In a forked child: no call that was made before will have an answer here."""
+        """In a forked child: fail the calls made before the fork, for their answers come to the parent."""
         self.ring = lambda: None
         for future in [*self.drain(), *self.sent.values()]:
             future._condition = threading.Condition()  # noqa: SLF001  held by a thread that is not here
@@ -101,7 +101,7 @@ class CallSource:
         self.sent.clear()
 
     def __call__(self, count: int) -> tuple[bytes, int, bool]:
-        """As a ledger's source; no call where there is none yet."""
+        """As a ledger's source: the next calls, and none if none waits."""
         bodies: list[bytes] = []
         got = size = 0
         block = 1
@@ -131,7 +131,7 @@ class CallSource:
         return taken
 
     def _encoded(self, taken: list[tuple[Future[Any], Call]]) -> bytes:
-        """The body of these calls, less those that cannot travel: they are taken out, and fail."""
+        """The body of these calls. Calls that cannot be encoded are removed from it, and their futures fail."""
         while taken:
             try:
                 return self._codec.encode([call for _, call in taken])
@@ -142,8 +142,8 @@ class CallSource:
 
 
 class Calls:
-    """Calls over one open job. ``first``: is called once in each process before any of them. ``logs``: what is given
-    all that they print.
+    """Calls over one open job. ``first`` is called once in each worker process, before any other call. ``logs``: see
+    ``Client.map_reduce``.
     """
 
     def __init__(
@@ -160,10 +160,10 @@ class Calls:
         self._trust = client.trust
         self._unsent = unsent  # the exception of a value that cannot travel
         self._references = References()
-        self._latest: tuple[Any, Any] = (None, None)  # a function and what stands for it
+        self._latest: tuple[Any, Any] = (None, None)  # a function, and the reference that is sent for it
         self._lock = threading.Lock()
-        self._refusal = ""  # why no more are taken
-        self._error: BaseException | None = None  # that the job came to
+        self._refusal = ""  # why no more calls are taken; "": they are
+        self._error: BaseException | None = None  # the one with which the job ended
         self._then: Callable[[], None] | None = None
         self.ended = threading.Event()
         _, computation, codec = plan
@@ -179,13 +179,13 @@ class Calls:
 
     @property
     def workers(self) -> int:
-        """How many there are, as far as is known."""
+        """The number of workers, as far as the master knows."""
         return self._job.report.workers
 
     def submit(
         self, function: Callable[..., Any], how: int, arguments: Sequence[Any], named: Mapping[str, Any]
     ) -> Future[Any]:
-        """One more call (see functions/calls.py for ``how``). Raises RuntimeError where none are taken any more."""
+        """Make one more call (``how``: see functions/calls.py). Raises RuntimeError once no more are taken."""
         future: Future[Any] = Future()
         latest, sent = self._latest
         if function is not latest:
@@ -208,18 +208,18 @@ class Calls:
         return future
 
     def check(self) -> None:
-        """Raises BrokenProcessPool or RuntimeError where no more calls are taken."""
+        """Raises BrokenProcessPool or RuntimeError if no more calls are taken."""
         if self._error is not None:
             raise broken(self._error)
         if self._refusal or self._job.elsewhere or _exiting:
             raise RuntimeError(self._refusal or self._job.elsewhere or AFTER_EXIT)
 
     def finish(self, why: str = SHUT, *, cancel: bool = False) -> None:
-        """Take no more calls; ``cancel``: nor send those that wait. What is sent comes to its end."""
+        """Take no more calls. ``cancel``: the calls that wait are not sent. Calls that were sent are answered."""
         with self._lock:
             self._refusal = self._refusal or why
             drained = self._source.drain() if cancel else []
-        for future in drained:  # without the lock: what is called then may submit, or wait for a thread that does
+        for future in drained:  # not under the lock: its callback may submit, or wait for a thread that does
             future.cancel()
             future.set_running_or_notify_cancel()
         self._latest = None, None
@@ -231,7 +231,7 @@ class Calls:
             self.ended.wait()
 
     def terminate(self) -> None:
-        """End it at once, with what is in hand: futures that are not done are cancelled, or broken."""
+        """End the job at once, with the tasks in hand. Futures that are not done are cancelled, or fail."""
         self.finish(cancel=True)
         self._job.cancel()
 
@@ -242,7 +242,7 @@ class Calls:
             if isinstance(value, Raised):
                 fail(future, self._error_in(value))
             else:
-                with suppress(InvalidStateError):  # another thread has set it
+                with suppress(InvalidStateError):  # another thread has set the future
                     future.set_result(value)
 
     def _error_in(self, raised: Raised) -> BaseException:
@@ -263,22 +263,22 @@ class Calls:
             threading.Thread(target=self._then, name=f"mrq after {self._job.id}", daemon=True).start()
 
     def when_ended(self, then: Callable[[], None]) -> None:
-        """Have this called, in a thread of its own, when all calls are answered."""
+        """Have ``then`` called, in a thread of its own, when all calls are answered."""
         self._then = then
         if self.ended.is_set():
             then()
 
 
 def fail(future: Future[Any], error: BaseException) -> None:
-    """Set an exception, whatever was set before."""
+    """Set a future's exception, unless the future is done."""
     with suppress(InvalidStateError):
         if not future.done():
             future.set_exception(error)
 
 
 def broken(error: BaseException) -> BaseException:
-    """What a call without an answer raises, as a pool of processes does."""
-    from concurrent.futures.process import BrokenProcessPool  # 10 ms, and only where something has broken
+    """The exception of a call that has no answer: the one that a ``ProcessPoolExecutor`` raises."""
+    from concurrent.futures.process import BrokenProcessPool  # takes 10 ms, and only a failure needs it
 
     found = BrokenProcessPool(str(error))
     found.__cause__ = error
@@ -291,7 +291,9 @@ _watched = False
 
 
 def _watch_exit() -> None:
-    """Have calls answered before the interpreter ends. From the first client on: its own end comes after ours."""
+    """Have all calls answered before the interpreter ends. Registered with the first ``Calls``: a client's own end,
+    which was registered earlier, comes later.
+    """
     global _watched  # noqa: PLW0603  once
     if not _watched:
         _watched = True

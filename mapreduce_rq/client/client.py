@@ -39,7 +39,7 @@ from mapreduce_rq.client.sharing import put_shared
 from mapreduce_rq.client.site import Site
 from mapreduce_rq.client.surroundings import Surroundings
 from mapreduce_rq.client.values import outcome_of
-from mapreduce_rq.client.wires import Wires
+from mapreduce_rq.client.wires import CLOSED, Wires
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.given import check, only
 from mapreduce_rq.core.job.events import Source
@@ -270,7 +270,7 @@ class Client:
     def planner(self) -> Planner:
         """What makes the jobs to lead. Raises UsageError once this client is closed."""
         if self._closed:
-            raise UsageError("this client is closed")
+            raise UsageError(CLOSED)
         return self._planner
 
     def stand_by(

@@ -1,4 +1,4 @@
-"""Jobs that are queued for an `mrq master` to lead: their submitter may leave at once."""
+"""Jobs that are queued for an `mrq master` to lead: the process that submits one may end at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from mapreduce_rq.runtime.master.observer import Silent
 
 
 class Client(Asker, Protocol):
-    """What is needed of the client."""
+    """The part of a client that these functions need."""
 
     clock: Clock
     trust: Trust
@@ -35,7 +35,7 @@ def detach(client: Client, spec: Spec, computation: Computation[Any]) -> FoundJo
     if client.embedded:
         raise UsageError("a detached job needs a Redis that stays: a private server ends with its client")
     if spec.lazy:
-        raise UsageError("a detached job takes a range, files that workers see, or items that are read beforehand")
+        raise UsageError("a detached job cannot have items that come while it runs: give a range, a list, or files")
     with client.wires.using() as verbs:
         _queue(client, verbs, spec, computation)
     return FoundJob(client, spec.job)
@@ -71,7 +71,7 @@ def _queue(
             master.submit(hand_over=True)
         except BrokerDown:
             verbs.wire.connect()
-            master.submit(hand_over=True)  # it finds out whether the first try was done
+            master.submit(hand_over=True)  # the second try finds out whether the first was done
         master.span.handed_over()
     except TooLarge as error:
         master.span.broken(error)

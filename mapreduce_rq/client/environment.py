@@ -1,7 +1,7 @@
-"""What the environment says of the server, the queue and the keys: one rule for the command line and the Python API.
+"""Server, queue and keys as environment variables give them: one rule for the command line and the Python API.
 
-An option or argument is stronger than its MRQ_* variable, and the variable is stronger than the default. Without a URL,
-or with an empty one, there is a private server.
+An option or argument overrides its MRQ_* variable, and the variable overrides the default. Without a URL, or with an
+empty one, the program starts a private server.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ KEY_VARIABLE = "MRQ_KEY"
 KEY_FILE_VARIABLE = "MRQ_KEY_FILE"
 DEFAULT_QUEUE = "default"
 KEY_DIGITS = 64
-"""Hexadecimal digits of a key as `mrq key` prints it."""
+"""The number of hexadecimal digits in a key as `mrq key` prints it."""
 HEXADECIMAL = frozenset(b"0123456789abcdefABCDEF")
 
 
@@ -29,7 +29,7 @@ def chosen_url(given: str | None) -> str:
 
 
 def variable_of(url: str) -> str:
-    """The variable that this URL comes from; '' if it comes from none."""
+    """The name of the environment variable that holds this URL; '' if none does."""
     found = next((name for name in URL_VARIABLES if os.environ.get(name)), "")
     return found if found and os.environ[found] == url else ""
 
@@ -40,9 +40,9 @@ def chosen_queue(given: str | None) -> str:
 
 
 def chosen_keys(path: str | None = None) -> list[bytes]:
-    """The signing keys in a file (one on each line, # for comments) or else in MRQ_KEY. No keys if neither is set.
+    """The signing keys in a file (one on each line, # for comments), or else in MRQ_KEY. No keys if neither is set.
 
-    Raises UsageError, which never shows a key.
+    Raises UsageError, whose message never contains a key.
     """
     path = path or os.environ.get(KEY_FILE_VARIABLE)
     if path:
@@ -66,7 +66,7 @@ def chosen_keys(path: str | None = None) -> list[bytes]:
 
 
 def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
-    """The keys as bytes, also those given in hexadecimal. Raises UsageError, which never shows a key."""
+    """The keys as bytes; a ``str`` is read as hexadecimal. Raises UsageError, whose message never contains a key."""
     if isinstance(keys, (bytes, str)):
         raise UsageError("keys: a single key was given: give a list of keys")
     found = []
@@ -76,7 +76,8 @@ def key_bytes(keys: Iterable[bytes | str]) -> list[bytes]:
         if isinstance(key, bytes) and not (len(key) == KEY_DIGITS and HEXADECIMAL.issuperset(key)):
             found.append(key)
             continue
-        # Bytes may be the line of a key file: then they are read as hexadecimal, or they would be another key.
+        # Bytes may be the line of a key file. They are read as hexadecimal then: used as they are, they are another
+        # key.
         try:
             found.append(bytes.fromhex(key if isinstance(key, str) else key.decode()))
         except ValueError:

@@ -1,4 +1,4 @@
-"""An executor as the standard library has them: ``submit`` and ``map`` on workers anywhere."""
+"""An executor like those of ``concurrent.futures``: ``submit`` and ``map`` on workers anywhere."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ T = TypeVar("T")
 
 
 class Owner(Caller, Protocol):
-    """The client of an executor."""
+    """What an executor needs of the client that it belongs to."""
 
     def close(self) -> None:
-        """End it."""
+        """End the client's local workers and its private server."""
 
 
 class Executor(futures.Executor):
     """A ``concurrent.futures.Executor`` whose calls are answered by workers of a client's queue.
 
-    All calls ride in one job. Their functions and arguments travel as ``ProcessPoolExecutor`` has them, and what a
-    call raises comes out of its future. A call whose worker dies is made again elsewhere; one that has ended three of
-    them raises BrokenProcessPool. ``initializer(*initargs)`` is called once in each process before the first call, and
-    ``max_tasks_per_child`` calls are made by a process before a fresh one takes its place. ``logs``: what the calls
-    print comes here, see ``Client.map_reduce``; a term is a call, by its number.
+    All calls belong to one job. Functions and arguments travel as they do with ``ProcessPoolExecutor``, and a call's
+    future raises what the call raised. A call whose worker dies is made again by another worker; a call during which
+    three workers died raises BrokenProcessPool. ``initializer(*initargs)`` is called once in each process before the
+    first call. After ``max_tasks_per_child`` calls a new process takes the place of the old one. ``logs``: the output
+    of the calls comes here, see ``Client.map_reduce``; the number of a call is its term.
     """
 
     def __init__(
@@ -60,12 +60,12 @@ class Executor(futures.Executor):
         first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
         self._calls = Calls(client, first=first, worn_after=max_tasks_per_child, logs=logs)
         self._client = client if owned else None
-        self._lost = weakref.finalize(self, self._calls.finish)  # no more calls can come: those there are done
+        self._lost = weakref.finalize(self, self._calls.finish)  # no more calls can come: those that were made are done
         self._lost.atexit = False
 
     @property
     def job(self) -> str:
-        """The id of the job that all calls ride in."""
+        """The id of the job that all calls belong to."""
         return self._calls.job
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> futures.Future[T]:
@@ -83,9 +83,10 @@ class Executor(futures.Executor):
     ) -> Iterator[T]:
         """The values of ``fn`` over the iterables, in their order, as the built-in ``map``.
 
-        The iterables are read at once, or only ``buffersize`` calls ahead of the values that were taken.
-        ``chunksize``: calls that travel as one. Raises TimeoutError if a value is not there ``timeout`` seconds after
-        this call, and what ``fn`` raises. ``progress``: see ``Client.map_reduce``; what it raises is logged.
+        The iterables are read at once, or, with ``buffersize``, only that number of calls ahead of the values that were
+        taken. ``chunksize``: the number of calls that travel together. ``progress``: see ``Client.map_reduce``; what a
+        callable raises is logged. Raises TimeoutError if a value is not there ``timeout`` seconds after this call, and
+        what ``fn`` raises.
         """
         check(fn=fn, timeout=timeout, buffersize=buffersize)
         expect("chunksize", chunksize, WHOLE)
@@ -105,7 +106,7 @@ class Executor(futures.Executor):
         return _flat(_values(self._calls, fn, ROWS, chunks, size=size, end=end, seen=seen))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; wait for those that are there, or (``cancel_futures``) for those that have begun."""
+        """Take no more calls. ``wait`` for all calls that were made or, with ``cancel_futures``, for those sent."""
         check(wait=wait, cancel_futures=cancel_futures)
         self._calls.finish(cancel=cancel_futures)
         client, self._client = self._client, None
@@ -127,7 +128,7 @@ def _values(
     end: float | None,
     seen: Count | None,
 ) -> Iterator[Any]:
-    """The values of calls, the first ones of which are made now."""
+    """The values of calls. The first calls are made now, the others while values are taken."""
 
     def call(row: Any) -> futures.Future[Any]:
         future = calls.submit(function, how, row, {})
@@ -142,7 +143,7 @@ def _values(
         try:
             while waiting:
                 waiting.extend(map(call, itertools.islice(rows, 1)))
-                yield _first_of(waiting, end)  # it is not kept here
+                yield _first_of(waiting, end)  # so that the value is not kept alive here
             if seen is not None:
                 seen.all_are_made()
         finally:

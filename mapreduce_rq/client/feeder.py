@@ -12,16 +12,16 @@ from mapreduce_rq.client.open_source import OpenSource
 from mapreduce_rq.core.foreign_errors import Interruption
 
 ROW = 4096
-"""Items that are read together, where they are at hand."""
+"""Items that are read together, if they can be read without waiting."""
 AT_HAND: set[type] = {type(iter([])), type(iter(())), type(iter(range(0)))}
-"""Iterators whose items are there, so that to take several at once waits for nothing."""
+"""Iterators whose items are in memory: to read several at once never waits."""
 
 
 class Feeder:
     """Puts the items of an iterable into an open job, in a thread of its own, while there is room.
 
-    ``room`` returns how many more items may be put in now; it is called again after ``more``. ``failed`` is called with
-    the error of the iterable: the items before it are in.
+    ``room`` returns how many more items may be put in now; it is called again after ``more``. If the iterable raises,
+    ``failed`` is called with the error, after the items before it were put in.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Feeder:
             self._more.notify()
 
     def stop(self) -> None:
-        """Take no more items. The iterable is not closed: it may be in the middle of an item."""
+        """Take no more items. The iterable is not closed, because it may be computing an item now."""
         self._stopped = True
         self.more()
 
@@ -64,7 +64,7 @@ class Feeder:
         self._job.finish()
 
     def _read(self) -> None:
-        """Item by item: the next may be long in coming."""
+        """Put items in one by one: the next may take a long time to come."""
         room = self._wait_for_room()
         for item in self._items:
             if self._over():
@@ -77,7 +77,7 @@ class Feeder:
                 return
 
     def _read_rows(self) -> None:
-        """Many at once: they are there."""
+        """Put many items in at once: they can be read without waiting."""
         while room := self._wait_for_room():
             row = list(islice(self._items, min(ROW, room)))
             if not row:

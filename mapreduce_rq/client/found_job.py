@@ -1,4 +1,4 @@
-"""A job by its id: other processes lead it, and any process may ask how it goes and wait for its end."""
+"""A job by its id: another process leads it; this one may ask how far it is and wait for its end."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mapreduce_rq.errors import NoSuchJob
 from mapreduce_rq.runtime.master.ended import Ended
 
 LOOK_SECONDS = 1.0
-"""Seconds between two looks at the job itself: the word that it has ended may be lost."""
+"""Seconds between two reads of the job's state: the message that a job has ended can be lost."""
 
 
 class Asker(Protocol):
@@ -43,9 +43,9 @@ class Asker(Protocol):
 
 
 class FoundJob:
-    """A job of the client's queue. It stays as it is when its client, or the one that submitted it, is closed.
+    """A job of the client's queue. It goes on when this client, or the one that submitted it, is closed.
 
-    Its methods raise NoSuchJob when its record has expired, and BrokerError.
+    Its methods raise NoSuchJob once the job's record has expired, and BrokerError.
     """
 
     def __init__(self, client: Asker, job: str) -> None:
@@ -74,7 +74,7 @@ class FoundJob:
         return not self._state().running
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds. Whether it came."""
+        """Wait for the end, at most ``timeout`` seconds, and return whether it came."""
         return self._await_end(timeout) is not None
 
     def _await_end(self, timeout: float | None) -> JobState | None:
@@ -107,7 +107,7 @@ class FoundJob:
         return self._client.cancel(self.id, now=now)
 
     def retry(self) -> FoundJob:
-        """Queue it anew from what it has counted, if it failed or was cancelled: the new job. Raises UsageError."""
+        """Queue a failed or cancelled job anew, from what it has counted, and return the new job. Raises UsageError."""
         return self._client.retry(self.id)
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Who this process is, for people who look at a queue that many share."""
+"""The name of this process, for people who look at a queue that many programs share."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def process_name() -> str:
 
 
 @cache
-def _user_and_host() -> str:  # looked up once: it takes as long as a twentieth of a lone task
+def _user_and_host() -> str:  # kept: the look-up takes a twentieth of the time of a lone task
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:  # as in many a container
+    except KeyError:  # in many containers the user id has no name
         user = str(os.getuid())
     return f"{user}@{gethostname()}"

@@ -1,4 +1,4 @@
-"""A job in the background: its master has a thread of its own, and its caller may ask about it meanwhile."""
+"""A job in the background: its master runs in a thread, and its caller may ask meanwhile how far it is."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Owner(Protocol):
 
     @property
     def ends_with_it(self) -> str:
-        """What of its jobs' ends with the client: its private server, or its workers over pipes; '' if nothing."""
+        """What its jobs need and what ends with the client: private server, or workers over pipes; '' if nothing."""
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended."""
@@ -51,15 +51,15 @@ Pairs = list[tuple[int, Any]]
 
 
 def led_elsewhere(job: str, leader: int) -> str:
-    """The error in a fork of the process that leads a job."""
+    """The error to raise in a process that was forked from the one that leads a job."""
     return f"{job} is led by process {leader}, and this process is a fork of it: ask there"
 
 
 class Job:
-    """A job with its master in a thread of this process.
+    """A job whose master runs in a thread of this process.
 
-    ``lead`` makes the master, which reports to the job. ``shown``: shows how far it is. ``heard``: is given what its
-    functions print.
+    ``lead`` makes the master, which reports to this object. ``shown`` shows the progress to people. ``heard`` gets what
+    the job's functions print.
     """
 
     def __init__(
@@ -80,13 +80,13 @@ class Job:
         self._elsewhere = False  # this is a fork of the process that leads it
         self._lazy = spec.lazy
         self._coming = threading.Lock()  # guards the next two
-        self._joining: list[SimpleQueue[Pairs | None]] = []  # callers of results() that have got nothing yet
+        self._joining: list[SimpleQueue[Pairs | None]] = []  # queues of callers of results() that have no values yet
         self._watching: list[SimpleQueue[Pairs | None]] = []
         self._then: list[Callable[[], object]] = []
         self._shown = shown
         self._heard = heard
         self._master = lead(self)
-        self._leads: Standby | Master = self._master  # its ``stop`` ends the watch, or the lead
+        self._leads: Standby | Master = self._master  # setting its ``stop`` ends the watching, or the leading
         self._let_go = False
         try:
             client.leader.submit(self._master)
@@ -103,7 +103,7 @@ class Job:
             self._show_end()
         except BaseException as error:  # result() raises it
             self._error = error
-            with suppress(Exception):  # that is perhaps the error
+            with suppress(Exception):  # perhaps this is what failed
                 self._show_end()
         finally:
             self._client.wires.give_back(self._master.jobs.wire, sound=self._ended is not None)
@@ -121,7 +121,7 @@ class Job:
             shown.close(well=self._ended is not None and self._ended.state is State.DONE)
 
     def _taken(self, leads: Standby | Master) -> None:
-        """Another process has taken the job over, and this one watches it, or goes on with it once that is gone."""
+        """Another process has taken the job over: ``leads`` watches it now, and leads it if that process dies."""
         self._leads = leads
         leads.stop = self._let_go
 
@@ -135,7 +135,7 @@ class Job:
                 self._let_in()
 
     def _let_in(self) -> None:
-        """Give new callers of results() the values that are there. The next values follow as they are counted."""
+        """Give new callers of results() the values counted so far. The next values follow as they are counted."""
         if not self._joining:
             return
         there = [pair for stretch in self._master.ledger.tally.segments() for pair in self._pairs(stretch)]
@@ -159,12 +159,12 @@ class Job:
         return list(zip(terms, reducer.finish_native(stretch), strict=True))
 
     def noticed(self, text: str) -> None:
-        """Show the master's notice, if there is a person to read it."""
+        """Show the master's notice, if progress is shown."""
         if self._shown is not None:
             self._shown.noticed(text)
 
     def happened(self, what: str, text: str) -> None:
-        """Show an event, if there is a person to read it."""
+        """Show an event, if progress is shown."""
         tell_onlooker(self._shown, what, text)
 
     def printed(self, printed: Printed) -> None:
@@ -172,20 +172,20 @@ class Job:
         pass_on(self._heard, printed)
 
     def let_go(self) -> None:
-        """Stop leading it, soon. It can be resumed from what is counted."""
+        """Have the master stop soon. Another process can resume the job from what is counted."""
         self._let_go = True
         self._leads.stop = True
 
     def let_go_by(self, deadline: float) -> None:
-        """As ``let_go``, and wait until it is done, or until this moment of ``time.monotonic``."""
+        """As ``let_go``, and wait for the master to stop, at most until this moment of ``time.monotonic``."""
         self.let_go()
         if self._thread is not threading.current_thread():
             self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def disown(self) -> None:
-        """In a forked child: give it up, for the parent leads it."""
+        """In a forked child: give the job up, because the parent leads it."""
         self._elsewhere = not self._over.is_set()
-        self._coming = threading.Lock()  # a thread that held it is not here
+        self._coming = threading.Lock()  # the thread that held the old lock does not exist here
 
     def done(self) -> bool:
         """Whether the job has ended, well or not. Raises UsageError in a process forked from its own."""
@@ -193,13 +193,13 @@ class Job:
         return self._over.is_set()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds. Whether it came. Raises UsageError as ``done``."""
+        """Wait for the end, at most ``timeout`` seconds, and return whether it came. Raises UsageError as ``done``."""
         check(timeout=timeout)
         self._check_process()
         return self._over.wait(timeout)
 
     def when_done(self, then: Callable[[], object]) -> None:
-        """Have this called when the job has ended, in another thread; at once if it has."""
+        """Have ``then`` called in another thread when the job ends; at once if it has ended."""
         check(then=then)
         with self._coming:
             if not self._over.is_set():
@@ -220,13 +220,15 @@ class Job:
 
     @property
     def progress(self) -> dict[str, Any]:
-        """How far the job is: ``counted``, ``total``, ``rate``, the running ``value`` with its ``error``, and more."""
+        """How far the job is, with the keys of ``Report.to_dict``: ``counted`` and ``total`` (terms), ``rate`` (terms
+        per second), the running ``value`` with its ``error``, and more.
+        """
         return msgspec.structs.asdict(self._report)
 
     def result(self, timeout: float | None = None) -> Result:
-        """Wait for the result and return it. Raises TimeoutError, JobFailed, JobCancelled, and errors of the master.
+        """Wait for the result, at most ``timeout`` seconds, and return it.
 
-        Raises UsageError as ``done``.
+        Raises TimeoutError, JobFailed, JobCancelled, errors of the master, and UsageError as ``done``.
         """
         check(timeout=timeout)
         self._check_process()
@@ -239,10 +241,11 @@ class Job:
         return self._client.result_of(self._ended)
 
     def results(self) -> Iterator[tuple[int, Any]]:
-        """Each term with its value as it comes, for a job that is reduced to a list: each once, in any order.
+        """An iterator of pairs ``(term, value)`` for a job with ``reduce="list"``: each term once, in any order, as
+        soon as its value is counted.
 
-        Terms that were left out are missing. At the end it raises what ``result`` raises. Raises UsageError for a job
-        that is not reduced to a list.
+        Terms that were left out are missing. At the end the iterator raises what ``result`` raises. Raises UsageError
+        for a job with another reducer.
         """
         if self._elsewhere:
             raise UsageError(led_elsewhere(self.id, self._leader))
@@ -261,7 +264,7 @@ class Job:
             while (pairs := queue.get()) is not None:
                 for pair in pairs:
                     yield pair
-                    if self._elsewhere:  # the rest comes to the parent
+                    if self._elsewhere:  # the other values come to the parent process
                         raise UsageError(led_elsewhere(self.id, self._leader))
         finally:
             with self._coming:
@@ -272,7 +275,7 @@ class Job:
             yield from self._counted_elsewhere(result)
 
     def _counted_elsewhere(self, result: Result) -> Iterator[tuple[int, Any]]:
-        """The values that our first master has not given: another master took the job over, and counted them."""
+        """The values that another master counted, after it had taken the job over from ours."""
         given, out = self._master.ledger.tally.runs, {one["term"] for one in result.skipped}
         terms = (term for term in range(len(result.native) + len(out)) if term not in out)
         for term, value in zip(terms, result.native, strict=True):

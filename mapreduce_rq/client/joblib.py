@@ -1,4 +1,4 @@
-"""joblib, and so scikit-learn, on workers anywhere.
+"""A backend for joblib, and so for scikit-learn, with workers anywhere.
 
 register_joblib()
 with joblib.parallel_config("mrq", url="redis://host"):
@@ -14,9 +14,9 @@ NAME = "mrq"
 
 
 def register_joblib(*, make_default: bool = False) -> None:
-    """Make the backend ``"mrq"`` known to joblib, which offers no entry point for that. A second call does nothing.
+    """Register the backend ``"mrq"`` with joblib, which has no entry point for that. A second call does nothing.
 
-    ``make_default``: it is used where no backend is named. Raises UsageError if joblib is not installed.
+    ``make_default``: joblib uses it where no backend is named. Raises UsageError if joblib is not installed.
     """
     check(make_default=make_default)
     try:

@@ -1,4 +1,4 @@
-"""The backend for joblib: all batches of a call of ``Parallel`` ride in one open job. Importing it imports joblib."""
+"""The backend for joblib: all batches of one call of ``Parallel`` belong to one open job. This imports joblib."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from mapreduce_rq.functions.calls import ONE
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
-    """Batches of calls as joblib hands them out, answered by workers of a queue.
+    """Workers of a queue compute the batches of calls that joblib hands out.
 
-    ``client``: one that you have, and close yourself. Without it: a client with the arguments of :class:`Client` (such
-    as ``url``, ``keys``, ``allow_pickle``), made when it is first needed and closed with the backend. Calls travel as
-    pickles, so on a shared server workers and client must trust those. A call inside a call runs in threads, and one
-    inside that in its own, as with joblib's own backends. ``n_jobs``: how many batches are under way; of a private
-    server, how many workers it has, too.
+    ``client``: a client of yours, which you close yourself. Without it the backend makes a client with the arguments of
+    :class:`Client` (such as ``url``, ``keys``, ``allow_pickle``) when it first needs one, and closes it at its own end.
+    Calls travel as pickles, so on a shared server workers and client must both allow pickles. As with joblib's own
+    backends, ``Parallel`` inside a call runs in threads, and inside of that one after another. ``n_jobs``: the number
+    of batches that are sent and not answered; on a private server also the number of its workers.
     """
 
     supports_retrieve_callback = True
@@ -47,8 +47,8 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
         self._client = client
         self._how = {"url": url, **how}
         self._calls: Calls | None = None
-        self._process = os.getpid()  # that made the calls: a fork of it makes its own
-        self._lock = threading.Lock()  # held to make or take away the two
+        self._process = os.getpid()  # the process that made the calls: a fork makes its own
+        self._lock = threading.Lock()  # held to make or remove client and calls
 
     def _connected(self, local: int | None = None) -> Client:
         if self._client is None:
@@ -103,7 +103,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
         if calls is not None:
             calls.terminate()
         left = getattr(self.parallel, "_ready_batches", None)
-        while left is not None and not left.empty():  # joblib would answer the next call with what is left of this one
+        while left is not None and not left.empty():  # otherwise joblib would give the next call answers of this one
             left.get()
 
     def _taken(self) -> Calls | None:

@@ -5,10 +5,10 @@
                  │      └──> follow ──> its end, as that master made it
                  │              │ that one is gone, or has let go
                  │              └──> adopt ──> run ──> the end
-                 └ Redis does not answer: it may have the job all the same, so run() finds that out and goes on
+                 └ Redis does not answer: perhaps it has the job all the same, so run() finds that out and goes on
 
-Every door leads so: a call that waits, a job in the background, the command line, an RQ job. `mrq master` adopts jobs,
-too, but does not follow one that is led by another: it has others to lead.
+All interfaces lead jobs in this way: a call that waits, a job in the background, the command line, an RQ job. `mrq
+master` adopts jobs, too, but it does not follow a job that another process leads, because it has others to lead.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.journal import Journal, Through
 from mapreduce_rq.client.identity import process_name
-from mapreduce_rq.client.wires import Wires
+from mapreduce_rq.client.wires import CLOSED, Wires
 from mapreduce_rq.computations import load
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
@@ -53,16 +53,17 @@ from mapreduce_rq.runtime.master.standby import Standby
 from mapreduce_rq.runtime.tracing import begin_job, begin_lead
 
 PRUNE_EVERY = 64
-"""Jobs led between two searches for records beyond the number that a queue remembers."""
+"""After this number of jobs, records beyond the number that a queue remembers are looked for and deleted."""
 
 Taken = Callable[[Standby | Master], None]
-"""Is called with the object whose ``stop`` ends the call: a watcher, or a master."""
+"""It is called with the object whose ``stop`` ends the call: a watcher, or a master."""
 
 
 class Among(NamedTuple):
-    """What a master shares with others that are led in the same process.
+    """What a master shares with other masters in the same process.
 
-    ``workers``: how many of them others have seen lately, if the job is new; 0: it is to look itself.
+    ``workers``: the number of workers that the others saw a short time ago, for a new job; 0: the master counts them
+    itself.
     """
 
     keeper: Callable[[Lease, Jobs], Keeper]
@@ -73,8 +74,8 @@ class Among(NamedTuple):
 class Leader:
     """Leads the jobs of one client, each in its caller's thread.
 
-    ``local``: how many workers the client has. ``alone``: its server ends with it, so no other process reads of its
-    jobs. ``host``: the RQ job that runs here.
+    ``local``: the number of the client's local workers. ``alone``: the server ends with the client, so no other process
+    reads of its jobs. ``host``: the id of the RQ job that this process runs; '' if none.
     """
 
     def __init__(self, clock: Clock, trust: Trust, wires: Wires, *, local: int, alone: bool, host: str) -> None:
@@ -85,7 +86,7 @@ class Leader:
         self._alone = alone
         self._host = host
         self._led = 0  # jobs
-        self._ending: Master | None = None  # the last job's master, if Redis has not yet confirmed the end of that job
+        self._ending: Master | None = None  # the last job's master, until Redis has confirmed the end of that job
         self._leading: dict[Master, int] = {}  # masters that our callers wait for, with their threads' ids
         self._closed = False
 
@@ -126,7 +127,7 @@ class Leader:
             bell=bell,
             host=self._host,
             keeper=Keeper if among is None else among.keeper,
-            value_stays=not (pipelined or self._alone),  # else only the caller needs it, and has it in memory
+            value_stays=not (pipelined or self._alone),  # otherwise only the caller needs it, and has it in memory
             journal=None if pipelined or self._alone else self.journal(verbs, None if among is None else among.told),
             span=span,
         )
@@ -150,9 +151,12 @@ class Leader:
             self._leading.pop(master, None)
 
     def submit(self, master: Master) -> None:
-        """Submit a job that ``lead_on`` leads. While Redis does not answer it is not certain that the job is there."""
+        """Submit a job for ``lead_on`` to lead. If Redis does not answer, it is not certain whether the job is there.
+
+        Raises UsageError, TooLarge, BrokerError, less BrokerDown.
+        """
         if self._closed:
-            raise UsageError("this client is closed")
+            raise UsageError(CLOSED)
         try:
             master.submit()
         except BrokerDown as error:
@@ -170,9 +174,10 @@ class Leader:
     ) -> Ended | None:
         """As ``lead``, for a job that was submitted.
 
-        After an error no process leads it. So it is cancelled, and its record says why; otherwise it would be shown as
-        running. The same holds for a job that is let go of, if only this process has its items. ``leaves``: errors
-        after which it stays as it is, to be resumed. Raises NoWorkers, BrokerError, and what observer and items raise.
+        After an error no process leads the job. So it is cancelled, and its record says why; otherwise it would be
+        shown as running. The same is done with a job that is let go of, if only this process has its items. ``leaves``:
+        errors after which the job stays as it is, to be resumed. Raises NoWorkers, BrokerError, and what observer and
+        items raise.
         """
         try:
             ended = self._run(master, taken)
@@ -191,7 +196,7 @@ class Leader:
         except Superseded:
             return self.follow(master.spec.job, master.observer, taken, verbs=master.jobs)
         if master.jobs is self.wires.own:
-            self._make_sure_of_end()  # of the job before: the answer to its end has been read meanwhile
+            self._make_sure_of_end()  # the previous job: the answer to its end has been read meanwhile
             self._ending = master if master.end_in_doubt else None
         self.tidy(master.jobs)
         return ended
@@ -208,8 +213,8 @@ class Leader:
         """Watch a job to its end, and lead it if its master is gone or has let go. None if told to stop.
 
         ``taken`` is called with the object whose ``stop`` ends this: first the watcher, later perhaps a master.
-        ``looks``: the number of looks, two seconds apart, without a sign of its master, after which that is gone. A
-        master that lives all the same changes nothing more, whatever the number.
+        ``looks``: after this number of looks without a sign of the master, two seconds apart, the master counts as
+        dead. If it lives all the same, it changes nothing more, whatever this number is.
         Raises NoSuchJob, JobFailed.
         """
         verbs = verbs or self.wires.own
@@ -236,7 +241,7 @@ class Leader:
         *,
         among: Among | None = None,
     ) -> Master:
-        """The master that goes on with a job which has none, or whose master is gone; it is to ``run``.
+        """A master for a job that has none, or whose master is dead; the caller then calls its ``run``.
 
         Raises Superseded if another was quicker, JobFailed for a job whose items came from another process.
         """
@@ -248,7 +253,7 @@ class Leader:
             master = self.master(state.spec, computation, observer, verbs=verbs, among=among, adopted=True)
         except MrqError:
             raise
-        except Exception as error:  # without a key any client may have written it, and an author's code is called
+        except Exception as error:  # without a key any client may have written the job
             raise JobFailed(f"{job} cannot be led {here()}: what its spec asks for raised {told(error)}") from error
         if taken is not None:
             taken(master)
@@ -260,12 +265,12 @@ class Leader:
         return master
 
     def abandon(self, master: Master, error: BaseException | None) -> None:
-        """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator): its state may be half
-        changed. None: by the end of its client. Nothing is tried twice: perhaps the error is that Redis is down.
+        """Cancel a job whose master was interrupted by an error (Ctrl-C, a failing iterator), so its state may be half
+        changed. ``error`` None: the client was closed. Nothing is tried twice, for perhaps Redis is down.
         """
         if master.computation.aside is not None:
             master.computation.aside.clear()
-        idle = isinstance(error, NoWorkers)  # there is no task in hand to be killed, and the wire is as it was
+        idle = isinstance(error, NoWorkers)  # no worker has a task of it, and the wire is sound
         why = "no worker came in time" if idle else f"its client ended: {type(error).__name__}"
         why = "its client was closed" if error is None else why
         with contextlib.suppress(MrqError):
@@ -275,34 +280,35 @@ class Leader:
             cancel(master.jobs, self.clock, master.spec.job, now=not idle, why=why, journal=journal)
 
     def tidy(self, verbs: Jobs) -> None:
-        """Count a job that was led to its end; every PRUNE_EVERY jobs, delete records beyond what a queue remembers.
+        """Count a job that was led to its end. Once in PRUNE_EVERY jobs, delete records beyond the number that a queue
+        remembers.
 
-        On a shared server the first job is such a one: many clients lead no second one.
+        On a shared server this is done at the first job, too, because many clients lead no second one.
         """
         self._led += 1
-        if self._led % PRUNE_EVERY == (0 if self._alone else 1):  # a lone server's first jobs are soon gone with it
+        if self._led % PRUNE_EVERY == (0 if self._alone else 1):  # a private server's first jobs are soon gone with it
             from mapreduce_rq.broker.pruning import prune  # once in many jobs
 
-            with contextlib.suppress(BrokerError):  # the job itself has ended well
+            with contextlib.suppress(BrokerError):  # the job itself has ended well all the same
                 prune(verbs)
 
     def _make_sure_of_end(self) -> None:
         """If Redis did not take the end of the last job, send it again. The caller has the value already."""
         ending, self._ending = self._ending, None
         if ending is not None and ending.end_in_doubt:
-            with contextlib.suppress(MrqError):  # if Redis is in trouble, the next job reports it
+            with contextlib.suppress(MrqError):  # if Redis has a fault, the next job reports it
                 ending.make_sure()
 
     # -- the client is being closed ---------------------------------------------------------------------------------
 
     def let_go(self) -> None:
-        """Have all masters let go of their jobs, soon. None leads from now on."""
+        """Have all masters let go of their jobs soon. From now on this object leads no job."""
         self._closed = True
         for master in list(self._leading):
             master.stop = True
 
     def leads_here(self) -> bool:
-        """Whether our caller is called by a master: by the iterable of its items, for example."""
+        """Whether a master of this client runs in the caller's thread: it may have called the iterable of its items."""
         return threading.get_ident() in self._leading.values()
 
     def hear_of_end(self) -> None:
@@ -310,7 +316,7 @@ class Leader:
         with contextlib.suppress(BrokerError):
             self.wires.own.wire.hear()
         if self._ending is not None:
-            self._ending.stop = True  # so it is tried only once if Redis is gone
+            self._ending.stop = True  # so that it is tried only once if Redis is gone
             self._make_sure_of_end()
 
     def begin_anew(self) -> None:
@@ -320,7 +326,7 @@ class Leader:
 
 
 def let_go_text(job: str, *, ended: str, lazy: bool) -> str:
-    """The message about a job whose client was closed before its end. ``ended``: what has ended with the client."""
+    """The message about a job whose client was closed before its end. ``ended``: what ended with the client."""
     if ended:
         then = f"its {ended} ended with the client"
     elif lazy:

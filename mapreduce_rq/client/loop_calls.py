@@ -1,4 +1,6 @@
-"""Between a loop of asyncio and threads: calls that block run in a thread, and threads wake what waits in the loop."""
+"""Calls between an asyncio loop and threads: a blocking call runs in a thread, and a thread wakes what waits in the
+loop.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ T = TypeVar("T")
 
 
 async def in_thread(call: Callable[[], T], undo: Callable[[T], object] | None = None) -> T:
-    """What the call returns, made in a thread. If the waiting task is cancelled, what it made is undone."""
+    """Make the call in a thread and return its value. If the waiting task is cancelled, ``undo`` gets the value."""
     made = asyncio.get_running_loop().run_in_executor(None, call)
     try:
         return await asyncio.shield(made)
@@ -29,7 +31,7 @@ def _undone(undo: Callable[[Any], object], made: asyncio.Future[Any]) -> None:
 
 
 def tell(loop: asyncio.AbstractEventLoop, waiter: asyncio.Future[None]) -> None:
-    """Wake what waits for this; from any thread."""
+    """Set the waiter's result, from any thread."""
     call_soon(loop, lambda: None if waiter.done() else waiter.set_result(None))
 
 

@@ -1,10 +1,10 @@
-"""Worker loops as jobs on an RQ queue: placed there, kept at a number, withdrawn.
+"""Worker loops as jobs on an RQ queue: they are enqueued there, kept at a given number, and withdrawn.
 
-RQ only places them: what is to be computed is in our own queue before a loop is asked for, and a loop that is lost on
-the way costs time and nothing else. An RQ job can be lost between being popped and being begun; one that is neither
-waiting nor running after PLACED_SECONDS is placed anew.
+RQ only starts the loops. The tasks are in our own queue before a loop is asked for, so a loop that is lost on the way
+costs time and nothing else. RQ can lose a job after an rq worker has popped it and before it begins; a loop that
+neither waits nor runs after PLACED_SECONDS is enqueued anew.
 
-This room does not know RQ: it is handed a queue of it, and asks that for all it needs.
+This module does not import RQ: it gets an RQ queue from the caller, and takes all else from that object.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ log = logging.getLogger("mapreduce_rq.client")
 FUNCTION = "mapreduce_rq.rq.work"
 TOP_UP_SECONDS = 2.0
 PLACED_SECONDS = 30.0
-"""Seconds that a loop may be on its way: popped by an rq worker that has not begun it."""
+"""Seconds that a loop may take between the moment when an rq worker pops it and its begin."""
 LOOK_IDS = 1000
-"""Jobs at each end of the RQ queue that are looked at."""
+"""The number of jobs at each end of the RQ queue that are read, to find our loops among them."""
 TOLD_SECONDS = 600
-"""A loop looks once a second whether it is told to leave; one that is not there does not."""
+"""Seconds after which the word to leave expires. A loop looks for it once a second."""
 MOST_AT_ONCE = 256
 MAX_IDLE = 60.0
 
 
 class RQQueue(Protocol):
-    """What is needed of an RQ queue to begin with; what it gives is untyped."""
+    """The parts of an RQ queue that are used first. Their own parts have no types."""
 
     @property
     def connection(self) -> Any:
@@ -48,7 +48,7 @@ class RQQueue(Protocol):
 
 
 def loop_prefix(queue: str) -> str:
-    """How the ids of RQ jobs begin that are loops for this queue of ours."""
+    """The prefix of the ids of RQ jobs that are loops for this queue of ours."""
     return f"mrq-loop-{hashlib.blake2b(queue.encode(), digest_size=4).hexdigest()}-"
 
 
@@ -56,10 +56,11 @@ ANY_LOOP = "mrq-loop-"
 
 
 class Loops:
-    """Loops for our queue ``queue`` on an RQ queue. ``wanted``: how many, given how many there are.
+    """Loops for our queue ``queue`` on an RQ queue. ``wanted``: returns the wanted number of loops, given the present
+    one.
 
-    ``max_idle``: seconds without a task after which a loop leaves by itself. A loop holds an rq worker as long as it is
-    there. Raises UsageError for what is no RQ queue.
+    ``max_idle``: seconds without a task after which a loop leaves by itself. A loop occupies an rq worker until it
+    leaves. Raises UsageError if the given object is no RQ queue.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Loops:
                 raise UsageError(f"on_rq wants an RQ queue, rq.Queue(name, connection=redis), not {rq_queue!r}")
         self.endpoint = endpoint_of(rq_queue.connection)
         self._theirs = rq_queue
-        self._mine: Any = None  # the same over a connection of our own
+        self._mine: Any = None  # the same queue over a connection of our own
         self._keys = Keys(queue)
         self._prefix = loop_prefix(queue)
         self._wanted = wanted
@@ -88,12 +89,14 @@ class Loops:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Place them, and keep them at their number, in a thread."""
+        """Enqueue loops, and keep them at the wanted number, in a thread."""
         self._thread = threading.Thread(target=self.run, name="mrq loops", daemon=True)
         self._thread.start()
 
     def run(self) -> None:
-        """Place them, and keep them at their number, until ``stop``. Goes on through outages, saying each once."""
+        """Enqueue loops, and keep them at the wanted number, until ``stop``. An outage of Redis is logged once and does
+        not end the call.
+        """
         while not self._over.is_set():
             try:
                 self.top_up()
@@ -106,7 +109,7 @@ class Loops:
             self._over.wait(TOP_UP_SECONDS)
 
     def stop(self) -> None:
-        """Take back those that were placed here and wait, and tell those that run to leave."""
+        """Remove the loops of ours that wait in the RQ queue, and tell those that run to leave."""
         self._over.set()
         if self._thread is not None:
             self._thread.join()
@@ -120,7 +123,7 @@ class Loops:
         self._over.set()
 
     def top_up(self) -> int:
-        """Place as many as are missing; how many there are now. Raises BrokerError."""
+        """Enqueue the missing loops and return how many there are now. Raises BrokerError."""
         with asking(self.endpoint):
             return self._top_up()
 
@@ -149,13 +152,13 @@ class Loops:
     def _present(self, rq_queue: Any) -> set[str]:
         waiting = {*rq_queue.get_job_ids(0, LOOK_IDS), *rq_queue.get_job_ids(-LOOK_IDS)}
         registry = rq_queue.started_job_registry
-        # Each entry is job:execution, and its score the time until which its rq worker vouches for it.
+        # Each entry is job:execution; its score is the time until which its rq worker counts as alive.
         running = rq_queue.connection.zrangebyscore(registry.key, time.time(), "+inf")
         found = waiting | {entry.decode().partition(":")[0] for entry in running}
         return {job for job in found if job.startswith(self._prefix)}
 
     def _forget(self, rq_queue: Any, gone: list[str]) -> None:
-        """These have ended, or were lost between being popped and being begun."""
+        """Remove loops that have ended, or that were lost after an rq worker had popped them."""
         for job in gone:
             del self._placed[job]
             found = rq_queue.fetch_job(job)
@@ -177,7 +180,7 @@ class Loops:
                     rq_queue.connection.set(self._keys.told_to_leave(job), 1, ex=TOLD_SECONDS)
 
     def _rq_queue(self) -> Any:
-        """Over a connection of our own: the other one may wait for hours."""
+        """The RQ queue over a connection of our own: on the caller's a command may wait for hours."""
         if self._mine is None:
             theirs: Any = self._theirs
             self._mine = type(theirs)(theirs.name, connection=client_of(self.endpoint), serializer=theirs.serializer)

@@ -1,12 +1,12 @@
-"""A job whose items come one after another, and whose values are handed on as they arrive. All interfaces for such
-jobs are built on it.
+"""A job whose items come one after another, and whose values are handed to the caller as they arrive. ``imap``,
+executor, pool and joblib are built on it.
 
     items ── put ──> OpenSource ── take ──> master ── tasks ──> workers
     caller <── hand ── Handed reducer <── tally (each span once) <── replies
 
-Any thread may put items in, at any time; a bell wakes the master then. The tally folds each span once, even if workers
-die or answer twice, so each value is handed on once. There is limited room for items that are put in and whose values
-are not taken yet: when it is full, the thread that puts items in waits. So memory is constant for any number of items.
+Any thread may put items in, at any time; a bell then wakes the master. The tally folds each span once, even if workers
+die or answer twice, so each value is handed on once. The number of items that were put in and whose values are not
+taken yet is limited: at the limit, the thread that puts items in waits. So memory is constant for any number of items.
 
 Such a job ends with the process that opened it: no other process has its items.
 """
@@ -48,7 +48,9 @@ CANCEL_SECONDS = 5.0
 Plan = tuple[Spec, Computation[Any], ValueCodec]
 """Spec and computation of an open job, and the codec of its items."""
 Hand = Callable[[int, list[Any]], None]
-"""Takes a first term and the values from there on. It is called in the master's thread, in the order of arrival."""
+"""It gets the number of a first term, and the values from there on. It is called in the master's thread, in the order
+of arrival.
+"""
 
 
 class Opener(Protocol):
@@ -70,8 +72,8 @@ class Opener(Protocol):
 class OpenJob:
     """One open job, with its master in a thread of its own.
 
-    ``hand`` is called with its values; ``ended`` once, at its end, with the error or None. ``observer``: is told in the
-    master's thread how the job goes.
+    ``hand`` is called with the values. ``ended`` is called once, at the end, with the error or None. ``observer`` is
+    called in the master's thread with the job's progress.
     """
 
     def __init__(
@@ -120,19 +122,19 @@ class OpenJob:
         return self._over.is_set()
 
     def let_go(self) -> None:
-        """Have it end soon, for its client is being closed and no other process has its items."""
+        """Have the job end soon, because its client is being closed and no other process has its items."""
         self._master.stop = True
         self.source.end()
         self._bell.insist()
 
     def let_go_by(self, deadline: float) -> None:
-        """As ``let_go``, and wait until it is done, or until this moment of ``time.monotonic``."""
+        """As ``let_go``, and wait for the job's end, at most until this moment of ``time.monotonic``."""
         self.let_go()
         if threading.current_thread() is not self._thread:
             self._thread.join(timeout=max(0.0, deadline - time.monotonic()))
 
     def disown(self) -> None:
-        """In a forked child: give it up, for the parent leads it and takes its items."""
+        """In a forked child: give the job up, because the parent leads it and takes its items."""
         if not self._over.is_set():
             self.elsewhere = led_elsewhere(self.id, os.getppid())
             self._bell.close()
@@ -144,20 +146,20 @@ class OpenJob:
         return self._report
 
     def ring(self) -> None:
-        """Wake the master: there may be something to do."""
+        """Wake the master, because there may be items to send."""
         self._bell.ring()
 
     def finish(self) -> None:
-        """Say that no more items will come: the job ends with the last of those that are in."""
+        """Say that no more items will come: the job ends when the items that were put in are answered."""
         self.source.end()
 
     def cancel(self) -> None:
-        """End the job now; tasks in hand are killed. No value is handed on after this."""
+        """End the job now, and kill its tasks that workers have in hand. No value is handed on after this."""
         if not self.elsewhere:
             self.let_go_by(time.monotonic() + CANCEL_SECONDS)
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds. Whether it came. Raises UsageError as ``Job.done``."""
+        """Wait for the end, at most ``timeout`` seconds. Return whether it came. Raises UsageError as ``Job.done``."""
         if self.elsewhere:
             raise UsageError(self.elsewhere)
         return self._over.wait(timeout)
@@ -168,15 +170,15 @@ class OpenJob:
         self._observer.progressed(lambda: found)
 
     def noticed(self, text: str) -> None:
-        """Hand the master's notice on, to a person who may be there to read it."""
+        """Hand the master's notice on to the observer."""
         self._observer.noticed(text)
 
     def happened(self, what: str, text: str) -> None:
-        """Hand on an event."""
+        """Hand an event on to the observer."""
         tell_onlooker(self._observer, what, text)
 
     def printed(self, printed: Printed) -> None:
-        """Hand on what a function has printed."""
+        """Hand what a function has printed on to the observer."""
         pass_on(self._observer, printed)
 
     def _run(self) -> None:
@@ -207,5 +209,5 @@ class OpenJob:
 
 
 def its_error(unsent: Unsent) -> BaseException:
-    """What a value that cannot travel raises, where nothing else is asked for."""
+    """The exception for a value that cannot be sent, unless the interface has one of its own."""
     return unsent.error

@@ -1,8 +1,8 @@
-"""Items on their way to an open job: what puts them in, and how its master takes them.
+"""Items on their way to an open job: a thread puts them in, and the job's master takes them.
 
     iterable ── Feeder ── put ──> OpenSource ── take ──> master
 
-There is limited room for items that are put in and not yet sent: when it is full, the thread that puts items in waits.
+The room for items that are put in and not sent yet is limited: when it is full, the thread that puts items in waits.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.functions.items import TAKE_BYTES, refused
 
 ROOM_BYTES = 64 << 20
-"""Bytes of items that are put in and not yet sent, about."""
+"""The room for items that are put in and not sent yet, in bytes, about."""
 
 MOST_AT_ONCE = 64
 """Items that are encoded together."""
@@ -26,32 +26,32 @@ PIECE_BYTES = 65_536
 
 
 class Feed(Protocol):
-    """A source of items that come as they come: see Source."""
+    """A source of items that come at any time: see Source."""
 
     ring: Callable[[], None]
 
     def __call__(self, count: int) -> tuple[bytes, int, bool]:
-        """The next items, as the ledger takes them."""
+        """The next items, at most ``count``, as a ledger's source gives them."""
 
     def ready(self) -> int:
-        """How many items wait."""
+        """The number of items that wait."""
 
     def news(self) -> bool:
-        """Whether there is something to take: items, or the end."""
+        """Whether there is something for the master to take: items, or the end."""
 
     def end(self) -> None:
-        """No more items will come."""
+        """Say that no more items will come."""
 
     def disown(self, why: str) -> None:
-        """In a forked child: putting items in raises an error that says why. Threads that held locks are not here."""
+        """In a forked child: from now on ``put`` raises an error that says why. Threads that held locks are gone."""
 
 
 class OpenSource:
     """Items on their way to the master. One thread puts items in; one master takes them.
 
-    Items are encoded some at a time, which costs less. They wait for no item after them: the master also takes those
-    that are not encoded yet. ``failed`` is called with the error of an item that cannot travel: the items before it are
-    in, and none follows.
+    Several items are encoded together, which costs less than one by one. No item waits for a later one: the master also
+    takes items that are not encoded yet. If an item cannot be encoded, ``failed`` is called with the error; the items
+    before it are in, and none follows.
     """
 
     def __init__(self, codec: ValueCodec, chunk: int | None, failed: Callable[[BaseException], None]) -> None:
@@ -66,13 +66,15 @@ class OpenSource:
         self._bytes = 0
         self._term = 0  # of the next item that is encoded
         self._over = False
-        self._refused = False  # an item, and so all behind it
+        self._refused = False  # the error of an item that cannot be encoded; all later items are refused
         self._piece = 1  # items that the master encodes together
         self.at_once = 1 if chunk is None else min(MOST_AT_ONCE, chunk)
-        """How many items to encode together. One, where an item takes long: another worker may take the next."""
+        """The number of items to encode together. If an item takes a long time, it is 1, so that another worker may
+        take the next one.
+        """
         self.ring: Callable[[], None] = lambda: None
         self.disowned: Callable[[], None] = lambda: None
-        """Is called in a forked child."""
+        """It is called in a forked child."""
 
     def ready(self) -> int:
         """How many items wait."""
@@ -89,7 +91,7 @@ class OpenSource:
 
     @property
     def full(self) -> bool:
-        """Whether more items would only take memory."""
+        """Whether the room is full: more items would only take memory."""
         return self._bytes > ROOM_BYTES
 
     @property
@@ -107,7 +109,9 @@ class OpenSource:
             self.ring()
 
     def lay(self, items: Sequence[Any]) -> None:
-        """Put items in for the master to encode: two threads that compute keep each other from it, for 5 ms a turn."""
+        """Put items in for the master to encode. If this thread encoded them, it and the master would wait for each
+        other's turn with the interpreter's lock, 5 ms each time.
+        """
         self._put_in += len(items)
         self._plain.extend(items)
         self.ring()
@@ -144,7 +148,7 @@ class OpenSource:
         self.ring()
 
     def __call__(self, count: int) -> tuple[bytes, int, bool]:
-        """The next items, as a ledger's source gives them: none where none has been put in."""
+        """The next items, as a ledger's source gives them: none if none waits."""
         if self._chunk is None:
             self.at_once = max(1, min(MOST_AT_ONCE, count // 4))
         bodies: list[bytes] = []

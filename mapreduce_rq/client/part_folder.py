@@ -1,4 +1,4 @@
-"""The folder of a result that is written in parts: it is there whole, or not at all.
+"""The folder of a result that is written in parts: the folder is there complete, or not at all.
 
 It is first written under another name beside its place and then renamed, so a killed run leaves a hidden ``.mrq-...``
 folder and nothing that looks like a result. In the folder are ``part-00000.jsonl`` and so on, and ``_SUCCESS``: a JSON
@@ -22,7 +22,7 @@ MARK = "_SUCCESS"
 
 
 class PartFiles(NamedTuple):
-    """A folder of parts that was written."""
+    """A folder with the parts of a result, which is complete."""
 
     folder: str
     files: list[str]
@@ -31,7 +31,7 @@ class PartFiles(NamedTuple):
 
 
 class PartFolder:
-    """A folder to write a result to. What is certain to fail fails here, before the job begins. Raises UsageError."""
+    """A folder to write a result to. Raises UsageError, before the job begins, for a folder that cannot be written."""
 
     def __init__(self, path: str) -> None:
         self.path = path.rstrip("/") or "/"
@@ -83,11 +83,11 @@ def _write(path: str, content: Any) -> None:
     with open(path, "xb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())  # some disks say only here that they are full
+        os.fsync(file.fileno())  # some file systems say only here that they are full
 
 
 def _sync(folder: str) -> None:
-    """See to it that names in a folder outlive a power cut."""
+    """Make sure that the names in a folder are on the disk, so that they survive a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

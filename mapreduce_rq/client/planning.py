@@ -1,4 +1,4 @@
-"""What a job is before it is queued: its spec, its computation and the source of its items."""
+"""Plans a job before it is queued: its spec, its computation and the source of its items."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ OF_FUNCTIONS = {"function", "files"}
 
 
 class Planner:
-    """Makes jobs for one queue. ``shelf``: where a private server's large bodies lie; None: the server is shared.
+    """Makes jobs for one queue. ``shelf``: the folder of a private server's large bodies; None: the server is shared.
 
-    ``share``: puts a body where all workers find it by its hash.
+    ``share`` puts a body where all workers find it by its hash.
     """
 
     def __init__(self, clock: Clock, trust: Trust, shelf: str | None, share: Callable[[str, bytes], None]) -> None:
@@ -94,12 +94,12 @@ class Planner:
         shared: Any = ...,
         detached: bool = False,
     ) -> tuple[Spec, Computation[Any], Source | None]:
-        """As ``computation``, for a caller's function, with the source of its items if they are no range.
+        """As ``computation``, for a caller's function, with the source of its items if they are not a range.
 
-        ``detached``: such items are read now, and travel with the job.
+        ``detached``: all items are read now, and travel with the job. Raises UsageError; TooLarge for too many of them.
         """
         check(law=law, options=options, kwargs=kwargs, return_exceptions=return_exceptions, setup=setup)
-        from mapreduce_rq.functions import shipping  # 18 modules, which a built-in computation does not need
+        from mapreduce_rq.functions import shipping  # imports 18 modules that a built-in computation does not need
         from mapreduce_rq.functions.computation import FunctionComputation  # with it
         from mapreduce_rq.functions.items import source_of  # with it
         from mapreduce_rq.functions.pickling import Pickles  # with it
@@ -115,7 +115,7 @@ class Planner:
         folding = shipping.reducer_params(reduce, zero, law, options, self._trust, pickles=pickles)
         params |= folding | {"around": params.get("around", {}) | folding.get("around", {})}
         lazy, lines = False, None
-        files = sys.modules.get("mapreduce_rq.files.files")  # 10 ms, of which only who has such items has paid
+        files = sys.modules.get("mapreduce_rq.files.files")  # takes 10 ms, and only such items need it
         named: Any = items if files is not None and isinstance(items, files.Files) else None
         if files is not None and detached and named is not None and named.ship:
             if isinstance(named, files.Stream):
@@ -160,10 +160,10 @@ class Planner:
         first: First | None = None,
         worn_after: int | None = None,
     ) -> Plan:
-        """As ``function``, for a job whose items come later and whose values are handed on.
+        """As ``function``, for a job whose items come later and whose values are handed to the caller.
 
-        The third part is the codec of the items. ``first`` is called once in each process; after ``worn_after`` terms a
-        new process takes its place.
+        The third part of the plan is the codec of the items. ``first`` is called once in each worker process; after
+        ``worn_after`` terms a new process takes the place of the old one. Raises UsageError.
         """
         check(kwargs=kwargs, setup=setup)
         from mapreduce_rq.functions import shipping  # as above
@@ -189,7 +189,9 @@ class Planner:
         return spec, computation, computation.trusting(self._trust, pickles)
 
     def _leading(self, setup: Callable[..., Any] | str | None, shared: Any, pickles: Pickles) -> dict[str, Any]:
-        """The parameters for what each call begins with; what is shared is sent. Raises UsageError, BrokerError."""
+        """The parameters for the first arguments of each call: the value of ``setup`` and the shared object, which is
+        sent now. Raises UsageError, BrokerError.
+        """
         from mapreduce_rq.functions import shipping  # as above
 
         params: dict[str, Any] = {} if setup is None else shipping.setup_params(setup, self._trust, pickles)
@@ -206,9 +208,9 @@ FOLDING = frozenset({"reduce", "zero", "law", "options"})
 
 
 def settled(params: Params) -> dict[str, Any]:
-    """The parameters with what the plan has filled in, so that every other process plans the same.
+    """The parameters with the defaults that the plan has filled in, so that every other process makes the same plan.
 
-    A function's have many defaults, which its class leaves out.
+    The parameters of a function have many defaults; their class leaves them out by itself.
     """
     plain: dict[str, Any] = msgspec.to_builtins(params, builtin_types=(bytes,))
     return {name: value for name, value in plain.items() if value is not None}

@@ -1,4 +1,4 @@
-"""A pool as ``multiprocessing`` has it: ``map``, ``apply``, ``imap`` and the like on workers anywhere."""
+"""A pool like ``multiprocessing.Pool``: ``map``, ``apply``, ``imap`` and the others, on workers anywhere."""
 
 from __future__ import annotations
 
@@ -31,24 +31,25 @@ if TYPE_CHECKING:  # most calls show nothing
 T = TypeVar("T")
 
 CHUNKS = 4
-"""Chunks for each worker into which ``map`` cuts its items, as the original does."""
+"""``map`` cuts its items into this number of chunks per worker, as the original does."""
 
 
 class Owner(Caller, Protocol):
-    """The client of a pool."""
+    """What a pool needs of the client that it belongs to."""
 
     @property
     def local(self) -> int:
-        """How many workers it has itself."""
+        """The number of the client's local workers."""
 
 
 class Pool:
     """A ``multiprocessing.Pool`` whose calls are answered by workers of a client's queue.
 
-    What the methods take, give and raise is what theirs do, but that no call is lost with its worker: it is made again
-    elsewhere, and one that has ended three workers raises BrokenProcessPool. ``initializer(*initargs)`` is called once
-    in each process before the first call; after ``maxtasksperchild`` calls or chunks a fresh process takes its place.
-    ``logs``: what the calls print comes here, see ``Client.map_reduce``; a term is a call or chunk, by its number.
+    The methods take, return and raise what those of the original do, with one difference: a call is not lost when its
+    worker dies. It is made again by another worker; a call during which three workers died raises BrokenProcessPool.
+    ``initializer(*initargs)`` is called once in each process before the first call. After ``maxtasksperchild`` calls or
+    chunks a new process takes the place of the old one. ``logs``: the output of the calls comes here, see
+    ``Client.map_reduce``; the number of a call or chunk is its term.
     """
 
     def __init__(
@@ -61,7 +62,7 @@ class Pool:
         logs: Logs = False,
     ) -> None:
         check(initializer=initializer, initargs=initargs)
-        asked: object = maxtasksperchild  # of any type: the standard library raises ValueError for all that is wrong
+        asked: object = maxtasksperchild  # of any type: the standard library raises ValueError for every wrong number
         if asked is not None and not (isinstance(asked, int) and asked > 0):
             raise ValueError(f"maxtasksperchild is {shown(maxtasksperchild)}, and must be a positive int or None")
         check(maxtasksperchild=maxtasksperchild)
@@ -95,8 +96,8 @@ class Pool:
         callback: Callable[[T], object] | None = None,
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[T]:
-        """As ``apply``, at once with a result to ask; a callback is called with the value or what was raised."""
-        if type(args) is not tuple or kwds or callback or error_callback:  # looking takes a third of the call
+        """As ``apply``, but it returns an ``AsyncResult`` at once. A callback gets the value, or what was raised."""
+        if type(args) is not tuple or kwds or callback or error_callback:  # the check takes a third of the call's time
             check(args=args, kwds=kwds, callback=callback, error_callback=error_callback)
         self._check()
         future = self._calls.submit(func, ONE, tuple(args), dict(kwds or {}))
@@ -134,7 +135,7 @@ class Pool:
         *,
         progress: Progress = None,
     ) -> AsyncResult[list[T]]:
-        """As ``map``, at once with a result to ask; see ``apply_async``."""
+        """As ``map``, but it returns an ``AsyncResult`` at once; see ``apply_async``."""
         check(callback=callback, error_callback=error_callback)
         return AsyncResult(self._chunked(func, EACH, iterable, chunksize, progress), _flat, callback, error_callback)
 
@@ -148,7 +149,7 @@ class Pool:
         *,
         progress: Progress = None,
     ) -> AsyncResult[list[T]]:
-        """As ``starmap``, at once with a result to ask; see ``apply_async``."""
+        """As ``starmap``, but it returns an ``AsyncResult`` at once; see ``apply_async``."""
         check(callback=callback, error_callback=error_callback)
         return AsyncResult(self._chunked(func, ROWS, iterable, chunksize, progress), _flat, callback, error_callback)
 
@@ -182,7 +183,7 @@ class Pool:
     def imap_unordered(
         self, func: Callable[[Any], T], iterable: Iterable[Any], chunksize: int = 1, *, progress: Progress = None
     ) -> IMapIterator[T]:
-        """As ``imap``, each value as soon as it is there."""
+        """As ``imap``, but each value comes as soon as it is there."""
         return self._streamed(func, iterable, chunksize, progress, ordered=False)
 
     def _streamed(
@@ -200,7 +201,7 @@ class Pool:
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")
         items = iter(iterable)
-        limit = Limits(chunk=chunksize if chunksize > 1 else None)  # one by one: as many together as cost nothing
+        limit = Limits(chunk=chunksize if chunksize > 1 else None)  # 1: the client chooses
         limits, heard = heard_by(self._logs, limit)
         try:
             plan = self._client.planner.open_job(
@@ -230,7 +231,7 @@ class Pool:
         self._calls.check()
 
     def close(self) -> None:
-        """Take no more; what is there comes to its end."""
+        """Take no more calls. Calls that were made are answered."""
         if self._state == "RUN":
             self._state = "CLOSE"
             self._calls.finish()
@@ -238,14 +239,14 @@ class Pool:
                 stream.unbound()
 
     def terminate(self) -> None:
-        """End all at once; results that are not there raise what has ended them."""
+        """End all calls at once. Results that are not there raise an error."""
         self._state = "TERMINATE"
         self._calls.terminate()
         for stream in self._streams:
             stream.terminate()
 
     def join(self) -> None:
-        """Wait until all that was asked for is answered, after ``close`` or ``terminate``."""
+        """Wait until all calls are answered. Raises ValueError before ``close`` or ``terminate``."""
         if self._state == "RUN":
             raise ValueError("Pool is still running")
         self._calls.wait()
@@ -261,7 +262,7 @@ class Pool:
 
 
 class AsyncResult(Generic[T]):
-    """What a pool's call comes to, or the list that several do."""
+    """The result of a pool's call, or the list of results of several calls."""
 
     __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
 
@@ -293,7 +294,7 @@ class AsyncResult(Generic[T]):
             self._done()
 
     def _done(self) -> None:
-        """All are there: the value, or what the first of them has raised."""
+        """All calls are answered: keep the value, or what the first failed call raised."""
         futures, self._futures = self._futures, []
         errors = (future.exception() if not future.cancelled() else LateError("terminated") for future in futures)
         self._error = next((error for error in errors if error is not None), None)
@@ -309,7 +310,10 @@ class AsyncResult(Generic[T]):
             self._event.set()
 
     def get(self, timeout: float | None = None) -> T:
-        """The value, waiting for it. Raises multiprocessing.TimeoutError, and what the call has raised."""
+        """Wait for the value, at most ``timeout`` seconds, and return it.
+
+        Raises multiprocessing.TimeoutError, and what the call has raised.
+        """
         self.wait(timeout)
         if not self._event.is_set():
             raise LateError
@@ -318,23 +322,23 @@ class AsyncResult(Generic[T]):
         return self._value  # type: ignore[no-any-return]  # it is the function's
 
     def wait(self, timeout: float | None = None) -> None:
-        """Wait until it is there, at most ``timeout`` seconds."""
+        """Wait until the result is there, at most ``timeout`` seconds."""
         check(timeout=timeout)
         self._event.wait(timeout)
 
     def ready(self) -> bool:
-        """Whether it is there."""
+        """Whether the result is there."""
         return self._event.is_set()
 
     def successful(self) -> bool:
-        """Whether it came without an exception. Raises ValueError as long as it is not there."""
+        """Whether the call ended without an exception. Raises ValueError while the result is not there."""
         if not self._event.is_set():
             raise ValueError(f"{self!r} not ready")
         return self._error is None
 
 
 class IMapIterator(Generic[T]):
-    """The values of ``imap``."""
+    """The iterator that ``imap`` returns."""
 
     def __init__(self, values: Values[T] | _Refused) -> None:
         self._values = values
@@ -354,12 +358,12 @@ class IMapIterator(Generic[T]):
         except NotYet:
             raise LateError from None
         except BadFunction as refused:
-            if refused.__cause__ is not None:  # why an item cannot travel
+            if refused.__cause__ is not None:  # the reason why an item cannot be sent
                 raise refused.__cause__ from refused
             raise
 
     def __del__(self) -> None:
-        self._values.unbound()  # all is computed, whether the values are wanted or not
+        self._values.unbound()  # as in the original, all items are computed, even if their values are not read
 
 
 def _unsent(function: Any, refused: BadFunction) -> UsageError:
@@ -367,7 +371,7 @@ def _unsent(function: Any, refused: BadFunction) -> UsageError:
 
 
 class _Refused:
-    """In the place of the values of a function that cannot travel: for each item its error."""
+    """Stands for the values of a function that cannot be sent: each item raises the error."""
 
     def __init__(self, items: Iterator[Any], refused: UsageError) -> None:
         self._items = items
@@ -379,7 +383,7 @@ class _Refused:
         raise self._error
 
     def unbound(self) -> None:
-        """There is nothing to compute."""
+        """Do nothing: there is nothing to compute."""
 
 
 def _flat(chunks: list[list[Any]]) -> list[Any]:
@@ -387,7 +391,7 @@ def _flat(chunks: list[list[Any]]) -> list[Any]:
 
 
 def _broken(error: BaseException) -> BaseException:
-    """What an end of the job raises. A callable that is told of progress raises what it likes."""
+    """The exception for a job that has ended. What a callable for progress has raised stays as it is."""
     return broken(error) if isinstance(error, MrqError) else error
 
 

@@ -1,4 +1,4 @@
-"""What the calls of one client share: an object that is put once where its workers find it."""
+"""An object that the calls of a client share: it is stored once, where the workers find it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from mapreduce_rq.errors import CannotWrite
 
 
 def put_shared(shelf: str, wires: Wires, name: str, body: bytes, *, alone: bool) -> None:
-    """Put what calls share where workers find it. ``alone``: only on the shelf. Raises BrokerError, CannotWrite."""
+    """Store a body where workers find it by its name. ``alone``: only on the shelf. Raises BrokerError, CannotWrite."""
     from mapreduce_rq.broker.shared import share  # few programs use these
     from mapreduce_rq.runtime.worker.shared import is_laid, lay  # as above
 
@@ -18,6 +18,6 @@ def put_shared(shelf: str, wires: Wires, name: str, body: bytes, *, alone: bool)
             return
         except OSError as error:
             if alone:
-                raise CannotWrite(f"what calls share has no room in {shelf}: {error.strerror}") from None
+                raise CannotWrite(f"the shared object cannot be written to {shelf}: {error.strerror}") from None
     with wires.verbs() as verbs:
         share(verbs.wire, verbs.keys, name, body)

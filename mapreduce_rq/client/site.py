@@ -1,7 +1,7 @@
-"""Where a client's jobs run: on a server of others, on a private server, or over pipes; and its local workers.
+"""The place where a client's jobs run: a shared server, a private server, or pipes; and the client's local workers.
 
-The site starts what belongs to the client alone, and ends it. It does not know the client: where that is dropped and
-never closed, its workers end at once all the same.
+The site starts what belongs to the client alone, and ends it. It holds no reference to the client: so a client that is
+dropped without ``close`` is collected at once, and its workers end.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ log = logging.getLogger("mapreduce_rq.client")
 
 
 class Site:
-    """Where one client's jobs run. ``size``: how many local workers it has. Raises UsageError, BrokerError."""
+    """The place where one client's jobs run. ``size``: the number of local workers. Raises UsageError, BrokerError."""
 
     def __init__(
         self,
@@ -51,11 +51,11 @@ class Site:
         keys: Iterable[bytes | str] | None,
         server: EmbeddedServer | None,
     ) -> None:
-        given_keys = None if keys is None else key_bytes(keys)  # looked at even where they are not needed
+        given_keys = None if keys is None else key_bytes(keys)  # checked even where they are not needed
         where = url if isinstance(url, Endpoint) else chosen_url(url) if server is None else ""
         pipes = parse_pipes(where) if isinstance(where, str) and is_pipes(where) else None
         self.private = not where or pipes is not None
-        """Whether the server ends with the client; over pipes there is none, and all ends with the client."""
+        """Whether the server ends with the client. Over pipes there is no server, and it is true."""
         if local is not None and local < (1 if self.private else 0):
             what = "a client over pipes" if pipes else "a private server"
             raise BadParameter(f"{local} local workers: {what} needs at least one")
@@ -87,14 +87,14 @@ class Site:
             log.info("queue %s of %s%s", queue, self.endpoint, f", as {variable} says" if variable else "")
 
     def wire(self) -> Wire:
-        """A new wire to the queue, not connected."""
+        """A new wire to the queue, which is not connected yet. Raises UsageError."""
         if self.hub is not None:
             from mapreduce_rq.pipes.hub_wire import HubWire  # few programs use it
 
             return HubWire(self.hub)
         assert isinstance(self.endpoint, Endpoint)
         if self.server is not None:
-            from mapreduce_rq.runtime.server.private_wire import PrivateWire  # a run over pipes does without
+            from mapreduce_rq.runtime.server.private_wire import PrivateWire  # a run over pipes does not need it
 
             return PrivateWire(self.endpoint, self.server)
         from mapreduce_rq.broker.redis_wire import RedisWire  # as above
@@ -102,7 +102,7 @@ class Site:
         return RedisWire(self.endpoint)
 
     def _way(self) -> WayTo:
-        """The way of local workers to the queue."""
+        """The class by which local workers reach the queue."""
         if self.hub is not None:
             from mapreduce_rq.runtime.pool.by_pipes import ByPipes  # few programs use it
 
@@ -112,7 +112,7 @@ class Site:
         return ByRedis
 
     def start_workers(self, trust: Trust) -> None:
-        """Fork the local workers; there may be no open connection. They have all modules that are imported by now."""
+        """Fork the local workers. No connection may be open yet. Modules that are imported now need no import there."""
         if self.size:
             settings = PoolSettings(self.endpoint, self._queue, self.keyring, self.size, trust=trust, shelf=self.shelf)
             if self._once:
@@ -131,11 +131,11 @@ class Site:
             leave_note(self.server.directory, Private(self.server.url, self._queue, key, os.getpid(), what))
 
     def end(self) -> None:
-        """End local workers, then a private server, or what lies beside pipes. A second call does nothing."""
+        """End the local workers, then the private server, or what pipes left on disk. A second call does nothing."""
         if self.hub is not None:
-            self.hub.close()  # first, or the supervisor might wait for an answer
+            self.hub.close()  # this comes first, or the supervisor might wait for an answer
         if self.pool is not None:
-            if self.private and tracer() is None:  # else its workers have spans to send
+            if self.private and tracer() is None:  # otherwise its workers have spans of OpenTelemetry to send
                 self.pool.stop()
             else:
                 self.pool.drain()

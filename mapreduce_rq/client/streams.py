@@ -1,4 +1,4 @@
-"""Values as they come: the iterator over an open job that ``imap`` returns."""
+"""The iterator over an open job that ``imap`` returns."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from mapreduce_rq.core.reducers.handed import Raised, Unsent
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.runtime.master.observer import Observer
 
-if TYPE_CHECKING:  # most show nothing
+if TYPE_CHECKING:  # most calls show nothing
     from mapreduce_rq.progress.shown import Shown
 
 BUFFER = 65_536
-"""Items on their way from iterable to caller, if the caller gives no number. Of large items there are fewer."""
+"""The number of items between iterable and caller, unless the caller gives one. If items are large, it is smaller."""
 
 PIECES = 16
-"""Into how many pieces a full buffer is cut: there is room for new items after each."""
+"""A full buffer is cut into this number of pieces. After each piece there is room for new items."""
 
 T = TypeVar("T")
 
@@ -34,14 +34,14 @@ _END = -1
 
 
 class NotYet(TimeoutError):
-    """No value has come in time. (A plain TimeoutError is what a function has raised.)"""
+    """No value has come in time. A function that raises TimeoutError raises the plain class."""
 
 
 class Values(Generic[T]):
     """An iterator over the values of a function, as they come. Close it if you do not read it to its end.
 
-    Several threads may share one: each value goes to one of them.
-    What a term raises is raised where its value would stand; the next call continues with the next term.
+    Several threads may share one iterator: each value goes to one of them. If a term raises, the iterator raises that
+    exception in the place of the value, and the next call continues with the next term.
     """
 
     def __init__(
@@ -62,18 +62,18 @@ class Values(Generic[T]):
         self._size = buffersize or BUFFER
         self._came: SimpleQueue[tuple[int, list[Any], BaseException | None]] = SimpleQueue()
         self._early: dict[int, list[Any]] = {}  # by first term: values that came before their turn
-        self._turning = threading.Lock()  # held to change what follows
-        self._row: Iterator[Any] = iter(())  # threads take from it without the lock
-        self._in_row = 0  # values in it when it was begun, if they do not count as taken yet
-        self._pieces: deque[list[Any]] = deque()  # that follow it
-        self._next = 0  # the term behind them
-        self._taken = 0  # values that the caller has, of whole rows
+        self._turning = threading.Lock()  # held to change the fields below
+        self._row: Iterator[Any] = iter(())  # threads take values from it without the lock
+        self._in_row = 0  # its length at its begin, until its values count as taken
+        self._pieces: deque[list[Any]] = deque()  # the rows after it
+        self._next = 0  # the first term after them
+        self._taken = 0  # values of complete rows that the caller has
         self._tell: Callable[[], object] | None = None
         self._over = False
         self._shown = shown
         self._unsent = unsent  # the exception of a value that cannot travel
-        self._broken = broken  # that of a job that came to no good end
-        self._failure: BaseException | None = None  # of the iterable
+        self._broken = broken  # the exception of a job that failed
+        self._failure: BaseException | None = None  # the error of the iterable
         spec, _, codec = plan
         self._source = OpenSource(codec, spec.limits.chunk, self._failed)
         self._source.disowned = self._disowned
@@ -107,9 +107,9 @@ class Values(Generic[T]):
             self._turn(row, timeout if end is None else max(0.0, end - time.monotonic()))
 
     def stretch(self) -> tuple[int, list[Any]] | None:
-        """The next values, as many as have come together, and the term of the first; None at the end.
+        """The term of the next value, and the next values that have come together; None at the end.
 
-        What a term has raised stands among them as Raised. Only one thread may use it.
+        The exception of a term stands among them as a ``Raised``. Only one thread may call this.
         """
         while True:
             row = self._row
@@ -124,7 +124,7 @@ class Values(Generic[T]):
                 return None
 
     def _turn(self, row: Iterator[Any], timeout: float | None) -> None:
-        """Begin the row behind this one. Raises StopIteration at the end, or the error of the job or its items."""
+        """Begin the row after this one. Raises StopIteration at the end, or the error of the job or its items."""
         if self._closed():
             raise StopIteration
         if self._job.elsewhere:
@@ -134,7 +134,7 @@ class Values(Generic[T]):
         try:
             if self._closed():
                 raise StopIteration
-            if self._row is row:  # else another thread has begun it
+            if self._row is row:  # otherwise another thread has begun it
                 self._taken, self._in_row = self._taken + self._in_row, 0
                 if self._pieces or self._await(timeout):
                     piece = self._pieces.popleft()
@@ -148,7 +148,7 @@ class Values(Generic[T]):
             self._turning.release()
 
     def _await(self, timeout: float | None) -> bool:
-        """Wait for values. Whether their turn has come. Raises as ``_turn``."""
+        """Wait for values, and return whether the next ones in order have come. Raises as ``_turn``."""
         if self._ordered and self._next in self._early:
             lo, values = self._next, self._early.pop(self._next)
         else:
@@ -156,7 +156,7 @@ class Values(Generic[T]):
                 lo, values, error = self._came.get(timeout != 0, timeout or None)
             except Empty:
                 raise NotYet("no value has come in time") from None
-            except BaseException:  # Ctrl-C, while it waited
+            except BaseException:  # Ctrl-C came while it waited
                 self.close()
                 raise
             if lo == _END:
@@ -164,7 +164,7 @@ class Values(Generic[T]):
                 self.close()
                 if closed or (error is None and self._failure is None):
                     raise StopIteration
-                raise self._broken(error) if error is not None else self._failure  # type: ignore[misc]  # one of the two
+                raise self._broken(error) if error is not None else self._failure  # type: ignore[misc]  # one of them
             if self._ordered and lo != self._next:
                 self._early[lo] = values
                 return False
@@ -180,19 +180,19 @@ class Values(Generic[T]):
         return self._size - (self._source.put_in - self._taken)
 
     def _disowned(self) -> None:
-        """In a forked child: what is there goes to the parent's callers; threads that hold the lock are not here."""
+        """In a forked child: the values go to the parent's callers, and threads that held the lock are gone."""
         self._row = iter(())
         self._pieces.clear()
         self._turning = threading.Lock()
 
     def tell(self, told: Callable[[], object]) -> None:
-        """Have this called, in other threads, when values may have come."""
+        """Have ``told`` called, in other threads, when values may have come."""
         self._tell = told
         told()
 
     @property
     def waiting(self) -> bool:
-        """Whether something has come that was not looked at yet."""
+        """Whether values have come that were not looked at yet."""
         return not self._came.empty()
 
     def _hand(self, lo: int, values: list[Any]) -> None:
@@ -204,34 +204,34 @@ class Values(Generic[T]):
         if self._shown is not None:
             try:
                 self._shown.close(well=error is None)
-            except Exception as raised:  # by the user's callable
+            except Exception as raised:  # raised by the user's callable
                 error = error or raised
         self._came.put((_END, [], error))
         if self._tell is not None:
             self._tell()
 
     def _failed(self, error: BaseException) -> None:
-        """Keep the error of the iterable, or of an item that cannot travel: it is raised after the values before it."""
+        """Keep the error of the iterable, or of an item that cannot be sent, to raise it after the earlier values."""
         self._failure = error
 
     @property
     def ended(self) -> bool:
-        """Whether its job is over; values may be left to be taken."""
+        """Whether its job is over. There may still be values to take."""
         return self._job.done()
 
     def wait(self) -> None:
-        """Wait for the job's end; in a forked child no longer than it takes to see that it is not led there."""
+        """Wait for the job's end. In a forked child, which does not lead the job, return at once."""
         if not self._job.elsewhere:
             self._job.wait()
 
     def unbound(self) -> None:
-        """From now on items are read whether the caller takes their values or not."""
+        """Read items from now on without a limit, even if the caller does not take their values."""
         if not self._job.elsewhere:
             self._size = sys.maxsize
             self._feeder.more()
 
     def terminate(self) -> None:
-        """End the job and its tasks in hand. What has come by then can be taken; behind it stands an error."""
+        """End the job and its tasks in hand. Values that have come can still be taken; then an error is raised."""
         if not self._job.elsewhere:
             self._feeder.stop()
             self._job.cancel()
@@ -252,12 +252,12 @@ class Values(Generic[T]):
         self.close()
 
     def __del__(self) -> None:
-        if hasattr(self, "_feeder"):  # it was made
+        if hasattr(self, "_feeder"):  # the constructor came to its end
             self.close()
 
 
 def raised(error: BaseException) -> BaseException:
-    """What an iterator raises for a term's exception: not one that would say that there are no more values."""
+    """The exception that an iterator raises for a term's exception. StopIteration is wrapped: it would end a loop."""
     if not isinstance(error, StopIteration):
         return error
     found = RuntimeError("the function raised StopIteration")
@@ -266,5 +266,5 @@ def raised(error: BaseException) -> BaseException:
 
 
 def cut(values: list[Any], size: int) -> Iterator[list[Any]]:
-    """The values in lists of ``size``."""
+    """The values in lists of length ``size``; the last may be shorter."""
     return (values[at : at + size] for at in range(0, len(values), size))

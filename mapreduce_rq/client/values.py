@@ -1,4 +1,4 @@
-"""The value of a job that another master has ended, computed again from what that master left in Redis."""
+"""The value of a job that another master has ended: it is computed again from what that master left in Redis."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from mapreduce_rq.functions.trust import Trust
 
 
 def outcome_of(jobs: Jobs, record: Done, trust: Trust) -> Outcome | None:
-    """The outcome of a job that is done, from its checkpoint and, where the replies are its value, from those.
+    """The outcome of a job that is done, from its checkpoint and, if the replies are its value, from those.
 
-    None where they are no longer in Redis. Raises MrqError: BadFunction for a job whose reducer must not run here,
-    BadMessage where the checkpoint is not the one that the record names: an older one would hold fewer terms.
+    None if they are no longer in Redis. Raises MrqError: BadFunction for a job whose reducer must not run here,
+    BadMessage if the checkpoint is not the one that the record names (an older one would hold fewer terms).
     """
     state = jobs.load(record.job)
     if state is None or state.checkpoint is None:
@@ -46,9 +46,9 @@ def outcome_of(jobs: Jobs, record: Done, trust: Trust) -> Outcome | None:
 
 
 def with_value(jobs: Jobs, record: Record, trust: Trust) -> Record:
-    """A record with its value and digest, which are fetched where the value was too large for the record.
+    """A record with its value and digest. If the value was too large for the record, it is fetched.
 
-    Raises JobError where the value is gone.
+    Raises JobError if the value is gone.
     """
     if not isinstance(record, Done) or record.value is not None:
         return record
@@ -57,7 +57,7 @@ def with_value(jobs: Jobs, record: Record, trust: Trust) -> Record:
 
 
 def fetched(jobs: Jobs, record: Done, trust: Trust) -> Result:
-    """The result of a job that is done, with its native value where that can be made. Raises as ``with_value``."""
+    """The result of a job that is done, with its native value if that can be made. Raises as ``with_value``."""
     try:
         outcome = outcome_of(jobs, record, trust)
     except MrqError:

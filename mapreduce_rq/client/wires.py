@@ -1,4 +1,4 @@
-"""The connections of one client: its own, which one thread uses at a time, and those that its jobs borrow."""
+"""The connections of one client: its own, which one thread uses at a time, and others that its jobs borrow."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BrokerError, UsageError
 
 IDLE_WIRES = 8
-"""Wires at most that are kept for the next jobs."""
+"""At most this number of idle wires is kept for the next jobs."""
+
+
+CLOSED = "this client is closed: make a new one"
 
 
 class Wires:
-    """``make`` gives a wire that is not connected yet. ``own``: the verbs over the client's own wire."""
+    """The wires of one client. ``make`` returns a wire that is not connected yet. ``own``: the verbs over the client's
+    own wire.
+    """
 
     def __init__(self, keys: Keys, codecs: Codecs, make: Callable[[], Wire]) -> None:
         self._keys = keys
         self._codecs = codecs
         self.new = make
         self.own = self.verbs_over(make())
-        self._lock = threading.Lock()  # held by the thread that uses our own wire
-        self._idle: list[Wire] = []  # connected, left by jobs that have ended
-        self._inherited = False  # our own wire was a parent's
+        self._lock = threading.Lock()  # the thread that uses our own wire holds it
+        self._idle: list[Wire] = []  # connected wires that ended jobs have left
+        self._inherited = False  # whether our own wire came from a parent by fork
         self._closed = False
 
     def verbs_over(self, wire: Wire) -> Jobs:
@@ -43,7 +48,7 @@ class Wires:
             wire.connect()
         except BrokerError:
             if self._closed:
-                raise UsageError("this client is closed") from None
+                raise UsageError(CLOSED) from None
             raise
         return wire
 
@@ -56,7 +61,7 @@ class Wires:
 
     @contextlib.contextmanager
     def using(self) -> Iterator[Jobs]:
-        """Verbs over a borrowed wire, as long as the block lasts. Raises BrokerError."""
+        """Verbs over a borrowed wire for the duration of the block. Raises BrokerError."""
         wire = self.borrow()
         sound = False
         try:
@@ -67,8 +72,8 @@ class Wires:
 
     @contextlib.contextmanager
     def verbs(self) -> Iterator[Jobs]:
-        """Our own verbs. While another thread or our caller uses them: verbs over a second wire. Raises UsageError once
-        the client is closed.
+        """Our own verbs; or, while another thread or our caller uses them, verbs over a second wire. Raises UsageError
+        once the client is closed, and BrokerError.
         """
         self._check()
         if self._lock.acquire(blocking=False):
@@ -87,15 +92,15 @@ class Wires:
 
     def _check(self) -> None:
         if self._closed:
-            raise UsageError("this client is closed")
+            raise UsageError(CLOSED)
 
     def refuse(self) -> None:
-        """The client is being closed: a wire that is given back is closed from now on."""
+        """Close every wire that is given back from now on, because the client is being closed."""
         self._closed = True
 
     def close_own(self, deadline: float, before: Callable[[], None] | None) -> None:
-        """Close our own wire once no thread uses it, if that is before this moment of ``time.monotonic``. ``before`` is
-        called first.
+        """Wait until no thread uses our own wire, at most until this moment of ``time.monotonic``; then call ``before``
+        and close the wire.
         """
         if self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             try:
@@ -106,7 +111,7 @@ class Wires:
                 self._lock.release()
 
     def close_idle(self) -> None:
-        """Close the wires that no job has."""
+        """Close the wires that no job uses."""
         while self._idle:
             self._idle.pop().close()
 

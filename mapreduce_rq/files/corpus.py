@@ -66,7 +66,7 @@ def parts_of(ends: Sequence[int], lo: int, hi: int) -> Iterator[Part]:
 def ends_of(corpus: Corpus) -> list[int]:
     """How many terms there are up to the end of each file. Raises BadParameter if the corpus contradicts itself."""
     if not len(corpus.paths) == len(corpus.sizes) == len(corpus.terms) or min(corpus.terms, default=0) < 0:
-        raise BadParameter("files: paths, sizes and terms do not belong together")
+        raise BadParameter("files: there must be one size and one number of terms for each path")
     return list(accumulate(corpus.terms))
 
 
@@ -110,7 +110,7 @@ def checked(
 ) -> tuple[Format, str]:
     """The format and the delimiter of files. Raises BadParameter if these are wrong or contradict each other."""
     if not names:
-        raise BadParameter("files: no file is named")
+        raise BadParameter("files: no file is given: name one at least")
     found = {_by_name(name) for name in names} if format is None else {format}
     if len(found) > 1:
         raise BadParameter(f"files: they look like {' and '.join(sorted(found))}: say which format they have")

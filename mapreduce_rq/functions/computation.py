@@ -140,7 +140,7 @@ class FunctionComputation(Computation[Any]):
             leading.append(begun.value)
         if params.shared is not None:
             if not self._shared:
-                raise BadFunction(f"{self.label} was not given what its calls share")
+                raise BadFunction(f"{self.label}: the object that its calls share is missing here: submit it again")
             leading += self._shared
         function = (
             defined(params.pickle, params.around, self._pickles, self.label)

@@ -43,7 +43,7 @@ CLOSING_SECONDS = 0.0005
 """Seconds between two attempts of ``close`` to have the lead, of which it wakes the one who has it."""
 HUNG_UP = "its line ended"
 NO_SUPERVISOR = "the supervisor of the workers over pipes died, and the workers with it: run it again"
-CLOSED = "this client is closed"
+CLOSED = "this client is closed: make a new one"
 AWAKE, RUNG = object(), object()
 """Registered with what wakes the lead, and with a bell."""
 

@@ -252,7 +252,7 @@ def test_a_file_that_grows_while_it_is_read_is_noticed(tmp_path: Path, monkeypat
     [
         (["nowhere"], {}, "nowhere: No such file"),
         (["no*where"], {}, "no file matches no\\*where"),
-        ([], {}, "no file is named"),
+        ([], {}, "no file is given"),
         ([""], {}, "the name of a file is empty"),
         (["."], {}, "is not a regular file"),
         (["a.csv", "b.txt"], {}, "look like csv and text"),

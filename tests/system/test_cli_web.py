@@ -337,7 +337,7 @@ def test_viewers_are_bounded_and_a_stalled_one_delays_nobody(at: User) -> None:
     streams = [Stream(url) for _ in range(MOST_VIEWERS - 1)]
     assert all(stream.answer.status == 200 for stream in streams)
     status, text, _ = get(url, "/stream")
-    assert (status, text) == (503, f"{MOST_VIEWERS} viewers look already: close one of them\n")
+    assert (status, text) == (503, f"{MOST_VIEWERS} viewers are connected already: close one of them\n")
     assert streams[-1].next()["whole"]
     assert not streams[-1].next()["whole"]
     for stream in streams:

@@ -112,7 +112,7 @@ class Feed:
     def join(self, page: Page) -> Viewer:
         """One viewer more. Raises Busy."""
         if len(self._viewers) >= MOST_VIEWERS:
-            raise Busy(f"{MOST_VIEWERS} viewers look already: close one of them")
+            raise Busy(f"{MOST_VIEWERS} viewers are connected already: close one of them")
         viewer = Viewer(page)
         self._viewers.add(viewer)
         self._note()
