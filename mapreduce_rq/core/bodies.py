@@ -4,15 +4,15 @@ Plain data is compact, and a body that holds nothing else begins with its count 
 
     v | count                         5 bytes, big-endian; the packing of each value follows (see plain_values.py)
 
-Values of any other type are pickled, where pickles are trusted, in frames that follow each other:
+Values of any other type are pickled, if pickles are trusted, in frames that follow each other:
 
     p · · · | count | buffers | 0     16 bytes, little-endian
     sizes                             8 bytes each: of the pickle, then of each of its buffers
     the pickle, then each buffer      each at a multiple of 64 bytes from the beginning of the body, as is each frame
 
 Buffers are those of pickle's protocol 5 (PEP 574): the memory of an array is copied into the body as it is, and an
-array that is read is a view of the body, aligned for every type that numpy has. Bodies of frames join to one by being
-written one behind the other. A plain body that is to be joined to such a one becomes a frame without buffers, ``w``.
+array that is read is a view of the body, aligned for every type that numpy has. To join bodies of frames, they are
+written one behind the other. A plain body that is joined to frames becomes a frame without buffers, ``w``.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ _HEAD = struct.Struct("<c3xIII")
 
 
 class ValueCodec(Protocol):
-    """How the values of a job travel: as plain data, or also as pickles if these are trusted."""
+    """Encodes and decodes the values of a job: as plain data, or also as pickles if these are trusted."""
 
     takes: ClassVar[str]
-    """Which values it takes, in words for error messages."""
+    """The kinds of values that it takes, in words for error messages."""
 
     remedy: ClassVar[str]
-    """What to do about a value that it does not take, in words for error messages."""
+    """What the user can do about a value that it does not take, in words for error messages."""
 
     def encode(self, values: Sequence[Any]) -> bytes:
         """The values as one body. Raises Unfit."""
@@ -79,10 +79,10 @@ class Aside(Protocol):
     """The place where large bodies of one job are laid aside, if there is one."""
 
     def open(self) -> None:
-        """The job begins: make the place. Before that, and once it is cleared, nothing is laid there."""
+        """Make the place, because the job begins. Before that, and after ``clear``, no body is laid there."""
 
     def put(self, body: Buffer) -> bytes | None:
-        """Lay a body aside, and return the reference to it; None if it is to travel as it is."""
+        """Lay a body aside and return the reference to it; None if the body must travel as it is."""
 
     def get(self, reference: Buffer) -> memoryview:
         """The body, writable. Raises ValueError if it is not there any more."""
@@ -94,27 +94,27 @@ class Aside(Protocol):
         """Drop all bodies that this process has laid aside, except these."""
 
     def clear(self) -> None:
-        """The job is over: drop all of its bodies."""
+        """Drop all bodies of the job, because it is over."""
 
 
 class Pieces(Protocol):
-    """Where the pieces of one job's shuffle lie between its workers, if there is such a place."""
+    """The place where the workers of one job lay the pieces of its shuffle, if there is such a place."""
 
     outlives: ClassVar[bool]
-    """Whether the master, too, reads what lies there, also when the job is over: then results are laid there, too."""
+    """Whether the master can read the pieces, too, even when the job is over. Then results are laid there, too."""
 
     def lay(self, pieces: Sequence[bytes]) -> bytes | None:
-        """Lay some pieces aside together: the reference to them, or None if they are to travel as they are."""
+        """Lay some pieces aside together and return the reference to them; None if they must travel as they are."""
 
     def row(self, references: Sequence[bytes], number: int) -> Iterator[Buffer]:
-        """Of what each of these references is to, the piece with this number; who has it keeps it.
+        """The piece with this number from each of the references, in their order; the memory stays valid.
 
-        Raises ValueError where one is not there any more.
+        Raises ValueError if a piece is not there any more.
         """
 
 
 def hash_of(pieces: Iterable[Buffer]) -> blake2b:
-    """The hash of a body that was cut into pieces: its 64 hexadecimal digits name what calls share."""
+    """The hash of a body that was cut into pieces: its 64 hexadecimal digits are the name of a shared object."""
     found = blake2b(digest_size=32, person=b"mrq shared")
     for piece in pieces:
         found.update(piece)
@@ -159,7 +159,7 @@ class Frame(NamedTuple):
 
 
 def frame(tag: bytes, count: int, main: Buffer, buffers: Sequence[memoryview] = ()) -> list[Buffer]:
-    """The pieces of one frame, to be joined; its length is a multiple of the alignment."""
+    """The pieces of one frame, which the caller joins. The frame's length is a multiple of the alignment."""
     sizes = [len(main), *(buffer.nbytes for buffer in buffers)]
     head = _HEAD.pack(tag, count, len(buffers), 0) + struct.pack(f"<{len(sizes)}Q", *sizes)
     pieces: list[Buffer] = [head, bytes(-len(head) % ALIGNMENT)]
@@ -181,7 +181,7 @@ def frames(body: Buffer) -> Iterator[Frame]:
         except struct.error:
             raise ValueError("a body of values is cut off in its head") from None
         if number and view.readonly:
-            view = memoryview(bytearray(view))  # an array that was writable is so again, and aligned
+            view = memoryview(bytearray(view))  # the array is writable again, and aligned
         at += _padded(_HEAD.size + 8 * len(sizes))
         pieces = []
         for size in sizes:

@@ -1,4 +1,4 @@
-"""What a computation is: how many terms, how to map a span of them, and what the merged total means.
+"""A computation: it knows how many terms it has, how to map a span of them, and what the merged total means.
 
 A computation is made from validated parameters, in the same way on the master and on every worker. So it must not
 depend on anything else: not on the clock, the host, or how the terms are cut.
@@ -31,8 +31,8 @@ P = TypeVar("P")
 
 
 class TermError(Exception):
-    """A term could not be computed. ``__cause__``: its exception. ``place``: where the term is, beside its number.
-    ``tries``: how often it was tried.
+    """A term could not be computed. ``__cause__``: its exception. ``place``: the place of its item, such as a file and
+    line. ``tries``: the number of calls for it.
     """
 
     def __init__(self, term: int, message: str, place: str = "", tries: int = 1) -> None:
@@ -49,7 +49,7 @@ def _at_once(_: float) -> None:
 
 
 def _unheard(_: Tried) -> None:
-    """Do nothing: no caller asked for it."""
+    """Do nothing: no caller wants to know."""
 
 
 class Computation(ABC, Generic[P]):
@@ -65,13 +65,13 @@ class Computation(ABC, Generic[P]):
     """A guess of a term's cost, for the first tasks; the master measures the cost later. None: no guess."""
 
     even: bool = False
-    """Whether to cut a few tasks of one size: if a merge costs more than workers that wait at the end."""
+    """Whether to cut a few tasks of one size, because a merge costs more than workers that wait at the end."""
 
     vectorised: bool = True
     """Whether a call of ``map`` costs about a millisecond, whatever its span: then tasks are never cut smaller."""
 
     first_stage: ClassVar[int] = 4096
-    """Terms after which it is first checked whether the tolerance is met."""
+    """The number of terms after which the tolerance is checked for the first time."""
 
     samples: bool = False
     """Whether its terms are random samples, each as good as any other. A statistical bound is then true for any set of
@@ -91,10 +91,10 @@ class Computation(ABC, Generic[P]):
     """The only folder that a computation which ``reads_files`` may read in; None: it may read anywhere."""
 
     term_params: ClassVar[tuple[str, ...]] = ()
-    """The parameters on which a term alone depends; none: its terms are no fractions that one could be shown."""
+    """The parameters on which the value of one term depends, for `mrq term`; none: terms are not fractions."""
 
     leave: Callable[[], None] = staticmethod(_stay)
-    """In a worker: end its process when the task in hand is answered; its supervisor then starts another one."""
+    """In a worker: end the process when the task in hand is answered. The supervisor then starts another one."""
 
     pause: Callable[[float], None] = staticmethod(_at_once)
     """In a worker: wait these seconds before a term is tried again, and end the task if its job is over."""
@@ -110,7 +110,7 @@ class Computation(ABC, Generic[P]):
 
     reducer: Reducer[P]
     total: int | None
-    """How many terms, known from the parameters alone; None: the master learns it from an iterable's end."""
+    """The number of terms, known from the parameters alone; None: the master learns it from an iterable's end."""
 
     def __init__(self, params: Any) -> None:
         self.params = params
@@ -122,9 +122,9 @@ class Computation(ABC, Generic[P]):
 
     @classmethod
     def to_map(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:
-        """As ``create``, in a worker, of parameters that came from Redis.
+        """As ``create``, in a worker, for parameters that came from Redis.
 
-        Raises MrqError for a job that this process must not run, or cannot (``trust``: see functions/trust.py).
+        Raises MrqError for a job that this process must not or cannot run (``trust``: see functions/trust.py).
         """
         folder = trust.folder(cls.name) if cls.reads_files else None
         made = cls.create(raw)
@@ -132,7 +132,7 @@ class Computation(ABC, Generic[P]):
         return made
 
     @classmethod
-    def to_lead(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  for those who ask
+    def to_lead(cls, raw: dict[str, Any], trust: Any) -> Computation[Any]:  # noqa: ARG003  subclasses use it
         """As ``to_map``, in a master that resumes another master's job: it merges and finishes, and does not map."""
         return cls.create(raw)
 
@@ -141,19 +141,19 @@ class Computation(ABC, Generic[P]):
         """The partial of terms ``lo <= k < hi``. Pure. Raises ``TermError`` if it knows which term is at fault."""
 
     def take(self, body: Buffer) -> None:
-        """In a worker: the body that it ``wants``. Raises MrqError."""
+        """In a worker: take the body that it ``wants``. Raises MrqError."""
         raise NotImplementedError(f"{self.name} wants no body")
 
     def map_encoded(self, lo: int, hi: int) -> bytes:
-        """``reducer.encode(map(lo, hi))``. Workers spend their time here, so a computation may define a quicker way."""
+        """``reducer.encode(map(lo, hi))``. Workers spend their time here, so a subclass may define a quicker way."""
         return self.reducer.encode(self.map(lo, hi))
 
     def term_in_hand(self) -> int | None:
-        """In a worker, while it maps: the term that is computed now; None where that is not known."""
+        """In a worker, while it maps: the term that is computed now; None if that is not known."""
         return None
 
     def cut_short(self) -> None:
-        """Called from another thread: make ``map`` end after the term in hand, if the computation can do that.
+        """Make ``map`` end after the term in hand, if the computation can do that. Another thread calls this.
 
         Then ``map`` returns the partial of the terms below ``reached``.
         """
@@ -163,41 +163,45 @@ class Computation(ABC, Generic[P]):
         raise NotImplementedError(f"{self.name} does not take items")
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
-        """The items of terms ``lo <= k < hi`` out of a body whose first item is term ``at``."""
+        """The items of terms ``lo <= k < hi``, taken from a body whose first item is term ``at``."""
         raise NotImplementedError(f"{self.name} does not take items")
 
     @abstractmethod
     def finish(self, partial: P, terms: int) -> Outcome | More | Ask:
-        """The outcome of ``terms`` merged terms (all of them unless the job was ended early)."""
+        """The outcome of ``terms`` merged terms (all terms, unless the job ended early), or a wish for more terms or
+        for help.
+        """
 
     def work(self, body: bytes) -> bytes:
-        """The answer to one request of ``finish``. Pure, and done by workers, as ``map`` is."""
+        """The answer to one request of ``finish``. It is pure, and workers call it, like ``map``."""
         raise NotImplementedError(f"{self.name} asks for nothing")
 
     def conclude(self, partial: P, terms: int) -> Outcome | More:
-        """As ``finish``, but all its requests are answered here."""
+        """As ``finish``, but this process answers all its requests."""
         found = self.finish(partial, terms)
         while isinstance(found, Ask):
             found = found.then([self.work(body) for body in found.bodies])
         return found
 
     def term(self, k: int) -> Rational:
-        """Term ``k``, exactly, where ``term_params`` says that there is such a term."""
+        """Term ``k``, exactly, if ``term_params`` is not empty."""
         raise NotImplementedError(f"the terms of {self.name} are no fractions")
 
     def place(self, term: int) -> int:
-        """The number that people know a term by. It is another one if terms are drawn from a range in random order."""
+        """The number by which people know a term. It differs if terms are drawn from a range in random order."""
         return term
 
     def peek(self, partial: P, terms: int) -> Progress | None:
-        """The running value after ``terms`` terms: the first ones (ordered law), or any (commutative). It is cheap."""
+        """The running value after ``terms`` terms: the first ones (ordered law), or any (commutative law). It must be
+        cheap; None if there is none.
+        """
         return None
 
     def left_out(self, term: int, failure: Failure) -> None:
         """In a master: a term was counted without a value."""
 
     def pickled_error(self, error: BaseException) -> bytes:
-        """In a worker: the bytes of a term's exception, for ``error_of``; b"" if it cannot travel."""
+        """In a worker: the bytes of a term's exception, for ``error_of``; b"" if it cannot be sent."""
         return b""
 
     def error_of(self, failure: Failure) -> BaseException:

@@ -1,9 +1,9 @@
-"""Which code a computation runs: a hash by which two versions of this package know that they compute the same.
+"""A hash of the code that a computation runs: by it two versions of this package know that they compute the same.
 
-In a rolling deploy workers of the next version meet jobs of this one. The package's version says little then, since
-most releases change neither a kernel nor a reducer. So a job names a hash of the source of its computation and its
-reducer, and of all modules of this package that they use. A worker of another version compares it with its own hash.
-The format of messages is not in the hash: keys in Redis begin with the wire version.
+In a rolling deploy, workers of the next version meet jobs of this version. The package's version says little then,
+because most releases change neither a kernel nor a reducer. So a job's spec has a hash of the source of its
+computation, of its reducer, and of all modules of this package that they use. A worker of another version compares it
+with its own hash. The format of messages is not in the hash: keys in Redis begin with the wire version.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 PACKAGE = __name__.partition(".")[0]
 NO_CODE = {PACKAGE, f"{PACKAGE}.version"}
-"""Modules that differ between any two versions, and compute nothing."""
+"""Modules that differ between any two versions and that compute nothing."""
 
 
 def code_of(computation: Any) -> str:
@@ -38,7 +38,7 @@ def _code_of(*modules: str) -> str:
 
 
 def _used(module: ModuleType) -> Iterator[str]:
-    """The modules of this package whose classes, functions and constants' classes stand in a module."""
+    """The modules of this package that define the classes and functions, and the constants' classes, in a module."""
     for value in list(vars(module).values()):
         if isinstance(value, ModuleType):
             name = value.__name__

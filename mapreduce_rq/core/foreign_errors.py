@@ -2,8 +2,8 @@
 
 The ``__str__`` of such an exception may raise, recurse, or return 100 MB or a value that is not text. Its attributes
 may be properties that raise. Its text may hold halves of characters, which no message can carry. None of this may end a
-worker, or hide which term failed with which error. So exceptions of users are asked only here, the size of each answer
-is bounded, and if an answer cannot be had, the message says so.
+worker, or hide which term failed with which error. So only this module asks exceptions of users for anything. The size
+of each answer is bounded, and if there is no answer, the message says so.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ from typing import Any
 from mapreduce_rq.errors import MrqError
 
 MASTER = "the master"
-"""Where something has failed that no worker did."""
+"""The place of a failure, if it was not in a worker."""
 
 MESSAGE_CHARACTERS = 2000
 KIND_CHARACTERS = 200
 TRACEBACK_CHARACTERS = 8000
 
 _PLAINLY = 64
-"""An exception is shown as Python shows it if at most this many others led to it, and all their messages together have
-at most this many thousand characters."""
+"""An exception is shown as Python shows it if at most this number of others led to it, and if all their messages
+together have at most this number of thousand characters.
+"""
 _ASKED = {
     *("__cause__", "__context__", "__suppress_context__", "__traceback__", "__notes__", "__class__"),
     *("__getattribute__", "__getattr__", "exceptions"),
 }
-"""Attributes that Python's own rendering asks for. A class that defines one of them might never return."""
+"""Attributes that Python reads to show an exception. If a class defines one of them, its code might never return."""
 _PACKAGE = __file__.removesuffix("core/foreign_errors.py")
 _CALLERS = f"{_PACKAGE}functions/"
-"""The room that calls users' functions. Where a traceback ends in it, the function has no frame of its own."""
+"""The package that calls users' functions. If a traceback ends in it, the function has no frame of its own."""
 _ANSWER_TRULY = (object, BaseException, BaseExceptionGroup)
 
 
 class Interruption(BaseException):
-    """A signal's handler raises this in the code that computes: it ends the work, and no term has failed."""
+    """A signal handler raises this in the code that computes. It ends the work, and no term has failed."""
 
 
 class Refusal:
-    """Of an error of ours that says all: where it was raised is of no use to its reader."""
+    """The mark of an error of ours whose message is complete: its reader has no use for a traceback."""
 
 
 class RemoteError(Exception):
-    """A function raised an exception in a worker, and its class cannot be imported here: this one stands for it.
+    """It stands for an exception that a function raised in a worker, and whose class cannot be imported here.
 
-    ``kind``: the name of its class. ``message``: its text.
+    ``kind``: the name of that class. ``message``: the exception's text.
     """
 
     def __init__(self, kind: str, message: str) -> None:
@@ -61,18 +62,18 @@ class RemoteError(Exception):
 
 
 def kind_of(error: BaseException) -> str:
-    """The name of its class."""
+    """The name of an exception's class."""
     return _clean(_of(type, "__name__", type(error)), KIND_CHARACTERS)
 
 
 def message_of(error: BaseException) -> str:
-    """Its text."""
+    """An exception's text."""
     text, refusal = _asked(lambda: str(error))
     return _clean(text, MESSAGE_CHARACTERS) if refusal is None else f"(its text cannot be had: {kind_of(refusal)})"
 
 
 def told(error: BaseException) -> str:
-    """Its name and its text, for a message of ours."""
+    """An exception's class and text, for a message of ours."""
     return f"{kind_of(error)}: {message_of(error)}"
 
 
@@ -86,10 +87,10 @@ def shown(value: object) -> str:
 
 
 def traceback_of(error: BaseException) -> str:
-    """Its traceback and the exceptions that led to it, as Python shows them; if they are long, the end of them.
+    """An exception's traceback and the exceptions that led to it, as Python shows them; of a long text only its end.
 
-    It begins with the first frame that is not ours: how a function is called here is of no use to its author. So it is
-    "" for a function in C, and for a refusal of ours; what fails within us is shown whole.
+    It begins with the first frame that is not in this package, because a function's author has no use for our frames.
+    So it is "" for a function in C, and for a refusal of ours. If our own code fails, all frames are shown.
     """
     if _says_all(error):
         return ""
@@ -112,7 +113,7 @@ def noted(error: BaseException, traceback: str, where: str) -> BaseException:
 
 
 def notes_of(error: BaseException) -> str:
-    """Its notes, such as :func:`noted` adds; none where they are no texts."""
+    """An exception's notes, such as :func:`noted` adds; "" if they are not texts."""
     notes = _of(BaseException, "__dict__", error).get("__notes__", [])
     if type(notes) is not list or any(type(note) is not str for note in notes):
         return ""
@@ -120,7 +121,7 @@ def notes_of(error: BaseException) -> str:
 
 
 def _asked(question: Callable[[], str]) -> tuple[str, BaseException | None]:
-    """The answer as a plain str, and None; or "" and the exception that was raised instead."""
+    """The answer as a plain str, and None; or "" and the exception that the question raised."""
     try:
         return str.__getitem__(question(), slice(None)), None
     except Interruption:
@@ -135,7 +136,7 @@ def _of(kind: type, name: str, thing: Any) -> Any:
 
 
 def _clean(text: str, most: int, *, end: bool = False) -> str:
-    """The first ``most`` characters of a text, or the last ones, without characters that messages cannot carry."""
+    """The first ``most`` characters of a text, or its last ones, without characters that a message cannot carry."""
     return (text[-most:] if end else text[:most]).encode("utf-8", "backslashreplace").decode()
 
 
@@ -144,7 +145,7 @@ def _is_ours(frame: str) -> bool:
 
 
 def _first_of_theirs(at: TracebackType | None) -> TracebackType | None:
-    """The traceback from the first frame on that is not ours; all of it if there is none."""
+    """The traceback from the first frame that is not ours; all of it if there is no such frame."""
     found = at
     while found is not None and _is_ours(found.tb_frame.f_code.co_filename):
         found = found.tb_next
@@ -164,7 +165,7 @@ def _says_all(error: BaseException) -> bool:
 
 
 def _theirs(shown: traceback.TracebackException) -> traceback.TracebackException:
-    """The same without our frames at its beginning, and at those of the exceptions that led to it."""
+    """The traceback without our frames at its beginning, and at the beginnings of those that led to it."""
     row, met = [shown], {id(shown)}
     while row:
         one = row.pop()

@@ -1,7 +1,8 @@
-"""What a public function is given: for each argument its kind, by its name, which means the same everywhere.
+"""Checks the arguments of public functions: a table has the kind of each argument by its name, which means the same in
+all functions.
 
-Python takes anything as an argument, and fails on a wrong one somewhere inside, in words about our own names. So each
-public function has its arguments looked at first, and the message says which one, what it is, and what is wanted.
+Without a check, Python fails on a wrong argument somewhere inside, with a message about our own names. So each public
+function checks its arguments first, and the message says which one is wrong, what was given, and what is wanted.
 """
 
 from __future__ import annotations
@@ -14,17 +15,17 @@ from typing import Any, NamedTuple
 from mapreduce_rq.errors import WrongType
 
 MOST = 10**18
-"""Of what is counted; it fits into 64 bits."""
+"""The most that a count may be; it fits into 64 bits."""
 LONGEST_WAIT = 9_000_000_000.0
-"""Seconds. Python's own waits take little more, which is three hundred years."""
+"""The most seconds: three hundred years. Python's own waits take little more."""
 MOST_SHOWN = 40
-"""Characters of a value in a message."""
+"""The most characters of a value in a message."""
 MOST_BITS = 100
-"""Of a whole number in a message: beyond, its digits are of no use, and Python may refuse to write them."""
+"""The most bits of a whole number that a message shows: more digits are of no use, and Python may refuse them."""
 
 
 class Wanted(NamedTuple):
-    """What is wanted of an argument, in words, and the test of it."""
+    """A kind of argument: what is wanted, in words, and the test for it."""
 
     words: str
     fits: Callable[[Any], bool]
@@ -111,10 +112,10 @@ KINDS = {
     **dict.fromkeys(["format", "delimiter"], or_none(TEXT)),
     **dict.fromkeys(["encoding", "errors"], TEXT),
 }
-"""Arguments by their names. Those that are not here may be anything, or have rules of their own where they are used."""
+"""The kinds of arguments by their names. An argument that is not here may be anything, or is checked at its use."""
 
 SECRET = {"url", "keys"}
-"""Arguments whose value no message shows."""
+"""Arguments whose values no message may show."""
 
 
 def check(**given: Any) -> None:
@@ -133,11 +134,12 @@ def expect(name: str, value: Any, kind: Wanted) -> None:
 def only(function: str, given: Iterable[str], takes: Iterable[str]) -> None:
     """Raises WrongType for the first of the named arguments that a public function does not take.
 
-    For one that hands its arguments on: Python would name the function within, which its caller does not know.
+    It is for a function that hands its arguments on: Python would name the inner function, which the caller does not
+    know.
     """
     for name in given:
         if name not in (known := sorted(takes)):
-            from difflib import get_close_matches  # 5 ms, and only for a mistake
+            from difflib import get_close_matches  # takes 5 ms, and only a mistake needs it
 
             near = get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
@@ -145,7 +147,7 @@ def only(function: str, given: Iterable[str], takes: Iterable[str]) -> None:
 
 
 def shown(value: Any, *, secret: bool = False) -> str:
-    """A value that was given in the place of another, short and in one line. Its own methods are not asked."""
+    """A given value as a short text in one line. No method of the value is called."""
     kind = type(value)
     if value is None:
         return "None"

@@ -1,6 +1,6 @@
-"""The messages that travel through Redis: what each of them says, and in which range each number in it is.
+"""The messages that travel through Redis: the fields of each message, and the range of each number in it.
 
-How they are sealed, so that no process without the key can have written them, stands in sealing.py.
+sealing.py seals them, so that no process without the key can write one.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ from mapreduce_rq.core.span import MAX_TERMS
 from mapreduce_rq.errors import BadMessage, BadParameter, WrongType
 
 MAX_MESSAGE_BYTES = 512 * 1024 * 1024
-"""Bytes of a message at most: Redis' own limit of one value. A reply's body has a lower cap, in the job's limits."""
+"""The most bytes of a message: Redis' own limit of one value. A reply's body has a lower limit, in the job's limits."""
 OK, ERROR, REFUSED, DIED, OK_ASIDE = 0, 1, 2, 3, 4
-"""A task's status in a reply: it is computed; a term raised; this worker refuses it; its attempts are used up; it is
-computed, and its worker has laid the body aside (on the host of a private server): the answer holds a reference."""
+"""A task's status in a reply, in this order: it is computed; a term raised; this worker refuses it; its attempts are
+used up; it is computed, and the answer holds a reference to a body that the worker laid aside (on a private server's
+host).
+"""
 
 MAP, MERGE, REQUEST = 0, 1, 2
-"""What a task asks for: the partial of its span; the merge of the two partials in its body; or the answer of the job's
-computation to its body (a request of ``finish``)."""
+"""The kinds of tasks, in this order: map a span to its partial; merge the two partials in the body; answer the body, a
+request of ``finish``, by the job's computation."""
 
 # Each number that travels has a range that all its readers can take: a slate's words have 64 bits, Lua's numbers and
 # Redis' times to live have fewer, and times are shown to people. A number outside of its range cannot be decoded.
 LONGEST_SECONDS = 10 * 365 * 86_400
-"""Seconds that a limit may be at most: ten years."""
+"""The most seconds that a limit may be: ten years."""
 LARGEST_FLOAT = 1.7976931348623157e308
 END_OF_TIME = 253_402_300_799
 """The last second of the year 9999, as unix time."""
@@ -57,7 +59,7 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """What became of one task."""
+    """The answer to one task."""
 
     lo: Index
     hi: Index
@@ -79,13 +81,13 @@ class Tried(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 OUTPUT_BYTES = 64 * 1024
-"""Bytes that functions have printed, in one reply."""
+"""The most bytes of printed output in one reply."""
 OUTPUT_PIECES = 1024
 StreamName = Literal["stdout", "stderr", "log"]
 
 
 class Piece(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """Something that a function printed or logged, for terms ``lo`` to ``hi - 1``: one term, where it is known."""
+    """Text that a function printed or logged, for terms ``lo`` to ``hi - 1``: one term, if it is known."""
 
     lo: Index
     hi: Index
@@ -98,7 +100,7 @@ class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     serial: Index  # grows from one of a worker's outputs to the next: a reply may come twice
     pieces: Annotated[list[Piece], Meta(max_length=OUTPUT_PIECES)]
-    cut: Index = 0  # bytes that were left out, for there was more than a reply or a task may have
+    cut: Index = 0  # bytes that were left out, beyond what a reply or a task may have
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -112,7 +114,7 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Failure(msgspec.Struct, array_like=True, frozen=True):
-    """Why a task has no partial. ``term`` is None if the kernel could not tell which term failed."""
+    """The reason why a task has no partial. ``term`` is None if the kernel could not tell which term failed."""
 
     term: int | None
     kind: str  # the exception's type, or how the worker died
@@ -123,8 +125,8 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
 
 
 LOST = "its host or supervisor was lost"
-"""Why a worker is dead if no supervisor saw it die: its entry in Redis did not change for several looks. (A client of
-Redis that wants this can also keep the entry from changing.)"""
+"""The reason of a worker's death if no supervisor saw it die: its entry in Redis did not change for several looks. (Any
+client of Redis can also keep the entry from changing.)"""
 WORKER_DIED, WORKER_LOST = "WorkerDied", "WorkerLost"
 """A failure's kind if a task's attempts are used up; the second if no supervisor saw the last worker die."""
 
@@ -140,7 +142,7 @@ MAX_BODY = Meta(ge=1, le=MAX_MESSAGE_BYTES)
 
 
 class _Named(type(msgspec.Struct)):  # type: ignore[misc]  # msgspec does not export it
-    """A class whose errors about its arguments name it. To decode one does not come here."""
+    """A class whose errors about its arguments name the class. Decoding does not use this."""
 
     def __call__(cls, *given: Any, **named: Any) -> Any:
         if given:
@@ -150,18 +152,21 @@ class _Named(type(msgspec.Struct)):  # type: ignore[misc]  # msgspec does not ex
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Named):
-    """A job's settings that outlive its master; seconds and bytes."""
+    """A job's settings, which outlive its master. Times are in seconds, sizes in bytes.
+
+    Raises BadParameter for a value out of range.
+    """
 
     chunk: Annotated[int, CHUNK] | None = None  # terms in a task; None: chosen by measurement
     attempts: Annotated[int, ATTEMPTS] = 3  # workers that may die with a task in hand
     retries: Annotated[int, RETRIES] = 0  # further calls of your function for a term where it raises
-    backoff: Annotated[float, BACKOFF] = 1.0  # before the first of these; doubled each time, an hour at most
+    backoff: Annotated[float, BACKOFF] = 1.0  # seconds before the first of these; doubled each time, at most an hour
     on_error: Literal["fail", "skip"] = "fail"
     task_timeout: Annotated[float, TASK_TIMEOUT] | None = None
-    deadline: Annotated[float, DEADLINE] | None = None  # of work, over all masters
+    deadline: Annotated[float, DEADLINE] | None = None  # seconds of work, over all masters
     rel_tol: Annotated[float, TOLERANCE] | None = None
     abs_tol: Annotated[float, TOLERANCE] | None = None
-    keep: Annotated[int, KEEP] = 86_400  # how long the record of a finished job stays
+    keep: Annotated[int, KEEP] = 86_400  # seconds for which Redis keeps the record of an ended job
     max_body: Annotated[int, MAX_BODY] = 64 * 1024 * 1024
     allow_mixed: bool = False
     urgent: bool = False  # its tasks go before those of other jobs
@@ -222,7 +227,7 @@ def _above_least(value: float, meta: Meta) -> bool:
 
 
 class Spec(msgspec.Struct, frozen=True, kw_only=True):
-    """All that a worker or another master needs to know about a job; it never changes."""
+    """All that a worker or another master needs to know about a job. It never changes."""
 
     job: str
     computation: str
@@ -239,7 +244,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def label(self) -> str:
-        """What it is, for people: the computation's name, or that of the user's function."""
+        """The job's name for people: the name of the computation, or of the user's function."""
         return str(self.params.get("label") or self.computation)
 
 
@@ -251,7 +256,7 @@ class Checkpoint(msgspec.Struct, array_like=True, frozen=True):
     parts: list[tuple[Index, Index, bytes]]  # (lo, hi, encoded partial); lo = hi = 0 for one accumulator of everything
     next: Index  # terms below it have been cut into tasks
     total: Index | None
-    goal: Index | None  # where the tolerance is asked next
+    goal: Index | None  # the term at which the tolerance is checked next
     tasks: Index  # answers counted
     skipped: list[tuple[Index, Failure]]
     elapsed: Seconds  # of work so far, over all masters
@@ -275,11 +280,11 @@ What = Literal[
     "cancelled",
     "retried",
 ]
-"""What can happen to a job."""
+"""The kinds of events of a job."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Something that happened to a job, for people and programs. No decision depends on it."""
+    """An event of a job, for people and programs. No decision of ours depends on it."""
 
     job: str
     what: What

@@ -1,4 +1,6 @@
-"""What ``finish`` of a computation returns: an outcome, or a wish for more terms or for help; and running values."""
+"""The things that ``finish`` of a computation may return: an outcome, or a wish for more terms or for help; and running
+values.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,12 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 BoundKind = Literal["proven", "statistical", "estimated", "exact", "none"]
-"""What a bound is worth: proven by a theorem; half of a confidence interval; a guess; no error at all; not known."""
+"""The kinds of bounds, in this order: proven by a theorem; half of a confidence interval; a guess; no error at all; not
+known."""
 
 
 class Deferred(NamedTuple):
-    """A value that takes long to make, or much memory, and that many callers do not use: it is made on demand."""
+    """A value that takes a long time or much memory to make, and that many callers do not use: it is made on demand."""
 
     kind: Callable[[Any], Any]
     given: Any
@@ -32,8 +35,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What ``finish`` makes of the merged total.
 
     ``value`` is the text for people and scripts. ``number`` is the nearest double, None if there is none. ``bound`` is
-    the distance to the truth as text, and ``bound_kind`` says what it is worth. ``native`` is the Python object for
-    callers of the API, or a Deferred of it. ``details`` are further stable facts for the JSON (``x``, flags such as
+    the distance to the truth as text, and ``bound_kind`` says what kind of bound it is. ``native`` is the Python object
+    for callers of the API, or a Deferred of it. ``details`` are further stable facts for the JSON (``x``, flags such as
     ``overflow``), and ``notes`` are sentences for people. For a value that is too large for a record, ``value`` is
     empty; ``text`` makes the pieces of its text, and ``total`` the bytes of its digest, when they are asked for.
     """
@@ -56,11 +59,11 @@ class More(msgspec.Struct, frozen=True):
 
 
 class Ask(NamedTuple):
-    """The rest of ``finish`` is long, and workers can help: the requests to them, and what to do with the answers.
+    """The requests of a long ``finish`` to workers, and the function that goes on with the answers.
 
     Each of ``bodies`` goes to ``Computation.work``, on a worker or in the master. ``then`` is called with the answers
-    in their order, and raises ValueError for an answer that ``work`` cannot have given. The same total must ask for the
-    same.
+    in their order, and raises ValueError for an answer that ``work`` cannot have given. For the same total, the
+    requests must be the same.
     """
 
     bodies: Sequence[bytes]
@@ -68,10 +71,11 @@ class Ask(NamedTuple):
 
 
 class Progress(msgspec.Struct, frozen=True, kw_only=True):
-    """A running value: its text and, if they are known, the half width of its error and what that is worth.
+    """A running value: its text and, if they are known, the half width of its error interval and the kind of that
+    bound.
 
-    A text that is a number has ten significant digits or more (zeros at its end may be left out): which of them are
-    certain is told by the error.
+    A text that is a number has ten significant digits or more (zeros at its end may be left out). The error says which
+    of them are certain.
     """
 
     value: str

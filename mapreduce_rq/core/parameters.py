@@ -1,4 +1,4 @@
-"""A computation's parameters: declared once as typed fields, from which come validation, help and options."""
+"""A computation's parameters: typed fields, declared once. Validation, help and options are made from them."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ times, decimals, fractions, UUIDs, and numpy's arrays and scalars. A dictionary 
 data only: no class is looked up by name, and no code of the sender is called.
 
 There are two ways to the same bytes. Most data has only msgpack's own types: a whole list of it is one call of msgspec.
-Before that call the types are checked, one layer of the data after the other and each layer in C, since msgspec alone
-would write a tuple as a list and a date as text. All other data is walked value by value.
+Before that call the types are checked, one layer of the data after the other and each layer in C, because msgspec alone
+would write a tuple as a list and a date as text. All other data is converted value by value.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _TEXT = 17  # with halves of characters, as names of files have them that are no
 
 _SCALARS = {type(None), bool, float, str, bytes}
 _DIRECT = _SCALARS | {int}
-"""Types that msgpack has itself; of integers it has those of up to 64 bits."""
+"""Types that msgpack itself has; its integers have up to 64 bits."""
 _KEYS = frozenset({str, bytes, int, bool, float, type(None)})
 MAX_DEPTH = 500
-"""Layers of containers within each other at most: msgpack's own readers refuse somewhat more."""
+"""The most layers of containers within each other. msgpack's own readers take somewhat more."""
 
 
 class Unfit(Exception):
-    """One of several values cannot travel. It has the index of the value, and why."""
+    """One of several values cannot be sent. ``index``: its place among them. ``why``: the reason."""
 
     def __init__(self, index: int, why: str) -> None:
         super().__init__(why)
@@ -48,7 +48,7 @@ class Unfit(Exception):
 
 
 def pack(value: Any) -> bytes:
-    """The value's bytes. Raises TypeError, ValueError or RecursionError for a value that cannot travel."""
+    """The value's bytes. Raises TypeError, ValueError or RecursionError for a value that cannot be sent."""
     if type(value) in _SCALARS and not (type(value) is str and is_torn(value)):
         return _ENCODER.encode(value)
     return _ENCODER.encode(_plain(value))
@@ -61,7 +61,7 @@ def pack_all(values: Sequence[Any]) -> bytes:
             packed = _ENCODER.encode(values if type(values) is list else list(values))
             return packed[_header_size(len(values)) :]
         except (OverflowError, ValueError, TypeError, RecursionError):
-            pass  # a large integer, or text that UTF-8 cannot write: the walk below writes it, or says which it is
+            pass  # a large integer, or text that UTF-8 cannot write: the code below writes it, or names the value
     packings = []
     for index, value in enumerate(values):
         try:
@@ -118,7 +118,7 @@ def unpack_all(count: int, body: bytes | memoryview) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """The value, in which extensions stand for all that msgpack does not have."""
+    """The value, with an extension in the place of each part that msgpack does not have."""
     kind = type(value)
     if kind is str and is_torn(value):
         return msgspec.msgpack.Ext(_TEXT, value.encode(errors="surrogatepass"))
@@ -138,7 +138,7 @@ def _plain(value: Any) -> Any:
     if kind is tuple:
         return msgspec.msgpack.Ext(_TUPLE, _ENCODER.encode([_plain(each) for each in value]))
     if kind is set or kind is frozenset:
-        packed = sorted(pack(each) for each in value)  # one order, so that equal sets are equal bytes
+        packed = sorted(pack(each) for each in value)  # in one order, so that equal sets give equal bytes
         body = b"\xdd" + len(packed).to_bytes(4, "big") + b"".join(packed)
         return msgspec.msgpack.Ext(_SET if kind is set else _FROZENSET, body)
     if kind is complex:
@@ -205,7 +205,8 @@ _WRITERS: dict[tuple[str, str], Callable[[Any], tuple[int, Any]]] = {
     ("fractions", "Fraction"): _fraction,
     ("uuid", "UUID"): lambda value: (_UUID, value.bytes),
 }
-"""By module and name, so that we need not import these modules: a program that has such a value has imported them."""
+"""Converters by module and name, so that we need not import these modules: a program that has such a value has imported
+them."""
 
 
 def _numpy(value: Any, kind: type) -> Any:
@@ -243,7 +244,7 @@ def _extension(code: int, data: memoryview) -> Any:
         return read(data)
     except ValueError:
         raise
-    except Exception as error:  # a library raises this for malformed bytes: the arguments of a caller are not at fault
+    except Exception as error:  # a library raises this for malformed bytes; the caller's arguments are right
         raise ValueError(f"extension {code} cannot be read: {type(error).__name__}: {error}") from None
 
 

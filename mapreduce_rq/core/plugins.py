@@ -1,6 +1,6 @@
 """Computations and reducers that other distributions add by entry point.
 
-They are looked for only if a name is not one of ours: to read the list of installed distributions takes 13 ms or more.
+We look for them only if a name is not one of ours: to read the list of installed distributions takes 13 ms or more.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
-"""How messages are sealed: versioned, capped in size and, with a key, signed; and how they are opened again.
+"""Seals messages (with a version, a limit of their size and, with a key, a signature) and opens them again.
 
 On the wire a message is ``kid (2 bytes) | mac (16 bytes, absent when kid is 0) | payload``, the payload in msgpack.
 The MAC is keyed BLAKE2b-128 (RFC 7693); its personalisation is the wire version and the kind, its text
 the queue's name, the address and the payload: a message cannot be replayed as another kind, on another queue, at
 another address or under another wire version. For a large payload, its SHA-256 is in the MAC's text in its place. The
 address is the id of the job or worker whose key the message stands in. Tasks and replies do not stand in a key of their
-own and have no address: they hold their job's id, and each reader compares it. A message is read in this order: size,
-MAC, type. If a step fails, it raises BadMessage.
+own and have no address: they hold their job's id, and each reader compares it. A reader checks a message in this order:
+size, MAC, type. If a check fails, it raises BadMessage.
 
-Without a signing key a message is typed and capped, but not authenticated: every client that can write to the Redis can
-then write tasks and replies.
+Without a signing key, size and type are checked, but not the writer: every client that can write to the Redis can then
+write tasks and replies.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from mapreduce_rq.errors import BadMessage, OtherKey, TooLarge, UsageError
 
 WIRE_VERSION = 1
 MSGPACK_BYTES = 1 << 32
-"""Bytes of a single text in a message, which msgpack cannot reach."""
+"""A single text in a message has fewer bytes than this: msgpack cannot write more."""
 HEAD_BYTES = 18
-"""Bytes of key id and MAC."""
+"""The number of bytes of key id and MAC."""
 MAX_SPEC_BYTES = 32 * 1024 * 1024
 MAX_REPORT_BYTES = 1024 * 1024
 MAX_BEAT_BYTES = 64 * 1024
@@ -84,8 +84,9 @@ class Keyring:
 
 
 LARGE_BYTES = 64 * 1024
-"""Bytes of a payload from which the MAC is of its SHA-256: processors have instructions for SHA-256, so this runs at
-1.9 GB/s instead of 0.9."""
+"""From this number of bytes, the MAC is made of the payload's SHA-256: processors have instructions for SHA-256, so
+this runs at 1.9 GB/s instead of 0.9.
+"""
 LARGE = b"\xc1"
 """Stands before that SHA-256. No msgpack begins with this byte, so no small payload has the MAC of a large one."""
 
@@ -115,7 +116,7 @@ class Codec:
         self._decode = decoder(shape)
 
     def at(self, part: bytes) -> Codec:
-        """The codec whose MACs are also of this address."""
+        """The codec whose MACs also cover this address."""
         if self._signer is None:
             return self
         made = object.__new__(Codec)
@@ -146,7 +147,7 @@ class Codec:
         return found
 
     def seal_all(self, messages: Iterable[Any]) -> list[bytes]:
-        """As ``seal``, many at once. It does not check sizes: the wire checks messages that may be too large."""
+        """As ``seal``, for many messages. It does not check sizes: the wire checks messages that may be too large."""
         head = self._head
         if self._signer is None:
             return [head + _encode(message) for message in messages]
@@ -243,5 +244,5 @@ def kid_of(sealed: bytes) -> int:
 
 
 def kid_text(kid: int) -> str:
-    """A key's id as people see it: four hexadecimal digits, which say nothing of the key itself."""
+    """A key's id for people: four hexadecimal digits, which reveal nothing of the key itself."""
     return f"key {kid:04x}" if kid else "no key"

@@ -1,4 +1,4 @@
-"""Types of messages and parameters, made ready for use once and by one thread at a time.
+"""Prepares types of messages and parameters for use: once, and in one thread at a time.
 
 If two threads use a type of msgspec (0.22) for the first time at the same moment, the interpreter crashes. After its
 first use any thread may use it.

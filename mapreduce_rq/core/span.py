@@ -22,7 +22,7 @@ class Span(NamedTuple):
 
     @property
     def size(self) -> int:
-        """How many terms."""
+        """The number of terms."""
         return self.hi - self.lo
 
     def halves(self) -> tuple[Span, Span]:

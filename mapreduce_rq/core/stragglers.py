@@ -1,7 +1,7 @@
-"""How long is too long: this is measured by finished work of similar size, and never guessed.
+"""Decides when work is late: by the times of finished work of similar size, never by a guess.
 
-Work may take any time while no similar work has finished: we cannot tell whether it hangs, and a second copy would be
-work done twice though nothing is wrong.
+While no similar work has finished, work may take any time: we cannot tell whether it hangs, and a second copy would do
+the same work twice although nothing is wrong.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 LEAST_SECONDS = 5.0
 """Seconds before which no work is late."""
 TIMES = 3
-"""Work is late when it takes this many times what 95 of 100 pieces take."""
+"""Work is late when it takes the time within which 95 of 100 pieces are done, times this number."""
 REMEMBERED = 100
 
 
@@ -32,8 +32,8 @@ class Patience:
     def is_over(self, seconds: float, size: float) -> bool:
         """Whether work of this size is late after ``seconds``.
 
-        It is compared with finished work. The time of smaller work counts in proportion to its size, that of larger
-        work as it is.
+        It is compared with finished work. The time of smaller work is scaled in proportion to its size; the time of
+        larger work counts as it is.
         """
         return seconds > LEAST_SECONDS and seconds > self._allowed(size)
 

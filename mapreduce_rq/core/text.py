@@ -10,12 +10,12 @@ _place = "here"
 
 
 def here() -> str:
-    """``here``, in a message; or ``on HOST``, in a process whose messages are read on other hosts."""
+    """The word ``here`` for a message; or ``on HOST``, in a process whose messages are read on other hosts."""
     return _place
 
 
 def read_elsewhere(host: str) -> None:
-    """Say from now on where this process is: what it says is read elsewhere."""
+    """Have messages name this host from now on, because they are read on other hosts."""
     global _place  # noqa: PLW0603  of the whole process
     _place = f"on {host}"
 

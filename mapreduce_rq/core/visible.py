@@ -1,8 +1,8 @@
-"""Text from others, made harmless for a terminal: each character that controls the terminal becomes a visible one.
+"""Makes text from outside harmless for a terminal: each character that controls the terminal becomes a visible one.
 
 A worker's name, an error or a value may hold escape sequences, which move the cursor, set the window's title, or make
 the terminal type an answer. Marks that change the direction of writing can hide text. A line end can fake a line of
-ours. One character is replaced by one, so that columns keep their widths; text made visible twice stays as it is.
+ours. Each character is replaced by one character, so columns keep their widths. A second call changes nothing.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ _LINES = _Shown("\n\t")
 
 
 def visible(text: str) -> str:
-    """One line of text that does not control the terminal."""
+    """The text as one line that does not control the terminal."""
     return text if text.isprintable() else text.translate(_LINE)
 
 
 def visible_lines(text: str) -> str:
-    """Lines of text that do not control the terminal: line ends and tabs stay."""
+    """The text as lines that do not control the terminal: line ends and tabs stay."""
     return text if text.isprintable() else text.translate(_LINES)

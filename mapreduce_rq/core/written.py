@@ -1,4 +1,4 @@
-"""Values as text for people: also those for which ``str`` fails, or gives what UTF-8 cannot write."""
+"""Values as text for people, also if ``str`` fails or returns text that UTF-8 cannot write."""
 
 from __future__ import annotations
 

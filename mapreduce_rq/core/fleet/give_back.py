@@ -1,13 +1,13 @@
-"""What goes back to the queue from a dead worker's hand, and which task is blamed.
+"""Decides what goes back to the queue from a dead worker's hand, and which task is blamed for the death.
 
 A worker has several tasks in its hand and computes one of them. If it dies, all go back to the queue, but only one of
 them can have killed it. That task gets one more attempt, and when it has had as many as the job allows, its span is cut
 or the job fails. The others were only held: if they were blamed, a job could fail for terms that have no fault.
 
-Which task it was, is known best by the supervisor, which reads it from the memory that it shares with its worker. If
-the supervisor is gone, too, a master reads it from the worker's last beat. If neither says it, the oldest task is
-blamed, since a worker computes its tasks in the order in which it took them. So a task that kills its workers is found
-in the end, whatever the way in which they die. A worker that stops as planned blames no task.
+The supervisor knows best which task it was: it reads that from the memory that it shares with its worker. If the
+supervisor is gone, too, a master reads it from the worker's last beat. If neither says it, the oldest task is blamed,
+because a worker computes its tasks in the order in which it took them. So a task that kills its workers is always found
+in the end. When a worker stops as planned, no task is blamed.
 
 All tasks go back to the end of the queue from which they were taken, and the oldest will be the next to be taken. So
 the order of the queue stays as it was.
@@ -31,8 +31,8 @@ def given_back(
 
     ``held`` is newest first, as Redis keeps it. Only the task ``in_hand`` (job, lo, hi) is blamed: it gets one more
     attempt and the reason ``why``. If ``in_hand`` is none of the tasks and ``guess`` is set, the oldest is blamed. The
-    spec that a job's first tasks carry is removed: the worker that takes such a task next has to read the job's spec,
-    and so learns whether the job still runs. Bytes that are not a task go back as they are.
+    spec that a job's first tasks carry is removed. So the worker that takes such a task next has to read the job's spec
+    from Redis, and learns whether the job still runs. Bytes that are not a task go back as they are.
     """
     opened: list[Task | None] = []
     for raw in held:

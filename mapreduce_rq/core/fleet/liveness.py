@@ -1,4 +1,4 @@
-"""Which workers and masters are dead, told without a clock: their bytes did not change in several looks of ours.
+"""Decides which workers and masters are dead, without a clock: their bytes did not change in several looks of ours.
 
 We count looks, not seconds. So an observer that was paused does not take all others for dead when it goes on, and
 clocks of two machines are never compared.
@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 OBITUARY = b"X:"
-"""How the text begins that a supervisor writes in place of a beat. It says that its worker is dead, and why."""
+"""The first bytes of an obituary: the text that a supervisor writes in place of a beat, which says that its worker is
+dead, and why."""
 DEAD_AFTER = 5
-"""Looks without a change after which a worker or a master is taken for dead."""
+"""The number of looks without a change after which a worker or a master counts as dead."""
 FORGOTTEN_AFTER = 10
-"""Looks without a change after which a dead worker with an empty hand is struck off. It is more than DEAD_AFTER, since
-a task for this worker may still be on its way into the hand."""
+"""The number of looks without a change after which a dead worker with an empty hand is removed from the fleet. It is
+more than DEAD_AFTER, because a task for this worker may still be on its way into the hand.
+"""
 
 
 class Watch:
@@ -45,13 +47,13 @@ class Watch:
         return name in self._moved
 
     def dead(self, after: int = DEAD_AFTER) -> list[str]:
-        """Names taken for dead: unchanged for ``after`` looks or more, or with an obituary."""
+        """Names that count as dead: unchanged for ``after`` looks or more, or with an obituary."""
         return [name for name, (value, count) in self._seen.items() if count >= after or value.startswith(OBITUARY)]
 
     def forgotten(self) -> list[str]:
-        """Names unchanged for FORGOTTEN_AFTER looks or more, which can be struck off."""
+        """Names unchanged for FORGOTTEN_AFTER looks or more, which can be removed."""
         return [name for name, (_, count) in self._seen.items() if count >= FORGOTTEN_AFTER]
 
     def alive(self) -> int:
-        """How many names are not dead."""
+        """The number of names that are not dead."""
         return len(self._seen) - len(self.dead())

@@ -1,12 +1,12 @@
-"""How many tasks a worker takes at once: enough to hide the round trip, and no more.
+"""The number of tasks that a worker takes at once: enough to hide the round trip, and no more.
 
 The work in a hand should last about eight round trips. The worker settles half of its hand at a time, and computes the
 other half while the answers travel, so that a worker far away from Redis does not wait. If one task lasts longer than
-that, the worker takes one task only, so that it keeps no task which another worker could be doing. Tasks that it took
-before it knew how long they are, it gives back.
+that, the worker takes one task only, so that it keeps no task which another worker could be doing. It gives back tasks
+that it took before it knew how long they are.
 
-This is the worker's side: how many tasks it wants. How many it gets is decided in settle.lua: its fair share of those
-that wait.
+This is the worker's side: the number of tasks that it wants. settle.lua decides how many it gets: at most its fair
+share of those that wait.
 """
 
 from __future__ import annotations
@@ -16,25 +16,30 @@ from mapreduce_rq.core.stragglers import LEAST_SECONDS
 ROUND_TRIPS = 8
 """Round trips that the work in a hand should last."""
 BATCH_SECONDS = 0.005
-"""Seconds of work in a hand at least. Eight round trips to a near server are less, and make too many settles."""
+"""The least seconds of work in a hand. Eight round trips to a near server are less, and make too many settles."""
 MAX_BATCH_SECONDS = 2.0
-"""Seconds of work in a hand at most: after one slow round trip a worker must not keep minutes of work for itself."""
+"""The most seconds of work in a hand: after one slow round trip a worker must not keep minutes of work for itself."""
 MAX_TASKS = 1024
-"""Tasks in a hand at most."""
+"""The most tasks in a hand."""
 MAX_LEAST = 32
-"""Tasks at most that a worker may take beyond its fair share (`Prefetch.least`)."""
+"""The most tasks that a worker may take beyond its fair share (`Prefetch.least`)."""
 SLICE_SECONDS = 0.004
-"""Seconds that an interruption of the process may last: a task of a microsecond that was interrupted is not long."""
+"""Seconds that an interruption of the process may last. A task that took less may only have been interrupted, so it
+does not count as long.
+"""
 GROWTH = 8
-"""A hand is at most this many times the hand before."""
+"""A hand has at most the tasks of the hand before, times this number."""
 MEMORY = 0.5
 """Weight of the past in the running average of the time of a task."""
 AHEAD_SECONDS = 0.02
-"""Seconds: of tasks shorter than this a second one is taken, to go on with while the answer to the first travels."""
+"""Seconds. If tasks are shorter than this, the worker takes a second one, to compute while the answer to the first
+travels."""
 AHEAD_TRIPS = 20
-"""Round trips: of tasks shorter than this, too, a second one is taken. To wait would cost 1/20 of the time, or more."""
+"""Round trips. If tasks are shorter than this, the worker takes a second one, too: to wait would cost 1/20 of the time,
+or more."""
 WAITED_SECONDS = 0.001
-"""Seconds of waiting for an answer from which a settle tells how far Redis is: else the answer was there before."""
+"""Seconds. If the worker waited at least this long for the answer to a settle, the time of the settle tells how far
+Redis is. Otherwise the answer was there before the worker looked for it."""
 FORGETTING = 0.02
 """Weight of a new round trip that is longer than those before it: one slow settle is not yet a longer distance."""
 
@@ -46,7 +51,7 @@ class Prefetch:
         self._task: float | None = None  # seconds
         self._trip = 0.0  # seconds
         self._last = 1
-        self._backed = False  # others may have copies of the tasks in hand: given back, these would be done twice
+        self._backed = False  # others may have copies of the tasks in hand: if we gave these back, they ran twice
         self.long = False  # the last batch was long: beside it a round trip is short, and the job may be over by now
 
     @property
@@ -55,9 +60,10 @@ class Prefetch:
         return self._task or 0.0
 
     def worked(self, tasks: int, seconds: float, longest: float) -> None:
-        """Learn from a batch of ``tasks`` that took ``seconds`` in all, and the ``longest`` of them that many.
+        """Learn from a batch of ``tasks`` tasks that took ``seconds`` in all; the longest of them took ``longest``
+        seconds.
 
-        The longest counts, too: among uneven tasks the next may be like it.
+        The longest counts, too: if tasks are uneven, the next one may be like it.
         """
         self.long = seconds > self._ahead_seconds
         self._backed = self._backed or seconds >= LEAST_SECONDS
@@ -67,9 +73,9 @@ class Prefetch:
     def settled(self, seconds: float, waited: float) -> None:
         """Learn from a settle that took ``seconds`` in all; for ``waited`` of these the worker did nothing else.
 
-        The shortest settle is taken for the round trip: what others take beyond that is queueing, which passes. If the
-        answer came before the worker looked for it, the settle took less than measured, and counts only if it is
-        shorter.
+        The shortest settle counts as the round trip: the additional time of others is queueing, which passes. If the
+        answer came before the worker looked for it, the settle took less time than measured, so it counts only if it is
+        shorter than the others.
         """
         if not self._trip or seconds < self._trip:
             self._trip = seconds
@@ -87,12 +93,12 @@ class Prefetch:
 
     @property
     def least(self) -> int:
-        """Tasks that together last no longer than a round trip: to take fewer is not worth the trip."""
+        """The number of tasks that together last no longer than a round trip: to take fewer is not worth the trip."""
         return 0 if not self._task else min(MAX_LEAST, int(self._trip / self._task))
 
     @property
     def batch(self) -> int:
-        """Tasks after which to settle: half of a hand. The worker goes on with the other half meanwhile."""
+        """The number of tasks after which to settle: half of a hand. The worker computes the other half meanwhile."""
         return (self._last + 1) // 2
 
     def want(self, in_hand: int) -> int:

@@ -1,4 +1,4 @@
-"""Requests of a long ``finish``: sent to workers, and done here if no answer comes.
+"""Requests of a long ``finish``: they are sent to workers, and the master computes those to which no answer comes.
 
 A request is known by a hash of its body. So an answer is right also if an earlier master asked for it. Without answers
 the job only takes longer.
@@ -16,11 +16,11 @@ from mapreduce_rq.core.messages import OK, REQUEST, Answer, Task
 from mapreduce_rq.core.stragglers import Patience
 
 UNMEASURED_SECONDS = 60.0
-"""Seconds after which a request is late, before one has come back that tells how long they take."""
+"""Seconds after which a request is late, until the first one has come back and its time is known."""
 
 
 class Requests:
-    """The requests of the ``finish`` of one job. ``len``: how many are still out."""
+    """The requests of the ``finish`` of one job. ``len``: the number of those still out."""
 
     def __init__(self, job: str, computation: Computation[Any]) -> None:
         self.fresh: list[Task] = []  # to be pushed
@@ -37,12 +37,12 @@ class Requests:
         return len(self._out)
 
     def out(self) -> Iterable[Task]:
-        """Those that are out."""
+        """The tasks that are out."""
         return self._out.values()
 
     @property
     def asked(self) -> bool:
-        """Whether ``finish`` has asked for something, and has not yet been given the answers."""
+        """Whether ``finish`` has made requests, and has not got the answers yet."""
         return self._asked is not None
 
     def ask(self, ask: Ask) -> None:
@@ -81,7 +81,7 @@ class Requests:
         return True
 
     def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float) -> None:
-        """Give up requests that are lost, and those that are late in a worker's hand: they are done here."""
+        """Give up requests that are lost, or late in a worker's hand: the master computes them."""
         in_hands = [task for task in held if task.op == REQUEST]
         mine = [task for task in waiting if task.op == REQUEST]
         there = {task.lo for task in in_hands + mine}

@@ -1,13 +1,13 @@
-"""The pace: how large to cut the next task, and how many tasks to have out, from what was measured.
+"""The pace: the size of the next task, and the number of tasks to have out, from measured times.
 
 This is guided self-scheduling. Tasks are large at first, so that a message is cheap beside the work, and small at the
 end, so that all workers finish together. A size is at most a fair share of the terms that are left. While the cost of a
 term is still unknown, sizes grow step by step.
 
 No measurement tells what the next terms cost. If they cost far more than those before, a task is too large, and one
-worker would have it when all others are done. For this case there are part answers: a worker that takes long with a
-task ends it after some terms and answers these (runtime/worker/worker.py); the ledger cuts the rest anew, for all
-workers (`Parts.rest`).
+worker would still compute it when all others are done. For this case there are part answers: a worker that takes long
+with a task ends it after some terms and answers these (runtime/worker/part_answers.py); the ledger cuts the rest anew,
+for all workers (`Parts.rest`).
 """
 
 from __future__ import annotations
@@ -17,18 +17,20 @@ from mapreduce_rq.core.stragglers import Patience
 TARGET_TASK_SECONDS = 0.2
 """Seconds of work in a task while many terms are left: a thousand messages' cost, and progress five times a second."""
 TARGET_TASK_BYTES = 4 << 20
-"""Bytes of an answer at most, however little work they are: the answers to all tasks out must fit into Redis."""
+"""The most bytes of an answer, even if they are little work: the answers to all tasks out must fit into Redis."""
 BRISK_TASK_SECONDS = 0.02
-"""Seconds of work in a task if the caller waits for each value, at first."""
+"""Seconds of work in a task at first, if the caller waits for each value."""
 BRISK_SHARE = 1 / 16
-"""Of all work that is done a task may have so much: who has waited long for values waits a little longer for one."""
+"""The share of all work done so far that a task may have, if the caller waits for each value: a caller that has waited
+a long time for the values before can wait a little longer for the next one.
+"""
 FIRST_TASK_SECONDS = 0.01
 """Seconds of work in a task while the cost of a term is only a guess."""
 GROWTH = 8
-"""A task has at most this many times the terms of the largest task that has come back. It may have more if it should
+"""A task has at most the terms of the largest task that has come back, times this number. It may have more if it should
 still take less than `FIRST_TASK_SECONDS`: then a wrong size does no harm."""
 MAX_GROWTH = 64
-"""A task has never more than this many times the terms of the largest task that has come back."""
+"""A task never has more terms than the largest task that has come back, times this number."""
 SHARES = 4
 """The terms that are left are cut into at least this many tasks for each worker."""
 KERNEL_SHARES = 2
@@ -73,7 +75,7 @@ class Pace:
     ``chunk``: the size is fixed. ``even``: the number of terms, to be cut into few tasks of one size. ``workers``: how
     many are expected, 0 if that is not known. Without ``vectorised`` the last tasks may have one term only: the last
     terms may be slow though those before were quick. ``brisk``: the caller waits for each value. ``wide``: partials are
-    dear to merge (see ``Reducer.wide``), so tasks are large and few.
+    expensive to merge (see ``Reducer.wide``), so tasks are large and few.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class Pace:
         self._done = 0.0  # both are sums, so that small tasks with their fixed costs weigh little beside large ones
         self._worked = 0.0  # seconds in all
         self._most = 0
-        self._bytes_per_term = 0.0  # of answers: the largest lately
+        self._bytes_per_term = 0.0  # bytes of an answer: the largest of late
         self._largest = 0  # terms of the largest task that came back
         self._cap = 0  # terms that the next task may have at most
         self._rate = 0.0  # tasks counted a second

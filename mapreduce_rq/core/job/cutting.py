@@ -1,4 +1,6 @@
-"""A task in parts: halves, the rest of one that took long, what of it is not counted. The parts share its items."""
+"""Cuts a task into parts: two halves, the rest of a task that took long, the terms that are not counted yet. Each part
+gets the items of its terms.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ def task_of(job: str, span: Span, attempt: int, body: bytes = b"") -> Task:
 
 
 class Parts:
-    """Makes the parts of tasks. The computation knows how to cut the items of a body."""
+    """Makes the parts of tasks; the computation cuts the items."""
 
     def __init__(self, computation: Computation[Any]) -> None:
         self._computation = computation

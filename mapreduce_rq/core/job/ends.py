@@ -1,4 +1,4 @@
-"""How a job ends: the record of each of its ends."""
+"""The records of the three ends of a job: done, failed, cancelled."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _without_bytes(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def outcome_so_far(computation: Computation[Any], ledger: Ledger) -> Outcome | None:
-    """The outcome of the terms that are counted; None if there is none yet. It may take long."""
+    """The outcome of the terms that are counted; None if there is none yet. It may take a long time."""
     terms, partial = ledger.tally.prefix()
     found = computation.conclude(partial, terms) if terms else None
     if found is not None and not isinstance(found, More):
@@ -65,7 +65,7 @@ def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
 
 
 def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, workers: int, now: float) -> Done:
-    """The record of a job that ends with a value. ``ended``: why it did."""
+    """The record of a job that ends with a value. ``ended``: the reason, see ``Result.ended``."""
     reducer = ledger.computation.reducer
     terms, total = ledger.tally.prefix()
     if ended == "deadline" or ledger.skipped:
@@ -84,7 +84,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         tasks=ledger.tasks,
         workers=workers,
         elapsed_s=round(ledger.elapsed(now), 6),
-        # A value that was decided without a term has no total of which a digest could be made.
+        # A value that needed no term has no total, so it has no digest.
         digest=None if large else digest_of(reducer.canonical(total) if terms else outcome.value.encode()),
         ended=ended,
         skipped=[
@@ -105,7 +105,7 @@ def _further(tried: int) -> list[str]:
 
 
 def failed_record(spec: Spec, computation: Computation[Any], span: Span, failure: Failure) -> Failed:
-    """The record of a job that ends without a value, because of a failure in these terms."""
+    """The record of a job that ends without a value because these terms failed."""
     return Failed(
         job=spec.job,
         computation=spec.computation,

@@ -1,4 +1,4 @@
-"""What a job's ledger is told, and the commands that follow: what its master is to do."""
+"""The events that a job's ledger receives, and the commands that it returns to the master."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from mapreduce_rq.core.messages import Answer, Failure, Task, Tried
 from mapreduce_rq.core.span import Span
 
 Source = Callable[[int], tuple[bytes, int, bool]]
-"""Called with a number of items, it gives at most that many: their encoding, their number, and whether they are the
-last. It gives fewer if to wait for more would take too long.
+"""It is called with a number of items and returns at most that number: their encoding, how many they are, and whether
+they are the last. It returns fewer if it would have to wait long for more.
 """
 
 
@@ -25,8 +25,8 @@ class Replied(NamedTuple):
 class Surveyed(NamedTuple):
     """A consistent look at the queue and all hands, and the answers given before it that we had not yet received.
 
-    The answers come with the look. If they came first, tasks that follow from them would be pushed after the look, and
-    would seem to be lost in it.
+    The answers come with the look. If they came earlier, the tasks that follow from them would be pushed after the
+    look, and would seem to be lost in it.
     """
 
     waiting: list[Task]  # of this job
@@ -37,7 +37,7 @@ class Surveyed(NamedTuple):
 
 
 class Resumed(NamedTuple):
-    """The connection is new, or the job was restored: where the tasks out are is not known."""
+    """The connection is new, or the job was restored: it is not known where the tasks out are."""
 
 
 Event = Replied | Surveyed | Resumed

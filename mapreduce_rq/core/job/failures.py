@@ -1,4 +1,4 @@
-"""What is said of an exception that fails a term, or a job: what happened, whose fault it is, and what to do."""
+"""The message about an exception that fails a term or a job: what happened, whose fault it is, and what to do."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mapreduce_rq.core.reducers.base import BadValue, MergeError
 def failure_of(
     error: BaseException, where: str, term: int | None = None, computation: Computation[Any] | None = None
 ) -> Failure:
-    """The failure by an exception, which may be of any class and run any code when it is shown.
+    """The failure that an exception causes. The exception may be of any class, and run any code when it is shown.
 
-    ``computation``: the job's, where it is known. Its reducer may have refused a value; and it makes the bytes of the
-    exception that the job's caller gets, which for a user's own fold is the one that this has raised.
+    ``computation``: the job's, if it is known. Its reducer may have refused a value. It also encodes the exception that
+    the job's caller gets; for a user's own fold that is the exception that the fold has raised.
     """
     message, raised = message_of(error), error
     if type(error) is BadValue:

@@ -1,7 +1,8 @@
-"""What happens to a job's terms and tasks, gathered: few lines, however often it happens. No clock, no I/O.
+"""Events of a job's terms and tasks, gathered into few lines, even if they happen often. No clock, no I/O.
 
-A fault may hit one term in a thousand, or each of them. The first one of its kind is told at once, and what follows
-within a second in one line with it; while more of the kind comes, that pause grows up to a minute.
+A fault may hit one term in a thousand, or each of them. The first event of a kind is reported at once; those that
+follow within a second are reported together in one line. While more events of the kind come, that pause grows up to a
+minute.
 """
 
 from __future__ import annotations
@@ -13,27 +14,27 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds
 
 class _Kind:
     def __init__(self) -> None:
-        self.text = ""  # of the first one since it was last told
+        self.text = ""  # the text of the first event since the last report
         self.times = 0
         self.pause = 0.0
         self.told = float("-inf")
 
 
 class Gathered:
-    """The events of one job that were not told yet."""
+    """The events of one job that are not reported yet."""
 
     def __init__(self) -> None:
         self._kinds: dict[What, _Kind] = {}
 
     def note(self, what: What, text: str) -> None:
-        """One more of the kind ``what``."""
+        """Add an event of the kind ``what``."""
         kind = self._kinds.setdefault(what, _Kind())
         if not kind.times:
             kind.text = text
         kind.times += 1
 
     def due(self, now: float, *, all_of_them: bool = False) -> list[tuple[What, str]]:
-        """What is to be told now: ``(what, text)``, one for each kind at most."""
+        """The lines to report now: ``(what, text)``, at most one for each kind."""
         found = []
         for what, kind in self._kinds.items():
             waited = now - kind.told

@@ -1,4 +1,4 @@
-"""How far a job with a tolerance goes before it asks again whether the tolerance is met.
+"""The goal of a job with a tolerance: the number of terms after which it asks again whether the tolerance is met.
 
 A goal depends only on the values at earlier goals. So where a job stops, and each bit of its result, does not depend on
 the schedule.
@@ -10,11 +10,11 @@ from mapreduce_rq.core.messages import Limits
 
 LEAST_GROWTH, MOST_GROWTH = 1.5, 64.0
 UNKNOWN_GROWTH = 4.0
-"""Where no error is known, or no error is allowed."""
+"""The factor between two goals if no error is known, or no error is allowed."""
 
 
 def allowed(limits: Limits, value: float | None) -> float | None:
-    """The largest error with which this value is good enough; None if nothing says so."""
+    """The largest error with which this value is good enough; None if the limits give none."""
     found = [] if limits.abs_tol is None else [limits.abs_tol]
     if limits.rel_tol is not None and value is not None:
         found.append(limits.rel_tol * abs(value))

@@ -1,6 +1,7 @@
-"""The ledger: what a master knows of one job, and what follows from what it hears. No I/O, no clock.
+"""The ledger: what a master knows of one job, and what it has to do next. It does no I/O and reads no clock.
 
-One door: ``receive(event, now) -> commands``. The shell performs the commands and feeds back what happens.
+It has one entry point: ``receive(event, now) -> commands``. The master performs the commands, and reports what happens
+as further events.
 
     events                                      commands
     Replied    one worker's answers             Push     tasks for the queue
@@ -13,8 +14,8 @@ Where a term is:
     out       in a task of ``out``: in the queue, in a worker's hands, or lost; a survey tells which
     counted   in the tally: done for good. Nothing ever leaves it
 
-A task may be pushed any number of times (lost, backed up, given back). The tally alone protects the value. All else in
-this file only sees to it that no term is waited for in vain.
+A task may be pushed any number of times (lost, backed up, given back). The tally alone protects the value. The rest of
+this file only makes sure that the master never waits for a term that no worker will answer.
 """
 
 from __future__ import annotations
@@ -58,18 +59,18 @@ from mapreduce_rq.core.span import NO_TERMS, Runs, Span
 from mapreduce_rq.errors import BadMessage, MrqError
 
 OUT_BYTES = 64 << 20
-"""Bytes of items in the tasks out at most: further items wait in their iterable."""
+"""The most bytes of items that the tasks out may have: further items wait in their iterable."""
 MOST_TRIED = 1000
-"""Terms that were tried again and are listed one by one; more of them are only counted."""
+"""The number of retried terms that are listed one by one; more of them are only counted."""
 PUSH_TASKS = 2048
-"""Tasks in one push at most: while the server takes in a large one, it answers no other client."""
+"""The most tasks in one push: while the server takes in a large push, it answers no other client."""
 
 
 class Ledger:
     """The state of one job.
 
     ``checkpoint`` restores what an earlier master had counted. ``cut_on``: that master may have cut more than the
-    checkpoint says. ``patient``: the job does not end if all workers refuse it, since others may come.
+    checkpoint says. ``patient``: the job does not end if all workers refuse it, because others may come.
     """
 
     def __init__(
@@ -89,16 +90,16 @@ class Ledger:
         self.computation = computation
         self.total = computation.total if spec.total is None else spec.total
         self.next = 0
-        self.goal = self.total  # where to stop and ask whether the tolerance is met; the total without one
-        self.met: bool | None = None  # whether the tolerance is; None: there is none, or it was never asked
+        self.goal = self.total  # the term at which to ask whether the tolerance is met; without one, the total
+        self.met: bool | None = None  # whether the tolerance is met; None: there is none, or not known yet
         self.tasks = 0  # answers counted
         self.ignored = 0  # answers that came twice
         self.worked = 0.0  # seconds of workers' time, as far as this master knows
         self.skipped: list[tuple[int, Failure]] = []
         self.tried: list[Tried] = []  # terms that took more than one call, and are counted
         self.tried_more = 0  # such terms beyond MOST_TRIED
-        self.out: dict[int, Task] = {}  # by lo; disjoint spans, none counted
-        self.waits = False  # the source gave fewer items than were wanted: it is to be asked again soon
+        self.out: dict[int, Task] = {}  # by first term; disjoint spans, no term of which is counted
+        self.waits = False  # the source gave fewer items than were wanted: ask it again soon
         even = self.total if computation.even else None
         self.pace = Pace(
             spec.limits.chunk,
@@ -113,12 +114,12 @@ class Ledger:
         self._recorder = recorder or Recorder(now)
         self._source = source
         self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
-        self._most_bytes = 0  # of the items of one task
+        self._most_bytes = 0  # bytes of the items of one task
         self._again: list[Task] = []  # to be pushed before anything new is cut
         self._parts = Parts(computation)
         self._where = Whereabouts(self.pace.patience, lambda task: task.hi - task.lo)
         self._backed: set[int] = set()
-        self._attempts: dict[int, int] = {}  # of tasks out that came back from workers that died, as far as we saw
+        self._attempts: dict[int, int] = {}  # tasks out that came back from workers that died: the deaths that we saw
         self.refusals: dict[str, Failure] = {}  # by worker
         self._patient = patient
         self._broken: Broken | None = None
@@ -198,9 +199,8 @@ class Ledger:
         return chain(self.out.values(), self.merges.out(), self.requests.out())
 
     def conclude(self, outcome: Outcome) -> bool:
-        """The job ends with this. What its workers have laid goes with it, so the last checkpoint refers to nothing.
-
-        False: there is none to be stored.
+        """End the job with this outcome. The pieces that its workers have laid are deleted with the job, so the last
+        checkpoint must not refer to them. Returns whether there is a checkpoint to store.
         """
         terms, partial = self.tally.prefix()[0], self.tally.reducer.lasting(outcome)
         if partial is None:
@@ -209,7 +209,7 @@ class Ledger:
         return True
 
     def forget(self) -> None:
-        """Let go of what is counted: the job is over, and its value is made."""
+        """Free the memory of what is counted: the job is over, and its value is made."""
         self.tally = Tally(self.computation.reducer)
 
     def outcome(self) -> Outcome | None:
@@ -227,7 +227,7 @@ class Ledger:
                 raise ValueError(f"{self.computation.name} asked for {found.total} terms having {self.total}")
             self.total = self.goal = found.total
             return None
-        if self.met is False and found.bound is not None:  # the error may be known at the end only
+        if self.met is False and found.bound is not None:  # perhaps the error is known only at the end
             most = allowed(self.spec.limits, found.number)
             self.met = most is not None and float(found.bound) <= most
         return found
@@ -323,7 +323,7 @@ class Ledger:
         self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
 
     def _note_tried(self, tried: Sequence[Tried], counted: list[tuple[int, int]]) -> None:
-        """Remember those of these terms whose values are counted now; of a second answer to them it is not told."""
+        """Remember those of these terms whose values are counted now. A second answer to a term is not noted."""
         spans = Runs(counted)
         fresh = [one for one in tried if spans.touches(one.term, one.term + 1)]
         for one in fresh:
@@ -334,7 +334,7 @@ class Ledger:
         self.tried_more += len(fresh[room:])
 
     def _note_reclaimed(self, seen: Answer | Task) -> None:
-        """Tell of a task of terms that came back from a worker that died, once for each death."""
+        """Note that a task of terms came back from a worker that died, once for each death."""
         task = self.out.get(seen.lo) if seen.op == MAP else None
         if task is not None and seen.attempt > max(task.attempt, self._attempts.get(seen.lo, 0)):
             self._attempts[seen.lo] = seen.attempt
@@ -353,11 +353,11 @@ class Ledger:
     def _forget(
         self, wid: str, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int
     ) -> None:
-        """Strike counted spans off the tasks out. The answers have ``terms`` terms in all."""
+        """Remove counted spans from the tasks out. The answers have ``terms`` terms in all."""
         fresh = sum(hi - lo for lo, hi in counted)
         covers = self.tally.runs.covers
         out = self.out
-        all_fresh = fresh == terms  # nearly always: no need to ask for each
+        all_fresh = fresh == terms  # nearly always, so there is no need to ask for each
         new, credited = (None, None) if all_fresh else (Runs(counted), Runs())
         struck = tasks = 0
         for lo, hi, _ in answers:
@@ -373,7 +373,7 @@ class Ledger:
                     left = f"{hi}..{task.hi - 1}"
                     self.gathered.note("part answer", f"{_host(wid)} is long: the terms {left} behind go to others")
             elif new is None or credited is None or (new.covers(lo, hi) and credited.add(lo, hi)):
-                tasks += 1  # an earlier master has cut it so
+                tasks += 1  # an earlier master has cut it like this
             else:
                 self.ignored += 1
         self.tasks += tasks
@@ -387,7 +387,7 @@ class Ledger:
                 self._again.append(task)
 
     def _read_apart(self, torn: list[tuple[int, int]]) -> None:
-        """Ask again, in halves, for answers that one value makes unreadable: in the end that value is alone."""
+        """Have unreadable answers computed again in halves, until the value that cannot be read is alone."""
         while torn:
             lo, hi = torn.pop()
             task = self.out.get(lo)
@@ -420,7 +420,7 @@ class Ledger:
             self.refusals[wid] = failure
             # The first look tells how many workers there are.
             if len(self.refusals) >= self.pace.workers and not self._look_around and not self._patient:
-                self._broken = Broken(NO_TERMS, failure)  # they would refuse any other, too
+                self._broken = Broken(NO_TERMS, failure)  # they would refuse each other task, too
             else:
                 self._again.append(self._recall(task))
             return
@@ -428,11 +428,11 @@ class Ledger:
             self.ignored += 1
             return
         if failure.term is None and span.size > 1:
-            # We cannot tell which term it was. Each half has one more try, and in the end the bad term is alone.
+            # We cannot tell which term failed. Each half has one more try, and in the end the bad term is alone.
             attempt = max(0, self.spec.limits.attempts - 1) if answer.status == DIED else 0
             try:
                 halves = [self._parts.part(task, half, attempt) for half in span.halves()]
-            except MrqError:  # it carries an item that cannot be read here either, so it stays one
+            except MrqError:  # an item of it cannot be read here either, so it cannot be cut
                 self._broken = Broken(span, failure)
                 return
             if answer.status == DIED:
@@ -462,8 +462,8 @@ class Ledger:
                 self._again.append(self._parts.part(task, rest, 0))
 
     def _left_behind(self, answer: Answer) -> Task | None:
-        """Before the first look: a task that an earlier master has cut, which failed. Its items, if it had any, are not
-        known, so it is none then.
+        """Before the first look: the task, cut by an earlier master, that failed. None if it had items, because they
+        are not known here.
         """
         lo, hi = answer.lo, answer.hi
         if not self._unseen or self.spec.lazy or not 0 <= lo < hi or not self._was_cut(hi):
@@ -474,7 +474,7 @@ class Ledger:
         return self.out[lo]
 
     def _recall(self, task: Task) -> Task:
-        """Strike a task off those that are out; it will go out again, whole or in parts."""
+        """Remove a task from those that are out; it will go out again, whole or in parts."""
         del self.out[task.lo]
         self._where.forget(task.lo)
         self._backed.discard(task.lo)
@@ -506,7 +506,7 @@ class Ledger:
         if self._restored and self.tasks:  # the only thing known of the tasks that an earlier master saw finish
             each = self.elapsed_before * event.workers / self.tasks
             self.pace.patience.learn(each, self.counted / self.tasks)
-        if event.slack and event.workers > 1:  # a lone worker would do the same task twice
+        if event.slack and event.workers > 1:  # one worker alone would compute the same task twice
             for lo in self._where.late(self.out, now):
                 if lo not in self._backed:
                     self._backed.add(lo)
@@ -542,7 +542,7 @@ class Ledger:
         tasks, self.requests.fresh = self.requests.fresh + tasks, []
         window = self.pace.window()
         free = window - len(self.out)
-        # A push costs a round trip: wait until a part of the window is free, unless workers may run out of tasks.
+        # A push takes a round trip: wait until a part of the window is free, unless workers may run out of tasks.
         if free <= 0 or (free < min(window // 4, PUSH_TASKS // 2) and len(self.out) > 2 * self.pace.workers):
             return tasks
         free = min(free, PUSH_TASKS)
@@ -561,10 +561,10 @@ class Ledger:
         return tasks
 
     def _laden(self) -> bool:
-        """Whether the items of the tasks out have as many bytes as Redis should hold for one job."""
+        """Whether the items of the tasks out have reached the bytes that Redis should hold for one job."""
         if not self._most_bytes:
             return False
-        if self._most_bytes * len(self.out) <= OUT_BYTES:  # nearly always: no need to ask each
+        if self._most_bytes * len(self.out) <= OUT_BYTES:  # nearly always, so there is no need to ask each
             return False
         return sum(size_of(task.body) for task in self.out.values()) > OUT_BYTES
 
@@ -587,7 +587,8 @@ class Ledger:
             body, got, over = self._source(size)
             if over:
                 self.total = self.goal = lo + got
-            # The first items go out alone: the next ones may take long, and no worker would see the job until then.
+            # The first items go out alone: the next ones may be long in coming, and no worker would see the job until
+            # then.
             self.waits = (got < size or lo == 0) and not over
             size = got
             self._most_bytes = max(self._most_bytes, size_of(body))

@@ -1,9 +1,9 @@
-"""Merges of heavy neighbours: workers are asked for them while there is other work; else they are done here.
+"""Merges of heavy neighbours: workers are asked for them while there is other work; otherwise the master does them.
 
-A merge that a worker was asked for ends in one of two ways: by the worker's answer, or by a merge here, whatever
-happened to the task. Until then the tally keeps both partials, so without an answer the job only takes longer.
+A merge that a worker was asked for ends in one of two ways: by the worker's answer, or by a merge in the master. Until
+then the tally keeps both partials, so without an answer the job only takes longer.
 
-An answer begins with a digest of the two partials that were merged, since their span does not tell which they were.
+An answer begins with a digest of the two partials that were merged, because their span does not tell which they were.
 Another master, or this one before a failover undid its last steps, may have skipped a term of the span which is counted
 here. Then its merge of the same span is another value.
 """
@@ -21,10 +21,10 @@ from mapreduce_rq.core.messages import MERGE, OK, Answer, Task
 from mapreduce_rq.core.stragglers import Patience
 
 UNMEASURED_SECONDS = 60.0
-"""Seconds after which a merge is late, before one has come back that tells how long they take."""
+"""Seconds after which a merge is late, until the first one has come back and its time is known."""
 
 TRAVEL_BYTES = 64 << 20
-"""Bytes of a partial from which a worker may be asked to merge it. Below, the way there and back takes longer than the
+"""A partial of at least this number of bytes may be merged by a worker. For smaller ones, sending takes longer than the
 merge.
 
 A pair of 8 MB, of a series, merges here in 25 ms on two cores, and takes 50 ms to be packed, signed, sent, checked and
@@ -47,25 +47,25 @@ def _digest(body: bytes) -> bytes:
 
 
 class Merges:
-    """The merges of one job's tally that workers were asked for."""
+    """The merges of one job's tally that workers were asked to do."""
 
     def __init__(self, job: str, tally: Tally) -> None:
         self.fresh: list[Task] = []  # to be pushed
         self._job = job
         self._tally = tally
         self._out: dict[int, Task] = {}  # by lo
-        self._middles: dict[int, int] = {}  # by lo: where its two meet
+        self._middles: dict[int, int] = {}  # by first term: the term at which the two partials meet
         self._where = Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
 
     def __len__(self) -> int:
         return len(self._out)
 
     def out(self) -> Iterable[Task]:
-        """Those that are out."""
+        """The tasks that are out."""
         return self._out.values()
 
     def delegate(self, *, more: bool, last: bool) -> None:
-        """Send the merges that the tally wishes to workers, even to a single one, or do them here.
+        """Send the merges that the tally wishes for to workers, even if there is only one worker, or do them here.
 
         ``more``: there are terms to wait for. A master that merges does not listen meanwhile, so it sends them. Without
         ``more`` the last merges are done here, which is quicker. ``last``: workers have the last of the terms in hand.
@@ -97,7 +97,7 @@ class Merges:
             self._where.patience.learn(answer.ns / 1e9, len(task.body))
             self._end(task, answer.body[DIGEST_BYTES:])
         else:
-            return False  # it merged other partials of the same span; the answer to ours is still to come
+            return False  # it is a merge of other partials of the same span; the answer to ours is still to come
         return True
 
     def look_after(self, waiting: Iterable[Task], held: Iterable[Task], now: float, *, idle: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a job's functions print, as its client is given it."""
+"""Output of a job's functions, as its client gets it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Printed(NamedTuple):
-    """Something that a function printed or logged: lines of text, as they came, not made visible."""
+    """Text that a function printed or logged: lines as they came, with control characters as they are."""
 
     where: str  # host:pid of the worker
     span: tuple[int, int]  # first term, and the one after the last: one term, where it is known

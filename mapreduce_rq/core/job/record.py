@@ -1,8 +1,8 @@
-"""A job's state, the report of how it goes, and the record of how it ended: as they stand in Redis. Keys are stable.
+"""A job's state, the report of its progress, and the record of its end, as they stand in Redis. Their keys are stable.
 
-The state is that of the record, which is signed if there is a key. The hash of a job has a field of that name, too,
-for scripts and workers. But any client of Redis can write that field, so it may end a wait, and never says how a job
-ended.
+The state is the one in the record, which is signed if there is a key. The hash of a job has a field ``state``, too, for
+scripts and workers. But any client of Redis can write that field. So we use it to end a wait, and never to say how a
+job ended.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class State(StrEnum):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """The progress of a job, as its master last wrote it; in terms, seconds, and terms a second."""
+    """The progress of a job, as its master last wrote it. Units: terms, seconds, and terms per second."""
 
     counted: int = 0
     total: int | None = None
@@ -48,7 +48,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     workers: int = 0
     chunk: int = 0  # terms in the next task
     value: str | None = None  # the running value
-    error: float | None = None  # the half width of its error; bound_kind says what that is worth
+    error: float | None = None  # the half width of its error interval; bound_kind says what kind of bound it is
     bound_kind: str | None = None
     at: float = 0.0  # unix seconds by the master's clock, for people; 0: an older version does not say
     saved: float = 0.0  # the same, of the last checkpoint before or with this report; 0: of none since it leads
@@ -74,7 +74,7 @@ class Retried(msgspec.Struct, frozen=True):
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="state"):
-    """What the records of all ends have in common."""
+    """The fields that the records of all ends have."""
 
     schema: int = SCHEMA
     job: str
@@ -111,12 +111,12 @@ class Done(_Record, frozen=True, kw_only=True, tag="done"):
 
     @property
     def state(self) -> State:
-        """Of the job."""
+        """The job's state."""
         return State.DONE
 
     @property
     def data(self) -> dict[str, Any]:
-        """As of every record; of the checkpoint programs need to know nothing."""
+        """The record as plain data; without the checkpoint's MAC, which programs do not need."""
         found = super().data
         del found["checkpoint"]
         return found
@@ -135,7 +135,7 @@ class Failed(_Record, frozen=True, kw_only=True, tag="failed"):
 
     @property
     def state(self) -> State:
-        """Of the job."""
+        """The job's state."""
         return State.FAILED
 
 
@@ -148,7 +148,7 @@ class Cancelled(_Record, frozen=True, kw_only=True, tag="cancelled"):
 
     @property
     def state(self) -> State:
-        """Of the job."""
+        """The job's state."""
         return State.CANCELLED_NOW if self.now else State.CANCELLED
 
 

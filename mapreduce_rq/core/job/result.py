@@ -15,14 +15,14 @@ from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import DeadlineReached, JobCancelled, JobError, JobFailed, VersionSkew
 
 SHOWN = 1000
-"""Characters of a value, at most, in a notebook."""
+"""The most characters of a value that a notebook shows."""
 
 Float = float
 """The built-in, inside a class that has an attribute of that name."""
 
 
 class Result:
-    """A job's result. ``record`` holds all of it, as `mrq compute --json` prints it; the rest reads from there."""
+    """A job's result. ``record`` holds all of it, as `mrq compute --json` prints it; the properties read from there."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class Result:
 
     @property
     def native(self) -> Any:
-        """The result as a Python object. If it takes long to make, it is made at the first use."""
+        """The result as a Python object. An object that takes a long time to make is made at the first use."""
         self._native = made(self._native)
         return self._native
 
     def take(self) -> Any:
-        """The native object, for the last time: what it is made of is let go of on the way."""
+        """Return the native object for the last time: the memory that it is made from is freed meanwhile."""
         native, self._native, self._text, self._total = self._native, None, None, None
         if isinstance(native, Deferred) and native.last is not None:
             last, given = native.last, native.given
@@ -68,13 +68,15 @@ class Result:
 
     @property
     def bound(self) -> str | None:
-        """How far the value is from the truth at most, as text; None if that is not known."""
+        """The largest distance from the value to the truth, as text; None if it is not known."""
         found: str | None = self.record["bound"]
         return found
 
     @property
     def bound_kind(self) -> BoundKind:
-        """What the bound is worth: ``proven``, ``statistical``, ``estimated``, ``exact``, or ``none``."""
+        """The kind of the bound: ``proven`` (by a theorem and exact arithmetic), ``statistical`` (a 95 % confidence
+        interval), ``estimated``, ``exact`` (no error but the last rounding), or ``none``.
+        """
         found: BoundKind = self.record["bound_kind"]
         return found
 
@@ -102,23 +104,23 @@ class Result:
 
     @property
     def terms(self) -> int | None:
-        """How many terms there are; None if an iterable was not read to its end."""
+        """The number of terms; None if an iterable was not read to its end."""
         found: int | None = self.record["terms"]
         return found
 
     @property
     def terms_used(self) -> int:
-        """How many terms are counted in the value: fewer than ``terms`` if the job ended early or left some out."""
+        """The number of terms in the value: fewer than ``terms`` if the job ended early or left some out."""
         return int(self.record["terms_used"])
 
     @property
     def tasks(self) -> int:
-        """How many answers were counted."""
+        """The number of tasks whose answers were counted."""
         return int(self.record["tasks"])
 
     @property
     def workers(self) -> int:
-        """How many workers took part."""
+        """The number of workers that took part."""
         return int(self.record["workers"])
 
     @property
@@ -128,7 +130,7 @@ class Result:
 
     @property
     def ended(self) -> str:
-        """Why it ended: ``all`` terms are counted, ``tolerance``, ``tolerance not met``, or ``deadline``."""
+        """The reason of the end: ``all`` terms are counted, ``tolerance``, ``tolerance not met``, or ``deadline``."""
         return str(self.record["ended"])
 
     @property
@@ -155,7 +157,7 @@ class Result:
 
     @property
     def details(self) -> dict[str, Any]:
-        """Further facts of this computation, with stable names."""
+        """Further facts of this computation: a dictionary whose keys are stable."""
         found: dict[str, Any] = self.record["details"]
         return found
 
@@ -172,7 +174,7 @@ class Result:
         return native if isinstance(native, bytes) else f"{self.value}\n".encode()
 
     def written(self) -> Iterator[bytes]:
-        """The content in pieces: a large value is never there as one text."""
+        """The content in pieces, so that a large value is never in memory as one text."""
         if self.record["value"] is None and self._text is not None and isinstance(self._native, Deferred):
             yield from map(str.encode, self._text.make())
             yield b"\n"
@@ -180,7 +182,7 @@ class Result:
             yield self.content
 
     def _repr_html_(self) -> str:
-        """A table for notebooks: the value, what it is worth, and how it came about."""
+        """A table for notebooks: the value, its bound, and facts about the job."""
         from html import escape  # only in notebooks
 
         bound = f"{self.bound} ({self.bound_kind})" if self.bound is not None else "none is known"
@@ -208,7 +210,7 @@ def cause_of(record: Failed) -> BaseException:
 
 
 def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
-    """The error of a job that ended without a value, in one line. Text of a worker is made harmless for a terminal.
+    """The error of a job that ended without a value, in one line. Control characters in a worker's text are escaped.
 
     ``more``: what the caller adds to the message of a failure.
     """
@@ -221,6 +223,6 @@ def error_of(record: Failed | Cancelled, more: str = "") -> JobError:
     what = record.message if record.kind == "Deadline" and not record.traceback else f"{record.kind}: {record.message}"
     label = record.params.get("label") or record.computation
     kind = {"Deadline": DeadlineReached, "VersionSkew": VersionSkew}.get(record.kind, JobFailed)
-    return (JobFailed if record.traceback else kind)(  # with a traceback it is a function's exception, of any name
+    return (JobFailed if record.traceback else kind)(  # with a traceback, a function has raised it
         visible(f"{label} failed{at}{where}: {what} (job {record.job}){more}")
     )

@@ -1,8 +1,8 @@
 """The tally: which terms are counted, and the fold of exactly those terms.
 
-A span is folded only if it is disjoint from all spans folded before. This one rule is all of "counted exactly once":
-retries, backup copies, late answers of workers taken for dead, and tasks cut anew by another master all end here, and
-the first answer wins.
+A span is folded only if it is disjoint from all spans folded before. "Counted exactly once" rests on this one rule:
+retries, backup copies, late answers of workers that were taken for dead, and tasks that another master cut anew all
+come here, and the first answer counts.
 
 - Commutative law: one accumulator, into which each partial is folded when it arrives.
 - Ordered law: segments, each with a partial. Neighbours are merged when they are of similar size, as in a binary
@@ -18,8 +18,8 @@ from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.span import Runs
 
 HEAVY_BYTES = 256 * 1024
-"""Bytes of a partial from which it is not merged on arrival. Such merges are wishes: the ledger decides when and where
-they are done."""
+"""A partial of at least this number of bytes is not merged on arrival. Such a merge becomes a wish: the ledger decides
+when and where it is done."""
 
 Part = tuple[int, int, bytes]
 """(lo, hi, encoded partial); lo = hi = 0 marks the one accumulator of a commutative law."""
@@ -34,11 +34,11 @@ class Tally:
         self.malformed = 0  # answers dropped because their partial could not be decoded
         self._ordered = reducer.law is Law.ORDERED
         self._accumulator = reducer.zero()
-        self.wishes: list[tuple[int, int, int]] = []  # (lo, middle, hi): two segments too heavy to merge in passing
+        self.wishes: list[tuple[int, int, int]] = []  # (lo, middle, hi): segments too heavy to merge on arrival
         self._locked: set[int] = set()  # segments (by lo) of such a pair
         self._partials: dict[int, tuple[int, Any]] = {}  # segment's lo -> (hi, partial)
         self._ends: dict[int, int] = {}  # segment's hi -> lo
-        self.watch: Callable[[Any], None] = _unwatched  # told of each partial that is new, under the ordered law
+        self.watch: Callable[[Any], None] = _unwatched  # called with each new partial, under the ordered law
 
     def count(self, batch: Iterable[tuple[int, int, bytes]]) -> list[tuple[int, int]]:
         """Fold those of a batch of ``(lo, hi, encoded partial)`` that are new. Returns the spans counted.
@@ -173,7 +173,7 @@ class Tally:
             at, partial = self._partials[at]
             row.append(partial)
         whole = self._joined(row)
-        if len(segments) > 1 and self._locked.isdisjoint(segments):  # keep the merge: the last ones cost most
+        if len(segments) > 1 and self._locked.isdisjoint(segments):  # keep the merge: the last merges cost most
             for segment in segments:
                 del self._ends[self._partials.pop(segment)[0]]
             self._partials[0], self._ends[run.hi] = (run.hi, whole), 0

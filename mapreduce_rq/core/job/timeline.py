@@ -1,15 +1,15 @@
-"""What a job's workers did when, in a bounded size: kept with the job's record. No clock, no I/O.
+"""The timeline: what each worker of a job did at which time, in a bounded size, kept with the job's record. No clock,
+no I/O.
 
 Time is cut into bins of one width. A cell holds what one worker answered in one bin. When the bins or the cells are
 used up, the width doubles and neighbours are added up: a job of a second is kept by milliseconds, one of a day by
-minutes.
-The master pays a few additions for each reply, however many answers it holds, and nothing for a term.
+minutes. The master makes a few additions for each reply, and none for an answer or a term.
 
-It lies in the job's hash from time to time while the job runs, the more rarely the longer the job lasts. So if the
-master dies, the next one goes on from it (``Recorder.go_on``) on the same axis, with the takeover on it; and what
-cancels the job ends it (``ended``). What was answered since it was last kept is then not in it.
+The master writes the timeline into the job's hash from time to time while the job runs, more rarely the longer the job
+lasts. If the master dies, the next one continues it (``Recorder.go_on``) on the same axis, and marks the takeover. A
+process that cancels the job ends it (``ended``). Answers since the timeline was last written are then missing.
 
-A reply counts in the bin in which the master read it. Its work is laid before that moment, as long as it took.
+A reply counts in the bin in which the master read it. Its work is drawn before that moment, with the time it took.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ FIRST_WIDTH = 1 / 256  # seconds
 MAX_BINS = 256
 MAX_CELLS = 1_400
 MAX_ROWS = 96
-"""Workers with a row of their own; the others share one."""
+"""The number of workers that have a row of their own; the others share one."""
 MAX_MARKS = 64
 MAX_MARK = 120  # bytes
 MAX_NAME = 80  # bytes of a worker's id
 MAX_POINTS = 96
 MAX_LONGEST = 24
 BUCKETS = 64
-"""Of the histogram: a task of n nanoseconds is in bucket n.bit_length()."""
+"""The buckets of the histogram: a task of n nanoseconds is in bucket n.bit_length()."""
 OTHERS = "other workers"
 MAX_TIMELINE_BYTES = 64 * 1024
 FIRST_PAUSE, LONGEST_PAUSE, PAUSE_SHARE = 2.0, 20.0, 0.02
-"""Seconds between two times that the timeline of a running job is kept, and which share of the job's time they are."""
+"""Seconds between two writes of a running job's timeline, and the share of the job's time that they are at least."""
 LONGEST_GAP = 30 * 86_400.0
-"""Seconds without a master that the axis shows at most: the clocks of two hosts may differ by anything."""
+"""The most seconds without a master that the axis shows: the clocks of two hosts may differ by any time."""
 _MOST = 1 << 62
 
 
@@ -49,14 +49,14 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Mark(msgspec.Struct, array_like=True, frozen=True):
-    """Something that a person should read; seconds since the timeline's beginning."""
+    """An event that a person should read; its time is in seconds since the timeline's beginning."""
 
     at: float
     text: str
 
 
 class Point(msgspec.Struct, array_like=True, frozen=True):
-    """How far the job was, as its master last said."""
+    """The job's progress at one time."""
 
     at: float
     counted: int
@@ -77,7 +77,7 @@ class Long(msgspec.Struct, array_like=True, frozen=True, order=True):
 
 
 class Timeline(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened, as it is kept. Times are seconds since ``began``."""
+    """A job's timeline, as it is stored. Times are seconds since ``began``."""
 
     job: str
     version: str  # of mrq, at the master
@@ -112,9 +112,10 @@ class Recorder:
         self._kept_at = now
 
     def go_on(self, kept: Timeline, *, now: float, wall: float) -> float | None:
-        """Take up what an earlier master has kept; ``wall`` is unix seconds. Returns the seconds since it was kept.
+        """Continue the timeline that an earlier master stored; ``wall`` is unix seconds. Returns the seconds since it
+        was stored.
 
-        None, and nothing is taken up, if it cannot be right: without a key, any client may have written it.
+        None, and nothing is continued, if it cannot be right: without a key, any client may have written it.
         """
         if not _is_sound(kept):
             return None
@@ -147,14 +148,15 @@ class Recorder:
         return gap
 
     def due(self, now: float) -> bool:
-        """Whether it is to be kept again, while the job runs."""
+        """Whether it is time to store the running job's timeline again."""
         pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, PAUSE_SHARE * (now - self._began)))
         return now - self._kept_at >= pause
 
     def answered(
         self, wid: str, tasks: int, terms: int, nanoseconds: int, *, now: float, first: tuple[int, int]
     ) -> None:
-        """One reply: this many tasks with their terms, and the work on them. ``first``: the span of the first task.
+        """Add one reply: the number of its tasks and terms, and the work on them. ``first``: the span of the first
+        task.
 
         Tasks that were answered together count in the histogram with their mean.
         """
@@ -182,7 +184,7 @@ class Recorder:
             self._keep_long(Long(nanoseconds / 1e9, at, _cut(wid, MAX_NAME), *first))
 
     def mark(self, text: str, now: float) -> None:
-        """Something happened that a person should read."""
+        """Add an event that a person should read."""
         self._mark(Mark(round(max(0.0, now - self._began), 4), _cut(text, MAX_MARK)))
 
     def _mark(self, mark: Mark) -> None:
@@ -194,7 +196,9 @@ class Recorder:
     def point(
         self, counted: int, out: int, workers: int, *, value: str | None, error: float | None, now: float
     ) -> None:
-        """How far the job is now. Points that come quickly are left out, the more of them the longer the job lasts."""
+        """Add the progress of the job now. Points that come quickly are left out, more of them the longer the job
+        lasts.
+        """
         at = round(max(0.0, now - self._began), 4)
         if self._points and at - self._points[-1].at < self._between:
             return
@@ -204,7 +208,7 @@ class Recorder:
             self._points = self._points[::2]
 
     def timeline(self, job: str, *, version: str, master: str, began: float, before: float, now: float) -> Timeline:
-        """What is kept of it all."""
+        """The timeline so far, to be stored."""
         self._kept_at = now
         return Timeline(
             job=job,
@@ -226,7 +230,7 @@ class Recorder:
         return self._rows.setdefault(wid if len(self._rows) < MAX_ROWS else OTHERS, {})
 
     def _lay_back(self, row: dict[int, list[int]], index: int, nanoseconds: int, inside: int) -> None:
-        """Lay work into this bin, as much as has gone by of it, and the rest into the bins before."""
+        """Add work to this bin, up to the part of the bin that has passed, and the rest to the bins before."""
         whole = int(self.width * 1e9)
         room = inside
         while nanoseconds > 0 and index >= 0:
@@ -268,7 +272,7 @@ def _flat(row: dict[int, list[int]]) -> list[int]:
 
 
 def _cut(text: str, most: int) -> str:
-    """The text, or as much of it as these bytes hold."""
+    """The text, cut to at most this number of bytes."""
     if text.isascii() and len(text) <= most:
         return text
     return text.encode(errors="replace")[:most].decode(errors="ignore")
@@ -281,14 +285,14 @@ def _is_sound(kept: Timeline) -> bool:
 
 
 def _gap(kept: Timeline, wall: float) -> float:
-    """Seconds from a timeline's end to a moment, by the clocks of two hosts."""
+    """Seconds from a timeline's end to a moment; the two times come from the clocks of two hosts."""
     return min(LONGEST_GAP, max(0.0, wall - kept.began - kept.seconds))
 
 
 def ended(kept: Timeline | None, job: str, *, began: float, wall: float, text: str, version: str) -> Timeline:
-    """The timeline of a job that another process than its master has ended, at ``wall`` (unix seconds).
+    """The timeline of a job that another process than its master ended, at ``wall`` (unix seconds).
 
-    ``text``: what stands there as a mark. ``began``: when the job was made, for one of which nothing is kept.
+    ``text``: the text of the mark at the end. ``began``: the time when the job was made, if no timeline is stored.
     """
     if kept is None or not _is_sound(kept):
         kept = Timeline(
@@ -315,7 +319,7 @@ def ended(kept: Timeline | None, job: str, *, began: float, wall: float, text: s
 
 
 class Losses(msgspec.Struct, frozen=True):
-    """Seconds of all workers together, from the job's beginning to its end, by what they went to."""
+    """What the workers' seconds were spent on, for all workers together, from the job's beginning to its end."""
 
     computing: float
     before: float  # a worker's first work
@@ -324,7 +328,7 @@ class Losses(msgspec.Struct, frozen=True):
 
 
 def losses(timeline: Timeline) -> Losses:
-    """What the workers' time went to; as exact as the bins are wide."""
+    """What the workers' time was spent on. The error is at most the width of a bin for each number."""
     computing = before = between = after = 0.0
     for row in timeline.rows:
         cells = cells_of(row)
@@ -347,7 +351,7 @@ def cells_of(row: Row) -> list[tuple[int, int, int, int]]:
 
 
 def timeline_data(timeline: Timeline) -> dict[str, Any]:
-    """The same as plain data with stable names, for programs."""
+    """The timeline as plain data with stable names, for programs."""
     found: dict[str, Any] = msgspec.to_builtins(timeline)
     names = ("bin", "tasks", "terms", "us")
     found["rows"] = [

@@ -1,8 +1,8 @@
-"""Where outstanding tasks are, as far as looks at the queue and the hands tell: for terms, merges and requests alike.
+"""Where outstanding tasks are, as looks at the queue and the hands show: for terms, merges and requests alike.
 
 A look shows each task in the queue, in a worker's hand, or in neither. A task that is in neither at one look may be on
-its way. A task that is in neither at two looks in a row is lost. A task that is held for much longer than similar tasks
-took is late, and may be done elsewhere, too.
+its way. A task that is in neither at two looks in a row is lost. A task that a worker holds for much longer than
+similar tasks took is late, and another worker may do it, too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Whereabouts:
         self._held_since: dict[int, float] = {}
 
     def look(self, out: Mapping[int, Task], waiting: Iterable[Task], held: Iterable[Task], now: float) -> None:
-        """Take in a look: which of the tasks that are ``out`` wait in the queue, and which are held by workers."""
+        """Take in a look: which of the tasks that are ``out`` wait in the queue, and which ones workers hold."""
         in_hands = {task.lo for task in held}
         there = in_hands.union(task.lo for task in waiting)
         absent = frozenset(lo for lo in out if lo not in there)
@@ -34,7 +34,7 @@ class Whereabouts:
         self._held_since = {lo: self._held_since.get(lo, now) for lo in in_hands if lo in out}
 
     def late(self, out: Mapping[int, Task], now: float) -> Iterator[int]:
-        """The tasks that are late."""
+        """The first terms of the tasks that are late."""
         for lo, since in self._held_since.items():
             task = out.get(lo)
             if task is not None and self.patience.is_over(now - since, self._size(task)):

@@ -1,4 +1,4 @@
-"""What a worker computes for a task that carries more than its span."""
+"""The work for a task that has more than a span."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of doubles added up block by block, each step with its exact error: the memory for it, and the addition."""
+"""Adds up rows of doubles block by block, each step with its exact error, in memory that is used again."""
 
 from __future__ import annotations
 

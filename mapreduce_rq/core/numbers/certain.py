@@ -1,9 +1,9 @@
-"""Which digits of a running value are certain already, by its text and its error. Pure.
+"""Finds the digits of a running value that are certain already, from its text and its error. Pure.
 
-The truth lies within ``error`` of the value. Its digits down to some place are those that are written if they are the
-same at both ends of that interval: the digits of a number cannot change in between without changing at an end. So the
-last certain digit of 3.14159 with an error of 0.001 is the 4, and of 2.99999 with the same error there is none, since
-the truth may be 3.0001. Numbers are compared exactly, as fractions.
+The truth lies within ``error`` of the value. The written digits down to some place are digits of the truth if they are
+the same at both ends of that interval: the digits of a number cannot change in between without changing at an end. So
+the last certain digit of 3.14159 with an error of 0.001 is the 4. With the same error, 2.99999 has no certain digit,
+because the truth may be 3.0001. Numbers are compared exactly, as fractions.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from fractions import Fraction
 from typing import NamedTuple
 
 TEXT_DIGITS = 10
-"""A value is written with so many significant digits, or more; zeros at its end may be left out. What is lost by that
-rounding counts as error, too."""
+"""A value is written with at least this number of significant digits; zeros at its end may be left out. The error of
+that rounding counts, too.
+"""
 MOST_DIGITS = 400
-"""Of a number that is looked at: a text from elsewhere may hold millions, or an exponent like that."""
+"""The most digits of a number that is examined: a text from outside may have millions, or an exponent of that size."""
 
 _NUMBER = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?(?:e([+-]?[0-9]{1,4}))?(?= |$)", re.ASCII)
 
 
 class Parted(NamedTuple):
-    """A text in three parts: ``certain`` digits (with sign and point), digits that may still change, and what is no
-    number, or follows it.
+    """A text in three parts: ``certain`` digits (with sign and point), digits that may still change, and the rest,
+    which is not part of the number.
     """
 
     certain: str
@@ -33,9 +34,9 @@ class Parted(NamedTuple):
 
 
 def parted(text: str, error: float) -> Parted:
-    """The text of a value, parted by what an error that is a bound says of its digits.
+    """The text of a value in its parts, for an error that is a bound.
 
-    The last digit that is written never is certain: it stands for a number that may be a little less.
+    The last written digit is never certain, because it is rounded.
     """
     found = _NUMBER.match(text)
     if found is None or not (0 <= error < math.inf):
@@ -45,7 +46,7 @@ def parted(text: str, error: float) -> Parted:
 
 
 def _certain(found: re.Match[str], error: float) -> int:
-    """How many of its characters are digits of the truth, wherever in its interval that lies."""
+    """The number of the text's characters that are digits of the truth, at each place of the interval."""
     sign, whole, part, exponent = found[1], found[2], found[3] or "", int(found[4] or 0)
     digits = whole + part
     if len(digits) > MOST_DIGITS or abs(exponent) > MOST_DIGITS:

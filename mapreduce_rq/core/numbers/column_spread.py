@@ -1,4 +1,4 @@
-"""The exact spread of columns: what a variance divides."""
+"""The exact spread of columns: the numerator of a variance."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ from mapreduce_rq.core.numbers.exact import MINUS_INFINITY, PLUS_INFINITY, UNIT_
 from mapreduce_rq.core.numbers.rounding import nearest_double
 
 CELLS = 1 << 15
-"""Doubles added up at a time: of narrow arrays, many are added in one call of numpy, which makes the call cheap."""
+"""The number of doubles that are added up at a time. Many narrow arrays are added in one call of numpy, which costs
+less per array.
+"""
 
 LIMIT = 2.0**1000
 """A column whose sum is at least this large is kept as a Python integer."""
@@ -38,7 +40,7 @@ SMALLEST_SQUARED, LARGEST_SQUARED = 2.0**-480, 2.0**480
 
 
 class NotANumber(Exception):
-    """A row that was to be added has a nan in it."""
+    """A row to be added has a nan in it."""
 
     def __init__(self, row: int, column: int) -> None:
         super().__init__(f"row {row} has nan in column {column}")
@@ -75,7 +77,7 @@ class Columns:
         sums = []
         if narrow:
             sums.append(word_sum(narrow).astype(np.float64))
-        if wide:  # halves, whose sums a word holds and a double, too
+        if wide:  # halves, whose sums fit into a word, and into a double, too
             sums.append(word_sum(row & 0xFFFFFFFF for row in wide).astype(np.float64))
             sums.append(word_sum((row >> 32).astype(np.int64) for row in wide) * 2.0**32)
         self.add(sums)

@@ -32,13 +32,13 @@ class Written(NamedTuple):
     negative: bool = False
 
     def half_unit(self) -> str:
-        """Half a unit of the last digit: how far a correctly rounded value can be off."""
+        """Half a unit of the last digit, as text: the largest error of a correctly rounded value."""
         return f"5e{self.exponent - len(self.figures):+03d}"
 
     def outcome(
         self, bound: str | None, bound_kind: BoundKind, details: dict[str, Any], notes: tuple[str, ...]
     ) -> Outcome:
-        """As an outcome, with a Decimal for Python, which takes 1/60 s for a few million digits."""
+        """The value as an outcome, with a Decimal for Python, which takes 1/60 s for a few million digits."""
         text = self.text()
         return Outcome(
             value=text,
@@ -57,7 +57,7 @@ class Written(NamedTuple):
         return -size if self.negative else size
 
     def text(self) -> str:
-        """All digits, in positional notation if that needs no padding zeros, else in scientific notation."""
+        """All digits, in positional notation if that needs no padding zeros, otherwise in scientific notation."""
         figures, exponent = self.figures, self.exponent
         sign = "-" if self.negative else ""
         if 0 <= exponent < len(figures):
@@ -119,7 +119,7 @@ def round_fraction(num: int, den: int, wanted: int) -> Rounded:
 
 
 def fraction_fixed(num: int, den: int, log2_error: float) -> Fixed:
-    """A value that num/den (den > 0) is at most 2^log2_error off, as a function of the places."""
+    """The value that differs from num/den (den > 0) by at most 2^log2_error, as a function of the places."""
 
     def fixed(places: int) -> tuple[int, int]:
         if places >= 0:
@@ -156,14 +156,14 @@ def _half_up(value: int, unit: int) -> int:
 
 
 def _carried(mantissa: int, exponent: int, wanted: int) -> Rounded:
-    """The rounded value; where rounding up made one digit more, 9.99 to 10.0, that digit is a zero too many."""
+    """The rounded value. If rounding up made one more digit, as from 9.99 to 10.0, the last zero is removed."""
     if abs(mantissa) == power_of_ten(wanted):
         return Rounded(mantissa // 10, exponent + 1, wanted)
     return Rounded(mantissa, exponent, wanted)
 
 
 def _figures(number: int) -> int:
-    """How many digits a number has, 1 if it is zero."""
+    """The number of digits of a number; 1 for zero."""
     number = abs(number)
     dropped = max(number.bit_length() - 64, 0)
     size = (math.log10(int(number >> dropped)) if number else 0.0) + dropped * math.log10(2)

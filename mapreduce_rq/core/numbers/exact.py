@@ -22,13 +22,15 @@ NAN, PLUS_INFINITY, MINUS_INFINITY, FLOAT, INT = 1, 2, 4, 8, 16
 """Flags of a total: which kinds of values were added. The result is an integer only if all values were integers."""
 
 BLOCK = 256
-"""Values in one call of fsum. Any number from 64 to 1024 is about as fast; more do not fit into the cache."""
+"""The number of values in one call of fsum. Any number from 64 to 1024 is about as fast; more do not fit into the
+cache.
+"""
 
 NUMPY_PAYS = 1 << 20
-"""Values from which importing numpy (80 ms) costs less than summing without it (80 ns more a value)."""
+"""From this number of values, importing numpy (80 ms) costs less than summing without it (80 ns more per value)."""
 
 NUMPY_WINS = 1 << 9
-"""Values from which numpy, once imported, is faster: its calls cost 30 us."""
+"""From this number of values, numpy is faster, once it is imported: its calls cost 30 us."""
 
 
 class Total(NamedTuple):

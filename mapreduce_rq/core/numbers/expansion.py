@@ -1,4 +1,4 @@
-"""Millions of digits, in parts that several workers do: quotients, roots, products, and the conversion to decimal.
+"""Millions of digits, in parts for several workers: quotients, roots, products, and the conversion to decimal.
 
 A number U with 0.1 <= U < 1 is held as an integer F with ``bits`` bits after the point: U is nearly F/2^bits. Its
 digits are cut off from the left. In F 10^k, the bits before the point are the first k digits, and the bits after the
@@ -30,26 +30,26 @@ from mapreduce_rq.core.numbers.rounding import scaled_ratio
 from mapreduce_rq.core.outcome import Ask, More, Outcome
 
 ASKED_FROM = 2_000_000
-"""Digits from which parts are worth their messages: a part is then some tenths of a second of work."""
+"""From this number of digits, parts are worth their messages: a part is then some tenths of a second of work."""
 
 PEELED_HERE = 20_000_000
 """Digits up to which the master finds and cuts the number itself, in a second or two, instead of sending it."""
 
 GUARD = 18
-"""Digits computed beyond those wanted. What follows the last term is below 10^-14 of a digit, so the wanted digits are
-nearly always decided."""
+"""The number of digits computed beyond those wanted. The terms that are left out are below 10^-14 of a digit, so the
+wanted digits are nearly always decided."""
 
 SPARE_BITS = 64
 
 LARGEST_PART = 3_000_000
-"""Digits of a part at most. Up to twice as many digits are two parts; beyond that there are more, for more workers."""
+"""The most digits of a part. Up to twice this number there are two parts; beyond, there are more, for more workers."""
 
 Decided = Callable[[Written | None], "Outcome | More | Ask"]
-"""What follows from the digits, or from None where the interval does not decide them."""
+"""Makes the outcome from the digits, or from None if the interval does not decide them."""
 
 
 class Quotient(msgspec.Struct, array_like=True, tag="q"):
-    """num/den in [0, 1), to ``bits`` bits."""
+    """The request for num/den in [0, 1), to ``bits`` bits."""
 
     bits: int
     num: bytes
@@ -61,7 +61,7 @@ class Quotient(msgspec.Struct, array_like=True, tag="q"):
 
 
 class Root(msgspec.Struct, array_like=True, tag="r"):
-    """The square root of a small number, to ``bits`` bits."""
+    """The request for the square root of a small number, to ``bits`` bits."""
 
     bits: int
     number: int
@@ -72,7 +72,7 @@ class Root(msgspec.Struct, array_like=True, tag="r"):
 
 
 class Product(msgspec.Struct, array_like=True, tag="p"):
-    """The product of numbers, each with ``bits`` bits after the point."""
+    """The request for the product of numbers, each with ``bits`` bits after the point."""
 
     bits: int
     factors: list[bytes]
@@ -89,7 +89,7 @@ Number = Quotient | Root | Product
 
 
 class Evaluate(msgspec.Struct, array_like=True, tag="e"):
-    """Find a number. Its answer: the number's bytes."""
+    """The request for a number. The answer is the number's bytes."""
 
     number: Number
 
@@ -99,7 +99,9 @@ class Evaluate(msgspec.Struct, array_like=True, tag="e"):
 
 
 class Peel(msgspec.Struct, array_like=True, tag="l"):
-    """Find a number in [0, 1) and cut it into parts of given widths. Its answer: the requests for the parts' texts."""
+    """The request to find a number in [0, 1) and to cut it into parts of given widths. The answer is the requests for
+    the parts' texts.
+    """
 
     number: Number
     widths: list[int]
@@ -122,7 +124,7 @@ class Peel(msgspec.Struct, array_like=True, tag="l"):
 
 
 class Text(msgspec.Struct, array_like=True, tag="t"):
-    """The ``width`` digits of floor(number 10^scale / 2^bits)."""
+    """The request for the ``width`` digits of floor(number 10^scale / 2^bits)."""
 
     width: int
     scale: int
@@ -130,7 +132,7 @@ class Text(msgspec.Struct, array_like=True, tag="t"):
     number: bytes
 
     def answer(self) -> bytes:
-        """ASCII."""
+        """The digits, in ASCII."""
         number = from_bytes(self.number)
         if self.scale:
             number = (number * big_type()(5) ** self.scale) >> (self.bits - self.scale)
@@ -159,7 +161,7 @@ def bits_of(digits: int) -> int:
 
 
 def pays(digits: int) -> bool:
-    """Whether workers should be asked for this many digits: their messages cost less than they save."""
+    """Whether to ask workers for this number of digits, because their messages cost less time than they save."""
     return digits >= ASKED_FROM
 
 
@@ -171,7 +173,7 @@ def prepare(digits: int) -> None:
 
 
 class Expansion(NamedTuple):
-    """The digits wanted of U 10^(exponent + 1), which is known up to 2^log2_error."""
+    """The wanted digits of U 10^(exponent + 1), which is known up to 2^log2_error."""
 
     wanted: int
     exponent: int
@@ -180,7 +182,7 @@ class Expansion(NamedTuple):
 
     @property
     def bits(self) -> int:
-        """Bits after the point of the numbers that U is made of."""
+        """The number of bits after the point in the numbers that U is made of."""
         return bits_of(self.wanted + GUARD) + SPARE_BITS
 
     def of_fraction(self, num: int, den: int) -> Ask | None:
@@ -213,7 +215,7 @@ class Expansion(NamedTuple):
         return Ask([encode(peel)], lambda answers: self._texts(answers[0], widths))
 
     def quotient(self, num: int, den: int) -> Quotient:
-        """num/den of positive numbers of any size. Low bits are left out of both: it changes by less than a unit."""
+        """num/den for positive numbers of any size. Low bits of both are left out, an error of less than a unit."""
         drop = max(min(num.bit_length(), den.bit_length()) - self.bits - SPARE_BITS, 0)
         return Quotient(self.bits, to_bytes(num >> drop), to_bytes(den >> drop))
 

@@ -1,4 +1,4 @@
-"""Big integers: as bytes for the wire, and as ``mpz`` once they are large enough to pay for it.
+"""Big integers: as bytes for the wire, and as ``mpz`` if they are so large that it saves time.
 
 On the wire an integer is the fewest signed little-endian bytes that hold it. ``int`` and ``gmpy2.mpz`` read and write
 them alike. Text would cost more, and Python limits it to 4300 digits.
@@ -12,17 +12,17 @@ from collections.abc import Callable
 from typing import Any
 
 BIG_BITS = 1 << 17
-"""Bits of a number from which gmpy2 is worth its import of 80 ms: a product takes 0.3 ms with it and 4.4 ms without."""
+"""From this number of bits, gmpy2 is worth its import of 80 ms: a product takes 0.3 ms with it and 4.4 ms without."""
 
 MPZ_BITS = 1 << 12
-"""Bits of a number from which the products of gmpy2 are faster, once it is imported."""
+"""From this number of bits, products are faster with gmpy2, once it is imported."""
 
 THREADS_BITS = 1 << 22
-"""Bits of a number from which a product is worth a thread: it takes 10 ms, and to start the thread takes 0.1 ms."""
+"""From this number of bits, a product is worth a thread: it takes 10 ms, and to start the thread takes 0.1 ms."""
 
 KEPT_BYTES = 256 << 20
 LARGEST_KEPT = 32 << 20
-"""Bytes of one freed number that are kept at most; glibc takes no larger value for this option."""
+"""The most bytes of a freed number that the C library keeps; glibc takes no larger value for this option."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 
 
@@ -44,12 +44,14 @@ def from_bytes(data: bytes) -> int:
 
 
 def digits(number: int) -> str:
-    """Decimal digits of any number of them, which ``str`` refuses beyond 4300."""
+    """The decimal digits of a number. ``str`` refuses more than 4300 of them."""
     return str(number) if number.bit_length() < 14_000 else str(big_type()(number).digits())
 
 
 def quotient(num: int, den: int) -> int:
-    """num/den, less than one off. Big numbers are rounded towards 0: a floor needs the remainder, 1/5 of the time."""
+    """num/den, with an error of less than one. Big numbers are rounded towards 0: a floor would need the remainder,
+    which takes 1/5 of the time.
+    """
     if not is_big(num.bit_length()):
         return num // den
     from gmpy2 import t_div  # heavy, hence here
@@ -59,9 +61,10 @@ def quotient(num: int, den: int) -> int:
 
 
 def side_by_side(*actions: Callable[[], int]) -> list[int]:
-    """What these functions return, each called in a thread of its own: gmpy2 multiplies without the interpreter's lock.
+    """Call each function in a thread of its own and return their values: gmpy2 multiplies without the interpreter's
+    lock.
 
-    For numbers of ``THREADS_BITS`` and more, and in a process that has cores to spare: in a master, not in a worker.
+    This is for numbers of ``THREADS_BITS`` and more, in a process with free cores: a master, not a worker.
     """
     from gmpy2 import context, get_context  # heavy, hence here
 
@@ -81,7 +84,7 @@ def side_by_side(*actions: Callable[[], int]) -> list[int]:
 
 
 def is_big(bits: int) -> bool:
-    """Whether numbers of that many bits are better kept as ``mpz``."""
+    """Whether a number with this number of bits should be an ``mpz``."""
     return bits > BIG_BITS or (bits > MPZ_BITS and "gmpy2" in sys.modules)
 
 
@@ -100,7 +103,7 @@ def keep_memory() -> None:
 
 
 def big_type() -> Any:
-    """``gmpy2.mpz``, imported at the first use: a computation with small numbers never pays for it."""
+    """``gmpy2.mpz``, imported at the first use, so that a computation with small numbers does not import it."""
     from gmpy2 import mpz  # heavy, hence here
 
     return mpz

@@ -1,4 +1,4 @@
-"""Columns as they travel: equal sums have equal forms, and reading takes no other form."""
+"""Columns as they travel: equal sums have equal bytes, and no other bytes can be read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MOST_LEVELS = 64  # 2098 bits of all doubles and 64 of a count, 53 in a level: 
 
 
 class Packed(msgspec.Struct, array_like=True):
-    """Settled sums as they travel: levels as doubles, and the odd columns, which levels cannot hold."""
+    """Settled sums as they travel: levels as doubles, and apart from them the columns that levels cannot hold."""
 
     levels: list[memoryview]
     places: list[bytes]  # of the doubles of a level that is mostly 0, as 64-bit words; empty: it holds all of them
@@ -26,12 +26,12 @@ class Packed(msgspec.Struct, array_like=True):
 
     @property
     def size(self) -> int:
-        """How many columns there are; the first level always has them all."""
+        """The number of columns; the first level always has them all."""
         return len(self.levels[0]) // 8 if self.levels else 0
 
 
 def packed_columns(sums: Columns) -> Packed:
-    """Sums as they travel; this settles them."""
+    """Settle the sums and pack them."""
     import numpy as np  # the caller has imported it
 
     sums.settle()

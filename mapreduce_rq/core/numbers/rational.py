@@ -1,4 +1,4 @@
-"""Exact numbers from text and from the API: what was written is what is computed with.
+"""Exact numbers from text and from the API: the number that was written is the number that is used.
 
 ``0.1`` is one tenth and not the double near it; a hexadecimal float, or a float given through the API, is that double.
 Length and exponent are capped before any integer is built: ``1e999999999`` would be a gigabyte.
@@ -12,9 +12,10 @@ import reprlib
 from typing import Any, NamedTuple
 
 MAX_LENGTH = 1000
-"""Characters of a number's text at most."""
+"""The most characters of a number's text."""
 MAX_EXPONENT = 3000
-"""Largest power of ten. With MAX_LENGTH digits every number stays below the 4300 digits that Python turns into text."""
+"""The largest power of ten. With MAX_LENGTH digits each number has fewer than the 4300 digits that Python turns into
+text."""
 MAX_BINARY_EXPONENT = 9000
 MAX_BITS = 3_400
 """Bits of the numerator, and of the denominator, of a number given through the API: MAX_LENGTH digits hold no more."""
@@ -39,7 +40,7 @@ class Rational(NamedTuple):
 
 
 def parse_rational(text: str) -> Rational:
-    """The number that ``text`` writes exactly: ``2``, ``-0.1``, ``1/3``, ``1e-9``, ``0x1.8p+1``.
+    """The exact number that a text stands for: ``2``, ``-0.1``, ``1/3``, ``1e-9``, ``0x1.8p+1``.
 
     Raises ValueError for a text that is not a finite number, or is too long. Its message is one line.
     """
