@@ -1,8 +1,7 @@
-"""Clients of redis-py that are not ours, such as RQ has: where they lead, and one of our own to the same place.
+"""Finds the server of a redis-py client that is not ours, such as RQ's, and makes a client of our own for it.
 
-What another program has set for its connections is its business: its timeouts, its retries, its decoding. We take
-where the server is and as whom it is to be asked, and nothing else. What we do not know and what would change whom we
-trust is refused by name.
+We take the address, the user and the TLS options, and no other settings (timeouts, retries, decoding). An option that
+we do not know, and that could change which server we trust, is refused by its name.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ _TLS_WORDS = {ssl.CERT_NONE: "none", ssl.CERT_OPTIONAL: "optional", ssl.CERT_REQ
 
 
 def endpoint_of(client: Any) -> Endpoint:
-    """Where a client of redis-py leads. Raises UsageError for one whose way we cannot go."""
+    """The endpoint of a redis-py client. Raises UsageError for a client whose way to its server we cannot use."""
     pool = getattr(client, "connection_pool", None)
     if pool is None:
         raise UsageError(f"a {type(client).__name__} leads to no single server: a Redis Cluster cannot carry RQ either")
@@ -62,7 +61,7 @@ def client_of(endpoint: Endpoint) -> redis.Redis:
 
 @contextlib.contextmanager
 def asking(endpoint: Endpoint) -> Iterator[None]:
-    """What redis-py raises within is raised as ours. Raises BrokerError."""
+    """Turn errors of redis-py in the block into ours. Raises BrokerError."""
     try:
         yield
     except (redis.RedisError, OSError) as error:

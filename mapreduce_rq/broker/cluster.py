@@ -1,13 +1,13 @@
 """Redis and Valkey Cluster: which node has a queue's keys, and which nodes there are.
 
-All keys of a queue have its name as their hash tag, so they lie in one slot, and a wire to a queue is a connection to
-the node that has this slot. Who has it is asked at every connect: any node answers, or says who has it (MOVED), and
-that is followed. When the slot moves while the wire is open, its node says so, and the wire counts as broken: after a
-failover the new node may lack the last writes, so the user of the wire must read its state again, as after any lost
-connection.
+All keys of a queue have its name as their hash tag, so they are in one slot, and a wire to a queue is a connection to
+the node that has this slot. At every connect we ask for the owner of the slot: any node answers, or names the owner
+(MOVED), and we go there. When the slot moves while the wire is open, its node says so, and the wire counts as broken:
+after a failover the new node may lack the last writes, so the user of the wire must read its state again, as after any
+lost connection.
 
-While a slot is being moved, what asks for one key that has gone already is asked of the new node (ASK). What needs
-several keys is refused by both nodes until all of them are there (TRYAGAIN), and is tried again like any outage.
+While a slot is being moved, a command for one key that has gone already is sent to the new node (ASK). Both nodes
+refuse a command for several keys until all of them are there (TRYAGAIN); it is tried again, as after any outage.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ Address = tuple[str, int]
 
 SLOTS = 16384
 MOST_MOVES = 8
-"""Times that one connect follows from node to node: more is a cluster that does not agree about itself."""
+"""The most redirections that one connect follows: after more of them, the nodes do not agree about the slots."""
 NOWHERE = {"", "?"}
-"""In the place of a host: that of the node which was asked."""
+"""In the place of a host, it means the host of the node that was asked."""
 
 _learned: dict[tuple[Address, ...], tuple[Address, ...]] = {}
-"""For the nodes of a URL: all nodes of their cluster, as the last one that was asked knew them."""
+"""For the nodes of a URL: all nodes of their cluster, as the node that was asked last knew them."""
 _owners: dict[tuple[tuple[Address, ...], str], Address] = {}
-"""For those and a queue: who had the queue's keys last."""
+"""For the nodes of a URL and a queue: the node that had the queue's keys last."""
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Slots, by number, first and last, and who serves them: the primary first, and its replicas."""
+    """The first and the last of some slots, and the nodes that serve them: the primary first, then its replicas."""
 
     nodes: tuple[Address, ...]
     slots: tuple[tuple[int, int], ...]
@@ -52,9 +52,9 @@ class Shard:
 def connect_to_owner(endpoint: Endpoint) -> AbstractConnection:
     """A connection to the node that has the keys of the endpoint's queue.
 
-    Raises BrokerDown where nodes name one that does not answer; else the first error of redis-py or the socket.
+    Raises BrokerDown if nodes name one that does not answer; otherwise the first error of redis-py or the socket.
     """
-    import redis  # few servers need it, and it takes 0.1 s
+    import redis  # takes 0.1 s, and few servers need it
     from redis.exceptions import AskError, MovedError  # with it
 
     key = Keys(endpoint.queue).queue
@@ -79,7 +79,7 @@ def connect_to_owner(endpoint: Endpoint) -> AbstractConnection:
             if moves <= MOST_MOVES:
                 waiting.appendleft(owner)
             continue
-        except AskError:  # it has the slot; the key has gone to the next owner already, or never was
+        except AskError:  # it has the slot; the key has gone to the next owner already, or never existed
             pass
         except (redis.ConnectionError, redis.TimeoutError, OSError) as error:
             connection.disconnect()
@@ -117,17 +117,17 @@ def node(endpoint: Endpoint, address: Address) -> Endpoint:
 
 
 def name(address: Address) -> str:
-    """A node in messages."""
+    """A node's name in messages."""
     return f"node {address[0]}:{address[1]}"
 
 
 def address_of(error: Any, asked: Address) -> Address:
-    """Where an answer of the node ``asked`` sends us: redis-py's AskError, or MovedError, which is one."""
+    """The address to which the node ``asked`` sends us, from redis-py's AskError, or MovedError, a subclass."""
     return (asked[0] if error.host in NOWHERE else error.host), error.port
 
 
 def shards(call: Callable[..., Any], asked: Address) -> list[Shard]:
-    """The shards of the cluster of the node ``asked``, over its ``call``; those without slots are not among them."""
+    """The shards with slots in the cluster of the node ``asked``; ``call`` sends a command to that node."""
     found: dict[tuple[Address, ...], list[tuple[int, int]]] = {}
     for first, last, *nodes in call("CLUSTER", "SLOTS"):
         places = tuple(_place(one, asked) for one in nodes)
@@ -141,7 +141,7 @@ def _place(told: list[Any], asked: Address) -> Address:
 
 
 def _learn(endpoint: Endpoint, connection: AbstractConnection, address: Address) -> None:
-    """Note all nodes: those of the URL may all be gone one day. Where that is refused, those of the URL are known."""
+    """Remember all nodes, because those in the URL may all be gone one day. A refusal of the node is ignored."""
     try:
         found = shards(lambda *command: _ask(connection, *command), address)
     except Exception as error:
@@ -157,5 +157,5 @@ def _ask(connection: AbstractConnection, *command: str) -> Any:
 
 
 def slots_served(found: Iterator[Shard] | list[Shard]) -> int:
-    """How many of the SLOTS have a node."""
+    """The number of the SLOTS that have a node."""
     return sum(last - first + 1 for shard in found for first, last in shard.slots)

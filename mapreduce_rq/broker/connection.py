@@ -1,7 +1,7 @@
-"""Where the server is and how to reach it: URLs, passwords, TLS, Sentinel, Cluster; one way to make connections.
+"""Endpoints and connections: URLs, passwords, TLS, Sentinel, Cluster. All connections are made here.
 
 redis-py retries, pings and negotiates in different ways for different constructors, and a retried pop loses a task. So
-everything that could repeat or hide a command is switched off here; our own loops decide what to do after an error.
+all that could repeat or hide a command is switched off here; our own loops decide what to do after an error.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
-"""How long a socket waits for an answer: well beyond the five seconds that a blocking command waits on the server."""
+"""Seconds that a socket waits for an answer: much more than the five seconds that a blocking command may wait."""
 _CLUSTERS = {"redis+cluster": False, "rediss+cluster": True}
 _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False} | _CLUSTERS
 """Whether a scheme means TLS."""
@@ -34,7 +34,7 @@ _OPTIONS_OF_OTHERS = {
     *("encoding_errors", "client_name", "lib_name", "lib_version", "username", "password", "host", "port", "path"),
     *("virtual_host", "ssl_ca_path", "ssl_ca_data", "ssl_password", "ssl_min_version", "ssl_ciphers", "timeout"),
 }
-"""Options in URLs of other programs. An error repeats only these: another word may be part of a password with a ?."""
+"""Options in URLs of other programs. A message names only these: any other word may be part of a password with a ?."""
 
 
 class Endpoint(msgspec.Struct, frozen=True):
@@ -42,7 +42,7 @@ class Endpoint(msgspec.Struct, frozen=True):
 
     host: str = "localhost"
     port: int = 6379
-    path: str = ""  # of a unix socket; then host and port are not used
+    path: str = ""  # a unix socket; host and port are not used then
     db: int = 0
     username: str | None = None
     password: str | None = None
@@ -51,21 +51,21 @@ class Endpoint(msgspec.Struct, frozen=True):
     sentinels: tuple[tuple[str, int], ...] = ()
     service: str = ""
     sentinel_password: str | None = None
-    nodes: tuple[tuple[str, int], ...] = ()  # of a cluster, some of them: each knows who has a queue's keys
-    queue: str = ""  # whose keys are meant, in a cluster
+    nodes: tuple[tuple[str, int], ...] = ()  # some nodes of a cluster: each knows which node has a queue's keys
+    queue: str = ""  # in a cluster: the queue whose keys are meant
 
     def at(self, queue: str) -> Endpoint:
-        """Where a queue's keys are: in a cluster each queue is on one node, else all are at one place."""
+        """The endpoint for a queue's keys: in a cluster each queue is on one node, elsewhere all are on one server."""
         return replace(self, queue=queue) if self.nodes else self
 
     @property
     def in_cluster(self) -> str:
-        """What to do where this, as a server of its own, turns out to be a node of a cluster."""
+        """The advice for a URL of a single server that is a node of a cluster."""
         place = f"redis{'s' if self.tls else ''}+cluster://{'HOST:PORT' if self.path else f'{self.host}:{self.port}'}"
         return f"{self} is a node of a cluster, where each queue is on one of the nodes: write {place}"
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self}>"  # a password in it would come to light in a traceback
+        return f"<Endpoint {self}>"  # a traceback would show the password
 
     def __rich_repr__(self) -> list[tuple[str, Any]]:
         return [("url", str(self))]  # as above: Rich would show each field
@@ -147,7 +147,7 @@ def parse_url(url: str) -> Endpoint:
 
 
 def _tls_value(name: str, value: str) -> str:
-    """The value as redis-py reads it: ``CERT_NONE`` and ``none`` are the same. Raises BadURL, which never shows it."""
+    """The value as redis-py reads it: ``CERT_NONE`` and ``none`` are the same. Raises BadURL, without the value."""
     if name == "ssl_cert_reqs":
         word = value.lower().removeprefix("cert_")
         if word not in _CERT_REQS:
@@ -161,7 +161,7 @@ def _tls_value(name: str, value: str) -> str:
 
 
 def _check_tls(options: dict[str, str]) -> None:
-    """Raises BadURL for files that cannot be used: this is not a fault of the network, and to wait would not help."""
+    """Raise BadURL for files that cannot be used: the network is not at fault, and waiting would not help."""
     import ssl  # few URLs need it
 
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -207,7 +207,7 @@ def connection(endpoint: Endpoint) -> AbstractConnection:
 
 def how_to_connect(endpoint: Endpoint) -> tuple[type[AbstractConnection], dict[str, Any]]:
     """A connection's class and its arguments. Raises BrokerDown if no sentinel knows the master."""
-    import redis  # it takes 0.1 s, that a program which only reads a URL need not wait
+    import redis  # takes 0.1 s, and a program that only reads a URL does not need it
     from redis.backoff import NoBackoff  # with it
     from redis.maint_notifications import MaintNotificationsConfig  # with it
     from redis.retry import Retry  # with it

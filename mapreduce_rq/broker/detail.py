@@ -1,6 +1,6 @@
-"""One job in more detail than a snapshot has, for a person who looks at it: what its checkpoint and its timeline say.
+"""One job in more detail than a snapshot has, for a person who looks at it: facts from its checkpoint and its timeline.
 
-It is read when a viewer asks for it, and only what is small: a checkpoint that holds a large value stays where it is.
+It is read when a viewer asks for it. A checkpoint that holds a large value is not read.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage
 
 MOST_BYTES = 1 << 20
-"""Of a checkpoint that is read for a person."""
+"""The most bytes of a checkpoint that is read for a person."""
 
 
 @dataclass(frozen=True)
 class Detail:
-    """``runs``: spans of terms that the last checkpoint has counted; None where it is not known here."""
+    """Details of one job. ``runs``: the spans of terms in the last checkpoint; None if they are not known."""
 
     job: str
     runs: tuple[tuple[int, int], ...] | None = None
@@ -31,7 +31,7 @@ class Detail:
 
 
 def read_detail(wire: Wire, keys: Keys, codecs: Codecs, job: str) -> Detail:
-    """Two round trips. Raises BrokerError."""
+    """Read the details of a job, in two round trips. Raises BrokerError."""
     name = keys.job(job)
     sizes = wire.pipeline([("HSTRLEN", name, "ck"), ("HSTRLEN", name, "timeline")], refusals=True)
     held, kept = (size if isinstance(size, int) else 0 for size in sizes)

@@ -1,4 +1,4 @@
-"""Which server this is, and whether it can be used. It is asked once, before anything is queued.
+"""Finds out which server this is, and whether it can be used: once, before anything is queued.
 
 `mrq doctor` prints what `ServerInfo.warning` says.
 """
@@ -18,12 +18,12 @@ OLDEST_REDIS = (7, 0)
 
 @dataclass(frozen=True)
 class ServerInfo:
-    """What INFO says, as far as we need it. Where the user may not ask, these are defaults, with no eviction policy."""
+    """The parts of INFO that we need. If the user may not call INFO, these are defaults, without an eviction policy."""
 
     product: str  # Redis | Valkey
     version: str
     role: str
-    eviction_policy: str = ""  # '': not known, for this user may not ask
+    eviction_policy: str = ""  # '': not known, because this user may not ask
     maxmemory: int = 0  # bytes; 0: no limit
     used_memory: int = 0  # bytes
     aof: bool = False
@@ -43,7 +43,7 @@ class ServerInfo:
 
     @property
     def warning(self) -> str | None:
-        """What a user should know before a job runs on it; None if nothing is wrong."""
+        """A warning that a user should read before a job runs on the server; None if nothing is wrong."""
         if not self.told:
             return None
         if self.eviction_policy != "noeviction" and self.maxmemory:
@@ -62,7 +62,7 @@ UNTOLD = ServerInfo("a server", "of unknown version", "")
 def inspect(wire: Wire) -> ServerInfo:
     """Ask the server. Raises BrokerRefused if it is too old, BrokerDown if it is loading.
 
-    INFO is needed only for warnings: where this user may not use it, the answer to HELLO is enough.
+    INFO is needed only for warnings: if this user may not call it, the answer to HELLO is enough.
     """
     try:
         return parse_info(wire.call("INFO"))
@@ -71,7 +71,7 @@ def inspect(wire: Wire) -> ServerInfo:
 
 
 def greet(wire: Wire) -> ServerInfo:
-    """What HELLO says about the server; UNTOLD where this user may not even use HELLO. Raises as :func:`inspect`."""
+    """The facts from HELLO; UNTOLD if this user may not even call HELLO. Raises as :func:`inspect`."""
     try:
         answer = wire.call("HELLO")
     except NoPermission:
@@ -85,13 +85,13 @@ def greet(wire: Wire) -> ServerInfo:
 
 
 def require_primary(info: ServerInfo, endpoint: Endpoint) -> None:
-    """Raises BrokerRefused for a replica; ReadOnly where sentinels named it, for they will soon name another server."""
+    """Raise BrokerRefused for a replica; ReadOnly if sentinels named it, because they will soon name another server."""
     if info.is_replica:
         raise (ReadOnly if endpoint.sentinels else BrokerRefused)(REPLICA.format(endpoint))
 
 
 def require_kind(info: ServerInfo, endpoint: Endpoint) -> None:
-    """Raises BrokerRefused for the URL of a server that leads to a node of a cluster, and the other way round."""
+    """Raise BrokerRefused if the URL is for a single server and this is a node of a cluster, or the other way round."""
     if info.clustered and not endpoint.nodes:
         raise BrokerRefused(endpoint.in_cluster)
     if endpoint.nodes and info is not UNTOLD and not info.clustered:
@@ -100,7 +100,7 @@ def require_kind(info: ServerInfo, endpoint: Endpoint) -> None:
 
 
 def parse_info(raw: bytes) -> ServerInfo:
-    """What an answer to INFO says. Raises as :func:`inspect`."""
+    """The facts in an answer to INFO. Raises as :func:`inspect`."""
     found = dict(line.split(":", 1) for line in raw.decode().splitlines() if ":" in line)
     if "redis_version" not in found:
         raise BrokerRefused("the server answers, but it is not a Redis: check host and port")
@@ -129,7 +129,7 @@ def _check_age(product: str, version: str) -> None:
 
 
 def check_types(wire: Wire, keys: Keys) -> None:
-    """Raises ForeignKey if one of our keys has a type that we never write."""
+    """Raise ForeignKey if one of our keys has a type that we never write."""
     expected = keys.fixed()
     found = wire.pipeline([("TYPE", key) for key in expected])
     for (key, kind), answer in zip(expected.items(), found, strict=True):

@@ -1,8 +1,9 @@
 """The one place where the bytes of a job's hash become a job.
 
-A program that can write to Redis can write any field. Signed fields decide what the job is: the spec says which job,
-the record that it is over and how, the checkpoint what is counted. Unsigned fields (``state``, ``tok``) may hold
-anything, and decide only who waits: a job that claims to be over without a record that says so counts as running.
+A program that can write to Redis can write any field. Signed fields decide what the job is: the spec describes the job,
+the record says that it is over and how, and the checkpoint says what is counted. Unsigned fields (``state``, ``tok``)
+may hold anything, and decide only whether a process waits: if ``state`` says that a job is over, and no record does,
+the job counts as running.
 """
 
 from __future__ import annotations
@@ -24,16 +25,16 @@ class JobState(msgspec.Struct, frozen=True):
 
     job: str
     token: str  # opaque; see ``token_bytes``
-    state: State  # as its record says
+    state: State  # from its record
     spec: Spec
-    checkpoint: Checkpoint | None  # None: there is none that can be read; the next master begins from nothing
+    checkpoint: Checkpoint | None  # None: no checkpoint can be read, so the next master begins anew
     checkpoint_mac: bytes
-    master: str  # who leads; '' = the master has let go of it
+    master: str  # the process that leads; '': the master has let go of the job
     record: Record | None  # of a job that has ended
     report: Report | None  # None: in its first second, or it cannot be read
     host: str = ""  # the RQ job that is a run of it; '' for none. A hint: it is not signed
-    timeline: Timeline | None = None  # what happened, as it was last kept; None: nothing, or it cannot be read
-    faults: tuple[str, ...] = ()  # what in it no master can have written
+    timeline: Timeline | None = None  # as it was last stored; None: there is none, or it cannot be read
+    faults: tuple[str, ...] = ()  # the parts that no master can have written
 
     @property
     def running(self) -> bool:
@@ -95,7 +96,7 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
 
 
 def timeline_of(codecs: Codecs, job: str, sealed: bytes | None) -> Timeline | None:
-    """What happened while a job ran; None if nothing is kept. Raises BadMessage, ForeignKey."""
+    """A job's timeline; None if none is stored. Raises BadMessage, ForeignKey."""
     if not sealed:
         return None
     found: Timeline = codecs.timeline.at(job).open(sealed)

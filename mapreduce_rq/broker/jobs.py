@@ -26,15 +26,17 @@ REAP = Script("reap", spare=0)
 
 FIRST_REPLY = "0-0"
 BLOCK_SECONDS = 1.0
-"""Seconds without replies after which they are asked for anew, over a wire of their own."""
+"""Seconds that one request for replies waits for some, over a wire of its own; then it is sent again."""
 PATIENCE_SECONDS = 1.0
-"""Extra time for a server that should have answered already. After it the read fails and says why."""
+"""Extra seconds for a server that should have answered already. After them the read fails and says why."""
 STRIKE_OFF = "X"
-"""Given in place of an obituary: delete the worker's entry if it holds nothing."""
+"""In the place of an obituary, it means: delete the worker's entry if the worker holds nothing."""
 REPLIES_AT_ONCE = 16
-"""Stream entries per read: while a master reads many, the queue may run dry."""
+"""Stream entries per read: while a master reads many, the queue may become empty."""
 SURVEY_TRIES = 10
-"""Reads until no worker is new. If new ones keep coming, those of the last read count as holding nothing."""
+"""A survey reads at most this number of times, until no worker is new. New workers of the last read count as holding
+nothing.
+"""
 
 
 class Survey(msgspec.Struct, frozen=True):
@@ -94,10 +96,10 @@ class Jobs:
         bodies: Bodies = (),
         items: bool = False,
     ) -> Committed | Lost:
-        """Change the job if its token is ``expect``; all in one step.
+        """Change the job if its token is ``expect``; all in one step. Raises BrokerError, TooLarge.
 
         See commit.lua for ``what``, ``number`` and ``items``. ``bodies``: the large bodies of tasks, by name; an empty
-        one is to be deleted.
+        one means that this body is deleted.
         """
         self.wire.ask(
             COMMIT,
@@ -123,7 +125,7 @@ class Jobs:
     ) -> None:
         """Ask for a new job and its first replies; first :meth:`created`, then :meth:`replies_asked` have the answers.
 
-        The replies are waited for ``listen`` seconds.
+        The server waits ``listen`` seconds for replies.
         """
         arguments = _commit(
             job, "", token, what=what, number=number, fields=fields, tasks=tasks, bodies=bodies, items=items
@@ -164,7 +166,7 @@ class Jobs:
         items: bool = False,
         what: str = "",
     ) -> None:
-        """Ask for a commit of nothing but tasks: nothing else may be asked before :meth:`pushed` has the answer."""
+        """Ask for a commit that only pushes tasks. Ask nothing else before :meth:`pushed` has the answer."""
         arguments = _commit(job, expect, token, what=what, tasks=tasks, bodies=bodies, items=items)
         self.wire.ask(COMMIT, self._commit_keys(job), arguments)
 
@@ -188,9 +190,9 @@ class Jobs:
         return Lost(token_text(token), text_of(state))
 
     def hand_over(self, job: str, *, first: bool = False) -> None:
-        """Say that a job waits for a master. A hint: without it masters find the job when they next look around.
+        """Say that a job waits for a master. It is a hint: without it masters find the job at their next look.
 
-        ``first``: it is the next one to be taken.
+        ``first``: the job is the next one to be taken.
         """
         self.wire.call("RPUSH" if first else "LPUSH", self.keys.unled, job)
 
@@ -199,7 +201,7 @@ class Jobs:
         return [text_of(job) for job in reversed(self.wire.call("LRANGE", self.keys.unled, 0, -1))]
 
     def ask_for_handed_over(self, most: int, seconds: float) -> None:
-        """Ask for the next jobs that wait for a master; waits ``seconds`` for one. See :meth:`handed_over`."""
+        """Ask for the next jobs that wait for a master, and wait ``seconds`` for one. See :meth:`handed_over`."""
         self.wire.ask_call("BLMPOP", f"{seconds:.3f}", 1, self.keys.unled, "RIGHT", "COUNT", most)
 
     def handed_over(self) -> list[str]:
@@ -216,7 +218,7 @@ class Jobs:
         return text_of(self._of_hash(job, "HGET", "host"))
 
     def leases(self, jobs: Sequence[str] | None = None) -> dict[str, tuple[str, str]]:
-        """``job -> (token, master)`` of those of these jobs that run. None: of all that are listed."""
+        """``job -> (token, master)`` for those of these jobs that run. ``jobs`` None: all listed jobs."""
         jobs = self.listed() if jobs is None else jobs
         if not jobs:
             return {}
@@ -230,13 +232,13 @@ class Jobs:
         }
 
     def load(self, job: str) -> JobState | None:
-        """The whole job, or None. Raises BadMessage for one that cannot be read, ForeignKey."""
+        """The complete job, or None. Raises BadMessage for a job that cannot be read, ForeignKey."""
         raw = self._of_hash(job, "HGETALL")
         found = {text_of(name): value for name, value in zip(raw[::2], raw[1::2], strict=True)}
         return read_job(self.keys, self.codecs, job, found) if found else None
 
     def timeline(self, job: str) -> Timeline | None:
-        """What happened while a job ran; None if that is not kept. Raises BadMessage, ForeignKey."""
+        """A job's timeline; None if none is stored. Raises BadMessage, ForeignKey."""
         return timeline_of(self.codecs, job, self._of_hash(job, "HGET", "timeline"))
 
     def _of_hash(self, job: str, command: str, *fields: str) -> Any:
@@ -250,7 +252,7 @@ class Jobs:
         return self._replies(job, after, self.wire.call(*self._read(job, after, block_seconds)))
 
     def values(self, job: str) -> Iterator[Reply]:
-        """The replies that an ended job has kept, as they came."""
+        """The replies that are kept of an ended job, in the order in which they came."""
         after = FIRST_REPLY
         while True:
             command = ("XREAD", "COUNT", self.at_once, "STREAMS", self.keys.values(job), after)
@@ -261,7 +263,7 @@ class Jobs:
             yield from replies
 
     def ask_for_replies(self, job: str, after: str) -> None:
-        """Ask for replies that are there now. Nothing else may be asked before :meth:`replies_asked` has the answer."""
+        """Ask for replies that are there now. Ask nothing else before :meth:`replies_asked` has the answer."""
         self.wire.ask_call(*self._read(job, after, 0))
 
     def replies_asked(self, job: str, after: str) -> tuple[str, list[Reply], int]:
@@ -271,7 +273,7 @@ class Jobs:
     def replies_or(self, job: str, after: str, seconds: float, bell: int) -> tuple[str, list[Reply], int] | None:
         """As :meth:`replies`, over the wire ``ear``; None if none came in time, or the descriptor ``bell`` can be read.
 
-        The request stays open then, and the next call returns its answer, which may hold replies that were read
+        In that case the request stays open, and the next call returns its answer, which may hold replies that were read
         meanwhile.
         """
         assert self.ear is not None
@@ -296,13 +298,13 @@ class Jobs:
         return self.opened(job, after, answer[0][1] if answer else ())
 
     def opened(self, job: str, after: str, entries: Iterable[Entry]) -> tuple[str, list[Reply], int]:
-        """The replies in these entries of the job's stream; as :meth:`replies`, ``after`` where there are none."""
+        """The replies in these entries of the job's stream, as :meth:`replies`; none: the id is ``after``."""
         found: list[Reply] = []
         bad = 0
         open_ = self.codecs.reply.open
         for entry, fields in entries:
             after = entry.decode()
-            if fields[0] == b"end":  # it only wakes those who wait for the end of the job
+            if fields[0] == b"end":  # it only wakes processes that wait for the end of the job
                 continue
             try:
                 reply = open_(fields[1])
@@ -357,7 +359,7 @@ class Jobs:
         return int(self.wire.script(REAP, keys, arguments))
 
     def strike(self, wid: str, tasks: Sequence[bytes]) -> None:
-        """Strike tasks that are answered off a dead worker's hand."""
+        """Remove answered tasks from a dead worker's hand."""
         if tasks:
             self.wire.transaction([("LREM", self.keys.in_flight(wid), -1, task) for task in tasks])
 
@@ -366,7 +368,7 @@ class Jobs:
         self.wire.call("HDEL", self.keys.masters, job)
 
     def withdraw(self, job: str) -> None:
-        """Take an ended job's tasks out of the queue, so that no worker has to look at them."""
+        """Remove an ended job's tasks from the queue, so that no worker takes them in vain."""
         waiting = self.wire.call("LRANGE", self.keys.queue, 0, -1)
         mine = [raw for raw in waiting if self._belongs(raw, job)]
         if mine:

@@ -1,7 +1,7 @@
-"""The events of a queue, and the word that a job has ended: for processes that would otherwise ask again and again.
+"""The events of a queue, and the message that a job has ended, for processes that would otherwise ask again and again.
 
-Both are hints. If an event is lost, its readers miss it. A process that waits for the end of a job looks at the job
-itself, too. Events are signed, so each was written by a process with the key.
+Both are hints. If an event is lost, its readers miss it. A process that waits for the end of a job reads the job's
+state from time to time, too. Events are signed, so a process with the key wrote them.
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage, BrokerError, TooLarge
 
 MAX_EVENTS = 10_000
-"""Events that a queue remembers at most: the newest ones."""
+"""The number of events that a queue remembers: the newest ones."""
 AT_ONCE = 500
 LONGEST_TEXT = 2000
-"""Characters of an event's text at most: an exception's message may be of any length."""
+"""The most characters of an event's text: an exception's message may have any length."""
 BEGINNING = "0-0"
 
 
 class Through(Protocol):
-    """What events are written to."""
+    """The thing that events are written to: a wire, or an object that gathers them."""
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """As of a wire."""
+        """As ``Wire.transaction``."""
 
 
 class Journal:
-    """The events of one queue, over one wire. ``by``: who writes them, ``user@host:pid``; ``through``: another way for
-    what is written.
+    """The events of one queue, over one wire. ``by``: the writing process, ``user@host:pid``. ``through``: events are
+    written there instead.
     """
 
     def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, by: str = "", through: Through | None = None) -> None:
@@ -44,9 +44,10 @@ class Journal:
         self._codecs = codecs
 
     def tell(self, events: Sequence[Event], *, ended: str = "", keep: int = 0) -> None:
-        """Write events, and wake the processes that wait for the job ``ended``; its record stays for ``keep`` seconds.
+        """Write events, and wake the processes that wait for the job ``ended``, whose record stays for ``keep``
+        seconds.
 
-        It does not raise: after an error of the connection the next request raises it again.
+        It does not raise: after an error of the connection, the next request raises the error again.
         """
         commands: list[Command] = []
         for event in events:
@@ -62,7 +63,7 @@ class Journal:
                 self._through.transaction(commands)
 
     def await_end(self, job: str, after: str, seconds: float) -> str:
-        """Wait ``seconds`` for the word that a job has ended. Returns where it was read, or ``after`` if none came."""
+        """Wait ``seconds`` for the message that a job has ended. Returns its id, or ``after`` if none came."""
         command = ("XREAD", "COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", self._keys.values(job), after)
         found = self._wire.call(*command)
         return found[0][1][0][0].decode() if found else after

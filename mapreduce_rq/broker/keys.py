@@ -20,15 +20,15 @@ class Keys:
         self.workers = self.prefix + "w"  # HASH wid -> beat or obituary
         self.masters = self.prefix + "m"  # HASH job -> sign of life of its master
         self.jobs = self.prefix + "J"  # ZSET job ids by time of creation
-        self.unled = self.prefix + "d"  # LIST of jobs that were handed over and wait for a master: next right
-        self.events = self.prefix + "e"  # STREAM of what happened, for people and programs
+        self.unled = self.prefix + "d"  # LIST of jobs that were handed over and wait for a master; the next is right
+        self.events = self.prefix + "e"  # STREAM of events, for people and programs
 
     def in_flight(self, wid: str) -> str:
-        """LIST of the tasks that one worker has taken and not settled, newest left."""
+        """LIST of the tasks that one worker has taken and not settled; the newest is on the left."""
         return f"{self.prefix}f:{wid}"
 
     def job(self, job: str) -> str:
-        """HASH with all that decides about a job."""
+        """HASH with all facts that decide about a job."""
         return f"{self.prefix}j:{job}"
 
     def replies(self, job: str) -> str:
@@ -36,17 +36,17 @@ class Keys:
         return f"{self.prefix}r:{job}"
 
     def knocks(self, name: str) -> str:
-        """STREAM, there for a minute: its entry ends a wait of the process with this name that leads many jobs."""
+        """STREAM, for a minute: its entry ends a wait of the process with this name, which leads many jobs."""
         return f"{self.prefix}k:{name}"
 
     def values(self, job: str) -> str:
-        """STREAM of an ended job: an entry that wakes those who wait for its end; and, where they are its value, its
-        replies (a list of large values).
+        """STREAM of an ended job: an entry that wakes the processes that wait for its end; and its replies, if they are
+        its value (a list of large values).
         """
         return f"{self.prefix}v:{job}"
 
     def bodies(self, job: str) -> str:
-        """HASH of the large bodies of a running job's tasks, by the names that stand in these tasks."""
+        """HASH of the large bodies of a running job's tasks, by the names in these tasks."""
         return f"{self.prefix}b:{job}"
 
     def pieces(self, job: str) -> str:
@@ -54,15 +54,15 @@ class Keys:
         return f"{self.prefix}p:{job}"
 
     def shared(self, name: str) -> str:
-        """HASH of the pieces of what calls share, by its hash; there for a week after its last use."""
+        """HASH of the pieces of a shared object, under its hash, for a week after its last use."""
         return f"{self.prefix}o:{name}"
 
     def told_to_leave(self, rq_job: str) -> str:
-        """STRING, there for a while: the worker loop that this RQ job is has been told to leave."""
+        """STRING, for a while: the worker loop in this RQ job has been told to leave."""
         return f"{self.prefix}l:{rq_job}"
 
     def made_room(self, rq_job: str) -> str:
-        """STRING, there for a few seconds: a worker loop leaves for this RQ job, which waits for an rq worker."""
+        """STRING, for a few seconds: a worker loop leaves, so that this RQ job, which waits, gets an rq worker."""
         return f"{self.prefix}y:{rq_job}"
 
     def fixed(self) -> dict[str, str]:

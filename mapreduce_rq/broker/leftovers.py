@@ -1,4 +1,4 @@
-"""What is left over in a queue's keys: entries that our key cannot read or that no process owns.
+"""Finds leftovers in a queue's keys: entries that our key cannot read, or that no process owns.
 
 They are tasks signed with another key or with none, hashes that hold none of our jobs, unreadable entries of workers,
 tasks in the hands of unknown workers, replies to jobs that are over. Entries with another key may belong to processes
@@ -24,7 +24,7 @@ AT_ONCE = 1000
 
 @dataclass(frozen=True)
 class Leftovers:
-    """What was found."""
+    """The leftovers that were found."""
 
     tasks: Mapping[bytes, str]  # in the queue -> why they cannot be read
     jobs: Mapping[str, tuple[bytes, str]]  # id -> its token, which changes while it has a master; why it is unreadable
@@ -36,7 +36,7 @@ class Leftovers:
         return bool(self.tasks or self.jobs or self.workers or self.hands or self.streams)
 
     def still(self, now: Leftovers) -> Leftovers:
-        """The part of this that is unchanged ``now``: no process has touched it between the two readings."""
+        """The part of these that is unchanged ``now``: no process has touched it between the two readings."""
         return Leftovers(
             {raw: why for raw, why in self.tasks.items() if raw in now.tasks},
             {job: found for job, found in self.jobs.items() if now.jobs.get(job) == found},

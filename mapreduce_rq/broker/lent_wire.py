@@ -1,8 +1,8 @@
-"""What stands between a job's verbs and the one connection over which many jobs are led.
+"""Wires between a job's verbs and the one connection over which many jobs are led.
 
-A wire that is lent stands for the wire of the thread that has the turn. The verbs of a job, its lease and its keeper
-all hold one wire. A turn that takes long goes on over another connection than the next ones: so the connection changes,
-and their wire does not.
+A lent wire passes commands on to the wire of the thread that has the turn. The verbs of a job, its lease and its keeper
+hold the same lent wire. A turn that takes a long time goes on over another connection than the next turns: then the
+connection behind the lent wire changes, and the lent wire itself does not.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from mapreduce_rq.broker.wire import Argument, Command, Heard, Script, Wire
 
 
 class GatheringWire:
-    """Gathers what many jobs tell people. No step depends on it, so it is sent together, when its owner says so."""
+    """Gathers the events of many jobs. No step depends on them, so they are sent together when the owner says so."""
 
     def __init__(self) -> None:
         self._gathered: list[Command] = []
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
-        """Have these commands sent later. Their answers are not read. From any thread."""
+        """Have these commands sent later. Their answers are not read. Any thread may call this."""
         self._gathered += commands
         return []
 
     def send(self, through: Wire) -> None:
-        """Send all. Raises BrokerError only where the wire is broken."""
+        """Send all commands. Raises BrokerError only if the wire is broken."""
         gathered, self._gathered = self._gathered, []
         if gathered:
             through.pipeline(gathered, refusals=True)
 
 
 class LentWire:
-    """Passes all on to the wire ``to``, which may be another one from turn to turn. It is connected by who lends it."""
+    """Passes all calls on to the wire ``to``, which may change from turn to turn. Its lender connects it."""
 
     def __init__(self, to: Wire) -> None:
         self.to = to

@@ -1,11 +1,11 @@
-"""One blocking read of the reply streams of many jobs, over a wire of its own.
+"""One blocking read for the reply streams of many jobs, over a wire of its own.
 
     ask {job: last id} ──> XREAD BLOCK … STREAMS r:a r:b … k:<name> ──> the entries of each job that has some
 
-A request that waits at the server cannot be changed. When another job is to be read, too, the reader knocks: it adds an
-entry to a stream of its own, which is the last one in each of its requests, so the server answers at once and the next
-request names all jobs. The command that ends another client's wait (CLIENT UNBLOCK) is only for administrators, a new
-connection costs more than an entry, and a short wait would be a poll.
+A request that waits at the server cannot be changed. To read another job, too, the reader knocks: it adds an entry to a
+stream of its own, which is the last stream in each of its requests. So the server answers at once, and the next request
+names all jobs. We do not use CLIENT UNBLOCK, which only administrators may call; a new connection costs more than an
+entry; and short waits would be polling.
 """
 
 from __future__ import annotations
@@ -17,30 +17,30 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Wire
 
 KNOCK_SECONDS = 60
-"""Seconds after which the stream of knocks goes, if its reader is killed: it is read at once, if at all."""
+"""Seconds after which the stream of knocks expires, if its reader was killed. A living reader reads it at once."""
 
 
 class Listening:
-    """Reads for one process, which alone has this ``name``. ``at_once``: entries of each job in one answer, at most."""
+    """Reads for one process; ``name`` is unique to it. ``at_once``: the most entries of each job in one answer."""
 
     def __init__(self, wire: Wire, keys: Keys, name: str, *, at_once: int = REPLIES_AT_ONCE) -> None:
         self.wire = wire
         self.asked: frozenset[str] = frozenset()
-        """The jobs of the request that is under way; empty: there is none."""
+        """The jobs of the open request; empty if there is none."""
         self._keys = keys
         self._knocks = keys.knocks(name)
         self._knocked = FIRST_REPLY
         self._at_once = at_once
-        self._jobs: dict[str, str] = {}  # by the names of their streams
+        self._jobs: dict[str, str] = {}  # jobs by the names of their streams
 
     def connect(self) -> None:
-        """Connect anew; the request under way is forgotten. Raises BrokerError."""
+        """Connect anew, and forget the open request. Raises BrokerError."""
         self.asked = frozenset()
         self._knocked = FIRST_REPLY  # the server may have lost the stream
         self.wire.connect()
 
     def ask(self, cursors: Mapping[str, str], seconds: float) -> None:
-        """Ask for what these jobs have after these entries; waits ``seconds``. One request at a time.
+        """Ask for the entries of these jobs after the given ids, and wait ``seconds`` for some. One request at a time.
 
         Raises BrokerError.
         """
@@ -60,7 +60,7 @@ class Listening:
         self.asked = frozenset(cursors)
 
     def knock(self, through: Wire) -> None:
-        """Have the request under way answered, over another wire. Raises BrokerError."""
+        """Have the server answer the open request. ``through`` is another wire. Raises BrokerError."""
         through.transaction(
             [("XADD", self._knocks, "MAXLEN", "=", 1, "*", "k", ""), ("EXPIRE", self._knocks, KNOCK_SECONDS)]
         )

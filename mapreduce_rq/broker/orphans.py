@@ -14,7 +14,7 @@ SCAN_COUNT = 1000
 
 @dataclass(frozen=True)
 class Orphans:
-    """What was found."""
+    """The keys that were found."""
 
     hands: dict[str, int]  # worker id -> tasks in a list of a worker that is not registered
     streams: tuple[str, ...]  # job ids whose replies exist though the job does not run

@@ -1,16 +1,17 @@
-"""The pieces of a shuffle on a shared Redis: they lie in a hash of the job, and only workers send and read them.
+"""The pieces of a shuffle on a shared Redis: they are in a hash of the job, and only workers send and read them.
 
-A fold of many keys goes from the worker that made it to those that merge its parts. Through the master it would go over
-the wire four times: in an answer, to the master, in a request, to a worker; and the master would hold the keys of all
-folds. So a worker lays the pieces of its fold in the hash, and the answer says under which name. A worker that merges a
-part reads the pieces of this part alone.
+A fold of many keys goes from the worker that made it to the workers that merge its parts. Through the master it would
+go over the network four times (in an answer, to the master, in a request, to a worker), and the master would hold the
+keys of all folds. So a worker lays the pieces of its fold in the hash, and its answer has their name. A worker that
+merges a part reads the pieces of this part alone.
 
-First the pieces, then the answer: if the worker dies in between, no message names them, and the task is computed again.
-If a connection is lost before the answer has arrived, Redis may have lost the pieces as well: both are sent again.
-All pieces go with the job's end, and from then on none is laid (see lay.lua). A piece is sealed for its place, so it
-cannot be taken for another one. If Redis loses the last writes in a failover, the answers that name lost pieces are
-lost with them, for they were written later; the master goes back to the checkpoint in Redis (see ``Reducer.refers``).
-And it counts no answer before it has seen that the pieces are there: an answer may be from before a wipe.
+A worker first lays the pieces and then answers: if it dies in between, no message names the pieces, and the task is
+computed again. If a connection is lost before the answer has arrived, Redis may have lost the pieces as well: both are
+sent again. All pieces are deleted at the job's end, and from then on none is laid (see lay.lua). A piece is sealed for
+its place, so it cannot be used as another one. If Redis loses the last writes in a failover, the answers that name lost
+pieces are lost, too, because they were written later; the master goes back to the checkpoint in Redis (see
+``Reducer.refers``). The master counts an answer only after it has seen that the pieces are there: the answer may be
+from before a wipe.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, ForeignKey, NoPermission, TooLarge
 
 AT_ONCE = 64
-"""Pieces that are read with one command: a worker has so many in memory, and the server answers others in between."""
+"""The number of pieces that are read with one command: a worker has these in memory, and between two commands the
+server answers other clients.
+"""
 
 
 class Away(Interruption):
-    """Redis could not be reached in the middle of a task: this is no error of the task, which is computed again."""
+    """Redis could not be reached in the middle of a task. The task is not at fault, and is computed again."""
 
     def __init__(self, error: BrokerError) -> None:
         super().__init__(str(error))
@@ -51,8 +54,8 @@ def _nobody(_: LaidFold) -> None:
 
 
 def with_their_pieces(replies: Iterable[Reply], reducer: Reducer[Any], place: LaidApart) -> list[Reply]:
-    """The replies without answers that refer to what is gone, as after a wipe. Their tasks will be missed. Raises
-    BrokerError.
+    """The replies without the answers that refer to pieces which are gone, as after a wipe. The master then finds their
+    tasks missing, and pushes them again. Raises BrokerError.
     """
     found = list(replies)
     rows = {
@@ -73,10 +76,10 @@ def with_their_pieces(replies: Iterable[Reply], reducer: Reducer[Any], place: La
 
 
 class LaidApart:
-    """The pieces of one job's shuffle, over the wire of a worker, or of its master, which lays none.
+    """The pieces of one job's shuffle, over the wire of a worker, or of the master, which only reads.
 
-    ``own``: a name that no other worker has; '' to read only. ``before``: what has to be done before Redis is asked.
-    ``note``: told of what is laid. ``lost``: what is raised for an error of the connection.
+    ``own``: a name that no other worker has; '' to read only. ``before`` is called before each request to Redis.
+    ``note`` is called with each fold that is laid. ``lost`` makes the exception for an error of the connection.
     """
 
     outlives: ClassVar[bool] = False
@@ -100,7 +103,7 @@ class LaidApart:
         self._count = 0
 
     def lay(self, pieces: Sequence[bytes]) -> bytes | None:
-        """Lay some pieces aside together. None if there is no room or no permission: they are to travel as they are."""
+        """Lay some pieces aside together. None if there is no room or no permission: they must travel as they are."""
         if not self._own or sum(map(len, pieces)) > self._tasks.wire.limit():
             return None
         self._count += 1
@@ -118,7 +121,7 @@ class LaidApart:
         return name.encode()
 
     def missing(self, references: Sequence[bytes]) -> set[bytes]:
-        """Those of these references that are to nothing any more. Raises BrokerError."""
+        """Those of these references whose pieces are gone. Raises BrokerError."""
         if not references:
             return set()
         self._before()
@@ -126,7 +129,7 @@ class LaidApart:
         return {reference for reference, there in zip(references, laid, strict=True) if not there}
 
     def row(self, references: Sequence[bytes], number: int) -> Iterator[bytes]:
-        """Of each of these folds the piece with this number. Raises ValueError if one is not there any more."""
+        """The piece with this number of each of these folds. Raises ValueError if one is gone."""
         for at in range(0, len(references), AT_ONCE):
             names = [reference.decode() for reference in references[at : at + AT_ONCE]]
             try:

@@ -1,4 +1,4 @@
-"""What a queue remembers of ended jobs, and how their records are deleted."""
+"""Limits the number of ended jobs that a queue remembers, and deletes their records."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from mapreduce_rq.core.job.record import State
 from mapreduce_rq.errors import BrokerError
 
 AT_ONCE = 500
-"""Jobs that are asked for together."""
+"""The number of jobs that are read together."""
 MAX_RECORDS = 1000
-"""Ended jobs that a queue remembers, each for the time that its ``keep`` says."""
+"""The number of ended jobs that a queue remembers, each for the seconds of its ``keep``."""
 MAX_DETACHED = 10_000
-"""As many, where the older ones are detached jobs: their submitter has left, and comes for the result later."""
+"""The same number if the older jobs are detached: their submitter has left, and comes for the result later."""
 
 
 def prune(verbs: Jobs, keep: int = MAX_RECORDS) -> int:
-    """Delete the oldest ended jobs beyond ``keep`` listed ones, and expired ids from the list. Returns how many.
+    """Delete the oldest ended jobs beyond ``keep`` listed ones, and expired ids from the list. Returns their number.
 
     Detached jobs stay, up to MAX_DETACHED listed ones.
     """
@@ -29,9 +29,9 @@ def prune(verbs: Jobs, keep: int = MAX_RECORDS) -> int:
 
 
 def delete_ended(verbs: Jobs, jobs: Sequence[str], *, detached: bool = True) -> int:
-    """Delete those of these jobs that do not run, and take them off the list. Returns how many.
+    """Delete those of these jobs that do not run, and remove them from the list. Returns their number.
 
-    ``detached``: also those that were detached.
+    ``detached``: delete detached jobs, too.
     """
     wire, keys = verbs.wire, verbs.keys
     deleted = 0
@@ -49,7 +49,7 @@ def delete_ended(verbs: Jobs, jobs: Sequence[str], *, detached: bool = True) -> 
 
 
 def _is_over(row: Any, detached: bool) -> bool:
-    """Whether a job does not run and may be deleted; what stands in its place is no job."""
+    """Whether a job does not run and may be deleted; also true for data that is not a job."""
     if isinstance(row, BrokerError):
         return True
     state, kept = row

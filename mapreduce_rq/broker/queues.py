@@ -1,4 +1,4 @@
-"""Which queues there are on a server: those of which a key is there."""
+"""Finds the queues on a server: those that have a key."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _KEY = re.compile(rf"mrq{WIRE_VERSION}:\{{([A-Za-z0-9_.:-]{{1,64}})\}}:[qwJd]".e
 
 
 def names_of_queues(wire: Wire) -> list[str]:
-    """The names of all queues, in their order. It looks at every key of the server, a thousand at a time.
+    """The names of all queues, sorted. It reads the name of every key of the server, a thousand at a time.
 
     Raises BrokerError.
     """

@@ -1,4 +1,4 @@
-"""The wire to a real server: over a unix socket by our own connection, else by one of redis-py."""
+"""The wire to a real server: by our own connection over a unix socket, otherwise by a connection of redis-py."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LARGE_LOSSES = 3
 
 
 def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
-    """A command as bytes. ``largest`` is called with a size that not every server accepts, and may raise TooLarge."""
+    """A command as bytes. ``largest`` is called with a size that some servers refuse, and may raise TooLarge."""
     for argument in command:
         if type(argument) is bytes and len(argument) >= LARGE_BYTES:
             break
@@ -70,7 +70,7 @@ class RedisWire:
         self._asked: deque[_Asked] = deque()
         self._known: set[str] = set()  # scripts that have answered on this connection
         self._limit = 0  # as ``limit``; 0: not asked yet
-        self._most = USUAL_BYTES  # the limit of a server that does not tell it, as we have learned it
+        self._most = USUAL_BYTES  # the limit of a server that does not tell it, as we have found out
         self._tells = True
         self._large = 0  # bytes of a large argument that is on its way to a server that does not tell its limit
         self._losses = 0  # connections in a row that were lost while such an argument was on its way
@@ -80,10 +80,11 @@ class RedisWire:
         return RedisWire(self.endpoint)
 
     def limit(self) -> int:
-        """How many bytes the server accepts in one argument. It is asked once for each connection. Raises BrokerDown.
+        """The number of bytes that the server accepts in one argument, asked once per connection. Raises BrokerDown.
 
-        The question goes over another connection, for answers may be on their way over this one. Where this user may
-        not ask, the default is assumed, until LARGE_LOSSES connections in a row are lost over something large.
+        The question goes over another connection, because answers may be on their way over this one. If this user may
+        not ask, the default is assumed, until LARGE_LOSSES connections in a row are lost while a large argument is
+        sent.
         """
         if not self._limit:
             asked = RedisWire(self.endpoint)
@@ -145,10 +146,10 @@ class RedisWire:
         self._asked = deque()
         socket = getattr(inherited, "_sock", None)
         if socket is not None:
-            socket.close()  # without a shutdown: the parent still uses it
+            socket.close()  # no shutdown: the parent still uses the connection
 
     def call(self, *command: Argument) -> Any:
-        """One command's answer. As every method that sends, it raises TooLarge before anything is sent."""
+        """One command's answer. Raises TooLarge, like every method that sends, before any byte is sent."""
         packed = _pack(command, self._check)
         open_ = self._opened()
         try:
@@ -162,7 +163,7 @@ class RedisWire:
             raise self._failed(error) from None
 
     def _call_elsewhere(self, found: BaseException, packed: bytes) -> Any:
-        """The answer of the node to which a cluster is moving the slot: this key is there by now, or nowhere."""
+        """The answer of the node to which a cluster is moving the slot: the key is there by now, or does not exist."""
         there = connection_to(self.endpoint, address_of(found, self.address))
         try:
             there.connect()
@@ -184,7 +185,7 @@ class RedisWire:
     def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
         """The answers of several commands that are sent together. The first refusal is raised after all are read.
 
-        With ``refusals`` a BrokerError stands in place of such an answer, unless it breaks the wire.
+        With ``refusals``, a BrokerError stands in the place of such an answer, unless it breaks the wire.
         """
         packed = b"".join([_pack(command, self._check) for command in commands])
         open_ = self._opened()
@@ -221,7 +222,7 @@ class RedisWire:
         return list(answers)
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
-        """A script's answer. The source is sent where the server does not know the script yet."""
+        """A script's answer. The source is sent if the server does not know the script yet."""
         self.ask(script, keys, arguments)
         return self.answer()
 
@@ -236,7 +237,7 @@ class RedisWire:
     ) -> None:
         """Send a script, and a command ``then`` after it; see :class:`Wire`."""
         whole = ("EVAL", script.source, len(keys), *keys, *arguments)
-        known = script.sha in self._known or not (then or heard)  # if requests follow, it cannot be sent a second time
+        known = script.sha in self._known or not (then or heard)  # if requests follow, it is never sent again
 
         def largest(size: int) -> None:
             self._check(size, script.spare)
@@ -323,11 +324,11 @@ class RedisWire:
         return self._connection
 
     def _failed(self, error: BaseException) -> BaseException:
-        """The error to raise for a request that has no other one behind it."""
+        """The error to raise for a request after which no other one was sent."""
         return self._refused(error) if is_refusal(error) else self._broken(error)
 
     def _broken(self, error: BaseException) -> BaseException:
-        """The error to raise. An exception from a signal also breaks the wire: an answer may still be on its way."""
+        """The error to raise. A signal's exception breaks the wire, too, because an answer may still be on its way."""
         self.close()
         if not is_of_server(error):
             return error
@@ -336,7 +337,9 @@ class RedisWire:
         return translate(error, self.endpoint)
 
     def _lost_large(self) -> None:
-        """Count a connection lost over something large: a server closes it without an error if that is too large."""
+        """Count a connection lost while a large argument was sent: a server closes it without an error if it is too
+        large.
+        """
         size, self._large = self._large, 0
         self._losses += 1
         if self._losses >= LARGE_LOSSES:

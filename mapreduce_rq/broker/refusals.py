@@ -1,4 +1,4 @@
-"""What the errors of Redis, of redis-py and of sockets are called here. No other module reads their texts.
+"""Translates errors of Redis, of redis-py and of sockets into ours. No other module reads their texts.
 
 A process whose connections are all over unix sockets does not import redis-py (see ``unix_link.py``), so this module
 does not, either.
@@ -23,11 +23,11 @@ TRANSIENT = (*("LOADING", "UNBLOCKED", "NOREPLICAS", "TRYAGAIN", "CLUSTERDOWN", 
 
 
 class Refusal(Exception):
-    """A server has refused a command: its text, as it came. Of unix sockets; redis-py has classes for such answers."""
+    """A server has refused a command: its text, as it came. For unix sockets; redis-py has classes of its own."""
 
 
 class NotRedis(Exception):
-    """What came is no answer of a Redis."""
+    """The bytes that came are not an answer of a Redis."""
 
 
 _TRANSIENT = {"BusyLoadingError", "TryAgainError", "ClusterDownError"}
@@ -36,7 +36,7 @@ _REFUSED = {"AuthenticationError", "AuthorizationError"}
 
 
 def names_of(error: BaseException) -> set[str]:
-    """The names of redis-py's classes that an error is of. By names, it need not be imported where it is not used."""
+    """The names of an error's classes in redis-py. Comparing names, we need not import redis-py."""
     return {kind.__name__ for kind in type(error).__mro__ if kind.__module__ == "redis.exceptions"}
 
 
@@ -46,17 +46,17 @@ def is_refusal(error: BaseException) -> bool:
 
 
 def is_unknown_script(error: BaseException) -> bool:
-    """Whether the server does not know the script that it was to run: its source is to be sent."""
+    """Whether the server does not know the script, so that its source must be sent."""
     return str(error).startswith("NOSCRIPT") or "NoScriptError" in names_of(error)
 
 
 def is_of_server(error: BaseException) -> bool:
-    """Whether an error is of a server or of the way to it, and not of our own program."""
+    """Whether a server, or the way to it, is at fault, and not our own program."""
     return isinstance(error, (Refusal, NotRedis, OSError)) or "RedisError" in names_of(error)
 
 
 def is_loss(error: BaseException) -> bool:
-    """Whether the other side has ended a connection, or sent what is no answer."""
+    """Whether the other side has ended the connection, or sent bytes that are not an answer."""
     if isinstance(error, (NotRedis, OSError)):
         return not isinstance(error, TimeoutError)
     return bool(names_of(error) & {"ConnectionError", "InvalidResponse"})
@@ -90,8 +90,8 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
         return BrokerDown(f"{endpoint} does not answer in time{hint}")
     if isinstance(error, Refusal) or "ResponseError" in names:
         return BrokerError(f"{endpoint} refused a command: {text.removeprefix('ERR ')}")
-    cause = error.__context__ if "ConnectionError" in names else error  # redis-py rewords the system's
-    if (verdict := getattr(cause, "verify_message", None)) is not None:  # of ssl.SSLCertVerificationError
+    cause = error.__context__ if "ConnectionError" in names else error  # redis-py changes the system's words
+    if (verdict := getattr(cause, "verify_message", None)) is not None:  # an attribute of ssl.SSLCertVerificationError
         return BrokerRefused(
             f"{endpoint} shows a certificate that we do not trust: {verdict} "
             "(?ssl_ca_certs=FILE in the URL names the certificate authority)"

@@ -1,4 +1,4 @@
-"""A snapshot of a whole queue, for people: jobs, workers, lengths and the server, in two round trips for any number.
+"""A snapshot of a queue, for people: jobs, workers, lengths and the server, in two round trips for any number of jobs.
 
 No decision depends on it. Entries that are forged, malformed or of an older version are left out and counted.
 """
@@ -35,33 +35,33 @@ class JobView:
     params: dict[str, Any]
     state: State
     created: float  # unix seconds
-    token: str  # changes at least every second while a master lives
-    master: str  # who leads; '' = no master, it waits to be resumed
+    token: str  # it changes at least every second while a master lives
+    master: str  # the process that leads; '': no master, the job waits to be resumed
     report: Report
     record: Record | None  # of a job that has ended
     lazy: bool = False  # only its master has its items: no other master can continue it
-    by: str = ""  # user@host:pid of its submitter; '' where an older version does not say
+    by: str = ""  # user@host:pid of its submitter; '': an older version did not say
 
     @property
     def label(self) -> str:
-        """What it is, for people: the computation's name, or that of the user's function."""
+        """The job's name for people: the name of the computation, or of the user's function."""
         return str(self.params.get("label") or self.computation)
 
     @property
     def leader(self) -> str:
-        """The process that leads it, ``user@host:pid``; '' for none."""
+        """The process that leads it, ``user@host:pid``; '' if none does."""
         return self.master.rpartition(":")[0]
 
     @property
     def share(self) -> float | None:
-        """How much of it is counted, 0 to 1; None while the total is not known."""
+        """The counted share, from 0 to 1; None while the total is not known."""
         if self.report.total is None:
             return None
         return self.report.counted / self.report.total if self.report.total else 1.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the last term is counted, at the present rate; None where that is not known."""
+        """Seconds until the last term is counted, at the present rate; None if that is not known."""
         if self.state is not State.RUNNING or self.report.total is None or self.report.rate <= 0:
             return None
         return (self.report.total - self.report.counted) / self.report.rate
@@ -73,7 +73,7 @@ class WorkerView:
 
     wid: str
     beat: Beat | None
-    obituary: str  # how it died; '' if it is not known to be dead
+    obituary: str  # how it died; '': it is not known to be dead
     held: int  # tasks in its hands
 
     @property
@@ -92,10 +92,10 @@ class Snapshot:
     workers: tuple[WorkerView, ...]  # by address
     waiting: int  # tasks in the queue
     in_flight: int  # tasks in workers' hands
-    known_jobs: int  # ids listed, also of jobs whose record has expired
+    known_jobs: int  # the number of listed ids, also of jobs whose record has expired
     dropped: int = 0  # entries that could not be read
     why_dropped: str = ""  # the first of them
-    unread_jobs: int = 0  # jobs among them, of which nothing is known
+    unread_jobs: int = 0  # the number of jobs among them, of which nothing is known
     unread_workers: int = 0
 
     def job(self, name: str) -> JobView | None:
@@ -167,7 +167,7 @@ class _Reader:
         self.why = ""
 
     def job(self, name: str, row: list[bytes | None] | BrokerError, ended: Mapping[str, JobView]) -> JobView | None:
-        """The job in the fields of its hash; None for one that has expired or cannot be read."""
+        """The job in the fields of its hash; None for a job that has expired or cannot be read."""
         if isinstance(row, BrokerError):
             self._drop(not_a_hash(self.keys.job(name)))
             self.jobs += 1

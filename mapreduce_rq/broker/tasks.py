@@ -21,7 +21,7 @@ LAY = Script("lay")
 
 
 class SettleAnswer(msgspec.Struct, frozen=True):
-    """What a settle did."""
+    """The answer to a settle."""
 
     as_expected: bool  # False: the hand is not what the worker thought, and ``tasks`` is the whole hand
     over: list[int]  # indices of the replies whose job is over
@@ -38,7 +38,7 @@ class Tasks:
 
     def take(self, wid: str, seconds: float) -> bytes | None:
         """Wait for a task and move it into the worker's hand in one step; None after ``seconds``, which may be 0."""
-        if not seconds:  # for a command that waits, this is for ever
+        if not seconds:  # a blocking command would wait for ever
             there: bytes | None = self.wire.call("LMOVE", self.keys.queue, self.keys.in_flight(wid), "RIGHT", "LEFT")
             return there
         found: bytes | None = self.wire.call(
@@ -49,9 +49,10 @@ class Tasks:
     def settle(
         self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
     ) -> SettleAnswer:
-        """Answer jobs, strike the ``settled`` oldest of ``length`` tasks off the hand, take up to ``want``. One step.
+        """In one step: answer jobs, remove the ``settled`` oldest of ``length`` tasks from the hand, take up to
+        ``want``.
 
-        No more than a fair share of the queue is taken, or ``least`` where that is more. A negative ``want`` is the
+        A worker gets at most its fair share of the queue, or ``least`` if that is more. A negative ``want`` is the
         number of the newest tasks to give back; they are the next to be taken.
 
         Raises BrokerFull when Redis is out of memory; nothing is changed then.
@@ -62,7 +63,7 @@ class Tasks:
     def ask_to_settle(
         self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
     ) -> None:
-        """The first half of :meth:`settle`: nothing else may be asked before :meth:`settled` has the answer."""
+        """The first half of :meth:`settle`. Ask nothing else before :meth:`settled` has the answer."""
         keys = self.keys
         names = [keys.in_flight(wid), keys.queue, keys.workers]
         arguments: list[Argument] = [length, settled, want]
@@ -73,7 +74,7 @@ class Tasks:
         self.wire.ask(SETTLE, names, arguments)
 
     def settled(self) -> SettleAnswer:
-        """The second half of :meth:`settle`. Raises BrokerFull as that does."""
+        """The second half of :meth:`settle`. Raises BrokerFull, as ``settle``."""
         word, over, tasks = self.wire.answer()
         as_expected = word == b"ok"
         if not as_expected:
@@ -81,9 +82,9 @@ class Tasks:
         return SettleAnswer(as_expected, [int(index) - 1 for index in over], tasks)
 
     def enter(self, wid: str, beat: bytes) -> list[bytes]:
-        """Register this worker, and read what it holds, as :meth:`in_hand`.
+        """Register this worker, and read its hand, as :meth:`in_hand`.
 
-        Both happen in one step and before the first take: masters think that tasks of an unregistered worker are lost.
+        Both happen in one step and before the first take: for masters, tasks of an unregistered worker are lost.
         """
         look: list[Command] = [("HSET", self.keys.workers, wid, beat), ("LRANGE", self.keys.in_flight(wid), 0, -1)]
         found: list[bytes] = self.wire.transaction(look)[1]
@@ -91,18 +92,20 @@ class Tasks:
         return found
 
     def in_hand(self, wid: str) -> list[bytes]:
-        """The tasks that this worker holds according to Redis, oldest first. Redis is right, memory may not be."""
+        """The tasks in this worker's hand, oldest first. Redis decides: what the worker remembers may be wrong."""
         found: list[bytes] = self.wire.call("LRANGE", self.keys.in_flight(wid), 0, -1)
         found.reverse()
         return found
 
     def drop(self, wid: str, tasks: Sequence[bytes]) -> None:
-        """Strike tasks that are answered or void off the hand, at any position in it."""
+        """Remove answered or void tasks from the hand, at any position in it."""
         if tasks:
             self.wire.transaction([("LREM", self.keys.in_flight(wid), -1, task) for task in tasks])
 
     def put_back(self, tasks: Sequence[bytes]) -> int:
-        """Put tasks at the end of the queue, for others. Returns the queue's new length. The hand is not changed."""
+        """Put tasks at the end of the queue, for other workers. Returns the queue's new length. The hand stays as it
+        is.
+        """
         return int(self.wire.call("LPUSH", self.keys.queue, *tasks)) if tasks else 0
 
     def pass_on(self, wid: str, tasks: Sequence[bytes]) -> None:
@@ -118,7 +121,7 @@ class Tasks:
         return moves
 
     def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
-        """Leave: move these tasks (oldest first) back, to be taken next, and delete the worker's entry."""
+        """Leave: move these tasks (oldest first) back, where they are taken next, and delete the worker's entry."""
         self.wire.transaction([*self._moves(wid, tasks), ("HDEL", self.keys.workers, wid)])
 
     def spec(self, job: str) -> tuple[Spec | None, str]:
@@ -129,7 +132,7 @@ class Tasks:
         return self.codecs.spec.at(job).open(sealed), text_of(state)
 
     def body(self, job: str, laid: bytes) -> bytes:
-        """The body of a task, which stands apart from it. Raises BadMessage if it is gone, or another."""
+        """The body of a task, which is stored apart from it. Raises BadMessage if it is gone, or is another body."""
         digest, name = laid[:32], laid[32:]
         found = self.wire.call("HGET", self.keys.bodies(job), name)
         if not isinstance(found, bytes):
@@ -139,7 +142,7 @@ class Tasks:
         return found
 
     def lay(self, job: str, name: str, pieces: Sequence[bytes]) -> bool:
-        """Lay the pieces of a fold of this job's shuffle aside under a new name. False: the job is over.
+        """Lay the pieces of a fold of this job's shuffle aside under a new name. Returns False if the job is over.
 
         Raises BrokerFull and NoPermission, in which case nothing is laid; TooLarge; BrokerDown.
         """
@@ -148,32 +151,32 @@ class Tasks:
         return bool(laid)
 
     def are_laid(self, job: str, names: Sequence[str]) -> list[bool]:
-        """Of each of the folds with these names, whether its pieces are there."""
+        """For each of the folds with these names, whether its pieces are there."""
         place = self.keys.pieces(job)
         rows = self.wire.pipeline([("HSTRLEN", place, f"{name}:0") for name in names], refusals=True)
         return [isinstance(row, int) and row > 0 for row in rows]
 
     def pieces(self, job: str, names: Sequence[str], number: int) -> list[bytes]:
-        """The pieces with this number of the folds with these names. Raises BadMessage if one is gone, or another."""
+        """The pieces with this number of the folds with these names. Raises BadMessage if one is gone, or differs."""
         row = self.wire.call("HMGET", self.keys.pieces(job), *(f"{name}:{number}" for name in names))
         if None in row:
             raise BadMessage(f"a piece of the shuffle of {job} is not in Redis any more")
         return [self._sealing(job, name, number).open(piece) for name, piece in zip(names, row, strict=True)]
 
     def _sealing(self, job: str, name: str, number: int) -> Codec:
-        """A piece is read as the one that it was laid as, and as no other."""
+        """The codec for one piece. A piece can be opened only with the name and number that it was laid with."""
         return self.codecs.piece.at(f"{job}/{name}:{number}")
 
     def waiting(self) -> int:
-        """How many tasks wait in the queue."""
+        """The number of tasks that wait in the queue."""
         return int(self.wire.call("LLEN", self.keys.queue))
 
     def state(self, job: str) -> str:
-        """A job's state as its hash says, which any client can write; '' if it is gone."""
+        """A job's state from its hash, where any client can write it; '' if the job is gone."""
         return text_of(self.wire.call("HGET", self.keys.job(job), "state") or b"")
 
     def cancelled_now(self, jobs: Sequence[str]) -> set[str]:
-        """Those of these jobs that were cancelled together with the tasks in hand, as their records say.
+        """Those of these jobs whose records say that they were cancelled together with the tasks in hand.
 
         ``state`` alone is not enough: a program without the key can write it, and it must not kill workers that way.
         """

@@ -1,8 +1,8 @@
-"""A connection over a unix socket, without redis-py: a private server, and any other that has such a socket.
+"""A connection over a unix socket, without redis-py: to a private server, and to any other that has such a socket.
 
-To import redis-py takes 60 to 100 ms, which is a third of what `mrq compute` took with it: it brings asyncio, metadata
-of packages and much else. Over a unix socket we need nothing of it: no TLS, no Sentinel, no Cluster, and the parser is
-hiredis, which redis-py uses, too. This class has those methods of redis-py's connections that a wire calls.
+To import redis-py takes 60 to 100 ms, because it imports asyncio, metadata of packages and much else; that was a third
+of the time of `mrq compute`. Over a unix socket we do not need it: there is no TLS, no Sentinel and no Cluster, and the
+parser is hiredis, which redis-py uses, too. This class has the methods of redis-py's connections that a wire calls.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mapreduce_rq.broker.refusals import NotRedis, Refusal
 READ_BYTES = 64 * 1024
 FULL = "ERR max number of clients reached"
 _NOT_WHOLE = object()
-"""What the parser gives while an answer is not whole."""
+"""The parser returns this while an answer is not complete."""
 
 
 class UnixLink:
@@ -63,15 +63,15 @@ class UnixLink:
         self.disconnect()
 
     def send_packed_command(self, pieces: Iterable[bytes], **_: bool) -> None:
-        """Send commands that are packed already. No connection of ours asks a server how it is before a command, so
-        what redis-py has for that is not looked at.
+        """Send commands that are packed already. The named arguments are those of redis-py's method; they are ignored,
+        because no connection of ours checks the server's health before a command.
         """
         opened = self._opened()
         for piece in pieces:
             opened.sendall(piece)
 
     def read_response(self) -> Any:
-        """The next answer. Raises Refusal for one that is a refusal; within an answer such a one is an object."""
+        """The next answer. Raises Refusal if it is an error; an error inside of an answer is an object in it."""
         reader = self._reader
         answer = reader.gets()
         while answer is _NOT_WHOLE:
@@ -81,7 +81,7 @@ class UnixLink:
             reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # its stub forgets bytearray
             answer = reader.gets()
         if isinstance(answer, Refusal):
-            if str(answer).startswith(FULL):  # it is said to a new connection, whatever that asks for, and closes it
+            if str(answer).startswith(FULL):  # the server says this to any new connection, and closes it
                 raise ConnectionError(str(answer).removeprefix("ERR "))
             raise answer
         return answer

@@ -1,9 +1,9 @@
-"""What the verbs need of a connection to Redis, or to what stands in for it: a command, a pipeline, a script.
+"""The interface that the verbs need of a connection: commands, pipelines, transactions, scripts.
 
-``redis_wire.py`` has the wire to a server, and ``pipes`` those of workers over pipes, which need no redis-py: importing
-that takes a tenth of a second.
+``redis_wire.py`` has the wire to a server. ``pipes`` has the wires of workers over pipes, which do not need redis-py:
+importing that takes a tenth of a second.
 
-After any error except a refusal by the server a wire is broken, until ``connect`` is called: we do not know whether the
+After any error except a refusal by the server, a wire is broken until ``connect`` is called: we do not know whether the
 lost command was done, so the caller reads its state from Redis again. All errors are our own: BrokerDown (try again),
 BrokerFull (Redis is out of memory), BrokerRefused, ForeignKey.
 """
@@ -20,7 +20,9 @@ Command = tuple[Argument, ...]
 Heard = Callable[[Any], None]
 
 SPARE_BYTES = 8 * 1024
-"""Bytes left free in arguments of commit.lua and settle.lua: a task that goes back also says why its worker died."""
+"""Bytes left free in arguments of commit.lua and settle.lua: a task that goes back also has the reason of its worker's
+death.
+"""
 SURE_BYTES = (1 << 20) - SPARE_BYTES
 """Every server accepts this size in one piece: none can be configured to less."""
 USUAL_BYTES = 512 << 20
@@ -29,7 +31,7 @@ REPLICA = "{} is a replica, which takes no writes: give the URL of the primary, 
 
 
 def raise_limit(limit: int) -> str:
-    """What helps where a server accepts at most this size in one piece."""
+    """The advice for a server that accepts at most this size in one piece."""
     if limit > USUAL_BYTES - SURE_BYTES:
         return "run it on a private server, where large pieces go around Redis"
     return "raise proto-max-bulk-len and client-query-buffer-limit on the server"
@@ -46,13 +48,13 @@ class Script:
 
 
 class Wire(Protocol):
-    """What the broker needs of a connection."""
+    """A connection to Redis, or to a store that stands in for it. Methods raise BrokerError."""
 
     def another(self) -> Wire:
         """Another wire to the same server, not connected yet."""
 
     def limit(self) -> int:
-        """How many bytes the server accepts in one argument."""
+        """The number of bytes that the server accepts in one argument."""
 
     def connect(self) -> None:
         """Close the old connection, if there is one, and make a new one."""
@@ -66,7 +68,7 @@ class Wire(Protocol):
     def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
         """The answers of several commands that are sent together; they are not atomic.
 
-        With ``refusals`` a BrokerError stands in place of the answer to a command that the server refused.
+        With ``refusals``, a BrokerError stands in the place of the answer to a command that the server refused.
         """
 
     def transaction(self, commands: Sequence[Command]) -> list[Any]:
@@ -102,7 +104,7 @@ class Wire(Protocol):
 
 @runtime_checkable
 class Pollable(Wire, Protocol):
-    """A wire whose answer can be waited for together with those of others."""
+    """A wire on whose answer a process can wait together with others, by a descriptor."""
 
     def fileno(self) -> int:
         """A descriptor that can be read when there is an answer. Raises BrokerDown."""
@@ -110,7 +112,7 @@ class Pollable(Wire, Protocol):
 
 @runtime_checkable
 class Ear(Wire, Protocol):
-    """A wire whose answer can be waited for together with a bell."""
+    """A wire on whose answer a thread can wait together with a bell."""
 
     def answers_within(self, seconds: float, bell: int) -> bool:
         """Whether the answer comes before ``seconds`` are over, or the descriptor ``bell`` can be read.

@@ -1,6 +1,6 @@
 """The hub: the client's end of every worker's line, and the wire that its masters use.
 
-The thread that has the *lead* waits for all lines and serves them. See the essay in this room's ``__init__``.
+The thread that has the *lead* waits for all lines and serves them. The docstring of the package ``pipes`` explains it.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from mapreduce_rq.pipes.store import Store
 from mapreduce_rq.pipes.waiting import COLLECTORS, READ, WRITE
 
 DEPUTY_SECONDS = 0.005
-"""Seconds between two looks of a deputy whether a thread serves."""
+"""Seconds after which a deputy looks again whether a thread serves."""
 BEFORE_DEPUTY_SECONDS = 0.005
 """Seconds before a deputy is started: a job that ends sooner needs none, and starting a thread takes time."""
 CLOSING_SECONDS = 0.0005
-"""Seconds between two attempts of ``close`` to have the lead, of which it wakes the one who has it."""
+"""Seconds between two attempts of ``close`` to take the lead. Each attempt wakes the thread that has it."""
 HUNG_UP = "its line ended"
 NO_SUPERVISOR = "the supervisor of the workers over pipes died, and the workers with it: run it again"
 CLOSED = "this client is closed: make a new one"
 AWAKE, RUNG = object(), object()
-"""Registered with what wakes the lead, and with a bell."""
+"""The data with which the descriptors are registered that wake the lead, and a bell."""
 
 
 class Hub:
@@ -59,17 +59,17 @@ class Hub:
         self.store = Store()
         self.supervisor_end: socket.socket | None = None  # for the supervisor to inherit
         self._workers = Keys(queue).workers
-        self._lock = threading.Lock()  # held for one step
-        self._lead = Lead()  # of who waits for the lines
+        self._lock = threading.Lock()  # a thread holds it for one step
+        self._lead = Lead()  # wakes the thread that waits for the lines
         self._collector = COLLECTORS[collect]()
         self._peers: dict[int, Peer] = {}
         self._idle = Idle()
         self._behind: dict[Waiting, None] = {}  # threads that wait while another has the lead
-        self._served = 0  # turns of serving
-        self._busy_since = 0.0  # when a job began while there was none
+        self._served = 0  # the number of turns of serving
+        self._busy_since = 0.0  # the time when a job began while no other was there
         self._deputy: threading.Thread | None = None
         self._deputy_leads = False
-        self._over = ""  # why nothing can be asked any more
+        self._over = ""  # the reason why no request is possible any more
         self._closed = False
         self._owner = os.getpid()
         self._awake, self._waker = socket.socketpair()
@@ -83,7 +83,7 @@ class Hub:
     # -- steps -----------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raises ServerFailed where the workers are gone for good, UsageError in a fork of the client's process."""
+        """Raise ServerFailed if the workers are gone for good, UsageError in a fork of the client's process."""
         if self._over:
             kind = UsageError if not self.owned else BrokerDown if self._over is CLOSED else ServerFailed
             raise kind(self._over)
@@ -127,9 +127,9 @@ class Hub:
     # -- waiting ---------------------------------------------------------------------------------------------------
 
     def wait(self, ready: Callable[[], bool], seconds: float, bell: int = -1) -> None:
-        """Serve, until ``ready``, or the descriptor ``bell`` can be read, or the seconds are over.
+        """Serve the lines until ``ready()``, or until the descriptor ``bell`` can be read, or for ``seconds``.
 
-        Without any seconds what has come by now is served.
+        With 0 seconds, only requests that have come by now are served.
         """
         token = object()
         try:
@@ -137,7 +137,7 @@ class Hub:
                 self._wait(token, ready, seconds, bell)
             finally:
                 self._lead.give_back(token)
-        finally:  # again: an error of a signal's handler may have come between the two, or in the midst of the first
+        finally:  # again: a signal handler may have raised between the two, or during the first
             self._lead.give_back(token)
 
     def _wait(self, token: object, ready: Callable[[], bool], seconds: float, bell: int) -> None:
@@ -165,13 +165,13 @@ class Hub:
                 self._start_deputy()
 
     def _wait_behind(self, ready: Callable[[], bool], seconds: float, bell: int) -> bool:
-        """Wait while another has the lead. Whether the bell rang."""
+        """Wait while another thread has the lead. Returns whether the bell rang."""
         me = Waiting(ready, bell)
         try:
             self._behind[me] = None
             if self._deputy_leads:
                 self._wake_lead()
-            if not self._lead.free() and not ready():  # else it was given back just before that could see us
+            if not self._lead.free() and not ready():  # otherwise the lead was given back before it saw us
                 me.wait(seconds)
         finally:
             self._behind.pop(me, None)
@@ -179,12 +179,14 @@ class Hub:
         return bell >= 0 and readable(bell)
 
     def _pass_on(self) -> None:
-        """The lead is free: a thread that waits may take it."""
+        """Wake a thread that waits, because the lead is free."""
         for other in list(self._behind)[:1]:
             other.wake()
 
     def _serve(self, seconds: float, bell: int = -1) -> bool:
-        """Wait for the lines and serve them, once. Only the thread with the lead does this. Whether the bell rang."""
+        """Wait for the lines and serve them, once; only the thread with the lead does this. Returns whether the bell
+        rang.
+        """
         try:
             if bell >= 0:
                 self._collector.register(bell, READ, RUNG)
@@ -212,7 +214,7 @@ class Hub:
         return rung
 
     def _until_next_expiry(self) -> float:
-        """Tell idle workers that nothing came in their time; seconds until one of them is to be told that."""
+        """Tell idle workers whose time is over that no task came. Returns the seconds until the next time is over."""
         now = time.monotonic()
         if now >= self._idle.expiry:
             with self._lock:
@@ -235,7 +237,7 @@ class Hub:
     def _stand_in(self) -> None:
         """Serve while there is work and no master does."""
         seen = -1
-        token = object()  # the deputy's thread hears of no signal
+        token = object()  # the deputy's thread gets no signals
         while True:
             with self._lock:
                 if not self._has_work():
@@ -255,7 +257,7 @@ class Hub:
                 self._pass_on()
 
     def _has_work(self) -> bool:
-        """Whether a job runs, or workers still have tasks of one that has ended: those they may be told to drop."""
+        """Whether a job runs, or workers have tasks of an ended job, which they may be told to drop."""
         return not self._over and bool(self.store.running or self.store.lists)
 
     # -- lines -----------------------------------------------------------------------------------------------------
@@ -273,7 +275,7 @@ class Hub:
                 self._read(peer)
         except OSError:
             self._hang_up(peer)
-        except BaseException:  # of a signal's handler: it may have struck in the middle of a frame
+        except BaseException:  # a signal handler has raised, perhaps in the middle of a frame
             self._hang_up(peer)
             raise
 
@@ -321,7 +323,7 @@ class Hub:
             self._collector.modify(peer.end.fileno(), READ | WRITE, peer)
 
     def _hang_up(self, peer: Peer) -> None:
-        """A line has ended. That is its worker's obituary, if the supervisor has not written a better one."""
+        """Handle the end of a line. It is its worker's obituary, unless the supervisor has written a better one."""
         if peer.end.fileno() < 0:
             return
         self._collector.unregister(peer.end.fileno())
@@ -337,23 +339,23 @@ class Hub:
 
     @property
     def owned(self) -> bool:
-        """Whether this process has made it: a fork has not."""
+        """Whether this process has made the hub; False in a fork."""
         return os.getpid() == self._owner
 
     @property
     def pipe_end(self) -> PipeEnd:
-        """What the supervisor is to be given."""
+        """The line's end for the supervisor."""
         assert self.supervisor_end is not None
         return PipeEnd(self.supervisor_end.fileno())
 
     def started(self) -> None:
-        """The supervisor has its end."""
+        """Close our copy of the supervisor's end, because the supervisor has it now."""
         if self.supervisor_end is not None:
             self.supervisor_end.close()
             self.supervisor_end = None
 
     def close(self) -> None:
-        """Hang up on all workers, from any thread. Again, or in a fork: nothing."""
+        """Close all lines to workers, from any thread. A second call, or a call in a fork, does nothing."""
         if not self.owned or self._closed:
             return
         self._closed = True
@@ -363,7 +365,7 @@ class Hub:
             other.wake()
         token = object()
         try:
-            while not self._lead.take(token):  # who has it sees that all is over
+            while not self._lead.take(token):  # the thread that has it sees that the hub is closed
                 self._wake_lead()
                 time.sleep(CLOSING_SECONDS)
             with self._lock:
@@ -377,7 +379,7 @@ class Hub:
         self.started()
 
     def disown(self) -> None:
-        """In a forked child: the lines are the parent's."""
+        """In a forked child: close our copies of the lines, which belong to the parent."""
         self._over = "this process is a fork of the client's, and workers over pipes answer there: make a client here"
         if self.supervisor_end is not None:
             self.supervisor_end.detach()  # the supervisor's own, if this is it

@@ -1,4 +1,4 @@
-"""A master's wire over pipes: the verbs of a wire, done on the hub in the master's own thread."""
+"""A master's wire over pipes: the methods of a wire, done on the hub in the master's own thread."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mapreduce_rq.pipes.lines import check_size
 
 
 class Read(NamedTuple):
-    """A read of replies that was asked for, and until when it waits for some."""
+    """A read of replies that was asked for, and the time until which it waits for some."""
 
     command: Command
     until: float
@@ -27,7 +27,7 @@ class Read(NamedTuple):
 
 
 class HubWire:
-    """A master's wire: its steps are done at once, in this thread. A read that waits serves the workers meanwhile."""
+    """A master's wire. Its steps are done at once, in this thread. A read that waits serves the workers meanwhile."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
@@ -40,23 +40,23 @@ class HubWire:
         return HubWire(self._hub)
 
     def limit(self) -> int:
-        """How many bytes one argument may have: as many as over Redis, so that a job runs on both."""
+        """The most bytes of one argument: the same as over Redis, so that a job runs on both."""
         return USUAL_BYTES
 
     def connect(self) -> None:
-        """Begin anew. Raises ServerFailed where the workers are gone for good."""
+        """Begin anew. Raises ServerFailed if the workers are gone for good."""
         self.close()
         self._hub.check()
         self._connected = True
 
     def close(self) -> None:
-        """Leave."""
+        """Forget requests without an answer."""
         self._connected = False
         self._asked.clear()
         self.hear()
 
     def call(self, *command: Argument) -> Any:
-        """One command's answer; a read that waits is waited for."""
+        """One command's answer; for a read, wait until it has one."""
         self._check()
         return self._read(Read.of(command)) if command[0] == "XREAD" else self._hub.call(command)
 
@@ -86,7 +86,7 @@ class HubWire:
         then: Command = (),
         heard: Heard | None = None,
     ) -> None:
-        """Do a script now; a read ``then`` waits when its answer is asked for. See :class:`Wire`."""
+        """Run a script now; a read ``then`` waits when ``answer`` is called. See :class:`Wire`."""
         answer = self.script(script, keys, arguments)
         if heard is not None:
             self._unheard.append((heard, answer))

@@ -1,4 +1,4 @@
-"""Which workers wait for a task, in which queue, and until when. A task goes to the one that became idle last."""
+"""The workers that wait for a task, each in a queue and until a time. A task goes to the last one that became idle."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ class Idler(NamedTuple):
     peer: Peer
     channel: int
     hand: str
-    """The list to which its task is to be moved."""
+    """The list to which its task will be moved."""
     until: float
 
 
 class Idle:
-    """All of them. The caller holds the hub's lock, except for ``any`` and ``expiry``."""
+    """All workers that wait. The caller holds the hub's lock, except for ``any`` and ``expiry``."""
 
     def __init__(self) -> None:
         self._by_queue: dict[str, list[Idler]] = {}
         self.expiry = 0.0
-        """The time of no idle worker is over before this."""
+        """No idle worker's time is over before this."""
 
     def any(self) -> bool:
         """Whether a worker waits."""
         return any(self._by_queue.values())
 
     def add(self, queue: str, idler: Idler) -> None:
-        """One more waits."""
+        """Add a worker that waits."""
         self._by_queue.setdefault(queue, []).append(idler)
         self.expiry = min(self.expiry, idler.until)
 
     def next_of(self, queue: str) -> Idler | None:
-        """The one that is to have the next task of a queue: the one that became idle last, for its caches are warm."""
+        """The worker for the next task of a queue: the one that became idle last, because its caches are warm."""
         waiting = self._by_queue.get(queue)
         return waiting.pop() if waiting else None
 
@@ -44,7 +44,7 @@ class Idle:
         return list(self._by_queue)
 
     def next_expired(self, now: float) -> Idler | None:
-        """One whose time is over: it waits no more. None if there is none: then ``expiry`` is that of the next one."""
+        """Remove a worker whose time is over and return it. None if there is none: then ``expiry`` is the next time."""
         for waiting in self._by_queue.values():
             for place, one in enumerate(waiting):
                 if one.until <= now:
@@ -53,7 +53,7 @@ class Idle:
         return None
 
     def forget(self, peer: Peer, channel: int | None = None) -> None:
-        """A worker waits no more: on one channel, or on all of them."""
+        """Remove a worker that waits no more: on one channel, or (None) on all."""
         for queue, waiting in self._by_queue.items():
             self._by_queue[queue] = [
                 one for one in waiting if one.peer is not peer or channel not in {None, one.channel}

@@ -1,4 +1,4 @@
-"""Who of several threads serves the lines: the lead, and the threads that wait while another has it."""
+"""Decides which of several threads serves the lines: the lead, and the threads that wait while another has it."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from collections.abc import Callable
 
 
 class Lead:
-    """What one at a time has. It is taken with a token, and given back with that token, also if it was not taken.
+    """A lock that is taken with a token, and given back with that token, even if it was not taken.
 
-    A lock's ``acquire`` does not do: an error of a signal's handler (Ctrl-C) may come after it has taken the lock and
-    before we know of it, and then no thread gives it back.
+    ``Lock.acquire`` is not enough: a signal handler (Ctrl-C) may raise after the lock was taken and before we know it,
+    and then no thread would release it.
     """
 
     def __init__(self) -> None:
         self._holder: dict[str, object] = {}
 
     def take(self, token: object) -> bool:
-        """Whether the token has it now."""
+        """Take the lead for this token if it is free. Returns whether the token has it now."""
         return self._holder.setdefault("lead", token) is token
 
     def give_back(self, token: object) -> None:
-        """It is free, if the token had it."""
+        """Free the lead if the token has it."""
         if self._holder.get("lead") is token:
             self._holder.pop("lead", None)
 
@@ -33,7 +33,7 @@ class Lead:
 
 
 class Waiting:
-    """A thread that waits while another has the lead, and how it is woken."""
+    """A thread that waits while another has the lead, and can be woken."""
 
     def __init__(self, ready: Callable[[], bool], bell: int) -> None:
         self.ready = ready
@@ -45,8 +45,8 @@ class Waiting:
             self._poll.register(bell, select.POLLIN)
 
     def wake(self) -> None:
-        """From any thread."""
-        with contextlib.suppress(OSError):  # full: it is awake
+        """Wake it, from any thread."""
+        with contextlib.suppress(OSError):  # the pipe is full, so the thread is awake
             os.write(self._writer, b"!")
 
     def wait(self, seconds: float) -> None:
@@ -54,7 +54,7 @@ class Waiting:
         self._poll.poll(seconds * 1000)
 
     def close(self) -> None:
-        """The thread does not wait any more."""
+        """Close its descriptors, because the thread does not wait any more."""
         os.close(self._reader)
         os.close(self._writer)
 

@@ -25,7 +25,7 @@ READ_BYTES = 256 * 1024
 BUFFER_BYTES = 1024 * 1024
 
 CALL, PIPELINE, TRANSACTION, SCRIPT, BYE, JOIN = range(6)
-"""What a frame asks for."""
+"""The kinds of requests in a frame."""
 
 _encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder().decode
@@ -38,14 +38,14 @@ def frame(*parts: Any) -> bytes:
 
 
 class Frames:
-    """Cuts what comes over a line into frames."""
+    """Cuts the bytes that come over a line into frames."""
 
     def __init__(self) -> None:
-        self._pieces: list[bytes] = []  # of a frame that is not whole yet
-        self._have = self._wanted = 0  # bytes: in the pieces, and in that frame as far as is known
+        self._pieces: list[bytes] = []  # pieces of a frame that is not complete yet
+        self._have = self._wanted = 0  # bytes in the pieces, and in the frame, as far as that is known
 
     def take(self, data: bytes) -> list[Any]:
-        """The frames that are whole now."""
+        """Add bytes, and return the frames that are complete now."""
         if self._pieces:
             self._pieces.append(data)
             self._have += len(data)
@@ -70,11 +70,11 @@ class Frames:
 
 GONE = "the client of these workers has ended"
 BROKEN = "the line to the client is broken"
-"""After GONE or BROKEN it does not help to wait."""
+"""After GONE or BROKEN, waiting does not help."""
 
 
 class PipeEnd(msgspec.Struct, frozen=True):
-    """Where a pool of workers over pipes finds the hub: the descriptor of its supervisor's line."""
+    """The way of a pool of workers over pipes to the hub: the descriptor of its supervisor's line."""
 
     descriptor: int
 
@@ -83,7 +83,7 @@ class PipeEnd(msgspec.Struct, frozen=True):
 
 
 class Line:
-    """One process's end. Its threads may use it at the same time."""
+    """One process's end of a line. Its threads may use it at the same time."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
@@ -94,7 +94,7 @@ class Line:
         self._frames = Frames()
         self._boxes: dict[int, deque[Any]] = {}
         self._channels = itertools.count()
-        self._half_sent = self._half_read = False  # perhaps for ever: a signal's handler has raised an error there
+        self._half_sent = self._half_read = False  # perhaps it never does: a signal handler has raised an error there
 
     def fileno(self) -> int:
         """The descriptor."""
@@ -109,11 +109,11 @@ class Line:
         return number
 
     def leave(self, channel: int) -> None:
-        """Its answers are not waited for any more."""
+        """Give a channel up: answers on it are dropped."""
         self._boxes.pop(channel, None)
 
     def send(self, data: bytes, descriptors: Sequence[int] = ()) -> None:
-        """Send a whole frame. Raises BrokerRefused."""
+        """Send a complete frame, with descriptors. Raises BrokerRefused."""
         with self._sending:
             if self._half_sent:
                 raise BrokerRefused(BROKEN)
@@ -133,7 +133,7 @@ class Line:
             with self._reading:
                 if box:
                     return box.popleft()
-                self._poll.poll()  # a signal's handler may raise here, and nothing is lost
+                self._poll.poll()  # a signal handler may raise here, and nothing is lost
                 if self._half_read:
                     raise BrokerRefused(BROKEN)
                 self._half_read = True
@@ -149,7 +149,7 @@ class Line:
                 self._half_read = False
 
     def hung_up(self) -> bool:
-        """Whether the hub's end is closed. No answer may be on its way."""
+        """Whether the hub's end is closed. Call this only when no answer is on its way."""
         try:
             return not self._end.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
@@ -175,7 +175,7 @@ class LineWire:
         return LineWire(self._line)
 
     def limit(self) -> int:
-        """How many bytes one argument may have: as many as over Redis, so that a job runs on both."""
+        """The most bytes of one argument: the same as over Redis, so that a job runs on both."""
         return USUAL_BYTES
 
     def connect(self) -> None:
@@ -184,7 +184,7 @@ class LineWire:
         self._channel = self._line.channel()
 
     def close(self) -> None:
-        """Leave; the line stays, for other wires."""
+        """Give the channel up. The line stays open for other wires."""
         channel, self._channel = self._channel, -1
         if channel >= 0:
             self._line.leave(channel)
@@ -267,13 +267,13 @@ class LineWire:
 
 
 def check_size(size: int) -> None:
-    """Raises TooLarge for what is more than one argument may have."""
+    """Raise TooLarge for a size that one argument may not have."""
     if size > USUAL_BYTES:
         raise TooLarge("what is to be sent", size, USUAL_BYTES)
 
 
 def a_line() -> tuple[socket.socket, socket.socket]:
-    """Both ends of a new line, with room for what a step may send."""
+    """Both ends of a new line, with buffers for the largest step."""
     one, other = socket.socketpair()
     for end in (one, other):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER_BYTES)

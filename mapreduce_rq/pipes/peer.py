@@ -1,4 +1,4 @@
-"""One worker's or supervisor's line as the hub has it: it never waits, neither for bytes nor for room."""
+"""The hub's end of one worker's or supervisor's line. It never waits, neither for bytes nor for room."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 from mapreduce_rq.pipes.lines import READ_BYTES, Frames
 
 SPARE_DESCRIPTORS = 16
-"""Descriptors that come with one message at most."""
+"""The most descriptors that come with one message."""
 
 
 class Peer:
-    """A line. ``wid``: the worker at its other end. Its methods raise OSError where the line is gone."""
+    """A line. ``wid``: the worker at its other end. The methods raise OSError if the line is gone."""
 
     __slots__ = ("_frames", "_outgoing", "descriptors", "end", "supervisor", "wid")
 
@@ -24,11 +24,11 @@ class Peer:
         self.supervisor = supervisor
         self.wid = wid
         self._frames = Frames()
-        self._outgoing: deque[memoryview] = deque()  # bytes that the socket's buffer had no room for
-        self.descriptors: deque[int] = deque()  # that have come and belong to a frame that has not
+        self._outgoing: deque[memoryview] = deque()  # bytes for which the socket's buffer had no room
+        self.descriptors: deque[int] = deque()  # descriptors that have come before their frame
 
     def read(self) -> list[Any] | None:
-        """The frames that are whole now; None where the line has ended."""
+        """The frames that are complete now; None if the line has ended."""
         if self.supervisor:
             data, descriptors, _, _ = socket.recv_fds(self.end, READ_BYTES, SPARE_DESCRIPTORS)
             for descriptor in descriptors:
@@ -39,7 +39,7 @@ class Peer:
         return self._frames.take(data) if data else None
 
     def send(self, data: bytes) -> bool:
-        """Send as much as there is room for. Whether a rest has begun to wait: then :meth:`flush` is to be called."""
+        """Send as much as there is room for. Returns whether a rest begins to wait: then call :meth:`flush`."""
         if self._outgoing:
             self._outgoing.append(memoryview(data))
             return False
@@ -47,7 +47,7 @@ class Peer:
             sent = self.end.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:  # it is gone: its end will be read
+        except OSError:  # the other side is gone: ``read`` will find the end
             return False
         if sent == len(data):
             return False
@@ -55,7 +55,7 @@ class Peer:
         return True
 
     def flush(self) -> bool:
-        """Send what waits, as there is room. Whether nothing waits any more."""
+        """Send waiting bytes, as far as there is room. Returns whether none wait any more."""
         while self._outgoing:
             try:
                 sent = self.end.send(self._outgoing[0])

@@ -1,7 +1,7 @@
 """The data that would be in Redis, in this process, with the commands that the verbs use, and the three scripts.
 
-Answers are those of a server. A queue or a hand is a deque whose left is the list's left; a stream numbers its entries
-without gaps, so an entry is found by its number.
+Answers are those of a server. A queue or a hand is a deque with the same left and right as the list in Redis; a stream
+numbers its entries without gaps, so an entry is found by its number.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 from mapreduce_rq.broker.wire import Argument, Command
 
 OLDEST_FIRST = ("RIGHT", "LEFT")
-"""The only way in which the verbs move a task: the next one of the queue, to the newest side of a hand."""
+"""The one way in which the verbs move a task: the next one of the queue, to the newest side of a hand."""
 
 
 class Stream:
-    """Replies, in order."""
+    """A stream of replies, in order."""
 
     __slots__ = ("entries", "first")
 
@@ -27,12 +27,12 @@ class Stream:
         self.first = first  # number of the first entry
 
     def after(self, number: int) -> int:
-        """The index of the first entry behind this number."""
+        """The index of the first entry after this number."""
         return max(0, number + 1 - self.first)
 
 
 class Store:
-    """The data. Each method that :attr:`commands` or :attr:`scripts` names is one step; no two run at a time."""
+    """The data. Each method in :attr:`commands` or :attr:`scripts` is one step; no two of them run at the same time."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.lists: dict[str, deque[bytes]] = {}
@@ -43,7 +43,7 @@ class Store:
         self._clock = clock
         self._expiring: dict[str, float] = {}
         self._soonest = float("inf")  # nothing expires before this
-        self._next = 1  # number of the first entry of the next stream: one that is opened again repeats no number
+        self._next = 1  # the number of the next stream's first entry: a stream that is opened again repeats no number
         self.commands: dict[str, Callable[..., Any]] = {
             "BLMOVE": self._blmove, "DEL": self._delete, "EXISTS": self._exists, "HDEL": self._hdel,
             "HGET": self._hget, "HGETALL": self._hgetall, "HLEN": self._hlen, "HMGET": self._hmget, "HSET": self._hset,
@@ -68,7 +68,7 @@ class Store:
         return self.scripts[name](keys, arguments)
 
     def has_after(self, key: str, entry: str) -> bool:
-        """Whether a stream has an entry behind this one."""
+        """Whether a stream has an entry after this one."""
         stream = self.streams.get(key)
         return stream is not None and stream.after(_number(entry)) < len(stream.entries)
 
@@ -92,7 +92,7 @@ class Store:
         return found
 
     def _tidy(self, key: str) -> None:
-        """A list without entries is not there."""
+        """Remove a list without entries, as Redis does."""
         if not self.lists.get(key, True):
             del self.lists[key]
 
@@ -200,7 +200,7 @@ class Store:
         return [[key.encode(), [[b"0-%d" % (first + i), [b"a", entry]] for i, entry in enumerate(entries)]]]
 
     def _append(self, key: str, entry: bytes) -> bool:
-        """Whether there is such a stream: if not, its job is over."""
+        """Append an entry. Returns False if there is no such stream: then its job is over."""
         stream = self.streams.get(key)
         if stream is None:
             return False
@@ -254,8 +254,8 @@ class Store:
     # -- scripts ---------------------------------------------------------------------------------------------------
 
     def _commit(self, keys: Sequence[str], argv: Sequence[Argument]) -> list[Any]:
-        """See commit.lua, line by line."""
-        job, replies, queue, listing, values = keys[:5]  # no body stands apart: large ones are laid in files
+        """As commit.lua, line by line."""
+        job, replies, queue, listing, values = keys[:5]  # no body is stored apart: large ones are files
         expect, token, what, number, name, count = argv[:6]
         row = self.hashes.get(job, {})
         found = row.get(b"tok", b"")
@@ -294,7 +294,7 @@ class Store:
         return [b"ok", len(self.lists.get(queue, ())), opened]
 
     def _settle(self, keys: Sequence[str], argv: Sequence[Argument]) -> list[Any]:
-        """See settle.lua, line by line."""
+        """As settle.lua, line by line."""
         mine, queue, workers = keys[:3]
         over = [
             at - 2
@@ -323,7 +323,7 @@ class Store:
         return [b"ok", over, taken]
 
     def _reap(self, keys: Sequence[str], argv: Sequence[Argument]) -> int:
-        """See reap.lua, line by line."""
+        """As reap.lua, line by line."""
         mine, queue, workers = keys
         wid, obituary = argv[:2]
         given = 0

@@ -1,4 +1,4 @@
-"""What ``pipes:`` in place of a URL says, with ``?collect=`` and ``once=`` behind it."""
+"""Reads ``pipes:`` in the place of a URL, with ``?collect=`` and ``once=`` behind it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mapreduce_rq.pipes.waiting import BEST, COLLECTORS, MOST_FOR_SELECT
 
 SCHEME = "pipes:"
 OTHER_DESCRIPTORS = 32
-"""About how many descriptors a process has open besides the lines."""
+"""About the number of descriptors that a process has open besides the lines."""
 NO_SERVER = (
     "pipes: has no server: workers and jobs live and end with the process of `mrq compute`, `mrq run` or a Python "
     "Client, so nothing else can see, resume or work for them: give the URL of a Redis"
@@ -30,7 +30,7 @@ class Pipes(msgspec.Struct, frozen=True):
         return f"{SCHEME}?collect={self.collect}{'&once=1' if self.once else ''}"
 
     def check_room(self, workers: int) -> None:
-        """Raise UsageError if this process may not have that many lines, or this user that many processes."""
+        """Raise UsageError if this process may not have this number of lines, or this user this number of processes."""
         descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         processes, _ = resource.getrlimit(resource.RLIMIT_NPROC)
         needed = workers + OTHER_DESCRIPTORS
@@ -57,7 +57,7 @@ def is_pipes(url: object) -> bool:
 
 
 def parse_pipes(url: str) -> Pipes:
-    """What a URL that begins with ``pipes:`` says. Raises BadURL."""
+    """The settings in a URL that begins with ``pipes:``. Raises BadURL."""
     rest = url.strip().removeprefix(SCHEME)
     if rest and not rest.startswith("?"):
         raise BadURL(f"pipes lead to no host: write {FORMS}")

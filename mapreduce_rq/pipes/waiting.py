@@ -1,6 +1,7 @@
-"""How the hub waits for many lines at once: by one of the ancestor's mechanisms, chosen by name.
+"""The mechanisms by which the hub can wait for many lines at once, as in the C program before this one; each has a
+name.
 
-Each has the few methods of the standard library's selectors that the hub calls, and nothing else knows which it is.
+Each has the few methods of the standard library's selectors that the hub calls. No other code knows which one it is.
 """
 
 from __future__ import annotations
@@ -15,34 +16,34 @@ from mapreduce_rq.errors import UsageError
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 SLICE_SECONDS = 0.0005
-"""Seconds that sequential reads wait for one line before they turn to the next."""
+"""Seconds that sequential reads wait for one line before they go to the next."""
 MOST_FOR_SELECT = 1024
 """Descriptors must be below this: the set that select takes is an array of this many bits (FD_SETSIZE)."""
 
 Ready = list[tuple[Any, int]]
-"""What was registered with a descriptor that is ready, and for what it is."""
+"""Pairs: the data registered with a descriptor that is ready, and the events for which it is ready."""
 
 
 class Collector(Protocol):
-    """What waits."""
+    """A mechanism that waits for descriptors."""
 
     def register(self, descriptor: int, events: int, data: Any) -> None:
-        """Wait for this descriptor too, from now on. Raises UsageError where there is no room for it.
+        """Wait for this descriptor, too, from now on. Raises UsageError if there is no room for it.
 
-        One that is registered already, by a call that Ctrl-C has cut short, is registered anew.
+        A descriptor that is registered already, by a call that Ctrl-C has interrupted, is registered anew.
         """
 
     def modify(self, descriptor: int, events: int, data: Any) -> None:
         """Wait for other events on it."""
 
     def unregister(self, descriptor: int) -> None:
-        """Wait for it no more."""
+        """Stop waiting for this descriptor."""
 
     def wait(self, seconds: float) -> Ready:
-        """The lines that are ready, after ``seconds`` at most."""
+        """Wait at most ``seconds``, and return the lines that are ready."""
 
     def close(self) -> None:
-        """Give back what it holds."""
+        """Close its own descriptor, if it has one."""
 
 
 class ByEpoll:
@@ -68,7 +69,7 @@ class ByEpoll:
     def unregister(self, descriptor: int) -> None:
         """See Collector."""
         if self._data.pop(descriptor, None) is not None:
-            with contextlib.suppress(FileNotFoundError):  # it was closed, and is not there any more
+            with contextlib.suppress(FileNotFoundError):  # the descriptor was closed, and epoll has forgotten it
                 self._epoll.unregister(descriptor)
 
     def wait(self, seconds: float) -> Ready:
@@ -91,7 +92,7 @@ def _epoll_mask(events: int) -> int:
 
 
 class BySelector:
-    """One of the standard library's: select, poll, or kqueue."""
+    """A selector of the standard library: select, poll, or kqueue."""
 
     def __init__(self, selector: selectors.BaseSelector, most: int | None = None) -> None:
         self._selector = selector
@@ -126,10 +127,10 @@ class BySelector:
 
 
 class Sequential:
-    """One line after another, as the ancestor's first version read them: each is waited for alone, for a moment.
+    """One line after another, as in the first version of the C program: wait for each alone, for a moment.
 
-    The ancestor read the first pipe to its end before it turned to the second, so a slow worker delayed all workers
-    after it. Here a worker may be idle for hours, so each line is waited for only a moment.
+    The C program read the first pipe to its end before it went to the second, so a slow worker delayed all workers
+    after it. Here a worker may be idle for hours, so we wait for each line only for a moment.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The smallest and the largest of arrays, element by element."""
+"""The smallest or the largest values of arrays, element by element."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 class ArrayExtreme(ArrayPartial):
     """The extremes of arrays: one array for signed integers, one for unsigned words, one for floats.
 
-    ``types`` are the types of elements that were seen, in numpy's letters and bytes; ``words`` the extremes by type.
+    ``types``: the types of elements that were seen, in numpy's letters and bytes. ``words``: the extremes by type.
     """
 
     __slots__ = ("largest", "types", "words")
@@ -58,12 +58,12 @@ class ArrayExtreme(ArrayPartial):
         return found
 
     def _take(self, word: str, row: Any) -> None:
-        """Take the elements of one array, which that type holds."""
+        """Take the elements of one array into the extremes of this type."""
         known = self.words.get(word)
         if known is None:
             self.words[word] = row.astype(word)
             return
-        if not known.flags.writeable:  # a view of the bytes it came in
+        if not known.flags.writeable:  # a view of the bytes that it came in
             known = self.words[word] = known.copy()
         _better(known, row, largest=self.largest, out=known)
 
@@ -83,7 +83,7 @@ class ArrayExtreme(ArrayPartial):
         return msgspec.msgpack.encode(_Packed(self.term, list(self.shape), sorted(self.types), words))
 
     def _row(self, word: str) -> Any:
-        """The extremes of a type; a zero has no sign, for which one came first is not known."""
+        """The extremes of a type. A zero has no sign, because we do not know which zero came first."""
         row = self.words[word]
         return row + 0.0 if word == "f8" else row
 
@@ -110,10 +110,10 @@ class ArrayExtreme(ArrayPartial):
         return found
 
     def result(self) -> Any:
-        """The extremes, in the type that numpy gives to what was seen.
+        """The extremes, in the type that numpy gives to all types that were seen.
 
-        Words with a sign among those without: the largest is one without, the smallest one with. A word among floats
-        is the double nearest to it.
+        If signed and unsigned integers are mixed, the largest is unsigned and the smallest is signed. An integer among
+        floats becomes the nearest double.
         """
         import numpy as np  # the caller has imported it
 

@@ -53,7 +53,7 @@ class ArrayMoments(ArrayPartial):
         return found
 
     def _add_squares(self, flat: Sequence[Any], squares: Columns) -> None:
-        """Add the squares of what is finite; integers that are no doubles go one by one."""
+        """Add the squares of the finite elements. Integers that are not doubles are added one by one."""
         import numpy as np  # the caller has imported it
 
         infinite = any(seen is not None for part in self.total.parts for seen in (part.plus, part.minus))
@@ -113,7 +113,7 @@ class ArrayMoments(ArrayPartial):
         return self.total.means(self.count)
 
     def variances(self) -> Any:
-        """The unbiased variance of each element, rounded once; nan of fewer than two values, and of infinities."""
+        """The unbiased variance of each element, rounded once; nan for fewer than two values, and for infinities."""
         import numpy as np  # the caller has imported it
 
         if self.count < 2 or self.squares is None:

@@ -1,9 +1,10 @@
-"""Values that are numpy arrays, reduced element by element: the common part of the reducers of numbers.
+"""Reduces numpy arrays element by element: the common part of the reducers of numbers.
 
 The values of a job are numbers, or arrays of one shape. The first value decides which, and a value of another shape is
 refused in one line. Arrays hold booleans, integers, floats of 16 to 64 bits or, for sums and means, complex numbers, in
-any byte order and memory layout. Numbers and arrays without dimensions can be mixed, and the result is such an array.
-Subclasses of arrays are refused: what they mean beyond their numbers (a mask, a unit) is not known here.
+any byte order and memory layout. Numbers and arrays without dimensions can be mixed; the result is then an array
+without dimensions. Subclasses of arrays are refused, because they may have a meaning beyond their numbers (a mask, a
+unit).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
 from mapreduce_rq.core.written import written
 
 COMPLEX = 32
-"""A flag of a sum of arrays, besides INT and FLOAT."""
+"""A flag of a sum of arrays, in addition to INT and FLOAT."""
 
 REALS = "arrays of booleans, integers and floats of 16 to 64 bits"
 NUMBERS = f"{REALS}, and of complex numbers of twice that"
@@ -33,7 +34,7 @@ MOST_DIMENSIONS = 64  # numpy's own limit
 
 
 class BadArray(BadValue):
-    """As BadValue, for an array: the message tells its shape or type instead of its text."""
+    """As BadValue, for an array: the message has its shape or type instead of its text."""
 
     def __init__(self, term: int, what: str, takes: str) -> None:
         ValueError.__init__(self, f"term {term} is {what}, and the reducer takes {takes}")
@@ -41,7 +42,7 @@ class BadArray(BadValue):
 
 
 class UnlikeValues(MergeError):
-    """Two partials of values that do not belong together: the job cannot go on."""
+    """Two partials have values that cannot be reduced together: the job cannot go on."""
 
     def __init__(self, text: str) -> None:
         Exception.__init__(self, text)
@@ -58,28 +59,28 @@ class ArrayPartial(ABC):
 
     @property
     def size(self) -> int:
-        """Elements of an array."""
+        """The number of elements of an array."""
         return math.prod(self.shape)
 
     @abstractmethod
     def empty(self) -> ArrayPartial:
-        """One of the same shape and of no values yet."""
+        """A partial of the same shape, without values."""
 
     def of_numbers(self, numbers: Any) -> ArrayPartial | None:
-        """One without dimensions of the same kind, from a partial of numbers; None if that has none."""
+        """A partial of the same kind without dimensions, from a partial of numbers; None if that has no numbers."""
         return None
 
     @abstractmethod
     def absorb(self, other: Any) -> None:
-        """Merge another one of the same shape, which stays as it was."""
+        """Merge another partial of the same shape, which is not changed."""
 
     @abstractmethod
     def encoded(self) -> bytes:
-        """Bytes, the same for equal partials."""
+        """The bytes, which are the same for equal partials."""
 
 
 def merged(left: Any, right: Any, *, zero: Any, reducer: str) -> Any:
-    """The partial of two, one of arrays at least; the left one may be changed. Raises UnlikeValues."""
+    """The merge of two partials, at least one of arrays. The left one may be changed. Raises UnlikeValues."""
     if right == zero:
         return left
     if left == zero:
@@ -100,7 +101,7 @@ def merged(left: Any, right: Any, *, zero: Any, reducer: str) -> Any:
 
 
 def _points(arrays: ArrayPartial, numbers: Any, reducer: str) -> ArrayPartial:
-    """The partial of some numbers among arrays. Raises UnlikeValues if these have dimensions."""
+    """The partial of some numbers that came among arrays. Raises UnlikeValues if the arrays have dimensions."""
     found = None if arrays.shape else arrays.of_numbers(numbers)
     if found is None:
         raise UnlikeValues(
@@ -111,7 +112,7 @@ def _points(arrays: ArrayPartial, numbers: Any, reducer: str) -> ArrayPartial:
 
 
 def are_points(values: Iterable[Any]) -> bool:
-    """Whether the arrays among these have no dimensions."""
+    """Whether all arrays among the values are without dimensions."""
     return not any(getattr(value, "ndim", 0) for value in values)
 
 
@@ -131,12 +132,12 @@ def fold_each(reducer: Reducer[Any], terms: Iterable[tuple[int, Any]]) -> Any:
 
 
 def shaped(shape: tuple[int, ...]) -> str:
-    """An array of this shape, in words."""
+    """The words for an array of this shape."""
     return f"an array of shape {shape}"
 
 
 def has_arrays(kinds: Iterable[type]) -> bool:
-    """Whether one of these types is numpy's array or a subclass of it; numpy is not imported for it."""
+    """Whether one of these types is numpy's array or a subclass of it. This does not import numpy."""
     numpy = sys.modules.get("numpy")
     return numpy is not None and any(issubclass(kind, numpy.ndarray) for kind in kinds)
 
@@ -166,7 +167,7 @@ def arrays_of(lo: int, values: Sequence[Any], kinds: str, takes: str) -> list[An
 
 
 def array_with_nan(term: int, place: int, shape: tuple[int, ...]) -> BadValue:
-    """What is said of a term with nan among its elements, at that place of them in C order."""
+    """The error for a term with a nan among its elements, at this place in C order."""
     import numpy as np  # the caller has imported it
 
     takes = "numbers other than nan"
@@ -177,7 +178,7 @@ def array_with_nan(term: int, place: int, shape: tuple[int, ...]) -> BadValue:
 
 
 def describe_array(native: Any, *, exact: bool, details: dict[str, Any] | None = None) -> Outcome:
-    """An array as an outcome: of exact elements, or of elements rounded once."""
+    """An array as an outcome; its elements are exact, or rounded once."""
     spacing = 0.0 if exact or not native.size else _spacing(native)
     known = math.isfinite(spacing)
     numerator, denominator = spacing.as_integer_ratio() if known else (0, 1)
@@ -191,12 +192,14 @@ def describe_array(native: Any, *, exact: bool, details: dict[str, Any] | None =
 
 
 def _spacing(native: Any) -> float:
-    """The last bit of the largest element of an array of floats, half of which is lost; not finite if one is not."""
+    """The value of the last bit of the largest element of an array of floats: rounding changes it by half of that at
+    most. Not finite if an element is not.
+    """
     import numpy as np  # the caller has imported it
 
     if native.dtype.kind == "c":  # both parts are rounded
         return 2 * max(_spacing(native.real), _spacing(native.imag))
-    with np.errstate(over="ignore"):  # of the largest doubles
+    with np.errstate(over="ignore"):  # the spacing of the largest doubles
         return float(np.spacing(np.abs(native).max()))
 
 
@@ -214,14 +217,14 @@ _decode_sum = msgspec.msgpack.Decoder(PackedSum).decode
 
 
 def checked_shape(shape: Sequence[int], held: int) -> tuple[int, ...]:
-    """The shape of an array whose elements came as that many doubles or words. Raises ValueError for another."""
+    """The shape of an array with ``held`` elements. Raises ValueError if the two do not fit."""
     if len(shape) > MOST_DIMENSIONS or min(shape, default=0) < 0 or math.prod(shape) != held:
         raise ValueError(f"{held} elements are not an array of shape {shape[:MOST_DIMENSIONS]}")
     return tuple(shape)
 
 
 class ArraySum(ArrayPartial):
-    """The exact sum of arrays, element by element; complex ones as two sums."""
+    """The exact sum of arrays, element by element; for complex elements it is two sums."""
 
     __slots__ = ("imag", "kinds", "real")
 
@@ -258,9 +261,9 @@ class ArraySum(ArrayPartial):
             self._refuse_nan(lo, flat)
 
     def _refuse_nan(self, lo: int, flat: list[Any]) -> None:
-        """Raises BadValue for the first term with nan."""
+        """Raise BadValue for the first term with a nan."""
         for term, row in enumerate(flat, lo):
-            differs = row != row  # noqa: PLR0124  from itself, as nothing but nan does
+            differs = row != row  # noqa: PLR0124  only nan differs from itself
             if differs.any():
                 raise array_with_nan(term, int(differs.argmax()), self.shape)
 
@@ -291,7 +294,7 @@ class ArraySum(ArrayPartial):
         return msgspec.msgpack.encode(self.packed())
 
     def packed(self) -> PackedSum:
-        """What travels of it."""
+        """The sum in the form in which it travels."""
         imag = None if self.imag is None else packed_columns(self.imag)
         return PackedSum(self.term, list(self.shape), self.kinds, packed_columns(self.real), imag)
 
@@ -337,7 +340,7 @@ class ArraySum(ArrayPartial):
         return [self.real] if self.imag is None else [self.real, self.imag]
 
     def outcome(self) -> Outcome:
-        """As the result of a job."""
+        """The sum as the result of a job."""
         native = self.value()
         exact = self.kinds == INT
         return describe_array(native, exact=exact, details={"overflow": any(part.overflows() for part in self.parts)})

@@ -1,14 +1,14 @@
-"""What a reducer is: an identity, a merge, a codec, and the law that says when merging is allowed.
+"""A reducer: an identity, a merge, a codec, and the law that says when merging is allowed.
 
-The law is a promise of the reducer's author, and permits the master to merge in certain ways:
+The law is a promise of the reducer's author. It permits the master to merge in certain ways:
 
 - ``COMMUTATIVE``: merge is associative and commutative. One accumulator, folded on arrival.
 - ``ORDERED``: merge is associative only. A partial is kept for each run of terms and two are merged when
   their runs meet, always the earlier on the left.
-- ``APPROXIMATE``: as commutative, but the result is an estimate for any terms, and says so.
+- ``APPROXIMATE``: as commutative, but the result is an estimate for any terms, and is labelled so.
 
-The bits of a result must not depend on how terms were grouped: a floating-point ``+`` is not a merge,
-an exact accumulator is.
+The bits of a result must not depend on how terms were grouped. So a floating-point ``+`` is not a merge; the ``+`` of
+an exact accumulator is one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ P = TypeVar("P")
 
 
 class Law(Enum):
-    """What may be assumed of a reducer's merge."""
+    """The properties that a reducer's merge has."""
 
     COMMUTATIVE = "commutative"
     ORDERED = "ordered"
@@ -35,10 +35,12 @@ class Law(Enum):
 
 
 class BadValue(Refusal, ValueError):
-    """A reducer cannot take a term's value. It has the term's index, what the value is, and what the reducer takes."""
+    """A reducer cannot take a term's value. ``term``: the index; ``what``: the value in words; ``takes``: the kinds of
+    values that the reducer takes.
+    """
 
     row: int | None = None
-    """The value's number among those that were folded at once, if that is known."""
+    """The value's number among those that were folded together, if that is known."""
 
     def __init__(self, term: int, value: object, takes: str) -> None:
         what = shown(value)
@@ -46,7 +48,7 @@ class BadValue(Refusal, ValueError):
         self.term, self.what, self.takes = term, what, takes
 
     def at_row(self, terms: Sequence[int]) -> BadValue:
-        """The same error, for the term in this row: ``term`` was the number of the row."""
+        """The same error for the term in this row, if ``term`` was the number of the row."""
         self.row, self.term = self.term, terms[self.term]
         return self
 
@@ -63,13 +65,13 @@ class TermFailed(Exception):
         self.row: int | None = None
 
     def at_row(self, terms: Sequence[int]) -> TermFailed:
-        """As of BadValue."""
+        """The same error for the term in this row, as ``BadValue.at_row``."""
         self.row, self.term = self.term, terms[self.term]
         return self
 
 
 class CannotTravel(Refusal, ValueError):
-    """What a user's own fold has returned is nothing that a message can carry."""
+    """A user's own fold has returned a value that cannot be sent."""
 
 
 class MergeError(Exception):
@@ -80,30 +82,31 @@ class MergeError(Exception):
 
 
 class Reducer(ABC, Generic[P]):
-    """A monoid on partials of type ``P``, with a codec. Stateless: partials are values.
+    """A monoid on partials of type ``P``, with a codec. It has no state: partials are values.
 
-    Under the commutative law ``merge`` may change and return its left argument (an accumulator owned by the
-    caller); the right one stays as it was, and under the ordered law both do.
+    Under the commutative law ``merge`` may change and return its left argument (an accumulator that belongs to the
+    caller), and must not change the right one. Under the ordered law it must change neither.
     """
 
     name: ClassVar[str]
     law: ClassVar[Law] = Law.COMMUTATIVE
     keeps: ClassVar[bool] = False
-    """Whether a partial is the values of its terms, unchanged. Then the answers in Redis are kept as what is counted,
-    and a checkpoint need not hold the values again."""
+    """Whether a partial is the values of its terms, unchanged. Then the answers stay in Redis as the counted values,
+    and a checkpoint does not hold the values again.
+    """
 
-    torn: list[tuple[int, int]] = []  # noqa: RUF012  one that fills it makes its own
-    """Spans whose answers were dropped, because one of their values cannot be read: they are asked for in halves."""
+    torn: list[tuple[int, int]] = []  # noqa: RUF012  an instance that fills it makes its own
+    """Spans whose answers were dropped, because a value in them cannot be read: the master asks again, in halves."""
 
     brisk: ClassVar[bool] = False
     """Whether the caller waits for each value: tasks are then short."""
 
     wide: ClassVar[bool] = False
-    """Whether a partial of few terms may be as large as one of many. Then merges are dear, so tasks are larger."""
+    """Whether a partial of few terms may be as large as one of many. Then merges are expensive, so tasks are larger."""
 
     refers: ClassVar[bool] = False
-    """Whether a partial may refer to what workers have laid in Redis. What Redis loses in a failover is lost from the
-    partial, too, so a master then goes on from what Redis still has."""
+    """Whether a partial may refer to pieces that workers have laid in Redis. If Redis loses pieces in a failover, the
+    partial has lost them, too, so a master then goes on from what Redis still has."""
 
     live: ClassVar[bool] = False
     """Whether ``describe`` is cheap enough to be called once a second, for a running value."""
@@ -116,54 +119,57 @@ class Reducer(ABC, Generic[P]):
 
     @abstractmethod
     def merge(self, left: P, right: P) -> P:
-        """The partial of the terms of both. Raises ValueError if the two cannot belong together."""
+        """The partial of the terms of both. Raises ValueError if the two cannot be of one job."""
 
     @abstractmethod
     def encode(self, partial: P) -> bytes:
-        """Bytes of a partial, the same for equal partials (they are hashed into the digest)."""
+        """The bytes of a partial. Equal partials must have equal bytes, because the digest is a hash of them."""
 
     @abstractmethod
     def decode(self, data: bytes) -> P:
         """The partial of these bytes. Raises ValueError for bytes that ``encode`` cannot have made."""
 
     def canonical(self, partial: P) -> bytes:
-        """The bytes of the digest: as ``encode``, and the same for plain data and pickles of equal values."""
+        """The bytes for the digest: as ``encode``, and the same for plain data and pickles of equal values."""
         return self.encode(partial)
 
     def travel_by(self, codec: ValueCodec) -> None:
-        """Use this codec for values that travel as they are; it may allow pickles. For reducers that keep values."""
+        """Use this codec for values that are sent as they are; it may allow pickles. For reducers that keep values."""
 
     def lay_in(self, pieces: Pieces | None) -> None:
-        """Lay pieces aside in this place, for reducers that shuffle. ``encode`` makes a reference of what is large."""
+        """Lay pieces aside in this place, for reducers that shuffle. ``encode`` then returns references to them."""
 
     def weight(self, partial: P) -> int:
-        """About how many bytes the partial encodes to, if its merges are worth sending to a worker; else 0."""
+        """The number of bytes of the encoded partial, about, if a merge of it is worth sending to a worker; otherwise
+        0.
+        """
         return 0
 
     def refers_to(self, body: bytes) -> list[bytes]:
-        """For reducers that refer: the references in an encoded partial; none in bytes that are no partial."""
+        """For reducers that refer: the references in an encoded partial; none for bytes that are not a partial."""
         raise NotImplementedError
 
     def lasting(self, outcome: Outcome) -> P | None:
-        """For reducers that refer: a partial with this outcome that refers to nothing; others have the value of it.
+        """For reducers that refer: a partial with this outcome and without references, from which other processes can
+        make the value.
 
-        None where only the job's caller has the value.
+        None if only the job's caller has the value.
         """
         raise NotImplementedError
 
     def size(self, partial: P) -> int:
-        """Bytes of a partial that keeps values; 0 for one that folds them."""
+        """The number of bytes of a partial that keeps values; 0 for one that folds them."""
         return 0
 
     def gap(self, lo: int, hi: int) -> P:
-        """The partial of skipped terms, under the ordered law. Raises ValueError if there can be none."""
+        """The partial of skipped terms, under the ordered law. Raises ValueError if no term may be missing."""
         return self.zero()
 
     def merge_encoded(self, accumulator: P, bodies: list[bytes]) -> P:
-        """``accumulator`` with every encoded partial merged in, in the order given.
+        """Merge the encoded partials into ``accumulator``, in the given order, and return it.
 
         The master spends its time here, so a reducer with small partials overrides it with one tight loop. Raises
-        ValueError, with the accumulator unchanged, if one of them cannot be decoded.
+        ValueError, with the accumulator unchanged, if a partial cannot be decoded.
         """
         merge = self.merge
         for partial in [self.decode(body) for body in bodies]:
@@ -173,17 +179,17 @@ class Reducer(ABC, Generic[P]):
     # -- for functions of users: values in, an outcome out ---------------------------------------------------------
 
     def fold(self, lo: int, values: Iterable[Any]) -> P:
-        """The partial of these values, which are the terms from ``lo`` on. Raises BadValue for one it cannot take."""
+        """The partial of these values, which are the terms from ``lo`` on. Raises BadValue for a wrong value."""
         raise NotImplementedError(f"the reducer {self.name} takes partials only, not values")
 
     def fold_into(self, partial: P, lo: int, values: Iterable[Any]) -> P:
-        """``merge(partial, fold(lo, values))``, for reducers that know a shorter way; it may change ``partial``."""
+        """``merge(partial, fold(lo, values))``, for reducers that have a faster way; it may change ``partial``."""
         return self.merge(partial, self.fold(lo, values))
 
     def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: P | None = None) -> P:
         """As ``fold``, for any terms in rising order; a term may occur several times. There is at least one.
 
-        ``partial``, if given, is of terms before these: the result contains it, and may be the same object, changed.
+        ``partial``, if given, has terms before these: the result contains them, and may be the same object, changed.
         """
         try:
             found = self.fold(0, values)
@@ -192,7 +198,7 @@ class Reducer(ABC, Generic[P]):
         return found if partial is None else self.merge(partial, found)
 
     def spanning(self, partial: P, lo: int, hi: int) -> P:
-        """The partial, marked as that of all the terms ``[lo, hi)``, whose values it has."""
+        """The partial, marked as the partial of all the terms ``[lo, hi)``. It has all values of these terms."""
         return partial
 
     def lift(self, term: int, value: Any) -> P:
@@ -208,12 +214,12 @@ class Reducer(ABC, Generic[P]):
         return partial
 
     def describe(self, partial: P) -> Outcome:
-        """The result as an outcome, for these terms and no others."""
+        """The result as an outcome, for exactly these terms."""
         native = self.finish_native(partial)
         return Outcome(value=written(native), native=native)
 
     def finish(self, partial: P) -> Outcome | Ask:
-        """As ``describe``, for a master: what is left may be work for others, too, who do it with ``work``."""
+        """As ``describe``, in a master. It may return requests for workers, who answer them with ``work``."""
         return self.describe(partial)
 
     def work(self, body: bytes) -> bytes:
@@ -223,6 +229,6 @@ class Reducer(ABC, Generic[P]):
     def describe_sample(self, partial: P, total: int | None) -> Outcome:
         """As ``describe``, for terms drawn at random from ``total`` (None: from any number), with a statistical bound.
 
-        The bound is the distance to the value of all ``total`` terms. Only for reducers that say ``estimates``.
+        The bound is the distance to the value of all ``total`` terms. Only for reducers with ``estimates`` set.
         """
         raise NotImplementedError(f"the reducer {self.name} estimates nothing")

@@ -1,4 +1,4 @@
-"""The reduce of map-reduce: each key's values folded by a reducer, or each of several columns by one of its own.
+"""The reduce of map-reduce: a reducer folds the values of each key, or one reducer for each of several columns.
 
 A term's value is a pair ``(key, value)``, a dictionary, or an iterable of pairs. A tuple is always one pair.
 """
@@ -42,9 +42,10 @@ PAIRS = "a pair (key, value), a dict, or an iterable of pairs"
 
 
 class Groups:
-    """What is known of each key: a state for each column, all with the same keys.
+    """The partials of all keys: a state for each column; all states have the same keys.
 
-    Where equal keys may differ, ``names`` has for each the one to show; else the states' own keys are.
+    If equal keys may differ (1 and 1.0), ``names`` has the key to show for each; otherwise the states' own keys are
+    shown.
     """
 
     __slots__ = ("kinds", "names", "seen", "states")
@@ -52,11 +53,11 @@ class Groups:
     def __init__(self, states: list[Any]) -> None:
         self.states = states
         self.kinds: Kinds = set()
-        self.seen: set[type] = set()  # types of which further keys need no look, as long as there are no names
+        self.seen: set[type] = set()  # types of keys that need no check, while there are no names
         self.names: dict[Key, Key] | None = None
 
     def learn(self, keys: Sequence[Key], kinds: Kinds | None, own: Callable[[], Iterable[Key]]) -> None:
-        """Keys of these kinds (see ``checked``) are joining the ``own`` ones."""
+        """Note that keys of these kinds (see ``checked``) join the keys that ``own`` returns."""
         if self.names is None:
             if kinds is not None and (kinds <= self.kinds or not may_mix(self.kinds | kinds)):
                 self.kinds |= kinds
@@ -68,15 +69,15 @@ class Groups:
             names[key] = preferred(names[key], key) if key in names else key
 
     def shown(self, keys: Iterable[Key]) -> list[Key]:
-        """The keys to show for these."""
+        """The key to show for each of these."""
         return list(keys if self.names is None else map(self.names.__getitem__, keys))
 
 
 class ByKey(Reducer[Groups]):
     """Folds the values of each key.
 
-    ``reducers``: one, under the name ``""``, or one for each column: a value is then a mapping with these names.
-    ``top`` and ``sorted``: see ``by_key``.
+    ``reducers``: one reducer, under the name ``""``; or one for each column, and a value is then a mapping with these
+    names. ``top`` and ``sorted``: see ``by_key``.
     """
 
     name: ClassVar[str] = "by_key"
@@ -96,12 +97,12 @@ class ByKey(Reducer[Groups]):
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns; none where there is only one without a name."""
+        """The names of the columns; empty if there is only one column, without a name."""
         return self._names
 
     @property
     def vague(self) -> list[str]:
-        """The reducers that only estimate."""
+        """The names of the reducers that only estimate."""
         return [reducer.name for reducer in self.reducers.values() if reducer.law is Law.APPROXIMATE]
 
     def travel_by(self, codec: ValueCodec) -> None:
@@ -144,7 +145,7 @@ class ByKey(Reducer[Groups]):
                 raise
 
     def _learn(self, groups: Groups, rows: Rows) -> Rows:
-        """The rows with their keys in their normal forms; the groups have been told of these."""
+        """The rows with their keys in normal form, after the groups have learnt these keys."""
         try:
             keys, kinds = checked(rows.keys)
         except BadKey as error:
@@ -162,7 +163,7 @@ class ByKey(Reducer[Groups]):
         return self.merge_into(self._copy(left) if self.law is Law.ORDERED else left, right)
 
     def merge_into(self, left: Groups, right: Groups) -> Groups:
-        """As ``merge``, and under the ordered law, too, ``left`` is changed."""
+        """As ``merge``, but it may change ``left`` under the ordered law, too."""
         if right.names is None and left.names is None and not may_mix(left.kinds | right.kinds):
             left.learn((), right.kinds, tuple)
         else:
@@ -178,11 +179,11 @@ class ByKey(Reducer[Groups]):
         return found
 
     def keys(self, groups: Groups) -> Collection[Key]:
-        """Its keys, each once, as dictionaries have them; ``Groups.shown`` gives those to show."""
+        """The keys of the groups, each once, as dictionaries have them; ``Groups.shown`` gives the keys to show."""
         return self._columns[0].keys(groups.states[0])
 
     def only(self, groups: Groups, keys: Sequence[Key]) -> Groups:
-        """What is known of some of the keys; one of the two is not used any more once the other is changed."""
+        """The groups of some of the keys. The caller must not use one of the two after it has changed the other."""
         columns = zip(self._columns, groups.states, strict=True)
         found = Groups([column.only(state, keys) for column, state in columns])
         found.kinds, found.seen = set(groups.kinds), set(groups.seen)
@@ -250,13 +251,13 @@ class ByKey(Reducer[Groups]):
         )
 
     def _ranked(self, groups: Groups, top: int) -> list[tuple[Key, Any]]:
-        """The pairs with the largest results, nan the smallest of all; of equal ones those of the first keys."""
+        """The pairs with the largest results; nan counts as the smallest. Of equal results, the first keys count."""
         keys = groups.shown(self.keys(groups))
         results = self._columns[0].results(groups.states[0], keys)
         kinds = set(map(type, results))
         try:
             if any(issubclass(kind, (Mapping, AbstractSet)) for kind in kinds):
-                raise TypeError  # of these some compare, but not any two
+                raise TypeError  # some pairs of these compare, but not all
             largest = heapq.nlargest(top, (result for result in results if result == result))  # noqa: PLR0124  no nan
             chosen = [key for key, result in zip(keys, results, strict=True) if largest and result >= largest[-1]]
             rank = dict(zip(chosen, self._columns[0].results(groups.states[0], chosen), strict=True))
@@ -292,14 +293,16 @@ class ByKey(Reducer[Groups]):
         )
 
     def _text(self, groups: Groups) -> Iterator[str]:
-        """A line for each key, in their order or ranked, with tabs before the results."""
+        """A line for each key, in the order of the keys or of the results, with tabs before the results."""
         pairs = self._pairs(groups, self._in_order(groups)) if self.top is None else self._ranked(groups, self.top)
         rows = ((key, *(result.values() if self._names else (result,))) for key, result in pairs)
         return in_lines("\t".join(map(written, row)) for row in rows)
 
 
 def _rows(terms: Sequence[int], values: Sequence[Any]) -> Rows:
-    """What terms gave, a row for each pair. Raises BadValue for what is none, TermFailed for what raises."""
+    """The values of terms as rows, one for each pair. Raises BadValue for a value that is not a pair, a dictionary or
+    an iterable of pairs; TermFailed for an iterable that raises.
+    """
     kinds = set(map(type, values))
     if kinds == {tuple} and set(map(len, values)) == {2}:
         return Rows(values, terms)

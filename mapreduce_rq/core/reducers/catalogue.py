@@ -1,4 +1,4 @@
-"""The reducers, found by name. As with the computations, naming one imports only the module it is in.
+"""The reducers by name. As with the computations, only the module of the named reducer is imported.
 
 exact, in any order     sum int_sum product count min max argmin argmax mean variance stats histogram counter topk
 in the order of terms   list concat prefix_sums (and series, for kernels that return pieces of a rational series)
@@ -46,7 +46,7 @@ REDUCERS: dict[str, tuple[str, str]] = {
 
 
 UNLISTED = {"handed": "handed:Handed"}
-"""Not for users: the reducer of jobs whose values are handed on as they come."""
+"""Not for users: the reducer of jobs whose values go to the caller as they come."""
 
 
 @cache
@@ -70,7 +70,7 @@ def _kind_of(name: str) -> type[Reducer[Any]]:
 
 
 def reducer(name: str, **options: Any) -> Reducer[Any]:
-    """The reducer of that name. Raises BadPlugin, and BadParameter for an unknown name or option, or a bad value."""
+    """The reducer of this name. Raises BadPlugin, and BadParameter for an unknown name or option, or a bad value."""
     kind = _kind_of(name)
     takes = _options_of(kind)
     for option in options:
@@ -89,7 +89,7 @@ def keyed_reducer(
     parts: int | None,
     form: str,
 ) -> Reducer[Any]:
-    """The reducer of each key's values, in ``parts`` with a shuffle; its module is imported now, too."""
+    """The reducer of each key's values; with ``parts``, by a shuffle. Its module is imported now, too."""
     made: Reducer[Any] = import_module(f"{__package__}.by_key").ByKey(reducers, top=top, sorted=sorted)
     if parts is not None:
         made = import_module(f"{__package__}.shuffle").Shuffle(made, parts, form)

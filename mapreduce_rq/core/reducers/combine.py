@@ -1,4 +1,4 @@
-"""A reducer of four functions, as Beam's CombineFn: an accumulator is made, values are added, accumulators merged."""
+"""A reducer of four functions, as Beam's CombineFn: make an accumulator, add a value, merge two, extract the result."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mapreduce_rq.core.reducers.custom import CallableReducer
 class Combine(CallableReducer):
     """Folds values into accumulators of your own kind.
 
-    ``create()`` gives an empty accumulator, ``add(accumulator, value)`` one with one more value, ``merge(left, right)``
-    one with the values of both, and ``extract(accumulator)`` the result (None: the accumulator is the result). ``add``
-    and ``merge`` may change their first argument and return it. The user promises that the result does not depend on
-    the grouping of values nor, under the commutative law, on their order. Accumulators travel as they are.
+    ``create()`` returns an empty accumulator, ``add(accumulator, value)`` one with one more value, ``merge(left,
+    right)`` one with the values of both, and ``extract(accumulator)`` the result (None: the accumulator is the result).
+    ``add`` and ``merge`` may change their first argument and return it. The user promises that the result does not
+    depend on the grouping of values nor, under the commutative law, on their order. Accumulators are sent as they are.
     """
 
     name: ClassVar[str] = "combine"

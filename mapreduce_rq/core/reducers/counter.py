@@ -1,8 +1,8 @@
-"""How often each key occurs, and the most frequent ones.
+"""Counts how often each key occurs, and finds the most frequent keys.
 
 A key is a text, bytes, a bool, an integer, a float or a tuple of texts, bytes and integers. Keys of different types are
-different: True, 1 and 1.0 are three keys. For Python's dictionaries they are one key, and a dictionary would keep the
-one that came first, which depends on the schedule.
+different: True, 1 and 1.0 are three keys. In a Python dictionary they are one key, and it would keep the one that came
+first, which depends on the schedule.
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ KINDS: dict[type, str] = {bool: "?", int: "i", float: "f", bytes: "b", str: "s",
 """The kinds of keys, in the order in which they are listed."""
 
 _TYPES = {kind: each for each, kind in KINDS.items()}
-_PLAIN = {"?", "i", "b", "s"}  # kinds whose every value is a key as it stands
-_MSGPACK = {"?", "b", "s"}  # kinds that msgpack has as they are
+_PLAIN = {"?", "i", "b", "s"}  # kinds of which each value is a key as it is
+_MSGPACK = {"?", "b", "s"}  # kinds that msgpack itself has
 _MANY = {list, set, frozenset}
 
 LISTED = 1000
-"""Number of keys from which a job's record does not have the result as text: the text is made on demand."""
+"""From this number of keys, a job's record does not have the result as text: the text is made on demand."""
 
 TAKES = "keys (text, bytes, bool, int, float, or a tuple of texts, bytes and ints), or lists, sets or dicts of them"
 
 
 class CounterReducer(Reducer[Counts]):
-    """How often each key occurs.
+    """The number of times that each key occurs.
 
-    A term's value is one key, or many at once: a list, set or iterator of keys, or a dictionary of keys and counts.
+    A term's value is one key, or many keys: a list, set or iterator of keys, or a dictionary of keys and counts.
     """
 
     name: ClassVar[str] = "counter"
@@ -60,7 +60,7 @@ class CounterReducer(Reducer[Counts]):
         return left
 
     def encode(self, partial: Counts) -> bytes:
-        """For each kind two rows, its keys and their counts, in any order."""
+        """The bytes: for each kind two rows, its keys and their counts, in any order."""
         return _ENCODER.encode(
             [
                 (
@@ -126,11 +126,11 @@ class CounterReducer(Reducer[Counts]):
         return partial
 
     def _count_texts(self, found: Counts, batch: Sequence[Iterable[Any]]) -> bool:
-        """Count what these hold in one go, if it is texts alone; otherwise nothing."""
+        """Count the keys of all these values in one call, if all are texts. Otherwise count nothing; return False."""
         counts = found.setdefault("s", Counter())
         try:
             counts.update(chain.from_iterable(batch))
-        except TypeError:  # one of them is not a key: counting each by itself tells which
+        except TypeError:  # one of them is not a key: counting one by one finds it
             return False
         if set(map(type, counts)) <= {str}:
             return True
@@ -139,7 +139,7 @@ class CounterReducer(Reducer[Counts]):
         return False
 
     def _count(self, found: Counts, value: Any) -> None:
-        """Count the key or keys that one term gave. Raises TypeError for what is none."""
+        """Count the key or keys that one term returned. Raises TypeError for a value that is not a key."""
         pairs: Iterable[tuple[Key, int]]
         if type(value) in KINDS:
             pairs = ((value, 1),)
@@ -160,7 +160,7 @@ class CounterReducer(Reducer[Counts]):
                 found.setdefault(kind, Counter())[key] += count
 
     def finish_native(self, partial: Counts) -> Any:
-        """A Counter; if True and 1, or 1 and 1.0, both occur, the one that is listed last stands for both."""
+        """A Counter. If True and 1, or 1 and 1.0, both occur, it has one of them: the one that is listed last."""
         whole: Counter[Key] = Counter()
         for kind in KINDS.values():
             counts: Mapping[Key, int] = partial.get(kind, {})
@@ -186,7 +186,7 @@ class CounterReducer(Reducer[Counts]):
 
 
 class TopK(CounterReducer):
-    """The k most frequent keys; of equally frequent ones the smallest first. All keys are counted, so it is exact."""
+    """The k most frequent keys; of equally frequent keys the smallest first. It counts all keys, so it is exact."""
 
     name: ClassVar[str] = "topk"
 
@@ -213,7 +213,7 @@ class TopK(CounterReducer):
 
 
 def ranked(counts: Counts, top: int | None = None) -> list[tuple[Key, int]]:
-    """All keys, or only the ``top`` ones, with their counts: the highest count first, of equals by kind and key."""
+    """All keys, or the ``top`` first ones, with their counts: in falling order of the count, then by kind and key."""
     least = 0
     if top is not None and top < sum(map(len, counts.values())):
         least = heapq.nlargest(top, chain.from_iterable(map(dict.values, counts.values())))[-1]
@@ -228,13 +228,13 @@ def ranked(counts: Counts, top: int | None = None) -> list[tuple[Key, int]]:
 
 
 def add_counts(left: dict[Key, int], right: Mapping[Key, int]) -> None:
-    """Add the numbers of each key, in C."""
+    """Add the counts of each key, in C."""
     sums = zip(right, map(add, map(left.get, right, repeat(0)), right.values()), strict=True) if left else right
-    dict.update(left, sums)  # that of a Counter would count the pairs
+    dict.update(left, sums)  # the method of Counter would count the pairs
 
 
 def _checked(key: Key) -> tuple[str, Key]:
-    """The kind of a key, and the key in its one form. Raises TypeError for what is none."""
+    """The kind of a key, and the key in its normal form. Raises TypeError for a value that is not a key."""
     kind = KINDS.get(type(key))
     if kind is None:
         raise TypeError
@@ -258,12 +258,12 @@ def _fits(number: int) -> bool:
 
 
 def _pack(kind: str, key: Key) -> Any:
-    """A key as msgpack has it: an integer beyond 64 bits as its bytes."""
+    """A key in a form that msgpack has: an integer beyond 64 bits as its bytes."""
     return to_bytes(key) if kind == "i" and not _fits(key) else key
 
 
 def _unpack(kind: str, packed: Any) -> Key:
-    """The key of :func:`_pack`. Raises ValueError for what it cannot have made."""
+    """The key that :func:`_pack` was given. Raises ValueError for data that it cannot have made."""
     key = int(from_bytes(packed)) if kind == "i" and isinstance(packed, bytes) else packed
     if kind == "t" and isinstance(key, list):
         key = tuple(key)

@@ -13,11 +13,11 @@ from mapreduce_rq.core.reducers.base import CannotTravel, Law, MergeError, Reduc
 
 
 class CallableReducer(Reducer[Any]):
-    """Folds values with ``function(left, right)`` from ``zero`` on.
+    """Folds values with ``function(left, right)``, beginning with ``zero``.
 
     The user promises that the function is associative, that ``zero`` is its identity and, under the commutative law,
     that the order does not matter. For floats and ``+`` this promise is false: use ``sum``. The function must not
-    change its arguments. Partials travel as they are: the function gets values that it returned.
+    change its arguments. Partials are sent as they are: the function gets values that it has returned.
     """
 
     name = "callable"
@@ -35,7 +35,7 @@ class CallableReducer(Reducer[Any]):
         self.codec = codec
 
     def zero(self) -> Any:
-        return deepcopy(self._zero)  # some functions change their left argument after all, as += of lists does
+        return deepcopy(self._zero)  # some functions change their left argument all the same, as += of lists does
 
     def merge(self, left: Any, right: Any) -> Any:
         try:
@@ -54,7 +54,7 @@ class CallableReducer(Reducer[Any]):
             ) from None
 
     def canonical(self, partial: Any) -> bytes:
-        """As the base class says; of a value that a pickle alone takes its pickle, which may differ between equals."""
+        """As in the base class. A value that can only be pickled is a pickle here; equal values may differ in it."""
         try:
             return PlainCodec().encode([partial])
         except Unfit:

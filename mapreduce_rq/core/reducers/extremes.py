@@ -1,7 +1,7 @@
-"""The smallest and the largest value, and where it is.
+"""The smallest and the largest value, and its term.
 
 Integers and floats compare by their exact values. Of equal values (1 and 1.0, or 0.0 and -0.0) the one with the lowest
-index counts. nan is refused, since it cannot be compared.
+index counts. nan is refused, because it cannot be compared.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _HEADER = struct.Struct("<qc")
 ARRAYS = _HEADER.pack(-1, b"a")
 """A header with an impossible index: it says that extremes of arrays follow."""
 _DOUBLE = struct.Struct("<d")
-_FLOATS, _INTEGERS = frozenset({b"f", b"F"}), frozenset({b"i", b"I"})  # capitals: of arrays without dimensions
+_FLOATS, _INTEGERS = frozenset({b"f", b"F"}), frozenset({b"i", b"I"})  # capital letters: arrays without dimensions
 _PLAIN = {float, int}
 
 
@@ -52,7 +52,7 @@ class Extremes(Reducer[Any]):
         return found._replace(point=True) if first.point is not second.point else found
 
     def merge_others(self, left: Any, right: Any) -> Any:
-        """The partial of two of which at least one is not that of numbers."""
+        """The merge of two partials, at least one of which is not of numbers."""
         return right if left is None else left
 
     def encode(self, partial: Any) -> bytes:
@@ -89,7 +89,7 @@ class Extremes(Reducer[Any]):
         return self.encode(self.lift(term, value))
 
     def decode_arrays(self, data: memoryview) -> Any:
-        """A partial of arrays, for reducers that take these. Raises ValueError."""
+        """A partial of arrays, for reducers that take arrays. Raises ValueError."""
         raise ValueError("extremes of arrays where there should be those of numbers")
 
     def fold(self, lo: int, values: Iterable[Any]) -> Any:
@@ -98,7 +98,7 @@ class Extremes(Reducer[Any]):
             flat = values.ravel()  # type: ignore[attr-defined]  # an array has it
             if not flat.size:
                 return None
-            at = int(flat.argmax() if self.largest else flat.argmin())  # the first nan, or the first of equals
+            at = int(flat.argmax() if self.largest else flat.argmin())  # the first nan, or the first of equal values
             value = flat[at].item()
             if math.isnan(value):
                 refuse_nan(lo, flat)

@@ -1,7 +1,8 @@
-"""Values that are handed on as soon as their terms are counted, and then forgotten: for jobs whose items never end.
+"""A reducer that hands values on as soon as their terms are counted, and then forgets them: for jobs whose items may
+never end.
 
-The tally folds each span once, whatever dies or answers twice. Here to fold a value means to hand it on, so each value
-is handed on once. Values are not kept, so memory is constant, and a checkpoint only says which terms are counted.
+The tally folds each span once, even if workers die or answer twice. To fold a value here means to hand it on, so each
+value is handed on once. Values are not kept, so memory is constant, and a checkpoint only says which terms are counted.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Raised:
 
 
 class Unsent(Raised):
-    """As Raised, for a value that a message cannot carry: the error says why. ``shown``: the value as text."""
+    """As Raised, for a value that cannot be sent: the error says why. ``shown``: the value as text."""
 
     def __init__(self, error: BaseException, shown: str = "") -> None:
         super().__init__(error)
@@ -35,7 +36,7 @@ class Unanswered(Raised):
 
 
 class Handed(ListReducer):
-    """Hands values on. ``hand`` is called with the first term and the values from there on, in the order of arrival."""
+    """Hands values on: ``hand`` is called with a first term and the values from there on, in the order of arrival."""
 
     name: ClassVar[str] = "handed"
     law: ClassVar[Law] = Law.COMMUTATIVE
@@ -54,12 +55,12 @@ class Handed(ListReducer):
         return accumulator
 
     def _values(self, stretch: Stretch) -> list[Any]:
-        """The values. Raises ValueError where they cannot be read."""
+        """The values. Raises ValueError if they cannot be read."""
         try:
             return self.finish_native(stretch)
         except (Interruption, ValueError):
             raise
-        except BaseException as error:  # of a value's own code
+        except BaseException as error:  # raised by a value's own code
             if stretch.n == 1:
                 return [Unanswered(RemoteError(kind_of(error), message_of(error)))]
             self.torn.append((stretch.lo, stretch.hi))

@@ -1,4 +1,4 @@
-"""How many values lie between fixed edges."""
+"""Counts the values between fixed edges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_BINS = 1 << 20
 
 
 class Bins(msgspec.Struct, frozen=True):
-    """A finished histogram: ``counts[i]`` values in ``edges[i] <= x < edges[i+1]``; the last bin has its right edge."""
+    """A histogram: ``counts[i]`` values in ``edges[i] <= x < edges[i+1]``; the last bin includes its right edge."""
 
     edges: tuple[float, ...]
     counts: tuple[int, ...]
@@ -27,7 +27,8 @@ class Bins(msgspec.Struct, frozen=True):
 
 
 class Histogram(Reducer[list[int]]):
-    """Counts between ascending ``edges``, or in ``bins`` equal bins from ``low`` to ``high``; others are counted apart.
+    """Counts between ascending ``edges``, or in ``bins`` equal bins from ``low`` to ``high``; values outside are
+    counted separately.
 
     A bin includes its left edge and not its right one; only the last bin includes both, as in numpy. The partial is the
     list of counts: values below the bins at the front, values above them at the end. nan is refused.

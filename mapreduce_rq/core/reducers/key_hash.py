@@ -1,8 +1,8 @@
-"""In which of many buckets a key lies: the same on every host, in every process and version of Python.
+"""Finds the bucket of a key: the same on every host, in every process and version of Python.
 
-Equal keys lie in one bucket: 1, 1.0, True and Decimal(1), also within tuples. Python's own hash of a text differs from
-process to process, and that of a number between machines, so neither is used. What a bucket holds does not depend on
-how many parts the buckets are dealt to.
+Equal keys are in one bucket: 1, 1.0, True and Decimal(1), also within tuples. Python's own hash of a text differs from
+process to process, and its hash of a number differs between machines, so we use neither. The keys of a bucket do not
+depend on the number of parts.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy import ndarray
 
 BUCKETS = 1024
-"""The number of buckets. The number of parts is a power of two of at most this."""
+"""The number of buckets. The number of parts is a power of two, and at most this."""
 
 _PRIME = (1 << 61) - 1
 _MASK = (1 << 64) - 1
@@ -32,7 +32,7 @@ _SHIFT = 64 - 10
 
 def buckets_of(keys: Sequence[Key]) -> ndarray[Any, Any]:
     """The bucket of each key, as an array of integers."""
-    import numpy as np  # 80 ms, which a start-up must not pay
+    import numpy as np  # takes 80 ms, so it is not imported at the start
 
     kinds = set(map(type, keys))
     if kinds <= {int, bool}:
@@ -72,7 +72,7 @@ _INFINITE = 314159
 
 
 def _of_ratio(key: Any) -> int:
-    """Of a float, a Decimal or a Fraction: modulo the prime, as for the integer that it may equal."""
+    """The number of a float, a Decimal or a Fraction: modulo the prime, as for an integer that it may be equal to."""
     top, bottom = key.as_integer_ratio()
     if bottom % _PRIME == 0:
         return _INFINITE + 2
@@ -80,7 +80,7 @@ def _of_ratio(key: Any) -> int:
 
 
 def _of_decimal(key: Any) -> int:
-    """As of the same ratio, which may have millions of digits."""
+    """As ``_of_ratio``, without making the ratio, which may have millions of digits."""
     if not key.is_finite():
         return _of_float(float(key))
     sign, digits, exponent = key.as_tuple()
@@ -101,7 +101,7 @@ def _of_tuple(key: tuple[Key, ...]) -> int:
 
 
 def _of_moment(key: Any) -> int:
-    """Of a datetime: equal ones may be written in different zones."""
+    """The number of a datetime. Equal datetimes may be in different time zones."""
     offset = key.utcoffset()
     key = key.replace(tzinfo=None, fold=0)
     try:
@@ -132,4 +132,4 @@ _BY_NAME: dict[tuple[str, str], Callable[[Any], int]] = {
     ("datetime", "timedelta"): _of_packed,
     ("datetime", "datetime"): _of_moment,
 }
-"""Those of modules that are imported by who has such keys only. Keys of any other type all lie in one bucket."""
+"""For types whose modules only a program with such keys imports. All keys of any other type are in one bucket."""

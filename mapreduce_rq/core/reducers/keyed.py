@@ -1,4 +1,4 @@
-"""How the values of each key are to be folded, as the caller says it; the reducer itself is in ``by_key.py``."""
+"""The fold of each key's values, as the caller describes it. The reducer itself is in ``by_key.py``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from mapreduce_rq.core.reducers.base import Law
 from mapreduce_rq.errors import BadParameter
 
 MOST_PARTS = 256
-"""Each part of a result is a file that its owner has open."""
+"""The most parts of a result. Each part is a file that its owner has open."""
 DEFAULT_PARTS = 64
-"""The number of parts of a result that is written to files, if the caller gives none: with ten million keys a part has
-some megabytes."""
+"""The number of parts of a result that is written to files, unless the caller gives one: with ten million keys, a part
+has some megabytes."""
 
 
 class Fold(NamedTuple):
-    """What folds the values of a key: as ``Client.map_reduce`` takes it."""
+    """The fold of a key's values; the fields are arguments of ``Client.map_reduce``."""
 
     reduce: Any
     zero: Any = ...
@@ -26,7 +26,7 @@ class Fold(NamedTuple):
 
 
 class Keyed(NamedTuple):
-    """What ``by_key`` makes: each key's values are to be folded, those of each column by a fold of its own."""
+    """The value of ``by_key``: how to fold each key's values, with a fold for each column."""
 
     folds: Mapping[str, Fold]
     top: int | None
@@ -45,20 +45,20 @@ def by_key(
     sorted: bool = False,  # noqa: A002  as the built-in
     parts: int | None = None,
 ) -> Keyed:
-    """To be given as ``reduce``: fold each key's values, of a function that gives pairs.
+    """Fold the values of each key; give this as ``reduce``, for a function that returns pairs.
 
-    The function gives a pair ``(key, value)`` as a tuple, a dictionary, or an iterable of pairs. Keys are plain values
-    and tuples of them; equal ones are one key, as in a dictionary. ``reduce``: what folds the values of a key, with
-    ``zero``, ``law`` and ``options``, as ``Client.map_reduce`` takes it. Or a dictionary from columns to such, where
-    values are mappings with these columns: ``{"price": "mean", "id": ("distinct", {"k": 64}), "best": (max, 0)}``; a
-    name with its options and a function with its zero are written as tuples.
+    The function returns a pair ``(key, value)`` as a tuple, a dictionary, or an iterable of pairs. Keys are plain
+    values and tuples of them; equal keys are one key, as in a dictionary. ``reduce``, ``zero``, ``law`` and
+    ``options``: the fold of a key's values, as for ``Client.map_reduce``. If the values are mappings with columns,
+    ``reduce`` may be a dictionary with a fold for each column: ``{"price": "mean", "id": ("distinct", {"k": 64}),
+    "best": (max, 0)}``. Write a name with its options, and a function with its zero, as a tuple.
 
-    The result is a dictionary from keys to results (of columns a dictionary each), in the order of the keys; with
-    ``sorted`` a list of pairs. ``top``: the number of keys to keep, those with the largest results (of the
-    first column; of equal ones the first keys), as a list of pairs.
+    The result is a dictionary from keys to results (with columns: to a dictionary), in the order of the keys; with
+    ``sorted`` it is a list of pairs. ``top``: keep only this number of keys, those with the largest results (of the
+    first column; of equal results the first keys), as a list of pairs.
 
-    ``parts``: for many keys. A hash deals them to this number of parts (a power of two, at most 256), workers merge
-    each part apart, and the result is an iterable of pairs, part by part, with a ``len``; no more than a part is in
+    ``parts`` is for many keys. A hash divides the keys into this number of parts (a power of two, at most 256). Workers
+    merge each part by itself. The result is an iterable of pairs, part by part, with a ``len``; at most one part is in
     this process's memory. Raises BadParameter.
     """
     check(law=law, options=options, sorted=sorted)
@@ -75,7 +75,7 @@ def by_key(
 
 
 def in_parts(keyed: Keyed, parts: int | None, form: str = "") -> Keyed:
-    """The same with a shuffle of ``parts`` parts (None: without one), written in this form. Raises BadParameter."""
+    """The same with a shuffle of ``parts`` parts (None: no shuffle), written in this form. Raises BadParameter."""
     if parts is None:
         return keyed
     if type(parts) is not int or not 1 <= parts <= MOST_PARTS or parts & (parts - 1):

@@ -1,10 +1,10 @@
-"""What a key is: a plain value that a dictionary takes, or a tuple of such.
+"""Keys: a key is a plain value that a dictionary takes, or a tuple of such values.
 
-Equal keys are one key, as in a dictionary: 1, 1.0 and True. A dictionary shows the one that came first, which depends
-on the schedule; here an integer goes before a bool, that before a float, and of other equals the one with the smaller
-encoding. That rule is only looked at where it can matter, where numbers of several types meet, or values such as
-decimals whose equals differ among themselves. Most keys are texts, or integers, or tuples of these, and cost nothing
-but a look at their types, in C.
+Equal keys are one key, as in a dictionary: 1, 1.0 and True. A dictionary shows the key that came first, which depends
+on the schedule. Here an integer is preferred to a bool, a bool to a float, and of other equal keys the one with the
+smaller encoding. This rule is applied only if it can matter: if numbers of several types meet, or values such as
+decimals, of which equal ones may differ. Most keys are texts, or integers, or tuples of these, and cost only a check of
+their types, in C.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Key = Any
 TAKES = "as keys plain values other than nan, and tuples of them"
 
 SIMPLE: frozenset[type] = frozenset({type(None), bool, int, str, bytes})
-"""What msgpack has itself, and where equals of the same type are the same."""
+"""Types that msgpack itself has, and of which equal values are identical."""
 
 _alike: set[type] = set(SIMPLE)
-"""Types of which equals are the same; those of modules that are imported for them only join when they are met."""
+"""Types of which equal values are identical. A type whose module need not be imported is added when a key has it."""
 
 _ALIKE_NAMES = {
     *(("datetime", "date"), ("datetime", "timedelta")),
@@ -37,11 +37,11 @@ _NUMERIC_NAMES = {
 }
 
 Kinds = set[Any]
-"""What some keys are made of: the types of single keys, and ``(length, place, type)`` for those within tuples."""
+"""The types in some keys: the types of single keys, and ``(length, place, type)`` for the members of tuples."""
 
 
 class BadKey(Exception):
-    """A key that cannot be one: its index among those looked at, and why."""
+    """A value cannot be a key. ``index``: its place among the values that were checked. ``why``: the reason."""
 
     def __init__(self, index: int, why: str) -> None:
         super().__init__(why)
@@ -49,9 +49,9 @@ class BadKey(Exception):
 
 
 def checked(keys: Sequence[Key]) -> tuple[Sequence[Key], Kinds | None]:
-    """The keys in their normal forms, and what they are made of: None where equal ones of them may differ.
+    """The keys in their normal forms, and their kinds; the kinds are None if equal keys among them may differ.
 
-    Raises BadKey for what is none.
+    Raises BadKey for a value that cannot be a key.
     """
     kinds = _kinds_of(keys)
     if kinds is None and set(map(type, keys)) == {float} and not any(map(ne, keys, keys)):
@@ -63,9 +63,9 @@ def checked(keys: Sequence[Key]) -> tuple[Sequence[Key], Kinds | None]:
 
 
 def _kinds_of(keys: Collection[Key], *, normal: bool = False) -> Kinds | None:
-    """What these keys are made of, every one of them; None where each must be looked at by itself.
+    """The kinds of all these keys; None if each key must be checked by itself.
 
-    ``normal``: each was made so; of floats equals are then the same.
+    ``normal``: the keys are in normal form, so equal floats are identical.
     """
     alike = _alike | {float} if normal else _alike
     kinds = set(map(type, keys))
@@ -85,7 +85,7 @@ def _kinds_of(keys: Collection[Key], *, normal: bool = False) -> Kinds | None:
 
 
 def _are(kinds: set[type], alike: set[type]) -> bool:
-    """Whether these are among those; a standard type that was imported meanwhile is made one of them."""
+    """Whether ``kinds`` is a subset of ``alike``. A standard type that was imported meanwhile is added to ``alike``."""
     for kind in kinds - alike:
         module, name = kind.__module__, kind.__qualname__
         if (module, name) not in _ALIKE_NAMES or getattr(sys.modules.get(module), name, None) is not kind:
@@ -95,7 +95,7 @@ def _are(kinds: set[type], alike: set[type]) -> bool:
 
 
 def may_mix(kinds: Kinds) -> bool:
-    """Whether keys of these kinds may be equal and yet differ: where numbers of several types stand in one place."""
+    """Whether keys of these kinds may be equal and yet differ: if numbers of several types are in one place."""
     seen = set()
     for kind in kinds:
         length, place, its = kind if isinstance(kind, tuple) else (-1, 0, kind)
@@ -111,12 +111,14 @@ def _normal_at(key: Key, index: int) -> Key:
         return _normal(key)
     except RecursionError:
         raise BadKey(index, "it is nested too deeply, or within itself") from None
-    except Exception as error:  # its own hash and comparison may raise anything
+    except Exception as error:  # the key's own hash and comparison may raise anything
         raise BadKey(index, str(error)) from None
 
 
 def _normal(key: Key) -> Key:
-    """The key, its floats with one zero, numpy's scalars as Python's. Raises something for what is no key."""
+    """The key in its normal form: floats have one zero, numpy's scalars are Python's. Raises some exception for a value
+    that cannot be a key.
+    """
     kind = type(key)
     if kind in SIMPLE:
         return key
@@ -129,21 +131,21 @@ def _normal(key: Key) -> Key:
         if type(plain := key.item()) is kind:
             raise TypeError(f"a {kind.__name__} is no plain value")
         return _normal(plain)
-    hash(key)  # a list has none, and says so
+    hash(key)  # a list has no hash, and raises
     if kind is frozenset:
-        raise TypeError("a frozenset is none: make it a sorted tuple")  # equal ones may hold values that differ
+        raise TypeError("a frozenset is none: make it a sorted tuple")  # equal ones may hold different values
     pack(key)
     _refuse_nan(key)
     return key
 
 
 def _refuse_nan(key: Key) -> None:
-    if key != key:  # noqa: PLR0124  nothing but nan differs from itself
+    if key != key:  # noqa: PLR0124  only nan differs from itself
         raise ValueError("it is nan, which equals no key, not even itself")
 
 
 def preferred(one: Key, other: Key) -> Key:
-    """Of two equal keys the one to show."""
+    """The one of two equal keys that is shown."""
     if one is other or (type(one) is type(other) and type(one) in SIMPLE):
         return one
     return one if _preference(one) <= _preference(other) else other
@@ -162,7 +164,7 @@ _PREFERENCES: dict[type, int] = {int: 0, bool: 1, float: 2}
 
 
 def in_order(keys: Iterable[Key]) -> list[Key]:
-    """The keys in their order: None, numbers, text, bytes, then others type by type; tuples place by place."""
+    """The keys in order: None, numbers, texts, bytes, then other types one by one; tuples are compared by place."""
     row = list(keys)
     kinds = set(map(type, row))
     if len(kinds) == 1 and (kinds <= _COMPARABLE or (kinds == {tuple} and _comparable(row))):
@@ -174,7 +176,7 @@ _COMPARABLE = {bool, int, float, str, bytes}
 
 
 def _comparable(keys: list[tuple[Key, ...]]) -> bool:
-    """Whether tuples compare place by place as their parts are ordered here."""
+    """Whether Python's comparison of these tuples gives the order of ``in_order``."""
     lengths = set(map(len, keys))
     if len(lengths) > 1:
         return False
@@ -211,7 +213,9 @@ _LEAST, _BEYOND = -(1 << 63), 1 << 64
 
 
 def pack_keys(keys: list[Key]) -> tuple[int, Any]:
-    """Keys as plain data that msgpack has, and in which of three ways. Raises ValueError for one that cannot travel."""
+    """The number of one of three forms, and the keys in it, as data that msgpack has. Raises ValueError for a key that
+    cannot be sent.
+    """
     kinds = set(map(type, keys))
     if kinds <= _DIRECT and _fit(kinds, keys):
         return _SCALARS, keys
@@ -233,7 +237,7 @@ def _fit(kinds: set[type], keys: list[Key]) -> bool:
 
 
 def unpack_keys(form: int, packed: Any, number: int) -> tuple[Sequence[Key], Kinds | None]:
-    """The keys, and what they are made of, as :func:`checked`. Raises ValueError for what holds no such keys."""
+    """The keys that were packed, and their kinds, as :func:`checked`. Raises ValueError for other data."""
     keys: list[Key]
     if form == _ANY and isinstance(packed, bytes):
         keys = unpack_all(number, packed)

@@ -33,10 +33,10 @@ from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.core.reducers.sums import ExactSum, array_kind, batches, describe_rounded, is_array, reals, refuse_nan
 
 NUMPY_PAYS = 1 << 17
-"""Values from which importing numpy (80 ms) costs less than exact squares without it (600 ns more a value)."""
+"""From this number of values, importing numpy (80 ms) costs less than exact squares without it (600 ns more each)."""
 
 NORMAL_95 = 1.959963984540054
-"""The 97.5 % quantile of the normal distribution: 95 % lie within that many standard deviations."""
+"""The 97.5 % quantile of the normal distribution: 95 % lie within this number of standard deviations."""
 
 _HEADER = struct.Struct("<QBII")  # count, flags, bytes of the sum, bytes of the sum of squares
 _SQUARE_BITS = 2 * UNIT_BITS
@@ -54,32 +54,32 @@ class Moments(NamedTuple):
     flags: int
 
     def mean(self) -> float:
-        """The double nearest to the mean; nan of no values."""
+        """The double nearest to the mean; nan if there are no values."""
         value = self._special()
         if value is not None:
             return value
         return nearest_double(self.units, self.n << UNIT_BITS)
 
     def variance_fraction(self) -> tuple[int, int]:
-        """The unbiased variance (divisor n - 1) exactly, as numerator and denominator; of two values or more."""
+        """The exact unbiased variance (divisor n - 1), as numerator and denominator; for two values or more."""
         return self.n * self.squares - self.units**2, self.n * (self.n - 1) << _SQUARE_BITS
 
     def variance(self) -> float:
-        """The double nearest to the unbiased variance; nan of fewer than two values."""
+        """The double nearest to the unbiased variance; nan for fewer than two values."""
         if self.n < 2 or self._special() is not None:
             return math.nan
         return nearest_double(*self.variance_fraction())
 
     def std(self) -> float:
-        """The double nearest to the square root of the unbiased variance; nan of fewer than two values."""
+        """The double nearest to the square root of the unbiased variance; nan for fewer than two values."""
         if self.n < 2 or self._special() is not None:
             return math.nan
         return nearest_root(*self.variance_fraction())
 
     def half_width(self, quantile: float = NORMAL_95, total: int | None = None) -> float:
-        """Half the confidence interval of the mean: quantile times the standard error; nan of fewer than two values.
+        """Half the confidence interval of the mean: quantile times the standard error; nan for fewer than two values.
 
-        ``total``: how many values there are, if these are some of them drawn at random, each once at most.
+        ``total``: the size of the population, if the values are a random sample of it without replacement.
         """
         if self.n < 2 or self._special() is not None:
             return math.nan
@@ -112,9 +112,9 @@ class Statistics(Reducer[Any]):
 
     Partials are Moments.
 
-    The value is the mean, and it is exact. If the values are a random sample of others, the mean of these others is
-    estimated, and the bound is half the confidence interval. That rests on the central limit theorem, so it is worth
-    little for a few values; and if all values are equal, there is no bound. nan is refused.
+    The value is the mean, and it is exact. If the values are a random sample of a population, the value estimates the
+    population's mean, and the bound is half the confidence interval. The interval rests on the central limit theorem,
+    so it means little for a few values; if all values are equal, there is no bound. nan is refused.
     """
 
     live: ClassVar[bool] = True
@@ -156,11 +156,11 @@ class Statistics(Reducer[Any]):
         return Moments(count, units, squares, flags)
 
     def encode_others(self, partial: Any) -> bytes:
-        """Bytes of a partial that is not of floats and integers, for reducers that have such."""
+        """The bytes of a partial that is not of floats and integers, for reducers that have such partials."""
         raise NotImplementedError(f"the reducer {self.name} has no such partials")
 
     def decode_others(self, count: int, data: memoryview) -> Any:
-        """Such a partial, where ``count`` says of what it is. Raises ValueError."""
+        """The partial of such bytes; ``count`` says which kind it is. Raises ValueError."""
         raise ValueError("moments of other values than floats and integers")
 
     def fold(self, lo: int, values: Iterable[Any]) -> Any:
@@ -244,7 +244,7 @@ class AllStatistics(Statistics):
 
 
 def normal_quantile(confidence: float) -> float:
-    """How many standard deviations either way hold that share of a normal distribution."""
+    """The number of standard deviations to each side that contain this share of a normal distribution."""
     if confidence == 0.95:
         return NORMAL_95
     from statistics import NormalDist  # 6 ms, and seldom needed
@@ -253,7 +253,7 @@ def normal_quantile(confidence: float) -> float:
 
 
 def moments_of_floats(values: Sequence[float]) -> Moments:
-    """The exact moments of Python floats; about 700 ns a value, 40 where numpy pays."""
+    """The exact moments of Python floats. They take about 700 ns per value, or 40 ns with numpy, if there are many."""
     if len(values) >= (NUMPY_WINS if "numpy" in sys.modules else NUMPY_PAYS):
         import numpy as np  # heavy, hence here
 
@@ -273,7 +273,8 @@ def moments_of_array(array: Any) -> Moments:
     """The exact moments of a numpy array of doubles.
 
     A square is the exact sum of two doubles (Dekker, "A floating-point technique for extending the available
-    precision", 1971) where neither it nor its rounding error leaves the range of doubles; others go one by one.
+    precision", 1971) if neither it nor its rounding error leaves the range of doubles; other values are added one by
+    one.
     """
     import numpy as np  # the caller has imported it
 

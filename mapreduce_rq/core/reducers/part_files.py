@@ -1,7 +1,7 @@
-"""A part of a result by key as the content of a file: one JSON object on each line, or Parquet with pyarrow.
+"""Writes a part of a result by key as the content of a file: one JSON object on each line, or Parquet with pyarrow.
 
-Each row has a ``key`` and a ``value``, or a ``key`` and the columns by their names. What JSON lacks is written as text
-(dates as ISO 8601, bytes as base64), nan and infinities as null, and a tuple as an array.
+Each row has a ``key`` and a ``value``, or a ``key`` and the columns by their names. Types that JSON lacks are written
+as text (dates as ISO 8601, bytes as base64), nan and infinities as null, and a tuple as an array.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from mapreduce_rq.core.written import written
 from mapreduce_rq.errors import BadParameter
 
 FORMS = ("jsonl", "parquet")
-"""How a part can be written; also the ends of the files' names."""
+"""The forms in which a part can be written; they are also the suffixes of the files' names."""
 
 
 def check_form(form: str, columns: Sequence[str]) -> None:
-    """Raises BadParameter for an unknown form, or one that cannot hold these columns."""
+    """Raise BadParameter for an unknown form, or one that cannot hold these columns."""
     if form not in FORMS:
         raise BadParameter(f"form is {form!r}, and must be one of {', '.join(FORMS)}")
     if form == "parquet" and find_spec("pyarrow") is None:
@@ -32,7 +32,7 @@ def check_form(form: str, columns: Sequence[str]) -> None:
 
 
 def written_part(rows: Sequence[tuple[Any, Any]], columns: Sequence[str], form: str) -> bytes:
-    """The content of a file for these pairs of keys and results. Raises BadParameter for what a form cannot hold."""
+    """The content of a file for these pairs of keys and results. Raises BadParameter for a value that does not fit."""
     return _parquet(rows, columns) if form == "parquet" else _json_lines(rows, columns)
 
 
@@ -74,8 +74,8 @@ def _parquet(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> bytes:
 def of_one_schema(contents: Sequence[Any]) -> Iterator[Any]:
     """The contents of Parquet files of one result, each with the types that hold the columns of all.
 
-    A part without rows has no types, and one with integers alone others than one with floats: readers of the folder
-    take the first file's for all. Raises BadParameter for types that no column holds together.
+    A part without rows has no types, and a part with integers alone has other types than one with floats. But readers
+    of the folder use the types of the first file for all. Raises BadParameter for types that fit into no common column.
     """
     arrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     try:

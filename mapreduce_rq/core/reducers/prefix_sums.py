@@ -15,10 +15,10 @@ from mapreduce_rq.core.written import written
 
 
 class PrefixSums(ListReducer):
-    """The list of the sums of the first 1, 2, ... values. Each is an integer as long as all values were, then a float.
+    """The list of the sums of the first 1, 2, ... values. A sum is an integer if all its values are, otherwise a float.
 
-    Partials hold the values, since sums must not be rounded before the next value is added. Skipped terms add nothing
-    and have no entry. nan is refused; the total of both infinities is nan.
+    Partials hold the values, because sums must not be rounded before the next value is added. Skipped terms add nothing
+    and have no entry. nan is refused; the sum of both infinities is nan.
     """
 
     name: ClassVar[str] = "prefix_sums"
@@ -39,9 +39,9 @@ class PrefixSums(ListReducer):
 
     def decode(self, data: bytes) -> Stretch:
         stretch = super().decode(data)
-        values = super().finish_native(stretch)  # what is no number is found here, not at the very end
+        values = super().finish_native(stretch)  # a value that is not a number is found here, not at the end
         if not set(map(type, values)) <= {int, float}:
-            raise ValueError("prefix sums of what are no numbers")
+            raise ValueError("prefix sums of values that are not numbers")
         refuse_nan(stretch.lo, values)
         return stretch
 

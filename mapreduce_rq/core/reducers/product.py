@@ -30,8 +30,8 @@ _BEYOND = 1200  # powers of two from one that no double reaches
 class Factors:
     """A product: its odd factors, 2^exponent, and flags (those of sums, see ``mapreduce_rq.core.numbers.exact``).
 
-    A factor waits until another one of similar size comes, as in a binary counter: to multiply each into one growing
-    number would cost the square of their count. Two are equal if their products and flags are.
+    A factor waits until another one of similar size comes, as in a binary counter: to multiply each factor into one
+    growing number would take time in the square of their count. Two objects are equal if their products and flags are.
     """
 
     __slots__ = ("exponent", "flags", "odd")
@@ -60,7 +60,7 @@ class Factors:
             odd.append(factor)
 
     def whole(self) -> int:
-        """The product of the odd factors (0 if any factor was)."""
+        """The product of the odd factors (0 if any factor was 0)."""
         while len(self.odd) > 1:
             last = self.odd.pop()
             self.odd[-1] = times(self.odd[-1], last)
@@ -80,7 +80,7 @@ class Factors:
 
 
 def times(left: int, right: int) -> int:
-    """The product, by gmpy2 where that pays."""
+    """The product, computed by gmpy2 if that is faster."""
     if is_big(left.bit_length() + right.bit_length()):
         left = big_type()(left)
     return left * right
@@ -89,7 +89,7 @@ def times(left: int, right: int) -> int:
 class Product(Reducer[Factors]):
     """The exact product of integers and floats, rounded once at the end; its size grows with the number of values.
 
-    nan is refused; zero times infinity gives nan. The sign of a zero is not kept.
+    nan is refused; zero times infinity is nan. The sign of a zero is lost.
     """
 
     name: ClassVar[str] = "product"
@@ -163,7 +163,7 @@ class Product(Reducer[Factors]):
 
 
 def _fraction(odd: int, exponent: int) -> tuple[int, int]:
-    """The product as a fraction; for one far beyond all doubles stands one that is just beyond them."""
+    """The product as a fraction. For a product far beyond all doubles, it is one that is just beyond them."""
     size = odd.bit_length() + exponent
     if odd and not -_BEYOND < size < _BEYOND:
         odd, exponent = 1 if odd > 0 else -1, _BEYOND if size > 0 else -_BEYOND

@@ -1,10 +1,10 @@
 """Sums and means of values that include decimals or fractions: exact, in any context of decimals.
 
 The type of the result is the first of these that occurs among the values: a float, rounded once; a Fraction; a Decimal,
-with as many places as the longest of the decimals. Python refuses to add a Decimal and a float or a Fraction, since it
-would have to round; here sums are rounded only at the end. Integers and booleans can be mixed with all. Infinities are
-as in sums of floats; of decimals alone they are decimals. nan is refused. The denominator of a sum of fractions may
-grow with each term.
+with as many places as the longest of the decimals. Python refuses to add a Decimal and a float or a Fraction, because
+it would have to round; here sums are rounded only at the end. Integers and booleans can be mixed with all of them.
+Infinities follow the rules of float sums; if all values are decimals, the infinity is a Decimal. nan is refused. The
+denominator of a sum of fractions may grow with each term.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.base import BadValue
 
 DECIMAL, FRACTION = 64, 128
-"""Flags besides those of other sums."""
+"""Flags in addition to those of other sums."""
 
 FARTHEST = 100_000
-"""Exponent of a decimal at most, and with a minus sign at least: the sum of 1E+1000000 and 1 has a million digits."""
+"""The largest exponent of a decimal; the smallest is minus this. The sum of 1E+1000000 and 1 has a million digits."""
 
 MEAN_DIGITS = 28
-"""Digits of the mean of decimals: as many as Python's own context has."""
+"""The number of digits of a mean of decimals: the precision of Python's default context."""
 
 _FLAGS = INT | FLOAT | PLUS_INFINITY | MINUS_INFINITY | DECIMAL | FRACTION
 
@@ -48,7 +48,7 @@ _decode = msgspec.msgpack.Decoder(_Packed).decode
 
 
 def has_rationals(kinds: Iterable[type]) -> bool:
-    """Whether one of these types is Decimal or Fraction; nothing is imported for it."""
+    """Whether one of these types is Decimal or Fraction. This imports nothing."""
     fractions = sys.modules.get("fractions")
     sought = (decimal.Decimal, fractions.Fraction) if fractions else (decimal.Decimal,)
     return any(issubclass(kind, sought) for kind in kinds)
@@ -61,7 +61,7 @@ EXACTLY = decimal.Context(
     Emax=decimal.MAX_EMAX,
     traps=[decimal.Inexact, decimal.InvalidOperation],
 )
-"""A context in which no sum of decimals is rounded. The context of the process may be any, so we do not use it."""
+"""A context in which no sum of decimals is rounded. The user may have changed the process's own context."""
 
 _MEANS = decimal.Context(
     prec=MEAN_DIGITS, rounding=decimal.ROUND_HALF_EVEN, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX
@@ -69,7 +69,7 @@ _MEANS = decimal.Context(
 
 
 class RationalSum(NamedTuple):
-    """An exact sum of decimals, of fractions, and of other numbers as a Total has it: ``units`` and flags."""
+    """Exact sums of the decimals, of the fractions, and of other numbers: ``units`` and flags, as in a Total."""
 
     units: int
     flags: int
@@ -86,7 +86,7 @@ class RationalSum(NamedTuple):
         return RationalSum(self.units + other.units, self.flags | other.flags, decimals, fraction)
 
     def encoded(self) -> bytes:
-        """Bytes, the same for equal sums."""
+        """The bytes, which are the same for equal sums."""
         text = "" if self.decimal is None else EXACTLY.to_sci_string(self.decimal)
         return msgspec.msgpack.encode(_Packed(self.flags, to_bytes(self.units), text, *map(to_bytes, self.fraction)))
 
@@ -144,17 +144,17 @@ class RationalSum(NamedTuple):
 
 
 class RationalMean(NamedTuple):
-    """How many values there were, and their sum: what a mean is made of."""
+    """The number of values and their sum, from which a mean is made."""
 
     n: int
     total: RationalSum
 
     def plus(self, other: RationalMean) -> RationalMean:
-        """The mean of the values of both."""
+        """The number and the sum of the values of both."""
         return RationalMean(self.n + other.n, self.total.plus(other.total))
 
     def encoded(self) -> bytes:
-        """Bytes, the same for equal ones."""
+        """The bytes, which are the same for equal partials."""
         return self.n.to_bytes(8, "little") + self.total.encoded()
 
     @classmethod
@@ -167,7 +167,7 @@ class RationalMean(NamedTuple):
 
 
 def rational(total: Total | RationalSum) -> RationalSum:
-    """A sum of numbers as one in which decimals and fractions may be."""
+    """A sum of numbers in the form that can have decimals and fractions, too."""
     return RationalSum(*total) if isinstance(total, Total) else total
 
 
@@ -200,7 +200,7 @@ def rationals_of(lo: int, values: Sequence[Any]) -> tuple[RationalSum, list[tupl
 
 
 def _added(ratios: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """The sum of fractions in lowest terms; pairwise, so that those of like size meet."""
+    """The sum of fractions in lowest terms. They are added in pairs, so that sums of similar size are added."""
     row = list(ratios) or [(0, 1)]
     while len(row) > 1:
         row = [_lowest(*_sum_of(row[at : at + 2])) for at in range(0, len(row), 2)]
@@ -220,13 +220,13 @@ def _lowest(numerator: int, denominator: int) -> tuple[int, int]:
 
 
 def _is_near(value: decimal.Decimal) -> bool:
-    """Whether it is finite, and its exponent one that sums may have."""
+    """Whether a decimal is finite, and its exponent in the range that sums may have."""
     exponent = value.as_tuple().exponent
     return isinstance(exponent, int) and -FARTHEST <= exponent <= FARTHEST
 
 
 def _decimal_of(text: str) -> decimal.Decimal:
-    """A sum of decimals. Raises ValueError for a text that is none."""
+    """A sum of decimals from its text. Raises ValueError for any other text."""
     try:
         found = EXACTLY.create_decimal(text)
     except decimal.InvalidOperation:

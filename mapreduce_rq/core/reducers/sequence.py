@@ -17,11 +17,11 @@ from mapreduce_rq.core.written import written
 
 
 class Stretch(NamedTuple):
-    """The values of the terms ``[lo, hi)``, in their bodies, in order. A term may have none, or several.
+    """The values of the terms ``[lo, hi)``, in bodies, in order. A term may have no value, or several.
 
     ``n``: the number of values; ``flags``: their kinds.
 
-    A body that came in an answer stays as it is: a merge joins references to bodies, and copies none.
+    A body that came in an answer stays as it is: a merge joins references to bodies, and copies no body.
     """
 
     lo: int
@@ -38,17 +38,17 @@ APART = 4
 """A flag of the encoding: the body begins at a multiple of the alignment, as frames must."""
 
 SMALL_BYTES = 4096
-"""Bytes: bodies that are smaller than this together are copied into one. Many small bodies would cost more memory."""
+"""Bytes. Bodies that are smaller than this together are copied into one, because many small bodies need more memory."""
 
 _HEADER = struct.Struct("<qqqB")
 
 
 RECORD_BYTES = 64 * 1024
-"""Bytes of all values from which a job's record does not have them as text: the text is made on demand."""
+"""From this number of bytes of all values, a job's record does not have them as text: the text is made on demand."""
 
 
 def size_of(partial: Stretch) -> int:
-    """Bytes of the values."""
+    """The number of bytes of the values."""
     return sum(len(body) for body in partial.bodies)
 
 
@@ -85,11 +85,11 @@ class _Stretches(Reducer[Stretch]):
         return _HEADER.pack(lo, hi, count, flags | APART).ljust(ALIGNMENT, b"\0") + body
 
     def joined(self, bodies: tuple[Buffer, ...]) -> bytes:
-        """Bodies as one; at least one."""
+        """The bodies joined to one. There is at least one."""
         raise NotImplementedError
 
     def framed(self, body: bytes) -> bool:
-        """Whether the body must keep its place in a multiple of the alignment."""
+        """Whether the body must begin at a multiple of the alignment."""
         return False
 
     def decode(self, data: bytes) -> Stretch:
@@ -116,7 +116,7 @@ class _Stretches(Reducer[Stretch]):
 class ListReducer(_Stretches):
     """The list of all values in the order of their terms, for any order of arrival.
 
-    ``codec`` says how they travel: as plain data, unless the computation of the job trusts pickles.
+    ``codec`` encodes them: as plain data, or also as pickles if the job's computation trusts these.
     """
 
     name: ClassVar[str] = "list"
@@ -175,7 +175,7 @@ class ListReducer(_Stretches):
         return self.finish_native(box[0])
 
     def _used_up(self, box: list[Stretch]) -> list[Any]:
-        """As ``finish_native``, and each body is let go of when it is decoded: no large list is there twice."""
+        """As ``finish_native``, but each body is freed when it is decoded, so no large list is in memory twice."""
         count, bodies = box[0].n, list(reversed(box.pop().bodies))
         values: list[Any] = []
         while bodies:
@@ -192,7 +192,7 @@ class ListReducer(_Stretches):
                 between = "\n"
 
     def canonical(self, partial: Stretch) -> bytes:
-        """As the base class says; of values that a pickle alone takes their pickles, which may differ."""
+        """As in the base class. Values that can only be pickled are pickles here, which may differ for equal values."""
         if any(bytes(body[:1]) in FRAMED for body in partial.bodies):
             with suppress(Unfit):
                 values = self.finish_native(partial)
@@ -233,7 +233,7 @@ class Concat(_Stretches):
         return Stretch(lo, lo + len(parts), len(parts), flags, (b"".join(parts),)) if parts else EMPTY
 
     def finish_native(self, partial: Stretch) -> str | bytes:
-        """The text, or the bytes where there were any (texts among them are then UTF-8)."""
+        """The text; or bytes if any value was bytes (texts among them are then in UTF-8)."""
         body = b"".join(partial.bodies)
         return body if partial.flags & BYTES else body.decode()
 

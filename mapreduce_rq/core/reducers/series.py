@@ -29,7 +29,7 @@ Term = Callable[[int], tuple[int, int, int, int]]
 """The integers ``(p(n), q(n), b(n), a(n))`` of term n; q and b are never 0."""
 
 LEAF = 32
-"""Terms that a plain loop takes; longer spans are split. Any number from 12 to 48 is as quick for a million digits."""
+"""The most terms of a plain loop; longer spans are split. Any number from 12 to 48 is as fast for a million digits."""
 
 _HEADER = struct.Struct("<qqIIII")  # lo, hi, then the byte lengths of P, Q, B, T
 
@@ -46,7 +46,7 @@ class Piece(NamedTuple):
 
 
 EMPTY = Piece(0, 0, 1, 1, 1, 0)
-"""No terms: neighbour of every piece."""
+"""The piece without terms, a neighbour of every piece."""
 
 
 def join(left: Piece, right: Piece) -> Piece:
@@ -64,7 +64,7 @@ def join(left: Piece, right: Piece) -> Piece:
 
 
 def join_in_threads(left: Piece, right: Piece) -> Piece:
-    """As :func:`join`, for long pieces whose products are as quick as the longest of them."""
+    """As :func:`join`, for long pieces: the products run in threads, and take the time of the longest one."""
     lo, middle, p1, q1, b1, t1 = left
     start, hi, p2, q2, b2, t2 = right
     if middle != start:
@@ -92,7 +92,7 @@ def split(term: Term, lo: int, hi: int) -> Piece:
 
 
 def geometric(num: int, den: int, lo: int, hi: int) -> Piece:
-    """The piece of ``[lo, hi)`` of the exponential series of num/den: p(n) = num, q(n) = n den, all else 1."""
+    """The piece of ``[lo, hi)`` of the exponential series of num/den: p(n) = num, q(n) = n den, a(n) = b(n) = 1."""
     if hi - lo > LEAF:
         middle = (lo + hi) // 2
         return join(geometric(num, den, lo, middle), geometric(num, den, middle, hi))

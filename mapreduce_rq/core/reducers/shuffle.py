@@ -1,15 +1,15 @@
 """The shuffle: the groups of many keys are cut into parts by a hash of the key, and each part is merged on its own.
 
-    a worker    folds a task by key. A large fold is cut into parts and laid aside, and the answer is a reference
-    the master  counts references, in the order of the terms where that matters
+    a worker    folds a task by key. It cuts a large fold into parts and lays them aside; the answer is a reference
+    the master  counts references, in the order of the terms if that matters
     a worker    merges one part of all the tasks (a request of ``finish``), and lays the part's result aside
     the master  hands the parts to its caller, one after the other; no key has passed through it
 
-Beside a private server, what is laid aside lies in files (runtime/server/shelf.py); elsewhere in a hash of the job
-(broker/pieces.py), from which a part's result comes to the master in the answer.
+With a private server, the parts that are laid aside are files (runtime/server/shelf.py). With a shared server, they are
+in a hash of the job (broker/pieces.py), and a part's result comes to the master in the answer.
 
-A small fold travels as it is, and the master cuts it. So a job of few keys costs no more than without a shuffle, and a
-job whose pieces find no room aside is only slower. Value and digest do not depend on the number of parts.
+A small fold is sent as it is, and the master cuts it. So a job of few keys costs no more than without a shuffle. If
+there is no room to lay pieces aside, the job is only slower. Value and digest do not depend on the number of parts.
 """
 
 from __future__ import annotations
@@ -32,21 +32,21 @@ from mapreduce_rq.core.text import in_lines
 from mapreduce_rq.core.written import written
 
 LEAST_BYTES = 64 * 1024
-"""Bytes of a fold below which the worker does not cut it: it travels as it is."""
+"""A worker does not cut a fold of fewer bytes than this: it sends the fold as it is."""
 MANY_KEYS = 8192
-"""The number of keys from which a fold is cut without a look at its bytes."""
+"""A fold of at least this number of keys is cut, without counting its bytes."""
 FEW_KEYS = 50_000
-"""Up to this number of keys, if none is laid aside, the master merges them itself: a request costs it a millisecond."""
+"""Up to this number of keys, if none is laid aside, the master merges all itself: a request takes it a millisecond."""
 
 
 class Laid(NamedTuple):
-    """What a worker has cut and laid aside."""
+    """A reference to the parts of a fold, which a worker has laid aside."""
 
     reference: bytes
 
 
 class Packed(NamedTuple):
-    """Groups as they travel: of a result that nobody may want to read."""
+    """Groups as they travel. They are read only when they are needed: perhaps no process needs them."""
 
     body: bytes
 
@@ -55,7 +55,7 @@ Entry = Groups | Laid | Packed
 
 
 class Part(NamedTuple):
-    """One part of the result: how many keys it has, whether all results are exact, and its body."""
+    """One part of the result: the number of its keys, whether all its results are exact, and its body."""
 
     keys: int
     exact: bool
@@ -83,27 +83,27 @@ class Parts:
 
     @property
     def parts(self) -> int:
-        """How many parts there are."""
+        """The number of parts."""
         return len(self._parts)
 
     @property
     def bodies(self) -> list[Buffer]:
-        """Each part as it came."""
+        """The body of each part, as it came."""
         return [part.body for part in self._parts]
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns; none where there is only one without a name."""
+        """The names of the columns; empty if there is only one column, without a name."""
         return self._reducer.columns
 
     def part(self, number: int) -> list[tuple[Key, Any]]:
-        """The pairs of one part. Raises ValueError where they were written as files."""
+        """The pairs of one part. Raises ValueError if the parts were written as files."""
         if self._form:
             raise ValueError(f"these parts are written as {self._form}: read the files")
         return self._reducer.rows(self._reducer.decode(bytes(self._parts[number].body)))
 
     def files(self) -> Iterator[tuple[int, Buffer]]:
-        """For each part how many keys it has and the content of its file."""
+        """For each part the number of its keys and the content of its file."""
         if self._form == "parquet":
             contents = of_one_schema([part.body for part in self._parts])
             yield from zip((part.keys for part in self._parts), contents, strict=True)
@@ -113,11 +113,11 @@ class Parts:
 
     @property
     def form(self) -> str:
-        """How the parts are written where they are files: jsonl or parquet; '' where they are not."""
+        """The form of the files: jsonl or parquet; '' if the parts are not files."""
         return self._form
 
     def digested(self) -> bytes:
-        """What the digest is of: the hash of each bucket of keys, in their order."""
+        """The bytes that the digest is made of: the hash of each bucket of keys, in their order."""
         ordered: list[bytes] = [b""] * BUCKETS
         for number, part in enumerate(self._parts):
             ordered[number :: len(self._parts)] = part.digests
@@ -128,7 +128,7 @@ class Parts:
 
 
 class Shuffle(Reducer[list[Entry]]):
-    """Folds as ``inner`` does, in ``parts`` parts (a power of two), each written in this form ('': to be iterated)."""
+    """Folds as ``inner`` does, in ``parts`` parts (a power of two), each written in ``form`` ('': not as files)."""
 
     name: ClassVar[str] = "shuffle"
     wide: ClassVar[bool] = True
@@ -169,7 +169,7 @@ class Shuffle(Reducer[list[Entry]]):
         return [self.inner.fold(lo, values)]
 
     def fold_into(self, partial: list[Entry], lo: int, values: Iterable[Any]) -> list[Entry]:
-        """Only of a partial that was folded here: what it has it has as groups."""
+        """As the base class. The partial must have been folded in this process, so that it has groups."""
         if not partial:
             return self.fold(lo, values)
         (groups,) = partial
@@ -185,7 +185,7 @@ class Shuffle(Reducer[list[Entry]]):
         return _ENCODER.encode([self._sent(entry) for entry in partial])
 
     def _sent(self, entry: Entry) -> tuple[bytes, bytes]:
-        """A reference, or what stands for the groups themselves."""
+        """A reference to the groups and b"", or b"" and the groups themselves."""
         if isinstance(entry, Laid):
             return entry.reference, b""
         if isinstance(entry, Packed):
@@ -209,14 +209,14 @@ class Shuffle(Reducer[list[Entry]]):
         return self.inner.decode(entry.body) if isinstance(entry, Packed) else entry
 
     def cut(self, groups: Groups) -> list[bytes]:
-        """What is known of the keys of each part."""
+        """The groups of each part, encoded."""
         inner = self.inner
         return [inner.encode(inner.only(groups, keys)) for keys in dealt(list(inner.keys(groups)), self.parts)]
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def finish(self, partial: list[Entry]) -> Outcome | Ask:
-        """Have each part merged, or do it here where there is little."""
+        """Have workers merge the parts, or merge them here if they are small."""
         rows: list[list[tuple[bytes, bytes]]] = [[] for _ in range(self.parts)]
         for entry in partial:
             if isinstance(entry, Laid):
@@ -232,7 +232,7 @@ class Shuffle(Reducer[list[Entry]]):
         return Ask(bodies, self._then)
 
     def work(self, body: bytes) -> bytes:
-        """Merge one part, and lay its result aside."""
+        """Merge one part and lay its result aside. Raises ValueError if a piece is lost."""
         number, row = _REQUEST.decode(body)
         part = self._merged(number, row)
         reference = None
@@ -300,7 +300,7 @@ class Shuffle(Reducer[list[Entry]]):
             return []
 
     def lasting(self, outcome: Outcome) -> list[Entry] | None:
-        """The parts, as they came; None where they are files, which the caller has."""
+        """The parts as they came; None if they are files, which only the caller has."""
         found = outcome.native
         assert isinstance(found, Parts)
         return None if self.form else [Packed(bytes(body)) for body in found.bodies]
@@ -311,7 +311,7 @@ class Shuffle(Reducer[list[Entry]]):
 
 
 def dealt(keys: Sequence[Key], number: int) -> list[list[Key]]:
-    """The keys, dealt to the parts by their buckets; within a part they keep their order."""
+    """The keys of each part, by their buckets. Within a part they keep their order."""
     if not keys:
         return [[] for _ in range(number)]
     import numpy as np  # as in key_hash.py
@@ -323,7 +323,7 @@ def dealt(keys: Sequence[Key], number: int) -> list[list[Key]]:
 
 
 def _text(parts: Parts) -> Iterator[str]:
-    """As without a shuffle, a line for each key; the keys of each part are in their order."""
+    """The text: a line for each key, as without a shuffle. The keys of each part are in order."""
     if parts.form:
         return iter([repr(parts)])
     rows = ((key, *(result.values() if parts.columns else (result,))) for key, result in parts)

@@ -1,9 +1,9 @@
-"""Approximate answers of bounded size: how many distinct values, and quantiles.
+"""Approximate answers of bounded size: the number of distinct values, and quantiles.
 
 Both sketches depend on the values alone, not on their order or grouping, so the digest is as reproducible as that of
-an exact reducer. That rules out HyperLogLog with its running estimate, KLL, REQ and t-digest. The libraries at hand
-were weighed and left: datasketches (no wheel for the newest Python, imports numpy, takes no bytes) and ddsketch (its
-buckets come from the C library's logarithm, which differs between hosts).
+an exact reducer. This excludes HyperLogLog with its running estimate, KLL, REQ and t-digest. We do not use the existing
+libraries: datasketches has no wheel for the newest Python, imports numpy and takes no bytes; the buckets of ddsketch
+come from the C library's logarithm, which differs between hosts.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _BITS = struct.Struct("<q")
 
 
 class Distinct(Reducer[set[int]]):
-    """About how many different values there are: the k smallest of their 64-bit hashes say it; exact below k.
+    """About the number of different values, from the k smallest of their 64-bit hashes; it is exact below k.
 
     The k-th smallest of n uniform hashes lies near k/n (Bar-Yossef et al., "Counting distinct elements in a data
     stream", 2002; unbiased form by Beyer et al., 2007); the standard error is 1/sqrt(k - 2), 1.6 % at k = 4096.
@@ -52,7 +52,7 @@ class Distinct(Reducer[set[int]]):
     def merge(self, left: set[int], right: set[int]) -> set[int]:
         if len(left) >= self.k:
             largest = max(left)
-            right = {each for each in right if each < largest}  # of few new values hardly any is among the smallest
+            right = {each for each in right if each < largest}  # few new values are among the smallest
         left |= right
         return left if len(left) <= self.k else set(sorted(left)[: self.k])
 
@@ -107,7 +107,7 @@ class Distinct(Reducer[set[int]]):
 
 
 class Quantile(msgspec.Struct, frozen=True):
-    """The value below which a share of the values lies, known to lie between ``low`` and ``high``."""
+    """The value below which a given share of the values lies. The exact one is between ``low`` and ``high``."""
 
     share: float
     value: float
@@ -184,7 +184,7 @@ class Quantiles(Reducer["Counter[int]"]):
         return {found.share: found.value for found in self.quantiles(partial)}
 
     def quantiles(self, partial: Counter[int]) -> list[Quantile]:
-        """Each quantile with the ends of its bucket; none of no values."""
+        """Each quantile with the ends of its bucket; an empty list if there are no values."""
         n = sum(partial.values())
         found = []
         for share in self.q if n else ():
@@ -194,7 +194,7 @@ class Quantiles(Reducer["Counter[int]"]):
                 if rank < 0:
                     low, high = _ends(bucket)
                     middle = low / 2 + high / 2
-                    if bucket == 0 or math.isinf(middle):  # zero itself, more likely than the subnormals beside it
+                    if bucket == 0 or math.isinf(middle):  # zero is more likely than the subnormals beside it
                         middle = low
                     found.append(Quantile(share, middle, low, high))
                     break
@@ -218,13 +218,13 @@ class Quantiles(Reducer["Counter[int]"]):
         )
 
 
-_KEPT = 8  # bits of the mantissa that make a bucket
+_KEPT = 8  # the number of bits of the mantissa in a bucket's number
 _DROPPED = 52 - _KEPT
 _BUCKETS = 1 << (63 - _DROPPED)
 
 
 def _bucket(number: float) -> int:
-    """The bucket of a number: buckets ascend as the numbers do, those of negative ones are negative."""
+    """The bucket of a number. Buckets are in the order of their numbers; buckets of negative numbers are negative."""
     bits: int = _BITS.unpack(_DOUBLE.pack(number + 0.0))[0]
     return bits >> _DROPPED if bits >= 0 else ~((bits & 0x7FFFFFFFFFFFFFFF) >> _DROPPED)
 

@@ -1,4 +1,4 @@
-"""Sums that are exact: of integers, of floats and integers, and of how many there were."""
+"""Exact sums of integers, and of floats and integers; and the count of values."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 
 BATCH = 1 << 16
-"""Values taken from an iterator at a time: memory stays flat however long the span."""
+"""The number of values that are taken from an iterator at a time: memory stays constant for a span of any length."""
 
-_HEADER = struct.Struct("<BB")  # flags; zero bytes left out at the low end of the units
+_HEADER = struct.Struct("<BB")  # flags; the number of zero bytes left out at the low end of the units
 _DOUBLE = struct.Struct("<Bd")  # a sum of floats that is a double itself, as that of one float is
-_DOUBLE_TAG = 32  # beyond all flags
+_DOUBLE_TAG = 32  # above all flags
 _INTEGER = struct.Struct("<Bq")  # a sum of integers that fits a word
 _INTEGER_TAG = 33
 _WORD = 1 << 63
@@ -76,7 +76,7 @@ class IntSum(Reducer[int]):
 
 
 class Count(IntSum):
-    """How many values there were."""
+    """The number of values."""
 
     name: ClassVar[str] = "count"
 
@@ -96,9 +96,9 @@ class Count(IntSum):
 
 
 class ExactSum(Reducer[Any]):
-    """The exact sum of floats and integers, rounded once at the end: an integer if all values were, else a float.
+    """The exact sum of floats and integers, rounded once at the end: an integer if all values were, otherwise a float.
 
-    Partials are Totals. nan is refused. Infinities are not: the sum of both is nan.
+    Partials are Totals. nan is refused. Infinities are allowed; the sum of both is nan.
     """
 
     live: ClassVar[bool] = True
@@ -241,7 +241,7 @@ def describe_integer(value: int) -> Outcome:
 
 
 def describe_rounded(value: float, num: int, den: int) -> Outcome:
-    """A value that is num/den rounded once, with the exact distance between the two (rounded up) as its bound."""
+    """A value that is num/den rounded once, as an outcome. The bound is the exact distance of the two, rounded up."""
     if isinstance(value, int):
         return describe_integer(value)
     details = {"overflow": math.isinf(value)}
@@ -272,7 +272,7 @@ def batches(lo: int, values: Iterable[Any]) -> Iterator[tuple[int, Sequence[Any]
 
 
 def integers(lo: int, values: Iterable[Any]) -> Iterator[int]:
-    """Each value as an int. Raises BadValue for what is none (a float that happens to be whole is none either)."""
+    """Each value as an int. Raises BadValue for a value of another type, also for a float that is a whole number."""
     for term, value in enumerate(values, lo):
         try:
             yield index(value)
@@ -298,13 +298,13 @@ def reals(lo: int, values: Iterable[Any]) -> Iterator[float | int]:
 
 
 def kind_of_scalar(value: Any) -> str:
-    """The kind of a scalar of numpy's, as its dtype has it: b for a boolean, which is an integer as Python's is."""
+    """The letter of a numpy scalar's kind; b for a boolean, which counts as an integer, as in Python."""
     dtype = getattr(value, "dtype", None)
     return "" if dtype is None or getattr(value, "shape", None) != () else str(getattr(dtype, "kind", ""))
 
 
 def refuse_nan(lo: int, numbers: Any) -> None:
-    """Raises BadValue for the first nan among numbers or in an array, whose terms begin at ``lo``."""
+    """Raise BadValue for the first nan among numbers or in an array, whose terms begin at ``lo``."""
     if is_array(numbers):
         flat = numbers.ravel()
         differs = ne(flat, flat)  # from itself, as nothing but nan does
@@ -316,12 +316,12 @@ def refuse_nan(lo: int, numbers: Any) -> None:
 
 
 def is_array(values: Iterable[Any]) -> bool:
-    """Whether these are a numpy array (told without importing numpy)."""
+    """Whether the values are a numpy array. This does not import numpy."""
     return hasattr(values, "dtype") and hasattr(values, "ravel")
 
 
 def array_kind(lo: int, values: Any, takes: str) -> str:
-    """``i`` or ``f``, the kind of an array of numbers. Raises BadValue for any other."""
+    """The kind of an array of numbers: ``i`` or ``f``. Raises BadValue for any other array."""
     kind: str = "i" if values.dtype.kind in "iub" else values.dtype.kind
     if kind not in {"i", "f"} or (kind == "f" and values.dtype.itemsize > 8):
         raise BadValue(lo, values, takes)

@@ -1,7 +1,7 @@
-"""The smallest and the largest of numbers, and of arrays of one shape element by element.
+"""The smallest and the largest of numbers, and of arrays of one shape, element by element.
 
-Those of arrays are of the type that numpy gives to arrays of theirs; a zero among them is 0.0, whichever came first.
-An array without dimensions is taken for its number, and then the result is one, of int64 or float64.
+For arrays, the result has the type that numpy gives to the arrays together; a zero in it is 0.0, never -0.0. An array
+without dimensions counts as its number; the result is then also an array without dimensions, of int64 or float64.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mapreduce_rq.core.reducers.extremes import Extremes
 
 
 class _OfArraysToo(Extremes):
-    """Extremes that arrays of one shape have element by element."""
+    """Extremes of numbers, and of arrays of one shape, element by element."""
 
     def merge_others(self, left: Any, right: Any) -> Any:
         if isinstance(left, ArrayExtreme) or isinstance(right, ArrayExtreme):
@@ -61,14 +61,14 @@ class _OfArraysToo(Extremes):
 
 
 class Minimum(_OfArraysToo):
-    """The smallest value; of arrays that of each element."""
+    """The smallest value; for arrays, the smallest value of each element."""
 
     name: ClassVar[str] = "min"
     largest: ClassVar[bool] = False
 
 
 class Maximum(_OfArraysToo):
-    """The largest value; of arrays that of each element."""
+    """The largest value; for arrays, the largest value of each element."""
 
     name: ClassVar[str] = "max"
     largest: ClassVar[bool] = True

@@ -20,14 +20,14 @@ _RATIONAL, _ARRAYS = OTHERS, OTHERS + 1
 
 
 class _OfArraysToo(Statistics):
-    """Statistics that arrays of one shape have element by element, rounded once each, without a confidence interval."""
+    """Statistics of numbers; and of arrays of one shape, by element, rounded once, without a confidence interval."""
 
     squares: ClassVar[bool]
     """Whether the result for arrays needs the sum of squares."""
 
     @abstractmethod
     def of_arrays(self, partial: ArrayMoments) -> Any:
-        """The result."""
+        """The result for arrays."""
 
     def merge(self, left: Any, right: Any) -> Any:
         if type(left) is Moments and type(right) is Moments:
@@ -59,10 +59,10 @@ class _OfArraysToo(Statistics):
 
 
 class Mean(_OfArraysToo):
-    """The mean, as Statistics; of arrays the mean of each element, correctly rounded.
+    """The mean, as Statistics; for arrays, the mean of each element, correctly rounded.
 
-    The mean of decimals is a Decimal rounded to 28 digits, whatever their context is, and that of fractions an exact
-    Fraction, both without a confidence interval. Which of them it is where types are mixed is as for sums.
+    The mean of decimals is a Decimal rounded to 28 digits, in any context. The mean of fractions is an exact Fraction.
+    Both have no confidence interval. If types are mixed, the type of the result is that of the sum.
     """
 
     name: ClassVar[str] = "mean"
@@ -108,9 +108,9 @@ def _rational(partial: Moments | RationalMean) -> RationalMean:
 
 
 class Variance(_OfArraysToo):
-    """The unbiased variance (divisor n - 1), correctly rounded; of arrays that of each element.
+    """The unbiased variance (divisor n - 1), correctly rounded; for arrays, the variance of each element.
 
-    That of complex numbers is the sum of those of their parts.
+    The variance of complex numbers is the sum of the variances of their real and imaginary parts.
     """
 
     name: ClassVar[str] = "variance"

@@ -1,6 +1,6 @@
-"""The sum of all values that have an exact one: numbers, arrays of one shape, decimals, fractions.
+"""The sum of all types that have an exact sum: numbers, arrays of one shape, decimals, fractions.
 
-A computation of numbers alone does with ``mapreduce_rq.core.reducers.sums``, and does not import what the others cost.
+A computation of numbers alone uses ``mapreduce_rq.core.reducers.sums``, and so imports nothing for the other types.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ from mapreduce_rq.core.reducers.arrays import NUMBERS, ArraySum, are_points, arr
 from mapreduce_rq.core.reducers.rationals import RationalSum, has_rationals, rational, rationals_of
 from mapreduce_rq.core.reducers.sums import ExactSum, describe_rounded
 
-_ARRAY_BYTE, _RATIONAL_BYTE = b"\x22", b"\x23"  # behind the tags of sums of numbers
+_ARRAY_BYTE, _RATIONAL_BYTE = b"\x22", b"\x23"  # above the tags of sums of numbers
 _NOTHING = Total(0, 0)
 
 
 class Sum(ExactSum):
-    """As ExactSum, and of arrays of one shape the exact sum of each element, by the same rules.
+    """As ExactSum; for arrays of one shape, the exact sum of each element, by the same rules.
 
-    It is an array: of int64 if all values were integers or booleans (of Python's integers, as objects, if a sum does
-    not fit), of float64 if there were floats of any width, of complex128 if there were complex numbers.
+    The sum of arrays is an array: of int64 if all values were integers or booleans (of Python's integers, as objects,
+    if a sum does not fit), of float64 if there were floats of any width, of complex128 if there were complex numbers.
 
-    Decimals and fractions are summed exactly, too, whatever the context of decimals is: to a Decimal if all values were
-    decimals or integers, to a Fraction if there were fractions, to a float, rounded once, if there were floats.
+    Decimals and fractions are summed exactly, too, in any context of decimals: to a Decimal if all values were decimals
+    or integers, to a Fraction if there were fractions, to a float, rounded once, if there were floats.
     """
 
     def merge(self, left: Any, right: Any) -> Any:

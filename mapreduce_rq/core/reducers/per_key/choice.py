@@ -1,4 +1,4 @@
-"""Which form of column is right for a reducer."""
+"""Chooses the form of the column for a reducer."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from mapreduce_rq.core.reducers.sums import Count, ExactSum, IntSum
 
 
 def column_of(reducer: Reducer[Any]) -> Column[Any]:
-    """The column that is right for a reducer."""
+    """The column for a reducer, in the fastest form that it allows."""
     kind = _COLUMNS.get(type(reducer), PartialColumn)
-    if isinstance(reducer, ExactSum):  # or that which takes arrays, too
+    if isinstance(reducer, ExactSum):  # or the reducer that takes arrays, too
         kind = SumColumn
     elif isinstance(reducer, CallableReducer):
         kind = ValueColumn

@@ -1,10 +1,10 @@
-"""Columns: for each key the partial of an inner reducer, in a form that is quick for that reducer.
+"""Columns: for each key the partial of an inner reducer, in a form that is fast for that reducer.
 
 A column's state is one dictionary or a few, by key. For most reducers it has a partial for each key, and values that
-wait until there are enough to be folded in one call (``partials``). For some reducers there is a quicker form. Sums and
-counts of integers are integers (``integers``). Sums of floats are the floats themselves, as long as these need no
-rounding (``sums``). Lists are the values (``lists``). These travel as rows of plain numbers, or as one body
-(``packed``). ``choice`` says which reducer has which form.
+wait until there are enough to be folded in one call (``partials``). Some reducers have a faster form. Sums and counts
+of integers are integers (``integers``). Sums of floats are floats, while they need no rounding (``sums``). Lists are
+the values (``lists``). These forms travel as rows of plain numbers, or as one body (``packed``). ``choice`` says which
+reducer has which form.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ S = TypeVar("S")
 
 
 class Rows:
-    """Pairs of keys and values; each is of a value that was folded, and that of a term.
+    """Pairs of keys and values. Each pair comes from a value that was folded, and that value from a term.
 
-    ``terms`` are those of the values; ``owners`` gives for each pair which of the values it is of, when it is asked;
-    None: there is a pair for each.
+    ``terms``: the terms of the values that were folded. ``owners``: returns, for each pair, the number of the value
+    that it comes from; None: each value has one pair.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Rows:
 
     @cached_property
     def owners(self) -> Sequence[int]:
-        """Which of the values each row is of."""
+        """For each row the number of the value that it comes from."""
         return range(len(self.pairs)) if self._owners is None else self._owners()
 
     @property
@@ -64,7 +64,7 @@ class Rows:
         return self._terms if self._owners is None else [self._terms[owner] for owner in self.owners]
 
     def refuse(self, row: int, takes: str, value: Any = ...) -> NoReturn:
-        """Raises BadValue for the value of a row."""
+        """Raise BadValue for the value of a row."""
         owner = self.owners[row]
         error = BadValue(self._terms[owner], self.values[row] if value is ... else value, takes)
         error.row = owner
@@ -75,14 +75,16 @@ FIRST, SECOND = itemgetter(0), itemgetter(1)
 
 
 class Column(ABC, Generic[S]):
-    """The states of one inner reducer. Those of ``merge`` and ``pack`` stay as they were, but for their form."""
+    """The states of one inner reducer. ``merge`` (its right argument) and ``pack`` may change a state's form, and do
+    not change what it means.
+    """
 
     def __init__(self, reducer: Reducer[Any]) -> None:
         self.reducer = reducer
 
     @abstractmethod
     def zero(self) -> S:
-        """The state without a key."""
+        """The state without keys."""
 
     @abstractmethod
     def add(self, state: S, rows: Rows) -> None:
@@ -90,7 +92,7 @@ class Column(ABC, Generic[S]):
 
     @abstractmethod
     def merge(self, left: S, right: S) -> None:
-        """Change ``left`` to what both have; the terms of ``right`` come after its own."""
+        """Merge ``right`` into ``left``; the terms of ``right`` come after those of ``left``."""
 
     @abstractmethod
     def copy(self, state: S) -> S:
@@ -98,7 +100,7 @@ class Column(ABC, Generic[S]):
 
     @abstractmethod
     def only(self, state: S, keys: Sequence[Key]) -> S:
-        """The state of some of its keys; one of the two is not used any more once the other is changed."""
+        """The state of some of its keys. The caller must not use one of the two after it has changed the other."""
 
     @abstractmethod
     def keys(self, state: S) -> Collection[Key]:
@@ -106,18 +108,18 @@ class Column(ABC, Generic[S]):
 
     @abstractmethod
     def pack(self, state: S, keys: Sequence[Key]) -> Any:
-        """What stands for these keys, which are all of the state's, as data that msgpack has itself."""
+        """The state as data that msgpack itself has. ``keys`` are all keys of the state, in the order to use."""
 
     @abstractmethod
     def unpack(self, keys: Sequence[Key], packed: Any) -> S:
-        """The state that was packed. Raises ValueError for what ``pack`` cannot have made."""
+        """The state that was packed. Raises ValueError for data that ``pack`` cannot have made."""
 
     def canonical(self, state: S, keys: Sequence[Key]) -> Any:
-        """As ``pack``, and the same for states of the same rows, however they were cut and came together."""
+        """As ``pack``, and the same for states of the same rows, for any cuts and any order of merges."""
         return self.pack(state, keys)
 
     def exact(self, state: S) -> bool:
-        """Whether the results are no rounded ones, nor estimates."""
+        """Whether the results are exact: neither rounded nor estimates."""
         return False
 
     @abstractmethod

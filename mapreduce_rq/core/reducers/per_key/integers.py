@@ -1,4 +1,4 @@
-"""Sums and counts of integers: one integer for each key."""
+"""The columns of sums of integers and of counts: one integer for each key."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class IntColumn(Column[dict[Key, int]]):
 
 
 class CountColumn(IntColumn):
-    """How many values each key has."""
+    """The number of values of each key."""
 
     def add(self, state: dict[Key, int], rows: Rows) -> None:
         if type(None) in set(map(type, rows.values)):
@@ -70,7 +70,7 @@ def are_integers(rows: Rows) -> bool:
     """Whether all values are integers. Only then is their sum an integer."""
     try:
         return type(sum(map(SECOND, rows.pairs))) is int
-    except Exception:  # of a user's own type
+    except Exception:  # of a type of the user
         return False
 
 
@@ -82,7 +82,7 @@ def add_all(sums: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> None:
 
 
 def pack_integers(values: list[Any]) -> list[Any]:
-    """Integers as they travel: as bytes those that msgpack lacks. None stays."""
+    """Integers in a form that msgpack has: those beyond 64 bits as bytes. None stays None."""
     there = [value for value in values if value is not None] if None in values else values
     if min(there, default=0) >= _LEAST and max(there, default=0) < _BEYOND:
         return values
@@ -90,13 +90,13 @@ def pack_integers(values: list[Any]) -> list[Any]:
 
 
 def unpack_integers(packed: Any, number: int) -> list[Any]:
-    """The integers, and None where there is none."""
+    """The integers that were packed, and None where None was. Raises ValueError for other data."""
     row = row_of(packed, number, int, bytes, type(None))
     return [_large(value) if type(value) is bytes else value for value in row] if bytes in set(map(type, row)) else row
 
 
 def _large(data: bytes) -> int:
-    value = int(from_bytes(data))  # of a large one it makes an mpz
+    value = int(from_bytes(data))  # it makes an mpz of a large integer
     if _LEAST <= value < _BEYOND:
         raise ValueError("an integer that has a shorter form")
     return value

@@ -1,4 +1,4 @@
-"""Lists: the values of each key, which travel as one body."""
+"""The column of lists: the values of each key, which travel as one body."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mapreduce_rq.core.reducers.per_key.packed import body_of, canonical_body, r
 
 
 class ListColumn(Column["defaultdict[Key, list[Any]]"]):
-    """All values of each key in the order of their terms: they travel as one body."""
+    """All values of each key, in the order of their terms. They travel as one body."""
 
     @property
     def _codec(self) -> ValueCodec:

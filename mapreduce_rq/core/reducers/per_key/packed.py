@@ -1,4 +1,4 @@
-"""What a column's message holds: rows of plain numbers, and bodies of many values. Reading checks each of them."""
+"""The parts of a column's message: rows of plain numbers, and bodies of many values. Reading checks each of them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from mapreduce_rq.core.reducers.keys import Key
 
 
 def row_of(packed: Any, number: int, *kinds: type) -> list[Any]:
-    """The list that should be there. Raises ValueError for anything else, or of another length, or with other types."""
+    """``packed`` as a list. Raises ValueError for anything else, for another length, or for other types."""
     if type(packed) is not list or len(packed) != number or not set(map(type, packed)) <= set(kinds):
         raise ValueError(f"there should be {number} of {' or '.join(kind.__name__ for kind in kinds)}")
     return packed
 
 
 def those_there(keys: Sequence[Key], values: Sequence[Any]) -> Iterable[tuple[Key, Any]]:
-    """Keys with their values, those without one left out."""
+    """The keys with their values, without those whose value is None."""
     pairs = zip(keys, values, strict=True)
     return ((key, value) for key, value in pairs if value is not None) if None in values else pairs
 
 
 def body_of(codec: ValueCodec, values: Sequence[Any]) -> bytes:
-    """Values as one body. Raises ValueError for one that cannot travel."""
+    """The values as one body. Raises ValueError for a value that cannot be sent."""
     try:
         return codec.encode(values)
     except Unfit as unfit:
@@ -33,7 +33,7 @@ def body_of(codec: ValueCodec, values: Sequence[Any]) -> bytes:
 
 
 def canonical_body(codec: ValueCodec, values: Sequence[Any]) -> bytes:
-    """As ``body_of``, and the same for equal values, except those that only a pickle takes: that may differ."""
+    """As ``body_of``, and the same for equal values, except for values that can only be pickled."""
     try:
         return PlainCodec().encode(values)
     except Unfit:
@@ -41,7 +41,7 @@ def canonical_body(codec: ValueCodec, values: Sequence[Any]) -> bytes:
 
 
 def values_of(codec: ValueCodec, packed: Any, number: int) -> list[Any]:
-    """So many values, from one body. Raises ValueError for other bytes."""
+    """``number`` values from one body. Raises ValueError for other bytes."""
     if type(packed) is not bytes:
         raise ValueError("no body of values")
     values = codec.decode(packed)

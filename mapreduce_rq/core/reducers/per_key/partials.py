@@ -1,4 +1,4 @@
-"""The form for any reducer: a partial for each key, and values that wait to be folded."""
+"""The form of column for any reducer: a partial for each key, and values that wait to be folded."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from mapreduce_rq.core.reducers.per_key.packed import body_of, canonical_body, r
 from mapreduce_rq.core.reducers.sequence import Stretch
 
 MOST_WAITING = 1 << 20
-"""Values at most that wait to be folded with others of their keys: 40 MB of floats."""
+"""The most values that wait to be folded together with others of their keys: 40 MB of floats."""
 
 
 class Partials:
-    """For each key a partial, and values with their terms that are still to be folded."""
+    """For each key a partial, and the values (with their terms) that wait to be folded."""
 
     __slots__ = ("done", "number", "waiting")
 
     def __init__(self, done: dict[Key, Any]) -> None:
         self.done = done
         self.waiting: defaultdict[Key, list[tuple[int, Any]]] = defaultdict(list)
-        self.number = 0  # of values that wait
+        self.number = 0  # the number of values that wait
 
     def __bool__(self) -> bool:
         return bool(self.done or self.waiting)
@@ -63,12 +63,12 @@ class PartialColumn(Column[Partials]):
         self._fold(right)
         done, zero = left.done, self.reducer.zero
         for key, part in right.done.items():
-            # A partial of its own where there is none yet: merging may change the left one.
+            # a new partial for a key without one: merging may change the left one
             done[key] = self._joined(done[key] if key in done else zero(), part)
 
     def copy(self, state: Partials) -> Partials:
         self._fold(state)
-        return Partials(dict(state.done))  # under the ordered law, where alone it is asked for, partials do not change
+        return Partials(dict(state.done))  # this is called only under the ordered law, where partials do not change
 
     def only(self, state: Partials, keys: Sequence[Key]) -> Partials:
         return Partials(dict(zip(keys, self.partials(state, keys), strict=True)))
@@ -97,7 +97,7 @@ class PartialColumn(Column[Partials]):
 
 
 class ValueColumn(PartialColumn):
-    """As the base class, of reducers whose partials are objects of the user: all of them in one body."""
+    """As the base class, for reducers whose partials are objects of the user: one body holds all of them."""
 
     @property
     def _codec(self) -> ValueCodec:

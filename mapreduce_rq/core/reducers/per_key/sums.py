@@ -1,4 +1,4 @@
-"""Exact sums of numbers: for each key an integer, or a few floats."""
+"""The column of exact sums of numbers: for each key an integer, or a few floats."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from mapreduce_rq.core.reducers.sums import reals
 
 
 class Sums:
-    """Exact sums: for each key the sum of its integers, and floats whose exact sum is that of its floats.
+    """Exact sums: for each key the sum of its integers, and a few floats whose exact sum is the sum of its floats.
 
-    Of those the first is in ``first`` and all others in ``more``. Once they are settled, they are the same floats for
-    the same sum, and the first is the sum rounded. What these cannot hold (a sum beyond all floats, values of other
-    types) is in ``others``.
+    The first of these floats is in ``first``, the others are in ``more``. After ``_settle`` they are the same floats
+    for the same sum, and the first is the rounded sum. Sums that floats cannot hold (beyond all floats, or of other
+    types) are in ``others``.
     """
 
     __slots__ = ("first", "more", "number", "others", "whole")
@@ -34,14 +34,14 @@ class Sums:
         self.whole: dict[Key, int] = {}
         self.first: dict[Key, float] = {}
         self.more: defaultdict[Key, list[float]] = defaultdict(list)
-        self.number = 0  # of floats that came since it was settled
+        self.number = 0  # the number of floats that came since the last ``_settle``
         self.others = Partials({})
 
     def add_floats(self, pairs: Iterable[tuple[Key, float]]) -> None:
-        """Add floats, nan not among them. A sum that needs no rounding is taken at once, and no float waits for it.
+        """Add floats; there must be no nan. If a sum needs no rounding, it replaces its key's float at once.
 
-        It needs none if both numbers come out again when the other is taken away: then the error term of Knuth's
-        TwoSum is zero. An infinity, and a sum beyond all floats, do not pass.
+        A sum needs no rounding if subtracting each of the two numbers gives the other one: then the error term of
+        Knuth's TwoSum is zero. An infinity, and a sum beyond all floats, fail this test.
         """
         first, more = self.first, self.more
         for key, value in pairs:
@@ -99,7 +99,7 @@ class SumColumn(Column[Sums]):
             except BadValue:
                 number = value
             kept = floats if isinstance(number, float) else whole if isinstance(number, int) else others
-            kept.append(row)  # the reducer knows what it takes of others
+            kept.append(row)  # the reducer knows which other types it takes
             numbers[row] = number
         rows = rows.having(rows.keys, numbers)
         add_all(state.whole, rows.only(whole).pairs)
@@ -107,7 +107,7 @@ class SumColumn(Column[Sums]):
         self._partials.add(state.others, rows.only(others))
 
     def _settle(self, state: Sums) -> None:
-        """Bring the floats of all keys into their one form."""
+        """Bring the floats of all keys into their normal form."""
         if not state.number:
             return
         state.number = 0
@@ -184,7 +184,7 @@ class SumColumn(Column[Sums]):
         return _packed_sums(keys, whole, first, more, bodies)
 
     def _odd(self, state: Sums) -> dict[Key, Any]:
-        """The whole partials of keys that have more than integers alone or floats alone."""
+        """The complete partials of keys that have both integers and floats, or values of other types."""
         self._settle(state)
         merge, fold = self.reducer.merge, self.reducer.fold
         found: dict[Key, Any] = {}
@@ -236,7 +236,7 @@ class SumColumn(Column[Sums]):
 
 
 def _one_form(part: Any) -> Any:
-    """The partial of a sum, or floats if it is one that these can hold: the same for the same sum."""
+    """The partial of a sum; or floats, if they can hold it. It is the same for the same sum."""
     if not isinstance(part, Total) or part.flags & INT:
         value = special(part.flags) if isinstance(part, Total) else None
         return part if value is None else Total(0, part.flags)
