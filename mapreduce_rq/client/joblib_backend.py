@@ -2,20 +2,63 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
 from mapreduce_rq.client.calls import Calls
 from mapreduce_rq.client.client import CLIENT, Client
+from mapreduce_rq.client.open_job import CANCEL_SECONDS
 from mapreduce_rq.core.given import only
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.functions.calls import ONE
+
+Callback = Callable[[Future[Any]], None]
+
+log = logging.getLogger(__name__)
+
+
+class Callbacks:
+    """Calls joblib back when a batch is answered, in a thread of its own.
+
+    joblib reads the next items of the caller's iterable then, which takes longer than to send and to receive them, or
+    for ever where the iterable waits. The master's thread must not wait for that: it sends what was read before.
+    """
+
+    def __init__(self) -> None:
+        self._answered: SimpleQueue[tuple[Callback, Future[Any]] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="mrq joblib callbacks", daemon=True)
+        self._thread.start()
+
+    def add(self, callback: Callback, future: Future[Any]) -> None:
+        """Have this called with the future."""
+        self._answered.put((callback, future))
+
+    def end(self) -> None:
+        """Call none after those that were added."""
+        self._answered.put(None)
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the last one, after ``end``, but not for ever: the iterable that it reads may be stuck."""
+        if threading.current_thread() is not self._thread:
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        while (answered := self._answered.get()) is not None:
+            callback, future = answered
+            try:
+                callback(future)
+            except Exception:  # as a future does with it
+                log.exception("a callback of joblib has raised an exception")
+            del answered, callback, future  # the values may be large, and the next may be long in coming
 
 
 class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
@@ -46,7 +89,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._client = client
         self._how = {"url": url, **how}
-        self._calls: Calls | None = None
+        self._calls: tuple[Calls, Callbacks] | None = None
         self._process = os.getpid()  # the process that made the calls: a fork makes its own
         self._lock = threading.Lock()  # held to make or remove client and calls
 
@@ -77,14 +120,24 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         return found
 
-    def submit(self, func: Callable[[], Any], callback: Callable[[Any], None] | None = None) -> Future[Any]:
+    def compute_batch_size(self) -> int:
+        """How many calls the next batch has: up to four times those of the last, where joblib by itself doubles them.
+
+        As there, no batch should take more than twice the shortest time that joblib has in mind for one.
+        """
+        if 0 < self._smoothed_batch_duration < self.MIN_IDEAL_BATCH_DURATION / 2:
+            self._effective_batch_size *= 2
+        size: int = super().compute_batch_size()
+        return size
+
+    def submit(self, func: Callable[[], Any], callback: Callback | None = None) -> Future[Any]:
         with self._lock:
             if self._calls is None or self._process != os.getpid():
-                self._calls, self._process = Calls(self._connected()), os.getpid()
-            calls = self._calls
+                self._calls, self._process = (Calls(self._connected()), Callbacks()), os.getpid()
+            calls, callbacks = self._calls
         future = calls.submit(func, ONE, (), {})
         if callback is not None:
-            future.add_done_callback(callback)
+            future.add_done_callback(partial(callbacks.add, callback))
         return future
 
     apply_async = submit  # as joblib before 1.5 calls it
@@ -93,20 +146,25 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
         return out.result()
 
     def terminate(self) -> None:
-        calls = self._taken()
-        if calls is not None:
+        taken = self._taken()
+        if taken is not None:
+            calls, callbacks = taken
             calls.finish()
+            callbacks.end()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        calls = self._taken()
-        if calls is not None:
+        taken = self._taken()
+        if taken is not None:
+            calls, callbacks = taken
             calls.terminate()
+            callbacks.end()
+            callbacks.wait(CANCEL_SECONDS)
         left = getattr(self.parallel, "_ready_batches", None)
         while left is not None and not left.empty():  # otherwise joblib would give the next call answers of this one
             left.get()
 
-    def _taken(self) -> Calls | None:
+    def _taken(self) -> tuple[Calls, Callbacks] | None:
         with self._lock:
             calls, self._calls = self._calls, None
         return calls if self._process == os.getpid() else None

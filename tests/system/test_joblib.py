@@ -9,14 +9,20 @@ import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from mapreduce_rq import BadFunction, BadParameter, Client, UsageError, register_joblib
 from tests.support.servers import RealServer
+from tests.support.stage import until
 
 joblib: Any = pytest.importorskip("joblib")
+from joblib.parallel import AutoBatchingMixin  # noqa: E402  it may not be installed
+
+from mapreduce_rq.client.joblib_backend import Backend  # noqa: E402  as above
 
 
 def picky(k: int) -> int:
@@ -68,6 +74,50 @@ def test_no_more_are_dispatched_than_pre_dispatch_says() -> None:
         assert next(values) == 0.0
         values.close()
     assert len(read) < 10_000
+
+
+def there(folder: Path, k: int) -> int:
+    (folder / str(k)).touch()
+    return k
+
+
+@pytest.mark.usefixtures("here")
+def test_calls_that_were_read_are_sent_while_the_next_are_long_in_coming(tmp_path: Path) -> None:
+    def made(*calls: int) -> bool:
+        return all((tmp_path / str(k)).exists() for k in calls)
+
+    def calls() -> Iterator[Any]:
+        for k in range(8):
+            if k == 4:  # the answers to these come together
+                until(lambda: made(0, 1, 2, 3), 30, "the first four calls are made")
+            if k == 6:  # this one was read with call 4, and is sent after another answer
+                until(lambda: made(5), 30, "call 5 is made while joblib waits for the next")
+            yield joblib.delayed(there)(tmp_path, k)
+
+    assert joblib.Parallel(batch_size=1, pre_dispatch=4)(calls()) == list(range(8))
+
+
+def test_batches_of_quick_calls_grow_fourfold_and_slow_ones_as_joblib_has_it() -> None:
+    def sizes(batching: Any, seconds_per_call: float) -> list[int]:
+        batching.parallel = SimpleNamespace(verbose=0)
+        found = []
+        for _ in range(8):
+            found.append(batching.compute_batch_size())
+            batching.batch_completed(found[-1], 0.001 + found[-1] * seconds_per_call)
+        return found
+
+    def ours(seconds_per_call: float) -> list[int]:
+        return sizes(Backend(client=Client.__new__(Client)), seconds_per_call)
+
+    def theirs(seconds_per_call: float) -> list[int]:
+        return sizes(AutoBatchingMixin(), seconds_per_call)
+
+    assert ours(1e-6) == [1, 4, 16, 64, 256, 1024, 4096, 16384]
+    assert theirs(1e-6) == [1, 2, 4, 8, 16, 32, 64, 128]
+    for seconds in (0.001, 0.01, 0.03, 0.09):
+        assert max(theirs(seconds)) <= max(ours(seconds)) <= 2 * Backend.MIN_IDEAL_BATCH_DURATION / seconds
+    for seconds in (0.11, 0.5, 5.0):
+        assert ours(seconds) == theirs(seconds)
 
 
 @pytest.mark.usefixtures("here")
