@@ -23,8 +23,9 @@ from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.calls import Caller, call
+from mapreduce_rq.functions.coding import Number
 from mapreduce_rq.functions.coroutines import is_async, run_to_end
-from mapreduce_rq.functions.first_calls import begin, worn
+from mapreduce_rq.functions.first_calls import begin, things_of, worn
 from mapreduce_rq.functions.folding import codes_of, defined, reducer_of
 from mapreduce_rq.functions.kernel import KERNEL
 from mapreduce_rq.functions.params import FirstParams, FunctionParams, check_trust
@@ -72,6 +73,8 @@ class FunctionComputation(Computation[Any]):
         self._plain = params.draw is None and not params.carried  # term k is the item start + k step
         self._found: Callable[..., Any] | None = None  # as ``function``, and quicker to read
         self._pickles = Pickles()
+        for first in (params.first, params.setup):
+            self._pickles.know(things_of(first))
         self.reducer = reducer_of(params, self._pickles, self.label)
         self._codec: ValueCodec = PlainCodec()
         self._trust = Trust()
@@ -165,9 +168,12 @@ class FunctionComputation(Computation[Any]):
         self._found = guarded(function, self.reducer, self._trusted) if params.return_exceptions else function
         return self._found
 
-    def _first(self, first: FirstParams) -> Callable[..., Any]:
-        """The function of a call that each process makes first."""
-        return FunctionComputation.to_map(first.call, self._trust).function
+    def _first(self, first: FirstParams) -> tuple[Callable[..., Any], dict[Number, Any]]:
+        """The function of a call that each process makes first, and what came with its code."""
+        made = FunctionComputation._received(first.call, self._trust, maps=True)
+        made.trusting(self._trust, self._pickles)
+        with self._pickles.noting() as things:
+            return made.function, things
 
     def map(self, lo: int, hi: int) -> Any:
         if self._kernel:

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 from mapreduce_rq.core.computation import Interruption
 from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.coding import Number
+from mapreduce_rq.functions.nameless import NAMELESS
 from mapreduce_rq.functions.params import FirstParams
-from mapreduce_rq.functions.pickling import NAMELESS
 
 
 class Begun(NamedTuple):
@@ -19,6 +20,7 @@ class Begun(NamedTuple):
 
     value: Any
     set_now: dict[str, Any]  # globals of functions that came with their code
+    things: dict[Number, Any]  # what came with their code: its value is made of them
 
 
 _begun: dict[str, Begun] = {}
@@ -27,14 +29,20 @@ _worn: dict[str, int] = {}
 """Terms that this process has computed, by the first call, for those that want fresh processes."""
 
 
-def begin(first: FirstParams, found: Callable[[], Callable[..., Any]]) -> Begun:
+def things_of(first: FirstParams | None) -> dict[Number, Any]:
+    """What a first call's function was made of, if the call was made here: a later job is to know the same objects."""
+    begun = _begun.get(first.id) if first is not None else None
+    return {} if begun is None else begun.things
+
+
+def begin(first: FirstParams, found: Callable[[], tuple[Callable[..., Any], dict[Number, Any]]]) -> Begun:
     """Make a first call, unless it was made here, and say what globals it has set: those of functions that came with
     their code are each function's own, and a script's functions are to see what it has set. ``found`` finds the
-    function. Raises BadFunction.
+    function, and what came with its code. Raises BadFunction.
     """
     if first.id in _begun:
         return _begun[first.id]
-    function = found()
+    function, things = found()
     inner = function.func if isinstance(function, partial) else function
     space = inner.__globals__ if isinstance(inner, FunctionType) and inner.__module__ in NAMELESS else {}
     before = dict(space)
@@ -46,7 +54,7 @@ def begin(first: FirstParams, found: Callable[[], Callable[..., Any]]) -> Begun:
         label = first.call.get("label", "it")
         raise BadFunction(f"{label}, which each process calls first, failed: {told(error)}") from error
     set_now = {name: value for name, value in space.items() if name not in before or before[name] is not value}
-    _begun[first.id] = Begun(value, set_now)
+    _begun[first.id] = Begun(value, set_now, things)
     return _begun[first.id]
 
 

@@ -25,26 +25,19 @@ import os
 import pickle
 import sys
 import types
-from collections.abc import Callable, Iterable
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 from mapreduce_rq.core.foreign_errors import Interruption, told
 from mapreduce_rq.core.text import here
-
-PROTOCOL = 5
-"""PEP 574: large buffers stay out of the pickle."""
-
-NAMELESS = ("__main__", "__mp_main__")
-"""Modules that are different in a worker; the second is the first one's name in children of multiprocessing."""
+from mapreduce_rq.functions import classes, coding
+from mapreduce_rq.functions.coding import PROTOCOL, Keep, Number, coder, note
+from mapreduce_rq.functions.nameless import NAMELESS
 
 Data = bytes | bytearray | memoryview
-Number = tuple[str, int, str]
-"""The number of an object that travels with its code: the process that numbered it, a count, the job (see above)."""
-Keep = Callable[[pickle.PickleBuffer], Any]
-
-_HERE = __name__
 
 
 class _Own:
@@ -87,6 +80,7 @@ class Pickles:
         """Global names of functions that came with their code: here they have these values, not the sender's."""
         self.modules: set[str] = set()
         """The modules that our function and reducer name."""
+        self._noted: dict[Number, Any] | None = None
 
     # These are made at their first use: most jobs send nothing that needs them.
 
@@ -141,7 +135,7 @@ class Pickles:
 
     def _dumped_with_code(self, thing: Any, keep: Keep | None, defines: bool) -> bytes:
         file = io.BytesIO()
-        pickler = _coder()(file, self, keep, defines=defines, apart=not defines)
+        pickler = coder()(file, self, keep, defines=defines, apart=not defines)
         pickler.dump(thing)
         if defines:
             self.modules |= pickler.modules
@@ -178,10 +172,33 @@ class Pickles:
         thing = _own.things.get(number[:2])
         return self._things.get(number) if thing is None else thing
 
+    def came(self, kind: type) -> bool:
+        """Whether a class travels with its code."""
+        return kind in self._numbers or kind in _own.numbers
+
     def made(self, number: Number, thing: Any) -> None:
         """Remember an object that was made here from its code."""
         self._things[number] = thing
         self._numbers[thing] = number
+
+    def know(self, things: dict[Number, Any]) -> None:
+        """Take these objects, which an earlier job has left in this process, in place of new ones."""
+        for number, thing in things.items():
+            self.made(number, thing)
+
+    @contextmanager
+    def noting(self) -> Iterator[dict[Number, Any]]:
+        """Collects what is read meanwhile of the objects that travel with their code."""
+        things: dict[Number, Any] = {}
+        self._noted = things
+        try:
+            yield things
+        finally:
+            self._noted = None
+
+    def note(self, number: Number, thing: Any) -> None:
+        if self._noted is not None:
+            self._noted[number] = thing
 
     def adopted(self, code: bytes) -> Any:
         """The class that these bytes make."""
@@ -198,7 +215,7 @@ class Pickles:
         code = self._codes.get(kind)
         if code is None:
             file = io.BytesIO()
-            _coder()(file, self, None, defines=False, apart=False).dump(kind)
+            coder()(file, self, None, defines=False, apart=False).dump(kind)
             code = self._codes[kind] = file.getvalue()
         return code
 
@@ -211,7 +228,7 @@ class _Namer(pickle.Pickler):
         self._modules = modules
 
     def reducer_override(self, obj: Any) -> Any:
-        _note(obj, self._modules)
+        note(obj, self._modules)
         return NotImplemented
 
 
@@ -221,92 +238,12 @@ def _named(thing: Any, modules: set[str]) -> bytes:
     return file.getvalue()
 
 
-def _note(thing: Any, modules: set[str]) -> None:
-    if isinstance(thing, types.ModuleType):
-        modules.add(thing.__name__)
-    elif isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)) and thing.__module__ is not None:
-        modules.add(str(thing.__module__))
-
-
 def _nameless() -> list[bytes]:
     """The modules whose classes and functions travel with their code, as bytes in a pickle."""
     names = list(NAMELESS)
     if "cloudpickle" in sys.modules:
         names += sys.modules["cloudpickle"].list_registry_pickle_by_value()
     return [name.encode() for name in names]
-
-
-@cache
-def _coder() -> Callable[..., Any]:
-    """The class that pickles with code: cloudpickle's, with numbers."""
-    import cloudpickle  # 20 ms, and only where an object without a name has to travel
-
-    class Coder(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
-        """``apart``: classes are written as bytes of their own, which a process reads only if it lacks them."""
-
-        def __init__(
-            self, file: io.BytesIO, pickles: Pickles, keep: Keep | None, *, defines: bool, apart: bool
-        ) -> None:
-            if (child := sys.modules.get(NAMELESS[1])) is not None:
-                cloudpickle.register_pickle_by_value(child)
-            super().__init__(file, PROTOCOL, buffer_callback=keep)
-            self._pickles, self._defines, self._apart = pickles, defines, apart
-            self.coded = False
-            self.modules: set[str] = set()
-
-        def reducer_override(self, obj: Any) -> Any:
-            kind = type(obj)
-            if kind is types.ModuleType:
-                _note(obj, self.modules)
-            if kind is not type and kind is not types.FunctionType and not issubclass(kind, type):
-                return NotImplemented
-            reduced = super().reducer_override(obj)
-            if reduced is NotImplemented or len(reduced) != 6:
-                _note(obj, self.modules)
-                return reduced  # by name
-            self.coded = True
-            number = self._pickles.number(obj, defines=self._defines)
-            make, arguments, state, _, _, fill = reduced
-            if kind is not types.FunctionType:
-                if self._apart:
-                    return _adopt, (number, self._pickles.code(obj))
-                # By its own number for a class, cloudpickle would find the class of another job.
-                *first, _, extra = arguments
-                arguments = (*first, None, extra)
-                if isinstance(first[-1], dict) and "__slots__" in state[0]:
-                    # cloudpickle would set them on the finished class. That class would have a __dict__ in place of
-                    # slots, and the state of its objects would not fit the sender's class.
-                    filled = dict(state[0])
-                    *kind_and_bases, begun = first
-                    arguments = (*kind_and_bases, begun | {"__slots__": filled.pop("__slots__")}, None, extra)
-                    state = (_without_slots(filled), *state[1:])
-            return _make, (number, make, arguments), (fill, state), None, None, _fill
-
-    return Coder
-
-
-def _without_slots(names: dict[str, Any]) -> dict[str, Any]:
-    """The names of a class without the members that its slots make; cloudpickle leaves those of private names."""
-    return {name: each for name, each in names.items() if not isinstance(each, types.MemberDescriptorType)}
-
-
-def _only_there(*_: Any) -> Any:
-    raise pickle.UnpicklingError("the pickles of a job are read by Pickles.loads")
-
-
-def _adopt(number: Number, code: bytes) -> Any:
-    """In a pickle: the class with this number, made from its code where it is not known."""
-    return _only_there(number, code)
-
-
-def _make(number: Number, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
-    """In a pickle: the object with this number; where it is not known, a new one that is still empty."""
-    return _only_there(number, make, arguments)
-
-
-def _fill(thing: Any, how: tuple[Callable[[Any, Any], Any], Any]) -> Any:
-    """In a pickle: what a new object is filled with."""
-    return _only_there(thing, how)
 
 
 class _Reader(pickle.Unpickler):
@@ -320,8 +257,13 @@ class _Reader(pickle.Unpickler):
         self._latest = ""  # the last class found
 
     def find_class(self, module: str, name: str) -> Any:
-        if module == _HERE and name in {"_adopt", "_make", "_fill"}:
-            return getattr(self, name)
+        if module == coding.__name__ and name in {"adopted", "begun", "filled"}:
+            return getattr(self, f"_{name}")
+        if module in NAMELESS:
+            raise Unreadable(
+                f"{module}.{name} pickles by its name alone, and {module} is another module {here()}: put it into a "
+                "module, and import it"
+            )
         self._missing = f"{module}.{name}"
         found = super().find_class(module, name)
         self._missing = ""
@@ -345,19 +287,20 @@ class _Reader(pickle.Unpickler):
         for number in self._unfinished.values():
             self._pickles.forget(number)
 
-    def _adopt(self, number: Number, code: bytes) -> Any:
+    def _adopted(self, number: Number, code: bytes) -> Any:
         thing = self._pickles.thing(number)
         return self._pickles.adopted(code) if thing is None else thing
 
-    def _make(self, number: Number, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    def _begun(self, number: Number, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
         thing = self._pickles.thing(number)
         if thing is None:
-            thing = make(*arguments)
+            thing = make(*arguments, self._pickles.came) if make is classes.made else make(*arguments)
             self._pickles.made(number, thing)
             self._unfinished[id(thing)] = number
+        self._pickles.note(number, thing)
         return thing
 
-    def _fill(self, thing: Any, how: tuple[Callable[[Any, Any], Any], Any]) -> Any:
+    def _filled(self, thing: Any, how: tuple[Callable[[Any, Any], Any], Any]) -> Any:
         if id(thing) in self._unfinished:
             fill, state = how
             fill(thing, state)

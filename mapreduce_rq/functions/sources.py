@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from mapreduce_rq import version
 from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import BadFunction
-from mapreduce_rq.functions.pickling import NAMELESS
+from mapreduce_rq.functions.nameless import NAMELESS
 
 MOST_AROUND = 256
 """Modules of a project that a job names at most; the nearest come first."""

@@ -36,7 +36,7 @@ import msgspec
 from mapreduce_rq.core.foreign_errors import message_of, told
 from mapreduce_rq.core.text import here
 from mapreduce_rq.errors import BadFunction, UsageError
-from mapreduce_rq.functions.pickling import NAMELESS
+from mapreduce_rq.functions.nameless import NAMELESS
 from mapreduce_rq.functions.sources import check_theirs, learn
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import operator
 import os
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from mapreduce_rq import Client, Reducer
 
 STEP = 1
+REMEMBERED: object = None
 
 
 class Color(enum.Enum):
@@ -47,6 +49,20 @@ def moved(point: Point) -> Point:
     assert isinstance(point, Point)
     assert point.color is Color.RED
     return point.moved()
+
+
+@functools.cache
+def cached(k: int) -> int:
+    return k
+
+
+def give(thing: object) -> object:
+    return thing
+
+
+def remember(thing: object) -> None:
+    global REMEMBERED  # noqa: PLW0603
+    REMEMBERED = thing
 
 
 def same(function: Callable[..., object]) -> tuple[bool, Callable[..., object]]:
@@ -116,6 +132,25 @@ def main() -> None:
             ]
         assert (Point.__eq__, Point.moved) == before
         assert before[1].__globals__ is globals()
+
+        # A cached function of a name that the script gives anew: a worker has the old one under it.
+        assert mrq.map_reduce(cached, range(3)) == 3
+        again = functools.cache(lambda k: 2 * k)
+        again.__module__, again.__qualname__ = "__main__", "cached"
+        globals()["cached"] = again
+        assert mrq.map_reduce(again, range(3)) == 6
+        assert mrq.map_reduce(lambda k: cached(k) + 0, range(3)) == 6
+
+        # What a setup or an initializer makes, for the first job and for others.
+        for found in (Color.RED, Point(1)):
+            for step in range(2):
+                assert mrq.map_reduce(
+                    lambda made, item, step: step < 2 and made == item and type(made) is type(item) in {Color, Point},
+                    [found] * 3, setup=functools.partial(give, found), kwargs={"step": step}, reduce="list",
+                ) == [True] * 3  # fmt: skip
+        with mrq.pool(initializer=remember, initargs=(Color.RED,)) as pool:
+            for _ in range(2):
+                assert pool.map(lambda item: item is REMEMBERED is Color.RED, [Color.RED] * 3) == [True] * 3
 
         # In a worker that is a master itself.
         def nested(point: Point) -> bool:

@@ -101,6 +101,10 @@ def test_what_a_script_changes_between_jobs_the_second_job_sees(
 def test_equal_functions_make_equal_definitions(script: ModuleType) -> None:
     """So that a worker keeps what it has made of them, and tasks of a like job need not wait for it."""
     assert Pickles().definition(script.is_red) == Pickles().definition(script.is_red)
+    exec("class Plain: pass\ndef f(): return Plain", script.__dict__)
+    before = Pickles().definition(script.f)
+    Pickles().dumps(script.Plain())  # Python leaves a note in the class
+    assert Pickles().definition(script.f) == before
     before = Pickles().definition(script.is_red)
     script.Color.added = 5
     assert Pickles().definition(script.is_red) != before
@@ -164,6 +168,293 @@ def test_a_local_class_and_an_enum_made_by_a_call_travel(monkeypatch: pytest.Mon
         local, a = Pickles().loads(body)
         assert (local.size, a.name) == (3, "A")
         assert type(local) is not Local
+
+
+KINDS = {
+    "an enum whose __init__ sets more": """
+class E(enum.Enum):
+    A = 1, 2.5
+    B = 3, 4.5
+    def __init__(self, mass, radius):
+        self.mass = mass
+f = lambda e: (e is E.B, e.mass, E(e.value) is e, [each.name for each in E])
+item = E.B
+""",
+    "an enum whose __new__ chooses the value": """
+class E(int, enum.Enum):
+    def __new__(cls, number, text):
+        made = int.__new__(cls, number)
+        made._value_ = text
+        return made
+    A = 1, "one"
+f = lambda e: (e is E.A, e + 1, e.value, E("one") is e)
+item = E.A
+""",
+    "an enum with aliases": """
+class E(enum.Enum):
+    A = 1
+    B = 1
+    C = 2
+f = lambda e: (E.B is e, E["B"] is e, list(E.__members__), len(E))
+item = E.A
+""",
+    "flags with names for combinations": """
+class E(enum.Flag):
+    R = 4
+    W = 2
+    RW = 6
+f = lambda e: (e is E.RW, E["RW"] is e, e.name, (E.R | E.W) is e, e ^ E.W is E.R, list(E))
+item = E.RW
+""",
+    "an unnamed combination of flags": """
+class E(enum.IntFlag, boundary=enum.KEEP):
+    R = 4
+    W = 2
+f = lambda e: (e is (E.R | E.W), (e | 64).value, E.R in e)
+item = E.R | E.W
+""",
+    "an enum of functions": """
+class E(enum.Enum):
+    ADD = enum.member(lambda a, b: a + b)
+    SELF = enum.member(lambda a, b: E.ADD.value(a, b) + 1)
+f = lambda e: (e is E.SELF, e.value(2, 3))
+item = E.SELF
+""",
+    "an enum whose value equals nothing": """
+class E(float, enum.Enum):
+    N = float("nan")
+f = lambda e: (e is E.N, e.name, str(e.value))
+item = E.N
+""",
+    "an enum of dataclasses": """
+@dataclasses.dataclass(frozen=True)
+class Mixed:
+    x: int
+class E(Mixed, enum.Enum):
+    A = 1
+f = lambda e: (e is E.A, e.x, isinstance(e, Mixed))
+item = E.A
+""",
+    "an enum of dates": """
+class E(datetime.date, enum.Enum):
+    A = 2020, 1, 2
+f = lambda e: (e is E.A, e.year, e.isoformat())
+item = E.A
+""",
+    "an enum with a metaclass": """
+class Meta(enum.EnumMeta):
+    def __new__(cls, *args, tag, **others):
+        made = super().__new__(cls, *args, **others)
+        made.tag = tag
+        return made
+class E(enum.Enum, metaclass=Meta, tag="t"):
+    A = 1
+f = lambda e: (e is E.A, E.tag, type(E) is Meta)
+item = E.A
+""",
+    "an enum made by a call": """
+E = enum.Enum("E", "A B")
+f = lambda e: (e is E.B, E(2) is e, E["B"] is e, repr(e), hash(e) == hash(E.B))
+item = E.B
+""",
+    "an enum whose members have the names of properties": """
+class E(enum.Enum):
+    name = 1
+    value = 2
+f = lambda e: (e is E["value"], E.value is e)
+item = E["value"]
+""",
+    "a typing.NamedTuple": """
+class T(typing.NamedTuple):
+    a: int
+    b: int = 2
+    def both(self):
+        return self.a + self.b
+class Sub(T):
+    def both(self):
+        return super().both() + 1
+f = lambda t: (type(t) is Sub, t.both(), t._asdict(), T(1)._replace(b=5), T._field_defaults)
+item = Sub(1)
+""",
+    "a generic typing.NamedTuple": """
+V = typing.TypeVar("V")
+class T(typing.NamedTuple, typing.Generic[V]):
+    a: V
+f = lambda t: (type(t) is T, T[int](3).a)
+item = T(1)
+""",
+    "a generic class": """
+V = typing.TypeVar("V")
+class G(typing.Generic[V]):
+    pass
+class I(G[int]):
+    pass
+f = lambda t: (isinstance(t, G), I.__orig_bases__ == (G[int],), G.__parameters__ == (V,))
+item = I()
+""",
+    "a TypedDict": """
+class D(typing.TypedDict, total=False):
+    a: int
+f = lambda d: (D(d), D.__total__)
+item = {"a": 1}
+""",
+    "a protocol and an abstract class": """
+@typing.runtime_checkable
+class P(typing.Protocol):
+    def go(self): ...
+class Base(abc.ABC):
+    @abc.abstractmethod
+    def go(self): ...
+class Der(Base):
+    def go(self):
+        return 5
+f = lambda d: (isinstance(d, P), isinstance(d, Base), d.go(), Base.__abstractmethods__)
+item = Der()
+""",
+    "a class with a cached property and cached methods": """
+class C:
+    @functools.cached_property
+    def p(self):
+        return 4
+    @functools.cache
+    def m(self):
+        return 5
+    @functools.singledispatchmethod
+    def s(self, x):
+        return "object"
+    @s.register
+    def _(self, x: int):
+        return "int"
+f = lambda c: (c.p, c.m(), c.s(1), c.s(""), vars(c))
+item = C()
+""",
+    "a subclass that its base is told of": """
+class Base:
+    kinds = []
+    def __init_subclass__(cls, *, key):
+        Base.kinds.append(key)
+        cls.key = key
+class Sub(Base, key="k"):
+    pass
+def f(s):
+    class Later(Base, key="later"):
+        pass
+    found = Base.kinds[:], s.key, type(s) is Sub, Later.key
+    Base.kinds.remove("later")
+    return found
+item = Sub()
+""",
+    "a metaclass with keywords": """
+class Meta(type):
+    made = []
+    def __new__(cls, name, bases, names, *, key):
+        return super().__new__(cls, name, bases, names | {"key": key})
+    def __init__(cls, name, bases, names, **others):
+        Meta.made.append(name)
+    def __setattr__(cls, name, value):
+        raise AttributeError("sealed")
+class C(metaclass=Meta, key="k"):
+    n: int
+    k = 1
+f = lambda c: (c.key, c.k, type(C) is Meta, Meta.made, type(c) is C)
+item = C()
+""",
+    "a nested class": """
+class Outer:
+    class Inner:
+        pass
+f = lambda c: (type(c) is Outer.Inner, repr(Outer.Inner))
+item = Outer.Inner()
+""",
+    "a cached function": """
+@functools.lru_cache(maxsize=7)
+def fib(n):
+    return n if n < 2 else fib(n - 1) + fib(n - 2)
+f = lambda n: (fib(n), fib.cache_info().currsize, fib.cache_info().maxsize)
+item = 30
+""",
+    "a function by the type of its argument": """
+class C:
+    pass
+@functools.singledispatch
+def say(x):
+    return "object"
+@say.register
+def _(x: C):
+    return "C"
+f = lambda c: (say(c), say(1))
+item = C()
+""",
+    "a lone object that pickles as its name": """
+class Missing:
+    def __reduce__(self):
+        return "MISSING"
+MISSING = Missing()
+f = lambda c: c is MISSING
+item = MISSING
+""",
+    "a new type": """
+Id = typing.NewType("Id", int)
+f = lambda c: (Id(c), Id.__name__)
+item = 3
+""",
+}
+"""Sources of scripts, each with a function and an item."""
+
+
+@pytest.mark.parametrize("source", KINDS.values(), ids=KINDS)
+def test_what_a_script_defines_is_in_a_worker_what_it_is_in_the_script(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    exec("import abc, dataclasses, datetime, enum, functools, typing" + source, script.__dict__)
+    there = script.__dict__
+    expected = there["f"](there["item"])
+    master = Pickles()
+    function, items, back = master.definition(there["f"]), master.dumps([there["item"]]), None
+    with another_process(monkeypatch), monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", ModuleType("__main__"))  # another one in a worker
+        worker = Pickles()
+        found = worker.loads(function)
+        (item,) = worker.loads(items)
+        if "cached function" not in source:
+            assert type(item) is not type(there["item"]) or type(item).__module__ != "__main__"
+        assert repr(found(item)) == repr(expected)
+        back = worker.dumps([item])
+        assert worker.loads(Pickles().dumps([there["item"]])) is not None  # an item of another job
+    (same,) = master.loads(back)
+    assert type(same) is type(there["item"])
+    assert same is there["item"] or not isinstance(same, enum.Enum)
+    assert repr(there["f"](there["item"])) == repr(expected)  # and the script's own are as they were
+
+
+def test_an_enum_of_what_can_change_says_that_it_cannot_travel(script: ModuleType) -> None:
+    exec("class E(list, enum.Enum):\n    A = [1]", script.__dict__)
+    with pytest.raises(TypeError, match="the members of E are changeable: put it into a module"):
+        Pickles().dumps([script.E.A])
+
+
+def test_a_name_of_the_script_is_not_searched_in_a_worker() -> None:
+    """It would lead to what stood there when the worker began."""
+    with pytest.raises(Unreadable, match=r"__main__.N pickles by its name alone, .* put it into a module"):
+        Pickles().loads(b"c__main__\nN\n.")
+
+
+def test_what_a_first_call_has_left_is_one_with_what_later_jobs_bring(
+    script: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = []
+    for _ in range(2):
+        master = Pickles()
+        jobs.append((master.definition(script.make), master.definition(script.is_red), master))
+    with another_process(monkeypatch):
+        first = Pickles()
+        with first.noting() as left:
+            value = first.loads(jobs[0][0])(0)
+        later = Pickles()
+        later.know(left)
+        assert later.loads(jobs[1][1])(value)
+        back = later.dumps([value])
+    assert jobs[1][2].loads(back) == [script.Color.RED]
 
 
 def test_what_has_a_name_needs_no_cloudpickle() -> None:

@@ -1,0 +1,133 @@
+"""The pickler for what has to travel with its code: cloudpickle's, with numbers (see `pickling`), and what it lacks."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+import types
+from collections.abc import Callable
+from enum import Enum
+from functools import cache
+from typing import Any, Protocol
+
+from mapreduce_rq.functions import classes
+from mapreduce_rq.functions.nameless import NAMELESS, parts_of
+from mapreduce_rq.functions.nameless import reduced as reduced_of
+
+PROTOCOL = 5
+"""PEP 574: large buffers stay out of the pickle."""
+
+Number = tuple[str, int, str]
+"""The number of an object that travels with its code: the process that numbered it, a count, the job."""
+Keep = Callable[[pickle.PickleBuffer], Any]
+
+
+class Numbers(Protocol):
+    """What one job knows of the objects that travel with their code."""
+
+    def number(self, thing: Any, *, defines: bool) -> Number:
+        """The number of an object."""
+
+    def code(self, kind: type) -> bytes:
+        """The pickle of a class."""
+
+
+def note(thing: Any, modules: set[str]) -> None:
+    """Collect the module that this thing is, or that defines it."""
+    if isinstance(thing, types.ModuleType):
+        modules.add(thing.__name__)
+    elif isinstance(thing, (type, types.FunctionType, types.BuiltinFunctionType)) and thing.__module__ is not None:
+        modules.add(str(thing.__module__))
+
+
+@cache
+def coder() -> Callable[..., Any]:
+    """The class that pickles with code: cloudpickle's, with numbers."""
+    import cloudpickle  # 20 ms, and only where an object without a name has to travel
+    from cloudpickle.cloudpickle import _class_getnewargs as new_arguments  # as above, and so are the next two
+    from cloudpickle.cloudpickle import _class_getstate as state_of  # as above
+    from cloudpickle.cloudpickle import _should_pickle_by_reference as by_reference  # as above
+
+    class Coder(cloudpickle.Pickler):  # type: ignore[misc]  # it has no types
+        """``apart``: classes are written as bytes of their own, which a process reads only if it lacks them."""
+
+        def __init__(
+            self, file: io.BytesIO, pickles: Numbers, keep: Keep | None, *, defines: bool, apart: bool
+        ) -> None:
+            if (child := sys.modules.get(NAMELESS[1])) is not None:
+                cloudpickle.register_pickle_by_value(child)
+            super().__init__(file, PROTOCOL, buffer_callback=keep)
+            self._pickles, self._defines, self._apart = pickles, defines, apart
+            self.coded = False
+            self.modules: set[str] = set()
+            self._nameless = {*NAMELESS, *cloudpickle.list_registry_pickle_by_value()}
+
+        def reducer_override(self, obj: Any) -> Any:
+            kind = type(obj)
+            if kind is types.ModuleType:
+                note(obj, self.modules)
+            if issubclass(kind, type):
+                return self._class(obj)
+            if kind is types.FunctionType:
+                reduced = super().reducer_override(obj)
+                if reduced is NotImplemented or len(reduced) != 6:
+                    note(obj, self.modules)
+                    return reduced  # by name
+                make, arguments, state, _, _, fill = reduced
+                return self._numbered(obj, make, arguments, (fill, state))
+            if issubclass(kind, Enum) and (name := classes.by_name(obj)) is not None and not by_reference(kind):
+                return classes.member, (kind, name)
+            if kind not in self.dispatch_table and (parts := parts_of(obj, self._nameless, PROTOCOL)) is not None:
+                return self._numbered(obj, *parts)
+            return reduced_of(obj)
+
+        def _numbered(self, obj: Any, make: Any, arguments: tuple[Any, ...], how: tuple[Any, Any]) -> Any:
+            self.coded = True
+            number = self._pickles.number(obj, defines=self._defines)
+            return begun, (number, make, arguments), how, None, None, filled
+
+        def _class(self, kind: type) -> Any:
+            if not classes.is_enum(kind):
+                reduced = super().reducer_override(kind)
+                if reduced is NotImplemented or len(reduced) != 6:
+                    note(kind, self.modules)
+                    return reduced  # by name
+            elif by_reference(kind):
+                note(kind, self.modules)
+                return NotImplemented
+            if self._apart:
+                self.coded = True
+                return adopted, (self._pickles.number(kind, defines=self._defines), self._pickles.code(kind))
+            first, names = new_arguments(kind)[3], state_of(kind)[0]
+            names.pop("__slotnames__", None)  # a note that copyreg leaves when it first pickles one of its objects
+            if "__slots__" in names:
+                # cloudpickle would set them on the finished class. That class would have a __dict__ in place of
+                # slots, and the state of its objects would not fit the sender's class. It also leaves the slots of
+                # private names.
+                first |= {"__slots__": names.pop("__slots__")}
+                names = {name: each for name, each in names.items() if type(each) is not types.MemberDescriptorType}
+            # By its own number for a class, cloudpickle would find the class of another job: it gets ours.
+            arguments = classes.how_to_make(kind, first)
+            return self._numbered(kind, classes.made, arguments, (classes.filled, classes.state_of(kind, names)))
+
+    return Coder
+
+
+def _only_there(*_: Any) -> Any:
+    raise pickle.UnpicklingError("the pickles of a job are read by Pickles.loads")
+
+
+def adopted(number: Number, code: bytes) -> Any:
+    """In a pickle: the class with this number, made from its code where it is not known."""
+    return _only_there(number, code)
+
+
+def begun(number: Number, make: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """In a pickle: the object with this number; where it is not known, a new one that is still empty."""
+    return _only_there(number, make, arguments)
+
+
+def filled(thing: Any, how: tuple[Callable[[Any, Any], Any], Any]) -> Any:
+    """In a pickle: what a new object is filled with."""
+    return _only_there(thing, how)
