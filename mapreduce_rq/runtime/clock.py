@@ -1,4 +1,4 @@
-"""Time and random bytes, as they are handed to the loops: the simulation hands them its own."""
+"""Time and random bytes for the loops. The simulation gives them a clock of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patience with a server that has become a replica: we wait for the end of a failover, but not for ever."""
+"""Limits the wait for a server that has become a replica: a failover ends, but a wrong URL does not."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from mapreduce_rq.errors import BrokerError, BrokerRefused, ReadOnly
 from mapreduce_rq.runtime.clock import Clock
 
 REPLICA_SECONDS = 60.0
-"""Seconds that a server may be a replica. A failover takes less, with the time until a name leads to the new server."""
+"""Seconds that a server may be a replica. A failover, and the change of the name to the new server, take less."""
 
 
 class Demotion:
-    """Measures how long a server has refused writes, being a replica."""
+    """Measures for how long a server has refused writes because it is a replica."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

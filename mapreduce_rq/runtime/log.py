@@ -12,7 +12,7 @@ from mapreduce_rq.core.visible import visible, visible_lines
 
 
 class VisibleFormatter(logging.Formatter):
-    """Names of jobs and workers, and errors, are text from others, made visible. A traceback keeps its lines."""
+    """Makes names and errors visible, which are text from other programs. A traceback keeps its lines."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  logging's name
         """The line."""
@@ -31,7 +31,7 @@ class JsonFormatter(logging.Formatter):
         self._who = {"host": host, "worker": worker}
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; json escapes what could command a terminal."""
+        """The line; json escapes characters that could control a terminal."""
         at = f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(record.created))}.{int(record.msecs):03d}Z"
         found = {"at": at, "level": record.levelname.lower(), **self._who, "pid": record.process}
         found["message"] = record.getMessage()

@@ -5,10 +5,10 @@
         ├── mrq task mywork:slow    in the worker, for each task
         └── mrq lead mywork:slow    of another process that goes on with it
 
-We export nothing, and import nothing: spans are made where the user has configured a provider, by
-``opentelemetry-instrument`` or in code, and its package is loaded then. Without one this costs a look into a dictionary
-for each job, and nothing for a task. The context travels in the job's spec as the ``traceparent`` of W3C, so workers
-make spans for those jobs only whose own span is sampled.
+We export nothing and import nothing: spans are made if the user has configured a provider, by
+``opentelemetry-instrument`` or in code; then its package is loaded already. Without a provider, this costs a dictionary
+look-up for each job, and nothing for a task. The context travels in the job's spec as the ``traceparent`` of W3C, so
+workers make spans only for jobs whose own span is sampled.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # a worker leads no job
     from mapreduce_rq.runtime.master.ended import Ended
 
 FLUSH_SECONDS = 2.0
-"""How long the end of a process waits at most until its spans are sent."""
+"""The most seconds that the end of a process waits until its spans are sent."""
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _SAMPLED = 1
 
@@ -51,7 +51,7 @@ def tracer() -> Any:
 
 
 def flush() -> None:
-    """Have what is waiting sent, before a process ends in a way that runs nothing at exit; waits FLUSH_SECONDS."""
+    """Send the waiting spans, before a process ends without its exit functions; waits at most FLUSH_SECONDS."""
     if tracer() is None:
         return
     send = getattr(sys.modules["opentelemetry.trace"].get_tracer_provider(), "force_flush", None)
@@ -62,12 +62,12 @@ def flush() -> None:
 
 
 def _quietly(send: Callable[[int], object]) -> None:
-    with contextlib.suppress(Exception):  # of a user's exporter
+    with contextlib.suppress(Exception):  # raised by a user's exporter
         send(int(FLUSH_SECONDS * 1000))
 
 
 def _context(traceparent: str) -> Any:
-    """The context whose span this names, for a child of it; None if it names none, or one that is not sampled."""
+    """The context of the span that this names, for a child of it; None if there is none, or it is not sampled."""
     found = _TRACEPARENT.fullmatch(traceparent)
     if found is None or not int(found[3], 16) & _SAMPLED:
         return None
@@ -87,7 +87,7 @@ def _failed(span: Any, kind: str, message: str, traceback: str) -> None:
 
 
 class JobSpan:
-    """The span of a job, or of one process' part in it. None: nothing is traced. It is ended once."""
+    """The span of a job, or of one process's part in it. ``span`` None: the job is not traced. The span ends once."""
 
     def __init__(self, span: Any = None) -> None:
         self._span = span
@@ -100,7 +100,7 @@ class JobSpan:
             self.broken(error)
 
     def ended(self, ended: Ended | None, ledger: Ledger) -> Ended | None:
-        """This process leads it no more; None: it has let go. Returns ``ended``."""
+        """End the span: this process leads the job no more. ``ended`` None: it has let go. Returns ``ended``."""
         span, self._span = self._span, None
         if span is None:
             return ended
@@ -116,14 +116,14 @@ class JobSpan:
         return ended
 
     def handed_over(self) -> None:
-        """It is queued for another process to lead."""
+        """End the span, because the job is queued for another process to lead."""
         span, self._span = self._span, None
         if span is not None:
             span.set_attribute("mrq.state", "handed over")
             span.end()
 
     def broken(self, error: BaseException) -> None:
-        """To lead it, or to submit it, has raised this."""
+        """End the span with the error that leading or submitting the job raised."""
         span, self._span = self._span, None
         if span is None:
             return
@@ -135,7 +135,7 @@ class JobSpan:
 
 
 def begin_job(spec: Spec, queue: str) -> tuple[Spec, JobSpan]:
-    """The span of a job that is to be submitted, a child of the caller's, and the spec with its context."""
+    """The span of a job before its submission, a child of the caller's span, and the spec with its context."""
     found = tracer()
     if found is None:
         return spec, JobSpan()
@@ -149,7 +149,7 @@ def begin_job(spec: Spec, queue: str) -> tuple[Spec, JobSpan]:
 
 
 def begin_lead(spec: Spec, queue: str) -> JobSpan:
-    """The span of going on with another process' job, if that is traced."""
+    """The span for going on with another process's job, if that job is traced."""
     found = tracer() if spec.traceparent else None
     context = _context(spec.traceparent) if found is not None else None
     if context is None:
@@ -160,7 +160,7 @@ def begin_lead(spec: Spec, queue: str) -> JobSpan:
 
 def _started(found: Any, what: str, spec: Spec, queue: str, *, context: Any, kind: Any) -> Any:
     facts: dict[str, Any] = {"mrq.job": spec.job, "mrq.queue": queue, "mrq.computation": spec.computation}
-    if spec.total is not None and spec.total < 1 << 63:  # a number of OpenTelemetry has 64 bits
+    if spec.total is not None and spec.total < 1 << 63:  # numbers in OpenTelemetry have 64 bits
         facts["mrq.terms"] = spec.total
     return found.start_span(f"mrq {what} {spec.label}", context=context, kind=kind, attributes=facts)
 
@@ -181,7 +181,7 @@ class TaskSpans:
         self._open: tuple[Any, Any] | None = None  # the span, and the token of its context
 
     def of(self, spec: Spec) -> Callable[[Task], None] | None:
-        """What to call before each task of this job; None if it is not traced, or this process is not."""
+        """The function to call before each task of this job; None if the job or this process is not traced."""
         if not spec.traceparent:
             return None
         if spec.job != self._job:
@@ -215,7 +215,9 @@ class TaskSpans:
         return begin
 
     def end(self, answer: Answer | None) -> None:
-        """The task in hand has this answer; None: it has none, and goes to another worker, or its job is over."""
+        """End the span of the task in hand, with its answer. None: it has no answer; it goes to another worker, or its
+        job is over.
+        """
         if self._open is None:
             return
         (span, token), self._open = self._open, None

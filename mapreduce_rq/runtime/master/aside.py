@@ -1,4 +1,4 @@
-"""Bodies that the workers of one job laid aside, in files beside a private server, and that its master reads there."""
+"""Bodies that the workers of one job laid aside, in files beside a private server; the master reads them there."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE
 
 
 class LaidAside:
-    """The large bodies of one job. ``place``: where they lie; None where all bodies travel through Redis."""
+    """The large bodies of one job. ``place``: the place where they are; None if all bodies travel through Redis."""
 
     def __init__(self, place: Aside | None, *, items: bool) -> None:
-        self.any = items  # whether there may be a body, and not only the place for one
+        self.any = items  # whether there may be bodies
         self._place = place
         self._items = items
 
     def open(self) -> None:
-        """The job begins."""
+        """Make the place, because the job begins."""
         if self._place is not None:
             self._place.open()
 
     def clear(self) -> None:
-        """The job is over."""
+        """Drop all bodies, because the job is over."""
         if self._place is not None:
             self._place.clear()
 
     def keep(self, ledger: Ledger) -> None:
-        """Tasks were counted: drop the items of all that are not out any more."""
+        """After tasks were counted: drop the items of the tasks that are not out any more."""
         if self._place is not None and self._items:
             self._place.keep({task.body for task in ledger.out.values()})
 
     def fetched(self, heard: list[Replied], *, kept: bool) -> list[Replied]:
         """The replies with their bodies. A body that is gone was read before, and is counted.
 
-        ``kept``: the values stay as they are; other reducers read bytes.
+        ``kept``: the reducer keeps bodies as they are; otherwise it needs bytes.
         """
         if self._place is None:
             return heard

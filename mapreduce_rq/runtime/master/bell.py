@@ -1,4 +1,4 @@
-"""A bell with which other threads wake a master that waits for replies: there are new items, or there is room for more.
+"""A bell by which other threads wake a master that waits for replies: there are new items, or there is room for more.
 
 The master waits for its connection and for the bell at the same time, so neither delays the other. Ringing costs a
 system call only if the master waits.
@@ -12,7 +12,7 @@ from contextlib import suppress
 
 
 class Bell:
-    """``news`` tells whether there is a reason not to wait. It is called once more after the bell can be rung."""
+    """A bell. ``news`` returns whether there is a reason not to wait; it is called again after the bell can be rung."""
 
     def __init__(self, news: Callable[[], bool]) -> None:
         self._news = news
@@ -33,11 +33,11 @@ class Bell:
 
     def insist(self) -> None:
         """Wake the master even if it does not wait for the bell, from any thread."""
-        with suppress(OSError):  # the pipe is full, so the bell is rung already; or the job is over
+        with suppress(OSError):  # the pipe is full, so the bell has been rung; or the job is over
             os.write(self._writer, b"!")
 
     def await_it(self) -> bool:
-        """From now on the bell is rung. Returns False if there is something to do at once."""
+        """Have the bell rung from now on. Returns False if there is something to do at once."""
         self._awaited = True
         if self._news():
             self._awaited = False
@@ -45,15 +45,15 @@ class Bell:
         return True
 
     def heard(self) -> None:
-        """From now on the bell need not be rung, whether it has been or not."""
+        """Stop the ringing: empty the pipe, and have ``ring`` do nothing from now on."""
         self._awaited = False
         with suppress(OSError):
             os.read(self._reader, 64)
 
     def close(self) -> None:
-        """The master is gone."""
+        """Close the descriptors, because the master is gone."""
         self._awaited = False
         for descriptor in (self._reader, self._writer):
             if descriptor >= 0:
                 os.close(descriptor)
-        self._reader = self._writer = -1  # else a late ring could go to another file with this number
+        self._reader = self._writer = -1  # otherwise a late ring could go to another file with this number

@@ -1,13 +1,13 @@
-"""Large bodies of a job's tasks on a shared Redis: each stands there once, apart from its task.
+"""Large bodies of a job's tasks on a shared Redis: each is stored once, apart from its task.
 
 A task is read often: by each look at the queue and the hands (every three seconds, by each master), by the process that
-gives it back, by a worker that is not sure of its hand. Only the worker that computes it reads its body.
-So the body goes to a hash of its job, in the step that pushes the task, and the task says its name and its
-SHA-256; the task is signed, so the body need not be. A body is deleted when its terms are counted, and all with the
-job's end. If the master is killed, the hash expires, since each commit makes it last ten minutes more.
+gives it back, by a worker that is not sure of its hand. But only the worker that computes it needs its body. So the
+step that pushes the task puts the body into a hash of the job, and the task has the body's name and SHA-256. The task
+is signed, so the body need not be signed. A body is deleted when its terms are counted, and all bodies at the job's
+end. If the master is killed, the hash expires: each commit sets its time to ten minutes.
 
-A worker that does not find a body drops the task: the task was counted, or another program deleted the body. In that
-case the master misses the task at two looks, and pushes it again with its body.
+A worker that does not find a body drops the task: either the task was counted, or another program deleted the body. In
+the second case the master does not find the task at two looks, and pushes it again with its body.
 """
 
 from __future__ import annotations
@@ -24,18 +24,17 @@ from mapreduce_rq.core.sealing import Codec
 from mapreduce_rq.runtime.master.lease import Load
 
 APART_BYTES = 64 * 1024
-"""Bytes from which a body stands apart: for smaller bodies a round trip costs more than the copies."""
+"""A body of at least this number of bytes is stored apart: for smaller ones a round trip costs more than the copies."""
 
 
 class Bodies:
-    """The bodies of one job's tasks. ``out``: all tasks that are out. ``apart``: whether their bodies may stand apart.
-
-    ``items``: whether these are items of a source.
+    """The bodies of one job's tasks. ``out``: returns all tasks that are out. ``apart``: whether bodies may be stored
+    apart. ``items``: whether the bodies are items of a source.
     """
 
     def __init__(self, codec: Codec, out: Callable[[], Iterable[Task]], *, apart: bool, items: bool) -> None:
         self._codec = codec
-        self._out = WeakMethod(out)  # of the master that has us: each job would leave a cycle behind
+        self._out = WeakMethod(out)  # it must not refer to the master that owns us, or each job would leave a cycle
         self.least = APART_BYTES
         self._apart = apart
         self._items = items
@@ -43,7 +42,7 @@ class Bodies:
         self._named = 0
 
     def load(self, tasks: Sequence[Task]) -> Load:
-        """The tasks, which are out by now, as they are pushed. Bodies of tasks that are not out are deleted."""
+        """The tasks, which are out by now, in the form in which they are pushed. Bodies of other tasks are deleted."""
         if not self._apart:
             return Load(self._codec.seal_all(tasks))
         pairs: dict[bytes, Argument] = dict.fromkeys(self._unused(), b"")

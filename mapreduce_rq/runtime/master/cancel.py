@@ -1,4 +1,4 @@
-"""Cancel a job from anywhere, with or without a master alive."""
+"""Cancels a job from any process, with or without a living master."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from mapreduce_rq.runtime.master.news import event_of, told_of_end
 from mapreduce_rq.version import __version__
 
 TRIES = 200
-"""Tries to cancel: a master changes the token with each commit, and we may be too late at each try. After this many it
-is not by chance."""
+"""The number of tries: a master changes the token with each commit, and we may be too late at each try. After this
+number it is not by chance.
+"""
 PAUSE_SECONDS = 0.01
-"""Seconds between two tries. It grows with their number, so that all of them take 10 s at most."""
+"""Seconds between two tries. The pause grows with their number, so that all of them take 10 s at most."""
 
 
 def cancel(
@@ -29,7 +30,7 @@ def cancel(
     why: str = "cancelled",
     journal: Journal | None = None,
 ) -> State:
-    """End a job without a result. Returns the state in which it ended (``done`` if the job was quicker).
+    """End a job without a result. Returns the state in which it ended (``done`` if the job ended first).
 
     Its master's next commit fails on the token, and its workers learn it from their next answer; with ``now``
     supervisors kill workers that have its tasks in hand. Raises NoSuchJob, BrokerError, BadMessage for a job that

@@ -1,4 +1,4 @@
-"""How a job ended, as its master and those who wait for it know it."""
+"""The end of a job, as its master and the processes that wait for it know it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from mapreduce_rq.core.outcome import Deferred, Outcome
 
 
 class Ended(msgspec.Struct, frozen=True):
-    """How a job ended."""
+    """The end of a job."""
 
     record: Record
     outcome: Outcome | None  # with the native object, if this master made it
     errors: Mapping[int | None, Deferred] = msgspec.field(default_factory=dict)
-    """Exceptions of terms: of the job's failure (None), and of each term that was left out. They are made on demand."""
+    """Exceptions of terms, made on demand: under None that of the job's failure, and one for each term left out."""
 
     @property
     def state(self) -> State:

@@ -1,6 +1,6 @@
-"""How the end of a job comes to Redis: its record, with all that others may want of the job later, in one commit.
+"""Writes the end of a job to Redis in one commit: its record, and all that other processes may need of the job later.
 
-A master whose caller waits for the value alone does not wait for the answer to a small end: the end is then in doubt
+If the caller waits only for the value, the master does not wait for the answer to a small end. The end is then in doubt
 until Redis has answered, and until then the master keeps all that it needs to end the job again.
 """
 
@@ -28,19 +28,21 @@ from mapreduce_rq.runtime.master.news import told_of_end
 from mapreduce_rq.runtime.master.telling import Telling
 
 PIPELINED_BYTES = 64 * 1024
-"""Bytes of a job's end, at most, whose answer is not waited for: until it is read, all parts must be kept."""
+"""The master does not wait for the answer to an end of at most this number of bytes: it keeps all parts until it has
+the answer.
+"""
 
 
 class Closing(NamedTuple):
-    """What a job's end says beside its record."""
+    """The facts for a job's end beside its record."""
 
     ledger: Ledger
     report: Report
     timeline: Timeline
     now: float  # by the master's clock
     stored: bool  # the checkpoint in Redis has all that is counted
-    lasts: bool  # others can have the value of a checkpoint, after this end
-    swept: bool  # the master has looked around, so there may be more to tidy up than one commit can
+    lasts: bool  # other processes can make the value from the checkpoint after this end
+    swept: bool  # the master has looked around, so perhaps one commit cannot remove all that is left
     sure: bool  # Redis answered the last request
     hear: Callable[[], bool]  # reads more replies; False if there are none
 
@@ -48,11 +50,11 @@ class Closing(NamedTuple):
 class Ending:
     """Ends one job.
 
-    ``pipelined``: its caller waits for the value alone. ``value_stays``: a value too large for the record stays in
-    Redis as long as that.
+    ``pipelined``: the caller waits only for the value. ``value_stays``: a value that is too large for the record stays
+    in Redis for the time of the record.
     """
 
-    def __init__(  # noqa: PLR0917  the rooms of a master that have to do with its end
+    def __init__(  # noqa: PLR0917  the parts of a master that its end needs
         self,
         jobs: Jobs,
         spec: Spec,
@@ -78,13 +80,13 @@ class Ending:
         self._value_stays = value_stays
 
     def well(self, record: Done, outcome: Outcome, errors: Mapping[int | None, Deferred], closing: Closing) -> Ended:
-        """End the job with a value. Raises TooLarge if Redis takes not even the rest of it; LeaseLost, BrokerError."""
+        """End the job with a value. Raises TooLarge if the end does not fit even without it; LeaseLost, BrokerError."""
         try:
             return self._well(Ended(record, outcome, errors), record, closing)
         except TooLarge:
             if record.value is None:
                 raise
-        # Who asks Redis for the value has it made of the checkpoint; our caller has it here.
+        # Other processes make the value from the checkpoint; our caller has it here.
         record = msgspec.structs.replace(record, value=None)
         return self._well(Ended(record, outcome, errors), record, closing)
 
@@ -106,7 +108,7 @@ class Ending:
         self.made = Ended(record, None, {None: error})
         try:
             self._end(record, [], closing)
-        except TooLarge:  # it repeats what the job was given
+        except TooLarge:  # the message repeats a parameter of the job
             record = msgspec.structs.replace(record, params={})
             self.made = Ended(record, None, {None: error})
             self._end(record, [], closing)
@@ -127,7 +129,7 @@ class Ending:
         what = (
             "over, kept" if isinstance(record, Done) and ledger.keeps and self._is_to_stay(record, closing) else "over"
         )
-        # A large value stays in this master as long as its end is in doubt.
+        # This master keeps a large value while its end is in doubt.
         small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= PIPELINED_BYTES
         small = small and not (isinstance(record, Done) and record.value is None)
         keep = self._spec.limits.keep
@@ -135,7 +137,7 @@ class Ending:
             self._lease.end(what, keep, row, self._heard)
             self.in_doubt = True
             if self._aside.any:
-                self._aside.clear()  # else when we hear of the end: our caller need not wait for that
+                self._aside.clear()  # otherwise it is done when we hear of the end: our caller need not wait for it
             return
         self._aside.clear()
         self._lease.commit(what=what, number=keep, fields=row)
@@ -148,15 +150,14 @@ class Ending:
             self._jobs.forget_master(self._spec.job)
 
     def _is_to_stay(self, record: Done, closing: Closing) -> bool:
-        """Whether the replies of a job stay in Redis as its value. They do not if it is large and its caller has it.
-
-        A large value is None in the record, and the private server ends with the caller.
+        """Whether the replies of a job stay in Redis as its value. They do not if the value is large and the caller has
+        it: the record of a large value has None, and the private server ends with the caller.
         """
         if not self._value_stays and record.value is None:
             return False
         without = [term for term, _ in closing.ledger.skipped]
         while not self._exchange.hold(closing.ledger.tally.runs, without):
-            # The rest was read before an outage, and may have been lost in it.
+            # The other replies were read before an outage, and Redis may have lost them in it.
             if not closing.hear():
                 return False
         return True

@@ -7,10 +7,10 @@ lease. The simple way is to send one request, wait for its answer, and send the 
     server         work                                          work              work
 
 Then each turn has two round trips in which either the master or the server is idle. If tasks take a microsecond, the
-master is the slowest part of the whole fleet, and this time counts. So in three cases a request is sent before the
-answer to the one before it is read:
+master is the slowest part of the whole fleet, and this time counts. So in three cases the master sends a request before
+it reads the answer to the previous one:
 
-- **Reading ahead.** If replies come quicker than they are read (the last read was as long as a read may be), the master
+- **Reading ahead.** If replies come faster than they are read (the last read was as long as a read may be), the master
   asks for the next replies before it seals tasks, and reads the answer afterwards. So the server prepares replies while
   the master signs tasks.
 - **Pushing ahead.** If there are replies that were read ahead, a commit with tasks alone is sent, and its answer is
@@ -32,9 +32,10 @@ token in Redis tells whether the last commit was, and the replies are read again
 With a bell (see bell.py) replies come over a connection of their own, and each commit with tasks alone is sent ahead.
 Its answer is read before the next request, and the master does not wait for it.
 
-A master that is led in turns (see wheel.py) waits for nothing: the replies of many jobs are read together, and it is
-given its own. It asks for replies itself, without a wait, only while they come quicker than they are read; and at the
-end of its turn no request of its own is on its way, since the next one over this connection is another master's.
+A master that is led in turns (see wheel.py) never waits: the wheel reads the replies of many jobs together, and gives
+each master its own. The master asks for replies itself, without a wait, only while they come faster than they are read.
+At the end of its turn no request of it is on its way, because the next request over this connection is another
+master's.
 """
 
 from __future__ import annotations
@@ -54,13 +55,13 @@ Heard = tuple[list[Reply], int]
 
 
 class Exchange:
-    """The conversation about one job. ``keeps``: its replies stay in Redis as what is counted: they are not trimmed."""
+    """The conversation about one job. ``keeps``: its replies stay in Redis as the counted values, untrimmed."""
 
     def __init__(self, jobs: Jobs, job: str, lease: Lease, bodies: Bodies, *, bell: Bell | None, keeps: bool) -> None:
         self.jobs = jobs
         self.bodies = bodies
         self.waiting = False
-        """Whether the master waits for Redis. No state is half changed then, so a signal's handler may interrupt it."""
+        """Whether the master waits for Redis. No state is half changed then, so a signal handler may interrupt it."""
         self.in_turns = False
         """Whether replies are given to it, and the connection is shared with other masters."""
         self.cursor = FIRST_REPLY  # the last reply that was read
@@ -68,19 +69,19 @@ class Exchange:
         self._lease = lease
         self._bell = bell
         self._keeps = keeps
-        self._crowded = False  # replies come quicker than they are read
+        self._crowded = False  # whether replies come faster than they are read
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
         self._creating = False  # the job's creation and a look at its replies are on their way
         self._pushing = False  # a commit of tasks alone is on its way
         self._out = 0  # tasks of the job in the queue and in hands, with those of the last commit
-        self.others = 0  # tasks of other jobs in the queue at least, after the last commit whose answer is read
-        self._in_stream = Runs()  # if replies are kept: the terms of those that were read since the beginning
+        self.others = 0  # the least number of other jobs' tasks in the queue, after the last answered commit
+        self._in_stream = Runs()  # if replies are kept: the terms of all that were read since the beginning
 
     # -- the connection --------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        """Connect anew; requests on their way are forgotten. Raises BrokerError."""
-        if not self.in_turns:  # else who gives the turns has connected
+        """Connect anew, and forget requests on their way. Raises BrokerError."""
+        if not self.in_turns:  # otherwise the wheel has connected
             self.jobs.connect()
         self._ahead, self._creating, self._pushing = None, False, False
 
@@ -93,18 +94,18 @@ class Exchange:
 
     @property
     def has_more(self) -> bool:
-        """Whether there are replies that it has not given out yet, or are likely to be."""
+        """Whether there are, or probably are, replies that it has not returned yet."""
         return self._ahead is not None or self._crowded
 
     def give(self, entries: Sequence[Entry]) -> None:
-        """Entries of the job's stream that were read for it. Those that it has read itself meanwhile are left out."""
+        """Take entries of the job's stream that the wheel has read. Those that it has read itself are left out."""
         if self._ahead is None:
             later = [entry for entry in entries if is_behind(entry[0], self.cursor)]
             if later:
                 self._ahead = self.jobs.opened(self._job, self.cursor, later)
 
     def hear(self, seconds: float, *, wants_items: bool) -> Heard:
-        """The next replies; waits ``seconds`` for one. The caller must count them. Raises LeaseLost, BrokerError.
+        """Wait ``seconds`` for replies and return them; the caller must count them. Raises LeaseLost, BrokerError.
 
         ``wants_items``: a new item ends the wait, too.
         """
@@ -128,7 +129,7 @@ class Exchange:
         return replies, len(replies) + dropped
 
     def _listen(self, seconds: float, wants_items: bool) -> tuple[str, list[Reply], int] | None:
-        """The replies that are there, or that come within ``seconds``; None if the bell was quicker."""
+        """The replies that are there, or that come within ``seconds``; None if the bell rang first."""
         if self.in_turns and seconds > 0:
             if not self._crowded:
                 return None
@@ -144,7 +145,7 @@ class Exchange:
             self._bell.heard()
 
     def hold(self, terms: Iterable[tuple[int, int]], without: Iterable[int]) -> bool:
-        """Whether the stream, as read since its beginning, has the values of all these terms, except of ``without``."""
+        """Whether the stream, read from its beginning, has the values of all these terms, except of ``without``."""
         for term in without:
             self._in_stream.add(term, term + 1)
         return all(self._in_stream.covers(lo, hi) for lo, hi in terms)
@@ -154,7 +155,7 @@ class Exchange:
     def create(
         self, number: int, fields: Sequence[tuple[str, Argument]], tasks: Sequence[Task], listen: float, what: str
     ) -> None:
-        """Create the job and ask for its first replies, which may take ``listen`` seconds. Raises BrokerError."""
+        """Create the job, and have the server wait ``listen`` seconds for its first replies. Raises BrokerError."""
         self._lease.create(number, fields, self.bodies.load(tasks), listen, what)
         self._creating, self._out = True, len(tasks)
 
@@ -170,8 +171,8 @@ class Exchange:
     ) -> None:
         """Compare and set; a ``checkpoint`` trims the replies that were read. Raises LeaseLost, BrokerError.
 
-        ``out``: how many tasks of the job are out then. ``first``: these tasks are the next to be taken, unless there
-        is something to trim.
+        ``out``: the number of the job's tasks that are out after it. ``first``: these tasks are the next to be taken,
+        unless there is something to trim.
         """
         ahead = self._crowded and self._ahead is None and self._bell is None
         if ahead:
@@ -183,7 +184,7 @@ class Exchange:
         if found is not None:
             self._ahead = found if found[1] or found[2] else None
             self._crowded = self._ahead is not None
-        what = behind(self.cursor) if checkpoint and not self._keeps else ""  # replies in it, not those read just now
+        what = behind(self.cursor) if checkpoint and not self._keeps else ""  # the replies that are in it
         what = what or ("ahead" if first and tasks else "")
         self._out = out
         if (self._ahead is not None or self._bell is not None) and not fields:

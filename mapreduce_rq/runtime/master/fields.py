@@ -1,4 +1,4 @@
-"""The fields of a job's hash, as its master writes them: sealed, and not larger than Redis takes."""
+"""The fields of a job's hash as its master writes them: sealed, and not larger than Redis accepts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Fields:
     """Seals the fields of one job's hash. Each is bound to its job and to its place in the hash."""
 
     def __init__(self, jobs: Jobs, spec: Spec) -> None:
-        self.checkpoint_mac = b""  # of the checkpoint sealed last
+        self.checkpoint_mac = b""  # the MAC of the last sealed checkpoint
         self._wire = jobs.wire
         self._spec = spec
         codecs = jobs.codecs
@@ -33,7 +33,7 @@ class Fields:
         return self._spec_codec.seal(self._spec)
 
     def spec_that_fits(self) -> bytes:
-        """The spec. Raises TooLarge, also if Redis does not take it, with what the user can do."""
+        """The spec. Raises TooLarge, also if Redis does not accept it; the message says what the user can do."""
         remedy = "have workers read what is large, or pass it as items"
         try:
             sealed = self.spec()
@@ -47,13 +47,13 @@ class Fields:
         return sealed
 
     def checkpoint(self, ledger: Ledger, now: float) -> bytes:
-        """What is counted at this time. Raises TooLarge."""
+        """The checkpoint of what is counted now. Raises TooLarge."""
         sealed = self._checkpoint_codec.seal(ledger.checkpoint(now))
         self.checkpoint_mac = mac_of(sealed)
         return sealed
 
     def checkpoint_that_fits(self, ledger: Ledger, now: float, *, needed: bool) -> bytes | None:
-        """The checkpoint. If it is too large for Redis: None unless it is ``needed`` there; else raises TooLarge."""
+        """The checkpoint. If it is too large for Redis: None; or, if it is ``needed`` there, raises TooLarge."""
         try:
             sealed = self.checkpoint(ledger, now)
             if len(sealed) > SURE_BYTES and len(sealed) > (limit := self._wire.limit() - SPARE_BYTES):
@@ -66,23 +66,23 @@ class Fields:
         return sealed
 
     def record(self, record: Record) -> bytes:
-        """How the job ended. Raises TooLarge."""
+        """The record of the job's end. Raises TooLarge."""
         return self._record_codec.seal(record)
 
     def report(self, report: Report) -> bytes:
-        """How far the job is; without its running value if that is too large."""
+        """The report of the job's progress; without its running value if that is too large."""
         try:
             return self._report_codec.seal(report)
         except TooLarge:
             return self._report_codec.seal(msgspec.structs.replace(report, value=None))
 
     def timeline(self, timeline: Timeline) -> bytes:
-        """What happened when."""
+        """The timeline; b"" if it is too large."""
         return sealed_timeline(self._codecs, timeline)
 
 
 def sealed_timeline(codecs: Codecs, timeline: Timeline) -> bytes:
-    """What happened when; nothing if it is too large: a job ends with its timeline or without."""
+    """The timeline; b"" if it is too large, because a job must end even without its timeline."""
     try:
         return codecs.timeline.at(timeline.job).seal(timeline)
     except TooLarge:

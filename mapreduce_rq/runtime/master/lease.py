@@ -1,7 +1,7 @@
 """A master's hold on its job: the token that every commit compares and replaces.
 
-A token is ``epoch:nonce:counter``: a new epoch and nonce for each master, a new counter for each commit. It stands in
-the job's hash, and does three things at once.
+A token is ``epoch:nonce:counter``: a new epoch and nonce for each master, a new counter for each commit. It is a
+field of the job's hash, and does three things at once.
 
 - **Fencing.** A master may be paused (a suspended laptop, a slow disk, a debugger) and go on when another master leads
   its job. No clock can prevent this: the pause may come after any check. So each change of the job is a compare-and-set
@@ -9,10 +9,10 @@ the job's hash, and does three things at once.
   master that takes a job over writes a token of its own, and from that moment on each commit of the old master fails.
   The old master learns it from its first such commit, and stops.
 - **A sign of life.** The token changes at least every second while a master lives. A standby that sees the same token
-  in several looks in a row knows that the master is gone or paused. If it is wrong, fencing sees to it that no harm is
-  done.
+  in several looks in a row knows that the master is gone or paused. If that is wrong, fencing makes sure that no
+  harm is done.
 - **A version.** If the answer to a commit is lost, the master does not know whether the commit was done. It looks at
-  the token: one of its own means that it still leads the job, and may go on from memory.
+  the token: if it is one of its own, it still leads the job, and goes on from memory.
 
 The nonce is random. After a failover the server may have forgotten the last masters, and an epoch may be used twice;
 the nonces differ all the same.
@@ -33,15 +33,15 @@ EPOCH_DIGITS = 15
 
 
 def is_first(token: str) -> bool:
-    """Whether a token is that of a job's creation: no master has led the job since. It may be wrong, since any client
-    can write a token: then the tasks are only cut a second time.
+    """Whether a token is the one from a job's creation: no master has led the job since. It may be wrong, because any
+    client can write a token; then the tasks are only cut a second time.
     """
     epoch, _, rest = token.partition(":")
     return epoch == "1" and rest.partition(":")[2] == "1"
 
 
 class LeaseLost(Exception):
-    """A commit found another token than ours; ``found`` is the token and the state that it found."""
+    """A commit found another token than ours. ``found``: the token and the state that it found."""
 
     def __init__(self, found: Lost) -> None:
         super().__init__(found)
@@ -49,7 +49,7 @@ class LeaseLost(Exception):
 
 
 class Load(NamedTuple):
-    """What a commit pushes: sealed tasks, and the large bodies that stand apart from them. See ``Jobs.commit``."""
+    """The load of a commit: sealed tasks, and the large bodies that are stored apart. See ``Jobs.commit``."""
 
     tasks: Sequence[bytes] = ()
     bodies: Bodies = ()
@@ -85,7 +85,7 @@ class Lease:
         """Follow the master that wrote this token."""
         epoch = token.partition(":")[0]
         readable = len(epoch) <= EPOCH_DIGITS and epoch.isascii() and epoch.isdigit()
-        self._epoch = int(epoch) + 1 if readable else 1  # it is for people: the nonce alone makes a token ours
+        self._epoch = int(epoch) + 1 if readable else 1  # the epoch is for people: the nonce alone makes a token ours
         self.token = token
 
     def commit(
@@ -98,7 +98,7 @@ class Lease:
         expect: str | None = None,
     ) -> Committed:
         """Compare and set; see commit.lua for ``what`` and ``number``. Raises LeaseLost, BrokerError."""
-        self._pushing = ""  # heard of, or lost with its connection
+        self._pushing = ""  # its answer was read, or lost with its connection
         token = self._next()
         expected = self.token if expect is None else expect
         answer = self._jobs.commit(
@@ -114,7 +114,7 @@ class Lease:
         )
 
     def created(self) -> tuple[Committed, tuple[str, list[Reply], int]]:
-        """The answer, and the first replies, if there is such a job now. Raises LeaseLost, BrokerError."""
+        """The answer, and the first replies, if the job is there now. Raises LeaseLost, BrokerError."""
         token, self._pushing = self._pushing, ""
         answer = self._jobs.created()
         replies = self._jobs.replies_asked(self._job, FIRST_REPLY)
@@ -151,9 +151,9 @@ class Lease:
         return answer
 
     def keep(self, jobs: Jobs) -> None:
-        """Replace the token and nothing else, over these verbs. Another master's token stays. Raises BrokerError.
+        """Replace only the token, over these verbs; another master's token stays. Raises BrokerError.
 
-        While a push is on its way its outcome is not known, so the token stays, too.
+        While a push is on its way, its outcome is not known, so the token stays as it is.
         """
         if self._pushing:
             return

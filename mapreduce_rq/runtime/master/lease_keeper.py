@@ -1,9 +1,9 @@
 """Keeps a master's hold on its job while the master computes: a heavy merge or the end of a job may take minutes.
 
 This is a second thread, with a connection of its own. It acts only inside of ``with keeper``, where the master computes
-and sends nothing. It changes only the token, and does not change another master's token: the master's own next commit
-finds that out. A master that is killed, stopped or stuck anywhere else does not keep its job. A single operation on
-huge numbers holds Python's lock, and then this thread has to wait for its end.
+and sends nothing. It changes only the token, and never another master's token: the master's own next commit finds that
+out. A master that is killed, stopped or stuck anywhere else does not keep its job. A single operation on huge numbers
+holds Python's lock, and then this thread has to wait for its end.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ TEND_SECONDS = 1.0
 
 
 class Keeper:
-    """Keeps one lease. Nothing runs before :meth:`start`, and nothing is made: most jobs end before they need it."""
+    """Keeps one lease. There is no thread and no connection before :meth:`start`: most jobs end before they need it."""
 
     _over: threading.Event
 
     def __init__(self, lease: Lease, jobs: Jobs, lock: AbstractContextManager[object] | None = None) -> None:
         self._lease = lease
         self._masters = jobs
-        self._lock = threading.Lock() if lock is None else lock  # held while a commit of ours is under way
+        self._lock = threading.Lock() if lock is None else lock  # held while the master's own commit is on its way
         self._started = self._closed = self._connected = self._computing = False
         self._seen = ""
 
@@ -44,7 +44,7 @@ class Keeper:
 
     @property
     def computing(self) -> bool:
-        """Whether the master computes now, and asks Redis nothing."""
+        """Whether the master computes now, and sends no requests."""
         return self._computing
 
     def start(self) -> None:
@@ -55,7 +55,7 @@ class Keeper:
             self._begin()
 
     def close(self) -> None:
-        """Stop keeping the lease. Does not wait for the thread."""
+        """Stop keeping the lease. It does not wait for the thread."""
         self._closed = True
         if self._started:
             self._over.set()
@@ -81,7 +81,7 @@ class Keeper:
                     self._connected = True
                 self._lease.keep(self._jobs)
             except BrokerError:
-                self._connected = False  # the master meets the error itself at its next commit
+                self._connected = False  # the master gets the error itself at its next commit
                 self._wire.close()
             self._seen = self._lease.token
 

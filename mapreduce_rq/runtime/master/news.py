@@ -1,4 +1,4 @@
-"""The events of a job that are written to the queue's journal."""
+"""Makes the events of a job for the queue's journal."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mapreduce_rq.core.messages import Event, What
 from mapreduce_rq.runtime.clock import Clock
 
 News = Event
-"""As the ledger's events are called so, too."""
+"""Another name for ``Event``, because the ledger has events, too."""
 
 
 def event_of(journal: Journal, job: str, what: What, text: str, clock: Clock) -> News:
@@ -17,7 +17,7 @@ def event_of(journal: Journal, job: str, what: What, text: str, clock: Clock) ->
 
 
 def told_of_end(record: Record) -> tuple[What, str]:
-    """What is told of a job's end: which event, and its text."""
+    """The event for a job's end: its kind, and its text."""
     if isinstance(record, Done):
         skipped = f", {len(record.skipped)} left out" if record.skipped else ""
         return "done", f"{record.terms_used} terms counted in {record.elapsed_s:.3g} s{skipped}"

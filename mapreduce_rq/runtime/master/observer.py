@@ -1,4 +1,4 @@
-"""Observers: objects that a master tells how its job goes."""
+"""Observers: objects that a master informs of its job's progress."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mapreduce_rq.core.job.record import Report
 
 
 class Observer(Protocol):
-    """Is told how the job goes. Its methods are called from the master's loop, so they must be quick."""
+    """Gets a job's progress. The master's loop calls the methods, so they must be quick."""
 
     def progressed(self, report: Callable[[], Report]) -> None:
         """Terms were counted, or a second has passed; ``report`` makes the report if it is wanted."""
@@ -21,28 +21,28 @@ class Observer(Protocol):
 
 @runtime_checkable
 class Listener(Protocol):
-    """An observer that is also given what functions print, of a job that asks for it (``Limits.logs``)."""
+    """An observer that also gets what functions print, if the job asks for it (``Limits.logs``)."""
 
     def printed(self, printed: Printed) -> None:
-        """Called in the order of arrival. A task is computed at least once, so a line may come twice."""
+        """Take output, in the order of arrival. A task may be computed twice, so a line may come twice."""
 
 
 @runtime_checkable
 class Onlooker(Protocol):
-    """An observer that is also told what happens to workers and terms, for a person who looks on."""
+    """An observer that also gets events of workers and terms, for a person who watches."""
 
     def happened(self, what: str, text: str) -> None:
         """An event such as ``worker lost``, with more about it."""
 
 
 def tell_onlooker(observer: object, what: str, text: str) -> None:
-    """Tell it to an observer that looks on."""
+    """Give an event to an observer that takes events."""
     if isinstance(observer, Onlooker):
         observer.happened(what, text)
 
 
 def pass_on(observer: object, printed: Printed) -> None:
-    """Give it to an observer that listens."""
+    """Give output to an observer that takes output."""
     if isinstance(observer, Listener):
         observer.printed(printed)
 

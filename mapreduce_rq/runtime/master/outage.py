@@ -1,4 +1,4 @@
-"""A time in which Redis does not answer its master, or takes no write: what is said of it, and the pauses in it."""
+"""A time in which Redis does not answer a master, or takes no write: the notices about it, and the pauses during it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,26 @@ class Outage:
 
     def __init__(self, clock: Clock, telling: Telling) -> None:
         self.shared = False
-        """Whether other masters have it, too, and who leads them all tells of it, once."""
+        """Whether other masters of this process have the outage, too: then the process reports it once for all."""
         self._clock = clock
         self._telling = telling
-        self._since: float | None = None  # of the outage that is not known to be over
+        self._since: float | None = None  # the beginning of the present outage
         self._backoff = Backoff()
         self._demotion = Demotion(clock)
 
     @property
     def on(self) -> bool:
-        """Whether there is one that is not known to be over."""
+        """Whether there is an outage that may not be over."""
         return self._since is not None
 
     def met(self, error: BrokerError, kept: str) -> None:
-        """Redis failed so. Raises the error if its server is a replica for good; ``kept``: what then is not lost."""
+        """Note an error of Redis. Raises the error if the server is a replica for good. ``kept``: what is not lost
+        then.
+        """
         self._demotion.met(error, kept)
 
     def begin(self, error: BrokerError) -> None:
-        """Tell of it, once."""
+        """Report the outage, once."""
         if self._since is None:
             self._since = self._clock.now()
             self._tell(f"{error}; trying again")
@@ -40,7 +42,7 @@ class Outage:
         return self._backoff.next()
 
     def over(self, *, told: bool) -> None:
-        """Redis took a write, or told how the job ended. An answer alone is not enough: replicas answer."""
+        """Note that Redis took a write, or said how the job ended. Any other answer proves little: replicas answer."""
         if self._since is None:
             return
         self._demotion.over()

@@ -1,4 +1,4 @@
-"""Tasks, and what is counted, that are too large for Redis: what becomes of them, and what the user is told."""
+"""Handles tasks and checkpoints that are too large for Redis, and makes the messages about them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mapreduce_rq.errors import TooLarge
 
 
 def in_parts(tasks: Sequence[Task], error: TooLarge) -> tuple[list[Task], list[Answer]]:
-    """The tasks that Redis takes, and answers to the others which say that they failed. None of them is sent yet.
+    """The tasks that Redis accepts, and answers to the others, which say that they failed. No task is sent yet.
 
     The ledger then halves a task of several terms, fails the term of a single item, and has the master do merges and
     requests. Raises the error if none of the tasks is too large.
@@ -29,12 +29,12 @@ def in_parts(tasks: Sequence[Task], error: TooLarge) -> tuple[list[Task], list[A
 
 
 def large_item(task: Task, error: TooLarge) -> TooLarge:
-    """The error of an item that Redis does not take."""
+    """The error for an item that Redis does not accept."""
     remedy = f"cut it up, or pass where workers can read it, or {raise_limit(error.limit)}"
     return TooLarge(f"item {task.lo}", len(task.body), error.limit, remedy)
 
 
 def large_fold(error: TooLarge) -> TooLarge:
-    """The error of a job whose fold Redis does not take."""
+    """The error for a job whose fold Redis does not accept."""
     remedy = f"fold to less, or {raise_limit(error.limit)}"
     return TooLarge("what is counted by now", error.size, error.limit, remedy)

@@ -1,4 +1,4 @@
-"""How the thread that leads many jobs waits: for the sockets of its connections, and a bell that other threads ring."""
+"""The wait of a thread that leads many jobs: for the sockets of its connections, and a bell that other threads ring."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mapreduce_rq.runtime.master.bell import Bell
 
 
 class Polling:
-    """One call to the kernel for all of them. One thread waits."""
+    """One call to the kernel waits for all of them. One thread uses it."""
 
     def __init__(self) -> None:
         self._bell = Bell(lambda: False)
@@ -20,7 +20,7 @@ class Polling:
     def wait(self, wires: Sequence[Wire], seconds: float) -> list[Wire]:
         """Those of the wires that have an answer, or are broken; waits ``seconds`` for one, or for the bell.
 
-        Raises BrokerDown for one that is not connected.
+        Raises BrokerDown for a wire that is not connected.
         """
         if not seconds and not wires:
             return []
@@ -42,5 +42,5 @@ class Polling:
         self._bell.insist()
 
     def close(self) -> None:
-        """No thread waits any more."""
+        """Close the bell, because no thread waits any more."""
         self._bell.close()

@@ -1,8 +1,8 @@
-"""A standby: watches a running job and says when it needs a new master.
+"""A standby: it watches a running job, and says when the job needs a new master.
 
-A master's token changes at least every second. If a token has not changed in DEAD_AFTER looks, its master is gone. A
-master that lets go of its job says so, and then the job can be taken over at once. Looks that Redis does not answer do
-not count.
+A master's token changes at least every second. If a token has not changed in DEAD_AFTER looks, its master counts as
+dead. A master that lets go of its job says so in Redis, and then the job can be taken over at once. Looks that Redis
+does not answer do not count.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from mapreduce_rq.runtime.master.observer import Observer
 
 POLL_SECONDS = 2.0
 QUIET_SECONDS = 5.0
-"""Seconds without a sign after which a master may be gone: a living one writes every second."""
+"""Seconds without a sign of life after which a master may be dead: a living one writes every second."""
 AGAIN_SECONDS = 60.0
 """Seconds after which a job that could not be led here is tried again: a missing module may be installed by then."""
 
 
 OVER_LOOKS = 30
-"""Looks for which a job that does not run is left out: it runs again only if its end was undone by a failover."""
+"""A job that does not run is left out for this number of looks: it runs again only if a failover has undone its end."""
 HINTED_LOOKS = 2
-"""Looks without a change that are enough if RQ says that it has seen the end of the RQ job that led the job."""
+"""The number of looks without a change that is enough if RQ has seen the end of the RQ job that led the job."""
 
 
 class OrphanWatch:
-    """Watches all jobs of a queue, and finds those whose master is gone.
+    """Watches all jobs of a queue, and finds those whose master is dead.
 
-    ``has_ended`` tells whether RQ has seen the end of an RQ job's run. If that run was the master, fewer looks are
-    needed. If it lives all the same, fencing sees to it that it changes nothing after another has taken over.
+    ``has_ended`` returns whether RQ has seen the end of an RQ job's run. If that run was the master, fewer looks are
+    needed. If the master lives all the same, fencing makes sure that it changes nothing after another has taken over.
     """
 
     def __init__(self, jobs: Jobs, has_ended: Callable[[str], bool] = lambda _: False) -> None:
         self.jobs = jobs
         self._has_ended = has_ended
         self._watch = Watch()
-        self._over: dict[str, int] = {}  # jobs that did not run, and the looks until they are looked at again
+        self._over: dict[str, int] = {}  # jobs that did not run, each with the number of looks until it is read again
 
     def _leases(self) -> dict[str, tuple[str, str]]:
-        """As ``Jobs.leases``. The records of a queue's jobs stay for a day, so those that are over are left out."""
+        """As ``Jobs.leases``, without most of the ended jobs, whose records stay listed for a day."""
         listed = self.jobs.listed()
         due = [job for job in listed if self._over.get(job, 0) <= 0]
         leases = self.jobs.leases(due)
@@ -55,7 +55,7 @@ class OrphanWatch:
         return leases
 
     def orphans(self) -> dict[str, str]:
-        """Running jobs whose master is gone or has let go, with their tokens; the oldest first.
+        """Running jobs whose master is dead or has let go, with their tokens; the oldest first.
 
         Call it every POLL_SECONDS. Raises BrokerError.
         """
@@ -70,7 +70,7 @@ class OrphanWatch:
 
 
 class Setbacks:
-    """Jobs that could not be led here: each is tried again after AGAIN_SECONDS, and each reason is told once."""
+    """Jobs that could not be led here: each is tried again after AGAIN_SECONDS, and each reason is reported once."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -111,7 +111,7 @@ class Standby:
         self.job = job
         self.observer = observer
         self.stop = False
-        self.led = True  # whether a master leads the job, as far as is known by now
+        self.led = True  # whether a master leads the job, as far as we know
         self._takes_over = takes_over
         self._looks = looks
         self._report = Report()
@@ -119,7 +119,7 @@ class Standby:
     def wait(self) -> JobState | None:
         """Wait until the job is over or can be taken over, and return it; None if told to ``stop``.
 
-        Raises NoSuchJob, BrokerRefused. Goes on through outages.
+        Raises NoSuchJob, BrokerRefused. An outage does not end the call.
         """
         watch = Watch()
         backoff = Backoff()
@@ -158,7 +158,7 @@ class Standby:
         return None
 
     def _tell_end(self, state: JobState) -> None:
-        """Tell the observer that all is done: the job may have ended long after our last look at its report."""
+        """Give the observer the last report: the job may have ended long after our last look at its report."""
         if isinstance(record := state.record, Done):
             last = state.report or self._report
             self._report = replace(last, counted=record.terms_used, total=record.terms, out=0, value=record.value)

@@ -1,7 +1,7 @@
-"""A master's look around: which workers are alive, whose tasks go back to the queue, and where its own tasks are.
+"""A master's look around: it finds the workers that are alive, the tasks of dead ones, and the places of its own tasks.
 
-Several looks are needed to prove a death (see core/fleet/liveness.py), and only looks that could write count: a full
-Redis that refuses our look refuses the workers' beats, too.
+Several looks are needed to prove a death (see core/fleet/liveness.py). Only looks that could write count, because a
+full Redis that refuses our look refuses the workers' beats, too.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from mapreduce_rq.runtime.master.telling import Telling
 
 SWEEP_SECONDS = 3.0
 FIRST_LOOK_SECONDS = 0.05
-"""Seconds until the first look. It comes early, since the number of workers decides how large tasks are cut."""
+"""Seconds until the first look. It comes early, because the size of tasks depends on the number of workers."""
 LONELY_SWEEP_SECONDS = 0.5
-"""Seconds between two looks while no worker is known, so that people are told within two seconds."""
+"""Seconds between two looks while no worker is known, so that people learn it within two seconds."""
 NO_WORKERS_SECONDS = 1.0
 """Seconds without a worker after which we say so: before that, local workers may still be starting."""
 MOST_NAMES = 4
-"""Workers that are named in one line."""
+"""The most workers that are named in one line."""
 STALE_SECONDS = 15.0
-"""Seconds: a worker whose beat is this old by the clocks, and was never seen to change, is not expected to work."""
+"""Seconds. A worker whose beat is this old by the clocks, and was never seen to change, does not count as alive."""
 
 
 class Sweeper:
-    """Looks around for one job. ``expected``: workers that are known, or local ones that may not have beaten yet.
+    """Looks around for one job. ``expected``: the number of workers that are known, or of local ones that are starting.
 
-    Only workers that can work for the job count. A worker that signs with another key, or has refused a task of the job
-    does not count, and a notice says why.
+    Only workers that can work for the job count. A worker that signs with another key, or that has refused a task of
+    the job, does not count, and a notice says why.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Sweeper:
         self.workers = expected
         self.present: set[str] = set()  # ids of the workers that were alive at the last look and can work for the job
         self.sweeps = 0
-        self.spec_bytes = 0  # in the job's hash, at the last look
+        self.spec_bytes = 0  # bytes of the spec in the job's hash, at the last look
         self._jobs = jobs
         self._clock = clock
         self._job = job
@@ -62,18 +62,18 @@ class Sweeper:
         self.others_wait = False  # tasks of other jobs were in the queue at the last look
         self._expected = expected
         self._look_soon = look_soon
-        self._wait = wait  # seconds to wait for a first worker that can; None: for ever
+        self._wait = wait  # seconds to wait for a first able worker; None: for ever
         self._refused: Mapping[str, Failure] = {}  # workers that refused a task of the job, as of the last sweep
         self._mourned: set[str] = set()  # workers whose obituary was read
         self._strangers: dict[int, int] = {}  # workers of other keys, by their keys' ids
-        self._told: set[int | str] = set()  # why some workers cannot
-        self._seen: set[str] | None = None  # workers that were alive at the last look; None: there was none
+        self._told: set[int | str] = set()  # the reasons why some workers cannot
+        self._seen: set[str] | None = None  # workers that were alive at the last look; None: there was no look
         self._watch = Watch()
         self._began = self._last_sweep = self._without_since = clock.now()
         self._last_look = float("-inf")  # that counted
         self._said = False
-        self._met = False  # a worker has been seen
-        self._full = False  # Redis was, at the last sweep
+        self._met = False  # whether a worker has been seen
+        self._full = False  # whether Redis was full at the last sweep
 
     @property
     def interval(self) -> float:
@@ -84,22 +84,22 @@ class Sweeper:
 
     @property
     def looked_at(self) -> float:
-        """When the last look was; 0.0: there was none."""
+        """The time of the last look; 0.0 if there was none."""
         return self._last_sweep if self.sweeps else 0.0
 
     def due_in(self, now: float) -> float:
-        """Seconds until the next sweep; 0 or less: it is due."""
+        """Seconds until the next sweep; 0 or less if it is due."""
         return self._last_sweep + self.interval - now
 
     def hurry(self) -> None:
-        """After a new connection: look at once, and start counting looks anew."""
+        """After a new connection: look at once, and count looks anew."""
         self._last_sweep = self._last_look = float("-inf")
         self._watch = Watch()
-        self._without_since = self._clock.now()  # no worker could be seen in between
+        self._without_since = self._clock.now()  # in between, no worker could be seen
         self._seen = None
 
     def despair(self, error: BrokerError) -> None:
-        """Note that no worker can be seen, since Redis cannot be asked or is too full for a look.
+        """Note that no worker can be seen, because Redis does not answer or is too full for a look.
 
         Raises NoWorkers if we have waited long enough for a first worker.
         """
@@ -117,8 +117,8 @@ class Sweeper:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
 
         ``hear(n)`` reads at least ``n`` more replies, or all there are: answers from before the look must be known
-        before a missing task is called lost. ``refused``: the workers that have refused a task of the job.
-        ``counted(lo, hi)``: whether all terms of a span are counted.
+        before a missing task counts as lost. ``refused``: the workers that have refused a task of the job.
+        ``counted(lo, hi)`` returns whether all terms of a span are counted.
         """
         self._last_sweep = now
         self.sweeps += 1
@@ -165,7 +165,7 @@ class Sweeper:
         return Surveyed(waiting, held, max(len(alive), starting), slack=not survey.waiting)
 
     def _mourn(self, beats: Mapping[str, bytes]) -> None:
-        """Tell of workers that died since the first look, as their supervisors saw it."""
+        """Report workers that died since the first look, with the reasons that their supervisors wrote."""
         dead = {wid for wid, beat in beats.items() if beat.startswith(OBITUARY)}
         if self.sweeps > 1:
             for wid in dead - self._mourned:
@@ -174,7 +174,7 @@ class Sweeper:
         self._mourned = dead
 
     def _compare(self, alive: set[str], dead: set[str], now: float) -> None:
-        """Tell of workers that came and went since the last look: of those that were seen to die, others tell."""
+        """Report workers that came and went since the last look. Deaths that were seen are reported elsewhere."""
         before, self._seen = self._seen, alive
         if before is None or now - self._began < NO_WORKERS_SECONDS:
             return  # they were there before us, or came with us
@@ -186,7 +186,7 @@ class Sweeper:
             self._telling.seen("worker left", _names(left))
 
     def _alive(self, beats: dict[str, bytes]) -> set[str]:
-        """The workers that sign as we do and can be expected to work; the others are noted."""
+        """The workers that sign with our key and are probably alive; the others are noted."""
         alive = set()
         self._strangers = {}
         for wid, raw in beats.items():
@@ -197,7 +197,7 @@ class Sweeper:
             except BadMessage:
                 continue
             else:
-                # A worker whose beat is old by the clocks is not expected to work. Nothing else depends on clocks.
+                # A worker whose beat is old by the clocks does not count as alive. No other decision depends on clocks.
                 if self._watch.moved(wid) or abs(self._clock.wall() - beat.at) <= STALE_SECONDS:
                     alive.add(wid)
         return alive
@@ -214,9 +214,9 @@ class Sweeper:
         return found
 
     def _answered(self, raws: list[bytes], counted: Callable[[int, int], bool]) -> list[bytes]:
-        """The tasks of our job in a dead worker's hand that others have answered: no worker is to do them again.
+        """The tasks of our job in a dead worker's hand that others have answered, which no worker must do again.
 
-        A task of which another worker only has a copy goes back: that copy may wait in a hand that is stuck.
+        A task of which another worker only holds a copy goes back: that copy may wait in a hand that is stuck.
         """
         found = []
         for raw in raws:
@@ -235,7 +235,7 @@ class Sweeper:
                 self._telling.note("worker lost", text, noticed=True)
 
     def _tell_of(self, refused: Mapping[str, Failure]) -> None:
-        """Say which hosts do not work for the job, and why, while others do; each reason once for a host."""
+        """Report the hosts that refuse the job while others work for it; each reason once for a host."""
         for wid, failure in refused.items():
             text = f"{wid.rsplit(':', 2)[0]} cannot work for {self._job}: {failure.kind}: {failure.message}"
             if text not in self._told_refused:
@@ -264,7 +264,7 @@ class Sweeper:
             self._tell(reasons)
 
     def _reasons(self) -> dict[int | str, str]:
-        """Why workers that are there cannot work for this job: a line for each key, and for each reason they gave."""
+        """The reasons why living workers cannot work for this job: a line for each key, and for each reason given."""
         ours = self._jobs.codecs.keyring.kid
         here = f"this master signs with {kid_text(ours)}" if ours else "this master has no key"
         found: dict[int | str, str] = {}
@@ -288,7 +288,7 @@ class Sweeper:
 
 
 def _names(wids: set[str]) -> str:
-    """Some workers' names, and how many there are beside them."""
+    """Some workers' names, and the number of the others."""
     names = sorted(wid.rpartition(":")[0] or wid for wid in wids)
     more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
     return ", ".join(names[:MOST_NAMES]) + more
@@ -297,9 +297,9 @@ def _names(wids: set[str]) -> str:
 def reap_dead(
     jobs: Jobs, wid: str, beat: bytes, raws: list[bytes], spared: Sequence[bytes] = (), *, strike_off: bool
 ) -> tuple[int, str]:
-    """Give back the tasks of a dead worker, but those that are ``spared``, and perhaps strike it off.
+    """Give back the tasks of a dead worker, except those ``spared``; ``strike_off``: also delete its entry.
 
-    Returns how many tasks went back, and why the worker is dead.
+    Returns the number of tasks that went back, and the reason of the death.
     """
     obituary = beat.startswith(OBITUARY)
     in_hand = None
@@ -314,5 +314,5 @@ def reap_dead(
             pass
     # A supervisor that wrote an obituary has already given back the tasks in hand, and blamed one.
     moves = given_back(jobs.codecs, raws, in_hand, why, guess=not obituary)
-    moves = [(old, new) for old, new in moves if old not in spared]  # one of them may be who was to blame
+    moves = [(old, new) for old, new in moves if old not in spared]  # one of them may be the task to blame
     return jobs.reap(wid, STRIKE_OFF if strike_off else "", moves), why

@@ -1,6 +1,6 @@
-"""The second thread of a process that leads many jobs: it sees to it that no other job waits for a long turn.
+"""The second thread of a process that leads many jobs: it makes sure that no job waits for a long turn of another.
 
-Every 0.1 s, while jobs are led, it looks whether a turn takes long, and then takes the wheel from its thread: see
+Every 0.1 s, while jobs are led, it checks whether a turn is long, and then takes the wheel from its thread: see
 wheel.py. Every second it keeps the leases of the masters that compute: see lease_keeper.py. Without jobs it sleeps.
 """
 
@@ -17,7 +17,7 @@ from mapreduce_rq.runtime.master.wheel import LONG_SECONDS, Wheel
 
 
 class Tender:
-    """``go_on`` starts a thread that has the wheel. ``make`` gives a wire for leases, which is connected if needed."""
+    """Watches the turns. ``go_on`` starts a thread that has the wheel. ``make`` returns a wire for keeping leases."""
 
     def __init__(self, make: Callable[[], Wire], go_on: Callable[[], None]) -> None:
         self.wire = make()
@@ -36,11 +36,11 @@ class Tender:
         self._keepers[keeper] = None
 
     def drop(self, keeper: _Kept) -> None:
-        """Its master is over."""
+        """Stop keeping this lease, because its master has ended."""
         self._keepers.pop(keeper, None)
 
     def stir(self) -> None:
-        """There are jobs now, or it is over. From any thread."""
+        """Wake the thread, because there are jobs now, or because it must end. Any thread may call this."""
         self._stirred.set()
 
     def close(self) -> None:
@@ -49,7 +49,7 @@ class Tender:
         self.stir()
 
     def run(self, wheel: Wheel) -> None:
-        """The thread."""
+        """Watch until ``close``; this is the thread's function."""
         asleep = threading.Event()
         while not self._closed:
             if not wheel.leads:

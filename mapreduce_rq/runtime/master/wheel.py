@@ -1,29 +1,28 @@
 """Leads many jobs in one thread, one turn after another, and waits for all of them in one place.
 
-A master that leads one job waits for its replies in a blocking read. A thousand jobs would need a thousand threads and
-connections so, or time-outs that keep one waiting for another. Here one thread has three connections:
+A master that leads one job waits for its replies in a blocking read. In this way a thousand jobs would need a thousand
+threads and connections, or time-outs during which jobs wait for each other. Here one thread has three connections:
 
-    verbs   all that masters ask: commits, looks around, ends. A turn leaves nothing on its way
+    verbs   all requests of masters: commits, looks around, ends. After a turn no request is on its way
     ear     one blocking read of the reply streams of all jobs (broker/listening.py)
     door    one blocking pop of the list of jobs that wait for a master
 
-and waits for the last two, and for a bell, in one call to the kernel, until the next turn is due. So whatever comes
-first ends the wait: a reply, a job, a word of another thread, or the time. Nothing is asked twice to see whether there
-is news. Two connections and not one, since a request that waits at a server holds up all that are behind it; and not
-more, since one request may name any number of streams. It cannot take a further stream while it waits, so the ear
-knocks.
+and waits for the last two, and for a bell, in one call to the kernel, until the next turn is due. So the first event
+ends the wait: a reply, a job, a ring by another thread, or the time. There is no polling. These are two connections and
+not one, because a request that waits at a server delays all requests behind it; and not more, because one request may
+name any number of streams. A waiting request cannot take a further stream, so the ear knocks.
 
-**Turns.** A turn is one round of a master's loop (``Master.turns``), or a few while replies wait for it, and 5 ms at
-most. Jobs that have replies, or whose time has come, have a turn each, in the order in which they came; urgent ones go
-first. So a small job beside a huge one waits for one turn of it, and not for its end.
+**Turns.** A turn is one round of a master's loop (``Master.turns``), or a few while replies wait, and 5 ms at most.
+Jobs that have replies, or whose time has come, get a turn each, in the order in which they came; urgent jobs go first.
+So a small job beside a huge one waits for one turn of the huge one, and not for its end.
 
-**Turns that take long.** A fold of large values, a function of a user's, the last digits of a result may take minutes.
-A turn cannot be stopped from outside, so the wheel is taken away instead: the thread that is busy keeps this one job,
-over the connection that it has, and another thread goes on with the others over a new one (:meth:`Wheel.relieve`).
-When the turn is over the job comes back. A job whose last turn took long has its next one in a thread of its own.
+**Long turns.** A fold of large values, a function of a user, or the last digits of a result may take minutes. A turn
+cannot be stopped from outside, so the wheel is taken away instead: the busy thread keeps this one job and its
+connection, and another thread goes on with the other jobs over a new connection (:meth:`Wheel.relieve`). When the turn
+is over, the job comes back. A job whose last turn was long has its next one in a thread of its own.
 
-**Outages.** The connections belong to all. An error on one of them is met by the wheel, which makes new ones, and each
-master finds out on them whether its job is still its own, as it does alone.
+**Outages.** All jobs share the connections. The wheel handles an error on one of them: it makes new connections, and
+each master finds out on them whether its job is still its own, as a master that is alone does.
 """
 
 from __future__ import annotations
@@ -43,21 +42,21 @@ from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
 
 WAIT_SECONDS = 8.0
-"""How long the server keeps a request for replies or jobs waiting: less than a client takes for an outage."""
+"""Seconds that the server lets a request for replies or jobs wait: fewer than a client waits for an answer."""
 LONG_SECONDS = 0.1
-"""A turn that has taken this long, and computes, goes on beside the wheel."""
+"""A turn that has taken this number of seconds, and computes, goes on beside the wheel."""
 SEEN_SECONDS = 5.0
-"""For how long a new job need not look around for workers that another has seen."""
+"""Seconds for which a new job relies on another job's count of workers, and does not look around itself."""
 AGAIN_SECONDS = 0.5
-"""How long a turn waits that found no connection beside the wheel."""
+"""Seconds that a turn waits if it found no connection beside the wheel."""
 MOST_ASIDE = 16
-"""Turns beside the wheel, at most."""
+"""The most turns beside the wheel."""
 AT_ONCE = 16
-"""Jobs that are taken from the list together, at most: others may share them."""
+"""The most jobs that are taken from the list together, so that other processes get some, too."""
 
 
 class Waiting(Protocol):
-    """How a thread waits: for a kernel's sockets, or in the simulation."""
+    """The way in which a thread waits: for sockets, or in the simulation."""
 
     def wait(self, wires: Sequence[Wire], seconds: float) -> list[Wire]:
         """Those of the wires that have an answer, or are broken; waits ``seconds`` for one, or for the bell."""
@@ -66,16 +65,16 @@ class Waiting(Protocol):
         """Ring the bell, from any thread."""
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """Close the bell, because no thread waits any more."""
 
 
 class Relieved(Exception):
-    """The turn took long, and another thread has the wheel now."""
+    """The turn was long, and another thread has the wheel now."""
 
 
 @dataclass(eq=False)
 class Lead:
-    """One job that is led here. ``wire`` stands for that of the thread that has its turn."""
+    """One job that is led here. ``wire`` passes commands to the wire of the thread that has its turn."""
 
     job: str
     wire: LentWire
@@ -91,7 +90,7 @@ class Lead:
 
 @dataclass(frozen=True)
 class Turn:
-    """What came of a turn: seconds until the next one, the end of the lead, or an error."""
+    """The outcome of a turn: the seconds until the next one, the end of the lead, or an error."""
 
     lead: Lead
     wait: float = 0.0
@@ -101,23 +100,23 @@ class Turn:
 
 
 class Steward(Protocol):
-    """Who knows which jobs there are, and what to do with a job that is over."""
+    """Finds the jobs to lead, and decides what to do with a job that is over."""
 
     def adopt(self, lead: Lead) -> Master | None:
-        """The master of a job that was found, over the lead's wire; None: it is not to be led here."""
+        """A master for a job that was found, over the lead's wire; None if the job must not be led here."""
 
     def over(self, lead: Lead, turn: Turn) -> None:
-        """A lead is over."""
+        """Handle the end of a lead."""
 
     def look(self) -> float:
         """Look for jobs without a master, over the wheel's verbs. Returns the seconds until the next look."""
 
     def noticed(self, text: str) -> None:
-        """A line for people."""
+        """Pass on a line of text that a person may read."""
 
 
 class Wheel:
-    """The leads of one process. One thread at a time has the wheel; others may call ``relieve`` and ``close``."""
+    """The jobs of one process. One thread at a time has the wheel; others may call ``relieve`` and ``close``."""
 
     def __init__(
         self,
@@ -141,9 +140,9 @@ class Wheel:
         self._door = verbs(make())
         self._door_open = False  # a request for jobs is under way
         self._connected = False
-        self._fresh = False  # the wheel was taken over with a connection that is not made yet
-        self._cut: BrokerError | None = None  # why the last connections were lost
-        self._down = False  # there is an outage, and it was told
+        self._fresh = False  # the wheel was taken over, and the new connection is not made yet
+        self._cut: BrokerError | None = None  # the reason why the last connections were lost
+        self._down = False  # there is an outage, and it was reported
         self._backoff = Backoff()
         self._look_at = 0.0
         self._seen = (0.0, 0)  # when a master looked around, and how many workers it saw
@@ -156,18 +155,18 @@ class Wheel:
 
     @property
     def room(self) -> int:
-        """How many more jobs can be led."""
+        """The number of further jobs that can be led."""
         return 0 if self.closing else self._most - len(self.leads)
 
     def take(self, job: str, token: str = "") -> bool:
-        """Lead a job, if there is room. ``token``: of its master, which is gone; '' if it has none."""
+        """Lead a job, if there is room. ``token``: the token of its dead master; '' if it has none."""
         if job in self.leads or self.room <= 0:
             return False
         self.leads[job] = Lead(job, LentWire(self._wire), token, due=self._clock.now())
         return True
 
     def end(self) -> None:
-        """Give back what it holds, once no thread has it."""
+        """Close connections and bell, once no thread has the wheel."""
         self.hang_up()
         self._waiting.close()
 
@@ -177,13 +176,13 @@ class Wheel:
             wire.close()
 
     def close(self) -> None:
-        """Let go of all jobs, at their next turns; no more are taken. From any thread."""
+        """Let go of all jobs, at their next turns, and take no more. Any thread may call this."""
         self.closing = True
         self._waiting.insist()
 
     @property
     def over(self) -> bool:
-        """Whether it is closed, and leads nothing any more."""
+        """Whether the wheel is closed, and leads no job any more."""
         return self.closing and not self.leads
 
     @property
@@ -197,13 +196,13 @@ class Wheel:
         return self._lent.to
 
     def workers(self) -> int:
-        """How many workers a master has seen alive in the last seconds; 0: it is not known."""
+        """The number of workers that a master has seen alive in the last seconds; 0 if it is not known."""
         return self._seen[1] if self._clock.now() - self._seen[0] < SEEN_SECONDS else 0
 
     # -- the wheel -------------------------------------------------------------------------------------------------
 
     def go_round(self) -> None:
-        """Wait for what comes first, and give each job whose turn it is one. Raises Relieved, BrokerError."""
+        """Wait for the first event, and give each job its turn that is due. Raises Relieved, BrokerError."""
         try:
             self._connect()
             for turn, took in self._returned():
@@ -242,7 +241,7 @@ class Wheel:
         return max(0.0, min(due, look, self._clock.now() + WAIT_SECONDS) - self._clock.now())
 
     def _listen(self) -> None:
-        """Ask for the replies of those that are not due, and for new jobs."""
+        """Ask for the replies of the jobs that are not due, and for new jobs."""
         listened = {
             job: lead.master.cursor
             for job, lead in self.leads.items()
@@ -302,7 +301,7 @@ class Wheel:
         self._after(turn, took)
 
     def _turn(self, lead: Lead) -> Turn:
-        """One turn of a lead. Its first one adopts the job."""
+        """Give a lead one turn. The first turn adopts the job."""
         try:
             if lead.turns is None:
                 if self.closing:
@@ -320,7 +319,7 @@ class Wheel:
             return Turn(lead, over=True, error=error)
 
     def _after(self, turn: Turn, took: float) -> None:
-        """A turn is over: the job's next one, or its end."""
+        """After a turn: note when the job's next one is due, or handle its end."""
         lead = turn.lead
         if lead.master is not None and lead.master.looked_at > self._seen[0]:
             self._seen = lead.master.looked_at, lead.master.workers
@@ -369,9 +368,8 @@ class Wheel:
         return back
 
     def relieve(self) -> bool:
-        """From another thread: take the wheel from its thread, if that has computed for long. Returns whether it was.
-
-        Then the caller, or a thread that it starts, has the wheel, and goes round.
+        """Take the wheel from its thread, if that has computed for a long time; another thread calls this. Returns
+        whether the wheel was taken: then the caller, or a thread that it starts, has the wheel and goes round.
         """
         with self._lock:
             turning = self._turning
@@ -408,7 +406,7 @@ class Wheel:
             self._steward.noticed("Redis is back")
 
     def _cut_off(self, error: BrokerError) -> None:
-        """The connections are lost: each master learns it at its next turn, on new ones."""
+        """Note that the connections are lost. Each master learns it at its next turn, on new connections."""
         self._connected = False
         self._cut = error
         self.hang_up()

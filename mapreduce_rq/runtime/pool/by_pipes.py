@@ -14,7 +14,7 @@ from mapreduce_rq.runtime.server import guardian
 
 
 class ByPipes:
-    """Lines to the client. Where its end of ours is closed the client has ended, however it did."""
+    """Lines to the client. If the client's end of our line is closed, the client has ended."""
 
     def __init__(self, end: PipeEnd) -> None:
         self._line: Line | None = Line(socket.socket(fileno=end.descriptor))
@@ -29,7 +29,7 @@ class ByPipes:
         return PipeBirth(self)
 
     def join(self, wid: str, end: socket.socket) -> None:
-        """Hand the hub its end of a worker's line. Where the hub is gone, that is seen by who watches it."""
+        """Give the hub its end of a worker's line. If the hub is gone, the supervisor sees that on its own line."""
         if self._line is not None:
             with contextlib.suppress(BrokerRefused):
                 self._line.send(frame(0, JOIN, wid), [end.fileno()])
@@ -49,13 +49,13 @@ class ByPipes:
             self._line = None
 
     def clear_away(self, shelf: str) -> None:
-        """Remove the shelf: no other process does, if the client was killed."""
+        """Remove the shelf: if the client was killed, no other process does."""
         if shelf:
             guardian.remove(shelf)
 
 
 class PipeBirth:
-    """A new line."""
+    """A new line for a worker."""
 
     def __init__(self, way: ByPipes) -> None:
         self._way = way

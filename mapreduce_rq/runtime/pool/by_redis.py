@@ -11,7 +11,7 @@ from mapreduce_rq.runtime.pool.way import Birth
 
 
 class ByRedis:
-    """Each has a connection of its own, and a server that is gone may come back."""
+    """Connections to a server: each process has its own, and a server that is gone may come back."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         self._endpoint = endpoint
@@ -25,18 +25,18 @@ class ByRedis:
         return self
 
     def born(self, wid: str) -> None:
-        """It connects by itself."""
+        """Do nothing: the worker connects by itself."""
 
     def watched(self) -> Sequence[int]:
-        """Nothing: the wire finds out when it is used."""
+        """No descriptors: a wire finds out when it is used."""
         return ()
 
     def over(self) -> bool:
-        """It never is."""
+        """False: a server may come back."""
         return False
 
     def close(self) -> None:
         """See Way."""
 
     def clear_away(self, shelf: str) -> None:
-        """The shelf of a private server goes with it."""
+        """Do nothing: the shelf of a private server is removed with the server."""

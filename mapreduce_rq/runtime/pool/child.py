@@ -1,4 +1,4 @@
-"""A worker process, as its supervisor sees it."""
+"""A worker process, as its supervisor knows it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from mapreduce_rq.runtime.worker.slate import Slate
 
 
 class Child(msgspec.Struct, eq=False):
-    """One forked worker, as its supervisor sees it."""
+    """One forked worker, as its supervisor knows it."""
 
     wid: str
     pid: int
@@ -16,9 +16,9 @@ class Child(msgspec.Struct, eq=False):
     born: float
     line: int = -1  # descriptor: a byte written to it has the worker shorten its task
     stopped: bool = False
-    told: int = 0  # times told to stop
+    told: int = 0  # how often it was told to stop
     why: str = ""  # if we killed it
-    over: str = ""  # the words for its memory, if it had too much
+    over: str = ""  # a text about its memory, if it had too much
     stacks: int = -1  # descriptor: the stacks that it writes when asked
     beats: int = 0
     done: int = 0  # at the last beat

@@ -1,4 +1,4 @@
-"""How many cores this process may use: those that the scheduler and the container allow, not all of the machine's."""
+"""The number of cores that this process may use: the scheduler and the container may allow fewer than there are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each worker does, for the log: its task, and the Python stacks that it writes to a pipe when it is asked."""
+"""Logs what each worker does: its task, and the Python stacks that it writes to a pipe when it is asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mapreduce_rq.runtime.pool.signals import STACKS
 log = logging.getLogger("mapreduce_rq.pool")
 
 STACK_SECONDS = 0.2
-"""Seconds that a worker gets to write its stacks."""
+"""Seconds that a worker has to write its stacks."""
 STACK_BYTES = 32 * 1024
 
 
@@ -24,7 +24,7 @@ class Doings:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._stacks_at = float("inf")  # when the stacks that were asked for are read
+        self._stacks_at = float("inf")  # the time at which the stacks that were asked for are read
 
     def tell(self, children: Iterable[Child]) -> None:
         """Log what each worker does, and ask for its stacks."""

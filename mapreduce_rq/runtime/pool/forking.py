@@ -1,6 +1,7 @@
-"""How a worker process begins: forked from its supervisor, with pipes between the two, and the worker's signals.
+"""Begins worker processes: the fork from the supervisor, the pipes between the two, and the worker's signal handlers.
 
-The supervisor has no threads, so forking from it is safe. A worker has one, which waits for a word of the supervisor's.
+The supervisor has no threads, so forking from it is safe. A worker has one thread beside its own, which waits for a
+message of the supervisor.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from mapreduce_rq.runtime.worker.worker import Stop, Worker
 log = logging.getLogger("mapreduce_rq.pool")
 
 BOOT_FAILED = 78
-"""Exit code of a child that could not begin (EX_CONFIG): to replace it would not help."""
+"""The exit code of a child that could not begin (EX_CONFIG): replacing it would not help."""
 
 
 class Forker:
@@ -49,7 +50,7 @@ class Forker:
         self._posts = posts
 
     def fork(self, others: Iterable[Child]) -> Child:
-        """Fork a worker; ``others``: those that are there. Raises OSError."""
+        """Fork a worker; ``others``: the workers that are there. Raises OSError."""
         slate = Slate()
         reader, line = os.pipe()
         os.set_blocking(line, False)
@@ -58,7 +59,7 @@ class Forker:
         os.set_blocking(pen, False)
         supervisor = os.getpid()
         secret = self._clock.random(8).hex()
-        # The wake-up pipe is shared: a signal to a child that has no handlers yet would be taken for one to us.
+        # The wake-up pipe is shared: a signal to a child without handlers of its own would look like one to us.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         try:
             birth = self._way.birth()
@@ -83,17 +84,17 @@ class Forker:
         birth.born(wid)
         return Child(wid, pid, slate, self._clock.now(), line, stacks=stacks)
 
-    def _be_worker(  # noqa: PLR0917  what a fork hands over
+    def _be_worker(  # noqa: PLR0917  all that the fork gives to the child
         self, slate: Slate, secret: str, supervisor: int, reader: int, pen: int, birth: Birth
     ) -> NoReturn:
-        """The child's whole life; never returns."""
+        """Run the child from its begin to its end, and never return."""
         code = BOOT_FAILED
         try:
             die_with_parent(supervisor)
             _forget_random_state()
             read_elsewhere(self._host)
             if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(line_buffering=True)  # what functions print: we end without a last flush
+                sys.stdout.reconfigure(line_buffering=True)  # for the output of functions: we end without a last flush
             settings = self._settings
             wid = f"{self._host}:{os.getpid()}:{secret}"
             prepare = Preparer(settings.trust)
@@ -114,13 +115,14 @@ class Forker:
             worker = workers[0] if len(workers) == 1 else Rota(workers, self._clock, burst=settings.burst)
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's; the supervisor decides
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes from the terminal; the supervisor decides
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, lambda *_: worker.told_to_stop())
             signal.signal(HURRY, lambda *_: worker.told_to_stop(at_once=True))
             faulthandler.register(STACKS, pen)
-            _fork_without(signal.SIGTERM, HURRY)  # what a function forks must end when it is told to: it is no worker
-            # A thread, and no signal, which would cut short what waits in C. Signals, still blocked, are not for it.
+            _fork_without(signal.SIGTERM, HURRY)  # processes that functions fork must end when they are told to
+            # A thread, because a signal would interrupt waits in C. Signals are still blocked, so this thread gets
+            # none.
             threading.Thread(target=_listen, args=(reader, worker.told_to_shorten), daemon=True).start()
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -128,33 +130,33 @@ class Forker:
                 post.wire.close()
             worker.run()
             code = 0
-        except Stop:  # before it had begun
+        except Stop:  # it was told to stop before it began
             code = 0
         except MrqError as error:
             if birth.over():
                 code = 0  # the supervisor is gone
             else:
-                slate.away(self._clock.nanoseconds(), str(error))  # its supervisor says it
+                slate.away(self._clock.nanoseconds(), str(error))  # its supervisor logs it
         except BaseException:
             log.exception("a worker failed; please report this")
             code = 70
         finally:
-            with contextlib.suppress(BaseException):  # a signal, for one
+            with contextlib.suppress(BaseException):  # a signal, for example
                 flush()
             os._exit(code)
 
 
 def _forget_random_state() -> None:
     """Seed numpy's global generator anew, as a fork does with Python's, so that workers draw different numbers."""
-    numpy_random = sys.modules.get("numpy.random")  # loaded later, it seeds itself
+    numpy_random = sys.modules.get("numpy.random")  # if it is loaded later, it seeds itself
     if numpy_random is not None:
-        with contextlib.suppress(Exception):  # a script's own generator may be made in ways that only the script knows
+        with contextlib.suppress(Exception):  # a script may have replaced the generator by one of its own
             numpy_random.set_bit_generator(type(numpy_random.get_bit_generator())())
 
 
 def _listen(reader: int, heard: Callable[[], None]) -> None:
-    """Call ``heard`` each time that something comes through a pipe, until the pipe ends."""
-    with contextlib.suppress(OSError):  # a function may have closed all that it found open
+    """Call ``heard`` each time that bytes come through a pipe, until the pipe ends."""
+    with contextlib.suppress(OSError):  # a function may have closed all open descriptors
         while os.read(reader, 64):
             heard()
 

@@ -1,4 +1,4 @@
-"""What the pool asks of the operating system about processes."""
+"""The pool's calls to the operating system about processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 def die_with_parent(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies (on Linux; elsewhere the caller must notice itself)."""
     if sys.platform == "linux":
-        import ctypes  # 10 ms, and only here
+        import ctypes  # takes 10 ms, and only this needs it
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     if os.getppid() != parent:
@@ -21,7 +21,7 @@ def cpu_seconds(pid: int) -> float:
     """Processor seconds that a process has used, in user and kernel mode; below 0 if the system does not tell."""
     try:
         with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()  # behind the name, in which any character may be
+            fields = file.read().rpartition(")")[2].split()  # after the name, which may have any character
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except (OSError, ValueError, IndexError):
         return -1.0

@@ -1,7 +1,7 @@
 """Local workers for this process: a pool in a process of its own, which ends when this process ends or is killed.
 
 It is forked if that is safe, which takes a few milliseconds. If this process already has threads, a new interpreter is
-started instead, since a fork would copy the locks of these threads, held or not.
+started instead, because a fork would copy the locks of these threads, held or not.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ sys.exit(main(way))"""
 class LocalPool:
     """A pool process owned by this one.
 
-    ``server``: one that still starts. A forked pool starts its workers when it is there: a worker that cannot connect
-    pauses for longer than a server takes to start.
+    ``server``: a private server that is still starting. A forked pool starts its workers when the server is there: a
+    worker that cannot connect pauses for longer than a server takes to start.
     """
 
     def __init__(self, settings: PoolSettings, way: WayTo, server: EmbeddedServer | None = None) -> None:
@@ -64,15 +64,17 @@ class LocalPool:
         self._code: int | None = None
 
     def stop(self) -> None:
-        """End it at once: for workers of a private server, which ends, too. Again, or in a fork, it does nothing."""
+        """End the pool at once: for workers of a private server, which ends, too. A second call, or one in a fork, does
+        nothing.
+        """
         self._end((signal.SIGQUIT, STOP_SECONDS))
 
     def drain(self) -> None:
-        """Let its workers finish the task in hand and give the rest back; workers that take long give back all."""
+        """Let its workers finish the task in hand and give the rest back. A worker that takes long gives back all."""
         self._end((signal.SIGTERM, DRAIN_SECONDS), (signal.SIGTERM, STOP_SECONDS), (signal.SIGQUIT, STOP_SECONDS))
 
     def leave(self) -> None:
-        """Tell its workers to finish the task in hand, give the rest back and leave; ``ended`` says when they have."""
+        """Tell its workers to finish the task in hand, give the rest back and leave; ``ended`` shows when they have."""
         with contextlib.suppress(ProcessLookupError):
             if self.pid and os.getpid() == self._owner:
                 os.kill(self.pid, signal.SIGTERM)
@@ -86,7 +88,7 @@ class LocalPool:
         return self._code
 
     def _end(self, *words: tuple[signal.Signals, float]) -> None:
-        """Send it signals, and wait the seconds of each. If it still runs then, it is killed with its workers."""
+        """Send it each signal, and wait the seconds after it. If it still runs then, kill it with its workers."""
         pid, self.pid = self.pid, 0
         if not pid or os.getpid() != self._owner:
             return
@@ -115,7 +117,7 @@ def _ends(pid: int, seconds: float) -> bool:
 
 
 def _await_end(pid: int, seconds: float) -> None:
-    """Wait at most this time for a child's end, where the system tells of it; elsewhere return at once."""
+    """Wait at most this time for a child's end, if the system can report it; otherwise return at once."""
     if sys.platform != "linux":
         return
     try:
@@ -133,7 +135,7 @@ def _await_end(pid: int, seconds: float) -> None:
 def _fork(settings: PoolSettings, way: WayTo, server: EmbeddedServer | None) -> int:
     parent = os.getpid()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:  # it may be closed
+        if stream is not None:  # the stream may be closed
             stream.flush()
     pid = os.fork()
     if pid:
@@ -142,10 +144,10 @@ def _fork(settings: PoolSettings, way: WayTo, server: EmbeddedServer | None) -> 
     try:
         start_log(LOG_FORM)
         _leave_standard_output()
-        os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, which tells us what to do
+        os.setpgid(0, 0)  # the terminal's Ctrl-C is for our parent, which then sends us a signal
         _end_with(parent, settings)
         if server is not None:
-            with contextlib.suppress(ServerFailed):  # our parent says so
+            with contextlib.suppress(ServerFailed):  # our parent reports it
                 server.wait_ready()
         code = Pool(settings, way).run()
     finally:
@@ -163,8 +165,8 @@ def _spawn(settings: PoolSettings, way: WayTo) -> int:
     )
     assert child.stdin is not None
     with child.stdin:
-        child.stdin.write(_dump(settings))  # not in argv: there are passwords and keys in it
-    child.returncode = 0  # ours to wait for, by pid
+        child.stdin.write(_dump(settings))  # not in argv: it has passwords and keys
+    child.returncode = 0  # we wait for it by its pid
     return child.pid
 
 

@@ -1,7 +1,8 @@
-"""A supervisor's look at all workers of the queue: lost hosts are struck off, and their tasks go back to the queue.
+"""A supervisor's look at all workers of the queue: workers of lost hosts are removed, and their tasks go back to the
+queue.
 
-Masters do the same, and sooner (see sweep.py), but only as long as they live. On a queue of short jobs no master lives
-long enough to be certain of a death.
+Masters do the same, and earlier (see sweep.py), but only while they live. On a queue of short jobs no master lives long
+enough to be certain of a death.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ class LostHosts:
         self._look_at = float("-inf")
 
     def look(self, now: float) -> None:
-        """Look if it is time. Call it only after beats could be written: else no worker's could. Raises BrokerError."""
+        """Look if it is time. Call this only after beats could be written: otherwise no worker's beat could be written,
+        and all would look dead. Raises BrokerError.
+        """
         if now < self._look_at:
             return
         self._look_at = now + LOOK_SECONDS

@@ -1,6 +1,6 @@
-"""A time in which a pool's workers cannot reach their queue: said once when it begins and once when it is over.
+"""A time in which a pool's workers cannot reach their queue: it is logged once at its begin and once at its end.
 
-Each worker notes on its slate what it met, and its supervisor says it for all of them.
+Each worker notes the error on its slate, and the supervisor logs it for all of them.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ from collections.abc import Iterable
 from mapreduce_rq.runtime.worker.slate import Away, Slate
 
 FIRST_QUIET_SECONDS = 1.0
-"""Seconds at the start in which nothing is said: a private server may still be starting. Of a private server it is so
-later, too: it is gone because its owner ends, who ends this pool next. What a supervisor alone meets, while its workers
-work, is said after this time."""
+"""Seconds at the start in which no outage is logged, because a private server may still be starting. For a private
+server none is logged later, either: it is gone because its owner ends, which ends this pool next. An outage that only
+the supervisor sees, while its workers work, is logged after this time.
+"""
 
 
 class Outage:
-    """The outages of one pool, one after another. ``private``: its server is."""
+    """The outages of one pool, one after another. ``private``: it works with a private server."""
 
     def __init__(self, *, private: bool) -> None:
         self._private = private
         self._quiet = FIRST_QUIET_SECONDS
-        self._since: float | None = None  # of the outage that was said
+        self._since: float | None = None  # the beginning of the outage that was logged
 
     def look(self, now: float, slates: Iterable[Slate], own: Away | None) -> str:
-        """What to log; '' for nothing. ``own``: what the supervisor itself has met."""
+        """The line to log; '' for none. ``own``: the supervisor's own outage."""
         reached = False
         met: list[Away] = []
         for slate in slates:

@@ -1,7 +1,7 @@
-"""One queue of a pool: what its supervisor has to say there, and whether it could.
+"""One queue of a pool: what its supervisor has to report there, and whether it could.
 
-Each has a wire of its own. In a cluster the queues may be on different nodes, and one that is down keeps the supervisor
-from speaking for its workers there, and nowhere else.
+Each post has a wire of its own. In a cluster the queues may be on different nodes: if one is down, the supervisor
+cannot report there, but it still reports on the other queues.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Death = tuple[Child, str, bool]
 
 
 class Post:
-    """``wire`` is not connected yet."""
+    """A supervisor's post on one queue. ``wire`` is not connected yet."""
 
     def __init__(self, wire: Wire, keys: Keys, codecs: Codecs) -> None:
         self.wire = wire
@@ -28,22 +28,22 @@ class Post:
         self.jobs = Jobs(wire, keys, codecs)
         self.lost_hosts = LostHosts(self.jobs)
         self.connected = False
-        self.away: Away | None = None  # what was met here, until the next conversation that goes well
+        self.away: Away | None = None  # the error here, until the next report succeeds
         self.buried: list[Death] = []  # deaths that are not yet reported here
         self.beat_at = 0.0
         self.watch_at = 0.0
 
     def due(self, now: float) -> bool:
-        """Whether there is something to say."""
+        """Whether there is something to report."""
         return bool(self.buried) or now >= self.beat_at or now >= self.watch_at
 
     def connect(self) -> None:
-        """Connect, unless the last conversation went well. Raises BrokerError."""
+        """Connect, unless the last report succeeded. Raises BrokerError."""
         if not self.connected:
             self.wire.connect()
             self.connected = True
 
     def failed(self, again: float) -> None:
-        """It did not go well; try at this moment."""
+        """Note that a report failed; the next try is at this time."""
         self.connected = False
         self.beat_at = self.watch_at = again

@@ -1,7 +1,7 @@
-"""What a supervisor says to Redis for its workers: which died, which live, and what it hears of cancelled jobs.
+"""Reports to Redis for a supervisor's workers: which died, which live; and reads which jobs are cancelled.
 
-A worker cannot beat for itself: one that is stuck in C code could not do so, though it lives, and one that is stopped
-could not say that it is not to be counted on.
+A worker cannot beat for itself: one that is stuck in C code lives, but could not beat; and one that is stopped could
+not say so.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ log = logging.getLogger("mapreduce_rq.pool")
 
 BEAT_SECONDS = 3.0
 RETRY_SECONDS = 0.25
-"""Seconds after which it is tried again to speak, where Redis does not answer."""
+"""Seconds after which a report is tried again if Redis does not answer."""
 WATCH_SECONDS = 1.0
 """Seconds between two checks of busy workers' jobs for ``cancel --now``."""
 
 
 class Reporter:
-    """Speaks for the workers of one host at its posts. ``kill`` ends one whose job was cancelled, and says why."""
+    """Reports for the workers of one host at its posts. ``kill`` ends a worker whose job was cancelled."""
 
     def __init__(
         self,
@@ -55,12 +55,12 @@ class Reporter:
 
     @property
     def connected(self) -> bool:
-        """Whether the last conversation about one of the queues went well."""
+        """Whether the last report on one of the queues succeeded."""
         return any(post.connected for post in self._posts)
 
     @property
     def away(self) -> Away | None:
-        """What it met on a queue, until it has spoken there again."""
+        """The error on a queue, until a report there succeeds again."""
         return next((post.away for post in self._posts if post.away is not None), None)
 
     @property
@@ -69,7 +69,7 @@ class Reporter:
         return any(post.buried for post in self._posts)
 
     def bury(self, child: Child, why: str, *, blame: bool) -> None:
-        """Report a death, next time. ``blame``: the task in its hand may be the reason."""
+        """Have a death reported next time. ``blame``: the task in its hand may be the reason."""
         for post in self._posts:
             post.buried.append((child, why, blame))
 
@@ -79,7 +79,7 @@ class Reporter:
             post.beat_at = 0.0
 
     def report(self, children: Mapping[int, Child], *, stopping: bool) -> None:
-        """Tell Redis which workers died and which live, and read which jobs are to be dropped at once."""
+        """Tell Redis which workers died and which live, and read which jobs must be dropped at once."""
         now = self._clock.now()
         beats: dict[str, Beat] = {}
         for post in self._posts:
@@ -105,7 +105,7 @@ class Reporter:
                 log.debug("%s", error)
                 post.away = post.away or Away(now, str(error))
                 post.failed(now + RETRY_SECONDS)
-                if stopping and not children:  # else there is time to try again
+                if stopping and not children:  # otherwise there is time to try again
                     post.buried.clear()  # a master gives back their tasks when their beats have stopped
 
     def _give_back(self, post: Post, child: Child, why: str, blame: bool) -> None:
@@ -114,8 +114,8 @@ class Reporter:
         address = f"{self._host}:{child.pid}"
         name = self._settings.name
         reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
-        # A worker that dies outside of any task (its reply was too large for this host) would do so again and again
-        # with the same tasks in hand: so one of them is blamed.
+        # A worker that dies outside of any task (its reply was too large for this host) would die again and again with
+        # the same tasks in hand: so one of them is blamed.
         obituary = OBITUARY.decode() + reason if why else "X"
         held = post.tasks.in_hand(child.wid)[::-1]
         moves = given_back(post.tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
@@ -151,7 +151,9 @@ class Reporter:
             rate=round(rate, 3),
             rss=kernel.rss(child.pid),
             version=__version__,
-            probe=f"{identity()} {doing.numerics}".rstrip() if child.beats > 1 else "",  # 40 ms, once, not at the start
+            probe=f"{identity()} {doing.numerics}".rstrip()
+            if child.beats > 1
+            else "",  # takes 40 ms, once, and not at the start
             kid=self._settings.keyring.kid,
             at=self._clock.wall(),
             cpu=round(cpu, 3),

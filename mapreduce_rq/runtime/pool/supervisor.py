@@ -2,21 +2,21 @@
 
 Its duties, in order, four times a second and each time that a signal or a death wakes it:
 
-1. Reap children. A dead one's tasks go back to the queue at once, the task it had in hand blamed; an obituary
-   tells everybody. A stopped one (SIGSTOP) is no longer vouched for.
+1. Reap children. The tasks of a dead child go back to the queue at once, and the task it had in hand is blamed; an
+   obituary in Redis tells all other processes. A stopped child (SIGSTOP) gets no more beats.
 2. Kill children whose task is over its time, or whose job was cancelled with ``--now``; have those whose task turned
-   out long answer the part that they have.
-3. Fork until there are as many as wanted.
+   out to be long answer the part that they have.
+3. Fork until the wanted number of children is there.
 4. Every BEAT_SECONDS write a sign of life for each child that runs. A child stuck in C code could not do so itself.
-5. Now and then look after what lost hosts have left (see lost_hosts.py).
+5. From time to time, give back the tasks that lost hosts have left (see lost_hosts.py).
 
 Signals: TERM or INT once: children finish their task in hand, give the rest back and leave; twice: they give everything
-back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one
-after another. USR1: log what each worker does, with its Python stacks; a worker writes these on USR2, from wherever it
-is (faulthandler), to a pipe. USR2 does nothing to a supervisor. Each of them is logged.
+back at once. QUIT: kill. TTIN/TTOU: one worker more, one fewer. HUP: replace all, one after another. USR1: log what
+each worker does, with its Python stacks; on USR2 a worker writes these (by faulthandler) to a pipe. USR2 does nothing
+to a supervisor. Each signal is logged.
 
-The supervisor has no threads and never works itself, so forking from it is safe. A worker has one, which waits for a
-word of the supervisor's.
+The supervisor has no threads and never computes, so forking from it is safe. A worker has one thread beside its own,
+which waits for a message of the supervisor.
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ log = logging.getLogger("mapreduce_rq.pool")
 
 TICK_SECONDS = 0.25
 LONG_SECONDS = 0.4
-"""Seconds after which a task of several terms is answered in part, and others do the rest: twice what it should take.
-Other tasks and answers of the same worker do not wait for its end, either."""
+"""Seconds after which a task of several terms is answered in part, and other workers do the rest: twice the time that a
+task should take. Other tasks and answers of the same worker do not wait for its end, either."""
 QUICK_DEATH_SECONDS = 1.0
 MAX_RESPAWN_SECONDS = 5.0
 CANNOT_START = 71
@@ -73,25 +73,27 @@ class Pool:
         posts = [Post(self._way.wire(queue), Keys(queue), Codecs(queue, settings.keyring)) for queue in queues]
         self._speak_on(hostname(), posts)
         self._children: dict[int, Child] = {}
-        self._retire: list[Child] = []  # to be replaced one after another (HUP)
-        self._retiring: Child | None = None  # the one of them that was told to end
+        self._retire: list[Child] = []  # workers to replace, one after another (HUP)
+        self._retiring: Child | None = None  # the one of these that was told to end
         self._stopping = 0
         self._exit_code = 0
         self._respawn_at = 0.0
         self._quick_deaths = 0
-        self._begun = -1  # tasks, by all children at the last look
+        self._begun = -1  # tasks done by all children at the last look
         self._worked_at = self.clock.now()
         self._doings = Doings(self.clock)
         self._outage = Outage(private=bool(settings.shelf))
 
     def _speak_on(self, host: str, posts: Sequence[Post]) -> None:
-        """Fork workers for these queues, and speak for them."""
+        """Fork workers for these queues, and report for them."""
         self._posts = posts
         self._forker = Forker(self.settings, self._way, host, self.clock, posts=posts)
         self._reporter = Reporter(self.settings, host, self.clock, posts, kill=self._kill, notifier=self._notifier)
 
     def run(self, ready: Callable[[], None] | None = None) -> int:
-        """Supervise; the exit code: 0, or 78 if workers could not begin. Installs signal handlers: main thread only."""
+        """Supervise, and return the exit code: 0, or 78 if workers could not begin. It installs signal handlers, so
+        call it in the main thread.
+        """
         awake, waker = socket.socketpair()
         awake.setblocking(False)
         waker.setblocking(False)
@@ -104,7 +106,7 @@ class Pool:
             ready()
         while self._children or self._reporter.buried or not self._over():
             readable, _, _ = select.select([awake.fileno(), *self._way.watched()], [], [], TICK_SECONDS)
-            if self._way.over():  # the client has ended, and all of this with it
+            if self._way.over():  # the client has ended, so this pool ends
                 self._signalled(signal.SIGQUIT)
                 self._way.close()
             if awake.fileno() in readable:
@@ -210,7 +212,7 @@ class Pool:
         self._reporter.hurry()  # it is announced at once
 
     def _bury(self) -> None:
-        """Notice who died, stopped or came back."""
+        """Notice workers that died, stopped or went on."""
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
@@ -268,7 +270,7 @@ class Pool:
             log.warning("worker %s died (%s): replaced", child.pid, why)
 
     def _enforce(self) -> None:
-        """Kill workers whose task is over its timeout; ask for part answers to long tasks; end those that grew."""
+        """Kill workers whose task is over its timeout; ask for part answers to long tasks; end workers that grew."""
         most = self.settings.max_memory
         for child in self._children.values():
             if most is not None and not child.told and (size := rss(child.pid)) > most:
@@ -282,10 +284,10 @@ class Pool:
                 self._shorten(child)
 
     def _grown(self, child: Child, size: int, most: int) -> None:
-        """Have a worker end after its task, for its memory. The next is started when it has ended, not before."""
+        """Have a worker end after its task, because of its memory. The next one is started when it has ended."""
         doing = child.slate.read()
         if not doing.begun:
-            return  # it does one task at least, whatever the limit: else no job would end
+            return  # it does one task at least, for any limit: otherwise no job would end
         child.over = f"{size / 1e6:.0f} MB, over --max-memory {most / 1e6:.0f} MB"
         if doing.begun == 1:
             child.over += (
@@ -313,7 +315,7 @@ class Pool:
             self._tell(child)
 
     def _shorten(self, child: Child) -> None:
-        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # it has heard nothing for hours, or is dying
+        with contextlib.suppress(BlockingIOError, BrokenPipeError):  # the pipe is full, or the worker is dying
             os.write(child.line, b".")
 
     def _kill(self, child: Child, why: str) -> None:

@@ -1,6 +1,6 @@
-"""What systemd is told: that the workers are there, that they go, and that the supervisor's loop turns (the watchdog).
+"""Messages to systemd: the workers are ready, they stop, and the supervisor's loop still runs (the watchdog).
 
-See sd_notify(3): one datagram to the socket that NOTIFY_SOCKET names. Without that variable nothing is told.
+See sd_notify(3): one datagram to the socket that NOTIFY_SOCKET names. Without that variable no message is sent.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import socket
 
 
 class Notifier:
-    """Takes the variables out of the environment: what workers and their functions start has nothing to tell."""
+    """Sends the messages. It removes the variables from the environment, so that no process started by a worker or a
+    function sends any.
+    """
 
     def __init__(self) -> None:
         path = os.environ.pop("NOTIFY_SOCKET", "")
@@ -23,19 +25,19 @@ class Notifier:
         self._ready = False
 
     def ready(self) -> None:
-        """The workers are known to the queue."""
+        """Say that the workers are known to the queue."""
         if not self._ready:
             self._ready = True
             self._tell("READY=1")
 
     def turned(self, now: float, status: str) -> None:
-        """The loop has turned once more; ``now``: monotonic seconds. Told twice in each period of the watchdog."""
+        """Say that the loop still runs, twice in each period of the watchdog. ``now``: monotonic seconds."""
         if self._every and now >= self._next:
             self._next = now + self._every
             self._tell(f"WATCHDOG=1\nSTATUS={status}")
 
     def stopping(self) -> None:
-        """The workers finish what they have in hand."""
+        """Say that the workers finish their tasks in hand and leave."""
         self._tell("STOPPING=1")
 
     def _tell(self, text: str) -> None:

@@ -1,7 +1,7 @@
-"""How a pool's supervisor and its workers reach their queue: in a Redis or, over pipes, in the client itself.
+"""The way of a pool's supervisor and its workers to their queue: in a Redis or, over pipes, in the client itself.
 
-The ways stand in modules of their own, ``by_redis.py`` and ``by_pipes.py``: who starts a pool names one, and only that
-is imported.
+Each way has a module of its own, ``by_redis.py`` and ``by_pipes.py``. The process that starts a pool names one, and
+only that one is imported.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from mapreduce_rq.broker.wire import Wire
 
 
 class Birth(Protocol):
-    """The things that a worker is given when it is forked. They are made before, and used on both sides."""
+    """Things for a worker that is forked. They are made before the fork, and used on both sides."""
 
     def wire(self, queue: str) -> Wire:
         """In the worker: its wire to a queue, not connected yet."""
@@ -32,7 +32,7 @@ class Way(Protocol):
         """The supervisor's own wire to a queue, not connected yet."""
 
     def birth(self) -> Birth:
-        """Before a worker is forked."""
+        """Make the things for a worker, before it is forked."""
 
     def watched(self) -> Sequence[int]:
         """Descriptors that become readable when the way may have ended."""
@@ -41,10 +41,10 @@ class Way(Protocol):
         """Whether the way has ended: then the pool must end, too."""
 
     def close(self) -> None:
-        """Forget it."""
+        """Close its descriptors."""
 
     def clear_away(self, shelf: str) -> None:
-        """The pool ends: remove what no other process would remove."""
+        """Remove files that no other process would remove, because the pool ends."""
 
 
 WayTo = Callable[[Any], Way]

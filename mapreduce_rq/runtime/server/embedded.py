@@ -4,7 +4,7 @@
         server.wait_ready()
         connect(server.url)
 
-It listens on a unix socket in a directory that only this user can enter, wants a random password, opens no TCP port and
+It listens on a unix socket in a directory that only this user can enter, needs a random password, opens no TCP port and
 writes nothing to disk. The guardian process (see its module) starts it, and ends it when this process ends, also if it
 is killed.
 """
@@ -20,7 +20,7 @@ from mapreduce_rq.errors import ServerFailed
 from mapreduce_rq.runtime.server import guardian
 
 SOCKET_PATH_LIMIT = 107 if sys.platform == "linux" else 103
-"""Bytes in a unix socket's path at most: the size of sun_path without its final zero."""
+"""The most bytes in a unix socket's path: the size of sun_path without its final zero."""
 
 SHORTEST_PAUSE_SECONDS = 0.001
 PAUSE_SHARE = 0.05
@@ -91,12 +91,12 @@ class EmbeddedServer:
     @property
     def url(self) -> str:
         """``unix://:PASSWORD@/path``: for connecting; never print it."""
-        from urllib.parse import quote  # 5 ms, which the start need not wait for; a process that connects has it loaded
+        from urllib.parse import quote  # takes 5 ms; the start need not wait, and a process that connects has it
 
         return f"unix://:{self._password}@{quote(self.socket)}"
 
     def wait_ready(self, timeout: float = 10.0) -> None:
-        """Wait until the server answers, at most ``timeout`` seconds. Also works in a forked child.
+        """Wait until the server answers, at most ``timeout`` seconds. It also works in a forked child.
 
         Raises ServerFailed, with the last line of the server's log, if it died, could not start, or took too long.
         """
@@ -108,13 +108,13 @@ class EmbeddedServer:
             if waited >= timeout:
                 raise ServerFailed(f"the embedded server did not answer within {timeout:g} s")
             time.sleep(min(max(SHORTEST_PAUSE_SECONDS, PAUSE_SHARE * waited), timeout - waited))
-        self.alive()  # learns the pid
+        self.alive()  # this reads the pid
 
     def alive(self) -> bool:
         """Whether the server runs, as far as the guardian has reported. It costs one system call."""
         if self._status < 0:
             return False
-        if self._lifeline < 0:  # in a forked child: the parent reads what is in the pipe, and all see its end
+        if self._lifeline < 0:  # in a forked child: the parent reads the pipe, and all processes see its end
             poll = select.poll()
             poll.register(self._status, 0)
             self._death = "it has ended" if any(event & select.POLLHUP for _, event in poll.poll(0)) else None
@@ -139,15 +139,15 @@ class EmbeddedServer:
 
     @property
     def death(self) -> str | None:
-        """Why the server died, in one line; None while :meth:`alive` says it lives."""
+        """The reason of the server's death, in one line; None while :meth:`alive` is true."""
         return self._death
 
     def fileno(self) -> int:
-        """A descriptor that becomes readable when the server dies, for a selector; ask :meth:`alive` then."""
+        """A descriptor, for a selector, that becomes readable when the server dies; then call :meth:`alive`."""
         return self._status
 
     def stop(self) -> None:
-        """End the server and remove its directory; return when both are gone. In a forked child it does nothing."""
+        """End the server, remove its directory, and return when both are gone. In a forked child it does nothing."""
         if self not in _running:
             return
         _running.discard(self)
@@ -156,7 +156,7 @@ class EmbeddedServer:
         os.close(self._status)
         self._lifeline = self._status = -1
         self._death = self._death or "stopped"
-        if os.path.exists(self.directory):  # the guardian was killed: where the kernel does not end the server, we do
+        if os.path.exists(self.directory):  # the guardian was killed: if the kernel does not end the server, we do
             self._answers("SHUTDOWN", "NOSAVE")
             guardian.remove(self.directory)
 
@@ -167,7 +167,7 @@ class EmbeddedServer:
         self.stop()
 
     def _await_guardian(self) -> None:
-        """Wait for the guardian's end. We watch its pipe, since a supervisor may have reaped the process itself."""
+        """Wait for the guardian's end. We watch its pipe, because a supervisor may have reaped the process itself."""
         poll = select.poll()
         poll.register(self._status, select.POLLIN)
         deadline = time.monotonic() + STOP_SECONDS
@@ -180,8 +180,8 @@ class EmbeddedServer:
                 return
 
     def _answers(self, *command: str) -> bool:
-        """Whether the server lets us in and accepts ``command`` (PING). It does not use redis-py, a slow import."""
-        import socket  # 5 ms that start() must not wait for
+        """Whether the server takes our password and ``command`` (PING). It does not use redis-py, a slow import."""
+        import socket  # takes 5 ms, and start() must not wait for it
 
         words = [["AUTH", self._password], list(command) or ["PING"]]
         request = "".join(f"*{len(line)}\r\n" + "".join(f"${len(w)}\r\n{w}\r\n" for w in line) for line in words)
@@ -213,7 +213,7 @@ def _choose_directory() -> str:
 
 
 def _can_make(directory: str) -> bool:
-    """Whether the directory can be made. Only trying tells. It is removed again, and the guardian makes it later."""
+    """Whether the directory can be made; only a try shows it. It is removed again: the guardian makes it later."""
     try:
         os.mkdir(directory, 0o700)
         os.rmdir(directory)

@@ -1,7 +1,7 @@
 """The process between us and the embedded server: it starts the server, watches both, and cleans up after both.
 
-The server must end and its directory must vanish even if we are killed with kill -9. So a process that survives us has
-to see to that: the guardian.
+The server must end and its directory must be removed even if we are killed with kill -9. So a process that survives us
+does both: the guardian.
 
     our process ──lifeline pipe──> guardian ──PDEATHSIG──> server
                 <──status pipe────          <──log pipe───
@@ -41,14 +41,14 @@ SHARED_MEMORY = "/dev/shm"  # noqa: S108  the directory in it is ours alone
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 SIGKILL = 9  # by number: importing signal first would delay the server by 7 ms
 
-CANNOT_RUN = 127  # what a shell answers for a program that it cannot start
+CANNOT_RUN = 127  # the exit code of a shell for a program that it cannot start
 LOG_TAIL_BYTES = 2000
 
 
 def guard(lifeline: int, status: int, directory: str, password: str, binaries: list[str] | None) -> None:
-    """Run the server until ``lifeline`` ends; never returns. To be called in a process just forked.
+    """Run the server until ``lifeline`` ends, and never return. Call this in a process that was just forked.
 
-    Reports on ``status``, one line each: ``pid N`` when the server's process exists, ``dead WHY`` when it has ended.
+    It reports on ``status``, one line each: ``pid N`` when the server's process exists, ``dead WHY`` when it has ended.
     ``binaries`` are tried in turn (None: those that are found here). ``directory`` must not exist: it is made here, so
     that a parent which is killed at this moment does not leave it behind.
     """
@@ -70,7 +70,7 @@ def guard(lifeline: int, status: int, directory: str, password: str, binaries: l
         _report(status, f"dead {error}")
     finally:
         if pid:
-            # No data in this server is to be kept: SIGTERM would only add its tenth of a second to every exit.
+            # No data of this server must be kept: SIGTERM would only add its tenth of a second to every exit.
             os.kill(pid, SIGKILL)
             os.waitpid(pid, 0)
         if made:
@@ -109,7 +109,7 @@ def can_configure(directory: str) -> bool:
 
 
 def remove(directory: str) -> None:
-    """Remove the server's directories, the files in them and those in their folders. Silent if they are not there."""
+    """Remove the server's directories with their files and folders. It does nothing if they are not there."""
     for path in {directory, shelf_path(directory)}:
         try:
             for inner, folders, names in os.walk(path, topdown=False):
@@ -135,7 +135,7 @@ def socket_path(directory: str) -> str:
 
 
 def _detach(lifeline: int, status: int) -> tuple[int, int]:
-    """Leave the terminal's session, and close all descriptors of the parent but these two. Returns their numbers."""
+    """Leave the terminal's session, and close all descriptors of the parent except these two. Returns their numbers."""
     os.setsid()
     os.umask(0o077)
     null = os.open(os.devnull, os.O_RDWR)
@@ -160,7 +160,7 @@ def _spawn(directory: str, password: str, binaries: list[str]) -> tuple[int, int
     config = CONFIG.format(socket=socket_path(directory), directory=directory, password=password)
     config_reader, config_writer = os.pipe()
     log_reader, log_writer = os.pipe()
-    os.write(config_writer, config.encode())  # it is far smaller than what a pipe holds, so this does not block
+    os.write(config_writer, config.encode())  # it is much smaller than a pipe's buffer, so this does not block
     os.close(config_writer)
     guardian = os.getpid()
     pid = os.fork()
@@ -184,7 +184,7 @@ def _spawn(directory: str, password: str, binaries: list[str]) -> tuple[int, int
 def _die_with(parent: int) -> None:
     """Ask the kernel to kill this process when its parent dies. On systems other than Linux this does nothing."""
     if sys.platform == "linux":
-        import ctypes  # 5 ms that only this process should pay
+        import ctypes  # takes 5 ms, and only this process needs it
 
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
         if os.getppid() != parent:  # it died before the kernel knew
@@ -192,7 +192,9 @@ def _die_with(parent: int) -> None:
 
 
 def _watch(lifeline: int, log: int, pid: int) -> str:
-    """Wait until one side ends. Returns "" if our process did; if the server did, why (it is reaped then)."""
+    """Wait until one side ends. Returns "" if our process ended; if the server ended, it is reaped, and the reason is
+    returned.
+    """
     import signal  # 7 ms, and by now the server is on its way
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
@@ -213,7 +215,7 @@ def _watch(lifeline: int, log: int, pid: int) -> str:
 
 
 def _why(code: int, tail: bytes) -> str:
-    """Why a server died, in one line, from its exit code and the end of its log. It is never empty."""
+    """The reason of a server's death, in one line, from its exit code and the end of its log. It is never empty."""
     if code < 0:
         return f"killed by signal {-code}"
     lines = [line for line in tail.decode(errors="replace").splitlines() if line.strip()]

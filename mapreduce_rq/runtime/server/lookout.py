@@ -1,8 +1,8 @@
-"""How a private server's own user finds it, to look at what runs there: a note in the server's directory.
+"""A note in a private server's directory, by which the server's own user can find it and look at what runs there.
 
-The directory and the note are this user's alone (modes 0700 and 0600), and go with the server. The note holds the
-password and the key of the queue. That opens no door: a process of the same user could read them in the memory of the
-process that has started the server.
+Only this user can read the directory and the note (modes 0700 and 0600), and they are removed with the server. The note
+has the password and the key of the queue. This is no new risk: a process of the same user could read both in the memory
+of the process that has started the server.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ MOST_BYTES = 4096
 
 
 class Private(NamedTuple):
-    """A private server that runs. ``url`` has its password: never print it."""
+    """A running private server. ``url`` has its password: never print it."""
 
     url: str
     queue: str
     key: bytes
-    pid: int  # of the process that has started it
-    what: str  # that process's words
+    pid: int  # the process that has started it
+    what: str  # the command line of that process
 
 
 def leave_note(directory: str, private: Private) -> None:
-    """Let this user's other processes find the server. Where that is not possible, no process finds it."""
+    """Let this user's other processes find the server. If the note cannot be written, no process finds it."""
     with contextlib.suppress(OSError):
         note = os.open(os.path.join(directory, NOTE), os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with open(note, "wb") as file:
@@ -37,13 +37,13 @@ def leave_note(directory: str, private: Private) -> None:
 
 
 def found_servers() -> list[Private]:
-    """This user's private servers, as far as their notes say; whether one still answers, who connects finds out.
+    """This user's private servers, from their notes. A server in the list may be gone: connecting shows it.
 
-    They are where this process would place its own: in TMPDIR if that is set.
+    They are in the directory in which this process would place its own: in TMPDIR if that is set.
     """
     found = []
     own = os.environ.get("TMPDIR", "")
-    for base in (own,) if own else ("/tmp", "/var/tmp"):  # noqa: S108  nothing is made there
+    for base in (own,) if own else ("/tmp", "/var/tmp"):  # noqa: S108  no file is made there
         with contextlib.suppress(OSError):
             names = sorted(name for name in os.listdir(base) if name.startswith("mrq-"))
             found += [one for name in names if (one := _note_in(os.path.join(base, name))) is not None]
@@ -60,7 +60,7 @@ def _note_in(directory: str) -> Private | None:
         here = os.fstat(note)
         for one, kind in ((place, stat.S_ISDIR), (here, stat.S_ISREG)):
             if one.st_uid != os.getuid() or one.st_mode & 0o077 or not kind(one.st_mode):
-                return None  # another user could have written it
+                return None  # another user may have written it
         try:
             return msgspec.json.decode(file.read(MOST_BYTES), type=Private)
         except (msgspec.MsgspecError, OSError):

@@ -1,4 +1,4 @@
-"""A wire to a private server. If that server has died, it is useless to wait: its data are gone with it."""
+"""A wire to a private server. If that server has died, waiting does not help: its data are gone with it."""
 
 from __future__ import annotations
 

@@ -1,10 +1,10 @@
 """Large bodies between the processes of one host: in files of a memory file system, beside a private server.
 
 A body of a megabyte that goes through Redis is copied about ten times on its way, in a process that all share. On one
-host there is a shorter way: the sender writes the body to a file, the message carries a reference, and the reader maps
-the file. After the file is removed, the mapped memory belongs to the reader alone. So an array that is read from it is
-a view, and is writable. The files are in a directory of this user alone. The guardian removes it with the server, also
-if its owner is killed; a job's files are removed with the job.
+host there is a shorter way: the sender writes the body to a file, the message has a reference, and the reader maps the
+file. After the file is removed, the mapped memory belongs to the reader alone. So an array that is read from it is a
+view, and is writable. The files are in a directory that only this user can enter. The guardian removes the directory
+with the server, also if its owner is killed. A job's files are removed with the job.
 
 References come from the private server, to which only our own processes write.
 """
@@ -27,7 +27,7 @@ from mapreduce_rq.core.bodies import ASIDE, Buffer
 from mapreduce_rq.runtime.server import guardian
 
 ASIDE_BYTES = 64 * 1024
-"""Bytes from which a body is laid aside: for smaller bodies a file costs more than the copies."""
+"""A body of at least this number of bytes is laid aside: for smaller ones a file costs more than the copies."""
 
 _NAME = re.compile(rb"[0-9]+-[0-9]+")
 _counter = itertools.count()
@@ -36,8 +36,8 @@ _counter = itertools.count()
 class Shelf:
     """One job's large bodies, in files of a directory of its own within this one.
 
-    The job's master makes that directory and removes it: a worker that is late has no place to lay anything then, so
-    nothing is left behind, whenever it comes.
+    The job's master makes that directory and removes it. A worker that is late then has no place for a file, so no file
+    is left behind.
     """
 
     outlives: ClassVar[bool] = True
@@ -52,7 +52,7 @@ class Shelf:
         return os.path.join(self._above, re.sub(r"[^0-9a-z]", "", self._job[-32:].lower()) or "job")
 
     def open(self) -> None:
-        """The job begins: make the place. Where that is not possible bodies go through Redis."""
+        """Make the place, because the job begins. If that is not possible, bodies go through Redis."""
         with contextlib.suppress(OSError):
             os.mkdir(self._directory, 0o700)
 
@@ -80,9 +80,9 @@ class Shelf:
         return reference
 
     def get(self, reference: Buffer) -> memoryview:
-        """The body; it stays when the file is removed. Raises ValueError if it is not there any more.
+        """The body, which stays when the file is removed. Raises ValueError if it is not there any more.
 
-        It is writable. Other processes do not see what is written: another worker may have to read the same body.
+        It is writable. Other processes do not see the writes, because another worker may have to read the same body.
         """
         name = bytes(reference[9:])
         if not _NAME.fullmatch(name):
@@ -97,13 +97,13 @@ class Shelf:
             os.close(file)
 
     def lay(self, pieces: Sequence[bytes]) -> bytes | None:
-        """Lay the pieces of a shuffle aside in one file, behind where each begins. None if there is no room."""
+        """Lay the pieces of a shuffle aside in one file, after a table of their places. None if there is no room."""
         number = len(pieces)
         starts = itertools.accumulate(map(len, pieces), initial=8 * (number + 2))
         return self.put(b"".join([struct.pack(f"<{number + 2}Q", number, *starts), *pieces]))
 
     def row(self, references: Sequence[bytes], number: int) -> Iterator[memoryview]:
-        """Of what each reference is to, one of the pieces that were laid together. Raises ValueError as ``get``."""
+        """The piece with this number from each of the references. Raises ValueError as ``get``."""
         return (self._piece(reference, number) for reference in references)
 
     def _piece(self, reference: bytes, number: int) -> memoryview:
@@ -118,7 +118,7 @@ class Shelf:
         return body[start:end]
 
     def drop(self, reference: Buffer) -> None:
-        """Remove a body; a process that has mapped it keeps it."""
+        """Remove a body. A process that has mapped it keeps it."""
         name = bytes(reference[9:])
         self._mine.discard(bytes(reference))
         if _NAME.fullmatch(name):
@@ -133,14 +133,14 @@ class Shelf:
             self.drop(reference)
 
     def clear(self) -> None:
-        """The job is over: remove all of its bodies, also those that killed workers have left."""
+        """Remove all bodies of the job, because it is over; also those that killed workers have left."""
         self._mine.clear()
         try:
             os.rmdir(self._directory)  # nearly always: most jobs lay nothing aside
         except OSError:
             gone = os.path.join(self._above, f"gone-{os.getpid()}-{next(_counter)}")
             with contextlib.suppress(OSError):
-                os.rename(self._directory, gone)  # from here on no worker can add a file
+                os.rename(self._directory, gone)  # from now on no worker can add a file
                 shutil.rmtree(gone, ignore_errors=True)
 
     def _path(self, name: bytes) -> str:
@@ -148,6 +148,6 @@ class Shelf:
 
 
 def a_shelf() -> str:
-    """A new directory of this user alone, in memory if the system offers that. The caller has to remove it."""
+    """A new directory that only this user can enter, in memory if the system offers that. The caller must remove it."""
     base = guardian.SHARED_MEMORY
     return tempfile.mkdtemp(prefix="mrq-", dir=base if os.access(base, os.W_OK | os.X_OK) else None)

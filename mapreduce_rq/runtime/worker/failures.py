@@ -1,4 +1,4 @@
-"""The answers to tasks that failed, and to those whose workers died too often."""
+"""Makes the answers to tasks that failed, and to tasks whose workers died too often."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def given_up(task: Task) -> Answer:
 
 def failed(task: Task, computation: Computation[Any] | None, error: BaseException, where: str) -> Answer:
     """The answer to a task that raised an error; ``where``: the worker, for people."""
-    ours = issubclass(type(error), TermError)  # by its type: its attributes may be a user's code
+    ours = issubclass(type(error), TermError)  # by its type, because its attributes may be a user's code
     term = error.term if ours else None  # type: ignore[attr-defined]  # so a TermError has it
     if issubclass(type(error), BadValue):
-        term = error.term  # type: ignore[attr-defined]  # so a BadValue has it: what waited is folded when it is sent
+        term = error.term  # type: ignore[attr-defined]  # so a BadValue has it: values that wait are folded when they are sent
     if term is None and task.hi - task.lo == 1:
         term = task.lo
-    if ours and error.__cause__ is None:  # a computation that says itself what is wrong with a term has said all
+    if ours and error.__cause__ is None:  # the computation's own message about a term is complete
         failure = Failure(term, kind_of(error), message_of(error), "", where)
     else:
         cause = error.__cause__ if ours else error

@@ -1,9 +1,9 @@
 """A worker's hand: the tasks that it has taken, and its conversation with Redis about their answers.
 
 A settle sends the answers to a batch of tasks and asks for more tasks, and the worker computes the rest of its hand
-while the settle travels. So at any time one settle is on its way at most, and two batches of answers may not have
+while the settle travels. So at any time at most one settle is on its way, and two batches of answers may not have
 arrived: that of the settle, and the next one. After an error of the connection we cannot know whether a settle was
-done. Then these batches are sent again, and Redis is asked what is in hand: Redis is right, memory is not.
+done. Then these batches are sent again, and the hand is read from Redis, which decides.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Batch(NamedTuple):
     done: list[bytes]  # sealed, oldest first
     tried: Mapping[str, Sequence[Tried]] = MappingProxyType({})  # by job
     output: Mapping[str, Output] = MappingProxyType({})  # by job
-    laid: Sequence[LaidFold] = ()  # what the answers refer to
+    laid: Sequence[LaidFold] = ()  # the pieces to which the answers refer
 
 
 class Question(NamedTuple):
@@ -45,8 +45,8 @@ class Question(NamedTuple):
 class Hand:
     """The tasks in one worker's hand.
 
-    ``full`` is called when Redis has no room for the answers: it waits a moment, or raises its argument. ``beat`` makes
-    a sign of life.
+    ``full`` is called when Redis has no room for the answers: it waits a moment, or raises its argument. ``beat``
+    returns a sign of life.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Hand:
         full: Callable[[BrokerFull], None],
         beat: Callable[[], Beat],
     ) -> None:
-        self.tasks: list[bytes] = []  # sealed, oldest first, without those in a settle on its way
+        self.tasks: list[bytes] = []  # sealed tasks, oldest first, without those in a settle on its way
         self.answers: dict[str, list[Answer]] = {}  # of the batch being computed, by job
         self.tried: dict[str, list[Tried]] = {}  # terms of that batch that took more than one call, by job
         self.laid: list[LaidFold] = []  # pieces of that batch's folds that were laid aside
@@ -75,7 +75,7 @@ class Hand:
         self._beat = beat
         self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
         self._asked: Question | None = None
-        self._got: SettleAnswer | None = None  # the answer, if it was read before its turn
+        self._got: SettleAnswer | None = None  # the answer, if it was read early
 
     @property
     def asks(self) -> bool:
@@ -85,7 +85,7 @@ class Hand:
     # -- what Redis says that is in hand ---------------------------------------------------------------------------
 
     def recover(self) -> None:
-        """Connect, send again what may not have arrived, and read the hand. Raises BrokerError."""
+        """Connect, send answers again that may not have arrived, and read the hand. Raises BrokerError."""
         self._queue.wire.connect()
         self._asked = self._got = None
         self._settle_anew()
@@ -109,10 +109,10 @@ class Hand:
         self.tasks = self._queue.enter(self._wid, self._queue.codecs.beat.at(self._wid).seal(self._beat()))
 
     def _settle_anew(self) -> None:
-        """Settle batches that may not have arrived. The hand's length is unknown, so tasks are struck off singly."""
+        """Settle batches that may not have arrived. The hand's length is not known, so tasks are removed one by one."""
         while self._unsettled:
             batch = self._unsettled[0]
-            # Redis may have lost what the answers refer to; if it has lost the job, too, they count in no new one.
+            # Redis may have lost these pieces; if it has lost the job, too, the answers do not count in a new one.
             gone = {fold.job for fold in batch.laid if not self._queue.lay(*fold)}
             for answers in batch.answers:
                 if answers[0] in gone:
@@ -136,18 +136,20 @@ class Hand:
     # -- settling --------------------------------------------------------------------------------------------------
 
     def done(self, batch: Batch) -> bool:
-        """Keep a batch until it has arrived. False: the hand was not as expected; all is settled, and it was read."""
+        """Keep a batch until it has arrived. Returns False if the hand was not as expected: then all is settled, and
+        the hand was read.
+        """
         self._unsettled.append(batch)
         return self.hear()
 
     def settle(self, batch: Batch, want: int) -> None:
-        """Send a batch's answers; ``want`` more tasks, or give so many of the hand back if it is negative."""
+        """Send a batch's answers, and ask for ``want`` more tasks; a negative number gives tasks of the hand back."""
         done = len(batch.done)
         self._ask(batch, length=len(self.tasks), want=want)
         self.tasks = self.tasks[done : len(self.tasks) + min(want, 0)]
 
     def unsent(self) -> list[bytes]:
-        """The tasks whose answers could not be sent. They are forgotten."""
+        """Forget the answers that could not be sent, and return their tasks."""
         self._asked = self._got = None
         guilty = [raw for batch in self._unsettled for raw in batch.done]
         self._unsettled.clear()
@@ -185,7 +187,7 @@ class Hand:
                 self.prefetch.settled(now - self._asked.sent, now - began)
 
     def hear(self) -> bool:
-        """Take in the answer to the settle on its way. False: the hand was not as expected; it was read anew."""
+        """Take in the answer to the settle on its way. Returns False if the hand was not as expected, and was read."""
         if self._asked is None:
             return True
         got = self._take_in()
@@ -194,7 +196,7 @@ class Hand:
             self.tasks = [*self.tasks, *got.tasks]
             return True
         self._settle_anew()
-        self._enter_queue()  # the process that took from the hand may have struck the worker off, too
+        self._enter_queue()  # the process that took from the hand may have deleted the worker's entry, too
         return False
 
     def _take_in(self) -> SettleAnswer:

@@ -1,7 +1,7 @@
 """The jobs that a worker has met: ready to be worked on, refused, or over.
 
 A worker meets a job with the job's first task, and prepares it once. It asks Redis again about a job that seems over,
-since its master may have submitted it anew meanwhile.
+because its master may have submitted it anew meanwhile.
 """
 
 from __future__ import annotations
@@ -39,15 +39,15 @@ class Ready(NamedTuple):
 
     computation: Computation[Any]
     spec: Spec
-    shelf: Shelf | None  # with a private server: the place of its large bodies
-    pieces: Pieces | None  # where the pieces of its shuffle lie
+    shelf: Shelf | None  # the place of its large bodies, with a private server
+    pieces: Pieces | None  # the place of its shuffle's pieces
 
 
 class Host(Protocol):
-    """What a job may ask of the worker that works for it."""
+    """The worker, as a job's computation sees it."""
 
     def read(self) -> None:
-        """Read the answer to a settle on its way: nothing else may be asked before."""
+        """Read the answer to a settle on its way, which must be done before any other request."""
 
     def note_laid(self, fold: LaidFold) -> None:
         """Note pieces that were laid aside: they are kept until the answer that names them has arrived."""
@@ -63,7 +63,7 @@ class Host(Protocol):
 
 
 class KnownJobs:
-    """``prepare`` makes a computation of a spec and raises MrqError to refuse it."""
+    """The jobs that one worker knows. ``prepare`` makes a computation of a spec, or raises MrqError to refuse it."""
 
     def __init__(
         self,
@@ -87,14 +87,14 @@ class KnownJobs:
         self._warned: set[str] = set()
 
     def get(self, job: str) -> Ready | Failure | None:
-        """What is known of a job."""
+        """The job if it is ready, the reason if it is refused, None if it is over."""
         return self._known.get(job)
 
     def enter(self, task: Task, host: Host) -> Ready | Failure | Spec | None:
         """Make the task's job the current one, and prepare the job if it is new. Returns None if the job is over.
 
-        If the job is new and the attempts of its task are used up, it returns the spec alone: to prepare the job may be
-        what killed the workers.
+        If the job is new and the attempts of its task are used up, it returns the spec alone: perhaps preparing the job
+        has killed the workers.
         """
         job = task.job
         now = self._clock.now()
@@ -112,15 +112,15 @@ class KnownJobs:
         ready = self._known[job]
         if isinstance(ready, Ready) and self.current != job:
             self.current = job
-            ready.computation.reducer.lay_in(ready.pieces)  # jobs that are alike share a computation
+            ready.computation.reducer.lay_in(ready.pieces)  # equal jobs share a computation
             self._slate.job(job, ready.spec.limits.task_timeout)
         return ready
 
     def void(self, job: str, *, since: float = -math.inf) -> None:
         """Note that the job is over, or not there: drop its tasks, and look again VOID_SECONDS after ``since``.
 
-        A missing stream does not prove that the job is over: after a loss its master may have submitted it again. So
-        Redis is asked before the next task is dropped.
+        A missing stream does not prove that the job is over: after a loss of data its master may have submitted it
+        again. So Redis is asked before the next task is dropped.
         """
         self._known[job] = None
         self._void_since[job] = since
@@ -135,7 +135,7 @@ class KnownJobs:
 
     def _meet(self, task: Task, host: Host) -> Ready | Failure | Spec | None:
         try:
-            if task.spec and task.job not in self._known:  # of a job that was over only Redis knows whether it is
+            if task.spec and task.job not in self._known:  # only Redis knows whether a job that was over still is
                 spec: Spec | None = self._tasks.codecs.spec.at(task.job).open(task.spec)
             else:
                 host.read()
@@ -150,7 +150,7 @@ class KnownJobs:
         if task.attempt >= spec.limits.attempts:
             return spec
         self.current = ""
-        self._slate.job(task.job, None)  # no limit: an import takes the time it takes
+        self._slate.job(task.job, None)  # no limit: an import may take any time
         self._slate.meet(task.lo, task.hi, self._clock.nanoseconds())
         try:
             computation = self._prepare(spec)
@@ -175,9 +175,8 @@ class KnownJobs:
             self._slate.met()
 
     def _laid_apart(self, spec: Spec, host: Host) -> LaidApart | None:
-        """The place in Redis for the pieces of a shuffle; none if only this master has the items.
-
-        What a failover loses of the pieces is then computed again, which needs the items.
+        """The place in Redis for the pieces of a shuffle; None if only the master has the items: pieces that a failover
+        loses are computed again, which needs the items.
         """
         return (
             None

@@ -1,4 +1,4 @@
-"""A time in which a worker's server does not answer, or takes no write: how long it lasts, and when to try again."""
+"""A time in which a worker's server does not answer, or takes no write; and the time of the next try."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Outage:
         return max(0.0, self._again - self._clock.now())
 
     def met(self, error: BrokerError | None) -> None:
-        """It failed so; None: with an error that is not the server's. Raises BrokerRefused for a replica, at last."""
+        """Note an error. None: it is not the server's. Raises BrokerRefused if the server is a replica for too long."""
         if error is not None:
             self._demotion.met(error)
             self.on = True
         self._again = self._clock.now() + self._backoff.next()
 
     def over(self) -> None:
-        """It works again."""
+        """Note that the server works again."""
         self.on = False
         self._backoff = Backoff()
         self._demotion.over()

@@ -1,9 +1,9 @@
-"""What functions print and log while a worker computes, for the client of a job that asks for it (``Limits.logs``).
+"""Captures what functions print and log in a worker, for the client of a job that asks for it (``Limits.logs``).
 
     print, sys.stderr, logging ──> Streams ──> Capture ── bounded, by term ──> Output, in the reply with the answers
 
-Without such a job nothing is changed: no stream is replaced, and a task costs what it did. What a function's own
-processes and C libraries write goes where it always went, to the worker's streams.
+Without such a job nothing is changed: no stream is replaced, and a task takes the same time. Output of a function's own
+processes and of C libraries goes to the worker's streams, as without a capture.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mapreduce_rq.core.foreign_errors import message_of
 from mapreduce_rq.core.messages import OUTPUT_BYTES, OUTPUT_PIECES, Output, Piece, StreamName
 
 TASK_BYTES = 8 * 1024
-"""Bytes that are kept of one task: the last ones."""
+"""The bytes of output that are kept for one task: the last ones."""
 OURS = "mapreduce_rq"
 
 
@@ -39,7 +39,7 @@ class _Part:
 
 
 class _Tail:
-    """The last bytes, in parts. ``cut``: how many came before them."""
+    """The last bytes of output, in parts. ``cut``: the number of bytes before them."""
 
     def __init__(self, most: int) -> None:
         self.parts: deque[_Part] = deque()
@@ -66,35 +66,35 @@ class _Tail:
 
 
 class Capture:
-    """What the tasks of one job print in one batch. Threads of a function may print, too."""
+    """The output of one job's tasks in one batch. Threads of a function may print, too."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a function's handler of a signal may print while this thread does
+        self._lock = threading.RLock()  # a function's signal handler may print while this thread prints
         self._all = _Tail(OUTPUT_BYTES)
         self._task = _Tail(TASK_BYTES)
         self._computation: Computation[Any] | None = None
         self._lo = self._hi = 0
 
     def begin(self, computation: Computation[Any], lo: int, hi: int) -> None:
-        """What comes next is of this task."""
+        """Begin a task: the next output belongs to it."""
         with self._lock:
             self._end_task()
             self._computation, self._lo, self._hi = computation, lo, hi
 
     def add(self, stream: StreamName, data: bytes) -> None:
-        """These bytes were printed."""
+        """Add printed bytes."""
         with self._lock:
             lo, hi = self._place()
             self._task.part(lo, hi, stream, data)
 
     def _place(self) -> tuple[int, int]:
-        """The term in hand, as people number it; the whole task, where it is not known."""
+        """The term in hand, with the number that people know; the whole task if the term is not known."""
         lo, hi, computation = self._lo, self._hi, self._computation
         if computation is None:
             return lo, hi
         try:
             term = lo if hi - lo == 1 else computation.term_in_hand()
-        except LookupError:  # behind the last term: what folds the values prints, too
+        except LookupError:  # after the last term: the code that folds the values may print, too
             term = None
         if term is None or not lo <= term < hi:
             return lo, hi
@@ -109,7 +109,7 @@ class Capture:
             self._task = _Tail(TASK_BYTES)
 
     def take(self, serial: int) -> Output | None:
-        """All of it; None if nothing was printed."""
+        """All output of the batch; None if nothing was printed."""
         with self._lock:
             self._end_task()
             found, self._all = self._all, _Tail(OUTPUT_BYTES)
@@ -121,17 +121,17 @@ class Capture:
 
 
 class Streams:
-    """The standard streams and the log of this process, while they lead to a capture."""
+    """The standard streams and the log of this process, while a capture gets them."""
 
     def __init__(self) -> None:
         self.to: Capture | None = None
         self._kept: tuple[TextIO, TextIO] | None = None
         self._made: tuple[TextIO, TextIO] | None = None
         self._handler: _Handler | None = None
-        self.handlers: list[logging.Handler] = []  # of the root logger, before
+        self.handlers: list[logging.Handler] = []  # the root logger's handlers before
 
     def lead_to(self, capture: Capture) -> None:
-        """From now on what is printed and logged goes there."""
+        """Send all that is printed and logged to this capture from now on."""
         self.to = capture
         if self._kept is not None:
             return
@@ -145,7 +145,7 @@ class Streams:
         self.handlers, root.handlers = root.handlers, [self._handler]
 
     def lead_back(self) -> None:
-        """As it was. A stream that a function has put in the place of ours stays."""
+        """Restore the streams. A stream that a function has put in the place of ours stays."""
         self.to = None
         kept, self._kept = self._kept, None
         if kept is None or self._made is None or self._handler is None:
@@ -159,7 +159,7 @@ class Streams:
 
 
 class _Sink(io.RawIOBase):
-    """The bytes of one stream. Where no capture is at work, they go on to the stream whose place this one has."""
+    """The bytes of one stream. Without a capture, they go on to the stream that this one has replaced."""
 
     def __init__(self, name: StreamName, streams: Streams, real: TextIO | None) -> None:
         self._name, self._streams, self._real = name, streams, real
@@ -188,7 +188,7 @@ def _text(name: StreamName, streams: Streams, real: TextIO | None) -> TextIO:
 
 
 class _Handler(logging.Handler):
-    """Records of a function's modules. Our own go where they always do."""
+    """Takes log records of a function's modules. Our own records go to our own log."""
 
     def __init__(self, streams: Streams) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class _Handler(logging.Handler):
             return
         try:
             text = self.format(record)
-        except Exception as error:  # of its arguments' own methods
+        except Exception as error:  # raised by methods of its arguments
             text = f"a log record of {record.name} cannot be shown: {message_of(error)}"
         capture.add("log", f"{text}\n".encode(errors="backslashreplace"))
 
@@ -214,7 +214,7 @@ _watched = False
 
 
 def _watch_forks(streams: Streams) -> None:
-    """A process that a function forks has no reply to send: what it prints goes to the worker's own streams."""
+    """Have a process that a function forks print to the worker's own streams, because it sends no reply."""
     global _watched  # noqa: PLW0603  once
     _all.add(streams)
     if not _watched:
@@ -237,7 +237,7 @@ class Outputs:
         self._serial = 0
 
     def of(self, job: str, *, wanted: bool) -> Callable[[Computation[Any], int, int], None] | None:
-        """The next tasks are of this job. If its output is ``wanted``, call what this returns before each of them."""
+        """Begin tasks of this job. If its output is ``wanted``, returns a function to call before each of them."""
         if not wanted:
             if self._captures:
                 self.streams.lead_back()
@@ -247,7 +247,7 @@ class Outputs:
         return capture.begin
 
     def take(self) -> dict[str, Output]:
-        """What was printed in this batch, by job; the streams are as they were."""
+        """The output of this batch, by job. This also restores the streams."""
         if not self._captures:
             return {}
         self.streams.lead_back()

@@ -1,8 +1,8 @@
-"""Part answers: a task that turns out long is answered in part, and the rest is left to other workers.
+"""Part answers: a task that turns out to be long is answered in part, and the rest is left to other workers.
 
-The master cuts tasks by what terms have cost so far. If the next terms cost a thousand times more, one worker has a
-task of minutes in hand while all others are idle. The master cannot cut a task that is in a worker's hand, but the
-worker can end it early:
+The master cuts tasks by the time that terms have taken so far. If the next terms take a thousand times longer, one
+worker has a task of minutes in hand while all others are idle. The master cannot cut a task that is in a worker's hand,
+but the worker can end it early:
 
 1. The supervisor sees on the slate that a task takes long, and tells the worker (``told_to_shorten``, in a thread of
    the worker's process).
@@ -31,7 +31,7 @@ from mapreduce_rq.runtime.worker.strangers import Strangers
 
 
 def cut_short(ready: Ready, slate: Slate) -> bool:
-    """Have the task in hand end after its term. False: it is too early, and the supervisor will ask again.
+    """Have the task in hand end after its term. Returns False if it is too early; the supervisor will ask again.
 
     This is not done if the user fixed the size of tasks.
     """
@@ -51,17 +51,17 @@ class Relief:
         self._slate = slate
         self._hand = hand
         self._strangers = strangers
-        self._relieved = 0  # the last task, as the slate counts, whose neighbours were answered and given back
+        self._relieved = 0  # the slate's number of the last task whose neighbours were answered and given back
 
     def relieve(self) -> None:
         """Send the answers that are done, and give other tasks back, over another wire.
 
-        The worker's own thread may be anywhere by now, and will do all of this again. It then finds its hand changed
-        and reads it anew; and an answer that comes twice is counted once.
+        The worker's own thread may be at any place by now, and will do all of this again. It then finds its hand
+        changed and reads it anew; an answer that comes twice is counted once.
         """
         doing, hand, answers = self._slate.read(), self._hand.tasks, self._hand.answers
         if not doing.busy or doing.begun == self._relieved or doing.seconds < 2 * self._hand.prefetch.expected:
-            return  # if all tasks are long, the next one is in hand on purpose
+            return  # if all tasks are long, the next one is meant to be in hand
         self._relieved = doing.begun
         if len(hand) <= 1 and not self._hand.asks:
             return  # the hand has no other task

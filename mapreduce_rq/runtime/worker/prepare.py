@@ -1,4 +1,4 @@
-"""What a worker makes of a job's spec: its computation, if this worker may run it, and can."""
+"""Makes the computation of a job's spec, if this worker may and can run it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Preparer:
 
     def __init__(self, trust: Trust) -> None:
         self._trust = trust
-        self._made: dict[bytes, Computation[Any]] = {}  # the last ones, by their parameters: many jobs have the same
+        self._made: dict[bytes, Computation[Any]] = {}  # the last ones, by parameters: many jobs have the same
 
     def __call__(self, spec: Spec) -> Computation[Any]:
         """The computation of a spec. Raises MrqError if this worker must not or cannot run it."""

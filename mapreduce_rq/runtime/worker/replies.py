@@ -1,4 +1,4 @@
-"""A worker's answers as they travel: sealed, and in as many replies as Redis takes."""
+"""A worker's answers as they travel: sealed, in one reply or, if Redis does not accept that, in several."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ class Replies:
     def sealed(
         self, job: str, items: list[Answer], tried: Sequence[Tried] = (), output: Output | None = None
     ) -> list[bytes]:
-        """The answers to one job, in one reply if Redis takes it, else in several: the first has the ``output``.
+        """The answers to one job, in one reply if Redis accepts it, otherwise in several; the first has the ``output``.
 
-        Raises BrokerDown if Redis must be asked how much it takes, and cannot be.
+        Raises BrokerDown if Redis must be asked for its limit, and does not answer.
         """
         try:
             sealed = self._codecs.reply.seal(Reply(job, self._wid, items, list(tried), output))
@@ -58,7 +58,7 @@ class Replies:
         return self.sealed(job, failed, output=output)
 
     def _must_fit(self, size: int) -> None:
-        """Raise TooLarge for a body that Redis does not take. If Redis cannot be asked, sending will tell."""
+        """Raise TooLarge for a body that Redis does not accept. If Redis cannot be asked, sending will show it."""
         try:
             limit = self._wire.limit() - 2 * SPARE_BYTES  # the rest of the reply
         except BrokerError:
@@ -67,7 +67,7 @@ class Replies:
             raise too_large_partial(size, limit)
 
     def large(self, body: bytes, cap: int, shelf: Shelf | None) -> tuple[bytes, int]:
-        """What stands in the answer for a large body, with the answer's status. Raises TooLarge."""
+        """The bytes for the answer in the place of a large body, and the answer's status. Raises TooLarge."""
         if len(body) > cap:
             raise TooLarge("the partial", len(body), cap, f"{LESS}, or raise max_body (512 MiB at most)")
         if shelf is not None and (reference := shelf.put(body)) is not None:
@@ -78,7 +78,7 @@ class Replies:
 
 
 def too_large_partial(size: int, limit: int) -> TooLarge:
-    """The error of a partial that Redis does not take."""
+    """The error for a partial that Redis does not accept."""
     return TooLarge("the partial", size, limit, f"{LESS}, or {raise_limit(limit)}")
 
 

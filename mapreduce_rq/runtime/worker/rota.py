@@ -1,21 +1,21 @@
-"""One worker process on several queues, by rank: it has a Worker on each, of which one works at a time.
+"""One worker process on several queues, by rank: it has a Worker on each queue, and one of them works at a time.
 
 A turn on a queue ends when nothing waits there, or when something waits on a queue of higher rank: then the tasks in
 hand are finished first. All queues see the process as a worker of theirs.
 
-**Why an idle process waits a moment on each queue in turn,** and not once for all of them:
+**Why an idle process waits a moment on each queue in turn,** and not on all of them at once:
 
 - A task must come into the worker's hand in the step that takes it from the queue, or it is in neither when the process
-  dies. BLMOVE does that, and knows one list. BLMPOP waits for several lists, and gives the element to the client alone.
-- A BLMOVE open on each of several connections may be served on all of them. The process computes on one queue at a
-  time, so the tasks of the others would lie in its hands while other workers are idle. And a request that is taken back
-  (CLIENT UNBLOCK, or a closed connection) may just have been served.
-- A wait that moves nothing, as on a stream beside each list, would need an entry with each push, for all masters and
-  scripts, to save idle processes ten small requests a second. They are cheap: 0.1 s is the time that a task on an idle
-  fleet may wait, and a process on one queue, which is the usual case, waits in one BLMOVE for five seconds.
+  dies. BLMOVE does that, for one list. BLMPOP waits for several lists, but gives the element only to the client.
+- With an open BLMOVE on each of several connections, all of them may be served. The process computes on one queue at a
+  time, so the tasks of the others would stay in its hands while other workers are idle. And a request that is cancelled
+  (CLIENT UNBLOCK, or a closed connection) may have been served just before.
+- A wait that moves nothing, as on a stream beside each list, would need an entry with each push, in all masters and
+  scripts, to save idle processes ten small requests a second. Those are cheap. A task on an idle fleet may wait 0.1 s,
+  and a process with one queue, which is the usual case, waits in one BLMOVE for five seconds.
 
-In a cluster the queues may be on several nodes. A queue whose node is gone keeps the process from no other: it is tried
-again after a pause, before all others, since tasks may be in hand there.
+In a cluster the queues may be on several nodes. If the node of one queue is gone, the process works on the others. It
+tries that queue again after a pause, before all others, because tasks may be in hand there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 
 WAIT_SECONDS = 0.1
-"""Seconds that one wait on a queue takes at most: a task on another one waits so long."""
+"""The most seconds of one wait on a queue: a task on another queue may wait for this time."""
 LOOK_SECONDS = 0.1
 """Seconds between two looks at queues of higher rank, while tasks are computed."""
 
@@ -60,7 +60,7 @@ class Rota:
         try:
             self._take_turns()
             self._leave()
-        except Stop:  # it came between two turns
+        except Stop:  # a signal came between two turns
             self._leave()
 
     def _take_turns(self) -> None:
@@ -73,7 +73,7 @@ class Rota:
                 idle = 0
             elif self._burst:
                 break
-            else:  # the queue that is waited on is looked at when it has something, the others after that
+            else:  # it is looked at when it has a task, and the others after that
                 idle += 1
                 self._turn(idle % len(self._workers), WAIT_SECONDS)
 

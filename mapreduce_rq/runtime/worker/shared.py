@@ -1,8 +1,9 @@
-"""What all calls of a job share, on a worker's host: fetched once, and read by all workers there from one file.
+"""The object that all calls of a job share, on a worker's host: fetched once, and read by all workers there from one
+file.
 
-Beside a private server the client lays it in a file itself. Elsewhere the first worker that needs it fetches it, while
-the others wait for the file. It is mapped into memory, so that arrays are views of the file, and all workers of a host
-have one copy of them, until they write into it.
+With a private server the client writes the file itself. Otherwise the first worker that needs it fetches it, while the
+others wait for the file. It is mapped into memory, so arrays are views of the file, and all workers of a host have one
+copy of them, until they write into it.
 """
 
 from __future__ import annotations
@@ -45,9 +46,9 @@ def is_laid(directory: str, name: str) -> bool:
 
 
 def obtain(shelf: str, name: str, fetch: Fetch) -> Buffer:
-    """The body with this hash. ``shelf``: the directory beside a private server; '' with another.
+    """The body with this hash. ``shelf``: the directory beside a private server; '' with a shared server.
 
-    Raises BadFunction if it cannot be had or is not what its hash says, and what ``fetch`` raises.
+    Raises BadFunction if the body does not have this hash, and what ``fetch`` raises.
     """
     if shelf and (found := _mapped(shelf, name)) is not None:
         return found
@@ -97,7 +98,7 @@ def _mapped(directory: str, name: str) -> Buffer | None:
         with contextlib.suppress(OSError):
             os.utime(file)
         return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_COPY))
-    except (OSError, ValueError):  # there is no memory for it; or it is empty, as none of ours is
+    except (OSError, ValueError):  # there is no memory for it; or the file is empty, which none of ours is
         return None
     finally:
         os.close(file)

@@ -1,8 +1,8 @@
-"""A worker's slate: what it is doing now, in memory shared with its supervisor.
+"""A worker's slate: what the worker is doing now, in memory that it shares with its supervisor.
 
 The worker writes a few words for each task. The supervisor reads them to beat for the worker, to enforce the task
 timeout and, when the worker dies, to know which task to blame. A worker that is stuck in C code cannot beat, but its
-supervisor can see in which task it is.
+supervisor can see its task.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ SIZE = 1536
 _BEGUN, _LO, _HI, _SINCE, _DONE, _TIMEOUT_MS, _JOB_SIZE, _NUMERICS, _AWAY, _WHY_SIZE, _REFUSED_SIZE = range(11)
 _BEGIN = struct.Struct("=4q").pack_into  # the first four words in one call: half the time of four stores
 _JOB, _WHY, _REFUSED = 128, 512, 1024  # offsets: the job's id, why the worker is away, what it refuses and why
-_REACHED = -1  # in the place of _AWAY's time
+_REACHED = -1  # in the place of the time in _AWAY
 
 
 class Doing(NamedTuple):
-    """What a slate says."""
+    """The content of a slate."""
 
     begun: int
     done: int
@@ -29,7 +29,7 @@ class Doing(NamedTuple):
     lo: int
     hi: int
     seconds: float  # in the task in hand
-    timeout: float  # allowed for it; 0: no limit
+    timeout: float  # allowed for the task; 0: no limit
     numerics: str  # probe of its numeric functions; '' if no job asked for it
     refuses: str  # the job that it refused last, and why: ``job: kind: message``; '' for none
 
@@ -100,11 +100,11 @@ class Slate:
 
     @property
     def has_reached(self) -> bool:
-        """Whether the worker reaches its queue; not so, too, before it has tried."""
+        """Whether the worker reaches its queue; False also before it has tried."""
         return self._words[_AWAY] == _REACHED
 
     def why_away(self) -> Away | None:
-        """Since when and why the queue cannot be reached, if so."""
+        """The time since when the queue cannot be reached, and the reason; None if it can."""
         since = self._words[_AWAY]
         if since <= 0:
             return None

@@ -1,4 +1,4 @@
-"""Tasks that are signed with another key than this worker's: they are left to workers that may have it."""
+"""Tasks that are signed with another key than this worker's: they are left to workers that may have that key."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections import OrderedDict
 from mapreduce_rq.broker.tasks import Tasks
 
 STRANGER_TRIES = 10
-"""Times that a task signed with another key is left to other workers before it is dropped."""
+"""A task signed with another key is left to other workers this number of times; then it is dropped."""
 STRANGERS_KNOWN = 1000
 
 
 class Strangers:
-    """Such tasks, as one worker meets them."""
+    """The tasks with another key that one worker meets."""
 
     def __init__(self, tasks: Tasks) -> None:
         self.here: list[bytes] = []  # in the batch being computed
         self._tasks = tasks
         self._in_vain = 0  # such tasks since the last task that could be done
-        self._left: OrderedDict[int, int] = OrderedDict()  # how often such a one was left to others
+        self._left: OrderedDict[int, int] = OrderedDict()  # how often each of them was left to others
 
     def count(self, *, alone: bool) -> list[bytes]:
-        """The tasks of the batch that are to go to others; ``alone``: the batch had no other tasks."""
+        """The tasks of the batch to leave to others; ``alone``: the batch had no other tasks."""
         self._in_vain = self._in_vain + len(self.here) if alone else 0
         back = []
         for raw in self.here:
@@ -34,7 +34,7 @@ class Strangers:
         return back
 
     def put_back(self, back: list[bytes]) -> bool:
-        """Put tasks at the end of the queue. Whether the whole queue has passed, and none of its tasks was for us."""
+        """Put tasks at the end of the queue. Returns whether the whole queue has passed without a task for us."""
         if not back or self._tasks.put_back(back) > self._in_vain:
             return False
         self._in_vain = 0

@@ -11,5 +11,5 @@ def hostname() -> str:
 
 
 def address_of(wid: str) -> str:
-    """Where a worker is, for people: ``host:pid``."""
+    """A worker's host and process, for people: ``host:pid``."""
     return wid.rpartition(":")[0]

@@ -2,11 +2,10 @@
 
 Its duties, in order:
 
-1. After a start and after any error, say that it is there and ask Redis what it holds (``enter``): Redis is right,
-   memory is not.
-2. Idle: wait for one task. It is filed under this worker in the same step.
-3. Compute half of what is in hand, oldest first. If a task turns out long, answer the part that is done.
-4. Settle: answers out, done tasks struck off, next tasks in, in one round trip, while the other half is computed.
+1. After a start and after any error, register and ask Redis for the hand (``enter``): Redis decides, not memory.
+2. If idle, wait for one task. Redis moves the task into this worker's hand in the same step.
+3. Compute half of the hand, oldest first. If a task turns out to be long, answer the part that is done.
+4. Settle: send answers, remove done tasks, get the next tasks, in one round trip, while the other half is computed.
 5. Told to stop: finish the task in hand, give the rest back. Told twice: give everything back at once.
 
 Answers that may not have arrived are sent again: a second copy is ignored, and a missing answer would cost a new
@@ -59,7 +58,7 @@ REFUSAL_SECONDS = 0.5
 LOOK_SECONDS = 1.0
 """Seconds after which a worker that waits to try a term again looks whether the job is still there."""
 MOST_TOLD = 100
-"""Terms of one batch of which it is told why they took more than one call."""
+"""The most terms of one batch that are sent with the reason why they took more than one call."""
 
 
 class Stop(Interruption):
@@ -94,17 +93,17 @@ class Worker:
         self.slate = slate
         self.stopping = False  # finish the task in hand, then leave
         self.interruptible = False  # waiting: Stop may be raised at once
-        self._leaving = False  # told to, or giving back what is in hand: to be hurried would only leave it there
+        self._leaving = False  # told to leave, or giving the hand back: another Stop would only leave tasks in it
         self._nanoseconds = clock.nanoseconds
         self._talks = log.isEnabledFor(logging.DEBUG)
         self._burst = burst
         self._entered = False  # connected, and the hand is known
-        self._wait = 0.1 if burst else IDLE_SECONDS  # for a task
+        self._wait = 0.1 if burst else IDLE_SECONDS  # waiting for a task
         self._outage = Outage(clock)
-        self._turns = False  # it works in turn with others of its process
+        self._turns = False  # whether it works in turn with others of its process
         self._others_first: Callable[[], bool] = _never
-        self._yields = False  # they go first now
-        self._looked = 0.0  # when the hand was read last, though no task came
+        self._yields = False  # whether the others go first now
+        self._looked = 0.0  # the time when the hand was last read although no task came
         self._shelf = shelf  # the directory of large bodies beside a private server; '' with any other
         self.tasks_left = max_tasks
         self._jobs = KnownJobs(wid, tasks, clock, slate, prepare=prepare, shelf=shelf)
@@ -117,10 +116,11 @@ class Worker:
         self._at_fault = b""  # the task that was read when something failed outside of any task
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
-        """Called by a signal handler, in the worker's own thread. Raises Stop if it waits or ``at_once``, once in all.
+        """Have the worker leave; a signal handler calls this, in the worker's own thread. Raises Stop, only once, if
+        the worker waits or ``at_once``.
 
-        Signals that arrive together are handled one after another, each wherever the one before has led to: a second
-        Stop would be raised on the way out, where nothing catches it.
+        Signals that arrive together are handled one after another, each at the place where the handler before has left
+        the thread: a second Stop would be raised on the way out, where no code catches it.
         """
         now = (at_once or self.interruptible) and not self._leaving
         self.stopping = True
@@ -129,7 +129,7 @@ class Worker:
             raise Stop
 
     def told_to_shorten(self) -> None:
-        """Answer the part of the task in hand that is computed, and leave the rest to others; from any thread.
+        """Answer the part of the task in hand that is computed, and leave the rest to others. Any thread may call this.
 
         This is not done if the user fixed the size of tasks, nor before twice the time that the task should take. Tasks
         that were computed before it are answered now, and those that were taken with it are given back.
@@ -147,14 +147,14 @@ class Worker:
         try:
             self._work()
             self.leave()
-        except Stop:  # it came between the two
+        except Stop:  # a signal came between the two
             self.leave()
 
     def turn(self, wait: float, others_first: Callable[[], bool]) -> bool:
-        """Work until nothing has waited here for ``wait`` seconds, or others go first. Whether there was a task.
+        """Work until no task has come for ``wait`` seconds, or others go first. Returns whether there was a task.
 
-        Leaves nothing in hand. If the server is gone, the turn ends with the first try, and ``owes`` says when the next
-        is due: meanwhile the process works on other queues, which may be on other servers.
+        It leaves nothing in hand. If the server is gone, the turn ends with the first try, and ``owes`` says when the
+        next try is due: meanwhile the process works on other queues, which may be on other servers.
         """
         self._wait, self._others_first, self._turns, self._yields = wait, others_first, True, False
         if self._outage.wait() and not self._burst:
@@ -180,19 +180,19 @@ class Worker:
                     if not self._entered:
                         self._hand.recover()
                         self._entered = True
-                    if self._outage.on or self.slate.why_away() is None:  # else another queue of the process is away
+                    if self._outage.on or self.slate.why_away() is None:  # else another queue is away
                         self.slate.reached()
                     self._outage.over()
                     while self._step():
                         pass
                     break
                 except BrokerRefused:
-                    raise  # to wait does not help
+                    raise  # waiting does not help
                 except BrokerError as error:
                     self._entered, self._at_fault = False, b""
                     log.debug("%s; trying again", error)
                     if not self._outage.on:
-                        self.slate.away(self._nanoseconds(), str(error))  # its supervisor says it for all workers
+                        self.slate.away(self._nanoseconds(), str(error))  # its supervisor logs it for all workers
                     self._outage.met(error)
                     if self._turns and not self._burst:
                         break
@@ -207,7 +207,7 @@ class Worker:
             self.stopping = True
 
     def _step(self) -> bool:
-        """Fill the hand if it is empty, compute a batch, settle it. False: told to stop, or a burst is over."""
+        """Fill the hand if it is empty, compute a batch, settle it. Returns False at a stop, or a burst's end."""
         if self.stopping:
             return False
         self._yields = self._yields or (self._turns and self._others_first())
@@ -235,12 +235,11 @@ class Worker:
         return True
 
     def _blame(self, error: Exception) -> None:
-        """After an error outside of any task: the tasks that were handled fail with it, so that it does not come again.
-
-        These are the tasks whose answers could not be sent, or else the one in hand.
+        """After an error outside of any task: have the tasks that were handled fail with it, so that it does not come
+        again. These are the tasks whose answers could not be sent, or otherwise the one in hand.
         """
         guilty, self._at_fault = [self._at_fault], b""
-        if not guilty[0]:  # the error was in sending
+        if not guilty[0]:  # the error came while answers were sent
             guilty = self._hand.unsent()
         answers: dict[str, list[Answer]] = {}
         for raw in guilty:
@@ -329,7 +328,7 @@ class Worker:
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
         job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
-        listen = trace = None  # where the job wants what is printed, or is traced: to be called before each task
+        listen = trace = None  # called before each task, if the job wants output or is traced
         done = size = longest = 0
         started = now = nanoseconds()
         deadline = started + int(self._hand.prefetch.batch_seconds * 1e9)
@@ -365,7 +364,7 @@ class Worker:
                         self.read()
                         try:
                             task = self._with_body(task)
-                        except BadMessage as error:  # it is counted, or its master misses it and pushes it again
+                        except BadMessage as error:  # the task is counted, or its master misses it and pushes it again
                             self._jobs.warn("body", f"dropped: {error}")
                             continue
                     begin(lo, hi, now)
@@ -413,7 +412,7 @@ class Worker:
             self._at_fault = raw
             raise
         finally:
-            self._spans.end(None)  # of a task that was interrupted
+            self._spans.end(None)  # from a task that was interrupted
             self._hand.output = self._outputs.take()
         if done and now > started:
             self._hand.prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
@@ -423,9 +422,9 @@ class Worker:
         """Put tasks signed with another key at the end of the queue: there may be workers with that key.
 
         We cannot tell whether there are. So a task that comes here again and again is dropped in the end, and malformed
-        bytes are dropped at once. The settle that follows strikes these tasks off this hand; in between they are in
-        both places, which does no harm. If the whole queue has passed and none of its tasks was for us, wait; but not
-        before that, since a client without a key may write such tasks between ours.
+        bytes are dropped at once. The settle that follows removes these tasks from this hand; in between they are in
+        both places, which does no harm. If the whole queue has passed and none of its tasks was for us, we wait; but
+        not earlier, because a client without a key may write such tasks between ours.
         """
         back = self._strangers.count(alone=alone)
         self._hand.read()
@@ -440,11 +439,11 @@ class Worker:
         return msgspec.structs.replace(task, body=ready.shelf.get(task.body))
 
     def _with_body(self, task: Task) -> Task:
-        """A task with its body, which stands apart from it in Redis. Raises BadMessage, BrokerError."""
+        """A task with its body, which is stored apart from it in Redis. Raises BadMessage, BrokerError."""
         return msgspec.structs.replace(task, body=self.tasks.body(task.job, task.laid), laid=b"")
 
     def _decline(self, task: Task, ready: Ready | Failure | Spec) -> Answer:
-        """The answer to a task that is not to be computed here, or not any more."""
+        """The answer to a task that must not be computed here, or not any more."""
         if isinstance(ready, Failure):
             self.slate.refuse(f"{task.job}: {ready.kind}: {ready.message}")
             self._pause(REFUSAL_SECONDS)
@@ -459,19 +458,19 @@ class Worker:
     def note_tried(self, tried: Tried) -> None:
         row = self._hand.tried.setdefault(self._jobs.current, [])
         where = address_of(self.wid)
-        told = len(row) < MOST_TOLD  # of the others only the number is of interest
+        told = len(row) < MOST_TOLD  # for the others, the number is enough
         row.append(msgspec.structs.replace(tried, where=where) if told else Tried(tried.term, tried.tries, "", ""))
 
     def _forget_tried(self, task: Task) -> None:
-        """The task has no value: its terms will be computed again, in other tasks."""
+        """Forget the retries of a task without a value: its terms will be computed again, in other tasks."""
         if task.job in self._hand.tried:
             row = self._hand.tried[task.job]
             row[:] = [one for one in row if not task.lo <= one.term < task.hi]
 
     def wait_to_try(self, seconds: float) -> None:
-        """Wait before a term is tried again; this time is not the task's.
+        """Wait before a term is tried again; this time does not count as the task's.
 
-        A worker that is told to stop does not wait: it gives its tasks back. If the job ends meanwhile, JobOver.
+        A worker that is told to stop does not wait: it gives its tasks back. Raises JobOver if the job ends meanwhile.
         """
         job = self._jobs.current
         ready = self._jobs.get(job)
@@ -490,7 +489,7 @@ class Worker:
             self.slate.job(job, timeout)
 
     def _is_over(self, job: str) -> bool:
-        """Whether a job says that it is over. An outage ends no task: it is met when this batch is settled."""
+        """Whether a job says that it is over. An outage ends no task: settling this batch will find it."""
         with contextlib.suppress(MrqError):
             self.read()
             return self.tasks.state(job) not in {State.RUNNING, ""}
