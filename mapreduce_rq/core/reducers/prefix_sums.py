@@ -41,7 +41,7 @@ class PrefixSums(ListReducer):
         stretch = super().decode(data)
         values = super().finish_native(stretch)  # a value that is not a number is found here, not at the end
         if not set(map(type, values)) <= {int, float}:
-            raise ValueError("prefix sums of values that are not numbers")
+            raise ValueError("prefix sums of values that are no numbers")
         refuse_nan(stretch.lo, values)
         return stretch
 
