@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Literal
 
 import msgspec
@@ -98,7 +99,7 @@ def _with_length(part: bytes) -> bytes:
 class Codec:
     """One kind of message on one queue: ``seal`` makes its bytes, ``open`` reads them."""
 
-    __slots__ = ("_bases", "_cap", "_decode", "_head", "_kind", "_signer")
+    __slots__ = ("_bases", "_cap", "_decode", "_head", "_kind", "_part", "_signer")
 
     def __init__(
         self,
@@ -113,19 +114,16 @@ class Codec:
         self._bases = keyring.hashes(kind, queue)
         self._head = keyring.kid.to_bytes(2, "big")
         self._signer = self._bases.get(self._head)
+        self._part = b""  # an address, which a MAC is of before the payload
         self._decode = decoder(shape)
 
     def at(self, part: bytes) -> Codec:
-        """The codec whose MACs also cover this address."""
+        """The codec whose MACs also cover this address. Most such codecs seal or open one message."""
         if self._signer is None:
             return self
         made = object.__new__(Codec)
         made._kind, made._cap, made._head, made._decode = self._kind, self._cap, self._head, self._decode
-        made._bases = found = {}
-        for kid, base in self._bases.items():
-            found[kid] = mac = base.copy()
-            mac.update(part)
-        made._signer = found.get(self._head)
+        made._bases, made._signer, made._part = self._bases, self._signer, part
         return made
 
     def seal(self, message: Any) -> bytes:
@@ -142,6 +140,8 @@ class Codec:
 
     def _mac(self, head: bytes, payload: bytes | memoryview) -> bytes:
         mac = self._bases[head].copy()
+        if self._part:
+            mac.update(self._part)
         mac.update(payload if len(payload) < LARGE_BYTES else LARGE + hashlib.sha256(payload).digest())
         found: bytes = mac.digest()
         return found
@@ -151,7 +151,9 @@ class Codec:
         head = self._head
         if self._signer is None:
             return [head + _encode(message) for message in messages]
-        fresh = self._signer.copy
+        base = self._signer.copy()
+        base.update(self._part)
+        fresh = base.copy
         sealed = []
         for message in messages:
             payload = _encode(message)
@@ -179,6 +181,8 @@ class Codec:
             if len(data) < LARGE_BYTES:
                 payload = data[18:]
                 mac = base.copy()
+                if self._part:
+                    mac.update(self._part)
                 mac.update(payload)
                 found = mac.digest()
             else:
@@ -213,7 +217,12 @@ class AddressedCodec:
 
     def at(self, address: str) -> Codec:
         """The codec for messages at the address of this job or worker."""
-        return self._codec.at(_with_length(address.encode(errors="surrogateescape")))
+        return self._codec.at(_address(address))
+
+
+@lru_cache(maxsize=16)  # a master seals several messages at the address of one job
+def _address(name: str) -> bytes:
+    return _with_length(name.encode(errors="surrogateescape"))
 
 
 class Codecs:

@@ -21,16 +21,12 @@ class Fields:
         self.checkpoint_mac = b""  # the MAC of the last sealed checkpoint
         self._wire = jobs.wire
         self._spec = spec
-        codecs = jobs.codecs
-        self._spec_codec = codecs.spec.at(spec.job)
-        self._checkpoint_codec = codecs.checkpoint.at(spec.job)
-        self._record_codec = codecs.record.at(spec.job)
-        self._report_codec = codecs.report.at(spec.job)
-        self._codecs = codecs
+        self._job = spec.job
+        self._codecs = jobs.codecs
 
     def spec(self) -> bytes:
         """The spec. Raises TooLarge."""
-        return self._spec_codec.seal(self._spec)
+        return self._codecs.spec.at(self._job).seal(self._spec)
 
     def spec_that_fits(self) -> bytes:
         """The spec. Raises TooLarge, also if Redis does not accept it; the message says what the user can do."""
@@ -48,7 +44,7 @@ class Fields:
 
     def checkpoint(self, ledger: Ledger, now: float) -> bytes:
         """The checkpoint of what is counted now. Raises TooLarge."""
-        sealed = self._checkpoint_codec.seal(ledger.checkpoint(now))
+        sealed = self._codecs.checkpoint.at(self._job).seal(ledger.checkpoint(now))
         self.checkpoint_mac = mac_of(sealed)
         return sealed
 
@@ -67,14 +63,15 @@ class Fields:
 
     def record(self, record: Record) -> bytes:
         """The record of the job's end. Raises TooLarge."""
-        return self._record_codec.seal(record)
+        return self._codecs.record.at(self._job).seal(record)
 
     def report(self, report: Report) -> bytes:
         """The report of the job's progress; without its running value if that is too large."""
+        codec = self._codecs.report.at(self._job)
         try:
-            return self._report_codec.seal(report)
+            return codec.seal(report)
         except TooLarge:
-            return self._report_codec.seal(msgspec.structs.replace(report, value=None))
+            return codec.seal(msgspec.structs.replace(report, value=None))
 
     def timeline(self, timeline: Timeline) -> bytes:
         """The timeline; b"" if it is too large."""
