@@ -26,6 +26,7 @@ from mapreduce_rq.runtime.worker.probe import numerics
 from mapreduce_rq.version import __version__
 
 if TYPE_CHECKING:  # what few programs use
+    from mapreduce_rq.client.kept_plans import KeptPlan, KeptPlans
     from mapreduce_rq.client.open_job import Plan
     from mapreduce_rq.core.reducers.keyed import Keyed
     from mapreduce_rq.functions.pickling import Pickles
@@ -47,6 +48,7 @@ class Planner:
         self._trust = trust
         self._shelf = shelf
         self._share = share
+        self._kept: KeptPlans | None = None
 
     def computation(
         self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
@@ -59,7 +61,7 @@ class Planner:
         if limits.retries and name not in OF_FUNCTIONS:
             raise BadParameter(f"limits: retries is for functions of your own, and {name} is none")
         spec = Spec(
-            job=f"{name}-{self._clock.random(16).hex()}",
+            job=self._id(name),
             computation=name,
             params=settled(computation.params),
             total=computation.total,
@@ -71,9 +73,31 @@ class Planner:
             lazy=lazy,
             by=process_name(),
         )
+        self._lay_in(computation, spec.job)
+        return spec, computation
+
+    def _id(self, name: str) -> str:
+        return f"{name}-{self._clock.random(16).hex()}"
+
+    def _lay_in(self, computation: Computation[Any], job: str) -> None:
         if self._shelf is not None:
-            computation.aside = Shelf(self._shelf, spec.job)
-            computation.reducer.lay_in(Shelf(self._shelf, spec.job))
+            computation.aside = Shelf(self._shelf, job)
+            computation.reducer.lay_in(Shelf(self._shelf, job))
+
+    def _again(self, kept: KeptPlan, items: Any) -> tuple[Spec, Computation[Any]]:
+        """As ``function``, for a call like an earlier one."""
+        from mapreduce_rq.functions.shipping import range_params  # as below
+
+        params, computation = kept.over(range_params(items))
+        spec = msgspec.structs.replace(
+            kept.spec,
+            job=self._id(kept.spec.computation),
+            params=params,
+            total=computation.total,
+            created=self._clock.wall(),
+            by=process_name(),
+        )
+        self._lay_in(computation, spec.job)
         return spec, computation
 
     def function(
@@ -98,8 +122,18 @@ class Planner:
 
         ``detached``: all items are read now, and travel with the job. Raises UsageError; TooLarge for too many of them.
         """
+        if self._kept is None:
+            from mapreduce_rq.client.kept_plans import KeptPlans  # imports 18 modules that no built-in needs
+
+            self._kept = KeptPlans()
+        plain = type(items) is range and type(reduce) is str and not more and not detached  # else nothing is kept
+        plain = plain and kwargs is None and setup is None and shared is ... and star is False
+        plain = plain and zero is ... and law is Law.ORDERED and options is None and return_exceptions is False
+        if plain and (kept := self._kept.find(function, reduce, limits, chunksize)) is not None:
+            return (*self._again(kept, items), None)
+        given = limits
         check(law=law, options=options, kwargs=kwargs, return_exceptions=return_exceptions, setup=setup)
-        from mapreduce_rq.functions import shipping  # imports 18 modules that a built-in computation does not need
+        from mapreduce_rq.functions import shipping  # as above
         from mapreduce_rq.functions.computation import FunctionComputation  # with it
         from mapreduce_rq.functions.items import source_of  # with it
         from mapreduce_rq.functions.pickling import Pickles  # with it
@@ -139,6 +173,8 @@ class Planner:
         spec, computation = self.computation("function" if named is None else "files", params, limits, lazy=lazy)
         assert isinstance(computation, FunctionComputation)
         codec = computation.trusting(self._trust, pickles)
+        if plain:
+            self._kept.keep(function, reduce, given, chunksize, spec, computation)
         source: Source | None = None
         if lines is not None:
             from mapreduce_rq.functions.files import source_of_lines  # with what it reads, as above

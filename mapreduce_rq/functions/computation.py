@@ -5,9 +5,11 @@ Cost per term: that of the function. The reducer says what the value is worth: e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, ClassVar, Self
+
+from msgspec import structs
 
 from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
@@ -116,6 +118,12 @@ class FunctionComputation(Computation[Any]):
         check_trust(params, trust, maps=maps)
         made = cls(params)
         made.trusting(trust)
+        return made
+
+    def over(self, span: Mapping[str, int]) -> Self:
+        """The computation of the same function and reducer over another range: ``start``, ``step`` and ``terms``."""
+        made = type(self)(structs.replace(self.params, **span))
+        made.trusting(self._trust)
         return made
 
     def trusting(self, trust: Trust, pickles: Pickles | None = None) -> ValueCodec:

@@ -65,10 +65,10 @@ def function_params(
             whole = True
     if name is not None and not whole:
         code, around = sources_of(name)
-        return {"label": name, "function": name, "code": code, "around": around, "given": given} | _said(found)
+        return {"label": name, "function": name, "code": code, "around": around, "given": given} | said(found)
     need_pickles(label, trust)
     thing = partial(found, *before, **named) if before or named else found
-    return {"label": label, **_pickled("pickle", thing, label, pickles)} | _said(thing)
+    return {"label": label, **_pickled("pickle", thing, label, pickles)} | said(thing)
 
 
 class First(NamedTuple):
@@ -108,7 +108,7 @@ def shared_body(shared: Any, trust: Trust, pickles: Pickles) -> tuple[str, bytes
     return hash_of([body]).hexdigest(), body
 
 
-def _said(function: Any) -> dict[str, Any]:
+def said(function: Any) -> dict[str, Any]:
     """What a function declares about itself (see ``kernel``)."""
     function = function.func if type(function) is partial else function
     return {

@@ -90,6 +90,17 @@ def sources_of(name: str) -> tuple[str, dict[str, str]]:
     return code_of(module), around
 
 
+def are_the_same(codes: Mapping[str, str]) -> bool:
+    """Whether ``sources_of`` a name would give these hashes again: no module was imported or reloaded since."""
+    if len(sys.modules) != _learnt:
+        return False
+    for name, code in codes.items():
+        module = sys.modules.get(name)
+        if module is None or not _is_known(name, module) or _known[name].code != code:
+            return False
+    return True
+
+
 def codes_of(modules: Iterable[str]) -> dict[str, str]:
     """The hashes of these modules, as far as they belong to a project, and of those that they import."""
     found: dict[str, str] = {}
