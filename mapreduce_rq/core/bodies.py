@@ -78,9 +78,6 @@ bytes."""
 class Aside(Protocol):
     """The place where large bodies of one job are laid aside, if there is one."""
 
-    def open(self) -> None:
-        """Make the place, because the job begins. Before that, and after ``clear``, no body is laid there."""
-
     def put(self, body: Buffer) -> bytes | None:
         """Lay a body aside and return the reference to it; None if the body must travel as it is."""
 

@@ -13,17 +13,16 @@ from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE
 
 
 class LaidAside:
-    """The large bodies of one job. ``place``: the place where they are; None if all bodies travel through Redis."""
+    """The large bodies of one job. ``place``: where they lie; None where all bodies travel through Redis.
 
-    def __init__(self, place: Aside | None, *, items: bool) -> None:
-        self.any = items  # whether there may be bodies
+    ``items``: the master lays items there. ``pieces``: workers lay there what answers refer to.
+    """
+
+    def __init__(self, place: Aside | None, *, items: bool, pieces: bool = False) -> None:
+        self.any = items or pieces
+        """Whether a body may be there, as far as the answers tell: a worker that died may have left one, too."""
         self._place = place
         self._items = items
-
-    def open(self) -> None:
-        """Make the place, because the job begins."""
-        if self._place is not None:
-            self._place.open()
 
     def clear(self) -> None:
         """Drop all bodies, because the job is over."""
@@ -45,7 +44,10 @@ class LaidAside:
         return [self._fetched(self._place, one, kept) for one in heard]
 
     def _fetched(self, place: Aside, replied: Replied, kept: bool) -> Replied:
-        if OK_ASIDE not in [answer.status for answer in replied.answers]:
+        for answer in replied.answers:
+            if answer.status != OK or answer.attempt:
+                break
+        else:
             return replied
         self.any = True
         answers = []

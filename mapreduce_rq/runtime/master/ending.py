@@ -133,13 +133,15 @@ class Ending:
         small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= PIPELINED_BYTES
         small = small and not (isinstance(record, Done) and record.value is None)
         keep = self._spec.limits.keep
+        laid = untidy or self._aside.any or not closing.sure  # else no worker has laid anything aside, or will
         if self.pipelined and small and not untidy and closing.sure:
             self._lease.end(what, keep, row, self._heard)
             self.in_doubt = True
-            if self._aside.any:
-                self._aside.clear()  # otherwise it is done when we hear of the end: our caller need not wait for it
+            if laid:
+                self._aside.clear()
             return
-        self._aside.clear()
+        if laid:
+            self._aside.clear()
         self._lease.commit(what=what, number=keep, fields=row)
         if self._telling.has_readers:
             self._telling.note(*told_of_end(record))
@@ -164,5 +166,3 @@ class Ending:
 
     def _heard(self, answer: Committed | Lost | BrokerError) -> None:
         self.in_doubt = not isinstance(answer, Committed)
-        if not self.in_doubt:
-            self._aside.clear()

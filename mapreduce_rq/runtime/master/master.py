@@ -126,7 +126,7 @@ class Master:
         self._host = host
         self._pipelined = pipelined
         self._source = source
-        self._aside = LaidAside(computation.aside, items=source is not None)
+        self._aside = LaidAside(computation.aside, items=source is not None, pieces=computation.reducer.refers)
         self._bell = bell
         self._job = spec.job
         self._fields = Fields(jobs, spec)
@@ -189,11 +189,6 @@ class Master:
         Raises BrokerError, Superseded; TooLarge, with nothing queued, for a spec or first item that Redis cannot take.
         """
         sealed = self._fields.spec_that_fits()
-        at_once = (
-            not self._pipelined or self._aside.any
-        )  # else only workers lay aside: the place is made while they begin
-        if at_once:
-            self._aside.open()
         commands = self.ledger.receive(Resumed(), self._now)
         while True:
             pushed = [task for command in commands if isinstance(command, Push) for task in command.tasks]
@@ -213,8 +208,6 @@ class Master:
                     if isinstance(command, Broken):
                         raise large_item(pushed[0], error) from None
                 continue
-            if not at_once:
-                self._aside.open()
             if hand_over:
                 self.jobs.hand_over(self._job, first=self.spec.limits.urgent)
             self._telling.note("submitted", self.spec.label)

@@ -36,8 +36,9 @@ _counter = itertools.count()
 class Shelf:
     """One job's large bodies, in files of a directory of its own within this one.
 
-    The job's master makes that directory and removes it. A worker that is late then has no place for a file, so no file
-    is left behind.
+    Whoever lays the first body there makes that directory: most jobs have none, and a lone task does not wait for it.
+    The job's master removes it. A worker that lays something later learns with its answer that the job is over, and
+    removes that itself (``withdraw``).
     """
 
     outlives: ClassVar[bool] = True
@@ -51,11 +52,6 @@ class Shelf:
     def _directory(self) -> str:
         return os.path.join(self._above, re.sub(r"[^0-9a-z]", "", self._job[-32:].lower()) or "job")
 
-    def open(self) -> None:
-        """Make the place, because the job begins. If that is not possible, bodies go through Redis."""
-        with contextlib.suppress(OSError):
-            os.mkdir(self._directory, 0o700)
-
     def put(self, body: Buffer) -> bytes | None:
         """Lay a body aside, and return the reference to it; None if it is small, or if there is no room."""
         if len(body) < ASIDE_BYTES:
@@ -63,12 +59,12 @@ class Shelf:
         name = f"{os.getpid()}-{next(_counter)}".encode()
         path = self._path(name)
         try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            file = self._made(path)
             try:
                 rest = memoryview(body)
                 while rest:
                     rest = rest[os.write(file, rest) :]
-            except OSError:
+            except BaseException:  # a worker is told to leave, perhaps
                 os.unlink(path)
                 raise
             finally:
@@ -78,6 +74,16 @@ class Shelf:
         reference = ASIDE + len(body).to_bytes(8, "big") + name
         self._mine.add(reference)
         return reference
+
+    def _made(self, path: str) -> int:
+        """The descriptor of a new file. Raises OSError."""
+        how = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        try:
+            return os.open(path, how, 0o600)
+        except FileNotFoundError:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(self._directory, 0o700)
+            return os.open(path, how, 0o600)
 
     def get(self, reference: Buffer) -> memoryview:
         """The body, which stays when the file is removed. Raises ValueError if it is not there any more.
@@ -136,12 +142,19 @@ class Shelf:
         """Remove all bodies of the job, because it is over; also those that killed workers have left."""
         self._mine.clear()
         try:
-            os.rmdir(self._directory)  # nearly always: most jobs lay nothing aside
+            os.rmdir(self._directory)
         except OSError:
             gone = os.path.join(self._above, f"gone-{os.getpid()}-{next(_counter)}")
             with contextlib.suppress(OSError):
-                os.rename(self._directory, gone)  # from now on no worker can add a file
+                os.rename(self._directory, gone)  # from here on no worker can add a file to it
                 shutil.rmtree(gone, ignore_errors=True)
+
+    def withdraw(self) -> None:
+        """Remove what this process has laid: it was late, and nobody reads it."""
+        if self._mine:
+            self.keep(set())
+            with contextlib.suppress(OSError):
+                os.rmdir(self._directory)
 
     def _path(self, name: bytes) -> str:
         return os.path.join(self._directory, name.decode("ascii"))

@@ -122,6 +122,9 @@ class KnownJobs:
         A missing stream does not prove that the job is over: after a loss of data its master may have submitted it
         again. So Redis is asked before the next task is dropped.
         """
+        known = self._known.get(job)
+        if isinstance(known, Ready) and known.shelf is not None:
+            known.shelf.withdraw()
         self._known[job] = None
         self._void_since[job] = since
         if self.current == job:
