@@ -72,6 +72,7 @@ class Planner:
             numerics=numerics() if computation.libm else "",
             lazy=lazy,
             by=process_name(),
+            joins=computation.reducer.joins,
         )
         self._lay_in(computation, spec.job)
         return spec, computation

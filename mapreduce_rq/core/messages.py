@@ -59,7 +59,10 @@ class Task(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """The answer to one task."""
+    """The answer to one task; or to several, if its partial has the terms of them all: a joint answer.
+
+    How such answers come about stands in runtime/worker/joint_answers.py.
+    """
 
     lo: Index
     hi: Index
@@ -68,6 +71,12 @@ class Answer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     status: int
     body: bytes  # the encoded partial, or an encoded Failure
     ns: Index  # nanoseconds of work
+    also: list[tuple[Index, Index]] | None = None  # the spans of the other tasks of a joint answer
+
+    @property
+    def spans(self) -> list[tuple[int, int]]:
+        """The spans of all tasks that it answers."""
+        return [(self.lo, self.hi), *(self.also or ())]
 
 
 class Tried(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -240,6 +249,7 @@ class Spec(msgspec.Struct, frozen=True, kw_only=True):
     numerics: str = ""  # probe of the submitting side, if the kernel depends on it
     lazy: bool = False  # terms come from an iterator in the master: cannot be resumed elsewhere
     by: str = ""  # user@host:pid of the submitter, for people
+    joins: bool = False  # its masters take joint answers
     traceparent: Annotated[str, Meta(max_length=55)] = ""  # of the job's span, as W3C writes it; '': it is not traced
 
     @property

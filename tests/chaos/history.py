@@ -242,8 +242,8 @@ class History:
         if ended or reply.job != known.spec.job:
             return
         for answer in reply.answers:
-            if answer.status == OK and answer.op == MAP and not known.runs.touches(answer.lo, answer.hi):
-                raise BadHistory(f"{name}: the reply for [{answer.lo}, {answer.hi}) was trimmed and never counted")
+            if answer.status == OK and answer.op == MAP and not any(known.runs.touches(*span) for span in answer.spans):
+                raise BadHistory(f"{name}: the reply for {answer.spans} was trimmed and never counted")
 
     def _end(self, name: str, known: Known, new: dict[bytes, bytes]) -> None:
         if new[b"state"] != b"done":

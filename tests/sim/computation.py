@@ -57,6 +57,13 @@ class SumOfTerms(Reducer[Partial]):
         return count, total, power
 
 
+class JoinedTerms(SumOfTerms):
+    """The same, of which a worker answers several tasks together."""
+
+    name: ClassVar[str] = "sim-joined"
+    joins: ClassVar[bool] = True
+
+
 class RowOfTerms(SumOfTerms):
     """Ordered: count, sum of hashes, and the terms' hashes as digits of a number to the base ``BASE``."""
 
@@ -93,6 +100,9 @@ class LaidTerms(Reducer[Laid]):
     name: ClassVar[str] = "sim-laid"
     refers: ClassVar[bool] = True
     pieces: Pieces | None = None
+
+    def __init__(self, *, joins: bool = False) -> None:
+        self.joins = joins  # type: ignore[misc]  # of this one
 
     def lay_in(self, pieces: Pieces | None) -> None:
         self.pieces = pieces
@@ -143,6 +153,7 @@ class TestParams(Params, frozen=True, kw_only=True):
     first: int | None = None  # terms asked for at first; ``finish`` then wants the rest
     kept: bool = False  # the replies are what is counted, as for a list
     laid: bool = False  # pieces of each fold are laid aside, as by a shuffle
+    joins: bool = False  # a worker may answer several tasks together
     lazy: bool = False  # terms come as items, from a source
     asks: int = 0  # rounds of requests that ``finish`` has before its outcome
     raising: list[int] = []  # noqa: RUF012  # msgspec copies it
@@ -174,12 +185,14 @@ class SimComputation(Computation[Any]):
         self.terms = params.terms
         self.raising = frozenset(params.raising)
         self.reducer: Reducer[Any] = (
-            LaidTerms()
+            LaidTerms(joins=params.joins)
             if params.laid
             else KeptRow()
             if params.kept
             else RowOfTerms()
             if params.ordered
+            else JoinedTerms()
+            if params.joins
             else SumOfTerms()
         )
         self.total = None if params.lazy else params.first or params.terms

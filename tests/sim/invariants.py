@@ -223,10 +223,10 @@ class Invariants:
                 continue
             for answer in reply.answers:
                 void = job.laid and any(name + b":0" not in pieces for name in answer.body[48:].split())
-                if answer.status == OK and answer.op == MAP and answer.hi <= cut and not void:
-                    require(
-                        touches(checkpoint.runs, answer.lo, answer.hi),
-                        f"the answer [{answer.lo}, {answer.hi}) was trimmed uncounted",
+                if answer.status == OK and answer.op == MAP and all(hi <= cut for _, hi in answer.spans) and not void:
+                    require(  # of a joint answer it is enough that one span was counted: then it is refused whole
+                        any(touches(checkpoint.runs, lo, hi) for lo, hi in answer.spans),
+                        f"the answer {answer.spans} was trimmed uncounted",
                     )
 
     def _reply(self, fields: tuple[bytes, ...]) -> Reply | None:

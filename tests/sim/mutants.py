@@ -52,6 +52,19 @@ def count_twice() -> AbstractContextManager[Any]:
     return patch.object(Tally, "_count_row", count_row)
 
 
+@safety
+def count_what_is_new_in_a_joint_answer() -> AbstractContextManager[Any]:
+    """A joint answer is folded if any of its spans is new, and only these are noted as counted."""
+
+    def count_joint(self: Tally, spans: list[tuple[int, int]], body: bytes) -> list[tuple[int, int]]:
+        new = [(lo, hi) for lo, hi in spans if not self.runs.touches(lo, hi) and self.runs.add(lo, hi)]
+        if new:
+            self._accumulator = self.reducer.merge_encoded(self._accumulator, [body])
+        return new
+
+    return patch.object(Tally, "count_joint", count_joint)
+
+
 class Edit(NamedTuple):
     """A script with another text in the place of one that stands there once."""
 

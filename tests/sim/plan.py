@@ -27,6 +27,7 @@ class JobPlan:
     ordered: bool = False
     kept: bool = False
     laid: bool = False
+    joins: bool = False
     lazy: bool = False
     more: bool = False  # asks for half of its terms first
     asks: int = 0  # rounds of requests at its end
@@ -66,6 +67,7 @@ class JobPlan:
             "ordered": self.ordered,
             "kept": self.kept,
             "laid": self.laid,
+            "joins": self.joins,
             "first": (self.terms + 1) // 2 if self.more else None,
             "lazy": self.lazy,
             "asks": self.asks,
@@ -90,6 +92,7 @@ class JobPlan:
             created=EPOCH,
             version="sim",
             lazy=self.lazy,
+            joins=self.joins,
         )
 
 
@@ -122,6 +125,9 @@ def plan_of(seed: int) -> Plan:
     laying = Random(f"laid {seed}")
     for job in jobs:
         job.laid = not (job.ordered or job.lazy or job.more) and laying.random() < 0.5
+    joining = Random(f"joins {seed}")
+    for job in jobs:
+        job.joins = not job.ordered and joining.random() < 0.5
     printing = Random(f"logs {seed}")
     for job in jobs:
         job.logs = printing.random() < 0.3
@@ -188,6 +194,7 @@ def storm_of(seed: int) -> Plan:
                 terms=terms,
                 seconds=seconds * workers / terms / 2,
                 ordered=number == 1,
+                joins=number == 0 and seed % 2 == 0,
                 raising=tuple(sorted(rng.sample(range(terms), 2))) if number == 0 else (),
                 on_error="skip",
                 chunk=rng.choice([1, 1, 3]),

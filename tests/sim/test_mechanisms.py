@@ -36,9 +36,11 @@ from mapreduce_rq.runtime.master.sweep import Sweeper
 from mapreduce_rq.runtime.pool import reporter
 from mapreduce_rq.runtime.pool.reporter import Reporter
 from mapreduce_rq.runtime.pool.supervisor import Pool
-from mapreduce_rq.runtime.worker import known_jobs
+from mapreduce_rq.runtime.worker import joint_answers, known_jobs
 from mapreduce_rq.runtime.worker.hand import Hand
+from mapreduce_rq.runtime.worker.joint_answers import JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
+from mapreduce_rq.runtime.worker.part_answers import Relief
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim import scripts
 from tests.sim.actors import ClientProcess, Host
@@ -190,6 +192,50 @@ def a_task_that_is_nowhere_goes_out_again() -> None:
     stage.fault(2.5, "lose_queue")
     stage.run()
     assert stage.ended <= 2.5 + 3 * 3 + 6
+
+
+def _answers(stage: Stage) -> list[list[tuple[int, int]]]:
+    """The spans of each answer that ever came, in their order."""
+    found: dict[Any, list[list[tuple[int, int]]]] = {}
+    for stream in stage.histories(stage.world.keys.replies("sim-0")):
+        for name, fields in stream.entries:
+            if name not in found and fields[0] == b"a":
+                found[name] = [answer.spans for answer in stage.world.codecs.reply.open(fields[1]).answers]
+    return [spans for row in found.values() for spans in row]
+
+
+def tasks_whose_partials_join_are_answered_together() -> None:
+    stage = Stage(JobPlan(300, 0.01, chunk=1, joins=True), hosts=[2])
+    stage.run()
+    assert [len(stage.computed(k)) for k in range(300)] == [1] * 300
+    assert len(_answers(stage)) <= 300 * 0.01 / 0.5 + 2 * 4  # one for each half second, and when the line is empty
+
+
+def a_joint_answer_waits_for_half_a_second_of_work_at_most() -> None:
+    stage = Stage(JobPlan(200, 0.05, chunk=1, joins=True), hosts=[1])
+    stage.run()
+    most = max(map(len, _answers(stage)))
+    assert 5 < most <= 0.5 / 0.05 + 1
+
+
+def who_is_told_to_leave_answers_all_that_it_has_computed() -> None:
+    stage = Stage(JobPlan(120, 0.05, chunk=1, joins=True), hosts=[1, 1])
+
+    def tell() -> None:
+        (pid,) = stage.world.hosts[0].workers
+        stage.world.hosts[0].tell(pid)
+
+    stage.at(1.83, tell)
+    stage.run()
+    assert [len(stage.computed(k)) for k in range(120)] == [1] * 120
+
+
+def a_long_task_behind_others_does_not_keep_their_terms() -> None:
+    stage = Stage(JobPlan(80, 0.02, chunk=1, joins=True, slow={25: 60.0}), hosts=[1, 1])
+    stage.run()
+    assert stage.ended < 25 * 0.02 + 60 + 2
+    late = [one for k in range(80) for one in stage.computed(k) if k != 25 and one.at > 4]
+    assert not late, f"{late} were computed as copies of what was late"
 
 
 def slow_terms_in_one_task_are_done_by_all() -> None:
@@ -879,6 +925,17 @@ def _count_what_is_laid() -> AbstractContextManager[Any]:
     return patch.object(LaidApart, "row", row)
 
 
+def _forget_when_told() -> AbstractContextManager[Any]:
+    """Who is told to stop forgets what it has not answered."""
+    told = Worker.told_to_stop
+
+    def told_to_stop(self: Worker, *, at_once: bool = False) -> None:
+        self._joint.drop()
+        told(self, at_once=at_once)
+
+    return patch.object(Worker, "told_to_stop", told_to_stop)
+
+
 def _blame(whom: str) -> AbstractContextManager[Any]:
     def blaming(codecs: Any, held: Any, in_hand: Any, why: str, *, guess: bool) -> list[tuple[bytes, bytes]]:
         moves = []
@@ -1078,6 +1135,16 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
         lambda: patch.object(Sweeper, "_answered", return_value=[]),
     ),
     (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
+    (
+        tasks_whose_partials_join_are_answered_together,
+        lambda: patch.object(JointAnswer, "takes", return_value=False),
+    ),
+    (
+        a_joint_answer_waits_for_half_a_second_of_work_at_most,
+        lambda: patch.object(joint_answers, "MOST_SECONDS", NEVER),
+    ),
+    (who_is_told_to_leave_answers_all_that_it_has_computed, _forget_when_told),
+    (a_long_task_behind_others_does_not_keep_their_terms, lambda: patch.object(Relief, "relieve")),
     (slow_terms_in_one_task_are_done_by_all, lambda: patch.object(Pool, "_enforce")),
     (a_straggler_has_a_backup, lambda: patch.object(Patience, "is_over", return_value=False)),
     (a_merge_that_hangs_is_done_by_the_master, lambda: patch.object(Patience, "is_over", return_value=False)),

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+import signal
 from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -47,6 +50,16 @@ def raises_on_the_way(k: int) -> Iterator[tuple[str, int]]:
     yield "a", 1
     if k == 1234:
         raise LookupError("no more pairs")
+
+
+def by_tens(k: int) -> tuple[int, int]:
+    return k % 10, k
+
+
+def picky(left: int, right: int) -> int:
+    if left + right > 4000:
+        raise RuntimeError("more than four thousand")
+    return left + right
 
 
 def longest(left: str, right: str) -> str:
@@ -228,3 +241,62 @@ def test_by_name_on_queues_of_others(server: RealServer, queue: str) -> None:
             client.reduce_by_key(wild, range(100), combine)
         with pytest.raises(JobFailed, match="--allow"):
             client.reduce_by_key(wild, range(100), {"a": (longest, "")})
+
+
+# -- tasks that are answered together ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("function", "reduce"),
+    [(by_tens, by_key("sum")), (counts, by_key("mean")), (letters, by_key("max")), (math.isqrt, "counter")],
+    ids=["sum", "mean", "max", "counter"],
+)
+def test_a_joint_answer_counts_each_of_its_tasks_once(private: Client, function: Any, reduce: Any) -> None:
+    found = [
+        private.submit_function(function, range(TERMS), reduce=reduce, limits=Limits(chunk=chunk)).result()
+        for chunk in (1, 40, TERMS)
+    ]
+    assert len({repr(each.native) for each in found}) == 1
+    assert len({each.digest for each in found}) == 1
+    assert [each.record["tasks"] for each in found] == [TERMS, TERMS // 40, 1]
+
+
+def test_a_worker_that_dies_with_tasks_that_it_has_not_answered_changes_nothing(
+    private: Client, tmp_path: Path
+) -> None:
+    flag = str(tmp_path / "died")
+
+    def dies_once(k: int) -> tuple[int, int]:
+        if k == TERMS // 2 and not os.path.exists(flag):
+            os.mknod(flag)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return k % 10, k
+
+    expected = {key: sum(range(key, TERMS, 10)) for key in range(10)}
+    assert private.reduce_by_key(dies_once, range(TERMS), limits=Limits(chunk=1)) == expected
+    assert os.path.exists(flag)
+
+
+@pytest.mark.parametrize("chunk", [1, 7, TERMS])
+def test_what_a_merge_by_key_raises_fails_the_job_and_names_it(private: Client, chunk: int) -> None:
+    with pytest.raises(JobFailed, match=r"picky, which folds the values, raised RuntimeError: more than four thousand"):
+        private.reduce_by_key(by_tens, range(TERMS), picky, zero=0, law="commutative", limits=Limits(chunk=chunk))
+
+
+def test_tasks_whose_merge_raises_in_a_worker_are_answered_one_by_one(private: Client) -> None:
+    us = os.getpid()
+
+    def only_here(left: int, right: int) -> int:
+        if os.getpid() != us and left and right > 2:
+            raise RuntimeError("not in a worker")
+        return left + right
+
+    def pair(k: int) -> tuple[int, int]:
+        return k, k
+
+    def both(k: int) -> list[tuple[int, int]]:
+        return [(0, k)]
+
+    assert private.reduce_by_key(pair, range(40), only_here, zero=0, law="commutative") == {k: k for k in range(40)}
+    found = private.reduce_by_key(both, range(40), only_here, zero=0, law="commutative", limits=Limits(chunk=1))
+    assert found == {0: sum(range(40))}

@@ -37,7 +37,7 @@ def stuck(self, number, row):
 
 Shuffle._merged = stuck
 client = Client(local=1, server=server)
-client.reduce_by_key(pair, range(TERMS), parts=4, limits=Limits(chunk=30_000))
+client.reduce_by_key(pair, range(TERMS), parts=4, limits=Limits(chunk=30_000, retries=1))  # so no task joins another
 """
 
 

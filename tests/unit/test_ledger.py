@@ -88,6 +88,49 @@ def seen(
     return Surveyed(waiting, [task for task in there if task.lo in held], 2, slack=not waiting, answered=answered)
 
 
+def joint(*spans: tuple[int, int]) -> Answer:
+    (lo, hi), *also = spans
+    terms = [k for low, high in spans for k in range(low, high)]
+    return Answer(lo, hi, 0, MAP, OK, ENCODE(fold(terms, ordered=False)), 1000, also)
+
+
+# -- joint answers -------------------------------------------------------------------------------------------------
+
+
+def test_a_joint_answer_is_the_answer_to_all_its_tasks() -> None:
+    one = begun(terms=50)
+    assert feed(one, replied(joint((40, 50), (0, 10), (10, 20)))) == []
+    assert (one.counted, one.tasks, sorted(one.out)) == (30, 3, [20, 30])
+    feed(one, replied(joint((40, 50), (0, 10), (10, 20))))
+    assert (one.counted, one.ignored) == (30, 3)
+    assert feed(one, replied(ok(20, 30), ok(30, 40))) == [Settled()]
+    outcome = one.outcome()
+    assert outcome is not None
+    assert outcome.native == fold(range(50), ordered=False)
+
+
+def test_the_other_tasks_of_a_joint_answer_that_is_refused_go_out_again_at_once() -> None:
+    one = begun(terms=50)
+    feed(one, replied(ok(10, 20)))
+    assert pushed(feed(one, replied(joint((0, 10), (10, 20), (30, 40))))) == [(0, 10), (30, 40)]
+    assert (one.counted, one.ignored, sorted(one.out)) == (10, 3, [0, 20, 30, 40])
+
+
+def test_a_joint_answer_may_end_with_a_part_of_a_task() -> None:
+    one = begun(terms=30)
+    rest = pushed(feed(one, replied(joint((20, 30), (0, 4)))))
+    assert rest[0][0] == 4
+    assert rest[-1][1] == 10
+    assert (one.counted, sorted(one.out)) == (14, sorted([10, *(lo for lo, _ in rest)]))
+
+
+@pytest.mark.parametrize("spans", [[(0, 10), (90, 110)], [(0, 10), (5, 5)], [(0, 10), (8, 4)]])
+def test_a_joint_answer_with_terms_that_were_never_cut_is_ignored(spans: list[tuple[int, int]]) -> None:
+    one = begun(terms=100)
+    assert feed(one, replied(joint(*spans))) == []
+    assert (one.counted, one.ignored) == (0, 1)
+
+
 # -- cutting and counting ------------------------------------------------------------------------------------------
 
 

@@ -207,3 +207,26 @@ def test_who_watches_is_told_of_each_partial_that_is_new() -> None:
     tally.count([item(3, 5, ordered=True), item(8, 9, ordered=True)])
     tally.skip(5, 8)
     assert told == [fold(range(lo, hi), ordered=True) for lo, hi in [(0, 3), (3, 5), (8, 9)]]
+
+
+def test_a_joint_answer_counts_whole_or_not_at_all() -> None:
+    tally = Tally(SumOfTerms())
+    body = SumOfTerms().encode(fold([0, 1, 7, 8, 9], ordered=False))
+    assert tally.count_joint([(7, 10), (0, 2)], body) == [(7, 10), (0, 2)]
+    assert counted_terms(tally) == [0, 1, 7, 8, 9]
+    assert tally.prefix() == (5, fold([0, 1, 7, 8, 9], ordered=False))
+    assert tally.count_joint([(7, 10), (0, 2)], body) == []  # a second copy
+    overlapping = SumOfTerms().encode(fold([3, 4, 9, 10], ordered=False))
+    assert tally.count_joint([(3, 5), (9, 11)], overlapping) == []
+    twice = SumOfTerms().encode(fold([3, 4, 4, 5], ordered=False))
+    assert tally.count_joint([(3, 5), (4, 6)], twice) == []
+    assert tally.count_joint([(3, 5)], b"no partial") == []
+    assert tally.malformed == 1
+    assert counted_terms(tally) == [0, 1, 7, 8, 9]
+    assert tally.prefix() == (5, fold([0, 1, 7, 8, 9], ordered=False))
+
+
+def test_a_joint_answer_has_no_order_and_counts_under_no_law_that_needs_one() -> None:
+    tally = Tally(RowOfTerms())
+    assert tally.count_joint([(0, 2), (5, 6)], RowOfTerms().encode(fold([0, 1, 5], ordered=True))) == []
+    assert not tally.runs

@@ -44,6 +44,8 @@ LEAST_WIDE_SECONDS = 0.05
 WIDE_WINDOW = 2
 """Tasks out at most for each worker, for reducers that are ``wide``: tasks that are cut before costs are known are too
 small."""
+JOINT_WINDOW = 4
+"""As `WIDE_WINDOW`, where workers join answers: tasks that are computed and not answered are out, too."""
 WIDE_SHARES = 1
 """As `SHARES`, for reducers that are ``wide``: a worker that is late answers a part (`Computation.cut_short`)."""
 EVEN_SECONDS = 1.0
@@ -75,7 +77,7 @@ class Pace:
     ``chunk``: the size is fixed. ``even``: the number of terms, to be cut into few tasks of one size. ``workers``: how
     many are expected, 0 if that is not known. Without ``vectorised`` the last tasks may have one term only: the last
     terms may be slow though those before were quick. ``brisk``: the caller waits for each value. ``wide``: partials are
-    expensive to merge (see ``Reducer.wide``), so tasks are large and few.
+    expensive to merge (see ``Reducer.wide``), so tasks are large and few. ``joins``: several are answered together.
     """
 
     def __init__(
@@ -88,12 +90,14 @@ class Pace:
         vectorised: bool = True,
         brisk: bool = False,
         wide: bool = False,
+        joins: bool = False,
     ) -> None:
         self._chunk = chunk
         self._target = BRISK_TASK_SECONDS if brisk else WIDE_TASK_SECONDS if wide else TARGET_TASK_SECONDS
         self._brisk = brisk
         self._even = even
         self._wide = wide
+        self._wide_window = JOINT_WINDOW if joins else WIDE_WINDOW
         self._shares = WIDE_SHARES if wide else KERNEL_SHARES if vectorised else SHARES
         self._least_seconds = LEAST_WIDE_SECONDS if wide else LEAST_TASK_SECONDS if vectorised else 0.0
         self._guess = seconds_per_term
@@ -176,5 +180,5 @@ class Pace:
     def window(self) -> int:
         """How many tasks may be out."""
         if self._wide:
-            return max(self._least_window, WIDE_WINDOW * self.workers)
+            return max(self._least_window, self._wide_window * self.workers)
         return min(MAX_WINDOW, max(self._least_window, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))

@@ -109,6 +109,7 @@ class Ledger:
             vectorised=computation.vectorised,
             brisk=computation.reducer.brisk,
             wide=computation.reducer.wide,
+            joins=spec.joins,
         )
         self.gathered = Gathered()
         self._recorder = recorder or Recorder(now)
@@ -284,6 +285,7 @@ class Ledger:
 
     def _replied(self, event: Replied, now: float) -> None:
         good = []
+        joint: list[Answer] = []
         terms = nanoseconds = largest = volume = 0
         for answer in event.answers:
             if answer.attempt:
@@ -295,6 +297,8 @@ class Ledger:
                     self.ignored += 1
             elif answer.op == REQUEST:
                 self.ignored += not self.requests.answered(answer, early=self._restored)
+            elif answer.also is not None:
+                joint.append(answer)
             elif answer.status == OK:
                 size = answer.hi - answer.lo
                 if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
@@ -310,6 +314,8 @@ class Ledger:
             else:
                 self._bad(event.wid, answer)
         self.worked += nanoseconds / 1e9
+        for answer in joint:
+            self._joint(event.wid, answer, now)
         if not good:
             return
         counted = self.tally.count(good)
@@ -321,6 +327,28 @@ class Ledger:
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
         self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
+
+    def _joint(self, wid: str, answer: Answer, now: float) -> None:
+        """Count a joint answer, whole or not at all.
+
+        If it is not counted, those of its tasks that are out go out again at once: their worker has struck them off its
+        hand.
+        """
+        spans = answer.spans
+        if answer.status != OK or not all(0 <= lo < hi and self._was_cut(hi) for lo, hi in spans):
+            self.ignored += 1
+            return
+        self.worked += answer.ns / 1e9
+        counted = self.tally.count_joint(spans, answer.body)
+        if not counted:
+            self.ignored += len(spans)
+            self._again.extend(self._recall(self.out[lo]) for lo, _ in spans if lo in self.out)
+            return
+        terms = sum(hi - lo for lo, hi in spans)
+        self._forget(wid, [(lo, hi, b"") for lo, hi in spans], counted, terms)
+        largest = max(hi - lo for lo, hi in spans)
+        self.pace.observe(terms, len(spans), answer.ns, largest, now, size=len(answer.body))
+        self._recorder.answered(wid, len(spans), terms, answer.ns, now=now, first=spans[0])
 
     def _note_tried(self, tried: Sequence[Tried], counted: list[tuple[int, int]]) -> None:
         """Remember those of these terms whose values are counted now. A second answer to a term is not noted."""

@@ -59,6 +59,23 @@ class Tally:
             self._count_row(row, counted)
         return counted
 
+    def count_joint(self, spans: list[tuple[int, int]], body: bytes) -> list[tuple[int, int]]:
+        """Fold one encoded partial that has the terms of several spans: all of them, or none. Returns those counted.
+
+        A partial cannot be taken apart. So if a single term of it is counted already, none of it may be folded.
+        """
+        covered = Runs()
+        if self._ordered or any(self.runs.touches(lo, hi) or not covered.add(lo, hi) for lo, hi in spans):
+            return []
+        try:
+            self._accumulator = self.reducer.merge_encoded(self._accumulator, [body])
+        except ValueError:
+            self.malformed += 1
+            return []
+        for lo, hi in spans:
+            self.runs.add(lo, hi)
+        return spans
+
     def _count_row(self, row: list[tuple[int, int, bytes]], counted: list[tuple[int, int]]) -> None:
         lo, hi = row[0][0], row[-1][1]
         if not self.runs.touches(lo, hi):

@@ -104,6 +104,10 @@ class Reducer(ABC, Generic[P]):
     wide: ClassVar[bool] = False
     """Whether a partial of few terms may be as large as one of many. Then merges are expensive, so tasks are larger."""
 
+    joins: ClassVar[bool] = False
+    """Whether a worker may merge the partials of several tasks and answer these together, under a commutative law. This
+    pays where to encode and decode partials costs more than to merge them."""
+
     refers: ClassVar[bool] = False
     """Whether a partial may refer to pieces that workers have laid in Redis. If Redis loses pieces in a failover, the
     partial has lost them, too, so a master then goes on from what Redis still has."""

@@ -94,6 +94,7 @@ class ByKey(Reducer[Groups]):
         self._names = [] if list(self.reducers) == [""] else list(self.reducers)
         laws = {reducer.law for reducer in self.reducers.values()}
         (self.law,) = [law for law in (Law.ORDERED, Law.APPROXIMATE, Law.COMMUTATIVE) if law in laws][:1]  # type: ignore[misc]  # of this one
+        self.joins = self.law is not Law.ORDERED  # type: ignore[misc]  # as above
 
     @property
     def columns(self) -> list[str]:
@@ -239,7 +240,10 @@ class ByKey(Reducer[Groups]):
         """A dictionary in the order of the keys, or with ``top`` or ``sorted`` a list of pairs."""
         if self.top is not None:
             return self._ranked(partial, self.top)
-        pairs = self._pairs(partial, self._in_order(partial))
+        keys = self._in_order(partial)
+        if not (self.sorted or self._names):  # a million pairs less in memory
+            return dict(zip(keys, self._columns[0].results(partial.states[0], keys), strict=True))
+        pairs = self._pairs(partial, keys)
         return pairs if self.sorted else dict(pairs)
 
     def _pairs(self, groups: Groups, keys: list[Key]) -> list[tuple[Key, Any]]:

@@ -50,6 +50,7 @@ class CounterReducer(Reducer[Counts]):
 
     name: ClassVar[str] = "counter"
     wide: ClassVar[bool] = True
+    joins: ClassVar[bool] = True
 
     def zero(self) -> Counts:
         return {}

@@ -138,7 +138,7 @@ class Shuffle(Reducer[list[Entry]]):
         if not 1 <= parts <= BUCKETS or BUCKETS % parts:
             raise ValueError(f"parts is {parts}, and must be a power of two, at most {BUCKETS}")
         self.inner, self.parts, self.form = inner, parts, form
-        self.law = inner.law  # type: ignore[misc]  # of this one
+        self.law, self.joins = inner.law, inner.joins  # type: ignore[misc]  # of this one
         self.pieces: Pieces | None = None
 
     def travel_by(self, codec: ValueCodec) -> None:

@@ -39,6 +39,7 @@ class Question(NamedTuple):
     length: int
     settled: int
     want: int
+    least: int
     sent: float
 
 
@@ -142,10 +143,13 @@ class Hand:
         self._unsettled.append(batch)
         return self.hear()
 
-    def settle(self, batch: Batch, want: int) -> None:
-        """Send a batch's answers, and ask for ``want`` more tasks; a negative number gives tasks of the hand back."""
+    def settle(self, batch: Batch, want: int, *, least: int = 0) -> None:
+        """Send a batch's answers, and ask for ``want`` more tasks; a negative number gives tasks of the hand back.
+
+        ``least``: take so many tasks, if they are there, even if the fair share is smaller.
+        """
         done = len(batch.done)
-        self._ask(batch, length=len(self.tasks), want=want)
+        self._ask(batch, length=len(self.tasks), want=want, least=least)
         self.tasks = self.tasks[done : len(self.tasks) + min(want, 0)]
 
     def unsent(self) -> list[bytes]:
@@ -160,18 +164,18 @@ class Hand:
         self._asked = self._got = None
         self._unsettled.append(batch)
 
-    def _ask(self, batch: Batch, length: int, want: int) -> None:
+    def _ask(self, batch: Batch, length: int, want: int, least: int = 0) -> None:
         replies = [
             (job, sealed)
             for job, items in batch.answers
             for sealed in self._replies.sealed(job, items, batch.tried.get(job, ()), batch.output.get(job))
         ]
-        self._asked = Question(replies, length, len(batch.done), want, self._clock.now())
+        least = max(least, self.prefetch.least)
+        self._asked = Question(replies, length, len(batch.done), want, least, self._clock.now())
         self._send(self._asked)
 
     def _send(self, asked: Question) -> None:
-        least = self.prefetch.least
-        self._queue.ask_to_settle(self._wid, asked.replies, asked.length, asked.settled, asked.want, least=least)
+        self._queue.ask_to_settle(self._wid, asked.replies, asked.length, asked.settled, asked.want, least=asked.least)
 
     def read(self) -> None:
         """Read the answer to the settle on its way, if there is one; its consequences can wait."""

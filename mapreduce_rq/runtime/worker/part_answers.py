@@ -25,6 +25,7 @@ from mapreduce_rq.core.job.chunking import WIDE_TASK_SECONDS
 from mapreduce_rq.core.messages import Reply
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.worker.hand import Hand
+from mapreduce_rq.runtime.worker.joint_answers import JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import Ready
 from mapreduce_rq.runtime.worker.slate import Slate
 from mapreduce_rq.runtime.worker.strangers import Strangers
@@ -45,12 +46,15 @@ def cut_short(ready: Ready, slate: Slate) -> bool:
 class Relief:
     """Frees one worker's hand while one of its tasks is long."""
 
-    def __init__(self, wid: str, tasks: Tasks, slate: Slate, hand: Hand, strangers: Strangers) -> None:
+    def __init__(  # noqa: PLR0917  what a worker has
+        self, wid: str, tasks: Tasks, slate: Slate, hand: Hand, strangers: Strangers, joint: JointAnswer
+    ) -> None:
         self._wid = wid
         self._tasks = tasks
         self._slate = slate
         self._hand = hand
         self._strangers = strangers
+        self._joint = joint
         self._relieved = 0  # the slate's number of the last task whose neighbours were answered and given back
 
     def relieve(self) -> None:
@@ -75,6 +79,8 @@ class Relief:
                     done.append(raw)
         else:
             return  # the worker has gone on to another task
+        joined = self._joint.give_back()  # computed, and it would take this thread too long to answer them
+        done = [held for held in done if held not in joined]
         seal = self._tasks.codecs.reply.seal
         tried = self._hand.tried
         replies = [

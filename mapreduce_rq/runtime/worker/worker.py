@@ -6,6 +6,7 @@ Its duties, in order:
 2. If idle, wait for one task. Redis moves the task into this worker's hand in the same step.
 3. Compute half of the hand, oldest first. If a task turns out to be long, answer the part that is done.
 4. Settle: send answers, remove done tasks, get the next tasks, in one round trip, while the other half is computed.
+   Of some jobs, several tasks are answered together (see joint_answers.py).
 5. Told to stop: finish the task in hand, give the rest back. Told twice: give everything back at once.
 
 Answers that may not have arrived are sent again: a second copy is ignored, and a missing answer would cost a new
@@ -36,6 +37,7 @@ from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES
 from mapreduce_rq.runtime.tracing import TaskSpans
 from mapreduce_rq.runtime.worker.failures import failed, given_up, refused
 from mapreduce_rq.runtime.worker.hand import Batch, Hand
+from mapreduce_rq.runtime.worker.joint_answers import CannotJoin, JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs, Ready
 from mapreduce_rq.runtime.worker.outage import Outage
 from mapreduce_rq.runtime.worker.output import Outputs, Streams
@@ -109,10 +111,11 @@ class Worker:
         self._jobs = KnownJobs(wid, tasks, clock, slate, prepare=prepare, shelf=shelf)
         self._replies = Replies(wid, tasks)
         self._hand = Hand(wid, tasks, clock, self._jobs, self._replies, full=self._wait_for_room, beat=self._first_beat)
+        self._joint = JointAnswer()
         self._strangers = Strangers(tasks)
         self._outputs = Outputs(streams)
         self._spans = TaskSpans(wid, tasks.keys.name)
-        self._relief = Relief(wid, tasks, slate, self._hand, self._strangers)
+        self._relief = Relief(wid, tasks, slate, self._hand, self._strangers, self._joint)
         self._at_fault = b""  # the task that was read when something failed outside of any task
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
@@ -189,6 +192,7 @@ class Worker:
                 except BrokerRefused:
                     raise  # waiting does not help
                 except BrokerError as error:
+                    self._joint.drop()
                     self._entered, self._at_fault = False, b""
                     log.debug("%s; trying again", error)
                     if not self._outage.on:
@@ -198,6 +202,7 @@ class Worker:
                         break
                     self._pause(self._outage.wait())
                 except Exception as error:
+                    self._joint.drop()
                     self._entered = False
                     log.exception("an error that is no task's; please report this")
                     self._blame(error)
@@ -209,6 +214,7 @@ class Worker:
     def _step(self) -> bool:
         """Fill the hand if it is empty, compute a batch, settle it. Returns False at a stop, or a burst's end."""
         if self.stopping:
+            self._answer_kept()
             return False
         self._yields = self._yields or (self._turns and self._others_first())
         if not self._hand.tasks:
@@ -225,13 +231,21 @@ class Worker:
                 self._hand.look()
                 return bool(self._hand.tasks) or not (self._burst or self._turns)
             self._hand.tasks.append(task)
-        answers, done = self._compute()
+        try:
+            answers, done = self._compute()
+        except CannotJoin:  # so the tasks are computed again, each by itself
+            self._at_fault = b""
+            self._joint.drop()
+            return True
         if self._talks:
             _tell(answers)
         learn()  # what the functions have imported meanwhile
         if self._strangers.here:
             self._leave_to_others(alone=not answers)
-        self._settle(answers, done)
+        if self._joint.tasks:
+            self._go_on()
+        else:
+            self._settle(answers, done)
         return True
 
     def _blame(self, error: Exception) -> None:
@@ -292,6 +306,11 @@ class Worker:
         """
         hand = self._hand
         batch = Batch(list(answers.items()), hand.tasks[:done], hand.tried, hand.output, hand.laid)
+        if gone := self._joint.given_back:  # by another thread, so they are not the oldest ones any more
+            self._joint.drop()
+            hand.answer_later(batch._replace(done=[raw for raw in batch.done if raw not in gone]))
+            hand.recover()
+            return
         if self.tasks_left is not None:
             self.tasks_left -= done
             self.stopping = self.stopping or self.tasks_left <= 0
@@ -305,6 +324,39 @@ class Worker:
         hand.settle(batch, want)
         if self.stopping or not hand.tasks or hand.prefetch.long:
             hand.hear()
+
+    def _go_on(self) -> None:
+        """Take more tasks before those that are computed are answered. If there are none, answer."""
+        hand, joint = self._hand, self._joint
+        if not hand.hear():
+            joint.drop()
+            return
+        left = len(hand.tasks) - len(joint)
+        want = hand.prefetch.want(left)
+        if left and not want:
+            return
+        nothing = Batch([], [])
+        hand.done(nothing)
+        hand.settle(nothing, want, least=0 if left else 1)
+        if (not left or hand.prefetch.long) and not hand.hear():
+            joint.drop()
+        elif len(hand.tasks) == len(joint):
+            self._answer_kept()
+
+    def _answer_kept(self) -> None:
+        """Answer what is computed and kept for a joint answer, if there is any."""
+        joint = self._joint
+        if not joint.tasks:
+            return
+        answers: dict[str, list[Answer]] = {}
+        self._hand.answers, self._hand.tried, self._hand.laid, self._hand.output = answers, {}, [], {}
+        done = len(joint) + len(joint.given_back)
+        try:
+            self._answer_joint(answers)
+        except CannotJoin:
+            joint.drop()
+        else:
+            self._settle(answers, done)
 
     def _wait_for_room(self, error: BrokerFull) -> None:
         if self.stopping:
@@ -325,15 +377,17 @@ class Worker:
         """
         answers: dict[str, list[Answer]] = {}
         self._hand.answers, self._hand.tried, self._hand.laid = answers, {}, []
+        joint, begun = self._joint, len(self._joint)
         open_ = self.tasks.codecs.task.open
         nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
         job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
+        may_join = False
         listen = trace = None  # called before each task, if the job wants output or is traced
         done = size = longest = 0
         started = now = nanoseconds()
         deadline = started + int(self._hand.prefetch.batch_seconds * 1e9)
         try:
-            for raw in self._hand.tasks[: self._hand.prefetch.batch]:
+            for raw in self._hand.tasks[begun : begun + self._hand.prefetch.batch]:
                 done += 1
                 try:
                     task: Task = open_(raw)
@@ -346,6 +400,8 @@ class Worker:
                     continue
                 if task.job != job:
                     job = task.job
+                    if joint.tasks and joint.job != job:
+                        self._answer_joint(answers)
                     row = answers.setdefault(job, [])
                     ready = self._jobs.enter(task, self)
                     if isinstance(ready, Ready):
@@ -353,9 +409,10 @@ class Worker:
                         usual = min(cap, SURE_BYTES if ready.shelf is None else ASIDE_BYTES - 1)
                         listen = self._outputs.of(job, wanted=ready.spec.limits.logs)
                         trace = self._spans.of(ready.spec)
+                        may_join = ready.spec.joins
                 if ready is None:
                     continue
-                before = now
+                before, joins = now, False
                 lo, hi = task.lo, task.hi
                 if not isinstance(ready, Ready) or task.attempt >= attempts:
                     answer = self._decline(task, ready)
@@ -372,8 +429,11 @@ class Worker:
                         listen(ready.computation, lo, hi)
                     if trace is not None:
                         trace(task)
+                    joins = may_join and joint.takes(ready.spec, task)
                     try:
-                        if task.op == MAP and not task.body:
+                        if joins:
+                            body, partial = b"", self._partial(task, ready)
+                        elif task.op == MAP and not task.body:
                             body = ready.computation.map_encoded(lo, hi)
                         else:
                             body = compute_body(ready.computation, self._fetched(task, ready))
@@ -403,7 +463,12 @@ class Worker:
                     end()
                     if trace is not None:
                         self._spans.end(answer)
-                row.append(answer)
+                if joins and answer.status == OK:
+                    joint.job = job
+                    joint.add(raw, ready.computation.reducer, answer, partial)  # type: ignore[union-attr]  # it is ready
+                    now = nanoseconds()
+                else:
+                    row.append(answer)
                 if now - before > longest:
                     longest = now - before
                 if now > deadline or size > REPLY_BYTES or self.stopping:
@@ -416,7 +481,37 @@ class Worker:
             self._hand.output = self._outputs.take()
         if done and now > started:
             self._hand.prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
+        done += begun
+        over = self.stopping or self._yields or self.tasks_left is not None
+        if joint.tasks and (over or len(joint) != done or joint.given_back or joint.full):
+            self._answer_joint(answers)
         return {name: items for name, items in answers.items() if items}, done
+
+    def _answer_joint(self, answers: dict[str, list[Answer]]) -> None:
+        """Add the joint answer to these."""
+        job = self._joint.job
+        ready = self._jobs.get(job)
+        if not isinstance(ready, Ready):  # it is over
+            self._joint.drop()
+            return
+        cap, shelf = ready.spec.limits.max_body, ready.shelf
+        usual = min(cap, SURE_BYTES if shelf is None else ASIDE_BYTES - 1)
+
+        def fit(body: bytes) -> tuple[bytes, int]:
+            return self._replies.large(body, cap, shelf) if len(body) > usual else (body, OK)
+
+        try:
+            answer = self._joint.answer(fit)
+        except Away as away:
+            raise away.error from None
+        answers.setdefault(job, []).append(answer)
+
+    @staticmethod
+    def _partial(task: Task, ready: Ready) -> Any:
+        computation = ready.computation
+        if not task.body:
+            return computation.map(task.lo, task.hi)
+        return computation.map_body(task.lo, task.hi, Worker._fetched(task, ready).body)
 
     def _leave_to_others(self, *, alone: bool) -> None:
         """Put tasks signed with another key at the end of the queue: there may be workers with that key.

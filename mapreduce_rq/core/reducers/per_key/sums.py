@@ -13,7 +13,7 @@ from mapreduce_rq.core.numbers.exact import INT, Total, pieces_of, pieces_of_uni
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.counter import add_counts
 from mapreduce_rq.core.reducers.keys import Key
-from mapreduce_rq.core.reducers.per_key.column import Column, Rows
+from mapreduce_rq.core.reducers.per_key.column import SECOND, Column, Rows
 from mapreduce_rq.core.reducers.per_key.integers import add_all, are_integers, pack_integers, unpack_integers
 from mapreduce_rq.core.reducers.per_key.packed import row_of, those_there
 from mapreduce_rq.core.reducers.per_key.partials import MOST_WAITING, PartialColumn, Partials
@@ -68,19 +68,19 @@ class SumColumn(Column[Sums]):
         return Sums()
 
     def add(self, state: Sums, rows: Rows) -> None:
-        if are_integers(rows):
-            add_all(state.whole, rows.pairs)
-            return
-        kinds = set(map(type, rows.values))
+        kinds = set(map(type, map(SECOND, rows.pairs)))
         if kinds == {float}:
             self._add_floats(state, rows)
+        elif are_integers(rows):
+            add_all(state.whole, rows.pairs)
         elif all(issubclass(kind, float) for kind in kinds):  # numpy's doubles, too
             self._add_floats(state, rows.having(rows.keys, map(float, rows.values)))
         else:
             self._add_mixed(state, rows)
 
     def _add_floats(self, state: Sums, rows: Rows) -> None:
-        if any(map(ne, rows.values, rows.values)):
+        total = sum(map(SECOND, rows.pairs))  # a nan makes it nan, and so do two infinities
+        if total != total and any(map(ne, rows.values, rows.values)):  # noqa: PLR0124  nan differs from itself
             rows.refuse(list(map(ne, rows.values, rows.values)).index(True), "numbers other than nan")
         state.add_floats(rows.pairs)
         state.number += len(rows.pairs)
