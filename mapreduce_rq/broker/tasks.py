@@ -46,6 +46,18 @@ class Tasks:
         )
         return found
 
+    def ask_to_watch(self, seconds: float) -> None:
+        """Ask to be told when a task waits, within ``seconds``; nothing else may be asked before :meth:`watched`.
+
+        The task that is next is moved from the taken end of the queue to that same end: a wait that takes nothing.
+        """
+        queue = self.keys.queue
+        self.wire.ask_call("BLMOVE", queue, queue, "RIGHT", "RIGHT", str(seconds))
+
+    def watched(self) -> bool:
+        """Read the answer: whether a task waited then, or the time was over."""
+        return self.wire.answer() is not None
+
     def settle(
         self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
     ) -> SettleAnswer:

@@ -103,8 +103,8 @@ class Wire(Protocol):
 
 
 @runtime_checkable
-class Pollable(Wire, Protocol):
-    """A wire on whose answer a process can wait together with others, by a descriptor."""
+class Pollable(Protocol):
+    """Something on which a process can wait together with others, by a descriptor: a wire to a server, for one."""
 
     def fileno(self) -> int:
         """A descriptor that can be read when there is an answer. Raises BrokerDown."""

@@ -33,11 +33,13 @@ from mapreduce_rq.runtime.pool.post import Post
 from mapreduce_rq.runtime.pool.settings import PoolSettings
 from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
 from mapreduce_rq.runtime.worker.output import Capture, Streams
+from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.worker import Stop, Worker
 from tests.sim.invariants import require
 from tests.sim.network import Server
 from tests.sim.scheduler import Actor, Scheduler
+from tests.sim.waiting import SimWaiting
 from tests.sim.wire import SimClock, SimWire
 
 FIRST_PID = 1 << 23
@@ -84,7 +86,7 @@ class SimSlate(Slate):
 
 @dataclass
 class Site:
-    """What all processes of a world share."""
+    """What all processes of a world share, of one queue."""
 
     scheduler: Scheduler
     server: Server
@@ -106,13 +108,17 @@ class SimWorker:
     """One worker process."""
 
     def __init__(self, host: Host, pid: int, wid: str, slate: SimSlate, prepare: Callable[[Spec], Any]) -> None:
-        site = host.site
         self.host = host
-        self.wire = SimWire(site.server)
+        self.wid = wid
+        self.wires = [SimWire(site.server) for site in host.sites]
         self.slate = slate
         self.streams = SimStreams()
-        tasks = Tasks(self.wire, site.keys, site.codecs)
-        self.worker = Worker(wid, tasks, host.clock, slate, prepare=prepare, streams=self.streams)
+        workers = [
+            Worker(wid, Tasks(wire, site.keys, site.codecs), host.clock, slate, prepare=prepare, streams=self.streams)
+            for wire, site in zip(self.wires, host.sites, strict=True)
+        ]
+        first_of = SimWaiting(host.scheduler).wait
+        self.worker = workers[0] if len(workers) == 1 else Rota(workers, host.clock, first_of, burst=False)
         self.actor = Actor(host.scheduler, f"{host.name}.{pid - FIRST_PID}", self.worker.run)
         self.actor.on_end = lambda _: host.ended(pid)
         self.ear: Actor | None = None
@@ -149,20 +155,20 @@ class Host(Pool):
     def __init__(
         self,
         name: str,
-        site: Site,
+        sites: list[Site],
         settings: PoolSettings,
         clock: SimClock,
         prepare: Callable[[Spec], Any],
     ) -> None:
         super().__init__(settings, ByRedis, clock)
         self.name = name
-        self.site = site
-        self.scheduler = site.scheduler
+        self.sites = sites
+        self.scheduler = sites[0].scheduler
         self.clock: SimClock = clock
         self.workers: dict[int, SimWorker] = {}
         self.crashed: list[Actor] = []
-        self.wire = SimWire(site.server)
-        self._speak_on(name, [Post(self.wire, site.keys, site.codecs)])
+        self.wires = [SimWire(site.server) for site in sites]
+        self._speak_on(name, [Post(wire, site.keys, site.codecs) for wire, site in zip(self.wires, sites, strict=True)])
         self._prepare = prepare
         self._pids = 0
         self._news: list[tuple[int, int]] = []  # (pid, status) as waitpid would say
@@ -183,7 +189,8 @@ class Host(Pool):
                 self._spawn_missing()
             if self._over() and not self._children and not self._reporter.connected:
                 break
-        self.wire.close()
+        for wire in self.wires:
+            wire.close()
 
     def _spawn(self) -> None:
         self._pids += 1
@@ -238,7 +245,7 @@ class Host(Pool):
 
     def _woken(self) -> None:
         # A select is cut short by the signal; a request that is under way is not.
-        if self.wire.connection is None or not self.wire.connection.asked:
+        if all(wire.connection is None or not wire.connection.asked for wire in self.wires):
             self.actor.wake(self.actor.ticket())
 
     def kill_worker(self, pid: int, *, power: bool = False) -> None:
@@ -247,10 +254,12 @@ class Host(Pool):
         if worker is None:
             return
         worker.kill()
-        if power:
-            worker.wire.lose_power()
-        else:
-            worker.wire.close()
+        for wire in worker.wires:
+            if power:
+                wire.lose_power()
+            else:
+                wire.close()
+        if not power:
             self._heard(pid, signal.SIGKILL)
 
     def stop_worker(self, pid: int, *, resume: bool) -> None:
@@ -290,7 +299,8 @@ class Host(Pool):
         for pid in list(self.workers):
             self.kill_worker(pid, power=True)
         self.actor.kill()
-        self.wire.lose_power()
+        for wire in self.wires:
+            wire.lose_power()
 
 
 class SimLock:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.messages import MAP, OK, Answer, Reply, Task
 from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.errors import BrokerError, NoSuchJob
@@ -209,7 +210,8 @@ def start_cancel(world: World, job: Job, *, now: bool) -> None:
     def body() -> None:
         with contextlib.suppress(BrokerError, NoSuchJob):
             wire.connect()
-            cancel_job(Jobs(wire, world.keys, world.codecs), clock, job.name, now=now)
+            site = world.site_of(job.name)
+            cancel_job(Jobs(wire, site.keys, site.codecs), clock, job.name, now=now)
         wire.close()
 
     Actor(world.scheduler, "cancel", body)
@@ -273,43 +275,50 @@ def cut(world: World) -> None:
 # -- the data ------------------------------------------------------------------------------------------------------
 
 
+def some_keys(world: World) -> Keys:
+    """Those of one of the queues."""
+    return (world.rng.choice(world.sites) if len(world.sites) > 1 else world.sites[0]).keys
+
+
 @fault
 def lose_queue(world: World) -> None:
-    world.server.fault("lose the queue", ("DEL", world.keys.queue))
+    world.server.fault("lose the queue", ("DEL", some_keys(world).queue))
 
 
 @fault
 def lose_hand(world: World) -> None:
-    prefix = world.keys.in_flight("").encode()
+    prefix = some_keys(world).in_flight("").encode()
     if key := pick(world, sorted(key for key in world.server.model.now.keys if key.startswith(prefix))):
         world.server.fault(f"lose {key.decode()}", ("DEL", key))
 
 
 @fault
 def lose_workers(world: World) -> None:
-    world.server.fault("lose the workers", ("DEL", world.keys.workers))
+    world.server.fault("lose the workers", ("DEL", some_keys(world).workers))
 
 
 @fault
 def lose_masters(world: World) -> None:
-    world.server.fault("lose the masters", ("DEL", world.keys.masters))
+    world.server.fault("lose the masters", ("DEL", some_keys(world).masters))
 
 
 @fault
 def lose_jobs(world: World) -> None:
-    world.server.fault("lose the list of jobs", ("DEL", world.keys.jobs))
+    world.server.fault("lose the list of jobs", ("DEL", some_keys(world).jobs))
 
 
 @fault
 def lose_replies(world: World) -> None:
     job = world.rng.choice(world.jobs)
-    world.server.fault(f"lose the replies of {job.name}", ("DEL", world.keys.replies(job.name)))
+    world.server.fault(f"lose the replies of {job.name}", ("DEL", world.site_of(job.name).keys.replies(job.name)))
 
 
 @fault
 def lose_bodies(world: World) -> None:
     job = world.rng.choice(world.jobs)
-    world.server.fault(f"lose the bodies of the tasks of {job.name}", ("DEL", world.keys.bodies(job.name)))
+    world.server.fault(
+        f"lose the bodies of the tasks of {job.name}", ("DEL", world.site_of(job.name).keys.bodies(job.name))
+    )
 
 
 @fault
@@ -320,9 +329,10 @@ def flush(world: World) -> None:
 @fault
 def junk(world: World) -> None:
     """A client without a key writes to our keys."""
-    rng, keys = world.rng, world.keys
+    rng = world.rng
     short = rng.randbytes(rng.choice([0, 1, 2, 30]))
     job = rng.choice(world.jobs)
+    keys = world.site_of(job.name).keys
     forged = a_stranger(world).task.seal(Task(job.name, 0, 1))
     item = rng.choice([short, forged, b"\0\0", b"\xff" * 40])
     end = rng.choice(["LPUSH", "RPUSH"])
@@ -332,7 +342,7 @@ def junk(world: World) -> None:
     elif place == "hand":
         if found := a_worker(world):
             host, pid = found
-            world.server.fault("junk in a hand", (end, keys.in_flight(host.workers[pid].worker.wid), item))
+            world.server.fault("junk in a hand", (end, keys.in_flight(host.workers[pid].wid), item))
     elif place == "workers":
         world.server.fault("junk among the workers", ("HSET", keys.workers, item or b"x", short))
     else:
@@ -353,27 +363,29 @@ def forge(world: World) -> None:
     terms = world.rng.sample(range(job.oracle.terms), min(5, job.oracle.terms))
     lies = [Answer(k, k + 1, 0, MAP, OK, bytes(24), 1) for k in terms]
     sealed = a_stranger(world).reply.seal(Reply(job.name, "w", lies))
-    stream = world.keys.replies(job.name)
+    stream = world.site_of(job.name).keys.replies(job.name)
     world.server.fault("forge answers", ("XADD", stream, "NOMKSTREAM", "*", "a", sealed))
 
 
 @fault
 def double_task(world: World) -> None:
-    waiting = world.server.model.now.keys.get(world.keys.queue.encode(), ())
+    queue = some_keys(world).queue
+    waiting = world.server.model.now.keys.get(queue.encode(), ())
     if isinstance(waiting, tuple) and not isinstance(waiting, Stream) and waiting:
-        world.server.fault("double a task", ("LPUSH", world.keys.queue, world.rng.choice(waiting)))
+        world.server.fault("double a task", ("LPUSH", queue, world.rng.choice(waiting)))
 
 
 @fault
 def replay_task(world: World) -> None:
     """A task that was pushed once, also in a history that was undone."""
     if item := pick(world, world.sealed["task"]):
-        world.server.fault("replay a task", ("LPUSH", world.keys.queue, item))
+        world.server.fault("replay a task", ("LPUSH", some_keys(world).queue, item))
 
 
 @fault
 def replay_reply(world: World) -> None:
     """A reply that was given once, perhaps to another job."""
     if item := pick(world, world.sealed["reply"]):
-        stream = world.keys.replies(world.rng.choice(world.jobs).name)
+        job = world.rng.choice(world.jobs)
+        stream = world.site_of(job.name).keys.replies(job.name)
         world.server.fault("replay a reply", ("XADD", stream, "NOMKSTREAM", "*", "a", item))

@@ -6,7 +6,7 @@ the place of threads.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, cast
 
 from mapreduce_rq.broker.job_hash import JobState
@@ -26,38 +26,8 @@ from mapreduce_rq.runtime.master.tender import Tender
 from mapreduce_rq.runtime.master.wheel import LONG_SECONDS, Lead, Relieved, Turn, Wheel
 from tests.sim.actors import SimKeeper, Site
 from tests.sim.scheduler import Actor
+from tests.sim.waiting import SimWaiting
 from tests.sim.wire import SimClock, SimWire
-
-
-class SimWaiting:
-    """Waits for the first answer that comes on several connections of one actor."""
-
-    def __init__(self, site: Site) -> None:
-        self._scheduler = site.scheduler
-        self._waits: tuple[Actor, int] | None = None
-        self._rung = False
-
-    def wait(self, wires: Sequence[Wire], seconds: float) -> list[Wire]:
-        actor = self._scheduler.actor()
-        ticket = actor.ticket()
-        asked = cast("Sequence[SimWire]", wires)
-        there = [wire for wire in asked if wire.answered(ticket)]
-        if not there and not self._rung:
-            self._waits = actor, ticket
-            actor.sleep(seconds)
-            self._waits = None
-        there = [wire for wire in asked if wire.answered(-1)]
-        self._rung = False
-        return list(there)
-
-    def insist(self) -> None:
-        self._rung = True
-        if self._waits is not None:
-            actor, ticket = self._waits
-            self._scheduler.at(0, actor.wake, ticket)
-
-    def close(self) -> None:
-        """There is nothing to close."""
 
 
 class SimWheel(Wheel):
@@ -144,7 +114,7 @@ class ManyProcess(Adopters):
 
     def _new_wheel(self, leader: Leader, most: int) -> Wheel:
         new, verbs = leader.wires.new, leader.wires.verbs_over
-        wheel = SimWheel(new, verbs, self.clock, SimWaiting(self.site), steward=self, most=most)
+        wheel = SimWheel(new, verbs, self.clock, SimWaiting(self.site.scheduler), steward=self, most=most)
         wheel.beside = self._beside
         return wheel
 

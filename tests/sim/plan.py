@@ -48,6 +48,7 @@ class JobPlan:
     detached: bool = False  # its client only queues it
     even: bool = False  # every term costs the same
     logs: bool = False  # its client wants what is printed
+    queue: int = 0  # its number
 
     @property
     def request_seconds(self) -> float:
@@ -112,6 +113,7 @@ class Plan:
     masters: list[tuple[float, float, str]] = field(default_factory=list)
     """Processes that lead all jobs they find: when each comes, when it goes, and whether by KILL or TERM."""
     unattended: bool = False  # no user resumes a job that has lost its master
+    queues: int = 1  # each worker works on all of them, in this order; `mrq master` leads the jobs of the first
 
 
 def plan_of(seed: int) -> Plan:
@@ -144,6 +146,10 @@ def plan_of(seed: int) -> Plan:
         masters.append((come, come + many.choice([many.uniform(1, 40), 1e9]), many.choice(["KILL", "TERM"])))
     for job in jobs:
         job.detached = bool(masters) and not job.lazy and not job.logs and many.random() < 0.5
+    lines = Random(f"queues {seed}")
+    queues = lines.choice([1, 1, 2, 3])
+    for job in jobs:
+        job.queue = 0 if job.detached else lines.randrange(queues)
     hosts: list[int] = []
     while sum(hosts) < workers:
         hosts.append(rng.randint(1, workers - sum(hosts)))
@@ -178,6 +184,7 @@ def plan_of(seed: int) -> Plan:
         stays=rng.random() < 0.3,
         flavour=rng.choice(["valkey", "redis"]),
         masters=masters,
+        queues=queues,
     )
 
 

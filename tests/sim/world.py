@@ -42,6 +42,7 @@ from tests.sim.store import Snapshot, SortedSet, is_hash
 from tests.sim.wire import SimClock
 
 KEYRING = Keyring([b"sixteen bytes of the simulation"])
+QUEUES = ("sim", "sim-b", "sim-c")
 CALM_SECONDS = 30.0
 """Virtual seconds after the last job's end, in which all leftovers must disappear."""
 
@@ -91,14 +92,12 @@ class World:
         self.plan = plan
         self.scheduler = Scheduler(plan.seed, listen=listen)
         self.rng = self.scheduler.rng
-        self.keys = Keys("sim")
-        self.codecs = Codecs("sim", KEYRING)
-        self.codecs.task = TaskCodec("task", Task, "sim", KEYRING)
         self.server = Server(self.scheduler, self._stepped, plan.flavour, self._scripted)
         self.server.weather = plan.weather
-        self.site = Site(self.scheduler, self.server, self.keys, self.codecs)
+        self.sites = [self._site(name) for name in QUEUES[: plan.queues]]
+        self.keys, self.codecs = self.sites[0].keys, self.sites[0].codecs
         bounds = Bounds(queue=2 * FIRST_WINDOW * len(plan.jobs), hand=2 * MAX_TASKS, stream=3000, keys=400)
-        self.invariants = Invariants(self.keys, self.codecs, bounds)
+        self.invariants = [Invariants(site.keys, site.codecs, bounds) for site in self.sites]
         self.failure = ""
         self.hosts: list[Host] = []
         self.clients: list[ClientProcess] = []
@@ -127,6 +126,19 @@ class World:
 
     # -- who is there ----------------------------------------------------------------------------------------------
 
+    def _site(self, queue: str) -> Site:
+        codecs = Codecs(queue, KEYRING)
+        codecs.task = TaskCodec("task", Task, queue, KEYRING)
+        return Site(self.scheduler, self.server, Keys(queue), codecs)
+
+    def site_of(self, job: str) -> Site:
+        """Its queue's."""
+        return self.sites[self.plan_of(job).queue]
+
+    def plan_of(self, job: str) -> JobPlan:
+        """Its plan."""
+        return self.plan.jobs[int(job.removeprefix("sim-"))]
+
     def _expect(self, name: str, plan: JobPlan) -> None:
         spec = plan.spec(name)
         bad = frozenset(plan.raising + plan.deadly)
@@ -134,7 +146,7 @@ class World:
         self._costs[name] = plan.costs(self.plan.seed, name)
         self.jobs.append(job)
         self.specs.append(spec)
-        self.invariants.add(job)
+        self.invariants[plan.queue].add(job)
         self.scheduler.at(plan.starts, self._submit, spec)
         for _ in range(plan.standbys):
             self.scheduler.at(plan.starts + 1 + 4 * self.rng.random(), self.start_client, spec)
@@ -146,7 +158,7 @@ class World:
     def computation(self, spec: Spec) -> SimComputation:
         """The computation of a spec; its terms cost virtual time of the process that maps them."""
         costs = self._costs[spec.job]
-        plan = self.plan.jobs[self.specs.index(spec)]
+        plan = self.plan_of(spec.job)
 
         def spend(lo: int, hi: int, enough: Callable[[], bool]) -> int:
             actor = self.scheduler.actor()
@@ -198,7 +210,7 @@ class World:
         clock = SimClock(self.scheduler, started=1000 * self.rng.random(), skew=skew)
         settings = PoolSettings(ENDPOINT, "sim", KEYRING, size)
         name = self._name("host")
-        host = Host(name, self.site, settings, clock, self.computation)
+        host = Host(name, self.sites, settings, clock, self.computation)
         self.hosts.append(host)
         return host
 
@@ -206,7 +218,7 @@ class World:
         """`mrq compute` (submits) or `mrq resume`."""
         client = ClientProcess(
             self._name("client"),
-            self.site,
+            self.site_of(spec.job),
             spec,
             clock=SimClock(self.scheduler, started=1000 * self.rng.random()),
             make=lambda: self.computation(spec),
@@ -214,7 +226,7 @@ class World:
             wait_workers=self.wait_workers,
             source=source_of(spec.params["terms"]) if spec.lazy else None,
             submits=submits,
-            detached=self.plan.jobs[self.specs.index(spec)].detached,
+            detached=self.plan_of(spec.job).detached,
         )
         self.clients.append(client)
         return client
@@ -223,7 +235,7 @@ class World:
         """`mrq master`, which is told to go after a while, or killed, as long as there are faults."""
         clock = SimClock(self.scheduler, started=1000 * self.rng.random())
         name = self._name("master")
-        made = ManyProcess(name, self.site, clock=clock, make=self.computation, on_end=self._ended)
+        made = ManyProcess(name, self.sites[0], clock=clock, make=self.computation, on_end=self._ended)
         self.masters.append(made)
 
         def go() -> None:
@@ -244,7 +256,7 @@ class World:
 
     def state(self, job: str) -> str:
         """A job's state as it stands in Redis; '' if it is not there."""
-        found = self.server.model.now.keys.get(self.keys.job(job).encode())
+        found = self.server.model.now.keys.get(self.site_of(job).keys.job(job).encode())
         return str(found[b"state"], "ascii") if is_hash(found) else ""
 
     def say(self, text: str) -> None:
@@ -299,7 +311,10 @@ class World:
         if self.failure:
             return
         try:
-            self.invariants.stepped(before, after, what)
+            for invariants in self.invariants:
+                invariants.stepped(before, after, what)
+            if isinstance(what, Request) and len(self.sites) > 1:
+                require(len(queues_of(what)) <= 1, f"{what} names keys of two queues, which may be on two nodes")
         except Broken as error:
             self.fail(str(error))
         for look in self.on_step:
@@ -318,7 +333,7 @@ class World:
             self.fail(f"{name}.lua: {error}")
 
     def _job_keys(self) -> list[str]:
-        return [self.keys.job(job.name) for job in self.jobs]
+        return [self.site_of(job.name).keys.job(job.name) for job in self.jobs]
 
     def _remember(self, what: Request) -> None:
         if what.name == "settle":
@@ -414,28 +429,26 @@ class World:
             if state and not job.may_be_cancelled and not rolled_back:
                 require(state == ("failed" if job.may_fail else "done"), f"{job.name} is {state}")
             if state != "running":
-                for key in (self.keys.replies(job.name), self.keys.bodies(job.name), self.keys.pieces(job.name)):
+                keys = self.site_of(job.name).keys
+                for key in (keys.replies(job.name), keys.bodies(job.name), keys.pieces(job.name)):
                     require(key.encode() not in found, f"{job.name} left {key} behind")
-        listed = found.get(self.keys.jobs.encode())
-        if isinstance(listed, SortedSet):
-            require(set(listed.values()) == {EPOCH}, f"jobs are listed under the times {listed}")
-        waiting = found.get(self.keys.queue.encode(), ())
         abandoned = any(self.state(job.name) == "running" for job in self.jobs)
-        require(abandoned or not waiting, f"{len(waiting)} tasks are left in the queue")
-        for host in self.live_hosts():
-            for worker in host.workers.values():
-                if worker.slate.read().busy:
-                    continue  # with a long term of a job that a backup copy has ended
-                hand = found.get(self.keys.in_flight(worker.worker.wid).encode(), ())
-                held = [item for item in hand if isinstance(item, bytes) and self._is_task(item)]
+        workers = [worker for host in self.live_hosts() for worker in host.workers.values()]
+        busy = all(worker.slate.read().busy for worker in workers)
+        for site in self.sites:
+            listed = found.get(site.keys.jobs.encode())
+            if isinstance(listed, SortedSet):
+                require(set(listed.values()) == {EPOCH}, f"jobs are listed under the times {listed}")
+            waiting = found.get(site.keys.queue.encode(), ())
+            # What a fault has put there stays while all workers are busy with long terms, perhaps of another queue.
+            require(abandoned or busy or not waiting, f"{len(waiting)} tasks are left in {site.keys.queue}")
+        for worker in workers:
+            if worker.slate.read().busy:
+                continue  # with a long term of a job that a backup copy has ended
+            for site in self.sites:
+                hand = found.get(site.keys.in_flight(worker.wid).encode(), ())
+                held = [item for item in hand if isinstance(item, bytes) and is_task(site, item)]
                 require(not held, f"{worker.actor.name} still holds {len(held)} tasks")
-
-    def _is_task(self, item: bytes) -> bool:
-        try:
-            self.codecs.task.open(item)
-        except BadMessage:
-            return False
-        return True
 
     def _end(self) -> None:
         """Unwind every greenlet, so that nothing of this world is left for another."""
@@ -448,6 +461,21 @@ class World:
         for master in self.masters:
             master.kill()
         self.scheduler.drain()
+
+
+def is_task(site: Site, item: bytes) -> bool:
+    """Whether these bytes are a task of this queue."""
+    try:
+        site.codecs.task.open(item)
+    except BadMessage:
+        return False
+    return True
+
+
+def queues_of(request: Request) -> set[str]:
+    """The queues whose keys a request names."""
+    words = [word for command in request.commands for word in command if isinstance(word, str)]
+    return {word[: word.index("}")] for word in words if word.startswith("mrq1:{")}
 
 
 def source_of(terms: int) -> Callable[[int], tuple[bytes, int, bool]]:

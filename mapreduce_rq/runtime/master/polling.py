@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-import select
 from collections.abc import Sequence
 
-from mapreduce_rq.broker.wire import Pollable, Wire
-from mapreduce_rq.errors import BrokerDown
+from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.runtime.master.bell import Bell
+from mapreduce_rq.runtime.polling import answered
 
 
 class Polling:
@@ -24,18 +22,10 @@ class Polling:
         """
         if not seconds and not wires:
             return []
-        poll = select.poll()
-        poll.register(self._bell, select.POLLIN)
-        there: dict[int, Wire] = {}
-        for wire in wires:
-            if not isinstance(wire, Pollable):
-                raise BrokerDown(f"{type(wire).__name__} cannot be waited for with others")
-            there[wire.fileno()] = wire
-            poll.register(wire.fileno(), select.POLLIN)
-        found = {descriptor for descriptor, _ in poll.poll(math.ceil(seconds * 1000))}
-        if self._bell.fileno() in found:
+        found = answered([*wires, self._bell], seconds)
+        if self._bell in found:
             self._bell.heard()
-        return [wire for descriptor, wire in there.items() if descriptor in found]
+        return [wire for wire in wires if wire in found]
 
     def insist(self) -> None:
         """Ring the bell, from any thread."""

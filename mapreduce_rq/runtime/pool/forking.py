@@ -21,6 +21,7 @@ from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.text import read_elsewhere
 from mapreduce_rq.errors import MrqError
 from mapreduce_rq.runtime.clock import Clock
+from mapreduce_rq.runtime.polling import answered
 from mapreduce_rq.runtime.pool.child import Child
 from mapreduce_rq.runtime.pool.kernel import die_with_parent
 from mapreduce_rq.runtime.pool.post import Post
@@ -112,7 +113,7 @@ class Forker:
                 )
                 for post in self._posts
             ]
-            worker = workers[0] if len(workers) == 1 else Rota(workers, self._clock, burst=settings.burst)
+            worker = workers[0] if len(workers) == 1 else Rota(workers, self._clock, answered, burst=settings.burst)
             for number in SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # it comes from the terminal; the supervisor decides

@@ -1,47 +1,58 @@
-"""One worker process on several queues, by rank: it has a Worker on each queue, and one of them works at a time.
+"""One worker process on several queues, by rank: it has a Worker on each, of which one works at a time.
 
 A turn on a queue ends when nothing waits there, or when something waits on a queue of higher rank: then the tasks in
 hand are finished first. All queues see the process as a worker of theirs.
 
-**Why an idle process waits a moment on each queue in turn,** and not on all of them at once:
+**How it waits for all of them at once.** On each queue there may be a *watch*: a request that the server answers as
+soon as a task waits, and that takes nothing. Redis has no such command by name, but one that does just this: BLMOVE
+from the taken end of a list to that same end. Each queue has a connection of its own, and all watches are waited for in
+one call to the kernel. So a task on any queue ends the wait at once, and no queue is asked again and again. The process
+then takes what waits on the queue of the highest rank.
+
+A watch stays while the process works on a queue of lower rank. To see whether something waits on a higher one is to see
+whether its answer has come, which asks no server.
+
+**Why the wait itself takes nothing:**
 
 - A task must come into the worker's hand in the step that takes it from the queue, or it is in neither when the process
-  dies. BLMOVE does that, for one list. BLMPOP waits for several lists, but gives the element only to the client.
-- With an open BLMOVE on each of several connections, all of them may be served. The process computes on one queue at a
-  time, so the tasks of the others would stay in its hands while other workers are idle. And a request that is cancelled
-  (CLIENT UNBLOCK, or a closed connection) may have been served just before.
-- A wait that moves nothing, as on a stream beside each list, would need an entry with each push, in all masters and
-  scripts, to save idle processes ten small requests a second. Those are cheap. A task on an idle fleet may wait 0.1 s,
-  and a process with one queue, which is the usual case, waits in one BLMOVE for five seconds.
+  dies. BLMPOP waits for several lists, and gives the element to the client alone.
+- A BLMOVE into the hand, open on each of several connections, may be served on all of them. The process computes on one
+  queue at a time, so the tasks of the others would lie in its hands while other workers are idle. And a request that is
+  taken back (CLIENT UNBLOCK, or a closed connection) may just have been served.
 
-In a cluster the queues may be on several nodes. If the node of one queue is gone, the process works on the others. It
-tries that queue again after a pause, before all others, because tasks may be in hand there.
+What it costs: the first task after an idle time takes one more round trip, and a single task wakes all idle processes
+that wait for several queues; all but one of them find nothing and wait again.
+
+**In a cluster** the queues may be on several nodes, and one request cannot name lists of two slots: each queue's watch
+goes over its own connection to the node that has it. A queue whose node is gone keeps the process from no other: it is
+tried again after a pause, before all others, since tasks may be in hand there.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from mapreduce_rq.errors import BrokerError
+from mapreduce_rq.broker.connection import ANSWER_SECONDS
+from mapreduce_rq.broker.wire import Wire
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerRefused
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.worker.worker import Stop, Worker
+from mapreduce_rq.runtime.worker.worker import IDLE_SECONDS, Stop, Worker
 
-WAIT_SECONDS = 0.1
-"""The most seconds of one wait on a queue: a task on another queue may wait for this time."""
-LOOK_SECONDS = 0.1
-"""Seconds between two looks at queues of higher rank, while tasks are computed."""
+FirstOf = Callable[[Sequence[Wire], float], Sequence[Wire]]
+"""Those of the wires that have an answer, or are broken; waits so many seconds for one."""
 
 
 class Rota:
     """The workers of one process, the highest rank first. It has the methods of a worker that its process calls."""
 
-    def __init__(self, workers: Sequence[Worker], clock: Clock, *, burst: bool) -> None:
+    def __init__(self, workers: Sequence[Worker], clock: Clock, first_of: FirstOf, *, burst: bool) -> None:
         self._workers = workers
         self._clock = clock
+        self._first_of = first_of
         self._burst = burst
         self._active = workers[0]
         self._leaving = False
-        self._looked = 0.0
+        self._watches: dict[int, float] = {}  # when they were asked for, by rank
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
         """See Worker."""
@@ -58,24 +69,14 @@ class Rota:
     def run(self) -> None:
         """Work until stopped, or until all queues are empty (burst). Leaves nothing in hand."""
         try:
-            self._take_turns()
+            while not self._stopping():
+                if not self._round():
+                    if self._burst:
+                        break
+                    self._wait()
             self._leave()
-        except Stop:  # a signal came between two turns
+        except Stop:  # it came while all were idle, or between two turns
             self._leave()
-
-    def _take_turns(self) -> None:
-        idle = 0
-        while not self._stopping():
-            for rank, worker in enumerate(self._workers):
-                if worker.owes():
-                    self._turn(rank, 0.0)
-            if self._worked(0.0, len(self._workers)):
-                idle = 0
-            elif self._burst:
-                break
-            else:  # it is looked at when it has a task, and the others after that
-                idle += 1
-                self._turn(idle % len(self._workers), WAIT_SECONDS)
 
     def _leave(self) -> None:
         self._leaving = True
@@ -87,32 +88,85 @@ class Rota:
     def _stopping(self) -> bool:
         return any(worker.stopping for worker in self._workers)
 
-    def _worked(self, wait: float, ranks: int) -> bool:
-        """Give each queue a turn, until one of them had a task."""
-        return any(self._turn(rank, wait) for rank in range(ranks) if not self._stopping())
+    # -- turns -----------------------------------------------------------------------------------------------------
 
-    def _turn(self, rank: int, wait: float) -> bool:
+    def _round(self) -> bool:
+        """Give each queue a turn where something may wait, until one of them had a task."""
+        for rank, worker in enumerate(self._workers):
+            if worker.owes():
+                self._turn(rank)
+        for rank in range(len(self._workers)):
+            if self._stopping():
+                return False
+            if rank not in self._watches and self._turn(rank):
+                return True
+            self._watch(rank)
+        return False
+
+    def _turn(self, rank: int) -> bool:
+        self._watches.pop(rank, None)
         self._active = self._workers[rank]
-        worked = self._active.turn(wait, self._others_first(rank))
+        worked = self._active.turn(lambda: self._others_first(rank))
         for worker in self._workers:
             worker.tasks_left = self._active.tasks_left
         return worked
 
-    def _others_first(self, rank: int) -> Callable[[], bool]:
-        def first() -> bool:
-            now = self._clock.now()
-            if now - self._looked < LOOK_SECONDS:
-                return False
-            self._looked = now
-            return any(worker.owes() for worker in self._workers) or any(_waits(one) for one in self._workers[:rank])
+    def _others_first(self, rank: int) -> bool:
+        """Whether something waits on a queue of higher rank, or may be in hand where a server was gone."""
+        for one in self._hear([one for one in self._watches if one < rank], 0.0):
+            self._watch(one)
+        higher = [one for one in range(rank) if not self._workers[one].down]
+        return any(worker.owes() for worker in self._workers) or any(one not in self._watches for one in higher)
 
-        return first
+    # -- the wait --------------------------------------------------------------------------------------------------
 
+    def _wait(self) -> None:
+        """Wait until something may wait on a queue, or one whose server was gone is to be tried."""
+        due = min((worker.due() for worker in self._workers if worker.down), default=IDLE_SECONDS)
+        self._active.interruptible = True
+        if not self._stopping():
+            self._hear(list(self._watches), due)
+        self._active.interruptible = False
 
-def _waits(worker: Worker) -> bool:
-    if worker.down:
-        return False
-    try:
-        return worker.tasks.waiting() > 0
-    except BrokerError:  # its own turn finds out, and connects anew
-        return False
+    def _watch(self, rank: int) -> None:
+        worker = self._workers[rank]
+        if rank in self._watches or worker.down:
+            return
+        try:
+            worker.tasks.ask_to_watch(IDLE_SECONDS)
+        except BrokerError as error:
+            self._lost(rank, error)
+        else:
+            self._watches[rank] = self._clock.now()
+
+    def _hear(self, ranks: Sequence[int], seconds: float) -> list[int]:
+        """Read the answers of these watches that are there, waiting ``seconds`` for one. Those whose time was over.
+
+        A queue without a watch has a turn in the next round, also where no task came: so an idle worker reads its hand
+        now and then.
+        """
+        ended = []
+        wires = [self._workers[rank].tasks.wire for rank in ranks]
+        there = self._first_of(wires, seconds)
+        now = self._clock.now()
+        for rank, wire in zip(ranks, wires, strict=True):
+            if wire in there:
+                del self._watches[rank]
+                try:
+                    if not self._workers[rank].tasks.watched():
+                        ended.append(rank)
+                except BrokerError as error:
+                    self._lost(rank, error)
+            elif now - self._watches[rank] > ANSWER_SECONDS:  # the time limit of any other request
+                del self._watches[rank]
+                wire.close()
+                self._lost(rank, BrokerDown(f"no answer for {ANSWER_SECONDS:.0f} s on queue {self._name(rank)}"))
+        return ended
+
+    def _lost(self, rank: int, error: BrokerError) -> None:
+        if isinstance(error, BrokerRefused):
+            raise error  # to wait does not help
+        self._workers[rank].cut_off(error)
+
+    def _name(self, rank: int) -> str:
+        return self._workers[rank].tasks.keys.name

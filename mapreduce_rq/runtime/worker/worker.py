@@ -153,15 +153,14 @@ class Worker:
         except Stop:  # a signal came between the two
             self.leave()
 
-    def turn(self, wait: float, others_first: Callable[[], bool]) -> bool:
-        """Work until no task has come for ``wait`` seconds, or others go first. Returns whether there was a task.
+    def turn(self, others_first: Callable[[], bool]) -> bool:
+        """Work until nothing waits here, or others go first. Returns whether there was a task.
 
-        It leaves nothing in hand. If the server is gone, the turn ends with the first try, and ``owes`` says when the
-        next try is due: meanwhile the process works on other queues, which may be on other servers.
+        It leaves nothing in hand. If the server is gone, the turn ends with the first try, and ``due`` says when the
+        next try is: meanwhile the process works on other queues, which may be on other servers.
         """
-        self._wait, self._others_first, self._turns, self._yields = wait, others_first, True, False
+        self._wait, self._others_first, self._turns, self._yields = 0.0, others_first, True, False
         if self._outage.wait() and not self._burst:
-            self._pause(wait)
             return False
         begun = self.slate.read().begun
         self._work()
@@ -172,9 +171,22 @@ class Worker:
         """Whether the last turn ended with an outage."""
         return self._outage.on
 
+    def due(self) -> float:
+        """Seconds until the next turn of a worker that is down."""
+        return self._outage.wait()
+
     def owes(self) -> bool:
         """Whether the last turn ended with an outage and it is time for the next: answers may have to be sent."""
         return self._outage.on and not self._outage.wait()
+
+    def cut_off(self, error: BrokerError) -> None:
+        """The connection is lost: another one is made when it is time. Raises BrokerRefused where that cannot help."""
+        self._joint.drop()
+        self._entered, self._at_fault = False, b""
+        log.debug("%s; trying again", error)
+        if not self._outage.on:
+            self.slate.away(self._nanoseconds(), str(error))  # its supervisor says it for all workers
+        self._outage.met(error)
 
     def _work(self) -> None:
         try:
@@ -192,12 +204,7 @@ class Worker:
                 except BrokerRefused:
                     raise  # waiting does not help
                 except BrokerError as error:
-                    self._joint.drop()
-                    self._entered, self._at_fault = False, b""
-                    log.debug("%s; trying again", error)
-                    if not self._outage.on:
-                        self.slate.away(self._nanoseconds(), str(error))  # its supervisor logs it for all workers
-                    self._outage.met(error)
+                    self.cut_off(error)
                     if self._turns and not self._burst:
                         break
                     self._pause(self._outage.wait())
