@@ -189,20 +189,23 @@ class Jobs:
         token, state = self._of_hash(job, "HMGET", "tok", "state")
         return Lost(token_text(token), text_of(state))
 
-    def hand_over(self, job: str, *, first: bool = False) -> None:
+    def hand_over(self, job: str, *, urgent: bool, first: bool = False) -> None:
         """Say that a job waits for a master. It is a hint: without it masters find the job at their next look.
 
-        ``first``: the job is the next one to be taken.
+        ``first``: the job is the next one of its line to be taken. Urgent jobs have a line of their own.
         """
-        self.wire.call("RPUSH" if first else "LPUSH", self.keys.unled, job)
+        self.wire.call("RPUSH" if first else "LPUSH", self._line(urgent=urgent), job)
 
-    def line(self) -> list[str]:
+    def _line(self, *, urgent: bool) -> str:
+        return self.keys.unled_urgent if urgent else self.keys.unled
+
+    def line(self, *, urgent: bool) -> list[str]:
         """The jobs that were handed over and wait for a master, the next one first."""
-        return [text_of(job) for job in reversed(self.wire.call("LRANGE", self.keys.unled, 0, -1))]
+        return [text_of(job) for job in reversed(self.wire.call("LRANGE", self._line(urgent=urgent), 0, -1))]
 
-    def ask_for_handed_over(self, most: int, seconds: float) -> None:
+    def ask_for_handed_over(self, most: int, seconds: float, *, urgent: bool) -> None:
         """Ask for the next jobs that wait for a master, and wait ``seconds`` for one. See :meth:`handed_over`."""
-        self.wire.ask_call("BLMPOP", f"{seconds:.3f}", 1, self.keys.unled, "RIGHT", "COUNT", most)
+        self.wire.ask_call("BLMPOP", f"{seconds:.3f}", 1, self._line(urgent=urgent), "RIGHT", "COUNT", most)
 
     def handed_over(self) -> list[str]:
         """The answer to :meth:`ask_for_handed_over`: oldest first. Each is given to one asker."""
@@ -216,6 +219,11 @@ class Jobs:
     def host(self, job: str) -> str:
         """The RQ job that is a run of a job; '' for none. A hint: it is not signed."""
         return text_of(self._of_hash(job, "HGET", "host"))
+
+    def urgent(self, jobs: Sequence[str]) -> set[str]:
+        """Those of these jobs that are urgent. A hint: it is not signed."""
+        rows = self.wire.pipeline([("HGET", self.keys.job(job), "urgent") for job in jobs], refusals=True)
+        return {job for job, row in zip(jobs, rows, strict=True) if row == b"1"}
 
     def leases(self, jobs: Sequence[str] | None = None) -> dict[str, tuple[str, str]]:
         """``job -> (token, master)`` for those of these jobs that run. ``jobs`` None: all listed jobs."""

@@ -21,6 +21,7 @@ class Keys:
         self.masters = self.prefix + "m"  # HASH job -> sign of life of its master
         self.jobs = self.prefix + "J"  # ZSET job ids by time of creation
         self.unled = self.prefix + "d"  # LIST of jobs that were handed over and wait for a master; the next is right
+        self.unled_urgent = self.prefix + "u"  # LIST, as this, of urgent jobs
         self.events = self.prefix + "e"  # STREAM of events, for people and programs
 
     def in_flight(self, wid: str) -> str:
@@ -73,5 +74,6 @@ class Keys:
             self.masters: "hash",
             self.jobs: "zset",
             self.unled: "list",
+            self.unled_urgent: "list",
             self.events: "stream",
         }

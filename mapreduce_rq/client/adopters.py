@@ -17,13 +17,14 @@ from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.client.leading import Among, Leader
 from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.errors import BrokerDown, MrqError, Superseded
+from mapreduce_rq.runtime.master.leads import Lead, Turn
 from mapreduce_rq.runtime.master.lease import is_first
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.polling import Polling
 from mapreduce_rq.runtime.master.standby import POLL_SECONDS, OrphanWatch, Setbacks
 from mapreduce_rq.runtime.master.tender import Tender
-from mapreduce_rq.runtime.master.wheel import Lead, Relieved, Turn, Wheel
+from mapreduce_rq.runtime.master.wheel import Relieved, Wheel
 
 MOST_LED = 8
 """Jobs led at the same time by default. It is small: a lost host may have led thousands, and other processes that stand
@@ -50,7 +51,8 @@ class Adopters:
         self.wheel = self._new_wheel(leader, most)
         self.error: BaseException | None = None  # one that no new connection repairs
         self.ended = threading.Event()
-        self._backlog: dict[str, str] = {}  # jobs with no master and no place in the line, for which there was no room
+        self._backlog: dict[str, tuple[str, bool]] = {}
+        """Jobs with no master and no place in a line, for which there was no room: their tokens, and whether urgent."""
         self._leader = leader
         self._observer = observer
         self._may_lead = may_lead
@@ -102,26 +104,33 @@ class Adopters:
             for job, token in self._watch.orphans().items()
             if job not in self.wheel.leads and self._setbacks.due(job)
         }
-        line: list[str] = []
-        if len(due) > self.wheel.room:  # the jobs at the head of the line go first
-            line = self.wheel.verbs.line()
-            due = {job: due[job] for job in line if job in due} | due
-        for job, token in due.items():
-            self.wheel.take(job, token)
-        left = {job: token for job, token in due.items() if job not in self.wheel.leads}
-        self._backlog = {job: token for job, token in left.items() if job not in line}
-        if left:
-            self._make_room()
+        hurry = self.wheel.verbs.urgent(list(due)) if due else set()
+        self._backlog = {}
+        for urgent in (True, False):
+            self._lead_of({job: token for job, token in due.items() if (job in hurry) == urgent}, urgent=urgent)
         self.tender.stir()
         return POLL_SECONDS
 
-    def _make_room(self) -> None:
+    def _lead_of(self, due: dict[str, str], *, urgent: bool) -> None:
+        """Take as many of these jobs as there is room for, and make room for the others."""
+        line: list[str] = []
+        if len(due) > self.wheel.room(urgent=urgent):  # the jobs at the head of the line go first
+            line = self.wheel.verbs.line(urgent=urgent)
+            due = {job: due[job] for job in line if job in due} | due
+        for job, token in due.items():
+            self.wheel.take(job, token, urgent=urgent)
+        left = {job: token for job, token in due.items() if job not in self.wheel.leads}
+        self._backlog |= {job: (token, urgent) for job, token in left.items() if job not in line}
+        if left:
+            self._make_room(urgent=urgent)
+
+    def _make_room(self, *, urgent: bool) -> None:
         """Let go of the jobs that have been led for a long time, because others wait. A job that has counted nothing in
         that time waits longer for its next turn: perhaps no worker can compute it.
         """
         now = self._leader.clock.now()
         for job, lead in self.wheel.leads.items():
-            if lead.master is None or now - lead.since < STINT_SECONDS:
+            if lead.urgent != urgent or lead.master is None or now - lead.since < STINT_SECONDS:
                 continue
             if lead.master.ledger.counted == lead.counted:
                 self._setbacks.put_off(job)
@@ -144,9 +153,10 @@ class Adopters:
     def over(self, lead: Lead, turn: Turn) -> None:
         """A job has ended, or is not to be led here any more."""
         job, verbs = lead.job, self.wheel.verbs
-        if self._backlog:
-            following = next(iter(self._backlog))
-            self.wheel.take(following, self._backlog.pop(following))
+        following = next((name for name, (_, urgent) in self._backlog.items() if urgent == lead.urgent), None)
+        if following is not None:
+            token, urgent = self._backlog.pop(following)
+            self.wheel.take(following, token, urgent=urgent)
         if turn.error is not None:
             if isinstance(turn.error, (Superseded, BrokerDown)):
                 return
@@ -159,7 +169,7 @@ class Adopters:
             self.noticed(f"{job} is {turn.ended.state.word}")
             self._leader.tidy(verbs)
         elif lead.master is not None and not self.wheel.closing and self._setbacks.due(job):
-            verbs.hand_over(job)  # the job gives way to others, and waits in the line again
+            verbs.hand_over(job, urgent=lead.urgent)  # the job gives way to others, and waits in the line again
 
     def noticed(self, text: str) -> None:
         """Pass on a line of text that a person may read."""

@@ -18,12 +18,13 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.leads import Lead, Turn
 from mapreduce_rq.runtime.master.lease import Lease
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.tender import Tender
-from mapreduce_rq.runtime.master.wheel import LONG_SECONDS, Lead, Relieved, Turn, Wheel
+from mapreduce_rq.runtime.master.wheel import LONG_SECONDS, Relieved, Wheel
 from tests.sim.actors import SimKeeper, Site
 from tests.sim.scheduler import Actor
 from tests.sim.waiting import SimWaiting

@@ -49,6 +49,7 @@ class JobPlan:
     even: bool = False  # every term costs the same
     logs: bool = False  # its client wants what is printed
     queue: int = 0  # its number
+    urgent: bool = False
 
     @property
     def request_seconds(self) -> float:
@@ -89,6 +90,7 @@ class JobPlan:
                 on_error="skip" if self.on_error == "skip" else "fail",
                 keep=self.keep,
                 logs=self.logs,
+                urgent=self.urgent,
             ),
             created=EPOCH,
             version="sim",
@@ -130,6 +132,9 @@ def plan_of(seed: int) -> Plan:
     joining = Random(f"joins {seed}")
     for job in jobs:
         job.joins = not job.ordered and joining.random() < 0.5
+    hurrying = Random(f"urgent {seed}")
+    for job in jobs:
+        job.urgent = hurrying.random() < 0.3
     printing = Random(f"logs {seed}")
     for job in jobs:
         job.logs = printing.random() < 0.3

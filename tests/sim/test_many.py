@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
+import pytest
+
+from mapreduce_rq.broker.jobs import Jobs
 from tests.sim.plan import JobPlan, Plan
 from tests.sim.world import World, checked
 
@@ -55,6 +60,37 @@ def test_the_jobs_of_a_killed_one_go_on_under_another_within_twelve_seconds() ->
     again = [JobPlan(terms=40, seconds=0.5, even=True, chunk=1) for _ in range(6)]
     both = max(ends_of(*again, hosts=[8], masters=[(0.0, 5.0, "KILL"), (1.0, 1e9, "TERM")]))
     assert both < alone + 12.5, (alone, both)
+
+
+def urgent_beside_full_places() -> None:
+    (alone,) = ends_of(small(8.0), hosts=[2])
+    full = [JobPlan(terms=200, seconds=0.05, even=True, chunk=1) for _ in range(12)]
+    hurry = [small(8.0 + 3 * k) for k in range(3)]
+    for job in hurry:
+        job.urgent = True
+    found = ends_of(*full, *hurry, hosts=[2])
+    assert max(found[12:]) < 2 * alone, (alone, found)
+
+
+def test_an_urgent_job_does_not_wait_for_one_of_many_places() -> None:
+    urgent_beside_full_places()
+
+
+def test_without_a_line_of_their_own_urgent_jobs_would_wait() -> None:
+    handed = Jobs.hand_over
+
+    def in_one_line(self: Jobs, job: str, *, urgent: bool, first: bool = False) -> None:
+        handed(self, job, urgent=False, first=urgent or first)
+
+    def none(_self: Jobs, _jobs: object) -> set[str]:
+        return set()
+
+    with (
+        patch.object(Jobs, "hand_over", in_one_line),
+        patch.object(Jobs, "urgent", none),
+        pytest.raises(AssertionError),
+    ):
+        urgent_beside_full_places()
 
 
 def test_fifty_jobs_share_one_that_leads_eight_of_them_at_once() -> None:

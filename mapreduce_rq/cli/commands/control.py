@@ -110,7 +110,7 @@ def purge(
 
 EVERY_JOB = 1_000_000
 USUAL_AT_ONCE, MOST_AT_ONCE = 32, 1024
-"""Jobs that one process leads at the same time: each costs a thread and two connections."""
+"""Jobs that one process leads at the same time, and urgent ones beside them: each costs what its master remembers."""
 
 
 def attach(

@@ -209,7 +209,7 @@ class Master:
                         raise large_item(pushed[0], error) from None
                 continue
             if hand_over:
-                self.jobs.hand_over(self._job, first=self.spec.limits.urgent)
+                self.jobs.hand_over(self._job, urgent=self.spec.limits.urgent)
             self._telling.note("submitted", self.spec.label)
             self._tell()
             return
@@ -228,6 +228,8 @@ class Master:
             row.append(("host", self._host))
         if holder is not None:
             row.append(("detached", "1"))  # nobody has waited for it: its record stays longer than others
+        if self.spec.limits.urgent:
+            row.append(("urgent", "1"))
         self._last_commit = self._now
         self._checkpoints.began(self._now)
         what = "create, ahead" if self.spec.limits.urgent else "create"

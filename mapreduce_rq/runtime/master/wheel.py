@@ -1,16 +1,19 @@
 """Leads many jobs in one thread, one turn after another, and waits for all of them in one place.
 
 A master that leads one job waits for its replies in a blocking read. In this way a thousand jobs would need a thousand
-threads and connections, or time-outs during which jobs wait for each other. Here one thread has three connections:
+threads and connections, or time-outs during which jobs wait for each other. Here one thread has four connections:
 
     verbs   all requests of masters: commits, looks around, ends. After a turn no request is on its way
     ear     one blocking read of the reply streams of all jobs (broker/listening.py)
-    door    one blocking pop of the list of jobs that wait for a master
+    doors   one blocking pop of the list of jobs that wait for a master, and one of the list of urgent ones
 
-and waits for the last two, and for a bell, in one call to the kernel, until the next turn is due. So the first event
-ends the wait: a reply, a job, a ring by another thread, or the time. There is no polling. These are two connections and
-not one, because a request that waits at a server delays all requests behind it; and not more, because one request may
-name any number of streams. A waiting request cannot take a further stream, so the ear knocks.
+and waits for the last three, and for a bell, in one call to the kernel, until the next turn is due. So the first event
+ends the wait: a reply, a job, a ring by another thread, or the time. There is no polling. These are several connections
+and not one, because a request that waits at a server delays all requests behind it; and not one for each job, because
+one request may name any number of streams. A waiting request cannot take a further stream, so the ear knocks.
+
+**Places.** The process leads as many jobs at the same time as its user says, and as many urgent jobs beside them: an
+urgent job does not wait until another job ends. Each door is open as long as there are places of its kind.
 
 **Turns.** A turn is one round of a master's loop (``Master.turns``), or a few while replies wait, and 5 ms at most.
 Jobs that have replies, or whose time has come, get a turn each, in the order in which they came; urgent jobs go first.
@@ -28,9 +31,7 @@ each master finds out on them whether its job is still its own, as a master that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.lent_wire import GatheringWire, LentWire
@@ -38,8 +39,7 @@ from mapreduce_rq.broker.listening import Listening
 from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull
 from mapreduce_rq.runtime.clock import Backoff, Clock
-from mapreduce_rq.runtime.master.ended import Ended
-from mapreduce_rq.runtime.master.master import Master
+from mapreduce_rq.runtime.master.leads import Door, Lead, Steward, Turn, Waiting
 
 WAIT_SECONDS = 8.0
 """Seconds that the server lets a request for replies or jobs wait: fewer than a client waits for an answer."""
@@ -55,64 +55,8 @@ AT_ONCE = 16
 """The most jobs that are taken from the list together, so that other processes get some, too."""
 
 
-class Waiting(Protocol):
-    """The way in which a thread waits: for sockets, or in the simulation."""
-
-    def wait(self, wires: Sequence[Wire], seconds: float) -> list[Wire]:
-        """Those of the wires that have an answer, or are broken; waits ``seconds`` for one, or for the bell."""
-
-    def insist(self) -> None:
-        """Ring the bell, from any thread."""
-
-    def close(self) -> None:
-        """Close the bell, because no thread waits any more."""
-
-
 class Relieved(Exception):
     """The turn was long, and another thread has the wheel now."""
-
-
-@dataclass(eq=False)
-class Lead:
-    """One job that is led here. ``wire`` passes commands to the wire of the thread that has its turn."""
-
-    job: str
-    wire: LentWire
-    token: str = ""  # of its last master
-    master: Master | None = None  # None: not adopted yet
-    turns: Generator[float, None, Ended | None] | None = None
-    due: float = 0.0  # when its next turn is, without replies
-    since: float = 0.0  # when it was adopted, and
-    counted: int = 0  # the terms that were counted then
-    aside: bool = False  # another thread has its turn
-    heavy: bool = False  # its last turn took long
-
-
-@dataclass(frozen=True)
-class Turn:
-    """The outcome of a turn: the seconds until the next one, the end of the lead, or an error."""
-
-    lead: Lead
-    wait: float = 0.0
-    over: bool = False
-    ended: Ended | None = None
-    error: BaseException | None = field(default=None)
-
-
-class Steward(Protocol):
-    """Finds the jobs to lead, and decides what to do with a job that is over."""
-
-    def adopt(self, lead: Lead) -> Master | None:
-        """A master for a job that was found, over the lead's wire; None if the job must not be led here."""
-
-    def over(self, lead: Lead, turn: Turn) -> None:
-        """Handle the end of a lead."""
-
-    def look(self) -> float:
-        """Look for jobs without a master, over the wheel's verbs. Returns the seconds until the next look."""
-
-    def noticed(self, text: str) -> None:
-        """Pass on a line of text that a person may read."""
 
 
 class Wheel:
@@ -137,8 +81,7 @@ class Wheel:
         self._steward = steward
         self._most = most
         self._ear = Listening(make(), self.verbs.keys, clock.random(8).hex(), at_once=self.verbs.at_once)
-        self._door = verbs(make())
-        self._door_open = False  # a request for jobs is under way
+        self._doors = [Door(verbs(make()), urgent=urgent) for urgent in (True, False)]
         self._connected = False
         self._fresh = False  # the wheel was taken over, and the new connection is not made yet
         self._cut: BrokerError | None = None  # the reason why the last connections were lost
@@ -153,16 +96,15 @@ class Wheel:
 
     # -- what is led -----------------------------------------------------------------------------------------------
 
-    @property
-    def room(self) -> int:
-        """The number of further jobs that can be led."""
-        return 0 if self.closing else self._most - len(self.leads)
+    def room(self, *, urgent: bool) -> int:
+        """The number of further jobs of this kind that can be led."""
+        return 0 if self.closing else self._most - sum(lead.urgent == urgent for lead in self.leads.values())
 
-    def take(self, job: str, token: str = "") -> bool:
+    def take(self, job: str, token: str = "", *, urgent: bool) -> bool:
         """Lead a job, if there is room. ``token``: the token of its dead master; '' if it has none."""
-        if job in self.leads or self.room <= 0:
+        if job in self.leads or self.room(urgent=urgent) <= 0:
             return False
-        self.leads[job] = Lead(job, LentWire(self._wire), token, due=self._clock.now())
+        self.leads[job] = Lead(job, LentWire(self._wire), token, urgent, due=self._clock.now())
         return True
 
     def end(self) -> None:
@@ -172,7 +114,7 @@ class Wheel:
 
     def hang_up(self) -> None:
         """Close the connections."""
-        for wire in (self._wire, self._ear.wire, self._door.wire):
+        for wire in (self._wire, self._ear.wire, *(door.verbs.wire for door in self._doors)):
             wire.close()
 
     def close(self) -> None:
@@ -252,22 +194,27 @@ class Wheel:
             self._ear_answers()
         if listened and not self._ear.asked:
             self._ear.ask(listened, WAIT_SECONDS)
-        if not self._door_open and self.room > 0:
-            self._door.ask_for_handed_over(min(AT_ONCE, self.room), WAIT_SECONDS)
-            self._door_open = True
+        for door in self._doors:
+            room = self.room(urgent=door.urgent)
+            if not door.open and room > 0:
+                door.verbs.ask_for_handed_over(min(AT_ONCE, room), WAIT_SECONDS, urgent=door.urgent)
+                door.open = True
 
     def _hear(self, seconds: float) -> None:
         wires = [self._ear.wire] if self._ear.asked else []
-        if self._door_open:
-            wires.append(self._door.wire)
+        wires += [door.verbs.wire for door in self._doors if door.open]
         ready = self._waiting.wait(wires, seconds)
         if self._ear.wire in ready:
             self._ear_answers()
-        if self._door.wire in ready:
-            self._door_open = False
-            for job in self._door.handed_over():
-                if not self.take(job) and job not in self.leads and not self.closing:
-                    self.verbs.hand_over(job, first=True)  # there is no room any more
+        for door in self._doors:
+            if door.verbs.wire in ready:
+                self._let_in(door)
+
+    def _let_in(self, door: Door) -> None:
+        door.open = False
+        for job in door.verbs.handed_over():
+            if not self.take(job, urgent=door.urgent) and job not in self.leads and not self.closing:
+                self.verbs.hand_over(job, urgent=door.urgent, first=True)  # there is no room any more
 
     def _ear_answers(self) -> None:
         for job, entries in self._ear.answer().items():
@@ -390,8 +337,10 @@ class Wheel:
         if not self._connected:
             self._wire.connect()
             self._ear.connect()
-            self._door.wire.connect()
-            self._door_open = self._fresh = False
+            for door in self._doors:
+                door.verbs.wire.connect()
+                door.open = False
+            self._fresh = False
             self._connected = True
             if not self.leads:
                 self._recovered()

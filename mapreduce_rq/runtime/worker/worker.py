@@ -185,7 +185,7 @@ class Worker:
         self._entered, self._at_fault = False, b""
         log.debug("%s; trying again", error)
         if not self._outage.on:
-            self.slate.away(self._nanoseconds(), str(error))  # its supervisor says it for all workers
+            self.slate.away(self._nanoseconds(), str(error))  # its supervisor logs it for all workers
         self._outage.met(error)
 
     def _work(self) -> None:
