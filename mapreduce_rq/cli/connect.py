@@ -1,4 +1,4 @@
-"""How a command comes to a queue on a server: it connects, checks the server, and has the verbs on the queue's jobs."""
+"""Connects a command to a queue on a server, checks the server, and has the verbs on the queue's jobs."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Place:
         return Journal(self.wire, self.keys, self.codecs, process_name())
 
     def snapshot(self, before: Snapshot | None = None, most: int = MAX_JOBS) -> Snapshot:
-        """What is on the queue now, with the newest ``most`` jobs."""
+        """A snapshot of the queue, with the newest ``most`` jobs. Raises BrokerError."""
         return read_snapshot(self.wire, self.keys, self.codecs, before, most)
 
     def shards(self) -> list[Shard]:
@@ -54,7 +54,7 @@ class Place:
         return shards(self.wire.call, self.wire.address)
 
     def servers(self) -> Iterator[RedisWire]:
-        """A wire to each server that has keys: to this one or, in a cluster, to each primary. Raises BrokerError."""
+        """A wire to each server with keys: to this one or, in a cluster, to each primary. Raises BrokerError."""
         if not self.wire.endpoint.nodes:
             yield self.wire
             return
@@ -64,7 +64,7 @@ class Place:
 
     @contextlib.contextmanager
     def server(self, shard: Shard) -> Iterator[RedisWire]:
-        """A wire to a shard's primary, as long as the block lasts. Raises BrokerError."""
+        """A wire to a shard's primary, for the duration of the block. Raises BrokerError."""
         wire = RedisWire(node(self.wire.endpoint, shard.nodes[0]))
         wire.connect()
         try:
@@ -81,7 +81,7 @@ class Place:
         return replace(self, wire=wire, keys=Keys(queue), codecs=Codecs(queue, self.codecs.keyring))
 
     def with_value(self, record: Record) -> Record:
-        """A record with its value, which is fetched where it was too large for the record. Raises MrqError."""
+        """A record with its value, which is fetched if it was too large for the record. Raises MrqError."""
         return with_value(self.jobs, record, Trust(signed=self.codecs.keyring.kid != 0))
 
     def fetched(self, record: Done) -> Result:
@@ -98,14 +98,14 @@ class Place:
         return state.record, self.jobs.timeline(job)
 
     def round_trip(self, clock: Callable[[], float] = time.perf_counter) -> float:
-        """Seconds that the server takes to answer now."""
+        """The seconds that the server takes to answer now."""
         started = clock()
         self.wire.call("PING")
         return clock() - started
 
 
 def find_job(verbs: Jobs, job: str) -> str:
-    """The id of the one job with this text in it; one that begins so goes before the others.
+    """The id of the one job with this text in its id; an id that begins with the text is preferred.
 
     Raises NoSuchJob, or UsageError if there are several.
     """

@@ -1,8 +1,8 @@
-"""Commands that cost nothing until they are called: a group knows one line of help for each, and imports one by name.
+"""Commands that cost nothing until they are called: a group has one line of help for each, and imports one by name.
 
-Typer reads the signatures of functions as usual. Two things differ, both to start quickly: a group imports only the
-command that was called, and options arrive as texts (see :class:`PlainCommand`), because each command reads its values
-itself: integers as 1e9, times as 5m.
+Typer reads the signatures of functions as usual. Two things differ, both for a quick start: a group imports only the
+command that was called, and options arrive as texts (see :class:`PlainCommand`). Each command reads its values itself,
+such as the integer 1e9 or the time 5m.
 """
 
 from __future__ import annotations

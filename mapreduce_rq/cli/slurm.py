@@ -1,6 +1,6 @@
 """`mrq worker --on slurm`: supervisors as the tasks of a Slurm array, submitted with submitit.
 
-What is submitted has no secret: URL, password and key go with the environment, which sbatch hands on.
+The submitted script has no secret: URL, password and key go with the environment, which sbatch passes on.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import CannotWrite, MrqError, UsageError
 
 FOLDER = "mrq-slurm"
-"""In the current folder, which all nodes have to see: what is submitted, and the logs of the workers."""
+"""The folder for the submitted script and the workers' logs, in the current folder, which all nodes must see."""
 NO_SUBMITIT = "--on slurm needs submitit: pip install 'mapreduce-rq[slurm]'"
 
 

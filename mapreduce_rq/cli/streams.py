@@ -1,7 +1,8 @@
-"""Standard error for people, standard output for the result, and what each of them can show.
+"""Standard error for people, standard output for the result, and the abilities of each.
 
-All our text goes to a terminal through this module (and, where it is drawn, through screen/ink.py). Names, errors and
-values in it were written by others: their control characters are made visible here, so they cannot steer the terminal.
+All our text goes to a terminal through this module (or, if Rich draws it, through screen/ink.py). Names, errors and
+values in it come from other programs: their control characters are made visible here, so they cannot control the
+terminal.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mapreduce_rq.errors import CannotWrite
 
 
 def say(text: str, *, below: str = "") -> None:
-    """Print one line for people on standard error, and ``below`` it, indented, a longer text such as a traceback."""
+    """Print one line for people on standard error; then ``below``, a longer text such as a traceback, indented."""
     if sys.stderr is None:
         return  # our parent process has closed it, so no reader is there
     with contextlib.suppress(OSError):
@@ -39,8 +40,8 @@ _output: TextIO | None = None
 
 @contextlib.contextmanager
 def aside() -> Iterator[None]:
-    """Keep standard output for what this module writes. What other modules print meanwhile, when they are imported or
-    called, and from C too, goes to standard error. One inside another changes nothing.
+    """Keep standard output for this module. Output of other modules meanwhile, at their import or in calls, and from C,
+    too, goes to standard error. A second call inside of the first changes nothing.
     """
     global _output  # noqa: PLW0603  there is one standard output
     if _output is not None or sys.stdout is None:
@@ -73,7 +74,7 @@ def aside() -> Iterator[None]:
 
 
 def _let_go_of_output() -> None:
-    """Close our output in a forked child: its reader must see the end of it when this process ends."""
+    """Close our output in a forked child: its reader must see its end when the parent ends."""
     global _output  # noqa: PLW0603  there is one standard output
     if isinstance(_output, io.TextIOWrapper):
         with contextlib.suppress(OSError):
@@ -85,7 +86,7 @@ os.register_at_fork(after_in_child=_let_go_of_output)
 
 
 def _point(number: int, at: int) -> None:
-    """Make descriptor ``number`` a copy of ``at``; where ``at`` is closed, one of the null device."""
+    """Make descriptor ``number`` a copy of ``at``, or, if ``at`` is closed, of the null device."""
     try:
         os.dup2(at, number)
     except OSError:
@@ -95,16 +96,16 @@ def _point(number: int, at: int) -> None:
 
 
 def write(text: str) -> None:
-    """Print a value, or what programs read, on standard output with a newline. Only for a terminal is it changed.
+    """Print a value, or text for programs, on standard output with a newline. It is changed only for a terminal.
 
-    Raises CannotWrite. A reader that has ended has read what it wanted: that is no error (see :func:`forgive`).
+    Raises CannotWrite. If the reader has ended, that is not an error (see :func:`forgive`).
     """
     _put((visible_lines(text) if interactive_output() else text) + "\n")
 
 
 @contextlib.contextmanager
 def or_else(what_is_left: str) -> Iterator[None]:
-    """Where standard output takes nothing, say what is left and how to get it. Raises CannotWrite."""
+    """If standard output takes nothing, say what is left and how to get it. Raises CannotWrite."""
     try:
         yield
     except CannotWrite as error:
@@ -112,7 +113,7 @@ def or_else(what_is_left: str) -> Iterator[None]:
 
 
 def write_bytes(data: bytes) -> None:
-    """Write a value that is no text to standard output. Raises CannotWrite."""
+    """Write a value that is bytes to standard output. Raises CannotWrite."""
     _put(data)
 
 
@@ -134,7 +135,7 @@ def _put(data: str | bytes) -> None:
 
 
 def finish_output() -> None:
-    """Write what is printed and still waits in a buffer. Raises CannotWrite."""
+    """Write output that waits in a buffer. Raises CannotWrite."""
     output = _output or sys.stdout
     if output is None:
         return
@@ -146,16 +147,15 @@ def finish_output() -> None:
 
 
 def reader_left() -> bool:
-    """Whether the reader of standard output has ended: nothing that is written there is read any more."""
+    """Whether the reader of standard output has ended, so that no output is read any more."""
     raw = getattr(getattr(_output or sys.stdout, "buffer", None), "raw", None)
     return isinstance(raw, _Pipe) and raw.left
 
 
 class _Pipe(io.FileIO):
-    """A descriptor whose reader may end at any time without an error: it has read enough (``mrq jobs | head``).
+    """A descriptor whose reader may end at any time without an error (``mrq jobs | head``).
 
-    Everything that prints on standard output, Typer's help too, prints through this. So each command meets a full disk
-    with the same one line.
+    All output goes through this, also Typer's help. So each command reports a full disk with the same one line.
     """
 
     left = False

@@ -15,7 +15,7 @@ MAX_SECONDS = 10 * 365 * 86_400.0
 
 
 def integer(option: str, text: str, least: int | None = None, most: int | None = None, *, word: str = "") -> int:
-    """The integer that a text says. Raises BadParameter, which names the option and the ``word`` that it also takes."""
+    """The integer in a text. Raises BadParameter, which names the option and the ``word`` that it also takes."""
     try:
         found = parse_rational(re.sub(r"(?<=\d)_(?=\d)", "", text))
     except NotANumber:
@@ -31,7 +31,7 @@ def integer(option: str, text: str, least: int | None = None, most: int | None =
 
 
 def seconds(option: str, text: str, *, zero: bool = False) -> float:
-    """The seconds that a text says; 0 only if ``zero``. Raises BadParameter, which names the option."""
+    """The seconds in a text; 0 only if ``zero``. Raises BadParameter, which names the option."""
     match = _DURATION.fullmatch(text.strip())
     found = float(match[1]) * _UNITS[match[2]] if match else math.nan
     if not 0 <= found <= MAX_SECONDS or (found == 0 and not zero):
@@ -40,7 +40,7 @@ def seconds(option: str, text: str, *, zero: bool = False) -> float:
 
 
 def tolerance(option: str, text: str) -> float:
-    """The positive number that a text says. Raises BadParameter, which names the option."""
+    """The positive number in a text. Raises BadParameter, which names the option."""
     try:
         found = float(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""What the dashboard knows: looks at one queue or several, one after another, and what they say together.
+"""The dashboard's knowledge: from looks at one queue or several, one after another.
 
-A look is two round trips for each queue, whatever the number of jobs, terms and workers, and one more for what has
-happened since. Only where the page of a job is open are its checkpoint and its timeline read, too. No look writes.
+A look is two round trips for each queue, for any number of jobs, terms and workers, and one more for the events since
+the last look. A job's checkpoint and timeline are read only if its page is open. No look writes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from mapreduce_rq.core.job.record import State
 from mapreduce_rq.errors import BrokerDown, BrokerError
 
 MOST_ERRORS = 400
-"""Looks of which the error of a job's running value is remembered."""
+"""The number of looks for which the error of a job's running value is remembered."""
 MOST_LOOKS = 1000
 
 
@@ -49,7 +49,7 @@ class Watching:
 
     @property
     def url(self) -> str:
-        """Where that is, without passwords."""
+        """The server's URL, without passwords."""
         return ", ".join(dict.fromkeys(str(place.wire.endpoint) for place in self.places))
 
     def look(self, *pages: str) -> None:
@@ -86,9 +86,9 @@ class Watching:
             }
 
     def rest(self) -> None:
-        """There was no look for a while: what is new at the next look may have been so for long, and is no event.
+        """Note that there was no look for a while: a change in the next look may be old, so it is not an event.
 
-        The connections may have been cut meanwhile, which is no outage of Redis: they are made anew.
+        The connections may have been cut meanwhile, which is not an outage of Redis: they are made anew.
         """
         self._events.rest()
         for place in self.places:
@@ -140,17 +140,17 @@ class Watching:
         return self._at.get(job)
 
     def known(self, page: str = "") -> Known:
-        """What is known besides the snapshot. ``page``: the job whose page is open."""
+        """The facts that are known besides the snapshot. ``page``: the job whose page is open."""
         return Known(self._events.listed(), self._details.get(page), tuple(self._errors.get(page, ())), self._busy)
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Close the connections."""
         for place in self.places:
             place.wire.close()
 
 
 def merged(snapshots: Sequence[Snapshot]) -> Snapshot:
-    """Several queues as one. A worker on several of them is there once; the server is the first one's."""
+    """Several queues as one snapshot. A worker on several queues is there once; the server is that of the first."""
     first = snapshots[0]
     if len(snapshots) == 1:
         return first

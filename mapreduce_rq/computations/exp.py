@@ -54,7 +54,7 @@ class Exp(Computation[Piece]):
 
     Without ``terms`` the value is the double nearest to e^x. With ``terms`` it is the double nearest to the exact sum
     of that many terms. The bound is the proven distance from that exact sum to e^x. Terms grow before they shrink; if
-    so few were asked that they still grow, there is no bound. A term costs about a microsecond.
+    there are so few that they still grow, there is no bound. A term costs about a microsecond.
 
     With ``digits`` the value has that many significant digits, correctly rounded (ties to even), and the bound is half
     a unit of the last one. A million digits of e^2 take 205 000 terms and about half a second.

@@ -88,7 +88,7 @@ def dashboard(
 ) -> None:
     """Watch jobs and workers, live.
 
-    Keys: Tab and arrows move, Enter opens a job or worker, s sorts, / filters, C cancels a job, p pauses, ? tells all,
+    Keys: Tab and arrows move, Enter opens a job or worker, s sorts, / filters, C cancels a job, p pauses, ? lists all,
     q quits. Without a URL it shows the private servers of your own that run now. It only reads; jobs are not affected.
     """
     pause = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, seconds("--interval", interval)))

@@ -14,6 +14,6 @@ def key() -> None:
 
     When masters and workers have a key (MRQ_KEY or --key-file), only programs with that key can give a worker tasks or
     a master answers. To change the key, add the new one behind the old one
-    everywhere, then put it first everywhere, then take the old one away.
+    everywhere, then put it first everywhere, then remove the old one.
     """
     write(os.urandom(KEY_BYTES).hex())

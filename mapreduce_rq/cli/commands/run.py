@@ -117,7 +117,7 @@ ByKey = Annotated[
     typer.Option(
         "--by-key",
         metavar="[COLUMN=]NAME[:...]",
-        help="How the values of each key are folded, of a function that gives pairs; columns, each by its own, "
+        help="For a function that returns pairs: how the values of each key are folded, or each of their columns, "
         "as in --by-key price=mean --by-key id=distinct.",
         rich_help_panel=PARAMETERS,
     ),

@@ -48,7 +48,7 @@ def web(
     """Serve a web page of jobs and workers, live, until told to stop.
 
     It has what the dashboard has, and the report of each job that has ended. It only reads, and Redis is read once a
-    second at most, however many look. Other machines may look only with a token.
+    second at most, for any number of viewers. Other machines need a token.
     """
     where, queues = required(url, "web"), chosen_queues(queue)
     host, number = address_in("--port", port, USUAL_PORT)

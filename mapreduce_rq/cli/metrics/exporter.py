@@ -42,16 +42,16 @@ from mapreduce_rq.runtime.pool.kernel import die_with_parent
 from mapreduce_rq.runtime.worker.wid import hostname
 
 LEAST_SECONDS = 1.0
-"""Between two reads of Redis."""
+"""The least seconds between two reads of Redis."""
 STUCK_SECONDS = 60.0
-"""Tasks wait, and workers that are idle take none of them for this time: they do not really consume."""
+"""Seconds. If tasks wait for this time and idle workers take none of them, the workers do not really work."""
 USUAL_PORT = "9464"
 NO_CLIENT = "metrics need prometheus-client: pip install 'mapreduce-rq[metrics]'"
 BUCKET_BITS = range(16, 45)
-"""From 65 microseconds to 4.9 hours: the upper ends of the histogram's buckets, in bits of nanoseconds."""
+"""The upper ends of the histogram's buckets, in bits of nanoseconds: from 65 microseconds to 4.9 hours."""
 
 Health = Callable[[Snapshot, Seen], str]
-"""Says what is wrong; '' if nothing is."""
+"""It returns what is wrong; '' if nothing is."""
 
 
 class Look(NamedTuple):
@@ -63,7 +63,7 @@ class Look(NamedTuple):
 
 
 class Reader:
-    """Reads the queue, not more often than LEAST_SECONDS. Each request has a thread: one of them reads at a time."""
+    """Reads the queue, at most once in LEAST_SECONDS. Each request has a thread; one thread reads at a time."""
 
     def __init__(self, reach: Callable[[], Place]) -> None:
         self.totals = Totals()
@@ -116,7 +116,7 @@ class Reader:
 
 
 class Collector:
-    """Makes the families of metrics, each time that they are asked for."""
+    """Makes the families of metrics at each request."""
 
     def __init__(self, reader: Reader, queue: str) -> None:
         self._reader = reader
@@ -208,7 +208,7 @@ def _buckets(found: list[int]) -> list[tuple[str, float]]:
 
 
 def workers_of(supervisor: int, clock: Callable[[], float] = time.monotonic) -> Health:
-    """Whether the workers of a supervisor on this host consume: they beat, and do not sit beside tasks that wait."""
+    """Whether the workers of a supervisor on this host work: they beat, and do not stay idle while tasks wait."""
     host = hostname()
     since: list[Any] = [None, clock()]  # what they had done when that last changed, and when
 
@@ -231,7 +231,7 @@ def workers_of(supervisor: int, clock: Callable[[], float] = time.monotonic) -> 
 
 
 def master_in(process: str) -> Health:
-    """Whether a process, ``user@host:pid``, leads on the jobs that it has."""
+    """Whether a process, ``user@host:pid``, still leads the jobs that it has."""
 
     def check(snapshot: Snapshot, seen: Seen) -> str:
         for job in snapshot.jobs:
@@ -243,7 +243,7 @@ def master_in(process: str) -> Health:
 
 
 def well(_snapshot: Snapshot, _seen: Seen) -> str:
-    """Of a process that only reads: it has read."""
+    """The health of a process that only reads: it has read, so it is well."""
     return ""
 
 

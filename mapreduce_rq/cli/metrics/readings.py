@@ -1,7 +1,7 @@
-"""What a queue's gauges and counters say, made of snapshots. Pure, and bounded whatever the number of jobs.
+"""Makes a queue's gauges and counters from snapshots. Pure; the size is bounded for any number of jobs.
 
-Counters count what happens from the first look on: what was there before would look like a sudden burst to a reader
-of rates each time that this process is started anew.
+Counters count events from the first look on. If they counted earlier ones, each new start of this process would look
+like a sudden burst in a rate.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from mapreduce_rq.core.job.timeline import BUCKETS, Timeline
 from mapreduce_rq.core.messages import Event
 
 WANTED_SECONDS = 30.0
-"""Seconds in which the work that is known should be done: as many workers as that takes are wanted."""
+"""Seconds in which the known work should be done; the number of wanted workers follows from this."""
 JOB_STATES = ("running", "done", "failed", "cancelled")
 
 
 def uncut_tasks(job: JobView) -> int:
-    """Tasks that a running job's terms which are not cut yet will make, at the size that its master cuts now.
+    """The number of tasks that the uncut terms of a running job will make, at the present size of tasks.
 
-    0 where the total is not known, and in a job's first second: its first tasks are in the queue then.
+    0 if the total is not known, and in a job's first second: its first tasks are in the queue then.
     """
     report = job.report
     if job.state is not State.RUNNING or report.total is None or not report.chunk:
@@ -39,9 +39,9 @@ def backlog(snapshot: Snapshot) -> int:
 
 
 def workers_wanted(snapshot: Snapshot) -> int:
-    """How many workers would do the work that is known within WANTED_SECONDS; never more than it has tasks.
+    """The number of workers that would do the known work within WANTED_SECONDS; at most one per task.
 
-    0 only if there is no work. Where nothing is known of the work's speed yet, one worker: it finds out.
+    0 only if there is no work. If no speed is known yet, one worker is wanted, which finds it out.
     """
     tasks = backlog(snapshot)
     if not tasks:
@@ -55,19 +55,19 @@ def workers_wanted(snapshot: Snapshot) -> int:
 
 
 def workers_by_state(snapshot: Snapshot, seen: Seen) -> dict[str, int]:
-    """How many workers are in each state; all states are there."""
+    """The number of workers in each state; all states are there."""
     found = Counter(worker_state(one, seen) for one in snapshot.workers)
     return {state: found[state] for state in WORKER_ORDER}
 
 
 def jobs_by_state(snapshot: Snapshot) -> dict[str, int]:
-    """How many of the jobs that a snapshot reads are in each state; all states are there."""
+    """The number of jobs in each state, of those that a snapshot reads; all states are there."""
     found = Counter(job.state.word for job in snapshot.jobs)
     return {state: found[state] for state in JOB_STATES}
 
 
 def checkpoint_age(snapshot: Snapshot, seen: Seen) -> float | None:
-    """Seconds since the checkpoint that is oldest among those of running jobs; None if none has one."""
+    """Seconds since the oldest checkpoint of a running job; None if no running job has one."""
     saved = [job.report.saved for job in snapshot.jobs if job.state is State.RUNNING and job.report.saved]
     return max(0.0, seen.at - min(saved)) if saved else None
 

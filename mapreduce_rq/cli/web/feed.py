@@ -1,8 +1,8 @@
-"""One reader for all who look: it reads Redis once a second while there are viewers, else not at all.
+"""One reader for all viewers: it reads Redis once a second while there are viewers, and otherwise not at all.
 
-The main thread reads, for only it is interrupted by signals; the thread of the event loop serves. What is read goes
-over to it as a Frame. Each viewer is sent what has changed since the frame that it was sent before, and a viewer that
-is slow misses frames: nothing is queued for it.
+The main thread reads, because only it is interrupted by signals; the thread of the event loop serves. A read goes there
+as a Frame. Each viewer gets the changes since the last frame that it got. A slow viewer misses frames: no frames are
+queued for it.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ from mapreduce_rq.core.text import duration
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerError, MrqError, NoSuchJob
 
 SECONDS = 1.0
-"""Between two looks."""
+"""Seconds between two looks."""
 MOST_VIEWERS = 100
 MOST_ASKED = 16
-"""Reports that wait to be read; more than that are turned away."""
+"""The most reports that wait to be read; requests for more are refused."""
 REST_SECONDS = 3.0
-"""After so long without a look, what a look shows anew is not told as an event: it may be long ago."""
+"""After this number of seconds without a look, a change in a look is not shown as an event: it may be old."""
 
 Page = tuple[str, str]
-"""What a viewer has open: ("job", id), ("worker", id), or ("", "") for the lists."""
+"""The page that a viewer has open: ("job", id), ("worker", id), or ("", "") for the lists."""
 
 
 class Busy(Exception):
-    """Too many viewers, or too many questions at once."""
+    """There are too many viewers, or too many questions at once."""
 
 
 class Changing:
-    """One list: its rows by id, and in which frame each of them was last another one."""
+    """One list: its rows by id, and for each row the frame in which it last changed."""
 
     def __init__(self) -> None:
         self._rows: dict[str, tuple[Row, int]] = {}
         self._ordered = 0
 
     def update(self, rows: dict[str, Row], frame: int) -> None:
-        """The list as it is in this frame."""
+        """Take the list of this frame."""
         if list(rows) != list(self._rows):
             self._ordered = frame
         before = self._rows
@@ -56,7 +56,7 @@ class Changing:
         }
 
     def since(self, frame: int) -> dict[str, Any]:
-        """What has changed since that frame."""
+        """The changes since a frame."""
         changed: dict[str, Any] = {}
         if self._ordered > frame:
             changed["order"] = list(self._rows)
@@ -67,7 +67,7 @@ class Changing:
 
 @dataclass(frozen=True)
 class Frame:
-    """One look, as the browser shows it."""
+    """One look, in the form in which the browser shows it."""
 
     at: float  # unix seconds
     trouble: str
@@ -86,7 +86,7 @@ class Viewer:
 
 
 class Feed:
-    """Belongs to the thread of the event loop, but for ``run``, which the main thread is in."""
+    """Serves the viewers. It belongs to the thread of the event loop, except ``run``, in which the main thread is."""
 
     def __init__(self, watching: Watching) -> None:
         self.closed = False
@@ -110,7 +110,7 @@ class Feed:
         self._loop = asyncio.get_running_loop()
 
     def join(self, page: Page) -> Viewer:
-        """One viewer more. Raises Busy."""
+        """Add a viewer. Raises Busy."""
         if len(self._viewers) >= MOST_VIEWERS:
             raise Busy(f"{MOST_VIEWERS} viewers are connected already: close one of them")
         viewer = Viewer(page)
@@ -119,7 +119,7 @@ class Feed:
         return viewer
 
     def leave(self, viewer: Viewer) -> None:
-        """One less."""
+        """Remove a viewer."""
         self._viewers.discard(viewer)
         self._note()
 
@@ -132,7 +132,7 @@ class Feed:
             self._watched.clear()
 
     async def message(self, viewer: Viewer) -> str | None:
-        """The next message for a viewer, once there is one; None when all is over."""
+        """Wait for the next message for a viewer and return it; None at the end."""
         while not self.closed:
             viewer.news.clear()
             if viewer.seen < self._number and self._has(viewer.page):
@@ -206,7 +206,7 @@ class Feed:
     # -- the reader's side --------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """Read for the viewers, until a signal is raised here."""
+        """Read for the viewers, until a signal raises here."""
         due = 0.0
         while True:
             now = time.monotonic()
@@ -256,7 +256,7 @@ class Feed:
 
 
 def _nothing() -> None:
-    """Wakes the reader."""
+    """Do nothing: the call only wakes the reader."""
 
 
 def _settle(answer: asyncio.Future[str], found: str | None, error: MrqError | None) -> None:

@@ -1,10 +1,10 @@
-"""Who may look, and what a browser may do with what it is sent.
+"""Decides who may look, and what a browser may do with the page.
 
-Without a token the page is served to this host alone. A browser on this host runs the scripts of any site that its user
-visits, and such a site can have its own name point here (DNS rebinding): its requests then say its name as their Host.
-So only names of this host are answered. With a token, each request must bring it: a program as ``Authorization:
-Bearer``, a browser in a cookie, which it gets for the token. The cookie holds a digest of the token and not the token,
-scripts cannot read it, and no request that another site makes brings it.
+Without a token the page is served only to this host. A browser on this host runs the scripts of any site that its user
+visits, and such a site can have its own name point here (DNS rebinding): its requests then have its name as their Host.
+So only requests for names of this host are answered. With a token, each request must have it: a program sends it as
+``Authorization: Bearer``, a browser in a cookie, which it gets for the token. The cookie has a digest of the token and
+not the token, scripts cannot read it, and browsers do not send it with requests that another site makes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from mapreduce_rq.errors import UsageError
 
 TOKEN_VARIABLE = "MRQ_TOKEN"  # noqa: S105  its name
 SHORTEST_TOKEN, LONGEST_TOKEN = 16, 1024
-"""Characters; a shorter one can be guessed."""
+"""The least characters of a token; a shorter one can be guessed."""
 PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -44,7 +44,7 @@ def report_policy(style: str) -> str:
 
 
 def chosen_token(path: str | None) -> str:
-    """The token in a file, or else in MRQ_TOKEN; '' if neither is set. Raises UsageError, which never shows it."""
+    """The token in a file, or else in MRQ_TOKEN; '' if neither is set. Raises UsageError, without the token in it."""
     if path:
         try:
             with open(path, encoding="utf-8-sig") as file:
@@ -82,7 +82,7 @@ def _is_loopback(address: str) -> bool:
 
 
 class Guard:
-    """Looks at the headers of requests. ``token`` '': none is needed, and only names of this host are answered."""
+    """Checks the headers of requests. ``token`` '': none is needed, and only names of this host are answered."""
 
     def __init__(self, token: str) -> None:
         self.open = not token
@@ -93,11 +93,11 @@ class Guard:
 
     @property
     def cookie(self) -> str:
-        """What a browser is given for the token."""
+        """The cookie that a browser gets for the token."""
         return f"{self.cookie_name}={self._cookie}; HttpOnly; SameSite=Strict; Path=/"
 
     def knows(self, token: str) -> bool:
-        """Whether this is the token. It takes as long for any other one."""
+        """Whether this is the token. The check takes the same time for any other text."""
         return not self.open and hmac.compare_digest(
             hashlib.sha256(token.encode(errors="replace")).digest(), self._token
         )

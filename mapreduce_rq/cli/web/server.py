@@ -29,9 +29,9 @@ from mapreduce_rq.errors import BrokerError, MrqError, NoSuchJob, UsageError
 MOST_CONNECTIONS = 256
 LARGEST_FORM = 4096
 STALLED_SECONDS = 20.0
-"""A viewer who takes nothing for this time is let go."""
+"""Seconds after which a viewer that takes nothing is disconnected."""
 QUIET_SECONDS = 15.0
-"""After so long without news a stream says that it lives, and finds out whether its viewer does."""
+"""Seconds without news after which a stream sends a sign of life, and so finds out whether its viewer is there."""
 END_SECONDS = 1.0
 LONGEST_NAME = 512
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def _static(name: str) -> bytes:
 
 
 class Site:
-    """All of it, as an ASGI application."""
+    """The site, as an ASGI application."""
 
     def __init__(self, feed: Feed, guard: Guard) -> None:
         from starlette.applications import Starlette  # 60 ms, for those who want a page
@@ -69,7 +69,7 @@ class Site:
         self._open = {"/page.css", "/sign-in"}  # what the page that asks for the token needs
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        """Answer one request, or turn it away."""
+        """Answer or refuse one request."""
         if scope["type"] != "http":
             return
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}

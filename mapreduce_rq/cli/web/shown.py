@@ -1,7 +1,7 @@
-"""What a browser shows of a queue, as plain data: the dashboard's rows and facts, in the dashboard's words. Pure.
+"""Makes the data that a browser shows of a queue: the dashboard's rows and facts, in the dashboard's words. Pure.
 
-Each row is a dict of texts, numbers and the names of colours. The page puts texts in as texts, never as HTML. What
-would command a terminal, or turn the direction of writing, is made visible here: see ``plainly``.
+Each row is a dict of texts, numbers and the names of colours. The page inserts texts as texts, never as HTML.
+Characters that control a terminal, or change the direction of writing, are made visible here: see ``plainly``.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ from mapreduce_rq.core.visible import visible_lines
 MOST_WORKERS = 1000
 MOST_EVENTS = 200
 MOST_CELLS = 240
-"""Places in the map of a job's terms."""
+"""The number of places in the map of a job's terms."""
 MOST_POINTS = 400
 ROW_TEXT, PAGE_TEXT, LONG_TEXT = 200, 4000, 16_000
-"""Characters of a value or parameter in a list, of one on a page, and of a traceback."""
+"""The most characters of a value or parameter in a list, of one on a page, and of a traceback."""
 
 Row = dict[str, Any]
 
 
 def plainly(data: Any) -> Any:
-    """The same data, with texts that control nothing."""
+    """The same data, with control characters in texts made visible."""
     if isinstance(data, str):
         return visible_lines(data)
     if isinstance(data, dict):
@@ -62,7 +62,7 @@ def plainly(data: Any) -> Any:
 
 
 def head(snapshot: Snapshot, seen: Seen, url: str, round_trip: float) -> Row:
-    """What stands above the lists."""
+    """The facts above the lists."""
     server = snapshot.server
     warnings = [f"warning: {server.warning}"] if server.warning else []
     if snapshot.dropped:
@@ -87,7 +87,7 @@ def _tally(states: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def job_rows(snapshot: Snapshot, seen: Seen) -> dict[str, Row]:
-    """The jobs by id, those that run first, then the newest."""
+    """The jobs by id: running jobs first, then the newest."""
     return {job.job: _job_row(job, snapshot, seen) for job in sorted_jobs(snapshot, seen, View())}
 
 
