@@ -1,4 +1,4 @@
-"""A master's verbs: create, commit, read replies, survey, reap. And verbs for every process: read a job, cancel it."""
+"""A master's verbs: create, commit, read replies, survey, reap. The verbs that read jobs are in reading.py."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.broker.job_hash import JobState, read_job, text_of, timeline_of, token_bytes, token_text
+from mapreduce_rq.broker.job_hash import text_of, token_bytes, token_text
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.reading import Reading
 from mapreduce_rq.broker.wire import Argument, Command, Ear, Script, Wire
-from mapreduce_rq.core.job.record import State
-from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import Reply
 from mapreduce_rq.core.sealing import Codecs
-from mapreduce_rq.errors import BadMessage, BrokerError, ForeignKey
+from mapreduce_rq.errors import BadMessage, BrokerError
 
 Bodies = Sequence[tuple[bytes, Argument]]
 Entry = tuple[bytes, Sequence[bytes]]
@@ -63,13 +62,11 @@ class Lost(msgspec.Struct, frozen=True):
     state: str
 
 
-class Jobs:
-    """The verbs on jobs of one queue over one wire."""
+class Jobs(Reading):
+    """All verbs on jobs of one queue over one wire."""
 
     def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, *, at_once: int = REPLIES_AT_ONCE) -> None:
-        self.wire = wire
-        self.keys = keys
-        self.codecs = codecs
+        super().__init__(wire, keys, codecs)
         self.at_once = at_once
         self.ear: Ear | None = None  # a second wire that waits for replies while commits use the first
         self._wids: set[str] = set()  # workers of the last survey
@@ -196,13 +193,6 @@ class Jobs:
         """
         self.wire.call("RPUSH" if first else "LPUSH", self._line(urgent=urgent), job)
 
-    def _line(self, *, urgent: bool) -> str:
-        return self.keys.unled_urgent if urgent else self.keys.unled
-
-    def line(self, *, urgent: bool) -> list[str]:
-        """The jobs that were handed over and wait for a master, the next one first."""
-        return [text_of(job) for job in reversed(self.wire.call("LRANGE", self._line(urgent=urgent), 0, -1))]
-
     def ask_for_handed_over(self, most: int, seconds: float, *, urgent: bool) -> None:
         """Ask for the next jobs that wait for a master, and wait ``seconds`` for one. See :meth:`handed_over`."""
         self.wire.ask_call("BLMPOP", f"{seconds:.3f}", 1, self._line(urgent=urgent), "RIGHT", "COUNT", most)
@@ -212,48 +202,10 @@ class Jobs:
         found = self.wire.answer()
         return [text_of(job) for job in found[1]] if found else []
 
-    def listed(self) -> list[str]:
-        """The ids in the listing, oldest first: of running jobs, ended ones, and some whose records have expired."""
-        return [text_of(job) for job in self.wire.call("ZRANGE", self.keys.jobs, 0, -1)]
-
-    def host(self, job: str) -> str:
-        """The RQ job that is a run of a job; '' for none. A hint: it is not signed."""
-        return text_of(self._of_hash(job, "HGET", "host"))
-
     def urgent(self, jobs: Sequence[str]) -> set[str]:
         """Those of these jobs that are urgent. A hint: it is not signed."""
         rows = self.wire.pipeline([("HGET", self.keys.job(job), "urgent") for job in jobs], refusals=True)
         return {job for job, row in zip(jobs, rows, strict=True) if row == b"1"}
-
-    def leases(self, jobs: Sequence[str] | None = None) -> dict[str, tuple[str, str]]:
-        """``job -> (token, master)`` for those of these jobs that run. ``jobs`` None: all listed jobs."""
-        jobs = self.listed() if jobs is None else jobs
-        if not jobs:
-            return {}
-        rows = self.wire.pipeline(
-            [("HMGET", self.keys.job(job), "state", "tok", "master") for job in jobs], refusals=True
-        )
-        return {
-            job: (token_text(row[1]), text_of(row[2]))
-            for job, row in zip(jobs, rows, strict=True)
-            if not isinstance(row, BrokerError) and row[0] == State.RUNNING.encode() and row[1] is not None
-        }
-
-    def load(self, job: str) -> JobState | None:
-        """The complete job, or None. Raises BadMessage for a job that cannot be read, ForeignKey."""
-        raw = self._of_hash(job, "HGETALL")
-        found = {text_of(name): value for name, value in zip(raw[::2], raw[1::2], strict=True)}
-        return read_job(self.keys, self.codecs, job, found) if found else None
-
-    def timeline(self, job: str) -> Timeline | None:
-        """A job's timeline; None if none is stored. Raises BadMessage, ForeignKey."""
-        return timeline_of(self.codecs, job, self._of_hash(job, "HGET", "timeline"))
-
-    def _of_hash(self, job: str, command: str, *fields: str) -> Any:
-        try:
-            return self.wire.call(command, self.keys.job(job), *fields)
-        except ForeignKey:
-            raise ForeignKey(not_a_hash(self.keys.job(job))) from None
 
     def replies(self, job: str, after: str, block_seconds: float) -> tuple[str, list[Reply], int]:
         """``(last id read, replies, how many were dropped as forged or malformed)`` after the id ``after``."""
@@ -409,8 +361,3 @@ def _commit(
         arguments.extend(body)
     arguments.extend(tasks)
     return arguments
-
-
-def not_a_hash(key: str) -> str:
-    """The error for a key that should hold a job and does not."""
-    return f"key {key} holds no job: another program uses it; DEL {key} if no program needs it, or use another --queue"

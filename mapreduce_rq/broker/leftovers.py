@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mapreduce_rq.broker.job_hash import read_job, text_of
-from mapreduce_rq.broker.jobs import not_a_hash
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.orphans import find_orphans
+from mapreduce_rq.broker.reading import not_a_hash
 from mapreduce_rq.broker.wire import Command, Wire
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.sealing import Codecs

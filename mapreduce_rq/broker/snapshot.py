@@ -11,8 +11,8 @@ from typing import Any
 
 from mapreduce_rq.broker.inspect import UNTOLD, ServerInfo, parse_info
 from mapreduce_rq.broker.job_hash import read_job, token_bytes
-from mapreduce_rq.broker.jobs import not_a_hash
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.reading import not_a_hash
 from mapreduce_rq.broker.wire import Command, Wire
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.job.record import Record, Report, State
