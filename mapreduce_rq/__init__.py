@@ -62,8 +62,8 @@ How terms become tasks, and tasks become a result (core)::
 
     how many terms a task has          core/job/chunking.py Pace.size
     what a ledger is told, and says    core/job/events.py Replied, Surveyed, Push
-    which terms are cut, and when      core/job/ledger.py Ledger._cut, Ledger._refill
-    how a failed task's span is cut    core/job/ledger.py Ledger._bad; core/job/cutting.py Parts
+    which terms are cut, and when      core/job/supply.py Supply._cut, Supply._refill
+    how a failed task's span is cut    core/job/answers.py Answers._bad; core/job/cutting.py Parts
     how far a tolerance takes a job    core/job/goal.py further
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
     in which part a key lies           core/reducers/key_hash.py buckets_of

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.job import ledger as ledger_module
+from mapreduce_rq.core.job import supply
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source, Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
@@ -511,7 +511,7 @@ def test_an_empty_iterator_settles_at_once() -> None:
 
 def test_what_is_out_of_an_iterators_items_is_as_large_as_redis_should_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """However often there is room in the window: one item more than that is out at most."""
-    monkeypatch.setattr(ledger_module, "OUT_BYTES", 3 * len(items(0, 4)))
+    monkeypatch.setattr(supply, "OUT_BYTES", 3 * len(items(0, 4)))
     at = iter(range(0, 10_000, 4))
 
     def source(_: int) -> tuple[bytes, int, bool]:

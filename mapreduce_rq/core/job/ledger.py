@@ -14,146 +14,42 @@ Where a term is:
     out       in a task of ``out``: in the queue, in a worker's hands, or lost; a survey tells which
     counted   in the tally: done for good. Nothing ever leaves it
 
-A task may be pushed any number of times (lost, backed up, given back). The tally alone protects the value. The rest of
-this file only makes sure that the master never waits for a term that no worker will answer.
+The ledger has three layers, each a class that uses only those below it: ``Supply`` (supply.py) cuts terms into tasks,
+``Answers`` (answers.py) takes answers in, and ``Ledger`` here has the entry point, the surveys, and the questions of a
+master.
+
+A task may be pushed any number of times (lost, backed up, given back). The tally alone protects the value. The
+layers only make sure that the master never waits for a term that no worker will answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from itertools import chain, pairwise
-from typing import Any
 
 from msgspec.structs import replace
 
-from mapreduce_rq.core.bodies import size_of
-from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, Progress
-from mapreduce_rq.core.job.asks import Requests
-from mapreduce_rq.core.job.chunking import Pace
-from mapreduce_rq.core.job.cutting import Parts, task_of
-from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Settled, Source, Surveyed
-from mapreduce_rq.core.job.gathered import Gathered
+from mapreduce_rq.core.computation import Ask, More, Outcome, Progress
+from mapreduce_rq.core.job.answers import Answers
+from mapreduce_rq.core.job.events import Command, Event, Push, Replied, Settled, Surveyed
 from mapreduce_rq.core.job.goal import allowed, further
-from mapreduce_rq.core.job.merges import Merges
 from mapreduce_rq.core.job.tally import Tally
-from mapreduce_rq.core.job.timeline import Recorder
-from mapreduce_rq.core.job.whereabouts import Whereabouts
 from mapreduce_rq.core.messages import (
-    DIED,
-    ERROR,
     MAP,
-    MERGE,
-    OK,
-    REFUSED,
-    REQUEST,
-    WORKER_LOST,
-    Answer,
     Checkpoint,
-    Failure,
-    Spec,
     Task,
-    Tried,
-    decode_failure,
 )
-from mapreduce_rq.core.span import NO_TERMS, Runs, Span
-from mapreduce_rq.errors import BadMessage, MrqError
-
-OUT_BYTES = 64 << 20
-"""The most bytes of items that the tasks out may have: further items wait in their iterable."""
-MOST_TRIED = 1000
-"""The number of retried terms that are listed one by one; more of them are only counted."""
-PUSH_TASKS = 2048
-"""The most tasks in one push: while the server takes in a large push, it answers no other client."""
+from mapreduce_rq.core.span import Runs
 
 
-class Ledger:
+class Ledger(Answers):
     """The state of one job.
 
     ``checkpoint`` restores what an earlier master had counted. ``cut_on``: that master may have cut more than the
     checkpoint says. ``patient``: the job does not end if all workers refuse it, because others may come.
     """
 
-    def __init__(
-        self,
-        spec: Spec,
-        computation: Computation[Any],
-        now: float,
-        *,
-        checkpoint: Checkpoint | None = None,
-        cut_on: bool = True,
-        source: Source | None = None,
-        workers: int = 1,
-        patient: bool = False,
-        recorder: Recorder | None = None,
-    ) -> None:
-        self.spec = spec
-        self.computation = computation
-        self.total = computation.total if spec.total is None else spec.total
-        self.next = 0
-        self.goal = self.total  # the term at which to ask whether the tolerance is met; without one, the total
-        self.met: bool | None = None  # whether the tolerance is met; None: there is none, or not known yet
-        self.tasks = 0  # answers counted
-        self.ignored = 0  # answers that came twice
-        self.worked = 0.0  # seconds of workers' time, as far as this master knows
-        self.skipped: list[tuple[int, Failure]] = []
-        self.tried: list[Tried] = []  # terms that took more than one call, and are counted
-        self.tried_more = 0  # such terms beyond MOST_TRIED
-        self.out: dict[int, Task] = {}  # by first term; disjoint spans, no term of which is counted
-        self.waits = False  # the source gave fewer items than were wanted: ask it again soon
-        even = self.total if computation.even else None
-        self.pace = Pace(
-            spec.limits.chunk,
-            computation.seconds_per_term,
-            even=even,
-            workers=workers,
-            vectorised=computation.vectorised,
-            brisk=computation.reducer.brisk,
-            wide=computation.reducer.wide,
-            joins=spec.joins,
-        )
-        self.gathered = Gathered()
-        self._recorder = recorder or Recorder(now)
-        self._source = source
-        self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
-        self._most_bytes = 0  # bytes of the items of one task
-        self._again: list[Task] = []  # to be pushed before anything new is cut
-        self._parts = Parts(computation)
-        self._where = Whereabouts(self.pace.patience, lambda task: task.hi - task.lo)
-        self._backed: set[int] = set()
-        self._attempts: dict[int, int] = {}  # tasks out that came back from workers that died: the deaths that we saw
-        self.refusals: dict[str, Failure] = {}  # by worker
-        self._patient = patient
-        self._broken: Broken | None = None
-        self._look_around = True  # the next survey alone decides which tasks are lost
-        self._unseen = checkpoint is not None  # what is out is not known before the next survey
-        self._restored = self._unseen and cut_on  # an earlier master may have cut more: the next survey tells how much
-        self._started = now
-        self.elapsed_before = 0.0
-        if checkpoint is None:
-            self.tally = Tally(computation.reducer)
-        else:
-            if checkpoint.job != spec.job:
-                raise BadMessage(f"the checkpoint of {spec.job} belongs to {checkpoint.job}")
-            try:
-                self.tally = Tally.restore(computation.reducer, checkpoint.runs, checkpoint.parts)
-            except ValueError as error:
-                raise BadMessage(f"the checkpoint of {spec.job} does not hold together: {error}") from None
-            self.next, self.total, self.tasks = checkpoint.next, checkpoint.total, checkpoint.tasks
-            self.goal = checkpoint.goal
-            self.skipped = list(checkpoint.skipped)
-            self.tried, self.tried_more = list(checkpoint.tried), checkpoint.tried_more
-            self.elapsed_before = checkpoint.elapsed
-        self.merges = Merges(spec.job, self.tally)
-        self.requests = Requests(spec.job, computation)
-        if checkpoint is None and spec.limits.tolerant:
-            self.goal = computation.first_stage if self.total is None else min(self.total, computation.first_stage)
-
     # -- what others may ask ---------------------------------------------------------------------------------------
-
-    @property
-    def counted(self) -> int:
-        """Terms counted, skipped ones included."""
-        return self.tally.runs.count
 
     def settled(self) -> bool:
         """Whether every term up to the goal is counted."""
@@ -281,233 +177,6 @@ class Ledger:
         self.goal = further(self.goal, self.total, error, most)
         return False
 
-    # -- answers ---------------------------------------------------------------------------------------------------
-
-    def _replied(self, event: Replied, now: float) -> None:
-        good = []
-        joint: list[Answer] = []
-        terms = nanoseconds = largest = volume = 0
-        for answer in event.answers:
-            if answer.attempt:
-                self._note_reclaimed(answer)
-            if answer.op == MERGE:
-                if self.merges.answered(answer):
-                    self._delegate()
-                else:
-                    self.ignored += 1
-            elif answer.op == REQUEST:
-                self.ignored += not self.requests.answered(answer, early=self._restored)
-            elif answer.also is not None:
-                joint.append(answer)
-            elif answer.status == OK:
-                size = answer.hi - answer.lo
-                if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
-                    self.ignored += 1  # terms that were never cut: not an answer to any task of ours
-                    continue
-                body = answer.body
-                good.append((answer.lo, answer.hi, body))
-                terms += size
-                nanoseconds += answer.ns
-                volume += len(body)
-                if size > largest:
-                    largest = size
-            else:
-                self._bad(event.wid, answer)
-        self.worked += nanoseconds / 1e9
-        for answer in joint:
-            self._joint(event.wid, answer, now)
-        if not good:
-            return
-        counted = self.tally.count(good)
-        if event.tried:
-            self._note_tried(event.tried, counted)
-        if self.tally.reducer.torn:
-            self._read_apart(self.tally.reducer.torn)
-        self._forget(event.wid, good, counted, terms)
-        self._delegate()
-        self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
-        self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
-
-    def _joint(self, wid: str, answer: Answer, now: float) -> None:
-        """Count a joint answer, whole or not at all.
-
-        If it is not counted, those of its tasks that are out go out again at once: their worker has struck them off its
-        hand.
-        """
-        spans = answer.spans
-        if answer.status != OK or not all(0 <= lo < hi and self._was_cut(hi) for lo, hi in spans):
-            self.ignored += 1
-            return
-        self.worked += answer.ns / 1e9
-        counted = self.tally.count_joint(spans, answer.body)
-        if not counted:
-            self.ignored += len(spans)
-            self._again.extend(self._recall(self.out[lo]) for lo, _ in spans if lo in self.out)
-            return
-        terms = sum(hi - lo for lo, hi in spans)
-        self._forget(wid, [(lo, hi, b"") for lo, hi in spans], counted, terms)
-        largest = max(hi - lo for lo, hi in spans)
-        self.pace.observe(terms, len(spans), answer.ns, largest, now, size=len(answer.body))
-        self._recorder.answered(wid, len(spans), terms, answer.ns, now=now, first=spans[0])
-
-    def _note_tried(self, tried: Sequence[Tried], counted: list[tuple[int, int]]) -> None:
-        """Remember those of these terms whose values are counted now. A second answer to a term is not noted."""
-        spans = Runs(counted)
-        fresh = [one for one in tried if spans.touches(one.term, one.term + 1)]
-        for one in fresh:
-            place = self.computation.place(one.term)
-            self.gathered.note("term retried", f"{place}: {one.tries} calls: {one.kind}: {one.message}")
-        room = max(0, MOST_TRIED - len(self.tried))
-        self.tried += fresh[:room]
-        self.tried_more += len(fresh[room:])
-
-    def _note_reclaimed(self, seen: Answer | Task) -> None:
-        """Note that a task of terms came back from a worker that died, once for each death."""
-        task = self.out.get(seen.lo) if seen.op == MAP else None
-        if task is not None and seen.attempt > max(task.attempt, self._attempts.get(seen.lo, 0)):
-            self._attempts[seen.lo] = seen.attempt
-            why = f": {seen.why}" if isinstance(seen, Task) else ""
-            self.gathered.note("reclaimed", f"terms {task.lo}..{task.hi - 1}, for their worker is gone{why}")
-
-    def _was_cut(self, hi: int) -> bool:
-        """Whether terms up to ``hi`` have been made into tasks. Also learns here what an earlier master has cut."""
-        if hi <= self.next:
-            return True
-        if not self._restored or self.goal is None or hi > self.goal:
-            return False
-        self.next = hi
-        return True
-
-    def _forget(
-        self, wid: str, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int
-    ) -> None:
-        """Remove counted spans from the tasks out. The answers have ``terms`` terms in all."""
-        fresh = sum(hi - lo for lo, hi in counted)
-        covers = self.tally.runs.covers
-        out = self.out
-        all_fresh = fresh == terms  # nearly always, so there is no need to ask for each
-        new, credited = (None, None) if all_fresh else (Runs(counted), Runs())
-        struck = tasks = 0
-        for lo, hi, _ in answers:
-            task = out.get(lo)
-            if task is not None and task.hi >= hi and (all_fresh or covers(lo, hi)):
-                del out[lo]
-                struck += hi - lo
-                tasks += 1
-                if credited is not None:
-                    credited.add(lo, hi)
-                if hi < task.hi:
-                    self._again.extend(self._parts.rest(task, hi, self.pace.workers))
-                    left = f"{hi}..{task.hi - 1}"
-                    self.gathered.note("part answer", f"{_host(wid)} is long: the terms {left} behind go to others")
-            elif new is None or credited is None or (new.covers(lo, hi) and credited.add(lo, hi)):
-                tasks += 1  # an earlier master has cut it like this
-            else:
-                self.ignored += 1
-        self.tasks += tasks
-        if struck == fresh:
-            return
-        # Tasks that were cut differently were counted: by another master, or before a task was halved. Tasks that are
-        # out lose the terms that are counted, and the rest of them goes out anew.
-        for lo, task in list(self.out.items()):
-            if self.tally.runs.touches(lo, task.hi):
-                del self.out[lo]
-                self._again.append(task)
-
-    def _read_apart(self, torn: list[tuple[int, int]]) -> None:
-        """Have unreadable answers computed again in halves, until the value that cannot be read is alone."""
-        while torn:
-            lo, hi = torn.pop()
-            task = self.out.get(lo)
-            if task is not None and task.hi >= hi > lo + 1:
-                cuts = [(lo + hi) // 2, hi] if hi < task.hi else [(lo + hi) // 2]
-                self._again.extend(self._parts.cut_before(self._recall(task), cuts))
-
-    def _delegate(self) -> None:
-        """Ask workers for heavy merges, as long as there are other tasks."""
-        if self.tally.wishes:
-            last = self.next == self.goal and 0 < len(self.out) <= self.pace.workers
-            self.merges.delegate(more=bool(self.out) or self.counted != self.goal, last=last)
-
-    def _bad(self, wid: str, answer: Answer) -> None:
-        """Take in an answer without a partial: a worker refused the task, failed in it, or died in it.
-
-        A failure that names its term ends the job, or leaves that term out. If it names no term, the span is halved.
-        """
-        task = self.out.get(answer.lo) or self._left_behind(answer)
-        if task is None or task.hi != answer.hi:
-            self.ignored += 1  # already counted, or cut anew since
-            return
-        try:
-            failure = decode_failure(answer.body)
-        except BadMessage:
-            self.tally.malformed += 1
-            return
-        span = Span(task.lo, task.hi)
-        if answer.status == REFUSED:
-            self.refusals[wid] = failure
-            # The first look tells how many workers there are.
-            if len(self.refusals) >= self.pace.workers and not self._look_around and not self._patient:
-                self._broken = Broken(NO_TERMS, failure)  # they would refuse each other task, too
-            else:
-                self._again.append(self._recall(task))
-            return
-        if answer.status not in (ERROR, DIED):
-            self.ignored += 1
-            return
-        if failure.term is None and span.size > 1:
-            # We cannot tell which term failed. Each half has one more try, and in the end the bad term is alone.
-            attempt = max(0, self.spec.limits.attempts - 1) if answer.status == DIED else 0
-            try:
-                halves = [self._parts.part(task, half, attempt) for half in span.halves()]
-            except MrqError:  # an item of it cannot be read here either, so it cannot be cut
-                self._broken = Broken(span, failure)
-                return
-            if answer.status == DIED:
-                why = f"workers die of the terms {span.lo}..{span.hi - 1}: each half is tried alone"
-                self.gathered.note("poison", f"{why}: {failure.message}")
-            self._recall(task)
-            self._again.extend(halves)
-            return
-        term = span.lo if failure.term is None else failure.term
-        # Anyone who can write to Redis can pretend that a worker was lost, so such a failure leaves no term out.
-        unseen = answer.status == DIED and failure.kind == WORKER_LOST
-        if answer.status == DIED:
-            self.gathered.note("poison", f"workers die of term {term}: {failure.message}")
-        if self.spec.limits.on_error == "fail" or unseen or not span.lo <= term < span.hi:
-            self._broken = Broken(Span(term, term + 1), failure)
-            return
-        self._recall(task)
-        try:
-            self.tally.skip(term, term + 1)
-        except ValueError:
-            self._broken = Broken(Span(term, term + 1), failure)
-            return
-        self.skipped.append((term, failure))
-        self.computation.left_out(term, failure)
-        for rest in (Span(span.lo, term), Span(term + 1, span.hi)):
-            if rest.size:
-                self._again.append(self._parts.part(task, rest, 0))
-
-    def _left_behind(self, answer: Answer) -> Task | None:
-        """Before the first look: the task, cut by an earlier master, that failed. None if it had items, because they
-        are not known here.
-        """
-        lo, hi = answer.lo, answer.hi
-        if not self._unseen or self.spec.lazy or not 0 <= lo < hi or not self._was_cut(hi):
-            return None
-        if self.tally.runs.touches(lo, hi) or any(task.lo < hi and lo < task.hi for task in self.out.values()):
-            return None
-        self.out[lo] = task_of(self.spec.job, Span(lo, hi), answer.attempt)
-        return self.out[lo]
-
-    def _recall(self, task: Task) -> Task:
-        """Remove a task from those that are out; it will go out again, whole or in parts."""
-        del self.out[task.lo]
-        self._where.forget(task.lo)
-        self._backed.discard(task.lo)
-        return task
-
     # -- surveys ---------------------------------------------------------------------------------------------------
 
     def _surveyed(self, event: Surveyed, now: float) -> None:
@@ -552,81 +221,3 @@ class Ledger:
         for gap in list(self.tally.runs.gaps(0, self.next)):
             for rest in taken.gaps(gap.lo, gap.hi):
                 self._again.extend(self._cut_gap(rest))
-
-    def _cut_gap(self, gap: Span) -> list[Task]:
-        size = max(1, self.pace.size(gap.size), -(-gap.size // self.pace.window()))
-        return [task_of(self.spec.job, Span(lo, min(lo + size, gap.hi)), 0) for lo in range(gap.lo, gap.hi, size)]
-
-    # -- pushing ---------------------------------------------------------------------------------------------------
-
-    def _refill(self) -> list[Task]:
-        self.waits = False
-        tasks, self._again = [rest for task in self._again for rest in self._parts.uncounted(task, self.tally.runs)], []
-        for task in tasks:
-            self.out[task.lo] = task
-        tasks, self.merges.fresh = self.merges.fresh + tasks, []
-        if self._restored:  # the next look shows which tasks an earlier master has left
-            return tasks
-        tasks, self.requests.fresh = self.requests.fresh + tasks, []
-        window = self.pace.window()
-        free = window - len(self.out)
-        # A push takes a round trip: wait until a part of the window is free, unless workers may run out of tasks.
-        if free <= 0 or (free < min(window // 4, PUSH_TASKS // 2) and len(self.out) > 2 * self.pace.workers):
-            return tasks
-        free = min(free, PUSH_TASKS)
-        if self._laden():
-            return tasks
-        if self._source is None and self.spec.limits.chunk == 1:
-            return tasks + self._cut_singles(free)
-        while free > 0 and not self.waits and (self.goal is None or self.next < self.goal):
-            fresh = self._cut()
-            if fresh is None:
-                break
-            tasks.append(fresh)
-            free -= 1
-            if fresh.body and self._laden():
-                break
-        return tasks
-
-    def _laden(self) -> bool:
-        """Whether the items of the tasks out have reached the bytes that Redis should hold for one job."""
-        if not self._most_bytes:
-            return False
-        if self._most_bytes * len(self.out) <= OUT_BYTES:  # nearly always, so there is no need to ask each
-            return False
-        return sum(size_of(task.body) for task in self.out.values()) > OUT_BYTES
-
-    def _cut_singles(self, free: int) -> list[Task]:
-        job = self.spec.job
-        hi = self.next + free if self.goal is None else min(self.next + free, self.goal)
-        fresh = {lo: Task(job, lo, lo + 1) for lo in range(self.next, hi)}
-        self.out.update(fresh)
-        self.next = hi
-        return list(fresh.values())
-
-    def _cut(self) -> Task | None:
-        lo = self.next
-        left = None if self.goal is None else self.goal - lo
-        size = self.pace.size(self._ready() if self._ready is not None else left)
-        if self.goal is not None:
-            size = min(size, self.goal - lo)
-        body = b""
-        if self._source is not None:
-            body, got, over = self._source(size)
-            if over:
-                self.total = self.goal = lo + got
-            # The first items go out alone: the next ones may be long in coming, and no worker would see the job until
-            # then.
-            self.waits = (got < size or lo == 0) and not over
-            size = got
-            self._most_bytes = max(self._most_bytes, size_of(body))
-        if size == 0:
-            return None
-        task = task_of(self.spec.job, Span(lo, lo + size), 0, body)
-        self.out[lo] = task
-        self.next = lo + size
-        return task
-
-
-def _host(wid: str) -> str:
-    return wid.rpartition(":")[0] or wid
