@@ -35,7 +35,8 @@ from mapreduce_rq.runtime.pool.supervisor import TICK_SECONDS, Pool
 from mapreduce_rq.runtime.worker.output import Capture, Streams
 from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Doing, Slate
-from mapreduce_rq.runtime.worker.worker import Stop, Worker
+from mapreduce_rq.runtime.worker.stops import Stop
+from mapreduce_rq.runtime.worker.worker import Worker
 from tests.sim.invariants import require
 from tests.sim.network import Server
 from tests.sim.scheduler import Actor, Scheduler

@@ -41,7 +41,8 @@ from mapreduce_rq.runtime.worker.hand import Hand
 from mapreduce_rq.runtime.worker.joint_answers import JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
 from mapreduce_rq.runtime.worker.part_answers import Relief
-from mapreduce_rq.runtime.worker.worker import Stop, Worker
+from mapreduce_rq.runtime.worker.stops import Stop
+from mapreduce_rq.runtime.worker.worker import Worker
 from tests.sim import scripts
 from tests.sim.actors import ClientProcess, Host
 from tests.sim.computation import LaidTerms, Partial, RowOfTerms

@@ -32,7 +32,8 @@ from mapreduce_rq.runtime.tracing import flush
 from mapreduce_rq.runtime.worker.prepare import Preparer
 from mapreduce_rq.runtime.worker.rota import Rota
 from mapreduce_rq.runtime.worker.slate import Slate
-from mapreduce_rq.runtime.worker.worker import Stop, Worker
+from mapreduce_rq.runtime.worker.stops import Stop
+from mapreduce_rq.runtime.worker.worker import Worker
 
 log = logging.getLogger("mapreduce_rq.pool")
 

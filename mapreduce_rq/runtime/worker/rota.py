@@ -36,7 +36,8 @@ from mapreduce_rq.broker.connection import ANSWER_SECONDS
 from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerRefused
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.worker.worker import IDLE_SECONDS, Stop, Worker
+from mapreduce_rq.runtime.worker.stops import Stop
+from mapreduce_rq.runtime.worker.worker import IDLE_SECONDS, Worker
 
 FirstOf = Callable[[Sequence[Wire], float], Sequence[Wire]]
 """Those of the wires that have an answer, or are broken; waits so many seconds for one."""

@@ -22,28 +22,25 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.broker.pieces import Away, LaidFold
+from mapreduce_rq.broker.pieces import LaidFold
 from mapreduce_rq.broker.tasks import Tasks
-from mapreduce_rq.broker.wire import SURE_BYTES
-from mapreduce_rq.core.bodies import ASIDE
-from mapreduce_rq.core.computation import Computation, Interruption
+from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.record import State
-from mapreduce_rq.core.job.work import compute_body
-from mapreduce_rq.core.messages import MAP, OK, OK_ASIDE, Answer, Beat, Failure, Spec, Task, Tried
-from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, BrokerRefused, MrqError, OtherKey
+from mapreduce_rq.core.messages import OK, OK_ASIDE, Answer, Beat, Spec, Tried
+from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, BrokerRefused, MrqError
 from mapreduce_rq.functions.sources import learn
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES
-from mapreduce_rq.runtime.tracing import TaskSpans
-from mapreduce_rq.runtime.worker.failures import failed, given_up, refused
+from mapreduce_rq.runtime.worker.computing import REFUSAL_SECONDS, Computing
+from mapreduce_rq.runtime.worker.failures import failed
 from mapreduce_rq.runtime.worker.hand import Batch, Hand
 from mapreduce_rq.runtime.worker.joint_answers import CannotJoin, JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs, Ready
 from mapreduce_rq.runtime.worker.outage import Outage
-from mapreduce_rq.runtime.worker.output import Outputs, Streams
+from mapreduce_rq.runtime.worker.output import Streams
 from mapreduce_rq.runtime.worker.part_answers import Relief, cut_short
 from mapreduce_rq.runtime.worker.replies import Replies
 from mapreduce_rq.runtime.worker.slate import Slate
+from mapreduce_rq.runtime.worker.stops import JobOver, Stop
 from mapreduce_rq.runtime.worker.strangers import Strangers
 from mapreduce_rq.runtime.worker.wid import address_of
 from mapreduce_rq.version import __version__
@@ -51,24 +48,12 @@ from mapreduce_rq.version import __version__
 log = logging.getLogger("mapreduce_rq.worker")
 
 IDLE_SECONDS = 5.0
-REPLY_BYTES = 1024 * 1024
-"""Bytes of answers after which the worker settles early."""
 FULL_SECONDS = 0.5
 """Seconds between two tries to settle while a full Redis refuses."""
-REFUSAL_SECONDS = 0.5
-"""Seconds to wait after refusing a task, so that a worker that can do it takes it."""
 LOOK_SECONDS = 1.0
 """Seconds after which a worker that waits to try a term again looks whether the job is still there."""
 MOST_TOLD = 100
 """The most terms of one batch that are sent with the reason why they took more than one call."""
-
-
-class Stop(Interruption):
-    """A signal handler raises this in a worker that waits or, if told twice, that computes."""
-
-
-class JobOver(Interruption):
-    """The job of the task in hand ended while a term of it waited to be tried again."""
 
 
 class Worker:
@@ -113,10 +98,20 @@ class Worker:
         self._hand = Hand(wid, tasks, clock, self._jobs, self._replies, full=self._wait_for_room, beat=self._first_beat)
         self._joint = JointAnswer()
         self._strangers = Strangers(tasks)
-        self._outputs = Outputs(streams)
-        self._spans = TaskSpans(wid, tasks.keys.name)
         self._relief = Relief(wid, tasks, slate, self._hand, self._strangers, self._joint)
-        self._at_fault = b""  # the task that was read when something failed outside of any task
+        self._computing = Computing(
+            self,
+            wid,
+            tasks,
+            clock,
+            slate,
+            jobs=self._jobs,
+            hand=self._hand,
+            joint=self._joint,
+            replies=self._replies,
+            strangers=self._strangers,
+            streams=streams,
+        )
 
     def told_to_stop(self, *, at_once: bool = False) -> None:
         """Have the worker leave; a signal handler calls this, in the worker's own thread. Raises Stop, only once, if
@@ -182,7 +177,7 @@ class Worker:
     def cut_off(self, error: BrokerError) -> None:
         """The connection is lost: another one is made when it is time. Raises BrokerRefused where that cannot help."""
         self._joint.drop()
-        self._entered, self._at_fault = False, b""
+        self._entered, self._computing.at_fault = False, b""
         log.debug("%s; trying again", error)
         if not self._outage.on:
             self.slate.away(self._nanoseconds(), str(error))  # its supervisor logs it for all workers
@@ -207,14 +202,14 @@ class Worker:
                     self.cut_off(error)
                     if self._turns and not self._burst:
                         break
-                    self._pause(self._outage.wait())
+                    self.pause(self._outage.wait())
                 except Exception as error:
                     self._joint.drop()
                     self._entered = False
                     log.exception("an error that is no task's; please report this")
                     self._blame(error)
                     self._outage.met(None)
-                    self._pause(self._outage.wait())
+                    self.pause(self._outage.wait())
         except Stop:
             self.stopping = True
 
@@ -239,9 +234,9 @@ class Worker:
                 return bool(self._hand.tasks) or not (self._burst or self._turns)
             self._hand.tasks.append(task)
         try:
-            answers, done = self._compute()
+            answers, done = self._computing.compute(at_once=self._yields or self.tasks_left is not None)
         except CannotJoin:  # so the tasks are computed again, each by itself
-            self._at_fault = b""
+            self._computing.at_fault = b""
             self._joint.drop()
             return True
         if self._talks:
@@ -259,7 +254,7 @@ class Worker:
         """After an error outside of any task: have the tasks that were handled fail with it, so that it does not come
         again. These are the tasks whose answers could not be sent, or otherwise the one in hand.
         """
-        guilty, self._at_fault = [self._at_fault], b""
+        guilty, self._computing.at_fault = [self._computing.at_fault], b""
         if not guilty[0]:  # the error came while answers were sent
             guilty = self._hand.unsent()
         answers: dict[str, list[Answer]] = {}
@@ -291,7 +286,8 @@ class Worker:
             at=self.clock.wall(),
         )
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Wait. Stop may be raised meanwhile."""
         self.interruptible = True
         if not self.stopping:
             self.clock.sleep(seconds)
@@ -359,7 +355,7 @@ class Worker:
         self._hand.answers, self._hand.tried, self._hand.laid, self._hand.output = answers, {}, [], {}
         done = len(joint) + len(joint.given_back)
         try:
-            self._answer_joint(answers)
+            self._computing.answer_joint(answers)
         except CannotJoin:
             joint.drop()
         else:
@@ -369,156 +365,11 @@ class Worker:
         if self.stopping:
             raise error  # a worker that leaves does not wait for room
         self._jobs.warn("full", str(error))
-        self._pause(FULL_SECONDS)
+        self.pause(FULL_SECONDS)
 
     def read(self) -> None:
         """Read the answer to the settle on its way, if there is one; its consequences can wait."""
         self._hand.read()
-
-    # -- computing -------------------------------------------------------------------------------------------------
-
-    def _compute(self) -> tuple[dict[str, list[Answer]], int]:
-        """Answers by job, and how many tasks of the hand they settle.
-
-        The hot path: for tasks of a microsecond everything around ``map_encoded`` counts.
-        """
-        answers: dict[str, list[Answer]] = {}
-        self._hand.answers, self._hand.tried, self._hand.laid = answers, {}, []
-        joint, begun = self._joint, len(self._joint)
-        open_ = self.tasks.codecs.task.open
-        nanoseconds, begin, end = self._nanoseconds, self.slate.begin, self.slate.end
-        job, row, ready, attempts, cap, usual = "", [], None, 0, 0, 0
-        may_join = False
-        listen = trace = None  # called before each task, if the job wants output or is traced
-        done = size = longest = 0
-        started = now = nanoseconds()
-        deadline = started + int(self._hand.prefetch.batch_seconds * 1e9)
-        try:
-            for raw in self._hand.tasks[begun : begun + self._hand.prefetch.batch]:
-                done += 1
-                try:
-                    task: Task = open_(raw)
-                except OtherKey as error:
-                    self._strangers.here.append(raw)
-                    self._jobs.warn("key", f"left to other workers: {error}")
-                    continue
-                except BadMessage as error:
-                    self._jobs.warn("task", f"dropped: {error}")
-                    continue
-                if task.job != job:
-                    job = task.job
-                    if joint.tasks and joint.job != job:
-                        self._answer_joint(answers)
-                    row = answers.setdefault(job, [])
-                    ready = self._jobs.enter(task, self)
-                    if isinstance(ready, Ready):
-                        attempts, cap = ready.spec.limits.attempts, ready.spec.limits.max_body
-                        usual = min(cap, SURE_BYTES if ready.shelf is None else ASIDE_BYTES - 1)
-                        listen = self._outputs.of(job, wanted=ready.spec.limits.logs)
-                        trace = self._spans.of(ready.spec)
-                        may_join = ready.spec.joins
-                if ready is None:
-                    continue
-                before, joins = now, False
-                lo, hi = task.lo, task.hi
-                if not isinstance(ready, Ready) or task.attempt >= attempts:
-                    answer = self._decline(task, ready)
-                else:
-                    if task.laid:
-                        self.read()
-                        try:
-                            task = self._with_body(task)
-                        except BadMessage as error:  # the task is counted, or its master misses it and pushes it again
-                            self._jobs.warn("body", f"dropped: {error}")
-                            continue
-                    begin(lo, hi, now)
-                    if listen is not None:
-                        listen(ready.computation, lo, hi)
-                    if trace is not None:
-                        trace(task)
-                    joins = may_join and joint.takes(ready.spec, task)
-                    try:
-                        if joins:
-                            body, partial = b"", self._partial(task, ready)
-                        elif task.op == MAP and not task.body:
-                            body = ready.computation.map_encoded(lo, hi)
-                        else:
-                            body = compute_body(ready.computation, self._fetched(task, ready))
-                        status = OK
-                        if len(body) > usual:
-                            body, status = self._replies.large(body, cap, ready.shelf)
-                    except JobOver:
-                        self._spans.end(None)
-                        end()
-                        self._jobs.void(job, since=self.clock.now())
-                        job, ready = "", None  # the next task asks anew
-                        now = nanoseconds()
-                        continue
-                    except Away as away:
-                        raise away.error from None
-                    except Interruption:
-                        raise
-                    except BaseException as error:  # of any class: the term has failed, and the worker goes on
-                        self._forget_tried(task)
-                        answer = failed(task, ready.computation, error, address_of(self.wid))
-                    else:
-                        now = nanoseconds()
-                        if hi - lo > 1 and task.op == MAP:
-                            hi = ready.computation.reached or hi
-                        answer = Answer(lo, hi, task.attempt, task.op, status, body, now - before)
-                        size += len(body)
-                    end()
-                    if trace is not None:
-                        self._spans.end(answer)
-                if joins and answer.status == OK:
-                    joint.job = job
-                    joint.add(raw, ready.computation.reducer, answer, partial)  # type: ignore[union-attr]  # it is ready
-                    now = nanoseconds()
-                else:
-                    row.append(answer)
-                if now - before > longest:
-                    longest = now - before
-                if now > deadline or size > REPLY_BYTES or self.stopping:
-                    break
-        except Exception:
-            self._at_fault = raw
-            raise
-        finally:
-            self._spans.end(None)  # from a task that was interrupted
-            self._hand.output = self._outputs.take()
-        if done and now > started:
-            self._hand.prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
-        done += begun
-        over = self.stopping or self._yields or self.tasks_left is not None
-        if joint.tasks and (over or len(joint) != done or joint.given_back or joint.full):
-            self._answer_joint(answers)
-        return {name: items for name, items in answers.items() if items}, done
-
-    def _answer_joint(self, answers: dict[str, list[Answer]]) -> None:
-        """Add the joint answer to these."""
-        job = self._joint.job
-        ready = self._jobs.get(job)
-        if not isinstance(ready, Ready):  # it is over
-            self._joint.drop()
-            return
-        cap, shelf = ready.spec.limits.max_body, ready.shelf
-        usual = min(cap, SURE_BYTES if shelf is None else ASIDE_BYTES - 1)
-
-        def fit(body: bytes) -> tuple[bytes, int]:
-            return self._replies.large(body, cap, shelf) if len(body) > usual else (body, OK)
-
-        try:
-            answer = self._joint.answer(fit)
-        except Away as away:
-            raise away.error from None
-        answers.setdefault(job, []).append(answer)
-
-    @staticmethod
-    def _partial(task: Task, ready: Ready) -> Any:
-        computation = ready.computation
-        if not task.body:
-            return computation.map(task.lo, task.hi)
-        return computation.map_body(task.lo, task.hi, Worker._fetched(task, ready).body)
 
     def _leave_to_others(self, *, alone: bool) -> None:
         """Put tasks signed with another key at the end of the queue: there may be workers with that key.
@@ -531,26 +382,7 @@ class Worker:
         back = self._strangers.count(alone=alone)
         self._hand.read()
         if self._strangers.put_back(back):
-            self._pause(REFUSAL_SECONDS)
-
-    @staticmethod
-    def _fetched(task: Task, ready: Ready) -> Task:
-        """The task with its items, also if they were laid aside."""
-        if task.op != MAP or task.body[:1] != ASIDE or ready.shelf is None:
-            return task
-        return msgspec.structs.replace(task, body=ready.shelf.get(task.body))
-
-    def _with_body(self, task: Task) -> Task:
-        """A task with its body, which is stored apart from it in Redis. Raises BadMessage, BrokerError."""
-        return msgspec.structs.replace(task, body=self.tasks.body(task.job, task.laid), laid=b"")
-
-    def _decline(self, task: Task, ready: Ready | Failure | Spec) -> Answer:
-        """The answer to a task that must not be computed here, or not any more."""
-        if isinstance(ready, Failure):
-            self.slate.refuse(f"{task.job}: {ready.kind}: {ready.message}")
-            self._pause(REFUSAL_SECONDS)
-            return refused(task, ready)
-        return given_up(task)
+            self.pause(REFUSAL_SECONDS)
 
     # -- jobs ------------------------------------------------------------------------------------------------------
 
@@ -562,12 +394,6 @@ class Worker:
         where = address_of(self.wid)
         told = len(row) < MOST_TOLD  # for the others, the number is enough
         row.append(msgspec.structs.replace(tried, where=where) if told else Tried(tried.term, tried.tries, "", ""))
-
-    def _forget_tried(self, task: Task) -> None:
-        """Forget the retries of a task without a value: its terms will be computed again, in other tasks."""
-        if task.job in self._hand.tried:
-            row = self._hand.tried[task.job]
-            row[:] = [one for one in row if not task.lo <= one.term < task.hi]
 
     def wait_to_try(self, seconds: float) -> None:
         """Wait before a term is tried again; this time does not count as the task's.
@@ -583,7 +409,7 @@ class Worker:
             while (left := until - self.clock.now()) > 0:
                 if self.stopping:
                     raise Stop
-                self._pause(min(left, LOOK_SECONDS))
+                self.pause(min(left, LOOK_SECONDS))
                 if left > LOOK_SECONDS and self._is_over(job):
                     raise JobOver
         finally:
