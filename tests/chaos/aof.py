@@ -63,6 +63,17 @@ def commands_of(data: bytes) -> Iterator[Command]:
         return  # cut off within a length
 
 
+def boundaries_of(data: bytes) -> list[int]:
+    """Where the steps of a file begin and end, for files without annotations."""
+    found, at, inside = [0], 0, False
+    for command in commands_of(data):
+        at += len(b"*%d\r\n" % len(command)) + sum(len(b"$%d\r\n\r\n" % len(word)) + len(word) for word in command)
+        inside = command[0].upper() == b"MULTI" or (inside and command[0].upper() != b"EXEC")
+        if not inside:
+            found.append(at)
+    return found
+
+
 def steps_of(path: Path) -> Iterator[Step]:
     """The history, step by step."""
     for file in files_of(path):

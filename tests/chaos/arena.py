@@ -13,7 +13,9 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from typing import Any, Self
+from unittest.mock import patch
 
 from mapreduce_rq.broker.connection import Endpoint, parse_url
 from mapreduce_rq.broker.job_hash import JobState
@@ -25,11 +27,14 @@ from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job import chunking as pace
 from mapreduce_rq.core.job.record import Done, Report
+from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.messages import Limits, Spec
+from mapreduce_rq.core.reducers import shuffle
+from mapreduce_rq.core.reducers.keyed import by_key
 from mapreduce_rq.errors import BrokerDown, MrqError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master import master
+from mapreduce_rq.runtime.master import bodies, master
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
@@ -44,7 +49,7 @@ from mapreduce_rq.runtime.worker.worker import Worker
 from tests.chaos.wires import Killed, Watched
 from tests.support.servers import RealServer
 from tests.support.stage import until
-from tests.support.terms import total
+from tests.support.terms import MODULE, fingerprint, fingerprint_by_key, total, totals_by_key
 
 SPEED = 20.0
 TERMS = 100
@@ -177,13 +182,21 @@ class Arena:
     """Everything there is of one job. ``routes``: for an actor another socket than the server's, such as a proxy's."""
 
     def __init__(
-        self, server: RealServer, queue: str, hook: Hook, *, routes: dict[str, str] | None = None, terms: int = TERMS
+        self,
+        server: RealServer,
+        queue: str,
+        hook: Hook,
+        *,
+        routes: dict[str, str] | None = None,
+        terms: int = TERMS,
+        laid: bool = False,
     ) -> None:
         self.server = server
         self.endpoint: Endpoint = parse_url(server.url)
         self.clock = FastClock()
         self.hook = hook
         self.terms = terms
+        self.laid = laid
         self.observer = Quiet()
         self.errors: list[BaseException] = []  # that nobody is meant to see
         self.queue = queue
@@ -197,11 +210,14 @@ class Arena:
         self._threads: list[threading.Thread] = []
         self._watchers: list[Standby] = []
         self.closing = False
+        self._smaller = ExitStack()
+        self.before: set[str] = set()  # crews of earlier times, which are gone
         self.crews: list[Crew] = []
         self._raw = server.client()
         self.client = self._client("master")
+        function, reduce = (fingerprint_by_key, by_key("int_sum", parts=2)) if laid else (fingerprint, "int_sum")
         self.spec, self.computation, _ = self.client.planner.function(
-            "tests.support.terms:fingerprint", range(terms), reduce="int_sum", limits=Limits(chunk=1, keep=3600)
+            f"{MODULE}:{function.__name__}", range(terms), reduce=reduce, limits=Limits(chunk=1, keep=3600)
         )
         self.job = self.spec.job
 
@@ -229,16 +245,19 @@ class Arena:
 
         def prepared(spec: Spec) -> Computation[Any]:
             made = prepare(spec)
-            encoded = made.map_encoded
 
-            def map_encoded(lo: int, hi: int) -> bytes:
-                self._met(actor, "compute", "before")
-                time.sleep(TERM_SECONDS * (hi - lo))
-                body = encoded(lo, hi)
-                self._met(actor, "compute", "after")
-                return body
+            def watched(map_: Callable[[int, int], Any]) -> Any:
+                def mapped(lo: int, hi: int) -> Any:
+                    self._met(actor, "compute", "before")
+                    time.sleep(TERM_SECONDS * (hi - lo))
+                    found = map_(lo, hi)
+                    self._met(actor, "compute", "after")
+                    return found
 
-            made.map_encoded = map_encoded  # type: ignore[method-assign]
+                return mapped
+
+            made.map_encoded = watched(made.map_encoded)  # type: ignore[method-assign]
+            made.map = watched(made.map)  # type: ignore[method-assign]  # of one term the other does not come here
             return made
 
         return prepared
@@ -359,7 +378,7 @@ class Arena:
         assert found.state == (self._cancelled or state), f"{found.state}, and the canceller heard {self._cancelled!r}"
         if found.state == "done":
             assert isinstance(found.record, Done)
-            assert int(found.record.value or "") == total(self.terms)
+            assert self._value(found) == (totals_by_key(self.terms) if self.laid else total(self.terms))
             assert found.record.skipped == []
         # An obituary stays until some later master strikes it off; the sign of life of a killed master stays, too.
         left = {name for name in self.names() if name[:2] != "f:"}
@@ -368,9 +387,21 @@ class Arena:
         assert self._raw.ttl(self.client.keys.values(self.job)) != -1, "what tells of the end stays for ever"
         assert not self._in_hands()
         for wid, beat in self.entries().items():
-            assert beat.startswith(b"X:") or any(
-                (crew.lost or crew.unheard) and wid.startswith(crew.name.encode()) for crew in self.crews
+            assert (
+                beat.startswith(b"X:")
+                or any((crew.lost or crew.unheard) and wid.startswith(crew.name.encode()) for crew in self.crews)
+                or wid.startswith(tuple(name.encode() for name in self.before))
             )
+
+    def _value(self, found: JobState) -> Any:
+        """The value of the job, also if its record is too small for it: as others make it, of its checkpoint."""
+        assert isinstance(found.record, Done)
+        if not self.laid:
+            return int(found.record.value or "")
+        assert found.checkpoint is not None
+        reducer = self.computation.reducer
+        tally = Tally.restore(reducer, found.checkpoint.runs, found.checkpoint.parts)
+        return dict(reducer.describe(tally.prefix()[1]).native)
 
     def close(self) -> None:
         """Let everybody go, and whoever still comes in place of somebody killed on leaving."""
@@ -383,12 +414,15 @@ class Arena:
             assert not thread.is_alive(), f"{thread.name} does not end"
 
     def __enter__(self) -> Self:
-        self._usual = master.INLINE_SPEC_TASKS, pace.FIRST_WINDOW
-        master.INLINE_SPEC_TASKS, pace.FIRST_WINDOW = INLINE_SPEC_TASKS, WINDOW
+        self._smaller.enter_context(patch.object(master, "INLINE_SPEC_TASKS", INLINE_SPEC_TASKS))
+        self._smaller.enter_context(patch.object(pace, "FIRST_WINDOW", WINDOW))
+        if self.laid:
+            self._smaller.enter_context(patch.object(shuffle, "LEAST_BYTES", 1))
+            self._smaller.enter_context(patch.object(bodies, "APART_BYTES", 1))
         return self
 
     def __exit__(self, *_: object) -> None:
-        master.INLINE_SPEC_TASKS, pace.FIRST_WINDOW = self._usual
+        self._smaller.close()
         for client in self._clients:
             client.close()
         self._raw.close()
@@ -400,7 +434,7 @@ class Arena:
 
     def _in_hands(self) -> set[str]:
         """The queue and the hands that are not empty; those of lost hosts are for a later master."""
-        gone = tuple(f"f:{crew.name}:" for crew in self.crews if crew.lost)
+        gone = tuple(f"f:{name}:" for name in [*self.before, *(crew.name for crew in self.crews if crew.lost)])
         return {name for name in self.names() if name == "q" or (name[:2] == "f:" and not name.startswith(gone))}
 
     def _raw_state(self) -> str:

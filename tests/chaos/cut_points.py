@@ -83,7 +83,9 @@ def _play(
     story = STORIES[name]
     faults = Faults({**story.faults, **acts})
     routes = {actor: cutter.socket}
-    with Arena(server, f"cut-{secrets.token_hex(6)}", faults, routes=routes, terms=story.terms) as arena:
+    with Arena(
+        server, f"cut-{secrets.token_hex(6)}", faults, routes=routes, terms=story.terms, laid=story.laid
+    ) as arena:
         story.play(arena)
         arena.finish(state=story.state)
     return faults

@@ -74,7 +74,7 @@ def play(server: RealServer, *points: Failpoint) -> set[Failpoint]:
     for point in points:
         faults.at[point.place] = _act(point, arenas)
     queue = f"fail-{secrets.token_hex(6)}"
-    with Arena(server, queue, faults, terms=story.terms) as arena:
+    with Arena(server, queue, faults, terms=story.terms, laid=story.laid) as arena:
         arenas.append(arena)
         story.play(arena)
         if any(point.act == "pause" for point in points) and story.state == "done":

@@ -205,7 +205,12 @@ class History:
             raise BadHistory(f"{name}: skipped before and not any more: {sorted(known.skipped - skipped)}")
         reducer = known.computation.reducer
         tally = Tally.restore(reducer, checkpoint.runs, checkpoint.parts)  # refuses parts that do not fit the runs
-        if reducer.law is Law.ORDERED:
+        if reducer.refers:  # to what only its workers can read: but it must be there
+            there = self._store.keys.get(name.replace("}:j:", "}:p:", 1).encode(), {})
+            for reference in (each for _, _, body in checkpoint.parts for each in reducer.refers_to(body)):
+                if reference + b":0" not in there:
+                    raise BadHistory(f"{name}: it counted {reference!r}, which is not there")
+        elif reducer.law is Law.ORDERED:
             for lo, hi, body in checkpoint.parts:
                 if reducer.encode(self._fold(known, [(lo, hi)], skipped, reducer.zero())) != body:
                     raise BadHistory(f"{name}: the part [{lo}, {hi}) is not the fold of its terms")
@@ -246,12 +251,15 @@ class History:
                 raise BadHistory(f"{name}: the reply for {answer.spans} was trimmed and never counted")
 
     def _end(self, name: str, known: Known, new: dict[bytes, bytes]) -> None:
+        for kind in ("b", "p", "r"):
+            if (left := name.replace("}:j:", f"}}:{kind}:", 1)).encode() in self._store.keys:
+                raise BadHistory(f"{name}: it is over and has left {left}")
         if new[b"state"] != b"done":
             return
         record = self._codecs_of(name).record.at(job_of(name)).open(new[b"record"])
         if record.ended == "all" and list(known.runs) != [(0, record.terms)] and record.terms:
             raise BadHistory(f"{name}: done with {known.runs} counted of {record.terms} terms")
-        if known.computation.reducer.law is not Law.ORDERED:
+        if known.computation.reducer.law is not Law.ORDERED and record.digest is not None:
             digest = digest_of(known.computation.reducer.encode(known.folded))
             if record.digest != digest:
                 raise BadHistory(f"{name}: its digest {record.digest} is not that of its terms, {digest}")

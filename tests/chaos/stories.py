@@ -24,6 +24,7 @@ class Story:
     faults: dict[Place, Callable[[], None]] = field(default_factory=dict)
     state: str = "done"
     terms: int = TERMS
+    laid: bool = False  # the job is a shuffle: workers lay pieces, and each body of a task stands apart
 
 
 def _under_way(arena: Arena, terms: int = 2) -> None:
@@ -33,6 +34,18 @@ def _under_way(arena: Arena, terms: int = 2) -> None:
 def _plain(arena: Arena) -> None:
     arena.crew("host", 2)
     arena.lead()
+
+
+def _alone(arena: Arena) -> None:
+    """One worker, so that it is this one who comes to each place."""
+    arena.crew("host", 1)
+    arena.lead()
+
+
+def _followed(arena: Arena) -> None:
+    arena.crew("host", 1)
+    arena.lead(heirs=False)
+    arena.stand_by()
 
 
 def _leave(arena: Arena) -> None:
@@ -106,6 +119,10 @@ STORIES: dict[str, Story] = {
     "takeover": Story(_watched, {Place("master", "replies", "after", 4): kill}),
     "release": Story(_released),
     "cancel": Story(_cancelled, _stalled(range(2, 3)), state="cancelled", terms=12),
+    "laid": Story(_alone, terms=6, laid=True),
+    "laid, resent": Story(_alone, {Place("host.0", "settle", "after"): cut}, terms=6, laid=True),
+    "laid, taken over": Story(_followed, {Place("master", "laid", "after"): kill}, terms=6, laid=True),
+    "laid, cancelled": Story(_cancelled, _stalled(range(2, 3)), state="cancelled", terms=12, laid=True),
     "abandoned": Story(_abandoned, {Place("master", "replies", "after", 4): kill}, state="cancelled"),
 }
 
@@ -127,6 +144,17 @@ TRANSITIONS: dict[str, list[tuple[str, str, str]]] = {
     ],
     "T3 take": [("short", "host.0", "connect"), ("short", "host.0", "take"), ("late", "late.0", "spec")],
     "T4 settle": [("short", "host.0", "enter"), ("stall", "host.0", "settle"), ("resend", "host.0", "drop")],
+    "T4p lay aside": [
+        ("laid", "host.0", "lay"),
+        ("laid, resent", "host.0", "lay"),
+        ("laid", "master", "laid"),
+        ("laid", "host.0", "body"),
+        ("laid", "host.0", "pieces"),
+        ("laid", "master", "end"),
+        ("laid, taken over", "standby", "claim"),
+        ("laid, taken over", "standby", "laid"),
+        ("laid, cancelled", "canceller", "end"),
+    ],
     "T5 beat": [("short", "host", "beat")],
     "T6 reap": [
         ("short", "master", "survey"),

@@ -40,6 +40,9 @@ class Watched:
     def another(self) -> RedisWire:
         return self._wire.another()
 
+    def limit(self) -> int:
+        return self._wire.limit()
+
     def connect(self) -> None:
         self._watch("connect", self._wire.connect)
 
@@ -132,7 +135,9 @@ def name_of_command(command: Command) -> str:
     """The name of a single command."""
     word = str(command[0])
     if word == "HMGET":
-        return "spec" if "spec" in command else "token"
+        return "pieces" if ":p:" in str(command[1]) else "spec" if "spec" in command else "token"
+    if word == "HGET":
+        return "body" if ":b:" in str(command[1]) else "hget"
     if word == "LRANGE":
         return "hand" if ":f:" in str(command[1]) else "queue"
     return {
@@ -147,7 +152,8 @@ def name_of_command(command: Command) -> str:
 
 def name_of_pipeline(commands: Sequence[Command]) -> str:
     """The name of a pipeline."""
-    return {"LREM": "withdraw", "HGET": "states", "HMGET": "leases"}.get(str(commands[0][0]), "pipeline")
+    names = {"LREM": "withdraw", "HGET": "states", "HMGET": "leases", "HSTRLEN": "laid"}
+    return names.get(str(commands[0][0]), "pipeline")
 
 
 def name_of_transaction(commands: Sequence[Command]) -> str:
@@ -160,8 +166,8 @@ def name_of_transaction(commands: Sequence[Command]) -> str:
 
 def name_of_script(script: Script, arguments: Sequence[Argument]) -> str:
     """The name of a script's run: a commit has several."""
-    if script.name == "settle":
-        return "settle"
+    if script.name in {"settle", "lay"}:
+        return script.name
     if script.name == "reap":
         return "reap" if len(arguments) > 2 else "bury"
     what, count, bodies = arguments[2], int(arguments[5]), int(arguments[6])

@@ -28,6 +28,16 @@ def fingerprint(term: int) -> int:
     return 1 << 400 | hashed << 200 | polynomial
 
 
+def fingerprint_by_key(term: int) -> tuple[int, int]:
+    """The same for one of three keys."""
+    return term % 3, fingerprint(term)
+
+
+def totals_by_key(terms: int) -> dict[int, int]:
+    """The sum of each key's fingerprints."""
+    return {key: sum(map(fingerprint, range(key, terms, 3))) for key in range(min(3, terms))}
+
+
 @lru_cache(maxsize=64)
 def total(terms: int) -> int:
     """The sum of the fingerprints of terms 0 to ``terms`` - 1."""
