@@ -20,7 +20,7 @@ from mapreduce_rq.cli.screen.view import FAR, PANES, SORTS, Act, Pane, View, key
 from mapreduce_rq.cli.screen.views import WORKER_ORDER, Seen
 from mapreduce_rq.cli.watching import merged
 from mapreduce_rq.core.job.record import Report, Skipped
-from mapreduce_rq.core.job.timeline import Recorder
+from mapreduce_rq.core.job.recorder import Recorder
 from mapreduce_rq.core.messages import Event, Failure
 from tests.support.records import done, failed
 from tests.unit.test_dashboard import NOW, SEEN, SERVER, job, picture, snapshot, worker

@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.cli.screen.page import page_of
 from mapreduce_rq.cli.screen.trace import trace_of
+from mapreduce_rq.core.job.recorder import Recorder
 from mapreduce_rq.core.job.timeline import (
     MAX_BINS,
     MAX_MARKS,
     MAX_TIMELINE_BYTES,
     OTHERS,
-    Recorder,
     Row,
     Timeline,
     cells_of,

@@ -33,7 +33,8 @@ from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report, State
-from mapreduce_rq.core.job.timeline import Recorder, Timeline
+from mapreduce_rq.core.job.recorder import Recorder
+from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Output, Spec, Task
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError

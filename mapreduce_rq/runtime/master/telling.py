@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from mapreduce_rq.broker.journal import Journal
-from mapreduce_rq.core.job.timeline import Recorder
+from mapreduce_rq.core.job.recorder import Recorder
 from mapreduce_rq.core.messages import Failure, What
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.news import News, event_of
