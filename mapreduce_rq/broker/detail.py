@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from mapreduce_rq.broker.job_hash import timeline_of
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Wire
 from mapreduce_rq.core.job.timeline import MAX_TIMELINE_BYTES, Timeline
@@ -33,21 +34,18 @@ class Detail:
 def read_detail(wire: Wire, keys: Keys, codecs: Codecs, job: str) -> Detail:
     """Read the details of a job, in two round trips. Raises BrokerError."""
     name = keys.job(job)
-    sizes = wire.pipeline([("HSTRLEN", name, "ck"), ("HSTRLEN", name, "timeline")], refusals=True)
-    held, kept = (size if isinstance(size, int) else 0 for size in sizes)
-    wanted = [
-        field
-        for field, size, most in (("ck", held, MOST_BYTES), ("timeline", kept, MAX_TIMELINE_BYTES + 64))
-        if 0 < size <= most
-    ]
-    answers = wire.pipeline([("HGET", name, field) for field in wanted], refusals=True) if wanted else []
+    most = {"ck": MOST_BYTES, "timeline": MAX_TIMELINE_BYTES + 64, "since": MAX_TIMELINE_BYTES + 64}
+    sizes = wire.pipeline([("HSTRLEN", name, field) for field in most], refusals=True)
+    held = {field: size if isinstance(size, int) else 0 for field, size in zip(most, sizes, strict=True)}
+    wanted = [field for field, size in held.items() if 0 < size <= most[field]]
+    answers = wire.call("HMGET", name, *wanted) if wanted else []
     found = {field: answer for field, answer in zip(wanted, answers, strict=True) if isinstance(answer, bytes)}
-    why = "" if held <= MOST_BYTES else "its checkpoint is large, and was not read"
+    why = "" if held["ck"] <= MOST_BYTES else "its checkpoint is large, and was not read"
     checkpoint: Checkpoint | None = None
     timeline: Timeline | None = None
     try:
         checkpoint = _opened(codecs.checkpoint.at(job), found.get("ck"), job)
-        timeline = _opened(codecs.timeline.at(job), found.get("timeline"), job)
+        timeline = timeline_of(codecs, job, found.get("timeline"), found.get("since"))
     except BadMessage as error:
         why = str(error)
     return Detail(

@@ -9,11 +9,13 @@ the job counts as running.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.job.record import Record, Report, State
+from mapreduce_rq.core.job.recorder import brought_up
 from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import Checkpoint, Spec
 from mapreduce_rq.core.sealing import Codecs, mac_of
@@ -76,7 +78,7 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
             faults.append(f"{keys.job(job)}: {error}")
     timeline = None
     try:
-        timeline = timeline_of(codecs, job, found.get("timeline"))
+        timeline = timeline_of(codecs, job, found.get("timeline"), found.get("since"))
     except BadMessage as error:
         faults.append(str(error))
     return JobState(
@@ -95,14 +97,16 @@ def read_job(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -
     )
 
 
-def timeline_of(codecs: Codecs, job: str, sealed: bytes | None) -> Timeline | None:
-    """A job's timeline; None if none is stored. Raises BadMessage, ForeignKey."""
-    if not sealed:
-        return None
-    found: Timeline = codecs.timeline.at(job).open(sealed)
-    if found.job != job:
-        raise BadMessage(f"the timeline of {job} belongs to {found.job}")
-    return found
+def timeline_of(codecs: Codecs, job: str, kept: bytes | None, since: bytes | None) -> Timeline | None:
+    """A job's timeline, from these two fields of its hash; None if none is stored. Raises BadMessage, ForeignKey."""
+    both: list[Any] = [
+        codec.at(job).open(sealed) if sealed else None
+        for codec, sealed in ((codecs.timeline, kept), (codecs.since, since))
+    ]
+    for found in both:
+        if found is not None and found.job != job:
+            raise BadMessage(f"the timeline of {job} belongs to {found.job}")
+    return brought_up(*both)
 
 
 def _spec(keys: Keys, codecs: Codecs, job: str, found: Mapping[str, bytes]) -> Spec:

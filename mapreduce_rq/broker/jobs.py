@@ -68,6 +68,8 @@ class Jobs(Reading):
     def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, *, at_once: int = REPLIES_AT_ONCE) -> None:
         super().__init__(wire, keys, codecs)
         self.at_once = at_once
+        self.seams: dict[str, str] = {}
+        """By job, the entry of its stream at which a read of replies ends: the next read has the entries behind it."""
         self.ear: Ear | None = None  # a second wire that waits for replies while commits use the first
         self._wids: set[str] = set()  # workers of the last survey
         self._awaited = ""  # the id after which they are asked for
@@ -262,6 +264,8 @@ class Jobs(Reading):
         found: list[Reply] = []
         bad = 0
         open_ = self.codecs.reply.open
+        if job in self.seams:
+            entries = self._before_seam(entries, self.seams[job])
         for entry, fields in entries:
             after = entry.decode()
             if fields[0] == b"end":  # it only wakes processes that wait for the end of the job
@@ -276,6 +280,12 @@ class Jobs(Reading):
             else:
                 bad += 1
         return after, found, bad
+
+    @staticmethod
+    def _before_seam(entries: Iterable[Entry], seam: str) -> list[Entry]:
+        """The entries up to the seam; all of them, if they are behind it."""
+        entries = list(entries)
+        return [entry for entry in entries if not is_behind(entry[0], seam)] or entries
 
     def survey(self, job: str, sign_of_life: int) -> Survey:
         """Read queue and hands in one step that also writes, so it raises BrokerFull when beats are refused, too."""
@@ -361,3 +371,13 @@ def _commit(
         arguments.extend(body)
     arguments.extend(tasks)
     return arguments
+
+
+def is_behind(entry: bytes, other: str) -> bool:
+    """Whether a stream id is greater than another."""
+    return _numbers(entry.decode()) > _numbers(other)
+
+
+def _numbers(entry: str) -> tuple[int, int]:
+    milliseconds, _, sequence = entry.partition("-")
+    return int(milliseconds), int(sequence)

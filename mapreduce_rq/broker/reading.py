@@ -59,7 +59,7 @@ class Reading:
 
     def timeline(self, job: str) -> Timeline | None:
         """A job's timeline; None if none is stored. Raises BadMessage, ForeignKey."""
-        return timeline_of(self.codecs, job, self._of_hash(job, "HGET", "timeline"))
+        return timeline_of(self.codecs, job, *self._of_hash(job, "HMGET", "timeline", "since"))
 
     def _of_hash(self, job: str, command: str, *fields: str) -> Any:
         try:

@@ -24,7 +24,7 @@ import msgspec
 
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.job.record import Record, Report
-from mapreduce_rq.core.job.timeline import MAX_TIMELINE_BYTES, Timeline
+from mapreduce_rq.core.job.timeline import MAX_TIMELINE_BYTES, Since, Timeline
 from mapreduce_rq.core.messages import MAX_MESSAGE_BYTES, UNREADABLE, Beat, Checkpoint, Event, Reply, Spec, Task
 from mapreduce_rq.core.shapes import decoder
 from mapreduce_rq.errors import BadMessage, OtherKey, TooLarge, UsageError
@@ -39,7 +39,7 @@ MAX_REPORT_BYTES = 1024 * 1024
 MAX_BEAT_BYTES = 64 * 1024
 MAX_EVENT_BYTES = 64 * 1024
 
-Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event", "times", "piece"]
+Kind = Literal["task", "reply", "spec", "check", "beat", "record", "report", "event", "times", "since", "piece"]
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -238,6 +238,7 @@ class Codecs:
         self.record = AddressedCodec("record", Record, queue, self.keyring)
         self.report = AddressedCodec("report", Report, queue, self.keyring, MAX_REPORT_BYTES)
         self.timeline = AddressedCodec("times", Timeline, queue, self.keyring, MAX_TIMELINE_BYTES)
+        self.since = AddressedCodec("since", Since, queue, self.keyring, MAX_TIMELINE_BYTES)
         self.piece = AddressedCodec("piece", bytes, queue, self.keyring)
         self.event = Codec("event", Event, queue, self.keyring, MAX_EVENT_BYTES)
 

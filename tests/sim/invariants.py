@@ -9,6 +9,7 @@ I5  a job that is done has the exact value; it fails or is cancelled only where 
 I6  queue, hands, stream and the number of keys are bounded
 I7  no body that stands apart from its task, and no piece of a shuffle, is left of a job that is over
 I8  what a checkpoint refers to is there, as long as its job runs
+I9  what a checkpoint has counted stands in the timeline beside it
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mapreduce_rq.broker.job_hash import timeline_of
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.core.job.timeline import cells_of
 from mapreduce_rq.core.messages import MAP, OK, Checkpoint, Reply
 from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BadMessage
@@ -126,6 +129,16 @@ class Invariants:
         if old:
             require(old[b"state"] == b"running", f"{job.name} was {old[b'state']!r} and changed")
             self._grew(job, old, new)
+        if old.get(b"ck") != new[b"ck"]:
+            self._timed(job, new)
+
+    def _timed(self, job: Job, new: Hash) -> None:
+        checkpoint = self._checkpoint(job, new[b"ck"])
+        counted = sum(hi - lo for lo, hi in checkpoint.runs) - len(checkpoint.skipped)
+        timeline = timeline_of(self.codecs, job.name, new.get(b"timeline"), new.get(b"since"))
+        rows = timeline.rows if timeline is not None else []
+        answered = sum(terms for row in rows for _, _, terms, _ in cells_of(row))
+        require(answered >= counted, f"{job.name} has counted {counted} terms, and {answered} stand in its timeline")
 
     def _looks_right(self, job: Job, new: Hash) -> None:
         require({b"tok", b"state", b"spec", b"ck"} <= new.keys(), f"{job.name} holds only {sorted(new)}")

@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.cli.screen.page import page_of
 from mapreduce_rq.cli.screen.trace import trace_of
-from mapreduce_rq.core.job.recorder import Recorder
+from mapreduce_rq.core.job.recorder import Recorder, brought_up
 from mapreduce_rq.core.job.timeline import (
     MAX_BINS,
     MAX_MARKS,
     MAX_TIMELINE_BYTES,
     OTHERS,
+    Long,
+    Mark,
     Row,
+    Since,
     Timeline,
     cells_of,
     ended,
@@ -50,7 +53,20 @@ RECORD: dict[str, Any] = {
 
 
 def kept(recorder: Recorder, now: float) -> Timeline:
-    return recorder.timeline("job", version="1", master="host:1:x", began=1.8e9, before=0.0, now=now)
+    found = recorder.timeline("job", version="1", master="host:1:x", began=1.8e9, before=0.0, now=now)
+    recorder.kept(found, now)
+    return found
+
+
+def since_then(recorder: Recorder, now: float, upto: str = "5-0") -> Since:
+    found = recorder.since("job", began=1.8e9, now=now, upto=upto)
+    return msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=Since)
+
+
+def sums(timeline: Timeline) -> dict[str, tuple[int, int]]:
+    """Tasks and terms of each worker."""
+    rows = ((row.wid, cells_of(row)) for row in timeline.rows)
+    return {wid: (sum(cell[1] for cell in cells), sum(cell[2] for cell in cells)) for wid, cells in rows}
 
 
 REPLIES = st.lists(
@@ -109,6 +125,93 @@ def test_another_master_goes_on_with_it(one: list[Any], other: list[Any], silenc
     assert found.marks[2].at == pytest.approx(left.seconds + silence, abs=1e-3)
     assert len(msgspec.msgpack.encode(found)) <= MAX_TIMELINE_BYTES
     page_of(RECORD, found)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(REPLIES, min_size=1, max_size=4), REPLIES)
+def test_what_was_kept_and_what_happened_since_are_all_of_it(before: list[list[Any]], after: list[Any]) -> None:
+    recorder, now = Recorder(0.0), 0.0
+    left: Timeline | None = None
+    for number, replies in enumerate([*before, after]):
+        for wid, tasks, terms, nanoseconds, later in replies:
+            now += later
+            recorder.answered(wid, tasks, terms, nanoseconds, now=now, first=(number, number + 1))
+            recorder.mark(f"{number} {wid}", now)
+        if number < len(before) - 1:
+            left = msgspec.msgpack.decode(msgspec.msgpack.encode(kept(recorder, now)), type=Timeline)
+    known = brought_up(left, since_then(recorder, now))
+    exact = kept(recorder, now)
+    assert known is not None
+    assert sums(known) == sums(exact)
+    assert known.buckets == exact.buckets
+    assert known.longest == exact.longest
+    assert [mark.text for mark in known.marks] == [mark.text for mark in exact.marks]
+    assert (known.seconds, known.upto, known.began) == (exact.seconds, "5-0", exact.began)
+    spent = [sum(cell[3] for row in one.rows for cell in cells_of(row)) for one in (known, exact)]
+    cells = sum(len(cells_of(row)) for one in (known, exact) for row in one.rows)
+    assert spent[0] == pytest.approx(spent[1], abs=40 * (cells + 1))
+    assert len(msgspec.msgpack.encode(known)) <= MAX_TIMELINE_BYTES
+
+
+def test_answers_since_lie_in_the_time_since() -> None:
+    recorder = Recorder(0.0)
+    recorder.answered("a:1:x", 1, 10, 1_000_000, now=0.5, first=(0, 10))
+    left = kept(recorder, 10.0)
+    for second in range(11, 21):
+        recorder.answered("a:1:x", 1, 10, 1_000_000_000, now=float(second), first=(0, 10))
+    known = brought_up(left, since_then(recorder, 20.0))
+    assert known is not None
+    (row,) = known.rows
+    late = [(index * known.width, terms, spent) for index, _, terms, spent in cells_of(row) if index * known.width > 1]
+    assert 10 - known.width <= min(at for at, _, _ in late) < max(at for at, _, _ in late) <= 20
+    assert max(terms for _, terms, _ in late) <= 20, "they are spread evenly"
+    assert losses(known).computing == pytest.approx(10.001, abs=0.01)
+
+
+def test_what_goes_on_from_another_timeline_is_left_out() -> None:
+    recorder = Recorder(0.0)
+    first = kept(recorder, 1.0)
+    recorder.answered("a:1:x", 1, 10, 1_000_000, now=1.5, first=(0, 10))
+    between = since_then(recorder, 1.6)
+    second = kept(recorder, 2.0)
+    assert sums(brought_up(first, between) or second) == {"a:1:x": (1, 10)}
+    for one in (second, msgspec.structs.replace(first, width=-1.0), msgspec.structs.replace(first, job="other")):
+        assert brought_up(one, between) == one
+    assert brought_up(None, between) is None
+    assert brought_up(first, None) == first
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seconds": math.nan},
+        {"seconds": math.inf},
+        {"seconds": 0.5},
+        {"began": math.inf},
+        {"upto": "no entry"},
+        {"upto": "9" * 30 + "-0"},
+    ],
+)
+def test_what_happened_since_is_left_out_if_it_cannot_be_right(wrong: dict[str, Any]) -> None:
+    recorder = Recorder(0.0)
+    left = kept(recorder, 1.0)
+    found = msgspec.structs.replace(since_then(recorder, 2.0), **wrong)
+    assert brought_up(left, found) == left
+
+
+def test_numbers_that_cannot_be_right_do_no_harm() -> None:
+    left = kept(Recorder(0.0), 1.0)
+    huge = [("a", 1 << 63, 1, 1), ("b", 1, -1, 1), ("c", 1, 1, 1 << 61)]
+    long = [Long(value, 1.0, "a", 0, 1) for value in (math.nan, math.inf, -1.0)] * 20
+    marks = [Mark(math.nan, "x" * 5000)] * 500
+    found = Since("job", 1.8e9, 1.0, 9e11, "", huge * 100, [-1, 1 << 70] * 90, long, marks)
+    known = brought_up(left, found)
+    assert known is not None
+    assert set(sums(known)) == {"c"}
+    recorder = Recorder(0.0)
+    assert recorder.go_on(known, now=1.0, wall=2e9) is not None
+    for number in range(100):
+        recorder.answered("a", 1, 1, 10**number if number < 17 else 5, now=2.0, first=(0, 1))
 
 
 @pytest.mark.parametrize("field", ["seconds", "began", "before", "width"])

@@ -67,7 +67,7 @@ class Answers(Supply):
                 self._bad(event.wid, answer)
         self.worked += nanoseconds / 1e9
         for answer in joint:
-            self._joint(event.wid, answer, now)
+            self._joint(event.wid, answer, now, again=event.again)
         if not good:
             return
         counted = self.tally.count(good)
@@ -78,7 +78,8 @@ class Answers(Supply):
         self._forget(event.wid, good, counted, terms)
         self._delegate()
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
-        self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
+        if not event.again or (counted and not self.tally.reducer.keeps):  # otherwise the timeline has it
+            self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
 
     def _note_tried(self, tried: Sequence[Tried], counted: list[tuple[int, int]]) -> None:
         """Remember those of these terms whose values are counted now. A second answer to a term is not noted."""
@@ -144,7 +145,7 @@ class Answers(Supply):
                 cuts = [(lo + hi) // 2, hi] if hi < task.hi else [(lo + hi) // 2]
                 self._again.extend(self._parts.cut_before(self._recall(task), cuts))
 
-    def _joint(self, wid: str, answer: Answer, now: float) -> None:
+    def _joint(self, wid: str, answer: Answer, now: float, *, again: bool) -> None:
         """Count a joint answer, whole or not at all.
 
         If it is not counted, those of its tasks that are out go out again at once: their worker has struck them off its
@@ -164,7 +165,8 @@ class Answers(Supply):
         self._forget(wid, [(lo, hi, b"") for lo, hi in spans], counted, terms)
         largest = max(hi - lo for lo, hi in spans)
         self.pace.observe(terms, len(spans), answer.ns, largest, now, size=len(answer.body))
-        self._recorder.answered(wid, len(spans), terms, answer.ns, now=now, first=spans[0])
+        if not again or not self.tally.reducer.keeps:
+            self._recorder.answered(wid, len(spans), terms, answer.ns, now=now, first=spans[0])
 
     def _delegate(self) -> None:
         """Ask workers for heavy merges, as long as there are other tasks."""

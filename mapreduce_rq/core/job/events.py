@@ -20,6 +20,7 @@ class Replied(NamedTuple):
     wid: str
     answers: list[Answer]
     tried: Sequence[Tried] = ()  # terms of these answers that took more than one call
+    again: bool = False  # they were counted once before
 
 
 class Surveyed(NamedTuple):

@@ -6,6 +6,7 @@ bins of one width; when the bins or the cells are used up, the width doubles and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from heapq import heapify, heappush, heapreplace
 
 from mapreduce_rq.core.job.timeline import (
@@ -28,12 +29,17 @@ from mapreduce_rq.core.job.timeline import (
     Mark,
     Point,
     Row,
+    Since,
     Timeline,
     cells_of,
     cut,
     gap_of,
+    is_entry,
     is_sound,
 )
+
+MOST_SLICES = 32
+"""Of the time since a timeline was kept: what a worker answered in it is laid into each of them in equal parts."""
 
 
 class Recorder:
@@ -51,7 +57,9 @@ class Recorder:
         self._more_marks = 0
         self._points: list[Point] = []
         self._between = 0.0  # seconds between two points at least
-        self._kept_at = now
+        self._kept_at: float | None = now  # None: what is kept is not known, or not all of it
+        self._kept = 0.0  # ``seconds`` of what is kept; 0: nothing is yet
+        self._since: dict[str, list[int]] = {}  # by worker, what it answered since: tasks, terms, nanoseconds
 
     def go_on(self, kept: Timeline, *, now: float, wall: float) -> float | None:
         """Continue the timeline that an earlier master stored; ``wall`` is unix seconds. Returns the seconds since it
@@ -64,15 +72,14 @@ class Recorder:
         gap = gap_of(kept, wall)
         shift = kept.seconds + gap  # from its beginning to now
         behind = now - self._began
-        self._began, self._kept_at = now - shift, now
+        self._began, self._kept_at = now - shift, None
         early, self._marks = self._marks, list(kept.marks[:MAX_MARKS])
         self._more_marks = kept.more_marks
         for mark in early:
             self._mark(Mark(round(shift - behind + mark.at, 4), mark.text))
         self._points = list(kept.points[:MAX_POINTS])
         self._between = kept.seconds / MAX_POINTS if len(self._points) >= MAX_POINTS // 2 else 0.0
-        buckets = [min(MOST, max(0, tasks)) for tasks in kept.buckets[:BUCKETS]]
-        self._buckets = buckets + [0] * (BUCKETS - len(buckets))
+        self._buckets = _buckets(kept.buckets)
         self._longest = list(kept.longest[:MAX_LONGEST])
         heapify(self._longest)
         full = len(self._longest) == MAX_LONGEST
@@ -89,8 +96,29 @@ class Recorder:
         self._cells = sum(map(len, self._rows.values()))
         return gap
 
+    def add(self, since: Since) -> None:
+        """Add what happened since the timeline was stored that this recorder continues."""
+        long = since.seconds - since.after
+        slices = max(1, min(MOST_SLICES, int(long / self.width)))
+        for wid, *sums in since.rows[: MAX_ROWS + 1]:
+            if min(sums) < 0 or max(sums) >= MOST:
+                continue
+            for number in range(slices):
+                tasks, terms, spent = (one * (number + 1) // slices - one * number // slices for one in sums)
+                self._lay(wid, tasks, terms, 1000 * spent, since.after + long * (number + 1) / slices)
+        self._buckets = _buckets(since.buckets)
+        tasks_there, marks_there = list(self._longest), list(self._marks)  # those of the last moment are in both
+        for task in since.longest[:MAX_LONGEST]:
+            if self._least < task.seconds * 1e9 < 1e18 and task not in tasks_there:
+                self._keep_long(task)
+        for mark in since.marks[:MAX_MARKS]:
+            if mark not in marks_there:
+                self._mark(mark)
+
     def due(self, now: float) -> bool:
         """Whether it is time to store the running job's timeline again."""
+        if self._kept_at is None:
+            return True
         pause = min(LONGEST_PAUSE, max(FIRST_PAUSE, PAUSE_SHARE * (now - self._began)))
         return now - self._kept_at >= pause
 
@@ -103,6 +131,19 @@ class Recorder:
         Tasks that were answered together count in the histogram with their mean.
         """
         at = max(0.0, now - self._began)
+        self._lay(wid, tasks, terms, nanoseconds, at)
+        since = self._since.get(wid)
+        if since is None:
+            since = self._since.setdefault(wid if wid in self._rows else OTHERS, [0, 0, 0])
+        since[0] += tasks
+        since[1] += terms
+        since[2] += nanoseconds
+        self._buckets[min(BUCKETS - 1, (nanoseconds // tasks).bit_length())] += tasks
+        if tasks == 1 and nanoseconds > self._least:
+            self._keep_long(Long(nanoseconds / 1e9, at, cut(wid, MAX_NAME), *first))
+
+    def _lay(self, wid: str, tasks: int, terms: int, nanoseconds: int, at: float) -> None:
+        """What one worker has answered by now, in its row."""
         index = int(at / self.width)
         if index >= MAX_BINS or self._cells >= MAX_CELLS:
             self._coarsen(at)
@@ -121,9 +162,6 @@ class Recorder:
             cell[2] += nanoseconds
         else:
             self._lay_back(row, index, nanoseconds, inside)
-        self._buckets[min(BUCKETS - 1, (nanoseconds // tasks).bit_length())] += tasks
-        if tasks == 1 and nanoseconds > self._least:
-            self._keep_long(Long(nanoseconds / 1e9, at, cut(wid, MAX_NAME), *first))
 
     def mark(self, text: str, now: float) -> None:
         """Add an event that a person should read."""
@@ -149,9 +187,10 @@ class Recorder:
             self._between = 2 * at / MAX_POINTS
             self._points = self._points[::2]
 
-    def timeline(self, job: str, *, version: str, master: str, began: float, before: float, now: float) -> Timeline:
-        """The timeline so far, to be stored."""
-        self._kept_at = now
+    def timeline(
+        self, job: str, *, version: str, master: str, began: float, before: float, now: float, upto: str = ""
+    ) -> Timeline:
+        """The timeline so far, to be stored. ``upto``: the last entry of the stream of replies that is in it."""
         return Timeline(
             job=job,
             version=version,
@@ -166,6 +205,31 @@ class Recorder:
             marks=self._marks,
             more_marks=self._more_marks,
             points=self._points,
+            upto=upto,
+        )
+
+    def kept(self, timeline: Timeline, now: float) -> None:
+        """The timeline, as of now, is in Redis."""
+        self._kept_at, self._kept = now, timeline.seconds
+        self._since = {}
+
+    def unsure(self) -> None:
+        """What is in Redis is not known any more."""
+        self._kept_at = None
+
+    def since(self, job: str, *, began: float, now: float, upto: str) -> Since:
+        """What goes with a checkpoint. Not while the timeline itself is ``due``."""
+        after = self._kept
+        return Since(
+            job,
+            began,
+            after,
+            round(max(0.0, now - self._began), 6),
+            upto,
+            [(cut(wid, MAX_NAME), tasks, terms, spent // 1000) for wid, (tasks, terms, spent) in self._since.items()],
+            self._buckets,
+            [task for task in self._longest if task.end >= after],
+            [mark for mark in self._marks if mark.at >= after - 0.001],  # it is rounded
         )
 
     def _new_row(self, wid: str) -> dict[int, list[int]]:
@@ -205,9 +269,41 @@ class Recorder:
             self._least = int(self._longest[0].seconds * 1e9)
 
 
+def _buckets(kept: Sequence[int]) -> list[int]:
+    buckets = [min(MOST, max(0, tasks)) for tasks in kept[:BUCKETS]]
+    return buckets + [0] * (BUCKETS - len(buckets))
+
+
 def _flat(row: dict[int, list[int]]) -> list[int]:
     found = []
     for index in sorted(row):
         tasks, terms, nanoseconds = row[index]
         found += [index, tasks, terms, nanoseconds // 1000]
     return found
+
+
+def brought_up(kept: Timeline | None, since: Since | None) -> Timeline | None:
+    """The timeline with what happened since, if that goes on from it. A worker's answers lie evenly in that time."""
+    if since is None or not _goes_on(kept, since):
+        return kept
+    recorder = Recorder(0.0)
+    if kept is not None:
+        recorder.go_on(kept, now=kept.seconds, wall=0.0)
+    recorder.add(since)
+    return recorder.timeline(
+        since.job,
+        version=kept.version if kept is not None else "",
+        master=kept.master if kept is not None else "",
+        began=kept.began if kept is not None else since.began,
+        before=kept.before if kept is not None else 0.0,
+        now=since.seconds,
+        upto=since.upto,
+    )
+
+
+def _goes_on(kept: Timeline | None, since: Since) -> bool:
+    if kept is not None and (not is_sound(kept) or kept.job != since.job):
+        return False
+    times = (since.began, since.seconds - since.after)
+    follows = since.after == (kept.seconds if kept is not None else 0.0)
+    return follows and all(0 <= time < 1e12 for time in times) and is_entry(since.upto)

@@ -17,8 +17,8 @@ from mapreduce_rq.core.job.cutting import Parts, task_of
 from mapreduce_rq.core.job.events import Broken, Source
 from mapreduce_rq.core.job.gathered import Gathered
 from mapreduce_rq.core.job.merges import Merges
-from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.job.recorder import Recorder
+from mapreduce_rq.core.job.tally import Tally
 from mapreduce_rq.core.job.whereabouts import Whereabouts
 from mapreduce_rq.core.messages import (
     Checkpoint,

@@ -6,8 +6,11 @@ used up, the width doubles and neighbours are added up: a job of a second is kep
 minutes.
 
 The master writes the timeline into the job's hash from time to time while the job runs, more rarely the longer the job
-lasts. If the master dies, the next one continues it (``Recorder.go_on``) on the same axis, and marks the takeover. A
-process that cancels the job ends it (``ended``). Answers since the timeline was last written are then missing.
+lasts. Each checkpoint between these times has with it what each worker answered since then, as one sum (``Since``); a
+process that reads the hash puts the two together. So a timeline always has the answers that the checkpoint beside it
+has. If the master dies, the next one continues the timeline (recorder.py) on the same axis, and marks the takeover. A
+process that cancels the job ends it (``ended``). ``upto`` names the last reply in a timeline: replies that are read
+again do not count twice.
 
 A reply counts in the bin in which the master read it. Its work is drawn before that moment, with the time it took.
 """
@@ -15,6 +18,7 @@ A reply counts in the bin in which the master read it. Its work is drawn before 
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import msgspec
@@ -91,6 +95,21 @@ class Timeline(msgspec.Struct, frozen=True, kw_only=True):
     marks: list[Mark]
     more_marks: int  # that were left out
     points: list[Point]
+    upto: str = ""  # the last entry of the stream of replies that is in it
+
+
+class Since(msgspec.Struct, array_like=True, frozen=True):
+    """What happened since the timeline was last kept: with it, that is what was known at the last checkpoint."""
+
+    job: str
+    began: float  # as of the timeline
+    after: float  # ``seconds`` of the timeline that it goes on from; 0: none is kept yet
+    seconds: float
+    upto: str
+    rows: list[tuple[str, int, int, int]]  # worker, tasks, terms, microseconds of work
+    buckets: list[int]  # of the whole time
+    longest: list[Long]
+    marks: list[Mark]
 
 
 def cut(text: str, most: int) -> str:
@@ -104,7 +123,13 @@ def is_sound(kept: Timeline) -> bool:
     """Whether its numbers can be right: without a key, any client may have written it."""
     doublings = math.log2(kept.width / FIRST_WIDTH) if 0 < kept.width < math.inf else -1.0
     times = (kept.seconds, kept.began, kept.before)
-    return all(0 <= time < 1e12 for time in times) and doublings.is_integer() and 0 <= doublings < 64
+    right = all(0 <= time < 1e12 for time in times) and doublings.is_integer() and 0 <= doublings < 64
+    return right and is_entry(kept.upto)
+
+
+def is_entry(upto: str) -> bool:
+    """Whether it names an entry of a stream, or none."""
+    return not upto or re.fullmatch("[0-9]{1,20}-[0-9]{1,20}", upto) is not None
 
 
 def gap_of(kept: Timeline, wall: float) -> float:

@@ -64,6 +64,7 @@ def cancel(
                 ("master", ""),
                 ("record", jobs.codecs.record.at(job).seal(record)),
                 ("timeline", sealed_timeline(jobs.codecs, timeline)),
+                ("since", b""),
             ],
         )
         if not isinstance(answer, Lost):

@@ -26,9 +26,14 @@ class Checkpoints:
         self._last = now
         self._cost = 0.0
 
+    @property
+    def has_news(self) -> bool:
+        """Whether something was counted since the last one, and the next one will have it."""
+        return self.uncommitted > 0 and not self.too_large
+
     def due(self, ledger: Ledger, now: float) -> bool:
         """Whether the next commit must have a checkpoint."""
-        if not self.uncommitted or self.too_large:
+        if not self.has_news:
             return False
         since = now - self._last
         if since < CHECKPOINT_SHARE * self._cost:

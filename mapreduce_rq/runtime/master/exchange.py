@@ -42,7 +42,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Entry, Jobs
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Entry, Jobs, is_behind
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.messages import MAP, OK, Reply, Task
 from mapreduce_rq.core.span import Runs
@@ -65,6 +65,9 @@ class Exchange:
         self.in_turns = False
         """Whether replies are given to it, and the connection is shared with other masters."""
         self.cursor = FIRST_REPLY  # the last reply that was read
+        self.again = False
+        """Whether the replies that were given out last had been counted once before."""
+        self.counted_to = FIRST_REPLY  # the last reply that was counted
         self._job = job
         self._lease = lease
         self._bell = bell
@@ -87,8 +90,24 @@ class Exchange:
 
     def begin_anew(self) -> None:
         """Read the stream from its beginning: it may be new, or in an earlier state."""
+        self.begin_before(self.counted_to)
         self.cursor, self._ahead = FIRST_REPLY, None
         self._in_stream = Runs()
+
+    def begin_before(self, entry: str) -> None:
+        """The replies up to this entry have been counted once, by this master or the one before."""
+        self.counted_to = entry
+        if entry != FIRST_REPLY:
+            self.jobs.seams[self._job] = entry
+
+    def counted(self) -> None:
+        """All replies that were given out are counted."""
+        if not self.again:
+            self.counted_to = self.cursor
+
+    def over(self) -> None:
+        """The job is not led any more."""
+        self.jobs.seams.pop(self._job, None)
 
     # -- replies ---------------------------------------------------------------------------------------------------
 
@@ -121,6 +140,9 @@ class Exchange:
             return [], 0
         (self.cursor, replies, dropped), self._ahead = self._ahead, None
         self._crowded = len(replies) + dropped == self.jobs.at_once
+        self.again = self._job in self.jobs.seams and not is_behind(self.cursor.encode(), self.counted_to)
+        if not self.again:
+            self.jobs.seams.pop(self._job, None)
         if self._keeps:
             for reply in replies:
                 for answer in reply.answers:
@@ -211,16 +233,6 @@ class Exchange:
         self.others = answer.waiting - self._out
         if answer.reopened:
             self.begin_anew()
-
-
-def is_behind(entry: bytes, other: str) -> bool:
-    """Whether a stream id is greater than another."""
-    return _numbers(entry.decode()) > _numbers(other)
-
-
-def _numbers(entry: str) -> tuple[int, int]:
-    milliseconds, _, sequence = entry.partition("-")
-    return int(milliseconds), int(sequence)
 
 
 def behind(entry: str) -> str:

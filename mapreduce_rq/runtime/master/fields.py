@@ -8,7 +8,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Record, Report
-from mapreduce_rq.core.job.timeline import Timeline
+from mapreduce_rq.core.job.timeline import Since, Timeline
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.sealing import Codecs, mac_of
 from mapreduce_rq.errors import TooLarge
@@ -76,6 +76,13 @@ class Fields:
     def timeline(self, timeline: Timeline) -> bytes:
         """The timeline; b"" if it is too large."""
         return sealed_timeline(self._codecs, timeline)
+
+    def since(self, since: Since) -> bytes:
+        """What happened since the timeline was kept; nothing if it is too large."""
+        try:
+            return self._codecs.since.at(since.job).seal(since)
+        except TooLarge:
+            return b""
 
 
 def sealed_timeline(codecs: Codecs, timeline: Timeline) -> bytes:

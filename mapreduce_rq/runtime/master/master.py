@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.broker.job_hash import JobState
-from mapreduce_rq.broker.jobs import Entry, Jobs, Lost
+from mapreduce_rq.broker.jobs import FIRST_REPLY, Entry, Jobs, Lost
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.pieces import LaidApart, with_their_pieces
 from mapreduce_rq.broker.tasks import Tasks
@@ -34,7 +34,7 @@ from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.recorder import Recorder
-from mapreduce_rq.core.job.timeline import Timeline
+from mapreduce_rq.core.job.timeline import Since, Timeline
 from mapreduce_rq.core.messages import REFUSED, Checkpoint, Failure, Output, Spec, Task
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.reducers.base import MergeError
@@ -216,7 +216,14 @@ class Master:
             return
 
     def _create(
-        self, tasks: list[Task], sealed: bytes, *, pipelined: bool, expect: str = "", holder: str | None = None
+        self,
+        tasks: list[Task],
+        sealed: bytes,
+        *,
+        pipelined: bool,
+        expect: str = "",
+        holder: str | None = None,
+        more: Sequence[tuple[str, Argument]] = (),
     ) -> None:
         number = int(self.spec.created)
         row: list[tuple[str, Argument]] = [
@@ -224,6 +231,7 @@ class Master:
             ("spec", sealed),
             ("ck", self._fields.checkpoint(self.ledger, self._now)),
             ("master", self._lease.holder if holder is None else holder),
+            *more,
         ]
         if self._host:
             row.append(("host", self._host))
@@ -273,6 +281,7 @@ class Master:
         if silence is not None:
             self._silence = f"; nothing was heard for {duration(silence)}"
             self._began, self._before = kept.began, kept.before
+            self._exchange.begin_before(kept.upto or FIRST_REPLY)
 
     def _restored_ledger(self, checkpoint: Checkpoint | None, *, cut_on: bool = True) -> Ledger:
         return Ledger(
@@ -303,6 +312,7 @@ class Master:
                 return self.span.ended(self._run(), self.ledger)
         finally:
             self._keeper.close()
+            self._exchange.over()
 
     def turns(self) -> Generator[float, None, Ended | None]:
         """As :meth:`run`, in turns, for a process that leads many jobs: a turn waits for no reply. See wheel.py.
@@ -317,6 +327,7 @@ class Master:
                 return self.span.ended((yield from self._rounds()), self.ledger)
         finally:
             self._keeper.close()
+            self._exchange.over()
 
     @property
     def cursor(self) -> str:
@@ -466,7 +477,8 @@ class Master:
 
     def _release(self) -> None:
         """Let go of the job: the master that resumes it need not wait until our token is old."""
-        self._commit(fields=[("master", ""), ("timeline", self._fields.timeline(self._timeline()))], checkpoint=True)
+        self._recorder.unsure()  # so that it is kept now
+        self._commit(fields=[("master", "")], checkpoint=True)
         self.jobs.forget_master(self._job)
         self._telling.note("let go", f"{self.ledger.counted} terms counted")
         self._tell()
@@ -489,6 +501,7 @@ class Master:
         commands: list[Command] = []
         for replied in heard:
             commands += self._receive(replied)
+        self._exchange.counted()
         if heard:
             self.observer.progressed(self.report)
         elif self.ledger.waits:
@@ -521,7 +534,8 @@ class Master:
                     self._hand_on(self._listener, reply.wid, reply.output)
         if self._refers:
             replies = with_their_pieces(replies, self.computation.reducer, self._pieces)
-        heard = [Replied(reply.wid, reply.answers, reply.tried) for reply in replies]
+        again = self._exchange.again
+        heard = [Replied(reply.wid, reply.answers, reply.tried, again) for reply in replies]
         return self._aside.fetched(heard, kept=self.ledger.keeps), entries
 
     def _hand_on(self, listener: Listener, wid: str, output: Output) -> None:
@@ -553,9 +567,10 @@ class Master:
         self._answered &= self._sweeper.present
         self._at_work = max(self._at_work, len(self._answered))
         self._outage.over(told=not self.stop)
+        commands = self._receive(survey._replace(answered=answered))
+        self._exchange.counted()
         if self._sweeper.spec_bytes != self._spec_bytes:
             self._write_spec_anew()
-        commands = self._receive(survey._replace(answered=answered))
         if answered:  # they may be the last ones: whoever watches is told that all is done
             self.observer.progressed(self.report)
         return commands
@@ -645,6 +660,7 @@ class Master:
         started = self.clock.now()
         row = list(fields)
         listed_since = 0
+        timeline = None
         stored = (
             self._fields.checkpoint_that_fits(self.ledger, started, needed=self.value_stays) if checkpoint else None
         )
@@ -663,8 +679,11 @@ class Master:
                 report.counted, report.out, report.workers, value=report.value, error=report.error, now=self._now
             )
             row.append(("progress", self._fields.report(report)))
-            if self._recorder.due(self._now):
-                row.append(("timeline", self._fields.timeline(self._timeline())))
+            if self._recorder.due(self._now) and (checkpoint or not self._checkpoints.has_news):
+                timeline = self._timeline()
+                row.append(("timeline", self._fields.timeline(timeline)))
+            elif checkpoint:
+                row.append(("since", self._fields.since(self._since())))
             listed_since = int(self.spec.created)  # each time: the listing may be lost, and standbys look there
         self._exchange.commit(
             number=listed_since,
@@ -675,6 +694,8 @@ class Master:
             first=self._goes_first(),
         )
         self._last_commit = self._now
+        if timeline is not None:
+            self._recorder.kept(timeline, self._now)
         if checkpoint:
             self._checkpoints.written(self.ledger.counted, started, self.clock.now())
 
@@ -692,6 +713,7 @@ class Master:
     def _resolve(self, found: Lost) -> Ended | None:
         """Find out whose job it is, after another token was found or the connection is new. None: ours, go on."""
         self._checkpoints.stored = -1
+        self._recorder.unsure()
         if not found.token:
             if self.clock.now() - self._last_commit > self.spec.limits.keep and self._job in self.jobs.listed():
                 return self._ended()  # while we were away it was ended, by another master, and its record has expired
@@ -735,7 +757,8 @@ class Master:
         if self._refers:
             self.ledger = self._restored_ledger(None)
             self._now = self.clock.now()
-        self._create([], self._fields.spec_that_fits(), pipelined=False, expect=expect)
+        timeline = self._fields.timeline(self._timeline())
+        self._create([], self._fields.spec_that_fits(), pipelined=False, expect=expect, more=[("timeline", timeline)])
         self._resubmitted += 1
         if was_there:
             how = "it begins anew" if self._refers else "submitted again with what is counted"
@@ -845,7 +868,13 @@ class Master:
             began=self._began,
             before=self.ledger.elapsed_before if self._before is None else self._before,
             now=self.clock.now(),
+            upto=self._exchange.counted_to,
         )
+
+    def _since(self) -> Since:
+        """What happened since the timeline was kept."""
+        upto = self._exchange.counted_to
+        return self._recorder.since(self._job, began=self._began, now=self.clock.now(), upto=upto)
 
     def _closing(self, *, lasts: bool = True) -> Closing:
         self._gather(all_of_it=True)
