@@ -139,7 +139,10 @@ class Client:
         )
         # Nothing of these refers to this client: where it is dropped and never closed, its workers end at once.
         self.wires = Wires(self.keys, self.codecs, site.wire)
-        self.leader = Leader(self.clock, self.trust, self.wires, local=site.size, alone=site.private, host=host)
+        watched = site.hub is None
+        self.leader = Leader(
+            self.clock, self.trust, self.wires, local=site.size, alone=site.private, watched=watched, host=host
+        )
         put = partial(put_shared, site.shelf, self.wires, alone=site.hub is not None)
         self._planner = Planner(self.clock, self.trust, site.shelf if site.private else None, put)
         own = self.wires.own
@@ -658,8 +661,7 @@ class Client:
         """Cancel a job by id and return the state in which it ended. Raises NoSuchJob."""
         check(job=job, now=now)
         with self.wires.verbs() as verbs:
-            journal = None if self.embedded else self.leader.journal(verbs)
-            return cancel(verbs, self.clock, job, now=now, journal=journal)
+            return cancel(verbs, self.clock, job, now=now, journal=self.leader.events(verbs))
 
     def job_state(self, job: str) -> JobState | None:
         """What Redis holds of a job, or None."""

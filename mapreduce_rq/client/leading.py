@@ -75,15 +75,19 @@ class Leader:
     """Leads the jobs of one client, each in its caller's thread.
 
     ``local``: the number of the client's local workers. ``alone``: the server ends with the client, so no other process
-    reads of its jobs. ``host``: the id of the RQ job that this process runs; '' if none.
+    needs its jobs after their end. ``watched``: other processes can look at the server meanwhile. ``host``: the id of
+    the RQ job that this process runs; '' if none.
     """
 
-    def __init__(self, clock: Clock, trust: Trust, wires: Wires, *, local: int, alone: bool, host: str) -> None:
+    def __init__(
+        self, clock: Clock, trust: Trust, wires: Wires, *, local: int, alone: bool, watched: bool, host: str
+    ) -> None:
         self.clock = clock
         self._trust = trust
         self.wires = wires
         self._local = local
         self._alone = alone
+        self._watched = watched
         self._host = host
         self._led = 0  # jobs
         self._ending: Master | None = None  # the last job's master, until Redis has confirmed the end of that job
@@ -128,9 +132,13 @@ class Leader:
             host=self._host,
             keeper=Keeper if among is None else among.keeper,
             value_stays=not (pipelined or self._alone),  # otherwise only the caller needs it, and has it in memory
-            journal=None if pipelined or self._alone else self.journal(verbs, None if among is None else among.told),
+            journal=None if pipelined else self.events(verbs, None if among is None else among.told),
             span=span,
         )
+
+    def events(self, verbs: Jobs, through: Through | None = None) -> Journal | None:
+        """As ``journal``; None if no other process can read what happens here."""
+        return self.journal(verbs, through) if self._watched else None
 
     def journal(self, verbs: Jobs, through: Through | None = None) -> Journal:
         """The queue's journal over these verbs' wire, in this process's name. ``through``: see Journal."""
@@ -276,8 +284,8 @@ class Leader:
         with contextlib.suppress(MrqError):
             if not idle:
                 master.jobs.wire.connect()
-            journal = None if self._alone else self.journal(master.jobs)
-            cancel(master.jobs, self.clock, master.spec.job, now=not idle, why=why, journal=journal)
+            events = self.events(master.jobs)
+            cancel(master.jobs, self.clock, master.spec.job, now=not idle, why=why, journal=events)
 
     def tidy(self, verbs: Jobs) -> None:
         """Count a job that was led to its end. Once in PRUNE_EVERY jobs, delete records beyond the number that a queue

@@ -192,7 +192,8 @@ def test_a_terminal_that_is_closed_ends_it(at: User) -> None:
         assert terminal.wait() in {0, 129}
 
 
-def test_a_private_run_lets_its_own_user_look(tmp_path: Path) -> None:
+def test_a_private_run_lets_its_own_user_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with User(tmp_path, TMPDIR=str(tmp_path), MRQ_URL="") as at:
         none = at.run("dashboard")
         assert none.code == 2
@@ -205,6 +206,14 @@ def test_a_private_run_lets_its_own_user_look(tmp_path: Path) -> None:
         assert note.stat().st_mode & 0o077 == note.parent.stat().st_mode & 0o077 == 0
         with Terminal("dashboard", "-i", "0.2", env=at.env) as terminal:
             terminal.read_until("2 workers, ")
+            terminal.press(TAB + TAB)
+            terminal.read_until("submitted")
+            (private,) = found_servers()
+            with Client(private.url, queue=private.queue, keys=[private.key]) as client:
+                worker = client.snapshot().workers[0].beat
+                assert worker is not None
+                os.kill(worker.pid, signal.SIGKILL)
+            terminal.read_until("reclaimed")  # its master tells of it
             terminal.press("q")
             assert terminal.wait() == 0
 

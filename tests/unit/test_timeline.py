@@ -135,7 +135,8 @@ def test_what_was_kept_and_what_happened_since_are_all_of_it(before: list[list[A
     for number, replies in enumerate([*before, after]):
         for wid, tasks, terms, nanoseconds, later in replies:
             now += later
-            recorder.answered(wid, tasks, terms, nanoseconds, now=now, first=(number, number + 1))
+            worked = min(nanoseconds, int(later * 1e9))  # no worker works longer than time passes
+            recorder.answered(wid, tasks, terms, worked, now=now, first=(number, number + 1))
             recorder.mark(f"{number} {wid}", now)
         if number < len(before) - 1:
             left = msgspec.msgpack.decode(msgspec.msgpack.encode(kept(recorder, now)), type=Timeline)
