@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from mapreduce_rq.client.client import Client
 from mapreduce_rq.core.messages import Limits, Spec
 from mapreduce_rq.core.shapes import decoder
 from tests.support.collector import Collector
@@ -25,11 +26,23 @@ LATE = {"OTEL_BSP_SCHEDULE_DELAY": "600000"}
 """Spans are sent when their process ends, and not before."""
 
 MODULE = """
+import os
+import time
+from pathlib import Path
+
 from opentelemetry import trace
 
 def f(k):
     if k == 700:
         raise ValueError("not this one")
+    return k
+
+def lasting(k):
+    if k == 3:
+        stage = Path(os.environ["MRQ_TEST_STAGE"])
+        (stage / "last").touch()
+        while not (stage / "open").exists():
+            time.sleep(0.01)
     return k
 
 def spanning(k):
@@ -207,6 +220,38 @@ with Client(local=2) as mrq:
     tasks = collector.named("mrq task ")
     assert len(tasks) == job.facts["mrq.tasks"] == 4
     assert {one.parent for one in tasks} == {job.id}
+
+
+RUN = ("run", "traced:lasting", "--terms", "4", "--chunk", "1", "--wait-workers", "60", "-o", "value", "-q")
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        pytest.param((), signal.SIGTERM, id="told to stop"),
+        pytest.param((), signal.SIGHUP, id="begun anew"),
+        pytest.param(("--max-tasks", "4"), None, id="replaced after so many tasks"),
+        pytest.param(("--burst",), None, id="nothing left to do"),
+    ],
+)
+def test_a_worker_sends_the_span_of_its_last_task_however_it_ends(
+    at: User, collector: Collector, queue: str, options: tuple[str, ...], number: signal.Signals | None
+) -> None:
+    """It ends in the middle of a task where it is told to, which it finishes first."""
+    traced = {**at.env, **collector.settings, **LATE}
+    leader = at.start(*RUN, env=traced, program=INSTRUMENT)
+    with Client(at.env["MRQ_URL"], queue=queue, keys=[KEY]) as looking:
+        until(lambda: looking.snapshot().jobs, 60, "the job is there")
+    settings = {**traced, "OTEL_SERVICE_NAME": "workers"}
+    workers = at.start("worker", "-c", "1", *options, env=settings, program=INSTRUMENT)
+    if number is not None:
+        until((at.stage.folder / "last").exists, 60, "the last task is in hand")
+        workers.signal(number)
+    at.stage.open()
+    assert leader.wait(60) == 0, (leader.err, workers.err)
+    assert leader.out == ["6\n"]
+    until(lambda: len(collector.named("mrq task ")) == 4, 30, "a span for each task")
+    assert sorted(one.facts["mrq.lo"] for one in collector.named("mrq task ")) == [0, 1, 2, 3]
 
 
 class Before(msgspec.Struct, frozen=True, kw_only=True):
