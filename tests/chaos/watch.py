@@ -1,17 +1,18 @@
 """A dashboard is left open while a fleet lives and dies beside it: does it grow, or slow down?
 
     python -m tests.chaos.watch --minutes 10
+    python -m tests.chaos.watch --minutes 10 --web
 
-Real `mrq dashboard` on a terminal of its own, with keys pressed each KEY_SECONDS, beside a fleet whose workers are
-killed each WORKER_SECONDS and whose server is killed each SERVER_SECONDS (and started again from its append-only file).
-Its memory, the time between two pictures and the processor time for each are sampled, printed as a table, and must not
-grow from the second quarter of the time to the last.
+Real `mrq dashboard` on a terminal of its own, or `mrq web` with its page in a browser, where a person does something
+each KEY_SECONDS, beside a fleet whose workers are killed each WORKER_SECONDS and whose server is killed each
+SERVER_SECONDS (and started again from its append-only file). Its memory, the time between two pictures and the
+processor time for each, and of a page the heap, the nodes and the time to draw a picture, are sampled and printed as a
+table. They must not grow from the second quarter of the time to the last.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import os
 import random
 import statistics
@@ -20,22 +21,16 @@ import time
 from dataclasses import astuple, dataclass, fields
 
 from tests.chaos.soak import rss_kb, say
+from tests.chaos.viewers import InABrowser, OnATerminal, Viewer
 from tests.support.commands import environment
 from tests.support.fleet import KEY, Fleet, Leader, kill9
 from tests.support.servers import RealServer
-from tests.support.terminal import Terminal
 
-INTERVAL = 0.2
-"""Seconds between two looks: five times as many as a person would have."""
 KEY_SECONDS, WORKER_SECONDS, SERVER_SECONDS = 3.0, 8.0, 120.0
 SAMPLE_SECONDS = 10.0
 TERMS = 5_000_000
 """Some ten seconds of work for two workers: so the list of jobs grows slowly."""
-KEYS = ("1", "\r", "j", "j", "\x1b", "\t", "s", "\r", "k", "\x1b", "3", "j", "/", "w", "\x1b", "?", "?", "1", "G", "g")
-"""Panes, pages, sorting, the filter, help. None of them cancels or quits."""
-HOME = "\x1b[H"
-"""Each picture begins so."""
-GROWTH, ROOM_KB, ROOM_MS = 1.1, 1024, 2.0
+GROWTH, ROOM_KB, ROOM_MS, ROOM_NODES = 1.1, 1024, 2.0, 500
 """How much larger the median of the last quarter may be than that of the second, beside this room."""
 
 
@@ -50,12 +45,17 @@ class Sample:
     memory_kb: int
     cpu_ms: float  # for each picture
     apart_ms: float  # from one picture to the next
+    heap_kb: int  # of the page
+    nodes: int  # of the page
+    draw_ms: float  # for each picture, in the page
 
 
 class Watch:
     """One run of it."""
 
-    def __init__(self, minutes: float, seed: int, *, sample_seconds: float = SAMPLE_SECONDS) -> None:
+    def __init__(
+        self, minutes: float, seed: int, *, sample_seconds: float = SAMPLE_SECONDS, viewer: type[Viewer] = OnATerminal
+    ) -> None:
         self.samples: list[Sample] = []
         self._seconds = 60 * minutes
         self._chance = random.Random(seed)
@@ -63,33 +63,32 @@ class Watch:
         self._fleets = [Fleet(self._server.url, "watched", 2) for _ in range(2)]
         self._each = {"key": KEY_SECONDS, "worker": WORKER_SECONDS, "server": SERVER_SECONDS, "sample": sample_seconds}
         self._due = dict(self._each)
-        self._keys = itertools.cycle(KEYS)
+        self._viewer = viewer
         self._jobs = self._killed = 0
         self._leader: Leader | None = None
         self._pictures = 0
-        self._last = (0.0, 0, 0.0)  # seconds, pictures and processor seconds at the last sample
+        self._last = (0.0, 0, 0.0, 0.0)  # at the last sample: seconds, pictures, processor seconds, ms of drawing
 
     def run(self) -> list[str]:
         """Watch until the time is over; what was wrong."""
         env = environment({"MRQ_URL": self._server.url, "MRQ_QUEUE": "watched", "MRQ_KEY": KEY})
         began = time.monotonic()
         try:
-            with Terminal("dashboard", "-i", str(INTERVAL), env=env, rows=40, columns=120) as terminal:
+            with self._viewer(env) as viewer:  # type: ignore[call-arg]
                 while (now := time.monotonic() - began) < self._seconds:
-                    self._pictures += terminal.read_for(0.5).count(HOME)
-                    self._tick(terminal, now)
-                terminal.press("\x1bq")
-                terminal.read_all()
-                code = terminal.wait()
+                    self._pictures += viewer.watch(0.5)
+                    self._tick(viewer, now)
+                errors = list(viewer.errors)
+                code = viewer.leave()
         finally:
             if self._leader is not None:
                 self._leader.close()
             for fleet in self._fleets:
                 fleet.close()
             self._server.stop()
-        return self._grown() + ([f"it ended with exit code {code}"] if code else [])
+        return [*self._grown(), *errors, *([f"it ended with exit code {code}"] if code else [])]
 
-    def _tick(self, terminal: Terminal, now: float) -> None:
+    def _tick(self, viewer: Viewer, now: float) -> None:
         """Do what is due."""
         if self._leader is None or self._leader.poll() is not None:
             if self._leader is not None:
@@ -100,7 +99,7 @@ class Watch:
         for what in due:
             self._due[what] = now + self._each[what]
         if "key" in due:
-            terminal.press(next(self._keys))
+            viewer.act()
         if "worker" in due and (workers := self._chance.choice(self._fleets).workers()):
             kill9(self._chance.choice(workers))
             self._killed += 1
@@ -109,21 +108,25 @@ class Watch:
             self._server.start()
             self._killed += 1
         if "sample" in due:
-            self._sample(terminal.pid, now)
+            self._sample(viewer, now)
 
-    def _sample(self, pid: int, now: float) -> None:
-        before, drawn, spent = self._last
-        cpu = cpu_seconds(pid)
+    def _sample(self, viewer: Viewer, now: float) -> None:
+        before, drawn, spent, drawing = self._last
+        cpu = cpu_seconds(viewer.pid)
+        heap, nodes, drawn_ms = viewer.facts()
         pictures = max(1, self._pictures - drawn)
-        self._last = now, self._pictures, cpu
+        self._last = now, self._pictures, cpu, drawn_ms
         sample = Sample(
             round(now),
             self._jobs,
             self._killed,
             self._pictures,
-            rss_kb(pid),
+            rss_kb(viewer.pid),
             round(1000 * (cpu - spent) / pictures, 2),
             round(1000 * (now - before) / pictures, 1),
+            heap,
+            nodes,
+            round((drawn_ms - drawing) / pictures, 2),
         )
         if not self.samples:
             say(" ".join(f"{field.name:>10}" for field in fields(Sample)))
@@ -136,7 +139,9 @@ class Watch:
             return ["too short: there are no four samples"]
         early, late = self.samples[quarter : 2 * quarter], self.samples[-quarter:]
         grown = []
-        for name, room in (("memory_kb", ROOM_KB), ("cpu_ms", ROOM_MS), ("apart_ms", 1000 * INTERVAL / 4)):
+        rooms = {"memory_kb": ROOM_KB, "cpu_ms": ROOM_MS, "apart_ms": 1000 * self._viewer.seconds_apart / 4}
+        of_a_page = {"heap_kb": ROOM_KB, "nodes": ROOM_NODES, "draw_ms": ROOM_MS}
+        for name, room in (rooms | of_a_page).items():
             before, after = (statistics.median(getattr(one, name) for one in row) for row in (early, late))
             say(f"{name}: {before:g} in the second quarter, {after:g} in the last")
             if after > GROWTH * before + room:
@@ -156,8 +161,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="scripts/watch", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--web", action="store_true", help="the page of `mrq web` in a browser")
     given = parser.parse_args()
-    wrong = Watch(given.minutes, given.seed).run()
+    wrong = Watch(given.minutes, given.seed, viewer=InABrowser if given.web else OnATerminal).run()
     for line in wrong:
         say(f"wrong: {line}")
     say("it neither grew nor slowed down" if not wrong else "failed")
