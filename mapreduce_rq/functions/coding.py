@@ -41,6 +41,12 @@ def note(thing: Any, modules: set[str]) -> None:
         modules.add(str(thing.__module__))
 
 
+def named_in(code: types.CodeType) -> set[str]:
+    """Modules whose names a function has in its code: it may import them when it runs."""
+    inside = [named_in(each) for each in code.co_consts if isinstance(each, types.CodeType)]
+    return {name for name in code.co_names if name in sys.modules}.union(*inside)
+
+
 @cache
 def coder() -> Callable[..., Any]:
     """The class that pickles with code: cloudpickle's, with numbers."""
@@ -74,6 +80,7 @@ def coder() -> Callable[..., Any]:
                 if reduced is NotImplemented or len(reduced) != 6:
                     note(obj, self.modules)
                     return reduced  # by name
+                self.modules |= named_in(obj.__code__)
                 make, arguments, state, _, _, fill = reduced
                 return self._numbered(obj, make, arguments, (fill, state))
             if issubclass(kind, Enum) and (name := classes.by_name(obj)) is not None and not by_reference(kind):

@@ -4,16 +4,19 @@ A function travels by its name, and a worker with another version of it must ref
 file may be edited after its import. So the source is hashed as early as possible: when a client is made, and after each
 import by this package; a reload is noticed by the module's new spec. Second, a module uses other modules, which may
 have been imported long before, for another job. So a job names the hashes of the modules of the same project that its
-function's module has imported, and a worker compares those of them that it has loaded.
+function's module imports, at its top or in a function, and a worker compares those of them that it has loaded.
 
-This does not see: packages that are installed (the deployment must keep their versions equal), what a function imports
-only when it runs, modules that only items name, data files; and the constants of a module that was edited between its
-import and the first client of its process (its functions and methods are compared with the file).
+This does not see: packages that are installed (the deployment must keep their versions equal), what a program sets in a
+module after its import, modules that only items name, data files; and the constants of a module that was edited between
+its import and the first client of its process (its functions and methods are compared with the file).
 """
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import importlib.util
+import marshal
 import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,6 +34,7 @@ MOST_AROUND = 256
 """Modules of a project that a job names at most; the nearest come first."""
 
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_PYTHON = (".py", ".pyc")
 _NOT_OF_A_PROJECT = tuple(f"{os.path.dirname(str(each.__file__))}{os.sep}" for each in (os, version))
 
 
@@ -48,6 +52,8 @@ _learnt = 0
 """How many modules were imported at the last call of `learn`."""
 _found_true: set[str] = set()  # hashes of modules whose functions are known to equal those of the file
 _around: dict[str, tuple[object, int, dict[str, str]]] = {}
+_imports: dict[bytes, tuple[str, ...]] = {}
+"""What a source imports, by its hash and the package that it stands in."""
 
 
 def learn() -> None:
@@ -146,18 +152,29 @@ def _is_known(name: str, module: ModuleType) -> bool:
 
 
 def _hashed(name: str, module: ModuleType) -> _Source:
-    path, stamp = _path(module), _stamp(module)
-    source = ""
-    if path.endswith(".py") and stamp is not None:
-        try:
+    stamp = _stamp(module)
+    source = _source(name, module)
+    if source is None:
+        stamp = None
+        source = f"{name} {getattr(module, '__version__', '')} {sys.version}".encode()
+    code = hashlib.blake2b(source, digest_size=16).hexdigest()
+    return _Source(getattr(module, "__spec__", None), stamp, code, module)
+
+
+def _source(name: str, module: ModuleType) -> bytes | None:
+    """The source of a module; of one that has only its compiled code, that; None where neither can be had."""
+    path = _path(module)
+    try:
+        if path.endswith(".py") and os.path.isfile(path):
             with open(path, "rb") as file:
-                source = hashlib.blake2b(file.read(), digest_size=16).hexdigest()
-        except OSError:
-            stamp = None
-    if not source:
-        facts = f"{name} {getattr(module, '__version__', '')} {sys.version}"
-        source = hashlib.blake2b(facts.encode(), digest_size=16).hexdigest()
-    return _Source(getattr(module, "__spec__", None), stamp, source, module)
+                return file.read()
+        if path.endswith(_PYTHON):  # in an archive, or compiled
+            loader: Any = getattr(module, "__spec__", None) and module.__spec__.loader  # type: ignore[union-attr]
+            text = loader.get_source(name)
+            return marshal.dumps(loader.get_code(name), 2) if text is None else text.encode()
+    except Exception:  # it is gone, or its loader cannot say
+        return None
+    return None
 
 
 def _path(module: object) -> str:
@@ -175,9 +192,11 @@ def _stamp(module: ModuleType) -> tuple[int, int, int] | None:
 
 
 def _is_of_a_project(module: object) -> bool:
-    """Whether a module has source and is not Python's, not of this package, and not installed."""
+    """Whether a module is written in Python and is not Python's own, not of this package, and not installed."""
     path = _path(module)
-    return path.endswith(".py") and not path.startswith(_NOT_OF_A_PROJECT) and not any(at in path for at in _INSTALLED)
+    return (
+        path.endswith(_PYTHON) and not path.startswith(_NOT_OF_A_PROJECT) and not any(at in path for at in _INSTALLED)
+    )
 
 
 def _reached(module: str) -> list[str]:
@@ -185,11 +204,12 @@ def _reached(module: str) -> list[str]:
     top = module.partition(".")[0]
     found = [module]
     for name in found:  # the list grows meanwhile
-        for other in dict.fromkeys(_mentioned(sys.modules[name])):
+        module_there = sys.modules[name]
+        for other in dict.fromkeys((*_mentioned(module_there), *_imported(name, module_there))):
             there = sys.modules.get(other)
             if there is None or other in found or other in NAMELESS or len(found) > MOST_AROUND:
                 continue
-            if _is_of_a_project(there) or (other.partition(".")[0] == top and _path(there).endswith(".py")):
+            if _is_of_a_project(there) or (other.partition(".")[0] == top and _path(there).endswith(_PYTHON)):
                 found.append(other)
     return found[1:]
 
@@ -200,6 +220,36 @@ def _mentioned(module: ModuleType) -> Iterator[str]:
             yield value.__name__
         elif isinstance(value, (type, FunctionType)) and isinstance(value.__module__, str):
             yield value.__module__
+
+
+def _imported(name: str, module: ModuleType) -> tuple[str, ...]:
+    """What its source imports, at its top or in a function: ``from it import`` leaves no sign in the module's names."""
+    source = _source(name, module)
+    package = getattr(module, "__package__", None) or ""
+    if source is None or not _path(module).endswith(".py"):
+        return ()
+    key = hashlib.blake2b(source, digest_size=16, key=package.encode()[:64]).digest()
+    if key not in _imports:
+        try:
+            _imports[key] = tuple(_imports_of(ast.parse(source), package))
+        except (SyntaxError, ValueError, RecursionError):  # it was edited since
+            _imports[key] = ()
+    return _imports[key]
+
+
+def _imports_of(tree: ast.AST, package: str) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for each in node.names:
+                yield each.name
+        elif isinstance(node, ast.ImportFrom):
+            try:
+                origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            except ImportError:
+                continue
+            yield origin
+            for each in node.names:
+                yield f"{origin}.{each.name}"
 
 
 def _is_true(module: ModuleType) -> bool:

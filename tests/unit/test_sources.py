@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import py_compile
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -134,7 +136,7 @@ def test_a_package_that_is_installed_counts_as_a_whole_of_its_own(folder: Folder
     sys.path.insert(0, str(folder.path / "site-packages"))
     try:
         find("own_pack.own_b:f")
-        assert set(codes_around("own_pack.own_b")) == {"own_pack.own_c"}
+        assert set(codes_around("own_pack.own_b")) == {"own_pack", "own_pack.own_c"}
     finally:
         sys.path.pop(0)
 
@@ -182,6 +184,75 @@ def test_a_pickle_names_the_modules_that_its_code_speaks_of() -> None:
     assert not function_params(lambda k: json.dumps([k]), Trust(private=True), Pickles())["around"]
     folding = reducer_params(lambda a, b: own.f(a) + b, 0, "ordered", None, Trust(private=True), pickles=Pickles())
     assert set(folding["around"]) == around
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "from own_lib import N\ndef f(k):\n    return k + N\n",
+        "from own_lib import Class\nmade = Class()\ndel Class\ndef f(k):\n    return made.g(k)\n",
+        "import own_lib\nclass Own(own_lib.Class):\n    pass\ndel own_lib\ndef f(k):\n    return Own().g(k)\n",
+        "import own_lib\ntable = {'g': own_lib.g}\ndel own_lib\ndef f(k):\n    return table['g'](k)\n",
+        "def f(k):\n    from own_lib import g\n    return g(k)\n",
+        "import own_between\ndef f(k):\n    return own_between.N\n",
+    ],
+)
+def test_whatever_a_module_takes_of_another_it_is_compared_with_that_one(folder: Folder, module: str) -> None:
+    folder.write("own_lib", "N = 1\nclass Class:\n    def g(self, k):\n        return k\ndef g(k):\n    return k\n")
+    folder.write("own_between", "from own_lib import N\n")
+    folder.write("own", module)
+    folder.load("own_lib")
+    find("own:f")
+    assert "own_lib" in codes_around("own")
+
+
+def test_a_package_is_compared_with_the_modules_that_it_imports_by_their_place(folder: Folder) -> None:
+    folder.write("own_pack/__init__", "")
+    folder.write("own_pack/low/__init__", "from ..constants import N")
+    folder.write("own_pack/constants", "N = 1")
+    folder.write("own_pack/beside", "M = 1")
+    folder.write("own_pack/low/b", "from .c import N\nfrom ..beside import M\ndef f(k):\n    from .... import above\n")
+    folder.write("own_pack/low/c", "N = 2")
+    find("own_pack.low.b:f")
+    around = set(codes_around("own_pack.low.b"))
+    assert {"own_pack.low.c", "own_pack.beside"} <= around
+
+
+def test_a_function_that_travels_with_its_code_names_what_it_imports_when_it_runs(folder: Folder) -> None:
+    def f(k: int) -> object:
+        def inside() -> object:
+            import own_lib
+
+            return own_lib.helper(k)
+
+        return inside()
+
+    folder.load("own_lib")
+    assert set(function_params(f, Trust(private=True), Pickles())["around"]) == {"own_lib", "own_deep"}
+
+
+@pytest.mark.parametrize("form", ["compiled", "archived"])
+def test_a_module_without_a_file_of_its_source_is_known_by_its_code(folder: Folder, form: str) -> None:
+    codes = []
+    sys.path.insert(0, str(folder.path / "own.zip"))
+    try:
+        for value in (1, 1, 2):
+            source = f"def f(k):\n    return {value}\n"
+            if form == "compiled":
+                folder.write("there/own_c", source)
+                py_compile.compile(str(folder.path / "there/own_c.py"), cfile=str(folder.path / "own_c.pyc"))
+            else:
+                with zipfile.ZipFile(folder.path / "own.zip", "w") as archive:
+                    archive.writestr("own_c.py", source)
+            sys.path_importer_cache.clear()
+            sys.modules.pop("own_c", None)
+            find("own_c:f")
+            codes.append(code_of("own_c"))
+            assert "own_c" in sources._known
+            check_ours("own_c:f", ["own_c"])
+    finally:
+        sys.path.pop(0)
+    assert codes[0] == codes[1] != codes[2]
 
 
 def test_what_has_no_source_has_a_code_all_the_same() -> None:
