@@ -52,6 +52,8 @@ def reduced(thing: Any) -> Any:
         return kind, (thing.func,), state
     if kind is WeakKeyDictionary or kind is WeakValueDictionary:
         return kind, (dict(thing),)
+    if (kind.__module__, kind.__qualname__) == ("random", "SystemRandom"):  # it has no state
+        return kind, ()
     return NotImplemented
 
 

@@ -70,8 +70,12 @@ def plus(one: int, item: int) -> int:
     return one + item
 
 
-def slowly_plus(one: int, item: int) -> int:
-    time.sleep(0.05)
+def last_when_told(one: int, item: int) -> int:
+    """Item 9 waits until the file ``told`` is there."""
+    ends = time.monotonic() + 60
+    while item == 9 and not (_folder() / "told").exists():
+        assert time.monotonic() < ends, "it was not told within a minute"
+        time.sleep(0.005)
     return one + item
 
 

@@ -393,6 +393,12 @@ MISSING = Missing()
 f = lambda c: c is MISSING
 item = MISSING
 """,
+    "a generator without a state": """
+import random
+R = random.SystemRandom()
+f = lambda c: (type(R), 0 <= R.random() < 1)
+item = 1
+""",
     "a new type": """
 Id = typing.NewType("Id", int)
 f = lambda c: (Id(c), Id.__name__)

@@ -221,7 +221,7 @@ def test_a_package_is_compared_with_the_modules_that_it_imports_by_their_place(f
 def test_a_function_that_travels_with_its_code_names_what_it_imports_when_it_runs(folder: Folder) -> None:
     def f(k: int) -> object:
         def inside() -> object:
-            import own_lib
+            import own_lib  # type: ignore[import-not-found]
 
             return own_lib.helper(k)
 
