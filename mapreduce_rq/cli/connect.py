@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from mapreduce_rq.broker.cluster import Shard, node, shards
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.inspect import ServerInfo, check_types, inspect, require_kind
+from mapreduce_rq.broker.inspect import ServerInfo, check_types, inspect, require_kind, require_primary
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.journal import Journal
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.snapshot import MAX_JOBS, Snapshot, read_snapshot
+from mapreduce_rq.cli.streams import say
 from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.client.values import fetched, with_value
@@ -22,8 +23,10 @@ from mapreduce_rq.core.job.record import Done, Record
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.sealing import Codecs, Keyring
-from mapreduce_rq.errors import NoSuchJob, UsageError
+from mapreduce_rq.errors import BrokerDown, NoSuchJob, UsageError
 from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.demotion import Demotion
 
 
 @dataclass(frozen=True)
@@ -144,3 +147,28 @@ def connect(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes]
     place = reach(url, queue, key_file, secrets)
     check_types(place.jobs.wire, place.jobs.keys)
     return place
+
+
+def primary(url: str, queue: str, key_file: str | None) -> Place:
+    """As :func:`connect`, to a server that takes writes."""
+    place = connect(url, queue, key_file)
+    require_primary(place.info, place.wire.endpoint)
+    return place
+
+
+def wait_for(url: str, queue: str, key_file: str | None, waits: str) -> Place:
+    """As :func:`primary`, but it waits for a server that is not there yet: services start in any order.
+
+    ``waits``: what is said of that, once. Raises as ``primary``, and BrokerRefused for a server that stays a replica.
+    """
+    backoff, demotion = Backoff(), Demotion(Clock())
+    said = False
+    while True:
+        try:
+            return primary(url, queue, key_file)
+        except BrokerDown as error:
+            demotion.met(error)
+            if not said:
+                say(f"{error}; {waits}")
+            said = True
+            time.sleep(backoff.next())

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mapreduce_rq.broker.pruning import delete_ended
-from mapreduce_rq.cli.connect import connect, find_job
+from mapreduce_rq.cli.connect import connect, find_job, wait_for
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.options import (
     JobId,
@@ -230,7 +230,8 @@ def master(
         from mapreduce_rq.cli.metrics.exporter import listen, master_in, serve_beside  # 40 ms, for who wants metrics
 
         listening = listen("--metrics-port", metrics_port)
-        serve_beside(listening, required(url, "master"), queue, key_file, master_in(process_name()))
+        serve_beside(listening, where.url, queue, key_file, master_in(process_name()))
+    wait_for(where.url, queue, key_file, "waiting for it").wire.close()
     stop = threading.Event()
     watcher = Watcher("master", quiet=quiet)
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -5,13 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import signal
-import time
 from typing import Annotated
 
 import typer
 
-from mapreduce_rq.broker.inspect import require_primary
-from mapreduce_rq.cli.connect import Place, connect
+from mapreduce_rq.cli.connect import primary, wait_for
 from mapreduce_rq.cli.modules import look_here
 from mapreduce_rq.cli.options import (
     HOW,
@@ -33,9 +31,8 @@ from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.core.text import plural
-from mapreduce_rq.errors import BadParameter, BrokerDown, UsageError
+from mapreduce_rq.errors import BadParameter, UsageError
 from mapreduce_rq.functions.trust import Trust
-from mapreduce_rq.runtime.clock import Backoff
 from mapreduce_rq.runtime.log import JsonFormatter, start_log
 from mapreduce_rq.runtime.pool.by_redis import ByRedis
 from mapreduce_rq.runtime.pool.cores import usable_cores
@@ -234,7 +231,11 @@ def worker(
                 "--on-rq: the workers are on other hosts: `mrq metrics` serves metrics, not --metrics-port"
             )
         _serve_metrics(metrics_port, where, first, key_file)
-    place = primary(where, first, key_file) if burst else wait_for(where, first, key_file)
+    place = (
+        primary(where, first, key_file)
+        if burst
+        else wait_for(where, first, key_file, "waiting for it (with --burst this is an error)")
+    )
     for other in also:
         primary(where, other, key_file).wire.close()
     if loops is not None:
@@ -293,24 +294,3 @@ def _serve_metrics(port: str, url: str, queue: str, key_file: str | None) -> Non
     from mapreduce_rq.cli.metrics.exporter import listen, serve_beside, workers_of  # 40 ms, for those who want metrics
 
     serve_beside(listen("--metrics-port", port), url, queue, key_file, workers_of(os.getpid()))
-
-
-def primary(url: str, queue: str, key_file: str | None) -> Place:
-    """As :func:`connect`, to a server that takes writes."""
-    place = connect(url, queue, key_file)
-    require_primary(place.info, place.wire.endpoint)
-    return place
-
-
-def wait_for(url: str, queue: str, key_file: str | None) -> Place:
-    """As :func:`primary`, but it waits for a server that is not there yet: services start in any order."""
-    backoff = Backoff()
-    said = False
-    while True:
-        try:
-            return primary(url, queue, key_file)
-        except BrokerDown as error:
-            if not said:
-                say(f"{error}; waiting for it (with --burst this is an error)")
-            said = True
-            time.sleep(backoff.next())
