@@ -47,6 +47,9 @@ class ValueCodec(Protocol):
     def encode(self, values: Sequence[Any]) -> bytes:
         """The values as one body. Raises Unfit."""
 
+    def pieces(self, values: Sequence[Any]) -> list[Buffer]:
+        """The same body in pieces, some of which may be the memory of the values themselves. Raises Unfit."""
+
     def decode(self, body: Buffer) -> list[Any]:
         """The values of a body; arrays are writable. Raises ValueError for bytes that are not a body."""
 
@@ -63,6 +66,10 @@ class PlainCodec:
         """The values as one body. Raises Unfit."""
         return plain_body(len(values), pack_all(values))
 
+    def pieces(self, values: Sequence[Any]) -> list[Buffer]:
+        """The same body as the only piece. Raises Unfit."""
+        return [self.encode(values)]
+
     def decode(self, body: Buffer) -> list[Any]:
         """The values of a plain body. Raises ValueError for bytes that are not a body, and for pickled values."""
         if body[:1] != PLAIN:
@@ -78,8 +85,11 @@ bytes."""
 class Aside(Protocol):
     """The place where large bodies of one job are laid aside, if there is one."""
 
-    def put(self, body: Buffer) -> bytes | None:
-        """Lay a body aside and return the reference to it; None if the body must travel as it is."""
+    def put(self, *pieces: Buffer) -> bytes | None:
+        """Lay a body aside and return the reference to it; None if the body must travel as it is.
+
+        The body is all these pieces, one behind the other.
+        """
 
     def get(self, reference: Buffer) -> memoryview:
         """The body, writable. Raises ValueError if it is not there any more."""
@@ -132,14 +142,21 @@ def plain_body(count: int, packed: bytes) -> bytes:
 
 def join(bodies: Sequence[Buffer]) -> bytes:
     """One body with the values of all, in their order. Equal plain values give equal bodies, however they were cut."""
+    return bytes(bodies[0]) if len(bodies) == 1 else b"".join(joined([[body] for body in bodies]))
+
+
+def joined(bodies: Sequence[list[Buffer]]) -> list[Buffer]:
+    """As :func:`join`, of bodies in pieces, and in pieces again: large values are not copied on the way."""
     if len(bodies) == 1:
-        return bytes(bodies[0])
-    if all(body[:1] == PLAIN for body in bodies):
-        return plain_body(sum(map(_count_of, bodies)), b"".join([memoryview(body)[5:] for body in bodies]))
-    pieces: list[Buffer] = []
-    for body in bodies:
-        pieces += frame(WRAPPED, _count_of(body), memoryview(body)[5:]) if body[:1] == PLAIN else [body]
-    return b"".join(pieces)
+        return bodies[0]
+    plain = [pieces[0] for pieces in bodies if pieces[0][:1] == PLAIN]  # such a body is one piece
+    if len(plain) == len(bodies):
+        return [plain_body(sum(map(_count_of, plain)), b"".join([memoryview(body)[5:] for body in plain]))]
+    found: list[Buffer] = []
+    for pieces in bodies:
+        first = pieces[0]
+        found += frame(WRAPPED, _count_of(first), memoryview(first)[5:]) if first[:1] == PLAIN else pieces
+    return found
 
 
 def _count_of(plain: Buffer) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
 
-from mapreduce_rq.core.bodies import Aside, Buffer, ValueCodec, join
+from mapreduce_rq.core.bodies import Aside, Buffer, ValueCodec, joined
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.errors import BadFunction
 
@@ -14,6 +14,8 @@ TAKE_SECONDS = 0.02
 """Seconds for the items of one task. A slow iterable, or an endless one, must not keep the master from its workers."""
 TAKE_BYTES = 4 << 20
 """Bytes of items in one task, about: a window of tasks must fit into Redis."""
+LARGE_BYTES = 1 << 20
+"""Bytes of the first items taken, from which a task has no others: to add some would need a copy of the first."""
 LARGEST_BLOCK = 1024
 """Items taken before the clock is read again: an iterable that becomes slow is noticed after this many."""
 
@@ -30,7 +32,7 @@ def source_of(
 
     def take(count: int) -> tuple[bytes, int, bool]:
         nonlocal taken
-        bodies: list[Buffer] = []
+        bodies: list[list[Buffer]] = []
         got = size = 0
         began, block = clock(), 1
         while True:
@@ -38,21 +40,24 @@ def source_of(
             some = list(islice(iterator, wanted))
             if some:
                 try:
-                    bodies.append(codec.encode(some))
+                    bodies.append(codec.pieces(some))
                 except Unfit as unfit:
                     raise refused(taken + unfit.index, some[unfit.index], unfit, codec) from None
-                size += len(bodies[-1])
+                size += sum(map(len, bodies[-1]))
             got += len(some)
             taken += len(some)
             over = len(some) < wanted
             if over or got == count or size > TAKE_BYTES or clock() - began > TAKE_SECONDS:
                 break
+            if size >= LARGE_BYTES and len(bodies) == 1:  # it is sent as it is
+                break
+            bodies[-1:] = [[b"".join(body)] for body in bodies[-1:]]  # the iterator may now change what it gave
             # Blocks double, but only while they are likely to fit: items may be large.
             block = max(1, min(2 * block, LARGEST_BLOCK, (TAKE_BYTES - size) * got // max(1, size)))
         if not bodies:
             return b"", 0, over
-        body = join(bodies)
-        return (aside.put(body) if aside is not None else None) or body, got, over
+        pieces = joined(bodies)
+        return (aside.put(*pieces) if aside is not None else None) or b"".join(pieces), got, over
 
     return take
 

@@ -26,6 +26,10 @@ class PickleCodec:
 
     def encode(self, values: Sequence[Any]) -> bytes:
         """The values as one body. Raises Unfit, which names the first value that cannot be pickled."""
+        return b"".join(self.pieces(values))
+
+    def pieces(self, values: Sequence[Any]) -> list[Buffer]:
+        """The same body in pieces: the memory of a large array is one of them. Raises Unfit as :meth:`encode`."""
         try:
             buffers: list[pickle.PickleBuffer] = []
             pickled = self._pickles.dumps(values if type(values) is list else list(values), buffers.append)
@@ -40,7 +44,7 @@ class PickleCodec:
                 except BaseException as its:
                     raise Unfit(index, told(its)) from its
             raise Unfit(0, told(error)) from error  # each value alone can be pickled, and all together cannot
-        return b"".join(frame(PICKLED, len(values), pickled, [buffer.raw() for buffer in buffers]))
+        return frame(PICKLED, len(values), pickled, [buffer.raw() for buffer in buffers])
 
     def decode(self, body: Buffer) -> list[Any]:
         """The values of a body. Raises ValueError for bytes that hold none, and Unreadable."""

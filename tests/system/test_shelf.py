@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from mapreduce_rq import Client, JobFailed
+from mapreduce_rq.core.bodies import size_of
 from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES, Shelf
 from tests.support.stage import until
 
@@ -29,6 +30,21 @@ def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.delenv("MRQ_URL", raising=False)
     with Client(request.param, local=2) as made:
         yield made
+
+
+def test_a_body_in_pieces_is_one_body(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the system writes less than it was given."""
+    pieces = [bytes([k % 251]) * (k % 400) for k in range(1500)]
+    whole = b"".join(pieces)
+    writev = os.writev
+    monkeypatch.setattr(
+        os, "writev", lambda file, rest: writev(file, rest[:3] if len(rest[0]) <= 150 else [rest[0][:150]])
+    )
+    shelf = Shelf(str(tmp_path), "job")
+    reference = shelf.put(*pieces)
+    assert reference is not None
+    assert shelf.get(reference) == whole
+    assert size_of(reference) == len(whole)
 
 
 def test_a_small_job_makes_no_place(client: Client) -> None:

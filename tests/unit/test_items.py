@@ -80,3 +80,44 @@ def test_what_cannot_travel_as_data_is_refused_or_pickled_with_what_came_before(
         source_of(row, codec=PlainCodec(), clock=Clock())(4)
     body, count, over = source_of(row, codec=PickleCodec(Pickles()), clock=Clock())(9)
     assert (PickleCodec(Pickles()).decode(body), count, over) == (row, 4, True)
+
+
+@pytest.mark.parametrize("size", [10, 50_000, 3 << 17])
+def test_an_iterator_may_use_the_memory_of_an_item_again_for_the_next(size: int) -> None:
+    """As one that reads frames into one buffer, if items are taken one by one."""
+    np = pytest.importorskip("numpy")
+    buffer = np.zeros(size)
+
+    def frames() -> Iterator[Any]:
+        for k in range(4):
+            buffer[:] = k
+            yield buffer
+
+    codec = PickleCodec(Pickles())
+    take = source_of(frames(), codec=codec, clock=Clock())
+    found: list[float] = []
+    while True:
+        body, got, over = take(1 if size < 1 << 17 else 4)
+        found += [float(each[-1]) for each in codec.decode(body)] if got else []
+        if over:
+            break
+    assert found == [0.0, 1.0, 2.0, 3.0]
+
+
+def test_a_large_item_is_sent_alone_and_not_copied_first() -> None:
+    np = pytest.importorskip("numpy")
+    items = [np.full(1 << 17, float(k)) for k in range(3)]
+
+    class Aside:
+        def put(self, *pieces: Any) -> bytes:
+            mine.append(
+                any(
+                    np.shares_memory(np.frombuffer(piece, np.uint8), items[len(mine)]) for piece in pieces if len(piece)
+                )
+            )
+            return b"@" + bytes(8)
+
+    mine: list[bool] = []
+    take = source_of(items, codec=PickleCodec(Pickles()), clock=Clock(), aside=Aside())  # type: ignore[arg-type]
+    assert [take(9)[1] for _ in range(3)] == [1, 1, 1]
+    assert mine == [True] * 3

@@ -19,7 +19,7 @@ import re
 import shutil
 import struct
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import ClassVar
 
@@ -28,6 +28,9 @@ from mapreduce_rq.runtime.server import guardian
 
 ASIDE_BYTES = 64 * 1024
 """A body of at least this number of bytes is laid aside: for smaller ones a file costs more than the copies."""
+
+MOST_PIECES = 512
+"""Pieces that are written with one call: the system takes no more than 1024."""
 
 _NAME = re.compile(rb"[0-9]+-[0-9]+")
 _counter = itertools.count()
@@ -52,18 +55,20 @@ class Shelf:
     def _directory(self) -> str:
         return os.path.join(self._above, re.sub(r"[^0-9a-z]", "", self._job[-32:].lower()) or "job")
 
-    def put(self, body: Buffer) -> bytes | None:
-        """Lay a body aside, and return the reference to it; None if it is small, or if there is no room."""
-        if len(body) < ASIDE_BYTES:
+    def put(self, *pieces: Buffer) -> bytes | None:
+        """Lay a body aside, and return the reference to it; None if it is small, or if there is no room.
+
+        The body is all these pieces, one behind the other.
+        """
+        size = sum(map(len, pieces))
+        if size < ASIDE_BYTES:
             return None
         name = f"{os.getpid()}-{next(_counter)}".encode()
         path = self._path(name)
         try:
             file = self._made(path)
             try:
-                rest = memoryview(body)
-                while rest:
-                    rest = rest[os.write(file, rest) :]
+                _write(file, pieces)
             except BaseException:  # a worker is told to leave, perhaps
                 os.unlink(path)
                 raise
@@ -71,7 +76,7 @@ class Shelf:
                 os.close(file)
         except OSError:  # there is no room: the body goes through Redis
             return None
-        reference = ASIDE + len(body).to_bytes(8, "big") + name
+        reference = ASIDE + size.to_bytes(8, "big") + name
         self._mine.add(reference)
         return reference
 
@@ -106,7 +111,7 @@ class Shelf:
         """Lay the pieces of a shuffle aside in one file, after a table of their places. None if there is no room."""
         number = len(pieces)
         starts = itertools.accumulate(map(len, pieces), initial=8 * (number + 2))
-        return self.put(b"".join([struct.pack(f"<{number + 2}Q", number, *starts), *pieces]))
+        return self.put(struct.pack(f"<{number + 2}Q", number, *starts), *pieces)
 
     def row(self, references: Sequence[bytes], number: int) -> Iterator[memoryview]:
         """The piece with this number from each of the references. Raises ValueError as ``get``."""
@@ -158,6 +163,19 @@ class Shelf:
 
     def _path(self, name: bytes) -> str:
         return os.path.join(self._directory, name.decode("ascii"))
+
+
+def _write(file: int, pieces: Iterable[Buffer]) -> None:
+    """Write all of these, without a copy of them here. Raises OSError."""
+    row = [memoryview(piece) for piece in pieces]
+    for at in range(0, len(row), MOST_PIECES):
+        rest = row[at : at + MOST_PIECES]
+        while rest:
+            written = os.writev(file, rest)
+            while rest and written >= len(rest[0]):
+                written -= len(rest.pop(0))
+            if rest:
+                rest[0] = rest[0][written:]
 
 
 def a_shelf() -> str:
