@@ -16,6 +16,7 @@ from mapreduce_rq.errors import MrqError, UsageError
 from mapreduce_rq.version import __version__
 
 CTRL_C = 130
+ABOUT_COMPLETION = {"--show-completion", "--install-completion"}
 
 
 class Behind(NamedTuple):
@@ -134,6 +135,10 @@ def invoke(arguments: Sequence[str]) -> int:
     """Call a command and return the exit code. An error is one line on standard error."""
     forgive()
     try:
+        if arguments and arguments[0].partition("=")[0] in ABOUT_COMPLETION:
+            from mapreduce_rq.cli.completion import set_up  # with Typer's scripts for shells
+
+            return set_up(arguments)
         code = main_group().main(args=list(arguments), prog_name="mrq", standalone_mode=False)
         finish_output()  # help is printed, and not flushed
     except Signalled as signalled:

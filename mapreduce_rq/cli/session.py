@@ -122,7 +122,8 @@ class Session(msgspec.Struct, frozen=True):
                 ended = client.leader.follow(job, watcher, take)
             except Signalled:
                 watcher.close()
-                say(left_alone(job, led=watching is None or isinstance(watching, Master) or watching.led))
+                led = True if isinstance(watching, Master) else watching.led if watching is not None else None
+                say(left_alone(job, led=led))
                 raise
             finally:
                 watcher.close()
@@ -245,8 +246,10 @@ def ended_with_us(job: str, ended: str) -> str:
     return f"cancelled: {job}: its items came from this process alone"
 
 
-def left_alone(job: str, *, led: bool) -> str:
-    """The message about a job that this command no longer watches."""
+def left_alone(job: str, *, led: bool | None) -> str:
+    """The message about a job that this command no longer watches. ``led``: None if that is not known yet."""
+    if led is None:
+        return f"{job} goes on as before if its master lives: mrq status {job} | mrq resume {job} | mrq cancel {job}"
     if led:
         return f"{job} goes on as before: mrq attach {job} | mrq cancel {job}"
     return f"{job} has no master now and does not go on: mrq resume {job} | mrq cancel {job}"

@@ -45,8 +45,8 @@ class Sample:
     memory_kb: int
     cpu_ms: float  # for each picture
     apart_ms: float  # from one picture to the next
-    heap_kb: int  # of the page
-    nodes: int  # of the page
+    heap_kb: int  # of the page, after a collection
+    nodes: int  # that the page keeps and does not show
     draw_ms: float  # for each picture, in the page
 
 

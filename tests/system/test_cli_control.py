@@ -217,6 +217,13 @@ def test_a_job_whose_master_was_killed_has_none_in_every_view(at: User) -> None:
 
     master.signal(signal.SIGKILL)
     master.wait()
+    for words in (("attach", job), ("resume", job)):  # they have not watched long enough to know that it is dead
+        looking = at.start(*words)
+        looking.hear("watching")
+        looking.signal(signal.SIGINT)
+        assert looking.wait() == 130
+        assert f"{job} goes on as before: " not in looking.err[-1]
+        assert "if its master lives" in looking.err[-1] or "has no master now" in looking.err[-1]
     killed = began = time.monotonic()
     while "no master" not in at.run("jobs").out:
         assert began - killed < 12, "a look that begins then says so, and takes some two seconds"

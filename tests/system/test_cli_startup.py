@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from tests.support.commands import User, environment, mrq
+from tests.support.commands import MRQ, User, environment, mrq
 from tests.support.servers import ROOT, RealServer
+from tests.support.stage import until
 
 HEAVY = {"numpy", "gmpy2", "rq", "rich", "pydantic", "cloudpickle", "multiprocessing", "starlette", "uvicorn"}
 """None of these is needed to compute e^2."""
@@ -129,3 +132,44 @@ def test_what_runs_at_exit_and_threads_come_to_their_end(tmp_path: Path) -> None
     ran = mrq("run", "late:f", "--terms", "3", "--local", "1", "-q", "-o", "value", env=environment(path=[tmp_path]))
     assert (ran.code, ran.out) == (0, "3\n")
     assert ran.err.splitlines()[-2:] == ["thread", "at exit"]
+
+
+ALONE = """
+import os, sys
+os.setsid()
+os.fork() and os._exit(0)
+os.execv(sys.argv[1], sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [("--show-completion", "bash"), ("--show-completion=zsh",), ("--show-completion", "fish")]
+)
+def test_the_completion_of_a_named_shell_is_shown_without_a_shell_above(words: tuple[str, ...]) -> None:
+    """As in a container: no process above this one is a shell."""
+    with tempfile.TemporaryFile() as out:
+        command = [sys.executable, "-c", ALONE, *MRQ, *words]
+        subprocess.run(command, stdout=out, stderr=out, env=environment({"SHELL": ""}), check=True)
+        until(lambda: os.fstat(out.fileno()).st_size > 100, 20, "the script")
+        out.seek(0)
+        text = out.read().decode()
+    assert "_MRQ_COMPLETE" in text
+    assert "_mrq_completion" in text or "fish" in words
+
+
+def test_an_unknown_shell_is_told_as_such(tmp_path: Path) -> None:
+    for words, said in (
+        (("--show-completion", "tcsh"), "'tcsh' is none of bash, zsh, fish, powershell, pwsh"),
+        (("--show-completion", "bash", "zsh"), "'bash zsh' is none of "),
+    ):
+        ran = mrq(*words)
+        assert (ran.code, ran.out) == (2, "")
+        assert said in ran.err
+    env = environment({"HOME": str(tmp_path), "SHELL": ""})
+    done = mrq("--install-completion", "bash", env=env)
+    assert done.code == 0, done.err
+    assert "_MRQ_COMPLETE" in (tmp_path / ".bash_completions" / "mrq.sh").read_text()
+    (tmp_path / "file").touch()
+    refused = mrq("--install-completion", "bash", env=env | {"HOME": str(tmp_path / "file")})
+    assert refused.code == 74
+    assert refused.err.startswith("mrq: --install-completion: cannot write ")

@@ -111,7 +111,7 @@ class Standby:
         self.job = job
         self.observer = observer
         self.stop = False
-        self.led = True  # whether a master leads the job, as far as we know
+        self.led: bool | None = None  # whether a master leads the job; None: it is not known yet
         self._takes_over = takes_over
         self._looks = looks
         self._report = Report()
@@ -174,7 +174,7 @@ class Standby:
         reported = state.report.at if state.report is not None else 0.0
         age = 0.0 if moved else self.clock.wall() - (reported or state.spec.created)
         quiet = max(age, looks * POLL_SECONDS)
-        if quiet < QUIET_SECONDS or not self.led:
+        if quiet < QUIET_SECONDS or self.led is False:
             return
         self.led = False
         left = (self._looks - looks) * POLL_SECONDS
