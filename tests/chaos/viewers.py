@@ -74,8 +74,9 @@ class Viewer(Protocol):
         """Do one more thing that a person does."""
 
     def facts(self) -> tuple[int, int, float]:
-        """Of a page: its heap in kB, the nodes that it keeps and does not show, and the milliseconds that all its pictures
-        took. Zeros on a terminal.
+        """Of a page: its heap in kB, the nodes that it keeps and does not show, the milliseconds of drawing.
+
+        Zeros on a terminal.
         """
 
     def leave(self) -> int:
