@@ -19,6 +19,7 @@ from benchmarks import work
 from benchmarks.machine import cpu_seconds, status_number
 from benchmarks.ours import SINGLES, Ours, opened, wait_until
 from benchmarks.sampling import Figure, Group, Row, Settings, Table, say, timed
+from benchmarks.viewers import web_viewers
 from mapreduce_rq.core.messages import Limits
 
 WAKE = Figure("wake", "200 idle workers and one task: how many wake", "workers", 1, more_is_better=False)
@@ -88,20 +89,26 @@ def _share(ours: Ours, function: object, tasks: int, workers: int) -> tuple[floa
 
 
 def measure_dashboards(settings: Settings) -> Iterable[Row]:
-    """The same messages without a dashboard and with ten, in turns, each on a terminal of its own."""
+    """The same messages without a dashboard, with ten on terminals of their own, and with ten viewers of `mrq web`."""
     table = Table()
     tasks = 20_000 if settings.quick else 200_000
     with opened(2) as ours:
         ours.fold(work.square, 1000)
         for turn in range(settings.rounds):
             say(f"  round {turn + 1} of {settings.rounds}")
-            for count in (0, 10):
+            for label, on_terminals, in_browsers in (
+                ("0 dashboards", 0, 0),
+                ("10 dashboards", 10, 0),
+                ("10 viewers of mrq web", 0, 10),
+            ):
                 with ExitStack() as stack:
-                    for _ in range(count):
+                    for _ in range(on_terminals):
                         stack.enter_context(_on_a_terminal("dashboard"))
-                    time.sleep(2.0 if count else 0.0)  # they are there
+                    if in_browsers:
+                        stack.enter_context(web_viewers(in_browsers))
+                    time.sleep(2.0 if on_terminals else 0.0)  # they are there
                     took = timed(lambda: ours.fold(work.square, tasks))
-                    table.add(DASHBOARDS.name, f"{count} dashboards", tasks / took, ours=True)
+                    table.add(DASHBOARDS.name, label, tasks / took, ours=True)
     return table.rows.values()
 
 
