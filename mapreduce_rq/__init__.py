@@ -62,6 +62,8 @@ How terms become tasks, and tasks become a result (core)::
 
     how many terms a task has          core/job/chunking.py Pace.size
     what a ledger is told, and says    core/job/events.py Replied, Surveyed, Push
+    what an answer changes in it       core/job/answers.py Answers._replied
+    what a look changes in it          core/job/ledger.py Ledger._surveyed
     which terms are cut, and when      core/job/supply.py Supply._cut, Supply._refill
     how a failed task's span is cut    core/job/answers.py Answers._bad; core/job/cutting.py Parts
     how far a tolerance takes a job    core/job/goal.py further
@@ -77,6 +79,7 @@ What a worker does (runtime/worker, runtime/pool)::
     how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
     its fair share of the queue        broker/lua/settle.lua share
     which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
+    how a batch of tasks is computed   runtime/worker/computing.py Computing.compute
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
     when tasks are answered together   runtime/worker/joint_answers.py JointAnswer.full, JointAnswer.takes
@@ -91,6 +94,8 @@ What a worker does (runtime/worker, runtime/pool)::
 What a master does (runtime/master, client)::
 
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
+    how a job is created, taken over   runtime/master/owning.py Owning
+    what a commit writes, and when     runtime/master/commits.py Commits._commit, Commits._commit_due
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
     where a client's jobs run          client/site.py Site
@@ -105,7 +110,7 @@ What a master does (runtime/master, client)::
     ended jobs that are remembered     broker/pruning.py MAX_RECORDS
     what an item too large gives       runtime/master/oversize.py
     what a master says of an outage    runtime/master/outage.py Outage
-    whose tasks go first               runtime/master/master.py Master._goes_first, YOUNG_SECONDS
+    whose tasks go first               runtime/master/commits.py Commits._goes_first, YOUNG_SECONDS
     what an outage does to a new job   client/leading.py Leader.submit; runtime/master/master.py Master._resolve
     spans for OpenTelemetry            runtime/tracing.py begin_job, TaskSpans
 
@@ -120,6 +125,7 @@ Redis, pipes and files (broker, pipes, runtime/server)::
 
     a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
     a key in Redis                     broker/keys.py Keys
+    what any process reads of jobs     broker/reading.py Reading
     what Redis' refusals are called    broker/refusals.py translate
     how a server is connected to       broker/unix_link.py UnixLink; broker/connection.py how_to_connect
     how a master waits for pipes       pipes/waiting.py Collector

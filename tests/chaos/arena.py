@@ -34,7 +34,7 @@ from mapreduce_rq.core.reducers.keyed import by_key
 from mapreduce_rq.errors import BrokerDown, MrqError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master import bodies, master
+from mapreduce_rq.runtime.master import bodies, owning
 from mapreduce_rq.runtime.master.cancel import cancel
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.standby import Standby
@@ -414,7 +414,7 @@ class Arena:
             assert not thread.is_alive(), f"{thread.name} does not end"
 
     def __enter__(self) -> Self:
-        self._smaller.enter_context(patch.object(master, "INLINE_SPEC_TASKS", INLINE_SPEC_TASKS))
+        self._smaller.enter_context(patch.object(owning, "INLINE_SPEC_TASKS", INLINE_SPEC_TASKS))
         self._smaller.enter_context(patch.object(pace, "FIRST_WINDOW", WINDOW))
         if self.laid:
             self._smaller.enter_context(patch.object(shuffle, "LEAST_BYTES", 1))

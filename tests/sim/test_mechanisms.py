@@ -27,7 +27,7 @@ from mapreduce_rq.core.messages import Task
 from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
 from mapreduce_rq.functions.retries import Retrying
-from mapreduce_rq.runtime.master import exchange, master, standby, sweep
+from mapreduce_rq.runtime.master import commits, exchange, standby, sweep
 from mapreduce_rq.runtime.master.bodies import Bodies
 from mapreduce_rq.runtime.master.ending import Ending
 from mapreduce_rq.runtime.master.lease import Lease
@@ -1191,7 +1191,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     ),
     (
         a_short_job_beside_a_long_one_ends_within_twice_its_lone_time,
-        lambda: patch.object(master, "YOUNG_SECONDS", 0.0),
+        lambda: patch.object(commits, "YOUNG_SECONDS", 0.0),
     ),
     (a_term_that_raises_is_tried_again_and_counted_once, lambda: patch.object(Retrying, "_again", _raise_at_once)),
     (what_is_printed_comes_once_whatever_is_sent_twice, _hand_all_output_on),
@@ -1205,7 +1205,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (cancel_now_ends_a_long_term_within_two_seconds, lambda: patch.object(Reporter, "_drop_cancelled")),
     (a_standby_takes_over_within_twelve_seconds, lambda: patch.object(standby, "Watch", _Blind)),
     (a_master_that_lets_go_is_followed_at_once, _hold_on_for_ever),
-    (a_master_with_nothing_to_say_keeps_its_job, lambda: patch.object(master, "LEASE_SECONDS", NEVER)),
+    (a_master_with_nothing_to_say_keeps_its_job, lambda: patch.object(commits, "LEASE_SECONDS", NEVER)),
     (a_master_that_computes_for_long_keeps_its_job, lambda: patch.object(Lease, "keep")),
     (a_master_that_dies_while_it_computes_is_followed, lambda: patch.object(Master, "_restored", _never, create=True)),
     (a_paused_master_comes_back_as_a_standby, lambda: patch.object(Lease, "owns", return_value=True)),
