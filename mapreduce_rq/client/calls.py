@@ -156,7 +156,12 @@ class Calls:
         logs: Logs = False,
     ) -> None:
         limits, heard = heard_by(logs, None)
-        plan = client.planner.open_job(CALL, limits=limits, first=first, worn_after=worn_after)
+        try:
+            plan = client.planner.open_job(CALL, limits=limits, first=first, worn_after=worn_after)
+        except BadFunction as refused:
+            if refused.__cause__ is not None:  # the reason why an initializer or its arguments cannot be sent
+                raise refused.__cause__ from refused
+            raise
         self._trust = client.trust
         self._unsent = unsent  # the exception of a value that cannot travel
         self._references = References()

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 from mapreduce_rq.client.arguments import counted
 from mapreduce_rq.client.calls import Caller, Calls
@@ -62,6 +62,9 @@ class Executor(futures.Executor):
         self._client = client if owned else None
         self._lost = weakref.finalize(self, self._calls.finish)  # no more calls can come: those that were made are done
         self._lost.atexit = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("an executor cannot be pickled, nor sent to a worker")
 
     @property
     def job(self) -> str:

@@ -15,7 +15,7 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.fingerprint import code_of
 from mapreduce_rq.core.given import check
 from mapreduce_rq.core.job.events import Source
-from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, Spec, check_limits
+from mapreduce_rq.core.messages import DEFAULT_LIMITS, MAX_MESSAGE_BYTES, Limits, Spec, check_limits
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.errors import BadParameter, UsageError
@@ -216,6 +216,8 @@ class Planner:
         if first is not None:
             params |= shipping.first_params(first, self._trust, pickles)
         limits = msgspec.structs.replace(limits or Limits(), on_error="skip")
+        if limits.max_body == DEFAULT_LIMITS.max_body:  # a pool or an executor has no limit, and cannot be given one
+            limits = msgspec.structs.replace(limits, max_body=MAX_MESSAGE_BYTES)
         check_limits(limits)
         params |= shipping.retry_params(limits)
         if worn_after is not None:

@@ -396,5 +396,14 @@ def _broken(error: BaseException) -> BaseException:
 
 
 def _encoding_error(unsent: Unsent) -> BaseException:
-    error: BaseException = MaybeEncodingError(unsent.error, unsent.shown)
+    error: BaseException = MaybeEncodingError(unsent.error, _Shown(unsent.shown))
     return error
+
+
+class _Shown(str):
+    """The text of a value, which ``MaybeEncodingError`` shows with ``repr``."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

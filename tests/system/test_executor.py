@@ -496,6 +496,14 @@ def failing() -> None:
     raise ValueError("no beginning")
 
 
+def test_it_stays_in_its_process(client: Client) -> None:
+    with client.executor() as ex:
+        for send in (pickle.dumps, lambda thing: ex.submit(captured, thing).result(SECONDS)):
+            with pytest.raises(TypeError, match=r"cannot (be )?pickle"):
+                send(ex)
+        assert ex.submit(mul, 3).result(SECONDS) == 3
+
+
 class TestProcesses:
     def test_each_is_initialized_once(self, client: Client) -> None:
         with client.executor(initializer=set_mark, initargs=("set",)) as ex:

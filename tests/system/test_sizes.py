@@ -24,6 +24,7 @@ from tests.support.terms import total
 KEY = "6b" * 32
 MB = 1 << 20
 BIG = 2_000_000
+OVER = Limits().max_body + 1
 
 
 @pytest.fixture(scope="module", params=FLAVOURS)
@@ -45,6 +46,12 @@ def client(request: pytest.FixtureRequest, server: RealServer, queue: str) -> It
         assert pids(made) == workers
         assert made.map_reduce("tests.support.terms:fingerprint", range(100), reduce="int_sum") == total(100)
         assert made.snapshot().waiting == 0
+
+
+@pytest.fixture
+def plain_server() -> Iterator[Client]:
+    with RealServer(FLAVOURS[0]) as running, Client(running.url, keys=[KEY], local=2, allow_pickle=True) as made:
+        yield made
 
 
 def pids(client: Client) -> set[str]:
@@ -110,6 +117,29 @@ def test_answers_that_fit_travel_however_many_they_are(client: Client) -> None:
 def test_an_answer_over_the_limit_of_the_job_names_that(client: Client) -> None:
     with pytest.raises(JobFailed, match=r"the partial has [\d,]+ bytes, and 100,000 is the most: .*max_body"):
         client.map_reduce(bytes, [200_000], reduce="concat", limits=Limits(max_body=100_000))
+
+
+def test_a_private_server_lays_aside_what_is_over_the_limit() -> None:
+    with Client(local=2) as private, private.executor() as executor, private.pool() as pool:
+        assert len(executor.submit(bytes, OVER).result()) == OVER
+        assert len(pool.apply(bytes, (OVER,))) == OVER
+        assert len(next(private.imap(bytes, [OVER]))) == OVER
+        (value,) = private.map_reduce(bytes, [OVER], reduce="list")
+        assert len(value) == OVER
+        with pytest.raises(JobFailed, match=r"the partial has 5,0.. bytes, and 4,000 is the most"):
+            private.map_reduce(bytes, [5000], reduce="concat", limits=Limits(max_body=4000))
+
+
+def test_on_a_shared_server_calls_return_all_that_redis_takes(plain_server: Client) -> None:
+    with plain_server.executor() as executor, plain_server.pool() as pool:
+        assert len(executor.submit(bytes, OVER).result()) == OVER
+        assert len(pool.apply(bytes, (OVER,))) == OVER
+        assert len(next(pool.imap(bytes, [OVER]))) == OVER
+        assert len(next(plain_server.imap(bytes, [OVER]))) == OVER
+    with pytest.raises(TooLarge, match=r"and 100,000 is the most"):
+        next(plain_server.imap(bytes, [200_000], limits=Limits(max_body=100_000)))
+    with pytest.raises(JobFailed, match=r"67,108,864 is the most: .*max_body \(512 MiB at most\)"):
+        plain_server.map_reduce(bytes, [OVER], reduce="concat")
 
 
 def test_values_that_come_one_by_one(client: Client) -> None:

@@ -11,6 +11,7 @@ from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, raise_limit
 from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.messages import (
     ERROR,
+    MAX_MESSAGE_BYTES,
     OK,
     OK_ASIDE,
     Answer,
@@ -67,11 +68,16 @@ class Replies:
             raise too_large_partial(size, limit)
 
     def large(self, body: bytes, cap: int, shelf: Shelf | None) -> tuple[bytes, int]:
-        """The bytes for the answer in the place of a large body, and the answer's status. Raises TooLarge."""
-        if len(body) > cap:
-            raise TooLarge("the partial", len(body), cap, f"{LESS}, or raise max_body (512 MiB at most)")
+        """The bytes for the answer in the place of a large body, and the answer's status.
+
+        Raises TooLarge for a body that has to go through Redis and has more than ``cap`` bytes, or more than Redis
+        accepts.
+        """
         if shelf is not None and (reference := shelf.put(body)) is not None:
             return reference, OK_ASIDE
+        if len(body) > cap:
+            more = ", or raise max_body (512 MiB at most)" if cap < MAX_MESSAGE_BYTES else ""
+            raise TooLarge("the partial", len(body), cap, LESS + more)
         if len(body) > SURE_BYTES:
             self._must_fit(len(body))
         return body, OK
