@@ -37,6 +37,8 @@ def limited(limits: Limits | None, chunksize: int | None) -> Limits | None:
     check(chunksize=chunksize)
     if chunksize is None:
         return limits
+    if chunksize < 1:
+        raise BadParameter(f"chunksize is {chunksize:,}, and must be at least 1")
     limits = limits or DEFAULT_LIMITS
     if limits.chunk not in {None, chunksize}:
         raise BadParameter(f"chunksize={chunksize} and Limits(chunk={limits.chunk}) differ: give only one of them")

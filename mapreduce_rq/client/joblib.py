@@ -23,6 +23,6 @@ def register_joblib(*, make_default: bool = False) -> None:
         import joblib  # 0.1 s, and not everybody has it
     except ImportError:
         raise UsageError("register_joblib needs joblib: pip install joblib") from None
-    from mapreduce_rq.client.joblib_backend import Backend  # imports joblib
+    from mapreduce_rq.client.joblib_backend import MrqBackend  # imports joblib
 
-    joblib.register_parallel_backend(NAME, Backend, make_default=make_default)
+    joblib.register_parallel_backend(NAME, MrqBackend, make_default=make_default)

@@ -16,12 +16,14 @@ from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBacken
 
 from mapreduce_rq.client.calls import Calls
 from mapreduce_rq.client.client import CLIENT, Client
-from mapreduce_rq.client.open_job import CANCEL_SECONDS
 from mapreduce_rq.core.given import only
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.functions.calls import ONE
 
 Callback = Callable[[Future[Any]], None]
+
+LAST_SECONDS = 1.0
+"""Seconds at most to wait for a callback when all is ended: it may wait for an iterable that never gives an item."""
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,7 @@ class Callbacks:
             del answered, callback, future  # the values may be large, and the next may be long in coming
 
 
-class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
+class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
     """Workers of a queue compute the batches of calls that joblib hands out.
 
     ``client``: a client of yours, which you close yourself. Without it the backend makes a client with the arguments of
@@ -159,7 +161,7 @@ class Backend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # 
             calls, callbacks = taken
             calls.terminate()
             callbacks.end()
-            callbacks.wait(CANCEL_SECONDS)
+            callbacks.wait(LAST_SECONDS)
         left = getattr(self.parallel, "_ready_batches", None)
         while left is not None and not left.empty():  # otherwise joblib would give the next call answers of this one
             left.get()

@@ -444,6 +444,7 @@ def test_integers_of_any_size_are_listed_and_counted(client: Client) -> None:
     ("how", "message"),
     [
         ({"limits": Limits(chunk=0)}, "limits: chunk is 0, and must be from 1 to 1,000,000,000,000,000"),
+        ({"chunksize": 0}, "chunksize is 0, and must be at least 1"),
         ({"limits": Limits(deadline=-1)}, "limits: deadline is -1, and must be above 0 and at most 315,360,000"),
         ({"limits": Limits(rel_tol=math.nan)}, "limits: rel_tol is nan, and must be above 0 and at most 1.79769e"),
         ({"limits": Limits(on_error="ignore")}, "limits: on_error is 'ignore', and must be fail or skip"),  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from tests.support.stage import until
 joblib: Any = pytest.importorskip("joblib")
 from joblib.parallel import AutoBatchingMixin  # noqa: E402  it may not be installed
 
-from mapreduce_rq.client.joblib_backend import Backend  # noqa: E402  as above
+from mapreduce_rq.client.joblib_backend import MrqBackend  # noqa: E402  as above
 
 
 def picky(k: int) -> int:
@@ -57,6 +57,12 @@ def test_values_come_in_order_from_batches_of_any_size() -> None:
         assert found == [sqrt(k) for k in range(500)]
     assert joblib.Parallel(n_jobs=1)(joblib.delayed(lambda k: -k)(k) for k in range(3)) == [0, -1, -2]
     assert joblib.effective_n_jobs(-1) == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_joblib_says_by_name_what_it_uses(capfd: pytest.CaptureFixture[str]) -> None:
+    assert joblib.Parallel(verbose=10)(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
+    assert "Using backend MrqBackend with 2 concurrent workers" in "".join(capfd.readouterr())
 
 
 @pytest.mark.usefixtures("here")
@@ -107,7 +113,7 @@ def test_batches_of_quick_calls_grow_fourfold_and_slow_ones_as_joblib_has_it() -
         return found
 
     def ours(seconds_per_call: float) -> list[int]:
-        return sizes(Backend(client=Client.__new__(Client)), seconds_per_call)
+        return sizes(MrqBackend(client=Client.__new__(Client)), seconds_per_call)
 
     def theirs(seconds_per_call: float) -> list[int]:
         return sizes(AutoBatchingMixin(), seconds_per_call)
@@ -115,7 +121,7 @@ def test_batches_of_quick_calls_grow_fourfold_and_slow_ones_as_joblib_has_it() -
     assert ours(1e-6) == [1, 4, 16, 64, 256, 1024, 4096, 16384]
     assert theirs(1e-6) == [1, 2, 4, 8, 16, 32, 64, 128]
     for seconds in (0.001, 0.01, 0.03, 0.09):
-        assert max(theirs(seconds)) <= max(ours(seconds)) <= 2 * Backend.MIN_IDEAL_BATCH_DURATION / seconds
+        assert max(theirs(seconds)) <= max(ours(seconds)) <= 2 * MrqBackend.MIN_IDEAL_BATCH_DURATION / seconds
     for seconds in (0.11, 0.5, 5.0):
         assert ours(seconds) == theirs(seconds)
 
