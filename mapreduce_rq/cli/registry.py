@@ -81,7 +81,7 @@ COMMANDS = {
 
 
 ELSEWHERE = {
-    "submit": "write `mrq compute … --detach`, or `mrq run … --detach`",
+    "submit": "--detach submits a job and returns: mrq compute NAME … --detach | mrq run MODULE:FUNCTION … --detach",
     "standby": "`mrq master` leads every job that has no master",
 }
 """Names that people may try, and the command that does it here."""
@@ -147,6 +147,8 @@ def invoke(arguments: Sequence[str]) -> int:
         if text := " ".join(error.format_message().split()):
             context = getattr(error, "ctx", None)
             hint = f" (see `{context.command_path} --help`)" if context is not None else ""
+            if "extra argument" in text and "-q" in arguments:
+                hint = f": -q is --quiet, and --queue NAME names a queue{hint}"
             say(f"{text[0].lower()}{text[1:]}{hint}")
         return error.exit_code
     except MrqError as error:

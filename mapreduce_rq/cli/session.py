@@ -255,6 +255,11 @@ def left_alone(job: str, *, led: bool | None) -> str:
     return f"{job} has no master now and does not go on: mrq resume {job} | mrq cancel {job}"
 
 
+def unled(job: str) -> str:
+    """The message about a job that waits until a process leads it: what to start."""
+    return f"{job} has no master: mrq master leads all such jobs, mrq resume {job_label(job)} this one alone"
+
+
 def detached(job: str) -> str:
     """The message about a job that this command has let go of: how to go on with it."""
     short = job_label(job)

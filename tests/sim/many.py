@@ -163,6 +163,5 @@ class ManyProcess(Adopters):
             wire.close()
 
     def let_go(self) -> None:
-        """TERM."""
-        self.dead = True
+        """TERM. It still leads what it has not let go of."""
         self.wheel.close()

@@ -65,6 +65,9 @@ def test_a_job_is_submitted_led_and_found_by_any_part_of_its_id(at: User) -> Non
     said = at.run("result", job)
     assert said.code != 0
     assert "--wait" in said.err
+    assert "has no master: mrq master leads all such jobs" in said.err
+    waits = at.start("result", job, "--wait", "-o", "value")
+    waits.hear("has no master: mrq master leads all such jobs, mrq resume ")
     listed = at.run("jobs")
     assert "no master" in listed.out
     assert "mrq master" in listed.err
@@ -74,6 +77,8 @@ def test_a_job_is_submitted_led_and_found_by_any_part_of_its_id(at: User) -> Non
     master.hear("leading the jobs on queue")
     waited = at.run("result", job[-9:], "--wait", "--json")
     assert waited.json["value"] == hex(total(40))
+    assert (waits.wait(), waits.out) == (0, [f"{hex(total(40))}\n"])
+    assert len(waits.err) == 1, waits.err  # it is told once
     assert at.run("result", word, "--wait", "-o", "value").out == "2\tone\n1\ttwo\n"
     rows = at.run("jobs", "--state", "done", "--sort", "name", "--limit", "1").out.splitlines()
     assert rows[0].split()[:3] == ["JOB", "WHAT", "STATE"]

@@ -73,6 +73,8 @@ def test_of_a_computation(capsys: pytest.CaptureFixture[str], arguments: list[st
         (["worker", "-u", "redis://h", "--max-tasks", ""], "--max-tasks: '' is not a whole number such as 8 or 1e6\n"),
         (["compute", "nqueens", "--n", "many"], "--n: 'many' is not a whole number such as 8 or 1e6\n"),
         (["compute", "exp", "2", "3"], "extra argument(s) (3)"),
+        (["worker", "-q", "gpu", "-q", "low"], "(gpu low): -q is --quiet, and --queue NAME names a queue"),
+        (["submit", "exp", "--x", "2"], "--detach submits a job and returns: mrq compute NAME … --detach"),
         (["compute", "exp", "2", "--x", "3"], "2"),
         (["compute", "exp", "two"], "x: 'two' is not a number"),
         (["help", "compte"], "did you mean compute?"),

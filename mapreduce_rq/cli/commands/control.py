@@ -29,7 +29,7 @@ from mapreduce_rq.cli.options import (
 from mapreduce_rq.cli.out_file import OutFile
 from mapreduce_rq.cli.progress import Watcher
 from mapreduce_rq.cli.screen.output import FORMATS
-from mapreduce_rq.cli.session import Session, Show, Where, left_alone
+from mapreduce_rq.cli.session import Session, Show, Where, left_alone, unled
 from mapreduce_rq.cli.streams import aside, or_else, say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
@@ -154,7 +154,7 @@ def _await_end(standby: Standby, watcher: Watcher) -> Record:
             return state.record
         if not said:
             said = True
-            watcher.noticed(f"{standby.job} has no master: mrq resume {standby.job}")
+            watcher.noticed(unled(standby.job))
         time.sleep(POLL_SECONDS)
 
 
@@ -209,7 +209,7 @@ def master(
             "--concurrency",
             envvar="MRQ_CONCURRENCY",
             metavar="N|auto",
-            help="Jobs led at the same time; auto: 32. If more wait, each is led for half a minute at a time.",
+            help="Jobs led at the same time, and urgent ones beside them; auto: 32. More take turns of 30 s.",
         ),
     ] = "auto",
     url: Url = None,

@@ -41,7 +41,7 @@ from mapreduce_rq.cli.screen.views import (
     worker_state,
     workers_on,
 )
-from mapreduce_rq.cli.session import Session, Show
+from mapreduce_rq.cli.session import Session, Show, unled
 from mapreduce_rq.cli.streams import say, show, write
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
@@ -260,6 +260,7 @@ def result(
     place = connect(required(url, "result"), queue, key_file)
     name = find_job(place.jobs, job)
     heard = BEGINNING
+    looks = 0  # at a job that no process leads: one that was just submitted is led within the first
     with Interrupts():
         while True:
             state = place.jobs.load(name)
@@ -270,7 +271,11 @@ def result(
             if state.faults:
                 raise BadMessage(f"{state.faults[0]}; `mrq resume {name}` goes on with it, `mrq cancel {name}` ends it")
             if not wait:
-                raise JobError(f"{name} is still running: wait for it with `mrq attach {name}` or `mrq result --wait`")
+                words = f"wait for it with `mrq attach {name}` or `mrq result --wait`"
+                raise JobError(f"{name} is still running: {words}" if state.master else f"{unled(name)}; {words}")
+            looks = 0 if state.master else looks + 1
+            if looks == 2:
+                say(unled(name))
             heard = place.journal.await_end(name, heard, WAIT_SECONDS)
     record = state.record
     if file is None or not isinstance(record, Done):

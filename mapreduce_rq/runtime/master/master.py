@@ -270,7 +270,7 @@ class Master(Owning):
         self._exchange.counted()
         if self._sweeper.spec_bytes != self._spec_bytes:
             self._write_spec_anew()
-        if answered:  # they may be the last ones: whoever watches is told that all is done
+        if answered or self.ledger.settled():  # whoever watches is told that all is done, also if it was when we came
             self.observer.progressed(self.report)
         return commands
 
