@@ -33,25 +33,32 @@ HERE = sys.path[0]
 
 
 def measure_rq(settings: Settings) -> Iterable[Row]:
-    """Cold: the first job of two rq workers that listen. Warm: those that follow."""
+    """Cold: the first job of two rq workers that listen. Warm: those that follow.
+
+    Preloaded: the rq workers have imported us, and with them every process that they fork for a job.
+    """
     table = Table()
-    for _ in range(settings.rounds):
+    for preload in (False, True) * settings.rounds:
+        how = ", preloaded" if preload else ""
         with EmbeddedServer.start() as server, tempfile.TemporaryDirectory() as folder:
             server.wait_ready()
-            with redis.Redis.from_url(server.url) as connection, _rq_workers(server.url, Path(folder), 2):
+            with redis.Redis.from_url(server.url) as connection, _rq_workers(server.url, Path(folder), 2, preload):
                 wait_until(lambda: len(rq.Worker.all(connection=connection)) == 2, "two rq workers")
                 queue = rq.Queue("default", connection=connection)
                 for number in range(2 if settings.quick else 4):
                     took = _on_rq(queue)
-                    table.add(ON_RQ.name, "mrq, cold" if number == 0 else "mrq, warm", took)
+                    table.add(ON_RQ.name, f"mrq, {'warm' if number else 'cold'}{how}", took)
     return table.rows.values()
 
 
 @contextlib.contextmanager
-def _rq_workers(url: str, folder: Path, number: int) -> Iterator[None]:
+def _rq_workers(url: str, folder: Path, number: int, preload: bool) -> Iterator[None]:
     path = f"{HERE}{os.pathsep}{Path(HERE).parent}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MRQ_")}
     command = [str(Path(sys.executable).with_name("rq")), "worker", "-u", url]
+    if preload:
+        (folder / "preload.py").write_text("import mapreduce_rq.rq\n", encoding="ascii")
+        command += ["-c", "preload"]
     with contextlib.ExitStack() as stack:
         for index in range(number):
             log = stack.enter_context((folder / f"{index}.log").open("wb"))

@@ -54,6 +54,14 @@ def test_one_rq_worker_is_enough(fleet: RQFleet) -> None:
     assert not fleet.loops()
 
 
+def test_rq_workers_may_have_imported_the_package_before(fleet: RQFleet) -> None:
+    (fleet.folder / "preload.py").write_text("import mapreduce_rq.rq\n")
+    for _ in range(2):
+        fleet.worker("-c", "preload")
+    jobs = [fleet.map_reduce("fingerprint", range(20_000)) for _ in range(3)]
+    assert [fleet.result(job) for job in jobs] == [total(20_000)] * 3
+
+
 def test_idle_rq_workers_help_and_leave(fleet: RQFleet) -> None:
     workers = [fleet.worker() for _ in range(3)]
     job = fleet.map_reduce("slow", range(TERMS))
