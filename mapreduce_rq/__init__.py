@@ -78,6 +78,7 @@ What a worker does (runtime/worker, runtime/pool)::
 
     how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
     its fair share of the queue        broker/lua/settle.lua share
+    how it waits for several queues    runtime/worker/rota.py Rota._wait; broker/tasks.py Tasks.ask_to_watch
     which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
     how a batch of tasks is computed   runtime/worker/computing.py Computing.compute
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
