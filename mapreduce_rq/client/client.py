@@ -9,8 +9,8 @@ A client without a URL (none given, none in MRQ_URL or REDIS_URL) starts a priva
 both when it is closed. With a URL it uses the workers that run there (``local=N`` adds some). Several threads may use
 one client: while one folds, the others get connections of their own. Each submitted job has a thread of its own.
 
-This file is long because it is the public face, and changes only with it: what each method takes and promises. What the
-methods do stands in rooms of its own: making a job (``planning.py``), leading it (``leading.py``), the server and the
+This file is long because it is the public API: it changes only when a method's arguments or promises change. What the
+methods do is in modules of its own: making a job (``planning.py``), leading it (``leading.py``), the server and the
 local workers (``site.py``), connections (``wires.py``).
 """
 
@@ -63,7 +63,7 @@ from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer, Silent
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
-if TYPE_CHECKING:  # what few programs use is imported where it is: `mrq compute` must not pay for it
+if TYPE_CHECKING:  # what few programs use is imported in the functions that need it: `mrq compute` must not pay for it
     from mapreduce_rq.broker.inspect import ServerInfo
     from mapreduce_rq.broker.snapshot import Snapshot
     from mapreduce_rq.client.executor import Executor

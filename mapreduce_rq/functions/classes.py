@@ -1,12 +1,12 @@
-"""How a class travels with its code: what makes it anew in another process, and what that is filled with.
+"""How a class travels with its code: how another process makes it again, and the attributes that it then gets.
 
-To make it, no code of the script runs: not an ``__init_subclass__``, and not the ``__new__`` or ``__init__`` of a
-metaclass. They ran in the script, with keywords that nobody knows any more. What they left stands in the classes, and
-travels with them.
+No code of the script runs when the class is made: not an ``__init_subclass__``, and not the ``__new__`` or ``__init__``
+of a metaclass. They ran in the script, with keywords that are not recorded anywhere. What they set is in the
+attributes of the class, and these travel.
 
-The members of an enum are made with it, empty, and then filled with what stood in them. If they were made of their
-values, as when an enum is defined, all would be lost that a script's own ``__new__`` and ``__init__`` have set. And a
-value need not lead to its member (NaN does not). So a member travels by its name.
+The members of an enum are made with it, empty, and then get their attributes. If they were made from their values, as
+when an enum is defined, everything that a script's own ``__new__`` and ``__init__`` set would be lost. And a value may
+not lead to its member (NaN does not). So a member travels by its name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAPS = ("_member_map_", "_value2member_map_")
 """An enum's attributes that hold its members."""
 
 Members = list[tuple[str, str | tuple[Any, ...]]]
-"""Names, each with what the immutable part of a new member is made of, or with the name that it is an alias of."""
+"""Pairs of a name, and the value of the new member's immutable part or the name that it is an alias of."""
 
 
 def how_to_make(kind: type, begun: dict[str, Any]) -> tuple[Any, ...]:
@@ -59,7 +59,7 @@ def made(  # noqa: PLR0917  a pickle gives them by their places
 
 @contextmanager
 def _quiet(bases: Iterable[type], ours: Callable[[type], bool]) -> Iterator[None]:
-    """Keeps ``__init_subclass__`` of classes that came with their code from running."""
+    """Prevent ``__init_subclass__`` of classes that came with their code from running."""
     told = {each for base in bases for each in base.__mro__ if "__init_subclass__" in vars(each) and ours(each)}
     kept = {each: vars(each)["__init_subclass__"] for each in told}
     for each in kept:
@@ -110,7 +110,7 @@ def _members(kind: Any) -> Members:
 
 
 def state_of(kind: Any, names: dict[str, Any]) -> tuple[dict[str, Any], Any]:
-    """What a class is filled with. ``names``: its attributes."""
+    """The state that :func:`filled` sets. ``names``: the attributes of the class."""
     if not is_enum(kind):
         return names, None
     members = kind._member_map_

@@ -1,4 +1,4 @@
-"""The pickler for what has to travel with its code: cloudpickle's, with numbers (see `pickling`), and what it lacks."""
+"""The pickler for objects that travel with their code: cloudpickle's, with numbers (see `pickling`) and some fixes."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ PROTOCOL = 5
 """PEP 574: large buffers stay out of the pickle."""
 
 Number = tuple[str, int, str]
-"""The number of an object that travels with its code: the process that numbered it, a count, the job."""
+"""The number of an object that travels with its code: the process that gave the number, a count, and the job."""
 Keep = Callable[[pickle.PickleBuffer], Any]
 
 
 class Numbers(Protocol):
-    """What one job knows of the objects that travel with their code."""
+    """The numbers and the code of objects that travel with their code, in one job."""
 
     def number(self, thing: Any, *, defines: bool) -> Number:
         """The number of an object."""

@@ -1,6 +1,6 @@
 """A user's own function, mapped over a range or over items, folded by a reducer.
 
-Cost per term: that of the function. The reducer says what the value is worth: exact, or approximate.
+Cost per term: that of the function. The reducer says whether the value is exact or approximate.
 """
 
 from __future__ import annotations
@@ -373,7 +373,7 @@ class FunctionComputation(Computation[Any]):
         return self.reducer.work(body)
 
     def _estimate(self, partial: Any, terms: int) -> Outcome | None:
-        """What a random sample of terms says about all terms; None where it is no sample, or already all terms."""
+        """The estimate for all terms from a random sample of them; None if it is no sample, or already all terms."""
         if not self.reducer.estimates:
             return None
         if self.samples:

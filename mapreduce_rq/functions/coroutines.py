@@ -10,7 +10,7 @@ _loop: Any = None
 
 
 def is_async(function: Any) -> bool:
-    """Whether a call of it gives a coroutine, as far as it says."""
+    """Whether a call of it returns a coroutine, as far as the function declares that."""
     call = inspect.getattr_static(type(function), "__call__", None)
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 

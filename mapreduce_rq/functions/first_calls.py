@@ -16,7 +16,7 @@ from mapreduce_rq.functions.params import FirstParams
 
 
 class Begun(NamedTuple):
-    """What a first call has left."""
+    """What a first call has set and returned."""
 
     value: Any
     set_now: dict[str, Any]  # globals of functions that came with their code
@@ -26,19 +26,20 @@ class Begun(NamedTuple):
 _begun: dict[str, Begun] = {}
 """First calls that this process has made."""
 _worn: dict[str, int] = {}
-"""Terms that this process has computed, by the first call, for those that want fresh processes."""
+"""By first call, the terms that this process has computed, for jobs that limit the terms of one process."""
 
 
 def things_of(first: FirstParams | None) -> dict[Number, Any]:
-    """What a first call's function was made of, if the call was made here: a later job is to know the same objects."""
+    """The objects that came with the code of a first call, if it was made here: a later job uses the same ones."""
     begun = _begun.get(first.id) if first is not None else None
     return {} if begun is None else begun.things
 
 
 def begin(first: FirstParams, found: Callable[[], tuple[Callable[..., Any], dict[Number, Any]]]) -> Begun:
-    """Make a first call, unless it was made here, and say what globals it has set: those of functions that came with
-    their code are each function's own, and a script's functions are to see what it has set. ``found`` finds the
-    function, and what came with its code. Raises BadFunction.
+    """Make a first call, unless it was made here, and return the globals that it has set.
+
+    A function that came with its code has globals of its own, so the script's other functions are given these.
+    ``found`` returns the function, and what came with its code. Raises BadFunction.
     """
     if first.id in _begun:
         return _begun[first.id]

@@ -15,7 +15,7 @@ TAKE_SECONDS = 0.02
 TAKE_BYTES = 4 << 20
 """Bytes of items in one task, about: a window of tasks must fit into Redis."""
 LARGE_BYTES = 1 << 20
-"""Bytes of the first items taken, from which a task has no others: to add some would need a copy of the first."""
+"""If the first items taken have this many bytes, the task gets no more: to add some, the first would be copied."""
 LARGEST_BLOCK = 1024
 """Items taken before the clock is read again: an iterable that becomes slow is noticed after this many."""
 

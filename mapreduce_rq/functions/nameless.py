@@ -1,8 +1,8 @@
-"""How objects travel that pickle by a name which leads nowhere in another process, or that do not pickle at all.
+"""How to pickle objects whose own pickle is a name that another process cannot find, or that have no pickle at all.
 
-What ``functools.cache`` makes of a script's function, a ``NewType``, or a lone object whose ``__reduce__`` gives its
-name pickle as ``__main__.name``. In a worker that name leads nowhere, or to what stood there when the worker began. So
-they travel with what they are made of.
+Some objects of a script pickle as ``__main__.name``: a function under ``functools.cache``, a ``NewType``, an object
+whose ``__reduce__`` returns its name. In a worker nothing has that name, or an older object has it. So their parts
+travel.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakValueDictionary
 
 NAMELESS = ("__main__", "__mp_main__")
-"""Modules that are different in a worker; the second is the first one's name in children of multiprocessing."""
+"""Modules that are others in a worker; the second is the name of the first in children of multiprocessing."""
 
 Parts = tuple[Callable[..., Any], tuple[Any, ...], tuple[Callable[[Any, Any], Any], Any]]
-"""What makes an empty object, of what, and what fills it with what."""
+"""The function that makes an empty object and its arguments, the function that fills the object and its state."""
 
 Cached: Any = type(functools.cache(abs))
 
 
 def parts_of(thing: Any, nameless: Collection[str], protocol: int) -> Parts | None:
-    """What a thing is made of that only its name would pickle; None for one that pickles otherwise.
+    """The parts of an object whose pickle would be only its name; None for an object with another pickle.
 
     ``nameless``: modules whose names lead nowhere in another process.
     """
@@ -40,12 +40,12 @@ def parts_of(thing: Any, nameless: Collection[str], protocol: int) -> Parts | No
     if getattr(thing, "__module__", None) not in nameless or not isinstance(thing.__reduce_ex__(protocol), str):
         return None
     if kind.__new__ is not object.__new__ and isinstance(kind.__new__, types.BuiltinFunctionType):
-        return None  # made in C, of what nobody knows: its name is refused where it is read
+        return None  # made in C, with parts that Python does not show: the process that reads its name refuses it
     return _empty, (kind,), (_fill_all, object.__getstate__(thing))
 
 
 def reduced(thing: Any) -> Any:
-    """How some things of the standard library travel that do not pickle; NotImplemented for all else."""
+    """The pickle of some objects of the standard library that have none; NotImplemented for all others."""
     kind = type(thing)
     if kind is functools.cached_property:
         state = {name: value for name, value in vars(thing).items() if name != "lock"}  # of Python 3.11

@@ -1,7 +1,7 @@
-"""The events of a job that are shown above its bar: some of them at a time, and not for ever.
+"""The events of a job that are shown above its bar: a few at a time, so that a person can read them.
 
-A terminal is for reading. So ten lines may come at once, then one every two seconds, and 200 in all; how many were left
-out is said with the next line. `mrq events` has all of them.
+Ten lines may come at once, then one every two seconds, and 200 in all; the next line says how many were left out.
+`mrq events` shows all of them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MOST = 200
 
 
 class FewEvents:
-    """Takes in events, and gives the lines that are to be shown."""
+    """Collects events, and returns the lines to be shown."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -26,7 +26,7 @@ class FewEvents:
         self._lines: list[str] = []
 
     def add(self, text: str) -> None:
-        """An event has happened."""
+        """Add an event."""
         if self._shown >= MOST:
             return
         now = self._clock()
@@ -45,6 +45,6 @@ class FewEvents:
             self._lines.append("no more events are shown here")
 
     def take(self) -> list[str]:
-        """The lines that were not shown yet."""
+        """Return the lines that were not shown yet."""
         lines, self._lines = self._lines, []
         return lines

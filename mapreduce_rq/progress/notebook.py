@@ -17,7 +17,7 @@ MOST_LINES = 8
 
 
 class NotebookBar:
-    """It is there from the start, below the cell that runs then."""
+    """A bar that is shown from the start, below the cell that runs then."""
 
     def __init__(self, label: str) -> None:
         ipython: Any = import_module("IPython.display")  # it is there in a notebook
@@ -41,7 +41,7 @@ class NotebookBar:
         self._events.add(text)
 
     def end(self, *, well: bool) -> None:
-        """It stays, as one of a job that is over."""
+        """Draw the bar as that of an ended job; it stays."""
         self._handle.update(self._drawn("" if well else "stopped", over=True), raw=True)
 
     def _drawn(self, more: str = "", *, over: bool = False) -> dict[str, str]:

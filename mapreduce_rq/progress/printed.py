@@ -20,18 +20,18 @@ Logs = bool | Callable[[Printed], object]
 
 
 class Heard:
-    """An observer that gives what is printed to a callable; ``beside`` is told all the rest."""
+    """An observer that gives printed text to a callable; ``beside`` is told everything else."""
 
     def __init__(self, call: Callable[[Printed], object], beside: Observer | None) -> None:
         self._call = call
         self._beside = beside or Silent()
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """Handed on."""
+        """Hand on the report."""
         self._beside.progressed(report)
 
     def noticed(self, text: str) -> None:
-        """Handed on."""
+        """Hand on the notice."""
         self._beside.noticed(text)
 
     def happened(self, what: str, text: str) -> None:
@@ -39,7 +39,7 @@ class Heard:
         tell_onlooker(self._beside, what, text)
 
     def printed(self, printed: Printed) -> None:
-        """Something was printed."""
+        """Give the callable what was printed."""
         self._call(printed)
 
 

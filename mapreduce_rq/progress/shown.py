@@ -33,7 +33,7 @@ BAR_AFTER_SECONDS = 0.3
 
 @runtime_checkable
 class Tqdm(Protocol):
-    """What is used of a tqdm bar."""
+    """The part of a tqdm bar that we use."""
 
     total: Any
 
@@ -46,16 +46,16 @@ class Tqdm(Protocol):
 
 @runtime_checkable
 class RichProgress(Protocol):
-    """What is used of a ``rich.progress.Progress``."""
+    """The part of a ``rich.progress.Progress`` that we use."""
 
     def add_task(self, description: str, start: bool = True, total: float | None = None) -> Any:
-        """One more row."""
+        """Add a row."""
 
     def update(self, task_id: Any, *, total: float | None = None, completed: float | None = None) -> None:
         """Move it on."""
 
     def stop_task(self, task_id: Any) -> None:
-        """Let its clock stand."""
+        """Stop the task's clock."""
 
 
 Progress = bool | Callable[[Report], object] | Tqdm | RichProgress | None
@@ -199,7 +199,7 @@ class _OnTerminal:
 
 
 class _Called:
-    """What it raises ends the job."""
+    """Calls a user's function with each report. An exception from it ends the job."""
 
     def __init__(self, call: Callable[[Report], object]) -> None:
         self._call = call
@@ -218,7 +218,7 @@ class _Called:
 
 
 class _OnTqdm:
-    """The bar is its owner's: it is neither begun anew nor closed here."""
+    """Moves a bar that belongs to the caller: it is neither reset nor closed here."""
 
     def __init__(self, bar: Tqdm) -> None:
         self._bar = bar

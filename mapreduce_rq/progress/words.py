@@ -1,4 +1,4 @@
-"""What is said of a job's progress beside its bar."""
+"""The words beside a job's progress bar."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def so_far(report: Report) -> Parted:
 
 
 def marked(value: Parted) -> str:
-    """The same for where there is no colour."""
+    """The same as text without colour."""
     return f"{value.certain}{MARK if value.moving else ''}{value.moving}{value.beside}"
 
 

@@ -99,14 +99,14 @@ class Lead:
                 self._client.cancel(self.job)
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """The master's word; see Observer."""
+        """Keep the master's report, once in LOOK_SECONDS; see Observer."""
         now = time.monotonic()
         if now >= self._next_report:
             self._next_report = now + LOOK_SECONDS
             self.report = report()
 
     def noticed(self, text: str) -> None:
-        """The master's word; see Observer."""
+        """Keep the master's notice, and log it; see Observer."""
         self.notice = text
         log.warning("%s", text)
 

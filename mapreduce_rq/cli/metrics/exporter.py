@@ -123,7 +123,7 @@ class Collector:
         self._queue = queue
 
     def collect(self) -> Iterator[Any]:
-        """All families. Without an answer from Redis: `mrq_up` alone."""
+        """All families of metrics; `mrq_up` alone if Redis does not answer."""
         from prometheus_client.core import (  # 60 ms, for those who want metrics
             CounterMetricFamily,
             GaugeMetricFamily,
@@ -269,7 +269,7 @@ class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that went away is no news."""
+        """Say nothing: most errors are those of a client that closed its connection."""
 
 
 def listen(option: str, text: str) -> socket.socket:
@@ -317,7 +317,7 @@ def serve(listening: socket.socket, reach: Callable[[], Place], queue: str, heal
 
 
 class _Undescribed:
-    """A collector that is not asked at its registration what it has: Redis may not be there yet."""
+    """A collector that is not asked for its metrics when it is registered: Redis may not be there yet."""
 
     def __init__(self, collector: Collector) -> None:
         self.collect = collector.collect
@@ -351,7 +351,7 @@ def serve_beside(listening: socket.socket, url: str, queue: str, key_file: str |
 
 
 def _end_with(parent: int) -> None:
-    """End when the parent has: where the kernel does not see to it."""
+    """End when the parent has ended, on systems whose kernel does not do that for us."""
     clock = Clock()
     while os.getppid() == parent:
         clock.sleep(1.0)

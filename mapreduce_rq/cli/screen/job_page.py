@@ -1,4 +1,4 @@
-"""The page of one job: what it is, how far, how its value converges, where its terms are, what was left out. Pure."""
+"""The page of one job: its facts, its progress, how its value converges, where its terms are, which failed. Pure."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def job_lines(
 
 
 def course_of(detail: Detail | None, errors: Sequence[float]) -> Sequence[float]:
-    """How the error of the value went: by the timeline of a job that has ended, else at each look."""
+    """The error of the value over time: from the timeline of a job that has ended, else one number for each look."""
     if detail is None or detail.timeline is None:
         return errors
     return [point.error for point in detail.timeline.points if point.error is not None]
@@ -113,7 +113,7 @@ def job_facts(
 
 
 def _overhead(job: JobView, detail: Detail | None) -> float | None:
-    """The share of the workers' time that was no work, by the job's timeline.
+    """The share of the workers' time in which they did not work, by the job's timeline.
 
     While it runs, nothing is known of a worker's time after its last answer: it may compute the next one.
     """
@@ -128,7 +128,7 @@ def _overhead(job: JobView, detail: Detail | None) -> float | None:
 
 
 class TermsMap(NamedTuple):
-    """``drawn``: a character for each range of ``in_each`` terms. ``names``: whose hand each letter is."""
+    """``drawn``: a character for each range of ``in_each`` terms. ``names``: the worker that each letter stands for."""
 
     total: int
     in_each: int
@@ -137,7 +137,7 @@ class TermsMap(NamedTuple):
 
 
 def terms_map(job: JobView, snapshot: Snapshot, detail: Detail | None, glyphs: Glyphs, most: int) -> TermsMap | None:
-    """Where the terms are, in ``most`` characters at most; None where that is not known."""
+    """Where the terms are, in at most ``most`` characters; None if that is not known."""
     total = job.report.total
     if not total:
         return None

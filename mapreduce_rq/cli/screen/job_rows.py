@@ -24,7 +24,7 @@ from mapreduce_rq.core.text import count, duration, job_label, plural, rate
 JOB_ORDER = ("running", "no workers", "no master", "failed", "done", "cancelled")
 WIDE = 100
 LONGEST_BAR = 40
-"""Columns: what a wide terminal has more goes to facts."""
+"""Columns of a terminal; a wider one shows more facts."""
 
 
 def sorted_jobs(snapshot: Snapshot, seen: Seen, view: View) -> list[JobView]:
@@ -47,12 +47,12 @@ def sorted_jobs(snapshot: Snapshot, seen: Seen, view: View) -> list[JobView]:
 
 
 def runs(job: JobView) -> bool:
-    """Whether it has not ended."""
+    """Whether the job has not ended."""
     return job.state is State.RUNNING
 
 
 def height(job: JobView) -> int:
-    """How many lines it has."""
+    """How many lines the job has in the list."""
     return 2 if runs(job) else 1
 
 

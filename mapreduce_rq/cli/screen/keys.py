@@ -22,7 +22,7 @@ _NAMED = {
 _PLAIN = {"\r": "enter", "\n": "enter", "\t": "tab", "\x7f": "backspace", "\x08": "backspace", "\x1b": "escape"}
 _KEY = re.compile(r"\x1b[\[O]([0-9;]*[A-Za-z~])|(.)", re.DOTALL)
 LONGEST = 16
-"""Characters of an unfinished sequence that are waited for."""
+"""The most characters of an unfinished sequence that are kept."""
 
 
 class Decoder:

@@ -1,4 +1,4 @@
-"""What a person looks at in the dashboard, and what each key makes of it. No terminal, no Redis, no clock.
+"""What the dashboard shows (a view), and how each key changes that. No terminal, no Redis, no clock.
 
 A view is a value: ``pressed`` returns the next one, and what the program is to do besides (see Act). The picture is
 drawn from a view and a snapshot; only the drawing knows how many lines there are, so a view knows what is selected by
@@ -20,7 +20,7 @@ SORTS: dict[Pane, tuple[str, ...]] = {
     "workers": ("state", "name", "tasks/s", "memory", "for"),
     "events": ("newest",),
 }
-"""What each list can be sorted by; the first is the order that it begins with."""
+"""What each list can be sorted by; the first is the order at the start."""
 SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.1, 60.0
 LONGEST_FILTER = 60
 PAGE = 10

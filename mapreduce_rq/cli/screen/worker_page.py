@@ -1,4 +1,4 @@
-"""The page of one worker: where it runs, what it does since when, how busy it is, and whether its code fits. Pure."""
+"""The page of one worker: where it runs, its work and since when, how busy it is, whether its code fits. Pure."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ from mapreduce_rq.runtime.tracing import JobSpan
 from mapreduce_rq.version import __version__
 
 YOUNG_SECONDS = 5.0
-"""Seconds of all workers' time that a job has had when its tasks do not go before those of other jobs any more."""
+"""Seconds of work, of all workers together, after which a job's tasks no longer go before those of other jobs."""
 LEASE_SECONDS = 1.0
-"""Seconds between two commits at most, even if there is no news."""
+"""The most seconds between two commits, even if nothing has happened."""
 
 
 class Commits:
@@ -190,7 +190,7 @@ class Commits:
             self._telling.tell(ended=False, keep=self.spec.limits.keep)
 
     def _gather(self, *, all_of_it: bool = False) -> None:
-        """Tell of what happened to terms and tasks since the last time."""
+        """Note the events of terms and tasks since the last call, for the next ``_tell``."""
         self._telling.skipped(self.ledger.skipped, self.computation.place)
         for what, text in self.ledger.gathered.due(self._now, all_of_them=all_of_it):
             self._telling.note(what, text)
@@ -320,31 +320,31 @@ class Commits:
 
     @property
     def cursor(self) -> str:
-        """The last entry of its job's stream that it has read: who leads it in turns reads on from there."""
+        """The last entry of its job's stream that it has read; the wheel reads on from there."""
         return self._exchange.cursor
 
     def give(self, entries: Sequence[Entry]) -> None:
-        """Entries of its job's stream, for its next turn."""
+        """Take entries of its job's stream, for its next turn."""
         self._exchange.give(entries)
 
     def cut_off(self, error: BrokerError) -> None:
-        """The connection that it shares with others was lost: at its next turn there is a new one."""
+        """Note that the connection it shares with others was lost; at its next turn there is a new one."""
         if not self.adrift:
             self._cut_off = error
 
     @property
     def looked_at(self) -> float:
-        """When it last looked around; 0.0: it has not."""
+        """The time when it last looked around; 0.0 before the first time."""
         return self._sweeper.looked_at
 
     @property
     def in_outage(self) -> bool:
-        """Whether Redis did not take its last request, and has taken none since."""
+        """Whether its last request to Redis failed."""
         return self._outage.on
 
     @property
     def computing(self) -> bool:
-        """Whether it computes, and asks Redis nothing."""
+        """Whether it computes now, and so sends Redis nothing."""
         return self._keeper.computing
 
     @property

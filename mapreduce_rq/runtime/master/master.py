@@ -40,7 +40,7 @@ from mapreduce_rq.runtime.master.oversize import large_fold
 from mapreduce_rq.runtime.master.owning import Owning
 
 TURN_SECONDS = 0.005
-"""Seconds after which a turn is over though there are more replies: other jobs of this process wait for theirs."""
+"""Seconds after which a turn ends even if there are more replies: other jobs of this process wait for their turn."""
 ENDED = {None: "all", True: "tolerance met", False: "tolerance not met"}
 """A record's ``ended``, by whether the tolerance was met; it may also be ``deadline``."""
 
@@ -53,13 +53,13 @@ class Master(Owning):
     """Leads one job. ``stop`` may be set from another thread: it then lets go of the job, for another to resume.
 
     ``pipelined``: its caller waits for the value alone. The job's creation and the first read of its replies are sent
-    together, and the answer to a small end is not waited for: it is ``end_in_doubt`` until Redis has answered.
-    ``look_soon``: its first look around comes early; not needed where others have just seen ``workers``.
-    ``bell``: rung by who fills its source, which may have nothing yet.
-    ``value_stays``: a value too large for the record stays in Redis as long as that, for others to fetch.
-    ``host``: the RQ job that is a run of this one; a process that adopts the job asks RQ whether that was stopped.
-    ``journal``: where events are told, and the end of the job to those who wait for it.
-    ``span``: is ended with the lead.
+    together, and the master does not wait for the answer to a small end: it is ``end_in_doubt`` until Redis answers.
+    ``look_soon``: look around early; not needed if somebody has just seen ``workers``.
+    ``bell``: the thread that fills the source rings it; until then the source may have no item.
+    ``value_stays``: a value too large for the record stays in Redis as long as the record, for others to fetch.
+    ``host``: the RQ job that runs this one; a process that adopts the job asks RQ whether its RQ job was stopped.
+    ``journal``: events are written there, and the job's end for those who wait for it.
+    ``span``: the tracing span of the job; the master ends it when it no longer leads the job.
     """
 
     # -- the loop --------------------------------------------------------------------------------------------------
@@ -76,7 +76,7 @@ class Master(Owning):
             self._exchange.over()
 
     def turns(self) -> Generator[float, None, Ended | None]:
-        """As :meth:`run`, in turns, for a process that leads many jobs: a turn waits for no reply. See wheel.py.
+        """Lead the job as :meth:`run` does, in turns, for a process that leads many jobs (see wheel.py). No turn waits.
 
         Yields the seconds after which the next turn is due, if no replies are given to it before; 0: at once.
         """
@@ -91,7 +91,7 @@ class Master(Owning):
             self._exchange.over()
 
     def make_sure(self) -> None:
-        """If ``end_in_doubt``, end the job again. As :meth:`run`; with ``stop`` set it is tried once."""
+        """End the job again if it is ``end_in_doubt``. Raises as :meth:`run`; with ``stop`` set it tries once."""
         self._pipelined = self._ending.pipelined = False
         try:
             self._run(connected=False)
@@ -238,7 +238,7 @@ class Master(Owning):
         return self._aside.fetched(heard, kept=self.ledger.keeps), entries
 
     def _hand_on(self, listener: Listener, wid: str, output: Output) -> None:
-        """Hand on what was printed, once: replies are read again after an outage, and workers send some twice."""
+        """Hand on printed text once only: replies are read again after an outage, and workers send some twice."""
         if output.serial <= self._printed.get(wid, 0):
             return
         self._printed[wid] = output.serial
@@ -275,7 +275,7 @@ class Master(Owning):
         return commands
 
     def _perform(self, commands: list[Command]) -> Ended | None:
-        """Do what the ledger says: all pushes in one commit, or the job's end."""
+        """Carry out the ledger's commands: all pushes in one commit, or the job's end."""
         tasks: list[Task] = []
         for command in commands:
             if isinstance(command, Broken):
@@ -309,7 +309,7 @@ class Master(Owning):
         return self._fail(NO_TERMS, failure_of(large_fold(error), MASTER))
 
     def _resolve(self, found: Lost) -> Ended | None:
-        """Find out whose job it is, after another token was found or the connection is new. None: ours, go on."""
+        """Find out whose job it is after another token was found, or over a new connection. None: it is still ours."""
         self._checkpoints.stored = -1
         self._recorder.unsure()
         if not found.token:
@@ -332,7 +332,7 @@ class Master(Owning):
         self._sweeper.hurry()
         return self._perform(self.ledger.receive(Resumed(), self._now))
 
-    # -- the ways out ----------------------------------------------------------------------------------------------
+    # -- the job's end ---------------------------------------------------------------------------------------------
 
     def _finish(self, outcome: Outcome, ended: str) -> Ended:
         workers = max(1, self._took_part())
@@ -353,7 +353,7 @@ class Master(Owning):
         with self._keeper:
             try:
                 outcome = outcome_so_far(self.computation, self.ledger)
-            except ValueError as error:  # somebody has deleted what was laid aside
+            except ValueError as error:  # another client has deleted what was laid aside
                 return self._fail(NO_TERMS, failure_of(error, MASTER))
         if outcome is None:
             text = f"the deadline passed with {self.ledger.tally.prefix()[0]} terms counted"

@@ -26,13 +26,13 @@ from mapreduce_rq.runtime.master.oversize import large_item
 
 INLINE_SPEC_BYTES = 2048
 INLINE_SPEC_TASKS = 32
-"""Tasks that carry the job's spec, if it is small: the first ones, which saves new workers a round trip."""
+"""How many of the first tasks carry the job's spec, if it is small: this saves a new worker a round trip."""
 MAX_RESUBMITTED = 100
-"""Times at most that a job is written anew if it is gone from Redis, or was overwritten there."""
+"""How often at most a job is written again after it is gone from Redis, or was overwritten there."""
 
 
 class Owning(Commits):
-    """Creates one job, takes it over, and submits it again from memory."""
+    """The layer that creates a job, takes it over, and submits it again from memory."""
 
     def submit(self, *, hand_over: bool = False) -> None:
         """Create the job with its first tasks. Safe to repeat after BrokerDown.
@@ -102,9 +102,9 @@ class Owning(Commits):
             self._exchange.others = answer.waiting - len(tasks)
 
     def begin_with(self, checkpoint: Checkpoint) -> None:
-        """Before ``submit``: begin with what is counted of a job over the same terms that has failed.
+        """Begin with the counted terms of a failed job over the same terms. Call it before ``submit``.
 
-        Not if that refers to what went with that job.
+        Nothing is taken from a checkpoint that refers to data which was deleted with that job.
         """
         if self.computation.reducer.refers:
             return
@@ -149,7 +149,7 @@ class Owning(Commits):
         )
 
     def _write_spec_anew(self) -> None:
-        """Write the spec anew if it is gone: new workers, and another master, could not work for the job without it.
+        """Write the spec again if it is gone: without it no new worker and no other master could take the job.
 
         A master that has taken the job over has read the spec, and does not know its size yet.
         """
@@ -160,17 +160,17 @@ class Owning(Commits):
             self._commit(fields=[("spec", sealed)])
 
     def _go_back(self) -> None:
-        """To the checkpoint that Redis has: what we have counted since may refer to what a failover has lost."""
+        """Return to the checkpoint in Redis: what was counted since may refer to data that a failover has lost."""
         state = self.jobs.load(self._job)
         self.ledger = self._restored_ledger(state.checkpoint if state is not None else None)
 
     def _submit_again(self, expect: str, why: str) -> None:
-        """Write the whole job anew after it was wiped or overwritten: our memory has the exact fold of its runs.
+        """Write the whole job again, from memory, after it was deleted or overwritten: the fold in memory is exact.
 
-        If that refers to what lay in Redis, the job begins anew.
+        If the fold refers to data that was in Redis, the job begins at its first term.
 
-        Tasks that are out go out anew after a look. The job may be overwritten again and again, so this is done after a
-        pause, and MAX_RESUBMITTED times at most.
+        Tasks that were out are pushed again after the next look around. The job may be overwritten many times, so this
+        is done after a pause, and at most MAX_RESUBMITTED times.
         """
         if self._resubmitted >= MAX_RESUBMITTED:
             key = self.jobs.keys.job(self._job)
