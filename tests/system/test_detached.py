@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import os
 import signal
 import threading
@@ -105,6 +106,18 @@ def test_what_cannot_be_detached_is_refused_in_one_line(at: User) -> None:
         assert ran.code == 2, ran
         assert len(ran.err.splitlines()) == 1
         assert why in ran.err
+
+
+def test_only_a_job_that_nobody_waits_for_is_remembered_longer(client: Client, server: RealServer, queue: str) -> None:
+    def marked(job: str) -> bool:
+        return client.verbs.wire.call("HGET", client.verbs.keys.job(job), "detached") is not None
+
+    with Fleet(server.url, queue, 1):
+        job = client.submit_function("math:factorial", range(3))
+        assert job.result().native == 4
+        assert client.map_reduce(math.factorial, range(3)) == 4
+        assert [marked(job) for job in client.verbs.listed()] == [False, False]
+    assert marked(client.submit_function_detached("math:factorial", range(3)).id)
 
 
 def test_many_small_jobs_have_one_master_and_all_end(client: Client, server: RealServer, queue: str) -> None:

@@ -50,7 +50,7 @@ class Owning(Commits):
                 first = [msgspec.structs.replace(task, spec=sealed) for task in pushed[:INLINE_SPEC_TASKS]]
                 pushed = [*first, *pushed[INLINE_SPEC_TASKS:]]
             try:
-                self._create(pushed, sealed, pipelined=self._pipelined, holder="" if hand_over else self._lease.holder)
+                self._create(pushed, sealed, pipelined=self._pipelined, hand_over=hand_over)
             except LeaseLost as lost:
                 if not self._lease.owns(lost.found.token):
                     raise Superseded(f"{self._job} is there already, led by another master") from None
@@ -74,7 +74,7 @@ class Owning(Commits):
         *,
         pipelined: bool,
         expect: str = "",
-        holder: str | None = None,
+        hand_over: bool = False,
         more: Sequence[tuple[str, Argument]] = (),
     ) -> None:
         number = int(self.spec.created)
@@ -82,12 +82,12 @@ class Owning(Commits):
             ("state", State.RUNNING),
             ("spec", sealed),
             ("ck", self._fields.checkpoint(self.ledger, self._now)),
-            ("master", self._lease.holder if holder is None else holder),
+            ("master", "" if hand_over else self._lease.holder),
             *more,
         ]
         if self._host:
             row.append(("host", self._host))
-        if holder is not None:
+        if hand_over:
             row.append(("detached", "1"))  # nobody has waited for it: its record stays longer than others
         if self.spec.limits.urgent:
             row.append(("urgent", "1"))
