@@ -504,7 +504,7 @@ def test_a_pop_that_waits_is_served_or_refused_when_the_server_is_full(alone: Re
     wire = RedisWire(parse_url(alone.url))
     wire.connect()
     wire.call("CONFIG", "SET", "maxmemory", "1")
-    wire.script(COMMIT, ("j", "r", "q", "J", "v", "b"), ["", "t", "create", 1, "job", 0, 0, 0, "task"])
+    wire.script(COMMIT, ("j", "r", "q", "J", "v", "b", "p"), ["", "t", "create", 1, "job", 0, 0, 0, "task"])
     assert waiting.join() == {"redis": b"task", "valkey": BrokerFull}[when_full(alone)]
     wire.close()
 

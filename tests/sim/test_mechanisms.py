@@ -1215,7 +1215,7 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     ),
     (a_flushed_job_is_submitted_again, _give_up_flushed_jobs),
     (what_is_submitted_again_after_a_flush_is_done_at_once, _take_a_lost_stream_for_the_end),
-    (a_lost_stream_comes_back, Edit("commit", "redis.call('EXISTS', KEYS[2]) == 0", "what == 'create'")),
+    (a_lost_stream_comes_back, Edit("commit", "and not there then", "and what == 'create' then")),
     (a_lost_stream_comes_back_with_ids_that_were_read_before, _keep_the_cursor("commit")),
     (a_lost_stream_that_a_push_opens_is_read_from_its_start, _keep_the_cursor("pushed")),
     (an_end_holds_all_that_is_counted_whatever_was_lost, _trust_the_last_checkpoint),

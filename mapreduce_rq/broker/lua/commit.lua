@@ -39,14 +39,17 @@ if not number or number % 1 ~= 0 or number < (over and 1 or 0) or number > most 
   or fields > 2000 or last % 2 ~= 0 or last < fields or last > #ARGV then
   return {err = 'ERR commit.lua: an argument is out of range'}
 end
+-- HGET has looked at KEYS[1]. Few jobs have any of the last three keys, so these are asked for together.
 local kinds = {'hash', 'stream', 'list', 'zset', 'stream', 'hash', 'hash'}
-for i, key in ipairs(KEYS) do
-  local found = redis.call('TYPE', key).ok
+local rare, there = redis.call('EXISTS', KEYS[5], KEYS[6], KEYS[7]) > 0, false
+for i = 2, rare and 7 or 4 do
+  local found = redis.call('TYPE', KEYS[i]).ok
   if found ~= 'none' and found ~= kinds[i] then
-    return {err = 'WRONGTYPE ' .. key .. ' holds a ' .. found .. ' and not a ' .. kinds[i]}
+    return {err = 'WRONGTYPE ' .. KEYS[i] .. ' holds a ' .. found .. ' and not a ' .. kinds[i]}
   end
+  there = there or (i == 2 and found ~= 'none')
 end
-if what == 'over, kept' and redis.call('EXISTS', KEYS[2]) == 1 then
+if what == 'over, kept' and there then
   redis.call('RENAME', KEYS[2], KEYS[5])
   redis.call('EXPIRE', KEYS[5], ARGV[4])
 elseif over then
@@ -58,7 +61,7 @@ if create or (not over and ARGV[4] ~= '0') then
   redis.call('ZADD', KEYS[4], ARGV[4], ARGV[5])
 end
 local opened = 0
-if not over and what ~= 'keep' and redis.call('EXISTS', KEYS[2]) == 0 then
+if not over and what ~= 'keep' and not there then
   -- The stream is new, or was lost: without it workers think that the job is over. This makes it, with no entry in it.
   redis.call('XADD', KEYS[2], 'MAXLEN', '=', 0, '*', 'open', '')
   opened = 1
@@ -66,7 +69,9 @@ end
 redis.call('HSET', KEYS[1], 'tok', ARGV[2], unpack(ARGV, 9, fields))
 if over then
   redis.call('EXPIRE', KEYS[1], ARGV[4])
-  redis.call('DEL', KEYS[6], KEYS[7])
+  if rare then
+    redis.call('DEL', KEYS[6], KEYS[7])
+  end
 else
   for i = fields + 1, last, 2 do
     if ARGV[i + 1] == '' then
@@ -75,7 +80,9 @@ else
       redis.call('HSET', KEYS[6], ARGV[i], ARGV[i + 1])
     end
   end
-  redis.call('EXPIRE', KEYS[6], 600)
+  if rare or last > fields then
+    redis.call('EXPIRE', KEYS[6], 600)
+  end
   if ARGV[8] == '1' then
     redis.call('EXPIRE', KEYS[2], 600)
   end
