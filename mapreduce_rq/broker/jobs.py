@@ -74,6 +74,8 @@ class Jobs(Reading):
         self._wids: set[str] = set()  # workers of the last survey
         self._awaited = ""  # the id after which they are asked for
         self._asked_at = 0.0
+        self._keys_of = ""  # a job, and the keys of its commits:
+        self._keys: tuple[str, ...] = ()
 
     def connect(self) -> None:
         """Make a new connection. Raises BrokerError."""
@@ -174,9 +176,11 @@ class Jobs(Reading):
         return self._committed("", self.wire.answer())
 
     def _commit_keys(self, job: str) -> tuple[str, ...]:
-        keys = self.keys
-        own = keys.values(job), keys.bodies(job), keys.pieces(job)
-        return keys.job(job), keys.replies(job), keys.queue, keys.jobs, *own
+        if self._keys_of != job:  # a master's commits are of one job
+            keys = self.keys
+            own = keys.values(job), keys.bodies(job), keys.pieces(job)
+            self._keys_of, self._keys = job, (keys.job(job), keys.replies(job), keys.queue, keys.jobs, *own)
+        return self._keys
 
     def _committed(self, what: str, answer: Any) -> Committed | Lost:
         if answer[0] == b"ok":
@@ -253,8 +257,8 @@ class Jobs(Reading):
         return (last if replies or bad else after), replies, bad
 
     def _read(self, job: str, after: str, block_seconds: float) -> Command:
-        block: Command = ("BLOCK", max(1, int(block_seconds * 1000))) if block_seconds > 0 else ()
-        return "XREAD", "COUNT", self.at_once, *block, "STREAMS", self.keys.replies(job), after
+        block: Command = ("BLOCK", str(max(1, int(block_seconds * 1000)))) if block_seconds > 0 else ()
+        return "XREAD", "COUNT", str(self.at_once), *block, "STREAMS", self.keys.replies(job), after
 
     def _replies(self, job: str, after: str, answer: Any) -> tuple[str, list[Reply], int]:
         return self.opened(job, after, answer[0][1] if answer else ())
@@ -337,6 +341,10 @@ class Jobs(Reading):
         """Delete the sign of life of a job's master."""
         self.wire.call("HDEL", self.keys.masters, job)
 
+    def forget(self, job: str) -> None:
+        """Delete all of a job that has ended: nobody asks for it any more."""
+        self.wire.transaction([("DEL", self.keys.job(job)), ("ZREM", self.keys.jobs, job)])
+
     def withdraw(self, job: str) -> None:
         """Remove an ended job's tasks from the queue, so that no worker takes them in vain."""
         waiting = self.wire.call("LRANGE", self.keys.queue, 0, -1)
@@ -364,7 +372,8 @@ def _commit(
     items: bool = False,
 ) -> list[Argument]:
     """The arguments of commit.lua."""
-    arguments: list[Argument] = [token_bytes(expect), token, what, number, job, len(fields), len(bodies), int(items)]
+    counts = str(len(fields)), str(len(bodies)), str(int(items))
+    arguments: list[Argument] = [token_bytes(expect), token, what, str(number), job, *counts]
     for pair in fields:
         arguments.extend(pair)
     for body in bodies:

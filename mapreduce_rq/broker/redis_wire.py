@@ -35,10 +35,11 @@ LARGE_LOSSES = 3
 
 def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
     """A command as bytes. ``largest`` is called with a size that some servers refuse, and may raise TooLarge."""
-    for argument in command:
-        if type(argument) is bytes and len(argument) >= LARGE_BYTES:
-            break
-    else:
+    try:
+        small = max(map(len, command)) < LARGE_BYTES  # type: ignore[arg-type]  # as below
+    except TypeError:  # a number has no length
+        small = not any(type(argument) is bytes and len(argument) >= LARGE_BYTES for argument in command)
+    if small:
         packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of any length
         return packed
     pieces = [b"*%d\r\n" % len(command)]
@@ -55,9 +56,12 @@ def _pack(command: Command, largest: Callable[[int], None]) -> bytes:
 class _Asked(NamedTuple):
     """A request that was sent and has no answer yet."""
 
-    script: str  # its hash; '' for a command
-    whole: Command  # with the source, for a server that does not know the script
+    script: Script | None  # None: a command
+    rest: Command  # the script's keys and arguments: a server that does not know it is sent its source with them
     heard: Heard | None
+
+
+_COMMAND = _Asked(None, (), None)
 
 
 class RedisWire:
@@ -236,28 +240,29 @@ class RedisWire:
         heard: Heard | None = None,
     ) -> None:
         """Send a script, and a command ``then`` after it; see :class:`Wire`."""
-        whole = ("EVAL", script.source, len(keys), *keys, *arguments)
-        known = script.sha in self._known or not (then or heard)  # if requests follow, it is never sent again
+        rest = (str(len(keys)), *keys, *arguments)
+        known = script.sha in self._known or not (then or heard)  # if requests follow, it cannot be sent a second time
 
         def largest(size: int) -> None:
             self._check(size, script.spare)
 
-        packed = _pack(("EVALSHA", script.sha, *whole[2:]) if known else whole, largest)
+        packed = _pack(("EVALSHA", script.sha, *rest) if known else ("EVAL", script.source, *rest), largest)
         self._send(packed + _pack(then, self._check) if then else packed)
-        self._asked.append(_Asked(script.sha, whole, heard))
+        self._asked.append(_Asked(script, rest, heard))
         if then:
-            self._asked.append(_Asked("", (), None))
+            self._asked.append(_COMMAND)
 
     def ask_call(self, *command: Argument) -> None:
         """As ``ask``, for a command."""
         self._send(_pack(command, self._check))
-        self._asked.append(_Asked("", (), None))
+        self._asked.append(_COMMAND)
 
     def answer(self) -> Any:
         """The answer to the oldest request."""
-        open_ = self._opened()
+        open_ = self._connection or self._opened()
         try:
-            self._hear(open_)
+            if self._asked[0].heard is not None:
+                self._hear(open_)
             asked = self._asked.popleft()
             answer = open_.read_response()
         except BaseException as error:
@@ -270,9 +275,10 @@ class RedisWire:
             if self._asked:
                 self.close()
                 raise BrokerDown(f"{self.endpoint} has forgotten its scripts") from None
-            answer = self.call(*asked.whole)
-        if asked.script:
-            self._known.add(asked.script)
+            assert asked.script is not None
+            answer = self.call("EVAL", asked.script.source, *asked.rest)
+        if asked.script is not None:
+            self._known.add(asked.script.sha)
         if self._large:
             self._large = self._losses = 0
         return answer
@@ -299,7 +305,7 @@ class RedisWire:
         return mine in {descriptor for descriptor, _ in poll.poll(seconds * 1000)}
 
     def _send(self, packed: bytes) -> None:
-        open_ = self._opened()
+        open_ = self._connection or self._opened()
         try:
             open_.send_packed_command((packed,), check_health=False)
         except BaseException as error:
@@ -314,7 +320,9 @@ class RedisWire:
                     raise
                 answer = translate(error, self.endpoint)
             else:
-                self._known.add(self._asked[0].script)
+                asked = self._asked[0].script
+                assert asked is not None
+                self._known.add(asked.sha)
             self._asked.popleft()
             heard(answer)
 

@@ -78,11 +78,11 @@ class Tasks:
         """The first half of :meth:`settle`. Ask nothing else before :meth:`settled` has the answer."""
         keys = self.keys
         names = [keys.in_flight(wid), keys.queue, keys.workers]
-        arguments: list[Argument] = [length, settled, want]
+        arguments: list[Argument] = [str(length), str(settled), str(want)]
         for job, sealed in replies:
             names.append(keys.replies(job))
             arguments.append(sealed)
-        arguments.append(least)
+        arguments.append(str(least))
         self.wire.ask(SETTLE, names, arguments)
 
     def settled(self) -> SettleAnswer:

@@ -66,7 +66,7 @@ class UnixLink:
         """Send commands that are packed already. The named arguments are those of redis-py's method; they are ignored,
         because no connection of ours checks the server's health before a command.
         """
-        opened = self._opened()
+        opened = self._sock or self._opened()
         for piece in pieces:
             opened.sendall(piece)
 
@@ -75,7 +75,7 @@ class UnixLink:
         reader = self._reader
         answer = reader.gets()
         while answer is _NOT_WHOLE:
-            size = self._opened().recv_into(self._buffer)
+            size = (self._sock or self._opened()).recv_into(self._buffer)
             if not size:
                 raise ConnectionError("Connection closed by server")
             reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # its stub forgets bytearray

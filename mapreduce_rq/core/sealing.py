@@ -136,7 +136,12 @@ class Codec:
             raise TooLarge(f"a {self._kind}", len(payload), self._cap)
         if self._signer is None:
             return self._head + payload
-        return b"%b%b%b" % (self._head, self._mac(self._head, payload), payload)
+        if len(payload) >= LARGE_BYTES:
+            return b"%b%b%b" % (self._head, self._mac(self._head, payload), payload)
+        mac = self._signer.copy()
+        mac.update(self._part)
+        mac.update(payload)
+        return b"%b%b%b" % (self._head, mac.digest(), payload)
 
     def _mac(self, head: bytes, payload: bytes | memoryview) -> bytes:
         mac = self._bases[head].copy()
@@ -214,10 +219,11 @@ class AddressedCodec:
 
     def __init__(self, kind: Kind, shape: Any, queue: str, keyring: Keyring, cap: int = MAX_MESSAGE_BYTES) -> None:
         self._codec = Codec(kind, shape, queue, keyring, cap)
+        self._signs = keyring.kid != 0
 
     def at(self, address: str) -> Codec:
         """The codec for messages at the address of this job or worker."""
-        return self._codec.at(_address(address))
+        return self._codec.at(_address(address)) if self._signs else self._codec
 
 
 @lru_cache(maxsize=16)  # a master seals several messages at the address of one job

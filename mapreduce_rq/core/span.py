@@ -102,6 +102,10 @@ class Runs:
         i = bisect_right(self._los, lo)
         return bool(i) and self._his[i - 1] >= hi
 
+    def pairs(self) -> list[tuple[int, int]]:
+        """The runs as they are sent."""
+        return list(zip(self._los, self._his, strict=True))
+
     def __iter__(self) -> Iterator[Span]:
         return (Span(lo, hi) for lo, hi in zip(self._los, self._his, strict=True))
 

@@ -274,7 +274,7 @@ class Store:
                 behind = stream.after(_number(str(what)) - 1)
                 del stream.entries[:behind]
                 stream.first += behind
-        if what in ("create", "create, ahead") or (not over and number != 0):
+        if what in ("create", "create, ahead") or (not over and int(number)):
             self._zadd(listing, number, name)
         opened = 0
         if not over and what != "keep" and replies not in self.streams:

@@ -38,11 +38,23 @@ class Answers(Supply):
     def _replied(self, event: Replied, now: float) -> None:
         good = []
         joint: list[Answer] = []
-        terms = nanoseconds = largest = volume = 0
+        terms = nanoseconds = largest = 0
+        cut = self.next
         for answer in event.answers:
             if answer.attempt:
                 self._note_reclaimed(answer)
-            if answer.op == MERGE:
+            if answer.op == MAP and answer.status == OK and answer.also is None:  # nearly always
+                lo, hi = answer.lo, answer.hi
+                size = hi - lo
+                if size <= 0 or lo < 0 or (hi > cut and not self._was_cut(hi)):
+                    self.ignored += 1  # terms that were never cut: not an answer to any task of ours
+                    continue
+                good.append((lo, hi, answer.body))
+                terms += size
+                nanoseconds += answer.ns
+                if size > largest:
+                    largest = size
+            elif answer.op == MERGE:
                 if self.merges.answered(answer):
                     self._delegate()
                 else:
@@ -51,18 +63,6 @@ class Answers(Supply):
                 self.ignored += not self.requests.answered(answer, early=self._restored)
             elif answer.also is not None:
                 joint.append(answer)
-            elif answer.status == OK:
-                size = answer.hi - answer.lo
-                if size <= 0 or answer.lo < 0 or not self._was_cut(answer.hi):
-                    self.ignored += 1  # terms that were never cut: not an answer to any task of ours
-                    continue
-                body = answer.body
-                good.append((answer.lo, answer.hi, body))
-                terms += size
-                nanoseconds += answer.ns
-                volume += len(body)
-                if size > largest:
-                    largest = size
             else:
                 self._bad(event.wid, answer)
         self.worked += nanoseconds / 1e9
@@ -77,6 +77,7 @@ class Answers(Supply):
             self._read_apart(self.tally.reducer.torn)
         self._forget(event.wid, good, counted, terms)
         self._delegate()
+        volume = sum([len(body) for _, _, body in good])
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
         if not event.again or (counted and not self.tally.reducer.keeps):  # otherwise the timeline has it
             self._recorder.answered(event.wid, len(good), terms, nanoseconds, now=now, first=good[0][:2])
@@ -94,6 +95,7 @@ class Answers(Supply):
 
     def _note_reclaimed(self, seen: Answer | Task) -> None:
         """Note that a task of terms came back from a worker that died, once for each death."""
+        self.reclaimed = True
         task = self.out.get(seen.lo) if seen.op == MAP else None
         if task is not None and seen.attempt > max(task.attempt, self._attempts.get(seen.lo, 0)):
             self._attempts[seen.lo] = seen.attempt

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome
@@ -31,7 +32,11 @@ class Requests:
         self._tasks: list[Task] = []  # one for each of its bodies
         self._out: dict[int, Task] = {}  # by lo
         self._given: dict[int, bytes] = {}  # answers, by lo
-        self._where = Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
+
+    @cached_property
+    def _where(self) -> Whereabouts:
+        """Made when it is needed: most jobs have none of these tasks."""
+        return Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
 
     def __len__(self) -> int:
         return len(self._out)

@@ -96,12 +96,12 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
             for one in sorted(ledger.tried, key=attrgetter("term"))
         ],
         details=outcome.details,
-        notes=[*outcome.notes, *_further(ledger.tried_more)],
+        notes=[*outcome.notes, *(_further(ledger.tried_more) if ledger.tried_more else ())],
     )
 
 
 def _further(tried: int) -> list[str]:
-    return [f"{tried:,} further terms took more than one call, too"] if tried else []
+    return [f"{tried:,} further terms took more than one call, too"]
 
 
 def failed_record(spec: Spec, computation: Computation[Any], span: Span, failure: Failure) -> Failed:

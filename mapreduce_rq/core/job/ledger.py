@@ -53,7 +53,7 @@ class Ledger(Answers):
 
     def settled(self) -> bool:
         """Whether every term up to the goal is counted."""
-        return self.counted == self.goal and not self.merges and not self.requests
+        return self.tally.runs.count == self.goal and not self.merges and not self.requests
 
     def elapsed(self, now: float) -> float:
         """Seconds of work on the job, over all its masters."""
@@ -72,11 +72,12 @@ class Ledger(Answers):
     def checkpoint(self, now: float) -> Checkpoint:
         """What is counted, so that another master can go on; if replies are kept, what it cannot read from them."""
         reducer = self.tally.reducer
-        if self.keeps:
+        keeps = reducer.keeps
+        if keeps:
             runs = [(lo, hi) for lo, hi in Runs((term, term + 1) for term, _ in self.skipped)]
             parts = [(lo, hi, reducer.encode(reducer.gap(lo, hi))) for lo, hi in runs]
         else:
-            runs, parts = [(lo, hi) for lo, hi in self.tally.runs], self.tally.parts()
+            runs, parts = self.tally.runs.pairs(), self.tally.parts()
         return Checkpoint(
             job=self.spec.job,
             runs=runs,
@@ -84,11 +85,11 @@ class Ledger(Answers):
             next=self.next,
             total=self.total,
             goal=self.goal,
-            tasks=0 if self.keeps else self.tasks,
+            tasks=0 if keeps else self.tasks,
             skipped=[(term, replace(failure, pickled=b"")) for term, failure in self.skipped],
             elapsed=self.elapsed(now),
-            tried=[] if self.keeps else self.tried,
-            tried_more=0 if self.keeps else self.tried_more,
+            tried=[] if keeps else self.tried,
+            tried_more=0 if keeps else self.tried_more,
         )
 
     def all_out(self) -> Iterator[Task]:

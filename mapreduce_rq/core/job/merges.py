@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 from mapreduce_rq.core.computation import Computation
@@ -55,7 +56,11 @@ class Merges:
         self._tally = tally
         self._out: dict[int, Task] = {}  # by lo
         self._middles: dict[int, int] = {}  # by first term: the term at which the two partials meet
-        self._where = Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
+
+    @cached_property
+    def _where(self) -> Whereabouts:
+        """Made when it is needed: most jobs have none of these tasks."""
+        return Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
 
     def __len__(self) -> int:
         return len(self._out)

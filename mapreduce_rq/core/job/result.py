@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 from mapreduce_rq.core.foreign_errors import RemoteError, noted
 from mapreduce_rq.core.job.ends import digest_of
-from mapreduce_rq.core.job.record import Cancelled, Failed
+from mapreduce_rq.core.job.record import Cancelled, Done, Failed
 from mapreduce_rq.core.outcome import BoundKind, Deferred, Outcome, made
 from mapreduce_rq.core.text import short
 from mapreduce_rq.core.visible import visible
@@ -26,16 +27,21 @@ class Result:
 
     def __init__(
         self,
-        record: dict[str, Any],
+        record: dict[str, Any] | Done,
         outcome: Outcome | None,
         errors: Mapping[int | None, Deferred] = MappingProxyType({}),
     ) -> None:
-        self.record = record
+        self._record = record
         self._errors = errors
         self._native = outcome.native if outcome is not None else None
         self._value = outcome.value if outcome is not None else ""
         self._text = outcome.text if outcome is not None else None
         self._total = outcome.total if outcome is not None else None
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """The record as plain data: who wants the value alone does not wait for it."""
+        return self._record if isinstance(self._record, dict) else self._record.data
 
     @property
     def native(self) -> Any:

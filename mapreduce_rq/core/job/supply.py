@@ -60,6 +60,7 @@ class Supply:
         self.met: bool | None = None  # whether the tolerance is met; None: there is none, or not known yet
         self.tasks = 0  # answers counted
         self.ignored = 0  # answers that came twice
+        self.reclaimed = False  # whether a task came back from a worker that died
         self.worked = 0.0  # seconds of workers' time, as far as this master knows
         self.skipped: list[tuple[int, Failure]] = []
         self.tried: list[Tried] = []  # terms that took more than one call, and are counted
