@@ -79,6 +79,8 @@ if TYPE_CHECKING:  # what few programs use is imported in the functions that nee
 
 log = logging.getLogger("mapreduce_rq.client")
 
+_UNSEEN = nullcontext()
+
 T = TypeVar("T")
 
 CLOSE_SECONDS = 5.0
@@ -303,9 +305,9 @@ class Client:
             more = self._surroundings.explain(record.kind, record.message) if self.site.pool is not None else ""
             raise error_of(record, more) from (ended.errors[None].make() if ended.errors else cause_of(record))
         if ended.outcome is not None:
-            return Result(record.data, ended.outcome, ended.errors)
+            return Result(record, ended.outcome, ended.errors)
         with self.wires.verbs() as verbs:
-            return Result(record.data, outcome_of(verbs, record, self.trust))
+            return Result(record, outcome_of(verbs, record, self.trust))
 
     # -- your own functions ----------------------------------------------------------------------------------------
 
@@ -381,10 +383,11 @@ class Client:
         wait_workers: float | None = None,
     ) -> Result:
         """The result of a job that is led in this thread."""
-        check(observer=observer, wait_workers=wait_workers)
+        if observer is not None or wait_workers is not None:
+            check(observer=observer, wait_workers=wait_workers)
         seen = seen_by(progress, spec.label, observer)
         with self.wires.verbs() as verbs:
-            with seen or nullcontext():
+            with seen or _UNSEEN:
                 master = self.leader.master(
                     spec,
                     computation,
@@ -393,6 +396,7 @@ class Client:
                     wait_workers=wait_workers,
                     verbs=verbs,
                     pipelined=verbs is self.wires.own,
+                    unseen=self.site.hub is not None,
                 )
                 ended = self._led(master)
             master.hand_over()  # only now: the last picture shows what was counted

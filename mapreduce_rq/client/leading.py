@@ -104,6 +104,7 @@ class Leader:
         source: Source | None = None,
         verbs: Jobs | None = None,
         pipelined: bool = False,
+        unseen: bool = False,
         bell: Bell | None = None,
         among: Among | None = None,
         adopted: bool = False,
@@ -128,6 +129,7 @@ class Leader:
             workers=self._local if among is None else among.workers,
             look_soon=among is None or not among.workers,
             pipelined=pipelined,
+            unseen=unseen,
             bell=bell,
             host=self._host,
             keeper=Keeper if among is None else among.keeper,
@@ -205,7 +207,9 @@ class Leader:
             return self.follow(master.spec.job, master.observer, taken, verbs=master.jobs)
         if master.jobs is self.wires.own:
             self._make_sure_of_end()  # the previous job: the answer to its end has been read meanwhile
-            self._ending = master if master.end_in_doubt else None
+            if master.end_in_doubt:
+                self._ending = master
+                master.when_sure_of_end(self._forget_ending)
         self.tidy(master.jobs)
         return ended
 
@@ -299,6 +303,10 @@ class Leader:
 
             with contextlib.suppress(BrokerError):  # the job itself has ended well all the same
                 prune(verbs)
+
+    def _forget_ending(self) -> None:
+        """The last job's end has arrived. Its master is let go of while the next job's first task is under way."""
+        self._ending = None
 
     def _make_sure_of_end(self) -> None:
         """If Redis did not take the end of the last job, send it again. The caller has the value already."""

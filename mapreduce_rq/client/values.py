@@ -68,4 +68,4 @@ def fetched(jobs: Jobs, record: Done, trust: Trust) -> Result:
         raise JobError(
             f"the value of {record.job} is not in Redis: it was large, and only its caller got it, or Redis lost it"
         )
-    return Result(record.data, outcome)
+    return Result(record, outcome)

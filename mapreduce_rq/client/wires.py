@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import TracebackType
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
@@ -30,10 +31,10 @@ class Wires:
         self._codecs = codecs
         self.new = make
         self.own = self.verbs_over(make())
-        self._lock = threading.Lock()  # the thread that uses our own wire holds it
+        self.lock = threading.Lock()  # the thread that uses our own wire holds it
         self._idle: list[Wire] = []  # connected wires that ended jobs have left
-        self._inherited = False  # whether our own wire came from a parent by fork
-        self._closed = False
+        self.inherited = False  # whether our own wire came from a parent by fork
+        self.closed = False
 
     def verbs_over(self, wire: Wire) -> Jobs:
         """The verbs on the queue's jobs over this wire."""
@@ -47,14 +48,14 @@ class Wires:
         try:
             wire.connect()
         except BrokerError:
-            if self._closed:
+            if self.closed:
                 raise UsageError(CLOSED) from None
             raise
         return wire
 
     def give_back(self, wire: Wire, *, sound: bool) -> None:
         """Keep a wire for the next job, if its last job ended well and not enough wires are kept already."""
-        if sound and len(self._idle) < IDLE_WIRES and not self._closed:
+        if sound and len(self._idle) < IDLE_WIRES and not self.closed:
             self._idle.append(wire)
         else:
             wire.close()
@@ -70,45 +71,28 @@ class Wires:
         finally:
             self.give_back(wire, sound=sound)
 
-    @contextlib.contextmanager
-    def verbs(self) -> Iterator[Jobs]:
-        """Our own verbs; or, while another thread or our caller uses them, verbs over a second wire. Raises UsageError
-        once the client is closed, and BrokerError.
-        """
-        self._check()
-        if self._lock.acquire(blocking=False):
-            try:
-                if self._inherited:
-                    self.own.wire.connect()
-                    self._inherited = False
-                yield self.own
-            finally:
-                if self._closed:
-                    self.own.wire.close()
-                self._lock.release()
-            return
-        with self.using() as verbs:
-            yield verbs
+    def verbs(self) -> contextlib.AbstractContextManager[Jobs]:
+        """Our own verbs; or, while another thread or our caller uses them, verbs over a second wire.
 
-    def _check(self) -> None:
-        if self._closed:
-            raise UsageError(CLOSED)
+        To enter it raises UsageError once the client is closed, and BrokerError.
+        """
+        return _Verbs(self)
 
     def refuse(self) -> None:
         """Close every wire that is given back from now on, because the client is being closed."""
-        self._closed = True
+        self.closed = True
 
     def close_own(self, deadline: float, before: Callable[[], None] | None) -> None:
         """Wait until no thread uses our own wire, at most until this moment of ``time.monotonic``; then call ``before``
         and close the wire.
         """
-        if self._lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
+        if self.lock.acquire(timeout=max(0.0, deadline - time.monotonic())):
             try:
                 if before is not None:
                     before()
                 self.own.wire.close()
             finally:
-                self._lock.release()
+                self.lock.release()
 
     def close_idle(self) -> None:
         """Close the wires that no job uses."""
@@ -117,4 +101,38 @@ class Wires:
 
     def begin_anew(self) -> None:
         """In a forked child: all connections belong to the parent. New ones are made when they are needed."""
-        self._lock, self._idle, self._inherited = threading.Lock(), [], True
+        self.lock, self._idle, self.inherited = threading.Lock(), [], True
+
+
+class _Verbs:
+    """See ``Wires.verbs``. It is no generator: a lone task is too short for one."""
+
+    __slots__ = ("_borrowed", "_wires")
+
+    def __init__(self, wires: Wires) -> None:
+        self._wires = wires
+        self._borrowed: contextlib.AbstractContextManager[Jobs] | None = None
+
+    def __enter__(self) -> Jobs:
+        wires = self._wires
+        if wires.closed:
+            raise UsageError(CLOSED)
+        if not wires.lock.acquire(blocking=False):
+            self._borrowed = wires.using()
+            return self._borrowed.__enter__()
+        if wires.inherited:
+            try:
+                wires.own.wire.connect()
+            except BaseException:
+                wires.lock.release()
+                raise
+            wires.inherited = False
+        return wires.own
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._borrowed is not None:
+            self._borrowed.__exit__(kind, error, at)
+            return
+        if self._wires.closed:
+            self._wires.own.wire.close()
+        self._wires.lock.release()

@@ -52,6 +52,10 @@ EARLY_BYTES = 8 << 20
 """An answer of this size is given before its task is done; the rest is cut again for all workers."""
 
 
+_PLAIN, _NONE = PlainCodec(), Trust()
+"""Before it is told whom to trust."""
+
+
 def _starred(function: Callable[..., Any]) -> Callable[[Any], Any]:
     return lambda item: function(*item)
 
@@ -78,8 +82,8 @@ class FunctionComputation(Computation[Any]):
         for first in (params.first, params.setup):
             self._pickles.know(things_of(first))
         self.reducer = reducer_of(params, self._pickles, self.label)
-        self._codec: ValueCodec = PlainCodec()
-        self._trust = Trust()
+        self._codec: ValueCodec = _PLAIN
+        self._trust = _NONE
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
         self._underway: tuple[Callable[[int], int], list[Any]] | None = None  # terms by row, and values as they come

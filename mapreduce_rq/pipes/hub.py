@@ -90,7 +90,8 @@ class Hub:
 
     def call(self, command: Command) -> Any:
         """One command, as a step."""
-        self.check()
+        if self._over:
+            self.check()
         with self._lock:
             answer = self.store.call(command)
             self._feed()
@@ -98,7 +99,8 @@ class Hub:
 
     def all(self, commands: Sequence[Command]) -> list[Any]:
         """Several commands in one step."""
-        self.check()
+        if self._over:
+            self.check()
         with self._lock:
             answers = [self.store.call(command) for command in commands]
             self._feed()
@@ -106,7 +108,8 @@ class Hub:
 
     def script(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
         """A script, as a step."""
-        self.check()
+        if self._over:
+            self.check()
         with self._lock:
             if not self.store.running:
                 self._busy_since = time.monotonic()
@@ -118,6 +121,8 @@ class Hub:
 
     def _feed(self) -> None:
         """Give waiting tasks to idle workers."""
+        if not self.store.lists:
+            return
         for queue in self._idle.queues():
             while queue in self.store.lists and (idler := self._idle.next_of(queue)) is not None:
                 if idler.peer.end.fileno() >= 0:
@@ -145,10 +150,12 @@ class Hub:
         left = seconds
         once = seconds <= 0
         while not ready():
-            self.check()
+            if self._over:
+                self.check()
             if self._lead.take(token):
                 try:
-                    self.check()
+                    if self._over:  # perhaps since then
+                        self.check()
                     rung = self._serve(left, bell)
                 finally:
                     self._lead.give_back(token)

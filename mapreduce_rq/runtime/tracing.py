@@ -134,11 +134,14 @@ class JobSpan:
         span.end()
 
 
+UNTRACED = JobSpan()
+
+
 def begin_job(spec: Spec, queue: str) -> tuple[Spec, JobSpan]:
     """The span of a job before its submission, a child of the caller's span, and the spec with its context."""
     found = tracer()
     if found is None:
-        return spec, JobSpan()
+        return spec, UNTRACED
     trace: Any = sys.modules["opentelemetry.trace"]
     span = _started(found, "job", spec, queue, context=None, kind=trace.SpanKind.PRODUCER)
     at = span.get_span_context()

@@ -53,6 +53,27 @@ def shelves() -> set[str]:
 # -- the same as over Redis --------------------------------------------------------------------------------------------
 
 
+def failing(k: int) -> int:
+    raise ValueError(k)
+
+
+def test_nothing_stays_of_a_call_that_has_its_value(pipes: Client) -> None:
+    """Nobody else could ask for it. What failed stays, to be looked at by its id."""
+    for terms in (1, 200):
+        assert pipes.map_reduce(operator.neg, range(terms), reduce="list") == [-k for k in range(terms)]
+    assert pipes.site.hub is not None
+    store = pipes.site.hub.store
+    assert (pipes.verbs.listed(), store.streams, set(store.hashes)) == ([], {}, {pipes.keys.workers})
+    with pytest.raises(JobFailed):
+        pipes.map_reduce(failing, range(1))
+    (failed,) = pipes.verbs.listed()
+    state = pipes.job_state(failed)
+    assert state is not None
+    assert (state.state, state.faults) == ("failed", ())
+    assert pipes.map_reduce(operator.neg, range(3)) == -3
+    assert pipes.verbs.listed() == [failed]
+
+
 def results(client: Client) -> dict[str, tuple[str | None, str]]:
     jobs = {name: client.submit(name, **params) for name, params in SMALL.items()}
     found = {name: job.result(60) for name, job in jobs.items()}

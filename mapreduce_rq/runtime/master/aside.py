@@ -20,7 +20,7 @@ class LaidAside:
 
     def __init__(self, place: Aside | None, *, items: bool, pieces: bool = False) -> None:
         self.any = items or pieces
-        """Whether a body may be there, as far as the answers tell: a worker that died may have left one, too."""
+        """Whether a body may be there, as far as the answers tell."""
         self._place = place
         self._items = items
 
@@ -44,10 +44,8 @@ class LaidAside:
         return [self._fetched(self._place, one, kept) for one in heard]
 
     def _fetched(self, place: Aside, replied: Replied, kept: bool) -> Replied:
-        for answer in replied.answers:
-            if answer.status != OK or answer.attempt:
-                break
-        else:
+        statuses = [answer.status for answer in replied.answers]
+        if statuses.count(OK) == len(statuses):
             return replied
         self.any = True
         answers = []

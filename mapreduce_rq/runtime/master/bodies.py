@@ -34,7 +34,8 @@ class Bodies:
 
     def __init__(self, codec: Codec, out: Callable[[], Iterable[Task]], *, apart: bool, items: bool) -> None:
         self._codec = codec
-        self._out = WeakMethod(out)  # it must not refer to the master that owns us, or each job would leave a cycle
+        # It must not refer to the master that owns us, or each job would leave a cycle.
+        self._out = WeakMethod(out) if apart else None
         self.least = APART_BYTES
         self._apart = apart
         self._items = items
@@ -55,7 +56,7 @@ class Bodies:
         return Load(self._codec.seal_all(pushed), list(pairs.items()), self._items)
 
     def _unused(self) -> Iterator[bytes]:
-        if not self._laid:
+        if not self._laid or self._out is None:
             return
         out = self._out()
         used = {id(task.body) for task in out()} if out is not None else set()

@@ -67,6 +67,7 @@ class Commits:
         look_soon: bool = True,
         pipelined: bool = False,
         value_stays: bool = True,
+        unseen: bool = False,
         bell: Bell | None = None,
         host: str = "",
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
@@ -82,6 +83,7 @@ class Commits:
         self.stop = False
         self.dropped = 0  # replies that were forged or malformed
         self.value_stays = value_stays
+        self._unseen = unseen
         self._host = host
         self._pipelined = pipelined
         self._source = source
@@ -96,8 +98,10 @@ class Commits:
         self._refers = apart and computation.reducer.refers and not spec.lazy  # items of a source are there only once
         bodies = Bodies(jobs.codecs.task, self._all_out, apart=apart, items=source is not None)
         self._exchange = Exchange(jobs, spec.job, self._lease, bodies, bell=bell, keeps=computation.reducer.keeps)
-        self._pieces = LaidApart(Tasks(jobs.wire, jobs.keys, jobs.codecs), spec.job, "", self._exchange.hear_of_commit)
+        self._pieces: LaidApart | None = None
         if self._refers:  # at the deadline the master folds what there is
+            tasks = Tasks(jobs.wire, jobs.keys, jobs.codecs)
+            self._pieces = LaidApart(tasks, spec.job, "", self._exchange.hear_of_commit)
             computation.reducer.lay_in(self._pieces)
         self._keeper = keeper(self._lease, jobs)
         self._recorder = Recorder(clock.now())
@@ -133,6 +137,7 @@ class Commits:
             self._telling,
             pipelined=pipelined,
             value_stays=value_stays,
+            unseen=unseen,
         )
         self.ledger = Ledger(
             spec, computation, self._now, source=source, workers=workers, patient=self._patient, recorder=self._recorder
@@ -170,7 +175,7 @@ class Commits:
         except MergeError as error:  # the terms counted and the fold may differ now: this job cannot go on
             return [Broken(NO_TERMS, failure_of(error, MASTER, computation=self.computation))]
         self._checkpoints.uncommitted += self.ledger.tasks - before
-        if self.ledger.tasks > before:
+        if self.ledger.tasks > before and self._source is not None:
             self._aside.keep(self.ledger)
         return commands
 
@@ -182,6 +187,10 @@ class Commits:
         rest, answers = in_parts(tasks, error)
         return [*([Push(rest)] if rest else []), *self._receive(Replied("", answers))]
 
+    def when_sure_of_end(self, call: Callable[[], None]) -> None:
+        """Call this once Redis has confirmed the end, if that is in doubt now."""
+        self._ending.when_sure = call
+
     def _tell(self) -> None:
         """Write the news to the queue's journal."""
         self._gather()
@@ -191,7 +200,8 @@ class Commits:
 
     def _gather(self, *, all_of_it: bool = False) -> None:
         """Note the events of terms and tasks since the last call, for the next ``_tell``."""
-        self._telling.skipped(self.ledger.skipped, self.computation.place)
+        if len(self.ledger.skipped) != self._telling.told_skipped:
+            self._telling.skipped(self.ledger.skipped, self.computation.place)
         for what, text in self.ledger.gathered.due(self._now, all_of_them=all_of_it):
             self._telling.note(what, text)
 

@@ -37,8 +37,8 @@ class Closing(NamedTuple):
     """The facts for a job's end beside its record."""
 
     ledger: Ledger
-    report: Report
-    timeline: Timeline
+    report: Callable[[], Report]
+    timeline: Callable[[], Timeline]
     now: float  # by the master's clock
     stored: bool  # the checkpoint in Redis has all that is counted
     lasts: bool  # other processes can make the value from the checkpoint after this end
@@ -51,7 +51,7 @@ class Ending:
     """Ends one job.
 
     ``pipelined``: the caller waits only for the value. ``value_stays``: a value that is too large for the record stays
-    in Redis for the time of the record.
+    in Redis for the time of the record. ``unseen``: nobody can see a job that has ended with a value.
     """
 
     def __init__(  # noqa: PLR0917  the parts of a master that its end needs
@@ -66,10 +66,12 @@ class Ending:
         *,
         pipelined: bool,
         value_stays: bool,
+        unseen: bool,
     ) -> None:
         self.made: Ended | None = None  # the end that this master has made; Redis may not have answered yet
         self.in_doubt = False  # Redis has not answered yet
         self.pipelined = pipelined
+        self.when_sure: Callable[[], None] | None = None  # called once Redis has answered, if that was in doubt
         self._jobs = jobs
         self._spec = spec
         self._lease = lease
@@ -78,9 +80,12 @@ class Ending:
         self._aside = aside
         self._telling = telling
         self._value_stays = value_stays
+        self._unseen = unseen
 
     def well(self, record: Done, outcome: Outcome, errors: Mapping[int | None, Deferred], closing: Closing) -> Ended:
         """End the job with a value. Raises TooLarge if the end does not fit even without it; LeaseLost, BrokerError."""
+        if self._unseen:
+            return self._without_trace(Ended(record, outcome, errors), closing)
         try:
             return self._well(Ended(record, outcome, errors), record, closing)
         except TooLarge:
@@ -114,13 +119,27 @@ class Ending:
             self._end(record, [], closing)
         return self.made
 
+    def _without_trace(self, ended: Ended, closing: Closing) -> Ended:
+        """End a job that nobody else can see: nothing of it stays. Raises LeaseLost, BrokerError."""
+        self.made = ended
+        self._exchange.hear_of_commit()
+        untidy = closing.ledger.out or closing.swept
+        if untidy or self._aside.any or closing.ledger.reclaimed or not closing.sure:  # as below
+            self._aside.clear()
+        self._lease.commit(what="over", number=self._spec.limits.keep, fields=[("state", ended.record.state)])
+        if untidy:
+            self._jobs.withdraw(self._spec.job)
+            self._jobs.forget_master(self._spec.job)
+        self._jobs.forget(self._spec.job)
+        return ended
+
     def _end(self, record: Record, fields: list[tuple[str, Argument]], closing: Closing) -> None:
         row: list[tuple[str, Argument]] = [
             ("state", record.state),
             ("master", ""),
-            ("progress", self._fields.report(closing.report)),  # the value stands in the record
+            ("progress", self._fields.report(closing.report())),  # the value stands in the record
             ("record", self._fields.record(record)),
-            ("timeline", self._fields.timeline(closing.timeline)),
+            ("timeline", self._fields.timeline(closing.timeline())),
             *fields,
         ]
         self._exchange.hear_of_commit()
@@ -130,10 +149,11 @@ class Ending:
             "over, kept" if isinstance(record, Done) and ledger.keeps and self._is_to_stay(record, closing) else "over"
         )
         # This master keeps a large value while its end is in doubt.
-        small = sum(len(value) for _, value in row if isinstance(value, bytes)) <= PIPELINED_BYTES
+        small = sum([len(value) for _, value in row if isinstance(value, bytes)]) <= PIPELINED_BYTES
         small = small and not (isinstance(record, Done) and record.value is None)
         keep = self._spec.limits.keep
-        laid = untidy or self._aside.any or not closing.sure  # else no worker has laid anything aside, or will
+        # Else no worker has laid anything aside, nor will.
+        laid = untidy or self._aside.any or ledger.reclaimed or not closing.sure
         if self.pipelined and small and not untidy and closing.sure:
             self._lease.end(what, keep, row, self._heard)
             self.in_doubt = True
@@ -166,3 +186,5 @@ class Ending:
 
     def _heard(self, answer: Committed | Lost | BrokerError) -> None:
         self.in_doubt = not isinstance(answer, Committed)
+        if not self.in_doubt and self.when_sure is not None:
+            self.when_sure()

@@ -74,7 +74,7 @@ class Exchange:
         self._keeps = keeps
         self._crowded = False  # whether replies come faster than they are read
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
-        self._creating = False  # the job's creation and a look at its replies are on their way
+        self.creating = False  # the job's creation and a look at its replies are on their way
         self._pushing = False  # a commit of tasks alone is on its way
         self._out = 0  # tasks of the job in the queue and in hands, with those of the last commit
         self.others = 0  # the least number of other jobs' tasks in the queue, after the last answered commit
@@ -86,7 +86,7 @@ class Exchange:
         """Connect anew, and forget requests on their way. Raises BrokerError."""
         if not self.in_turns:  # otherwise the wheel has connected
             self.jobs.connect()
-        self._ahead, self._creating, self._pushing = None, False, False
+        self._ahead, self.creating, self._pushing = None, False, False
 
     def begin_anew(self) -> None:
         """Read the stream from its beginning: it may be new, or in an earlier state."""
@@ -179,7 +179,7 @@ class Exchange:
     ) -> None:
         """Create the job, and have the server wait ``listen`` seconds for its first replies. Raises BrokerError."""
         self._lease.create(number, fields, self.bodies.load(tasks), listen, what)
-        self._creating, self._out = True, len(tasks)
+        self.creating, self._out = True, len(tasks)
 
     def commit(
         self,
@@ -217,8 +217,8 @@ class Exchange:
 
     def hear_of_commit(self) -> None:
         """Read the answer to the commit on its way, if there is one. Raises LeaseLost, BrokerError."""
-        if self._creating:
-            self._creating = False
+        if self.creating:
+            self.creating = False
             self.waiting = True
             try:
                 answer, self._ahead = self._lease.created()

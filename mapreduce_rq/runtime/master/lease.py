@@ -102,7 +102,15 @@ class Lease:
         token = self._next()
         expected = self.token if expect is None else expect
         answer = self._jobs.commit(
-            self._job, expected, token, what=what, number=number, fields=fields, **load._asdict()
+            self._job,
+            expected,
+            token,
+            what=what,
+            number=number,
+            fields=fields,
+            tasks=load.tasks,
+            bodies=load.bodies,
+            items=load.items,
         )
         return self._changed(answer, token)
 
@@ -110,7 +118,15 @@ class Lease:
         """Create the job and ask for its first replies; :meth:`created` reads both answers. Raises BrokerError."""
         self._pushing = self._next()
         self._jobs.ask_to_create(
-            self._job, self._pushing, number=number, fields=fields, listen=listen, what=what, **load._asdict()
+            self._job,
+            self._pushing,
+            number=number,
+            fields=fields,
+            listen=listen,
+            what=what,
+            tasks=load.tasks,
+            bodies=load.bodies,
+            items=load.items,
         )
 
     def created(self) -> tuple[Committed, tuple[str, list[Reply], int]]:
@@ -133,7 +149,9 @@ class Lease:
     def push(self, load: Load, what: str = "") -> None:
         """Ask for a commit with tasks alone; :meth:`pushed` reads the answer. Raises BrokerError."""
         self._pushing = self._next()
-        self._jobs.ask_to_push(self._job, self.token, self._pushing, what=what, **load._asdict())
+        self._jobs.ask_to_push(
+            self._job, self.token, self._pushing, what=what, tasks=load.tasks, bodies=load.bodies, items=load.items
+        )
 
     def pushed(self) -> Committed:
         """Read the answer to the push. Raises LeaseLost, BrokerError."""

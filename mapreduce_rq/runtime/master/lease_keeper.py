@@ -9,7 +9,7 @@ holds Python's lock, and then this thread has to wait for its end.
 from __future__ import annotations
 
 import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from types import TracebackType
 
@@ -23,14 +23,17 @@ TEND_SECONDS = 1.0
 
 
 class Keeper:
-    """Keeps one lease. There is no thread and no connection before :meth:`start`: most jobs end before they need it."""
+    """Keeps one lease. There is no thread and no connection before :meth:`start`: most jobs end before they need it.
+
+    It is started outside of ``with``. ``lock``: held while the master's own commit is on its way; None: it makes one.
+    """
 
     _over: threading.Event
 
     def __init__(self, lease: Lease, jobs: Jobs, lock: AbstractContextManager[object] | None = None) -> None:
         self._lease = lease
         self._masters = jobs
-        self._lock = threading.Lock() if lock is None else lock  # held while the master's own commit is on its way
+        self._lock = lock
         self._started = self._closed = self._connected = self._computing = False
         self._seen = ""
 
@@ -51,6 +54,7 @@ class Keeper:
         """Begin to keep the lease. A second call does nothing, nor does one after ``close``."""
         if not self._started and not self._closed:
             self._started = True
+            self._lock = self._lock or threading.Lock()
             self._over = threading.Event()
             self._begin()
 
@@ -61,16 +65,22 @@ class Keeper:
             self._over.set()
 
     def __enter__(self) -> None:
+        if self._lock is None:
+            self._computing = True
+            return
         with self._lock:
             self._computing = True
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        if self._lock is None:
+            self._computing = False
+            return
         with self._lock:
             self._computing = False
 
     def tend(self) -> None:
         """Replace the token if the master computes, and the token is the same as at the last look."""
-        with self._lock:
+        with self._lock or nullcontext():
             token = self._lease.token
             if not self._computing or token != self._seen:
                 self._seen = token

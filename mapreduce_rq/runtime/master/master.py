@@ -57,6 +57,7 @@ class Master(Owning):
     ``look_soon``: look around early; not needed if somebody has just seen ``workers``.
     ``bell``: the thread that fills the source rings it; until then the source may have no item.
     ``value_stays``: a value too large for the record stays in Redis as long as the record, for others to fetch.
+    ``unseen``: the caller waits only for the value and nobody else can see the job, so nothing of it stays.
     ``host``: the RQ job that runs this one; a process that adopts the job asks RQ whether its RQ job was stopped.
     ``journal``: events are written there, and the job's end for those who wait for it.
     ``span``: the tracing span of the job; the master ends it when it no longer leads the job.
@@ -208,7 +209,7 @@ class Master(Owning):
 
     def _read(self) -> list[Command]:
         """Read replies, and wait for them until something else is due. Returns the commands that follow."""
-        heard, _ = self._hear(self._patience())
+        heard, _ = self._hear(0 if self._exchange.creating else self._patience())  # those are on their way
         commands: list[Command] = []
         for replied in heard:
             commands += self._receive(replied)
@@ -224,14 +225,15 @@ class Master(Owning):
         replies, entries = self._exchange.hear(0 if self.stop else wait, wants_items=self.ledger.waits)
         self._now = self.clock.now()
         self.dropped += entries - len(replies)
-        self._answered.update(reply.wid for reply in replies)
-        if any(answer.status != REFUSED for reply in replies for answer in reply.answers):
-            self._sweeper.workers = max(self.workers, 1)
+        for reply in replies:
+            self._answered.add(reply.wid)
+            if not self._sweeper.workers and any(answer.status != REFUSED for answer in reply.answers):
+                self._sweeper.workers = 1
         if self._listener is not None:
             for reply in replies:
                 if reply.output is not None:
                     self._hand_on(self._listener, reply.wid, reply.output)
-        if self._refers:
+        if self._pieces is not None:
             replies = with_their_pieces(replies, self.computation.reducer, self._pieces)
         again = self._exchange.again
         heard = [Replied(reply.wid, reply.answers, reply.tried, again) for reply in replies]
@@ -368,8 +370,8 @@ class Master(Owning):
         self._gather(all_of_it=True)
         return Closing(
             ledger=self.ledger,
-            report=self._reported(None),  # the value stands in the record
-            timeline=self._timeline(),
+            report=lambda: self._reported(None),  # the value stands in the record
+            timeline=self._timeline,
             now=self._now,
             stored=not self._refers and self._checkpoints.stored == self.ledger.counted,
             lasts=lasts,

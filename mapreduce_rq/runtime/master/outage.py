@@ -17,8 +17,8 @@ class Outage:
         self._clock = clock
         self._telling = telling
         self._since: float | None = None  # the beginning of the present outage
-        self._backoff = Backoff()
-        self._demotion = Demotion(clock)
+        self._backoff: Backoff | None = None  # of this outage
+        self._demotion: Demotion | None = None
 
     @property
     def on(self) -> bool:
@@ -29,6 +29,8 @@ class Outage:
         """Note an error of Redis. Raises the error if the server is a replica for good. ``kept``: what is not lost
         then.
         """
+        if self._demotion is None:
+            self._demotion = Demotion(self._clock)
         self._demotion.met(error, kept)
 
     def begin(self, error: BrokerError) -> None:
@@ -39,16 +41,18 @@ class Outage:
 
     def pause(self) -> float:
         """Seconds to wait before the next try."""
+        if self._backoff is None:
+            self._backoff = Backoff()
         return self._backoff.next()
 
     def over(self, *, told: bool) -> None:
         """Note that Redis took a write, or said how the job ended. Any other answer proves little: replicas answer."""
         if self._since is None:
             return
-        self._demotion.over()
+        self._demotion = None
         if told:
             self._tell(f"Redis is back after {self._clock.now() - self._since:.1f} s")
-        self._since, self._backoff = None, Backoff()
+        self._since = self._backoff = None
 
     def _tell(self, text: str) -> None:
         if self.shared:

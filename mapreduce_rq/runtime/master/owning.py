@@ -78,13 +78,11 @@ class Owning(Commits):
         more: Sequence[tuple[str, Argument]] = (),
     ) -> None:
         number = int(self.spec.created)
-        row: list[tuple[str, Argument]] = [
-            ("state", State.RUNNING),
-            ("spec", sealed),
-            ("ck", self._fields.checkpoint(self.ledger, self._now)),
-            ("master", "" if hand_over else self._lease.holder),
-            *more,
-        ]
+        row: list[tuple[str, Argument]] = [("state", State.RUNNING), ("spec", sealed)]
+        if not self._unseen:
+            row.append(("ck", self._fields.checkpoint(self.ledger, self._now)))
+            row.append(("master", "" if hand_over else self._lease.holder))
+        row += more
         if self._host:
             row.append(("host", self._host))
         if hand_over:
