@@ -31,8 +31,8 @@ def at(server: RealServer, queue: str, tmp_path: Path) -> Iterator[User]:
 def test_a_job_leaves_a_page_and_a_trace(at: User, tmp_path: Path) -> None:
     at.run("compute", "montecarlo", "--samples", "300000", "--local", "2")
     page, trace = tmp_path / "report.html", tmp_path / "trace.json"
-    at.run("report", "montecarlo", "--out", str(page))
-    at.run("trace", "montecarlo", "--out", str(trace))
+    at.run("report", "montecarlo", "-o", str(page))
+    at.run("trace", "montecarlo", "-o", str(trace))
     found = json.loads(trace.read_text())
     slices = [one for one in found["traceEvents"] if one["ph"] == "X" and one["pid"] == 1]
     data = json.loads(at.run("report", "montecarlo", "--json").out)

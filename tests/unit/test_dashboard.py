@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 from rich.console import Console
 
 from mapreduce_rq.broker.inspect import ServerInfo
@@ -75,6 +76,18 @@ def picture(
     file.flush()
     assert isinstance(file.buffer, io.BytesIO)
     return file.buffer.getvalue().decode(encoding).splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_facts_of_a_job_stand_apart_however_long_they_are(width: int) -> None:
+    report = Report(counted=11_500, total=200_000, rate=39.6, elapsed_s=360_000.0, workers=3)
+    long = structs.replace(report, counted=123_456_789_012, total=999_999_999_999, rate=999_999.0, elapsed_s=9e6)
+    for one, words in (
+        (report, "5 % 11.5k/200k 39.6/s 1:19:20 left"),
+        (long, "12 % 123G/1T 1M/s 10 d 3 h left"),
+    ):
+        drawn = picture(snapshot((job(report=one),), (worker(),)), width=width)
+        assert any(words in " ".join(line.split()) for line in drawn), drawn
 
 
 def test_an_empty_queue_says_what_to_do() -> None:

@@ -20,7 +20,7 @@ from mapreduce_rq.errors import CannotWrite, NoSuchJob, UsageError
 
 File = Annotated[
     str | None,
-    typer.Option("--out", envvar="MRQ_OUT", metavar="FILE", help="Write to this file.", rich_help_panel=OUTPUT),
+    typer.Option("-o", "--out", envvar="MRQ_OUT", metavar="FILE", help="Write to this file.", rich_help_panel=OUTPUT),
 ]
 
 
@@ -70,7 +70,7 @@ def trace(
 
 def _file(out: str | None, *, needed: bool) -> OutFile | None:
     if out is None and needed:
-        raise UsageError("say where to write: --out FILE")
+        raise UsageError("say where to write: -o FILE")
     return OutFile(out) if out is not None else None
 
 

@@ -82,7 +82,7 @@ def _running(job: JobView, snapshot: Snapshot, seen: Seen, glyphs: Glyphs, *, wi
     if state != "running":
         left = state
     facts = Text.assemble(
-        (f"{progress_words(job):>6}", "bold"), f"{counted:>12}", (f"{rate(report.rate):>9}", "cyan"), f"{left:>11}"
+        (f" {progress_words(job):>5}", "bold"), f" {counted:>11}", (f" {rate(report.rate):>8}", "cyan"), f" {left:>10}"
     )
     start = Text.assemble((f"{glyphs.marks[state]} ", style), (f"{job_label(job.job):<{label}}", "bold"), "  ")
     room = width - start.cell_len - facts.cell_len
@@ -105,6 +105,6 @@ def _ended(job: JobView, glyphs: Glyphs, width: int, label: int) -> Text:
     start = Text.assemble((f"{glyphs.marks[job.state]} ", STYLES[job.state]), f"{job_label(job.job):<{label}}", "  ")
     start.append(value or params_words(job), style=STYLES[job.state] if job.state == "failed" else "")
     report = job.report
-    terms = f"{count(report.counted):>8} terms" if width >= WIDE else ""
-    end = Text(f"{job.state.word:>9}{terms}{duration(report.elapsed_s):>9}", style="dim")
+    terms = f" {count(report.counted):>7} terms" if width >= WIDE else ""
+    end = Text(f"{job.state.word:>9}{terms} {duration(report.elapsed_s):>8}", style="dim")
     return apart(start, end, width)
