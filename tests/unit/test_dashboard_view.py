@@ -188,6 +188,9 @@ def test_the_page_of_a_job_says_all_that_is_known() -> None:
     )
     assert "abcd" in text
     assert "term 9" in text
+    assert re.search(r"terms +250 of 1,000 counted +│", text)  # nothing of it comes any more
+    assert re.search(r"tasks +0 counted +│", text)
+    assert "125/s, " in text  # in the mean: 250 in 2 seconds
     bad = job(state="failed", record=failed(message="a bad term", traceback="Traceback:\n  its line"))
     text = "\n".join(drawn(snapshot((bad,)), view, Known(), width=80, height=None))
     assert "its line" in text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import re
 from html.parser import HTMLParser
 from typing import Any
 
@@ -300,6 +301,17 @@ def test_work_lies_before_its_answer() -> None:
     lost = losses(found)
     assert lost.computing == pytest.approx(2.0, abs=0.001)
     assert lost.before == pytest.approx(1.0, abs=2 * found.width)
+
+
+@pytest.mark.parametrize("seconds", [0.004, 0.125, 0.9, 3.3, 59.0, 130.0, 7200.0])
+def test_the_labels_of_an_axis_differ_and_have_one_unit(seconds: float) -> None:
+    recorder = Recorder(0.0)
+    recorder.answered("a:1:x", 1, 5, 1000, now=seconds, first=(0, 5))
+    page = page_of(RECORD, kept(recorder, seconds))
+    labels = re.findall(r'text-anchor="(?:start|middle|end)">([^<]*)</text>', page)[:5]
+    assert len(set(labels)) == 5, labels
+    if seconds < 100:
+        assert len({label.split()[1] for label in labels}) == 1, labels
 
 
 class Tags(HTMLParser):

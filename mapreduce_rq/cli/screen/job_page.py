@@ -94,13 +94,19 @@ def job_facts(
     if isinstance(record, Done) and record.digest:
         yield "digest", record.digest, ""
     total = f" of {grouped(report.total)}" if report.total is not None else ""
-    yield "terms", f"{grouped(report.counted)}{total} counted, {grouped(report.cut)} cut into tasks", ""
+    goes_on = job.state is State.RUNNING
+    cut = f", {grouped(report.cut)} cut into tasks" if goes_on else ""
+    yield "terms", f"{grouped(report.counted)}{total} counted{cut}", ""
     twice = f", {plural(report.ignored, 'answer')} came twice" if report.ignored else ""
     bad = f", {plural(report.dropped, 'reply', 'replies')} could not be read" if report.dropped else ""
-    next_one = f"{count(report.chunk)} terms in the next"
-    yield "tasks", f"{grouped(report.tasks)} counted, {grouped(report.out)} out, {next_one}{twice}{bad}", ""
+    next_one = f"{count(report.chunk)} {'term' if report.chunk == 1 else 'terms'} in the next"
+    coming = f", {grouped(report.out)} out, {next_one}" if goes_on else ""
+    yield "tasks", f"{grouped(report.tasks)} counted{coming}{twice}{bad}", ""
     busy = workers_on(job, snapshot, seen)
-    yield "rate", f"{rate(report.rate)}, {plural(busy, 'worker')}, for {duration(report.elapsed_s)}", "cyan"
+    speed = (
+        report.rate if goes_on or report.elapsed_s <= 0 else report.counted / report.elapsed_s
+    )  # in the end the mean
+    yield "rate", f"{rate(speed)}, {plural(busy, 'worker')}, for {duration(report.elapsed_s)}", "cyan"
     lost = _overhead(job, detail)
     if lost is not None:
         when = "" if isinstance(job.record, Done) else ", from their first answers on"

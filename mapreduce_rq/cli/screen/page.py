@@ -183,12 +183,19 @@ def _x(at: float, seconds: float) -> float:
     return LEFT + (WIDE - LEFT - 20) * min(1.0, max(0.0, at / seconds if seconds > 0 else 0.0))
 
 
+def _moment(at: float, seconds: float) -> str:
+    """A time on an axis of so many seconds: in one unit on all of the axis, and no two of its labels are the same."""
+    if seconds < 1:
+        return f"{1000 * at:.3g} ms"
+    return f"{at:.3g} s" if seconds < 100 else duration(at)
+
+
 def _axis(top: float, seconds: float, marks: Timeline) -> Iterator[str]:
     yield f'<line class="a" x1="{LEFT}" x2="{WIDE - 20}" y1="{top}" y2="{top}"/>'
     for part in range(5):
         at = seconds * part / 4
         anchor = "start" if part == 0 else "end" if part == 4 else "middle"
-        yield f'<text x="{_x(at, seconds):.1f}" y="{top + 14}" text-anchor="{anchor}">{duration(at)}</text>'
+        yield f'<text x="{_x(at, seconds):.1f}" y="{top + 14}" text-anchor="{anchor}">{_moment(at, seconds)}</text>'
     for mark in marks.marks:
         x = _x(mark.at, seconds)
         yield f'<line class="m" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{top}"><title>{_text(mark.text)}</title></line>'
@@ -268,7 +275,7 @@ def _histogram(timeline: Timeline) -> str:
         tasks = timeline.buckets[bits]
         y = number * ROW
         long = (WIDE - LEFT - 120) * tasks / most
-        parts.append(f'<text x="0" y="{y + 13}">under {duration(2**bits / 1e9)}</text>')
+        parts.append(f'<text x="0" y="{y + 13}">under {_moment(2**bits / 1e9, 2**bits / 1e9)}</text>')
         parts.append(f'<rect class="f" x="{LEFT}" y="{y + 2}" width="{long:.1f}" height="{ROW - 4}"/>')
         parts.append(f'<text x="{LEFT + long + 6:.1f}" y="{y + 13}">{count(tasks)}</text>')
     return _svg((last - first + 1) * ROW + 4, parts)
