@@ -180,17 +180,20 @@ def test_the_page_of_a_job_says_all_that_is_known() -> None:
         "ValueError: bad 3 (at host:17)", "File x",
     ):  # fmt: skip
         assert words in text
+    report = Report(counted=1000, total=1000, cut=1000, tasks=20, elapsed_s=4.0, chunk=1)
     ended = job(
-        state="done", record=done(value="7.389", bound="1e-50", digest="abcd", skipped=[Skipped(9, "E", "m", "h")])
+        state="done",
+        report=report,
+        record=done(value="7.389", bound="1e-50", digest="abcd", skipped=[Skipped(9, "E", "m", "h")]),
     )
     text = "\n".join(
         drawn(snapshot((ended,)), replace(view, selected={"jobs": ended.job}), Known(), width=80, height=None)
     )
     assert "abcd" in text
     assert "term 9" in text
-    assert re.search(r"terms +250 of 1,000 counted +│", text)  # nothing of it comes any more
-    assert re.search(r"tasks +0 counted +│", text)
-    assert "125/s, " in text  # in the mean: 250 in 2 seconds
+    assert re.search(r"terms +1,000 of 1,000 counted +│", text)  # nothing of it comes any more
+    assert re.search(r"tasks +20 counted +│", text)
+    assert "250/s, " in text  # in the mean
     bad = job(state="failed", record=failed(message="a bad term", traceback="Traceback:\n  its line"))
     text = "\n".join(drawn(snapshot((bad,)), view, Known(), width=80, height=None))
     assert "its line" in text

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.core.job import supply
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW
+from mapreduce_rq.core.job.ends import record_of
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source, Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import (
@@ -354,6 +355,17 @@ def test_a_term_that_raises_is_skipped_where_that_is_wanted() -> None:
     outcome = one.outcome()
     assert outcome is not None
     assert outcome.native == fold([k for k in range(30) if k != 13], ordered=False)
+
+
+def test_the_record_has_the_skipped_terms_in_their_order() -> None:
+    one = begun(terms=30, on_error="skip")
+    for lo, term in ((20, 27), (0, 3), (10, 15)):  # as their answers came
+        feed(one, replied(bad(lo, lo + 10, ERROR, term=term)))
+    feed(one, replied(*(ok(lo, hi) for lo, hi in ((0, 3), (4, 10), (10, 15), (16, 20), (20, 27), (28, 30)))))
+    outcome = one.outcome()
+    assert outcome is not None
+    record = record_of(one.spec, one, outcome, ended="all", workers=1, now=1.0)
+    assert [skipped.term for skipped in record.skipped] == [3, 15, 27]
 
 
 @pytest.mark.parametrize("status", [ERROR, DIED])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from msgspec.structs import replace
@@ -89,7 +89,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         ended=ended,
         skipped=[
             Skipped(ledger.computation.place(term), failure.kind, failure.message, failure.where)
-            for term, failure in ledger.skipped
+            for term, failure in sorted(ledger.skipped, key=itemgetter(0))
         ],
         retried=[
             Retried(ledger.computation.place(one.term), one.tries, one.kind, one.message, one.where)
