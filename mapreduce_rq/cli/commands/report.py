@@ -70,7 +70,7 @@ def trace(
 
 def _file(out: str | None, *, needed: bool) -> OutFile | None:
     if out is None and needed:
-        raise UsageError("say where to write: -o FILE")
+        raise UsageError("say where to write: --out FILE")
     return OutFile(out) if out is not None else None
 
 
