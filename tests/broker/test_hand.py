@@ -12,6 +12,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.tasks import Tasks
+from mapreduce_rq.broker.wire import SPARE_BYTES
 from mapreduce_rq.core.messages import ERROR, MAP, OK, Answer, Beat, Reply, Task, Tried, decode_failure
 from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BrokerDown, BrokerFull
@@ -175,6 +176,29 @@ def test_a_reply_that_is_too_large_goes_in_parts_each_with_its_own_terms(
     failure = decode_failure(read[2].answers[0].body)
     assert failure.where == "host:1"
     assert f"{MEBIBYTE:,} is the most" in failure.message
+
+
+def test_a_reply_of_just_the_size_that_redis_accepts_is_sent_as_it_is(
+    server: RealServer, raw: redis.Redis, keys: Keys, codecs: Codecs
+) -> None:
+    before = str(raw.config_get("proto-max-bulk-len")["proto-max-bulk-len"])
+    raw.config_set("proto-max-bulk-len", 2 * MEBIBYTE)
+    try:
+        wire = RedisWire(parse_url(server.url))
+        wire.connect()
+        replies = Replies(WID, Tasks(wire, keys, codecs))
+
+        def sealed(size: int) -> bytes:
+            (one,) = replies.sealed("job", [Answer(0, 1, 0, MAP, OK, b"x" * size, 1)])
+            return one
+
+        around = len(sealed(MEBIBYTE)) - MEBIBYTE
+        most = 2 * MEBIBYTE - SPARE_BYTES - around
+        statuses = [codecs.reply.open(sealed(size)).answers[0].status for size in (most, most + 1)]
+        wire.close()
+    finally:
+        raw.config_set("proto-max-bulk-len", before)
+    assert statuses == [OK, ERROR]
 
 
 @pytest.mark.parametrize(("digits", "epoch"), [(1, 10), (EPOCH_DIGITS, 10**EPOCH_DIGITS), (EPOCH_DIGITS + 1, 1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +19,7 @@ from mapreduce_rq.runtime.master import lease_keeper as keeping
 from mapreduce_rq.runtime.master.lease import Lease, LeaseLost, Load
 from mapreduce_rq.runtime.master.lease_keeper import Keeper
 from tests.support.servers import RealServer
+from tests.support.stage import until
 
 
 @pytest.fixture
@@ -113,6 +115,34 @@ def test_a_push_on_its_way_is_left_alone(server: RealServer, keys: Keys, codecs:
         assert slow.token != before
     keeper.close()
     wire.close()
+
+
+def test_a_keeper_has_one_thread_and_one_connection_and_leaves_neither(
+    keeper: Keeper, lease: Lease, jobs: Jobs, raw: redis.Redis
+) -> None:
+    """However often it is started, and whatever it did."""
+
+    def connections() -> set[str]:
+        return {client["id"] for client in raw.client_list()} - before
+
+    def threads() -> int:
+        return sum(thread.name == "mrq keeper" for thread in threading.enumerate())
+
+    before = {client["id"] for client in raw.client_list()}
+    others = threads() - 1
+    keeper.start()
+    assert threads() == others + 1
+    with keeper:
+        token = wait_for_another(jobs, lease.token)
+        first = connections()
+        assert len(first) == 1
+        wait_for_another(jobs, wait_for_another(jobs, token))
+        assert connections() == first
+    keeper.close()
+    until(lambda: not connections(), 10, "its connection is closed")
+    until(lambda: threads() == others, 10, "its thread ends")
+    keeper.start()
+    assert threads() == others
 
 
 def test_it_opens_no_stream_and_lists_nothing(jobs: Jobs, lease: Lease, raw: redis.Redis, keys: Keys) -> None:

@@ -17,6 +17,7 @@ from mapreduce_rq.broker.redis_wire import LARGE_LOSSES, RedisWire
 from mapreduce_rq.broker.wire import SPARE_BYTES, USUAL_BYTES
 from mapreduce_rq.errors import BrokerDown, BrokerError
 from mapreduce_rq.runtime.master.ended import Ended
+from mapreduce_rq.runtime.master.fields import Fields
 from tests.support.commands import mrq
 from tests.support.servers import FLAVOURS, RealServer, need_server
 from tests.support.terms import total
@@ -164,8 +165,22 @@ def both(left: dict[int, bytes], right: dict[int, bytes]) -> dict[int, bytes]:
     return left | right
 
 
-def test_what_is_counted_may_outgrow_redis_where_its_caller_alone_wants_it(client: Client) -> None:
-    assert len(client.map_reduce(entry, range(250), reduce=both, zero={})) == 250
+def test_what_is_counted_may_outgrow_redis_where_its_caller_alone_wants_it(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given_up = 0
+    made = Fields.checkpoint_that_fits
+
+    def counted(*arguments: Any, **named: Any) -> bytes | None:
+        nonlocal given_up
+        checkpoint = made(*arguments, **named)
+        given_up += checkpoint is None and arguments[1].counted < 1000  # those at the end aside
+        return checkpoint
+
+    monkeypatch.setattr(Fields, "checkpoint_that_fits", counted)
+    # Without an end to it, a checkpoint of megabytes would be made each second, to be thrown away.
+    assert len(client.map_reduce(entry, range(1000), reduce=both, zero={}, limits=Limits(chunk=1))) == 1000
+    assert given_up == 1
 
 
 def test_what_is_counted_and_must_stand_in_redis_ends_the_job(client: Client) -> None:
