@@ -87,7 +87,7 @@ class Reader:
                 f"its byte {within} is not text in {self._corpus.encoding} ({error.reason}): say which encoding it has "
                 "(encoding), or what to do with such bytes (errors)",
             ) from None
-        lines = text.removesuffix("\n").split("\n")
+        lines = text.removesuffix("\n").split("\n") if text else []  # of a file that is nothing but its mark
         return [line.rstrip("\r") for line in lines] if "\r" in text else lines
 
     def _csv(self, lines: list[str]) -> tuple[list[Any], list[int] | None]:
@@ -141,7 +141,7 @@ _JSON = msgspec.json.Decoder()
 
 def header_of(corpus: Corpus, piece: bytes) -> list[str]:
     """The columns that a line of CSV names. Raises Malformed."""
-    (line,) = Reader(corpus).lines(piece)
+    line = "".join(Reader(corpus).lines(piece))
     try:
         columns = next(csv.reader([line], delimiter=corpus.delimiter, strict=True), [])
     except csv.Error as error:

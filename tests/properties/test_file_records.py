@@ -199,6 +199,7 @@ def test_a_record_is_the_term_of_its_first_byte_and_can_be_left_out_alone(text: 
         ("a.csv", b'x,y\n1,"2\n3",4\n', {}, "the line at byte 4: a field .* must not be cut"),
         ("a.csv", b'x,y\n1,"2"3\n', {}, "the line at byte 4: it is not CSV"),
         ("a.csv", b"x,x\n1,2\n", {}, "its first line: it names no columns, or one of them twice"),
+        ("a.csv", b"\xef\xbb\xbf", {}, "its first line: it names no columns"),
         ("a.csv", b"x,x\n1,2\n", {"whole": True}, "line 1: it names no columns, or one of them twice"),
         ("a.csv", b"x,y\n1,2\n3\n", {"whole": True}, "line 3: it has 1 fields"),
         ("a.jsonl", b'{"a": 1}\n\n{"a":\n', {}, "the line at byte 10: it is not JSON"),
@@ -217,6 +218,17 @@ def test_what_cannot_be_read_is_told_by_file_and_place(
         job.map(0, job.total)
     assert str(caught.value).startswith(str(path))
     assert 0 <= caught.value.term < job.total
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.txt.gz"])
+@pytest.mark.parametrize(("body", "records"), [(b"", 0), (b"\n", 1)])
+def test_a_file_with_nothing_behind_its_mark_has_no_record(
+    tmp_path: Path, name: str, body: bytes, records: int
+) -> None:
+    path = tmp_path / name
+    marked = b"\xef\xbb\xbf" + body
+    path.write_bytes(gzip.compress(marked) if name.endswith("gz") else marked)
+    assert mapped(job_of(Files(path)), []) == ([] if name == "a.jsonl" else [""] * records)
 
 
 def test_fields_with_line_ends_are_read_from_files_that_are_not_cut(tmp_path: Path) -> None:
