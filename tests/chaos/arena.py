@@ -416,6 +416,7 @@ class Arena:
     def __enter__(self) -> Self:
         self._smaller.enter_context(patch.object(owning, "INLINE_SPEC_TASKS", INLINE_SPEC_TASKS))
         self._smaller.enter_context(patch.object(pace, "FIRST_WINDOW", WINDOW))
+        self._smaller.enter_context(patch.object(pace, "QUICK_WINDOW", WINDOW))
         if self.laid:
             self._smaller.enter_context(patch.object(shuffle, "LEAST_BYTES", 1))
             self._smaller.enter_context(patch.object(bodies, "APART_BYTES", 1))

@@ -20,7 +20,7 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.pieces import LaidApart
 from mapreduce_rq.core.fleet import liveness
 from mapreduce_rq.core.fleet.give_back import given_back
-from mapreduce_rq.core.job.chunking import FIRST_WINDOW, Pace
+from mapreduce_rq.core.job.chunking import QUICK_WINDOW, Pace
 from mapreduce_rq.core.job.events import Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import Task
@@ -774,9 +774,9 @@ def the_stream_is_trimmed_behind_the_checkpoint() -> None:
 
 
 def the_queue_holds_a_window_at_most() -> None:
-    stage = Stage(JobPlan(FIRST_WINDOW + 500, 0.01, chunk=1), hosts=[2])
+    stage = Stage(JobPlan(QUICK_WINDOW + 500, 0.01, chunk=1), hosts=[2])
     stage.run()
-    assert max(len(value) for value in stage.histories(stage.world.keys.queue)) <= FIRST_WINDOW
+    assert max(len(value) for value in stage.histories(stage.world.keys.queue)) <= QUICK_WINDOW
 
 
 def late_answers_to_a_job_that_is_over_are_dropped() -> None:

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.fleet.prefetch import MAX_TASKS
-from mapreduce_rq.core.job.chunking import FIRST_WINDOW
+from mapreduce_rq.core.job.chunking import QUICK_WINDOW
 from mapreduce_rq.core.job.events import Broken as LedgerBroken
 from mapreduce_rq.core.job.events import Command, Event
 from mapreduce_rq.core.job.ledger import Ledger
@@ -96,7 +96,7 @@ class World:
         self.server.weather = plan.weather
         self.sites = [self._site(name) for name in QUEUES[: plan.queues]]
         self.keys, self.codecs = self.sites[0].keys, self.sites[0].codecs
-        bounds = Bounds(queue=2 * FIRST_WINDOW * len(plan.jobs), hand=2 * MAX_TASKS, stream=3000, keys=400)
+        bounds = Bounds(queue=2 * QUICK_WINDOW * len(plan.jobs), hand=2 * MAX_TASKS, stream=3000, keys=400)
         self.invariants = [Invariants(site.keys, site.codecs, bounds) for site in self.sites]
         self.failure = ""
         self.hosts: list[Host] = []

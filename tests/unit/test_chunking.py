@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mapreduce_rq.core.job.chunking import (
+    AHEAD_SECONDS,
     FIRST_TASK_SECONDS,
     FIRST_WINDOW,
     GROWTH,
@@ -16,6 +17,7 @@ from mapreduce_rq.core.job.chunking import (
     MAX_GROWTH,
     MAX_WINDOW,
     MIN_WINDOW,
+    QUICK_WINDOW,
     SHARES,
     TARGET_TASK_BYTES,
     TARGET_TASK_SECONDS,
@@ -142,8 +144,21 @@ def test_the_window_has_bounds(chunk: int | None, workers: int, counts: list[int
     pace.workers = workers
     for now, tasks in enumerate(counts):
         pace.observe(tasks, tasks, 1000 * tasks, 1, 0.1 * now)
-        assert (MIN_WINDOW if chunk is None else FIRST_WINDOW) <= pace.window() <= MAX_WINDOW
+        assert MIN_WINDOW <= pace.window() <= MAX_WINDOW
         assert pace.window() >= min(MAX_WINDOW, 4 * workers)
+
+
+@given(st.integers(1, 50), st.integers(1, 100), st.integers(1, 10**12))
+def test_tasks_of_a_fixed_size_last_a_second_of_all_workers(chunk: int, workers: int, nanoseconds: int) -> None:
+    """Of long ones few are out, for a short job that comes later waits for all of them."""
+    pace = Pace(chunk, None)
+    assert pace.window() == FIRST_WINDOW
+    pace.workers = workers
+    pace.observe(chunk, 1, nanoseconds, chunk, 0.0)
+    window, seconds = pace.window(), nanoseconds / 1e9
+    assert window <= max(MIN_WINDOW, 4 * workers, AHEAD_SECONDS * workers / seconds)
+    assert window >= min(QUICK_WINDOW, AHEAD_SECONDS * workers / seconds - 1)
+    assert window >= 4 * workers
 
 
 def test_the_window_follows_the_rate() -> None:

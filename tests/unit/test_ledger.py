@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from mapreduce_rq.core.job import supply
-from mapreduce_rq.core.job.chunking import FIRST_WINDOW
+from mapreduce_rq.core.job.chunking import FIRST_WINDOW, QUICK_WINDOW
 from mapreduce_rq.core.job.ends import record_of
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source, Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
@@ -142,9 +142,10 @@ def test_all_terms_go_out_once_and_in_order() -> None:
 def test_a_window_of_tasks_is_out_at_most_and_refills_in_large_steps() -> None:
     one = ledger(10_000, chunk=1)
     assert len(pushed(feed(one, Resumed()))) == FIRST_WINDOW
-    assert pushed(feed(one, replied(ok(0, 1)))) == []
-    quarter = FIRST_WINDOW // 4
-    assert len(pushed(feed(one, replied(*(ok(k, k + 1) for k in range(1, quarter)))))) == quarter
+    assert len(pushed(feed(one, replied(ok(0, 1))))) == QUICK_WINDOW - FIRST_WINDOW + 1  # it took no time
+    assert pushed(feed(one, replied(ok(1, 2)))) == []
+    quarter = QUICK_WINDOW // 4
+    assert len(pushed(feed(one, replied(*(ok(k, k + 1) for k in range(2, quarter + 1)))))) == quarter
 
 
 def test_every_answer_counts_once_in_any_order() -> None:
@@ -266,12 +267,12 @@ def test_after_a_reconnect_one_look_is_enough() -> None:
 def test_what_is_pushed_after_a_look_is_not_missing_in_it() -> None:
     one = ledger(4000, chunk=1)
     feed(one, Resumed())
-    many = FIRST_WINDOW // 2
-    look = Surveyed(
-        list(one.out.values())[many:], [], 2, slack=False, answered=[replied(*(ok(k, k + 1) for k in range(many)))]
-    )
+    feed(one, replied(ok(0, 1)))
+    many = QUICK_WINDOW // 2
+    answered = [replied(*(ok(k, k + 1) for k in range(1, many + 1)))]
+    look = Surveyed(list(one.out.values())[many:], [], 2, slack=False, answered=answered)
     fresh = pushed(feed(one, look))
-    assert fresh == [(k, k + 1) for k in range(FIRST_WINDOW, FIRST_WINDOW + many)]
+    assert fresh == [(k, k + 1) for k in range(QUICK_WINDOW + 1, QUICK_WINDOW + 1 + many)]
 
 
 def test_what_an_answer_in_a_look_sends_out_again_is_not_cut_anew() -> None:

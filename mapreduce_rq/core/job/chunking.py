@@ -59,9 +59,13 @@ WINDOW_SECONDS = 0.25
 """Seconds that the tasks out should last: several round trips of the master."""
 MAX_WINDOW = 12_288
 """Tasks out at most: about 2 MB in Redis."""
-FIRST_WINDOW = 1024
-"""Tasks out at least if the user fixed their size: until they are measured they may be short, and workers must not
-wait."""
+FIRST_WINDOW = 64
+"""Tasks out at first if the user fixed their size. They may be short, and workers must not wait; or they may be long,
+and then a job that comes later waits for all of them."""
+QUICK_WINDOW = 1024
+"""Tasks out at least if the user fixed their size and they turned out to be short."""
+AHEAD_SECONDS = 1.0
+"""Seconds of all workers' time in the tasks out at least, if the user fixed their size."""
 MIN_WINDOW = 8
 """Tasks out at least if sizes are chosen here. It is small, since tasks cut before costs are known have bad sizes."""
 LEAST_TASK_SECONDS = 0.002
@@ -181,4 +185,8 @@ class Pace:
         """How many tasks may be out."""
         if self._wide:
             return max(self._least_window, self._wide_window * self.workers)
-        return min(MAX_WINDOW, max(self._least_window, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))
+        least = self._least_window
+        if self._chunk is not None and self._cost is not None:
+            ahead = AHEAD_SECONDS * self.workers / max(self._cost * self._chunk, 1e-12)
+            least = max(MIN_WINDOW, int(min(QUICK_WINDOW, ahead)))
+        return min(MAX_WINDOW, max(least, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))
