@@ -61,8 +61,10 @@ class KeptPlans:
         self, function: Callable[..., Any] | str, reduce: Any, limits: Limits | None, chunksize: int | None
     ) -> KeptPlan | None:
         """The plan of an earlier call with these very objects, if it still holds."""
+        if chunksize.__class__ not in {int, type(None)}:
+            return None  # which is refused, and perhaps cannot be looked up
         kept = self._plans.get((id(function), reduce, id(limits), chunksize))
-        if kept is None or chunksize.__class__ not in {int, type(None)}:
+        if kept is None:
             return None
         return kept if kept.function is function and kept.limits is limits and kept.holds() else None
 

@@ -19,6 +19,7 @@ from tests.chaos.stories import STORIES
 from tests.support.servers import RealServer
 
 STORY = STORIES["laid"]
+TERMS = 12  # more than in the story: so more steps of the history
 SHARES = 4
 
 
@@ -27,7 +28,7 @@ class Recording:
 
     def __init__(self, server: RealServer) -> None:
         self.server = server
-        with Arena(server, "cuts", Faults(), terms=STORY.terms, laid=True) as arena:
+        with Arena(server, "cuts", Faults(), terms=TERMS, laid=True) as arena:
             STORY.play(arena)
             arena.finish()
             self.job = arena.job
@@ -57,7 +58,7 @@ def test_a_job_goes_on_from_any_beginning_of_its_history(recording: Recording, s
         end = recording.cuts[number]
         half = (recording.cuts[number + 1] - end) // 2 if number + 1 < len(recording.cuts) else 0
         recording.begin_at(end + half)
-        with Arena(recording.server, "cuts", Faults(), terms=STORY.terms, laid=True) as arena:
+        with Arena(recording.server, "cuts", Faults(), terms=TERMS, laid=True) as arena:
             arena.job, arena.before = recording.job, {"host"}
             if arena.state() is None:
                 continue  # it was not yet submitted

@@ -189,13 +189,19 @@ def _dump(settings: PoolSettings) -> bytes:
         "keyring": keys,
         "trust": asdict(settings.trust),
     }
-    return json.dumps([plain, sys.path]).encode()
+    processes: Any = sys.modules.get("multiprocessing.process")
+    known = base64.b64encode(processes.current_process().authkey).decode() if processes is not None else ""
+    return json.dumps([plain, sys.path, known]).encode()
 
 
 def main(way: WayTo) -> int:
     """The program of a spawned pool: its settings come on standard input."""
-    plain, path = json.load(sys.stdin)
+    plain, path, known = json.load(sys.stdin)
     sys.path[:] = path
+    if known:  # a manager of multiprocessing talks to processes that know its key, as those that it begins do
+        from multiprocessing.process import current_process
+
+        current_process().authkey = base64.b64decode(known)
     start_log(LOG_FORM)
     _leave_standard_output()
     plain["trust"] = Trust(**plain["trust"] | {"allow": tuple(plain["trust"]["allow"])})
