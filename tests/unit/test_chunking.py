@@ -149,7 +149,7 @@ def test_the_window_has_bounds(chunk: int | None, workers: int, counts: list[int
 
 
 @given(st.integers(1, 50), st.integers(1, 100), st.integers(1, 10**12))
-def test_tasks_of_a_fixed_size_last_a_second_of_all_workers(chunk: int, workers: int, nanoseconds: int) -> None:
+def test_tasks_of_a_fixed_size_last_some_seconds_of_all_workers(chunk: int, workers: int, nanoseconds: int) -> None:
     """Of long ones few are out, for a short job that comes later waits for all of them."""
     pace = Pace(chunk, None)
     assert pace.window() == FIRST_WINDOW
