@@ -112,6 +112,13 @@ def test_cancelling_asks_first() -> None:
     assert after(["enter", "C"]).asked == "a-1"
 
 
+def test_a_page_cancels_the_job_that_it_shows() -> None:
+    page = after(["j", "enter"])
+    for listed_jobs in (["a-1"], []):  # its record has expired, or the filter no longer lets it pass
+        assert pressed(page, "C", {**IDS, "jobs": listed_jobs}, RUNNING)[0].asked == ""
+        assert pressed(page, "C", {**IDS, "jobs": listed_jobs}, RUNNING | {"b-2"})[0].asked == "b-2"
+
+
 def test_the_filter_takes_every_character() -> None:
     view = after("/qC j")
     assert (view.filter, view.typing) == ("qC j", True)
@@ -119,6 +126,18 @@ def test_the_filter_takes_every_character() -> None:
     assert after(["enter"], view) == View(filter="qC j")
     assert after(["escape"], view) == View()
     assert after(["enter", "escape"], view) == View()
+
+
+def test_the_filter_finds_what_a_row_shows() -> None:
+    refused = job("exp-a", "failed", record=failed("exp-a", kind="BadFunction", message="no pickles"))
+    shown = snapshot((refused, job("exp-b", report=Report(value="7.389"))))
+    for sought, found in (("badfunc", ["exp-a"]), ("7.38", ["exp-b"]), ("exp-", ["exp-b", "exp-a"])):
+        assert listed(shown, SEEN, View(filter=sought), Known())["jobs"] == found
+    happened = Happenings()
+    happened.read([Event(job="exp-a", what="failed", text="BadFunction: no pickles", at=NOW)])
+    words = "\n".join(picture(shown, view=View(filter="xyz", pane="events"), known=Known(happened.listed()), height=30))
+    assert "no event has this in it; Esc lists all" in words
+    assert "nothing has happened yet" not in words
 
 
 def test_keys_that_change_how_it_is_shown() -> None:

@@ -174,7 +174,7 @@ def _workers(snapshot: Snapshot, seen: Seen, view: View, width: int) -> Rows:
 def _events(known: Known, view: View, width: int) -> Rows:
     events = sorted_events(known.events, view)
     if not events:
-        return _only("nothing has happened yet", "dim")
+        return _only("no event has this in it; Esc lists all" if known.events else "nothing has happened yet", "dim")
 
     def make(first: int, last: int) -> list[list[Text]]:
         return [[line] for line in event_lines(events[first:last], width)]

@@ -84,7 +84,11 @@ def pressed(view: View, key: str, ids: dict[Pane, Sequence[str]], running: froze
     if key in {"?", "h"}:
         return replace(view, page="" if view.page == "help" else "help", scroll=0), None
     if key == "C":
-        job = view.chosen("jobs", ids["jobs"]) if view.page == "job" or (not view.page and view.pane == "jobs") else ""
+        job = ""
+        if view.page == "job":  # the one on the page, which the list may have lost: to the filter, or for ever
+            job = view.selected.get("jobs", "")
+        elif not view.page and view.pane == "jobs":
+            job = view.chosen("jobs", ids["jobs"])
         return (replace(view, asked=job) if job in running else view), None
     return (_on_page(view, key) if view.page else _on_panes(view, key, ids)), None
 
