@@ -135,6 +135,7 @@ class Leader:
             keeper=Keeper if among is None else among.keeper,
             value_stays=not (pipelined or self._alone),  # otherwise only the caller needs it, and has it in memory
             journal=None if pipelined else self.events(verbs, None if among is None else among.told),
+            by=process_name(),
             span=span,
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from mapreduce_rq.client.client import Client
+from mapreduce_rq.client.identity import process_name
 from mapreduce_rq.core.job.timeline import MAX_TIMELINE_BYTES
 from tests.support.commands import Running, User
 from tests.support.servers import RealServer
@@ -178,3 +179,19 @@ def test_of_a_job_that_was_let_go_and_resumed(at: User, server: RealServer, queu
     found = shown(at, tmp_path, "done")
     assert terms_of(found) >= 700  # what is let go of is kept to the last answer
     assert [mark for mark in found["marks"] if mark["text"].startswith("taken over: ")]
+
+
+def test_whoever_leads_a_job_is_named(at: User, server: RealServer, queue: str, tmp_path: Path) -> None:
+    at.start("worker", "-c", "1", "--allow", "builtins").hear("1 worker")
+    with Client(server.url, queue=queue) as client:
+        client.map_reduce(abs, range(3))  # its master waits for the value alone
+        client.submit_function(abs, range(3)).result()
+        jobs = client.snapshot().jobs
+        assert len(jobs) == 2
+        for job in jobs:
+            timeline = client.verbs.timeline(job.job)
+            assert timeline is not None
+            assert timeline.master.rpartition(":")[0] == process_name()
+            page = at.run("report", job.job, "-o", str(tmp_path / "page.html"))
+            assert page.code == 0, page.err
+            assert f"<td>{process_name()} with mrq " in (tmp_path / "page.html").read_text()

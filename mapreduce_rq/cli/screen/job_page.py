@@ -83,8 +83,7 @@ def job_facts(
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(job.created))
         yield "submitted", f"by {job.by}, {since}, {duration(max(0.0, seen.at - job.created))} ago", ""
     if job.state is State.RUNNING:
-        leader = job.by if job.leader == "master" else job.leader  # a client leads its own job
-        yield "led by", leader or "nobody", ""
+        yield "led by", job.leader or "nobody", ""
     value = value_words(job).replace("±", glyphs.plus_minus)
     if value:
         yield "value", value, "green" if not isinstance(record, Failed) else "red"

@@ -32,9 +32,7 @@ def sorted_jobs(snapshot: Snapshot, seen: Seen, view: View) -> list[JobView]:
     found = [
         job
         for job in snapshot.jobs
-        if fits(
-            view, job.job, job.label, job.by, state_words(job, snapshot, seen), params_words(job), value_words(job)
-        )
+        if fits(view, job.job, job.label, job.by, state_words(job, snapshot, seen), params_words(job), value_words(job))
     ]
     order = view.order("jobs")
     if order == "name":

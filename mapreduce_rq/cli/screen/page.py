@@ -106,7 +106,7 @@ def _facts(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _course(timeline: Timeline) -> Iterator[tuple[str, str]]:
     yield "began", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(min(max(0.0, timeline.began), 4e9)))
     if timeline.master:
-        yield "led by", f"{timeline.master} with mrq {timeline.version}"
+        yield "led by", f"{timeline.master.rpartition(':')[0]} with mrq {timeline.version}"
     hosts = sorted({row.wid.partition(":")[0] for row in timeline.rows})
     yield "hosts", ", ".join(hosts) or "none answered"
     if timeline.before:

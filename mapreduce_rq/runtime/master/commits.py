@@ -72,6 +72,7 @@ class Commits:
         host: str = "",
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
         journal: Journal | None = None,
+        by: str = "master",
         span: JobSpan | None = None,
     ) -> None:
         self.jobs = jobs
@@ -93,7 +94,7 @@ class Commits:
         self._fields = Fields(jobs, spec)
         self._spec_bytes = 0  # sealed, where it is known
         self._resubmitted = 0  # times that the job was gone from Redis, or overwritten
-        self._lease = Lease(jobs, spec.job, clock.random(8).hex(), journal.by if journal is not None else "master")
+        self._lease = Lease(jobs, spec.job, clock.random(8).hex(), by)
         apart = computation.aside is None
         self._refers = apart and computation.reducer.refers and not spec.lazy  # items of a source are there only once
         bodies = Bodies(jobs.codecs.task, self._all_out, apart=apart, items=source is not None)

@@ -60,6 +60,7 @@ class Master(Owning):
     ``unseen``: the caller waits only for the value and nobody else can see the job, so nothing of it stays.
     ``host``: the RQ job that runs this one; a process that adopts the job asks RQ whether its RQ job was stopped.
     ``journal``: events are written there, and the job's end for those who wait for it.
+    ``by``: this process's name, for those who ask who leads the job.
     ``span``: the tracing span of the job; the master ends it when it no longer leads the job.
     """
 
