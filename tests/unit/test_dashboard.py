@@ -236,6 +236,16 @@ def test_trouble_warnings_and_dropped_entries_are_said() -> None:
     assert "q quit" in text
 
 
+def test_trouble_is_told_to_its_end_and_leaves_room_for_the_keys() -> None:
+    trouble = "not cancelled: redis://host:6379 does not let user mrq-viewer use a command: the user's rules lack one"
+    drawn = picture(snapshot((job(),), (worker(),)), width=40, height=15, trouble=trouble, keys="q quit")
+    assert len(drawn) == 15
+    assert "the user's rules lack one" in "".join(drawn[2:6]).replace("  ", "")
+    assert drawn[-1] == "q quit"
+    drawn = picture(snapshot((job(),)), width=40, height=15, trouble="word " * 1000, keys="q quit")
+    assert (len(drawn), drawn[-1].strip()) == (15, "q quit")
+
+
 def test_what_does_not_fit_is_counted() -> None:
     jobs = tuple(job(f"exp-{k:06}xyz", "done" if k else "running", created=NOW - k) for k in range(50))
     workers = tuple(worker(f"host:{k}:ab", pid=k, name="") for k in range(50))

@@ -33,6 +33,8 @@ from mapreduce_rq.core.text import count, duration, plural
 
 FRAME_LINES = 2  # of a panel: its upper and lower edge
 FRAME_COLUMNS = 4
+MOST_TROUBLE = 4
+"""Lines of what went wrong: a message says at its end what to do."""
 ROOM_FOR_ALL = 20
 """Lines of a terminal that shows three lists; one with fewer shows two, and one with fewer than this..."""
 ROOM_FOR_TWO = 12
@@ -105,7 +107,7 @@ def _head(snapshot: Snapshot, seen: Seen, frame: Frame) -> Iterator[Text]:
         frame.width,
     )
     if frame.trouble:
-        yield Text(frame.trouble, style="bold red", no_wrap=True, overflow="crop")
+        yield from labelled("", frame.trouble, "bold red", frame.width, indent=0)[:MOST_TROUBLE]
     if server.warning:
         yield Text(f"warning: {server.warning}", style="yellow", no_wrap=True, overflow="crop")
     if snapshot.dropped:
