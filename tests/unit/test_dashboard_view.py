@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.broker.detail import Detail
 from mapreduce_rq.cli.screen.charts import ASCII, UNICODE, Hand, sparkline, term_map
-from mapreduce_rq.cli.screen.frame import window
+from mapreduce_rq.cli.screen.frame import labelled, window
 from mapreduce_rq.cli.screen.happenings import MOST, Happenings
 from mapreduce_rq.cli.screen.keys import Decoder
 from mapreduce_rq.cli.screen.picture import Known, listed
@@ -372,3 +372,10 @@ def test_every_view_fits_every_terminal_and_keeps_its_key_line(
         assert lines[-1].strip(), "the key line"
     order = [WORKER_ORDER.index("dead" if one.beat is None else "busy") for one in merged([shown]).workers]
     assert len(order) == count
+
+
+@given(st.text(st.sampled_from("a\u6f22\u00e9 "), max_size=200), st.integers(24, 100), st.sampled_from([0, 15]))
+def test_a_long_text_is_shown_to_its_end_however_wide_its_characters(text: str, width: int, indent: int) -> None:
+    lines = labelled("parameters", text, "", width, indent=indent)
+    assert all(line.cell_len <= width for line in lines)
+    assert "".join(line.plain[indent:] for line in lines) == text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rich.cells import chop_cells
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 
@@ -93,7 +94,7 @@ def cropped(line: Text, width: int) -> Text:
 def labelled(label: str, text: str, style: str, width: int, *, indent: int = LABEL_WIDTH + 2) -> list[Text]:
     """A label and its text behind it, in as many lines as it needs. ``indent`` 0: no label."""
     room = max(8, width - indent)
-    pieces = [text[k : k + room] for k in range(0, len(text), room)] or [""]
+    pieces = chop_cells(text, room) or [""]
     first = f"{label:<{indent}}" if indent else ""
     lines = [Text.assemble((first, "dim"), (pieces[0], style), no_wrap=True)]
     lines += [Text.assemble(" " * indent, (piece, style), no_wrap=True) for piece in pieces[1:]]
