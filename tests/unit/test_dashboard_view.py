@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mapreduce_rq.broker.detail import Detail
+from mapreduce_rq.cli.screen.changes import Changes
 from mapreduce_rq.cli.screen.charts import ASCII, UNICODE, Hand, sparkline, term_map
 from mapreduce_rq.cli.screen.frame import labelled, window
 from mapreduce_rq.cli.screen.happenings import MOST, Happenings
 from mapreduce_rq.cli.screen.keys import Decoder
 from mapreduce_rq.cli.screen.picture import Known, listed
 from mapreduce_rq.cli.screen.view import FAR, PANES, SORTS, Act, Pane, View, key_line, pressed
-from mapreduce_rq.cli.screen.views import WORKER_ORDER, Seen
+from mapreduce_rq.cli.screen.views import WORKER_ORDER, Seen, worker_state
 from mapreduce_rq.cli.watching import merged
 from mapreduce_rq.core.job.record import Report, Skipped
 from mapreduce_rq.core.job.recorder import Recorder
@@ -379,3 +380,19 @@ def test_a_long_text_is_shown_to_its_end_however_wide_its_characters(text: str, 
     lines = labelled("parameters", text, "", width, indent=indent)
     assert all(line.cell_len <= width for line in lines)
     assert "".join(line.plain[indent:] for line in lines) == text
+
+
+@pytest.mark.parametrize("clock", [-200.0, 200.0])
+def test_a_dashboard_that_was_just_opened_does_not_call_the_silent_alive(clock: float) -> None:
+    changes, events, states = Changes(), Happenings(), []
+    for second in range(30):
+        count = 1 if clock < 0 else 1 + second // 2  # silent since before the first look; or it lives in another time
+        shown = snapshot(workers=(worker(count=count, at=NOW + clock + 2 * (count - 1)),))
+        seen = Seen(NOW + second, changes.look(shown, float(second)))
+        events.look(shown, seen)
+        states.append(worker_state(shown.workers[0], seen))
+    if clock < 0:
+        assert set(states) == {"silent"}
+        assert not events.listed()
+    else:  # until its second beat its clock is all that we have
+        assert states == ["silent"] * 2 + ["busy"] * 28
