@@ -142,6 +142,7 @@ class Planner:
         pickles = Pickles()
         items, star = rows(items, more, star=star)
         params = shipping.function_params(function, self._trust, pickles, kwargs) | {"star": star}
+        params |= shipping.plain_params(self._trust)
         params |= self._leading(setup, shared, pickles)
         if params["kernel"] and star:
             raise BadParameter("a kernel of spans takes a range, not rows of arguments")
@@ -212,6 +213,7 @@ class Planner:
         if params["kernel"]:
             raise BadParameter("a kernel of spans takes a range, not items")
         params |= {"reduce": "handed", "star": star, "return_exceptions": self._trust.pickles}
+        params |= shipping.plain_params(self._trust)
         params |= self._leading(setup, shared, pickles)
         if first is not None:
             params |= shipping.first_params(first, self._trust, pickles)

@@ -131,13 +131,13 @@ class FunctionComputation(Computation[Any]):
         return made
 
     def trusting(self, trust: Trust, pickles: Pickles | None = None) -> ValueCodec:
-        """Let items, values and the partials of a user's own merge travel as pickles, where these are trusted.
+        """Let items, values and the partials of a user's own merge travel as pickles, where both sides trust these.
 
         ``pickles``: those with which the parameters were made. Returns the codec of the items.
         """
         self._pickles = pickles or self._pickles
         self._trust = trust
-        if trust.pickles:
+        if trust.pickles and not self.params.plain:
             self._codec = PickleCodec(self._pickles)
             self.reducer.travel_by(self._codec)
         return self._codec

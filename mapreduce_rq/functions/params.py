@@ -68,6 +68,7 @@ class FunctionParams(FoldParams, frozen=True, kw_only=True, omit_defaults=True):
     carried: bytes = b""  # the items, which travel with the job: then terms are their places
     draw: int | None = None  # terms come in the random order with this number
     return_exceptions: bool = False  # exceptions become values
+    plain: bool = False  # the submitter reads no pickles, so workers that write some for other jobs write none for this
     star: bool = False  # an item is a sequence of arguments
     first: FirstParams | None = None  # to be called once in each process
     setup: FirstParams | None = None  # as ``first``, and its value is the first argument of each call

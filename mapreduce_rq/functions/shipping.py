@@ -78,6 +78,11 @@ class First(NamedTuple):
     call: Callable[[], Any]
 
 
+def plain_params(trust: Trust) -> dict[str, Any]:
+    """The parameter that says to workers whether this process could read a pickle from them."""
+    return {} if trust.pickles else {"plain": True}
+
+
 def first_params(first: First, trust: Trust, pickles: Pickles) -> dict[str, Any]:
     """The parameters that say what is called first. Raises BadFunction."""
     return {"first": {"id": first.id, "call": function_params(first.call, trust, pickles)}}

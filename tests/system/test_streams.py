@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import os
 import signal
 import threading
@@ -131,6 +132,21 @@ def test_where_pickles_are_not_trusted_a_stand_in_is_raised(server: RealServer, 
         assert list(values) == [3]
         with pytest.raises(BadFunction, match=r"item 1, a .*range"):
             list(client.imap("builtins:len", ["abc", range(3)], chunksize=1))
+
+
+def test_workers_that_write_pickles_write_none_for_a_client_that_reads_none(server: RealServer, queue: str) -> None:
+    with (
+        Client(server.url, local=2, queue=queue, keys=[KEY], allow_pickle=True) as trusting,
+        Client(server.url, queue=queue, keys=[KEY], allow_pickle=False) as plain,
+    ):
+        assert list(trusting.imap(square, range(9))) == [k * k for k in range(9)]  # its workers are there
+        with plain.imap("builtins:abs", range(-9, 0)) as values:
+            assert values.next(timeout=20) == 9
+            assert list(values) == list(range(8, 0, -1))
+        assert plain.map_reduce("builtins:abs", range(-9, 0), reduce="list") == list(range(9, 0, -1))
+        assert plain.map_reduce("builtins:abs", range(-9, 0), reduce=operator.add, zero=0) == 45
+        with pytest.raises(RemoteError, match="a range cannot travel"):
+            list(plain.imap("builtins:range", [3]))
 
 
 def test_an_iterable_that_raises_ends_it_behind_what_came_before(private: Client) -> None:
