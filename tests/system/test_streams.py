@@ -140,7 +140,8 @@ def test_workers_that_write_pickles_write_none_for_a_client_that_reads_none(serv
         Client(server.url, queue=queue, keys=[KEY], allow_pickle=False) as plain,
     ):
         assert list(trusting.imap(square, range(9))) == [k * k for k in range(9)]  # its workers are there
-        with plain.imap("builtins:abs", range(-9, 0)) as values:
+        absolute: Any = plain.imap("builtins:abs", range(-9, 0))
+        with absolute as values:
             assert values.next(timeout=20) == 9
             assert list(values) == list(range(8, 0, -1))
         assert plain.map_reduce("builtins:abs", range(-9, 0), reduce="list") == list(range(9, 0, -1))

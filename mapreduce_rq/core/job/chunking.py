@@ -65,8 +65,8 @@ and then a job that comes later waits for all of them."""
 QUICK_WINDOW = 1024
 """Tasks out at least if the user fixed their size and they turned out to be short."""
 AHEAD_SECONDS = 8.0
-"""Seconds of all workers' time in the tasks out at least, if the user fixed their size. A worker far away, whose answers
-take a second to come back, has a hand of two seconds, and as much is on its way."""
+"""Seconds of all workers' time in the tasks out at least, if the user fixed their size. A worker far away, whose
+answers take a second to come back, has a hand of two seconds, and as much is on its way."""
 MIN_WINDOW = 8
 """Tasks out at least if sizes are chosen here. It is small, since tasks cut before costs are known have bad sizes."""
 LEAST_TASK_SECONDS = 0.002
