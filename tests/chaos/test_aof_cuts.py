@@ -19,7 +19,7 @@ from tests.chaos.stories import STORIES
 from tests.support.servers import RealServer
 
 STORY = STORIES["laid"]
-TERMS = 12  # more than in the story: so more steps of the history
+TERMS = 40  # more than in the story: so more steps of the history
 SHARES = 4
 
 
@@ -69,7 +69,7 @@ def test_a_job_goes_on_from_any_beginning_of_its_history(recording: Recording, s
                 arena.finish()
             except AssertionError as error:
                 raise AssertionError(f"cut behind step {number}: {error}") from error
-    assert lived > 5
+    assert lived > 5, [len(recording.cuts), lived]
 
 
 def test_the_cuts_are_at_all_that_a_shuffle_does(recording: Recording) -> None:

@@ -336,7 +336,7 @@ def test_after_the_end_of_its_client() -> None:
 
 def test_in_a_forked_child(client: Client, tmp_path: Path) -> None:
     executor, pool = client.executor(), client.pool()
-    values, streamed = client.imap(slow, range(100)), pool.imap(slow, range(100))
+    values, streamed = client.imap(slow, range(MANY)), pool.imap(slow, range(MANY))
     job = client.submit_function(slow, range(300), reduce="list")
     results = job.results()
     first = next(results)
