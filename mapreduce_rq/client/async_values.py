@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
 from mapreduce_rq.client.loop_calls import call_soon, in_thread, tell
-from mapreduce_rq.client.streams import NotYet, Values
+from mapreduce_rq.client.streams import NotYet, Values, while_alive
 
 T = TypeVar("T")
 
@@ -62,7 +62,7 @@ class AsyncValues(Generic[T]):
             except BaseException:
                 close_all(self._read)
                 raise
-            self._values.tell(self._told)
+            self._values.tell(while_alive(self._told, None))
         while True:
             with suppress(NotYet):
                 return self._there(self._values)

@@ -482,7 +482,7 @@ class Client:
         stand, and the next call continues with the next term. ``chunksize``: items per task (None: measured).
         ``more``, ``star``, ``kwargs``, ``setup``, ``shared``, ``progress``, ``logs``, ``wait_workers``: see
         ``map_reduce``. ``observer``, and a callable for progress or logs: are called in a thread of the job. To close
-        the iterator ends the job.
+        or to drop the iterator ends the job.
         Raises UsageError, BrokerError; while it is read, BadFunction for an item that cannot travel, and JobError.
         """
         check(ordered=ordered, buffersize=buffersize, observer=observer, wait_workers=wait_workers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
@@ -29,6 +30,7 @@ PIECES = 16
 """A full buffer is cut into this number of pieces. After each piece there is room for new items."""
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 _END = -1
 
@@ -75,12 +77,14 @@ class Values(Generic[T]):
         self._broken = broken  # the exception of a job that failed
         self._failure: BaseException | None = None  # the error of the iterable
         spec, _, codec = plan
-        self._source = OpenSource(codec, spec.limits.chunk, self._failed)
-        self._source.disowned = self._disowned
+        failed = while_alive(self._failed, None)
+        self._source = OpenSource(codec, spec.limits.chunk, failed)
+        self._source.disowned = while_alive(self._disowned, None)
+        hand, ended = while_alive(self._hand, None), while_alive(self._ended, None)
         self._job = OpenJob(
-            client, plan, self._source, self._hand, self._ended, observer=shown or observer, wait_workers=wait_workers
+            client, plan, self._source, hand, ended, observer=shown or observer, wait_workers=wait_workers
         )
-        self._feeder = Feeder(self._job, self._source, items, self._room, self._failed)
+        self._feeder = Feeder(self._job, self._source, items, while_alive(self._room, 0), failed)
 
     @property
     def job(self) -> str:
@@ -254,6 +258,20 @@ class Values(Generic[T]):
     def __del__(self) -> None:
         if hasattr(self, "_feeder"):  # the constructor came to its end
             self.close()
+
+
+def while_alive(method: Callable[..., R], after: R) -> Callable[..., R]:
+    """The bound method, without keeping its object alive; once the object is gone, calls return ``after``.
+
+    The threads of a job must not keep the iterator: if a caller drops it, as ``break`` in a loop does, the job ends.
+    """
+    weak = weakref.WeakMethod(method)
+
+    def call(*args: Any) -> R:
+        found = weak()
+        return after if found is None else found(*args)
+
+    return call
 
 
 def raised(error: BaseException) -> BaseException:

@@ -214,6 +214,18 @@ def test_a_task_that_waits_for_a_value_ends_its_job_when_it_is_cancelled(url: st
     run(main())
 
 
+def test_leaving_the_loop_over_values_ends_the_job() -> None:
+    async def main() -> None:
+        async with AsyncClient(local=1) as mrq:
+            async for value in mrq.imap(square, itertools.count(), buffersize=10):
+                assert value == 0
+                break
+            jobs = mrq.client.snapshot
+            until(lambda: [job.state.word for job in jobs().jobs] == ["cancelled"], SECONDS, "its job is over")
+
+    run(main())
+
+
 def test_fifty_clients_in_one_loop(url: str, queue: str) -> None:
     async def one(number: int) -> int:
         async with AsyncClient(url, queue=queue, keys=[KEY], allow_pickle=True) as mrq:

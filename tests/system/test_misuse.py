@@ -59,6 +59,10 @@ def same(k: Any) -> Any:
     return k
 
 
+MANY = 400
+"""Terms of 0.01 s that are not done when a child is there, also where a fork takes seconds."""
+
+
 def slow(k: int) -> int:
     time.sleep(0.01)
     return k
@@ -337,7 +341,7 @@ def test_after_the_end_of_its_client() -> None:
 def test_in_a_forked_child(client: Client, tmp_path: Path) -> None:
     executor, pool = client.executor(), client.pool()
     values, streamed = client.imap(slow, range(MANY)), pool.imap(slow, range(MANY))
-    job = client.submit_function(slow, range(300), reduce="list")
+    job = client.submit_function(slow, range(3 * MANY), reduce="list")
     results = job.results()
     first = next(results)
     assert [next(values), next(streamed)] == [0, 0]
@@ -373,8 +377,8 @@ def test_in_a_forked_child(client: Client, tmp_path: Path) -> None:
         pool.terminate()
 
     ends_well(child)
-    assert list(values) == list(streamed) == list(range(1, 100))  # and the parent has lost nothing
-    assert sorted([first, *results]) == [(k, k) for k in range(300)]
+    assert list(values) == list(streamed) == list(range(1, MANY))  # and the parent has lost nothing
+    assert sorted([first, *results]) == [(k, k) for k in range(3 * MANY)]
     assert mapped.get(SECONDS) == [None] * 3
     assert future.result(SECONDS) is None
     pool.terminate()

@@ -27,6 +27,8 @@ from tests.system.test_shuffle import KEYS, TERMS, pair, sums
 NAME = f"{pair.__module__}:pair"
 LARGE = Limits(chunk=30_000)
 """Each fold has more keys than may travel as they are."""
+ALONE = Limits(chunk=30_000, retries=1)
+"""As `LARGE`, and no task joins another, so there are as many folds as tasks."""
 LEFT = {"J", "e", "j", "v", "w"}
 """The kinds of keys that an ended job leaves for a while."""
 
@@ -68,7 +70,7 @@ def test_the_master_holds_references_and_others_can_fetch_the_value(
 
     monkeypatch.setattr(Shuffle, "finish", looked_at)
     with Client(server.url, local=2, queue=queue, keys=[KEY]) as client:
-        job = client.submit_function(NAME, range(TERMS), reduce=by_key("sum", parts=4), limits=LARGE)
+        job = client.submit_function(NAME, range(TERMS), reduce=by_key("sum", parts=4), limits=ALONE)
         result = job.result(60)
         assert isinstance(result.native, Parts)
         assert dict(result.native) == sums()

@@ -140,8 +140,8 @@ def test_workers_that_write_pickles_write_none_for_a_client_that_reads_none(serv
         Client(server.url, queue=queue, keys=[KEY], allow_pickle=False) as plain,
     ):
         assert list(trusting.imap(square, range(9))) == [k * k for k in range(9)]  # its workers are there
-        absolute: Any = plain.imap("builtins:abs", range(-9, 0))
-        with absolute as values:
+        values: Any
+        with plain.imap("builtins:abs", range(-9, 0)) as values:
             assert values.next(timeout=20) == 9
             assert list(values) == list(range(8, 0, -1))
         assert plain.map_reduce("builtins:abs", range(-9, 0), reduce="list") == list(range(9, 0, -1))
@@ -178,6 +178,15 @@ def test_closing_it_ends_the_job(server: RealServer, queue: str) -> None:
         assert state.record is not None
         assert state.record.state.word == "cancelled"
         assert list(values) == []
+
+
+def test_an_iterator_that_is_dropped_ends_its_job(private: Client) -> None:
+    for value in private.imap(square, itertools.count(), buffersize=10):  # noqa: B007
+        break
+    assert value == 0
+    unread = private.imap(square, itertools.count(), buffersize=10)
+    del unread
+    assert [job.state.word for job in private.snapshot().jobs if job.state.word == "running"] == []
 
 
 def test_a_client_that_is_closed_ends_what_it_streams() -> None:
