@@ -199,6 +199,12 @@ def _failed_before(scene: Scene) -> None:
     scene.answer(2, 4, (Move(UNSEEN, BROKEN), "failed, and on_error is fail"), status=ERROR, term=2)
 
 
+def _failed_further_before(scene: Scene) -> None:
+    scene.restore(first=True)
+    words = "failed at the master before, on_error is fail"
+    scene.answer(0, 2, (Move(UNCUT, BROKEN), words), status=ERROR, term=0)
+
+
 def _skipped_before(scene: Scene) -> None:
     scene.restore()
     scene.answer(2, 4, (Move(UNSEEN, LEFT_OUT), "failed, and on_error is skip"), status=ERROR, term=2)
@@ -222,6 +228,7 @@ SCENES: list[tuple[Callable[[Scene], None], dict[str, Any]]] = [
     (_taken_over, {}),
     (_taken_over_early, {}),
     (_failed_before, {}),
+    (_failed_further_before, {}),
     (_skipped_before, {"on_error": "skip"}),
     (_skipped_further_before, {"on_error": "skip"}),
 ]
@@ -255,6 +262,7 @@ LABELS = {
     Move(UNCUT, COUNTED): (90, 34, "start"),
     Move(UNCUT, UNSEEN): (20, 418, "start"),
     Move(UNCUT, LEFT_OUT): (20, 478, "start"),
+    Move(UNCUT, BROKEN): (116, 74, "start"),
     Move(OUT, COUNTED): (506, 182, "middle"),
     Move(OUT, OUT): (20, 270, "start"),
     Move(OUT, LEFT_OUT): (440, 302, "start"),
@@ -321,6 +329,8 @@ def _arrow(move: Move) -> list[str]:
         path = f"M{x - half_x} {y} H8 V{to_y} H{to_x - half_x}"
     elif move == Move(UNCUT, LEFT_OUT):
         path = f"M{x - half_x} {y + 12} H14 V484 H{to_x + 30} V{to_y + half_y}"
+    elif move == Move(UNCUT, BROKEN):
+        path = f"M{x + 30} {y - half_y} V{to_y + 8} H{to_x - half_x}"
     elif move == Move(UNSEEN, COUNTED):
         path = f"M{x + half_x} {y} H{to_x - half_x - 36} V{to_y + 12} H{to_x - half_x}"
     elif move == Move(UNSEEN, LEFT_OUT):
