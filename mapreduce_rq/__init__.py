@@ -64,10 +64,13 @@ How terms become tasks, and tasks become a result (core)::
     what a ledger is told, and says    core/job/events.py Replied, Surveyed, Push
     what an answer changes in it       core/job/answers.py Answers._replied
     what a look changes in it          core/job/ledger.py Ledger._surveyed
+    why a late answer is not counted   core/job/tally.py Tally.count
     which terms are cut, and when      core/job/supply.py Supply._cut, Supply._refill
     how a failed task's span is cut    core/job/answers.py Answers._bad; core/job/cutting.py Parts
     how far a tolerance takes a job    core/job/goal.py further
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
+    how exact sums are folded          core/reducers/sums.py ExactSum; core/numbers/exact.py Total
+    what bound a value has             core/reducers/base.py Reducer.describe; core/computation.py Computation.finish
     in which part a key lies           core/reducers/key_hash.py buckets_of
     how the values of a key are held   core/reducers/per_key/choice.py column_of
     a new reducer                      core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
@@ -76,6 +79,7 @@ How terms become tasks, and tasks become a result (core)::
 
 What a worker does (runtime/worker, runtime/pool)::
 
+    how a task leaves the list         broker/tasks.py Tasks.take, Tasks.settle; broker/lua/settle.lua
     how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
     its fair share of the queue        broker/lua/settle.lua share
     how it waits for several queues    runtime/worker/rota.py Rota._wait; broker/tasks.py Tasks.ask_to_watch
@@ -97,6 +101,7 @@ What a master does (runtime/master, client)::
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
     how a job is created, taken over   runtime/master/owning.py Owning
     what a commit writes, and when     runtime/master/commits.py Commits._commit, Commits._commit_due
+    what it does on SIGTERM, Ctrl-C    cli/interrupts.py Interrupts
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
     where a client's jobs run          client/site.py Site
@@ -106,7 +111,8 @@ What a master does (runtime/master, client)::
     what is told of a job's events     runtime/master/telling.py; broker/journal.py Journal.tell
     how often, if it happens often     core/job/gathered.py Gathered.due
     when a checkpoint is due           runtime/master/checkpoints.py Checkpoints.due
-    what stands in a job's hash        runtime/master/fields.py Fields; broker/job_hash.py
+    who writes it, and what            runtime/master/commits.py Commits._commit; core/job/ledger.py Ledger.checkpoint
+    what is written in a job's hash    runtime/master/fields.py Fields
     what is written at a job's end     runtime/master/ending.py Ending; core/job/ends.py record_of
     ended jobs that are remembered     broker/pruning.py MAX_RECORDS
     what an item too large gives       runtime/master/oversize.py
@@ -118,6 +124,7 @@ What a master does (runtime/master, client)::
 Functions of users, and whom to trust (functions, core/sealing.py)::
 
     which functions a worker runs      functions/trust.py Trust
+    when a pickle is refused           functions/trust.py Trust.pickles; functions/params.py check_trust
     what a job says of its function    functions/params.py FunctionParams; functions/folding.py reducer_of
     exceptions that become values      functions/raised.py guarded
     what a signature covers            core/sealing.py Codec, Keyring
@@ -127,11 +134,14 @@ Redis, pipes and files (broker, pipes, runtime/server)::
     a field of a message               core/messages.py Spec, Task, Answer, Beat, Checkpoint
     a key in Redis                     broker/keys.py Keys
     what any process reads of jobs     broker/reading.py Reading
+    how a job's hash is read           broker/job_hash.py read_job
+    what people are shown of a queue   broker/snapshot.py read_snapshot
     what Redis' refusals are called    broker/refusals.py translate
     how a server is connected to       broker/unix_link.py UnixLink; broker/connection.py how_to_connect
     how a master waits for pipes       pipes/waiting.py Collector
     who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS; pipes/lead.py Lead
     which of them has the next task    pipes/idle.py Idle.next_of
+    when one of them is dead           pipes/hub.py Hub._hang_up
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
     where pieces of a shuffle lie      broker/pieces.py LaidApart; broker/lua/lay.lua
@@ -147,6 +157,7 @@ Errors, commands and pictures (errors.py, cli, progress)::
     what stands above the bar          progress/few_events.py FewEvents; runtime/master/telling.py Telling.seen
     a column of the dashboard          cli/screen/worker_rows.py COLUMNS, worker_cells; cli/screen/views.py
     a key of the dashboard             cli/screen/view.py pressed
+    what the dashboard reads           cli/watching.py Watching.look
     what a browser is shown            cli/web/shown.py job_rows; cli/web/page.js
     who may look with a browser        cli/web/guard.py Guard
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning

@@ -1,4 +1,4 @@
-"""The workers in the dashboard's list, a line for each. A new column is a row in COLUMNS, an entry in _cells. Pure."""
+"""The workers in the dashboard's list, one a line. A new column is a row in COLUMNS, an entry in worker_cells. Pure."""
 
 from __future__ import annotations
 
