@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import fcntl
 import os
 import pty
@@ -29,21 +30,23 @@ class Terminal:
         columns: int = 80,
         command: Sequence[str] = MRQ,
     ) -> None:
-        self._master, self._slave = pty.openpty()
+        self._master, slave = pty.openpty()
+        self._slave: int | None = slave
         self.resize(rows, columns)
-        self.before = termios.tcgetattr(self._slave)
+        self.before = self._after = termios.tcgetattr(slave)
         kept = {name: value for name, value in env.items() if name not in {"COLUMNS", "LINES"}}
         self._process = subprocess.Popen(
             [*command, *arguments],
-            stdin=self._slave,
-            stdout=self._slave,
-            stderr=self._slave,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
             env=kept,
             cwd=ROOT,
             start_new_session=True,
         )
         self.drawn = ""
         self._closed = False
+        self._at_its_end = False
         self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a read may end within a character
 
     def resize(self, rows: int, columns: int) -> None:
@@ -61,15 +64,35 @@ class Terminal:
         return self.drawn[start:]
 
     def read_all(self, seconds: float = 30.0) -> str:
-        """Everything that is drawn until the command has ended."""
+        """Everything that is drawn until the command has ended, and all processes that it left on the terminal.
+
+        That nothing is to be read, and that the command has ended, does not say that all was read: it may have drawn in
+        between, and the kernel hands on what is drawn a little later. The terminal itself says that nothing more comes,
+        once nobody has it open on that side.
+        """
         deadline = time.monotonic() + seconds
-        while True:
+        while self._slave is not None or not self._at_its_end:
             ready, _, _ = select.select([self._master], [], [], 0.02)
             if ready:
-                self.drawn += self._decode(os.read(self._master, 65_536))
-            elif self._process.poll() is not None:
-                return self.drawn
+                self._read()
+            if self._process.poll() is not None:
+                self._let_go()
             assert time.monotonic() < deadline, f"it goes on: {self.drawn!r}"
+        return self.drawn
+
+    def _read(self) -> None:
+        try:
+            self.drawn += self._decode(os.read(self._master, 65_536))
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            self._at_its_end = True
+
+    def _let_go(self) -> None:
+        if self._slave is not None:
+            self._after = termios.tcgetattr(self._slave)
+            os.close(self._slave)
+            self._slave = None
 
     def read_for(self, seconds: float) -> str:
         """What is drawn within this time; it is not kept."""
@@ -106,7 +129,8 @@ class Terminal:
     @property
     def as_before(self) -> bool:
         """Whether the terminal's settings are what they were."""
-        return termios.tcgetattr(self._slave) == self.before
+        now = self._after if self._slave is None else termios.tcgetattr(self._slave)
+        return now == self.before
 
     def __enter__(self) -> Self:
         return self
@@ -117,4 +141,5 @@ class Terminal:
         self._process.wait()
         if not self._closed:
             os.close(self._master)
-        os.close(self._slave)
+        if self._slave is not None:
+            os.close(self._slave)
