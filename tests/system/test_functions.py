@@ -302,6 +302,22 @@ def test_a_deadline_holds_for_an_iterable_that_is_slow(client: Client) -> None:
     assert result.native == list(range(result.terms_used))
 
 
+def test_after_the_deadline_no_item_is_asked_for(client: Client) -> None:
+    asked = 0
+
+    def one_at_a_time() -> Iterator[int]:  # each is more than a master waits for
+        nonlocal asked
+        for k in itertools.count():
+            asked += 1
+            time.sleep(0.3)
+            yield k
+
+    job = client.submit_function(abs, one_at_a_time(), reduce="list", limits=Limits(deadline=0.7))
+    result = job.result(timeout=10)
+    assert result.ended == "deadline"
+    assert 1 <= result.terms_used <= asked <= 3, "at 0, 0.3 and 0.6 s"
+
+
 def test_a_function_that_lets_stopiteration_out_is_told_the_term(client: Client) -> None:
     with pytest.raises(JobFailed, match=r"failed at term 77 on .*: StopIteration"):
         client.map_reduce(ends_too_soon, range(10_000))

@@ -14,6 +14,11 @@ they are the last. It returns fewer if it would have to wait long for more.
 """
 
 
+def asked_until(source: Source, until: float, clock: Callable[[], float]) -> Source:
+    """The source, but from the time ``until`` on it gives no items: the next one may be long in coming."""
+    return lambda count: source(count) if clock() < until else (b"", 0, False)
+
+
 class Replied(NamedTuple):
     """One worker's answers, in the order it gave them."""
 

@@ -16,7 +16,7 @@ from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.broker.wire import Argument
 from mapreduce_rq.core.computation import Computation, Progress
 from mapreduce_rq.core.foreign_errors import MASTER
-from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Source
+from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Source, asked_until
 from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Report, State
@@ -87,6 +87,8 @@ class Commits:
         self._unseen = unseen
         self._host = host
         self._pipelined = pipelined
+        if source is not None and bell is None and spec.limits.deadline is not None:
+            source = asked_until(source, clock.now() + spec.limits.deadline, clock.now)
         self._source = source
         self._aside = LaidAside(computation.aside, items=source is not None, pieces=computation.reducer.refers)
         self._bell = bell
