@@ -104,6 +104,7 @@ What a master does (runtime/master, client)::
     what it does on SIGTERM, Ctrl-C    cli/interrupts.py Interrupts
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
+    how a client opens and closes      client/base.py ClientBase
     where a client's jobs run          client/site.py Site
     how many jobs `mrq master` leads   runtime/master/wheel.py Wheel.take
     whose turn it is among them        runtime/master/wheel.py Wheel._whose_turn
@@ -196,11 +197,12 @@ from mapreduce_rq.version import __version__
 if TYPE_CHECKING:
     from mapreduce_rq.client.aio import AsyncClient, AsyncFoundJob, AsyncJob
     from mapreduce_rq.client.async_values import AsyncValues
-    from mapreduce_rq.client.client import Client, executor
+    from mapreduce_rq.client.client import Client
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.found_job import FoundJob
     from mapreduce_rq.client.job import Job
     from mapreduce_rq.client.joblib import register_joblib
+    from mapreduce_rq.client.owned_executor import executor
     from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.foreign_errors import RemoteError
@@ -317,7 +319,7 @@ _HOMES = {
     "Client": "mapreduce_rq.client.client",
     "FoundJob": "mapreduce_rq.client.found_job",
     "Executor": "mapreduce_rq.client.executor",
-    "executor": "mapreduce_rq.client.client",
+    "executor": "mapreduce_rq.client.owned_executor",
     "Job": "mapreduce_rq.client.job",
     "Printed": "mapreduce_rq.core.job.printed",
     "Report": "mapreduce_rq.core.job.record",

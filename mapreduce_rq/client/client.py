@@ -10,84 +10,51 @@ both when it is closed. With a URL it uses the workers that run there (``local=N
 one client: while one folds, the others get connections of their own. Each submitted job has a thread of its own.
 
 This file is long because it is the public API: it changes only when a method's arguments or promises change. What the
-methods do is in modules of its own: making a job (``planning.py``), leading it (``leading.py``), the server and the
-local workers (``site.py``), connections (``wires.py``).
+methods share, from the opening of a client to its close, is in the layer below (``base.py``).
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-import time
-import weakref
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
 from functools import partial
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.job_hash import JobState
-from mapreduce_rq.broker.jobs import Jobs
-from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.client.arguments import heard_by, limited, rows, seen_by
+from mapreduce_rq.client.base import ClientBase
 from mapreduce_rq.client.environment import chosen_queue
-from mapreduce_rq.client.leading import Leader, let_go_text
-from mapreduce_rq.client.planning import FOLDING, FUNCTION, Planner
-from mapreduce_rq.client.sharing import put_shared
-from mapreduce_rq.client.site import Site
-from mapreduce_rq.client.surroundings import Surroundings
-from mapreduce_rq.client.values import outcome_of
-from mapreduce_rq.client.wires import CLOSED, Wires
+from mapreduce_rq.client.planning import FOLDING, FUNCTION
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.given import check, only
 from mapreduce_rq.core.job.events import Source
-from mapreduce_rq.core.job.record import Done, Failed
-from mapreduce_rq.core.job.result import Result, cause_of, error_of
 from mapreduce_rq.core.messages import Limits, Spec
 from mapreduce_rq.core.reducers.base import Law, Reducer
-from mapreduce_rq.core.sealing import Codecs
-from mapreduce_rq.errors import (
-    BadParameter,
-    JobError,
-    NoSuchJob,
-    UsageError,
-)
-from mapreduce_rq.functions.trust import Trust
+from mapreduce_rq.errors import BadParameter, NoSuchJob, UsageError
 from mapreduce_rq.pipes.url import NO_SERVER
-from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.cancel import cancel
-from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
-from mapreduce_rq.runtime.master.observer import Observer, Silent
+from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
 if TYPE_CHECKING:  # what few programs use is imported in the functions that need it: `mrq compute` must not pay for it
-    from mapreduce_rq.broker.inspect import ServerInfo
     from mapreduce_rq.broker.snapshot import Snapshot
     from mapreduce_rq.client.executor import Executor
     from mapreduce_rq.client.found_job import FoundJob
     from mapreduce_rq.client.job import Job
     from mapreduce_rq.client.loops import Loops, RQQueue
-    from mapreduce_rq.client.open_job import OpenJob
     from mapreduce_rq.client.pool import Pool
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.reducers.keyed import Keyed
     from mapreduce_rq.progress.printed import Logs
     from mapreduce_rq.progress.shown import Progress
 
-log = logging.getLogger("mapreduce_rq.client")
-
-_UNSEEN = nullcontext()
-
 T = TypeVar("T")
 
-CLOSE_SECONDS = 5.0
-"""How long ``close`` waits for other threads to let go of their jobs, and for Redis to answer."""
 
-
-class Client:
+class Client(ClientBase):
     """A client of one queue.
 
     ``url``: a Redis or Valkey. None means the value of MRQ_URL, or else of REDIS_URL; ``""``, or where neither is set,
@@ -118,60 +85,18 @@ class Client:
     ) -> None:
         check(local=local, queue=queue, server=server, allow_pickle=allow_pickle, allow=allow, as_rq=as_rq, host=host)
         check(url=None if isinstance(url, Endpoint) else url, keys=keys, loops=loops)
-        queue = chosen_queue(queue)
-        self.site = Site(url, queue, local=local, keys=keys, server=server)
-        site = self.site
-        self._loops = loops
-        self._followers: list[Job | OpenJob] = []
-        self._sight = threading.Lock()  # held to change the followers
-        self._closed = False
-        self._surroundings = Surroundings()
-        self.clock = Clock()
-        self.keys = Keys(queue)
-        self.info: ServerInfo | None = None
-        self.endpoint = site.endpoint
-        self.keyring = site.keyring
-        self.codecs = Codecs(queue, self.keyring)
-        self.trust = Trust(
-            private=site.private,
-            signed=self.keyring.kid != 0,
-            allow=tuple(allow),
+        super().__init__(
+            url,
+            chosen_queue(queue),
+            local=local,
+            keys=keys,
+            server=server,
             allow_pickle=allow_pickle,
-            as_rq=as_rq or loops is not None,
+            allow=allow,
+            as_rq=as_rq,
+            host=host,
+            loops=loops,
         )
-        # Nothing of these refers to this client: where it is dropped and never closed, its workers end at once.
-        self.wires = Wires(self.keys, self.codecs, site.wire)
-        watched = site.hub is None
-        self.leader = Leader(
-            self.clock, self.trust, self.wires, local=site.size, alone=site.private, watched=watched, host=host
-        )
-        put = partial(put_shared, site.shelf, self.wires, alone=site.hub is not None)
-        self._planner = Planner(self.clock, self.trust, site.shelf if site.private else None, put)
-        own = self.wires.own
-        try:
-            if not site.private:
-                assert isinstance(self.endpoint, Endpoint)
-                from mapreduce_rq.broker import inspect as look  # for servers of others
-
-                own.wire.connect()
-                self.info = look.inspect(own.wire)
-                look.require_kind(self.info, self.endpoint)
-                look.require_primary(self.info, self.endpoint)
-                look.check_types(own.wire, own.keys)
-                own.wire.close()  # we may have no open connection while we fork
-            if server is None:  # a program's own jobs are of functions: what is imported now, all forked workers share
-                import mapreduce_rq.functions.computation  # noqa: F401  `mrq` itself starts the server, and has no need
-            site.start_workers(self.trust)
-            # A client that is never closed also ends its workers first: otherwise they would report the server's end.
-            weakref.finalize(self, site.end)
-            site.wait_ready()
-            own.wire.connect()
-            if loops is not None:
-                loops.start()
-        except BaseException:
-            self.close()
-            raise
-        _clients.add(self)
 
     @classmethod
     def on_rq(
@@ -198,116 +123,6 @@ class Client:
 
         loops = Loops(rq_queue, name, lambda _: helpers)
         return cls(loops.endpoint, local=local, queue=name, keys=keys, allow_pickle=allow_pickle, loops=loops)
-
-    def __repr__(self) -> str:
-        where = "a private server" if self.site.server is not None else str(self.endpoint)
-        return f"<Client of queue {self.keys.name} on {where}>"
-
-    @property
-    def verbs(self) -> Jobs:
-        """The verbs over its own connection, which one thread uses at a time."""
-        return self.wires.own
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the server is a private one that ends with this client, or over pipes the client itself."""
-        return self.site.private
-
-    @property
-    def ends_with_it(self) -> str:
-        """What ends with this client, and its jobs with that; '' on a shared server."""
-        return "workers over pipes have" if self.site.hub is not None else "private server has" if self.embedded else ""
-
-    @property
-    def supervisor(self) -> int:
-        """The process id of its local workers' supervisor; 0 if there is none."""
-        return self.site.pool.pid if self.site.pool is not None else 0
-
-    def pool_code(self) -> int | None:
-        """The exit code of local workers that have ended by themselves, below 0 the signal; None: they are there."""
-        return self.site.pool.ended() if self.site.pool is not None else None
-
-    def close(self) -> None:
-        """End local workers and a private server. Jobs on a shared server are let go of, and can be resumed.
-
-        Any thread may call it, also while others wait for their jobs: those end with a JobError. It takes seconds at
-        most. In a process forked from the client's own it only closes connections that this process has made.
-        """
-        self._closed = True
-        self.wires.refuse()
-        deadline = time.monotonic() + CLOSE_SECONDS
-        followers, self._followers = self._followers, []
-        for job in followers:
-            job.let_go()
-        self.leader.let_go()
-        if self.embedded:  # its jobs end with the server, so there is nothing to let go of
-            self.site.end()
-        for job in followers:
-            job.let_go_by(deadline)
-        if self._loops is not None:
-            _run_until(deadline, self._loops.stop)
-        if not self.leader.leads_here():
-            hear = None if self.embedded else partial(_run_until, deadline, self.leader.hear_of_end)
-            self.wires.close_own(deadline, hear)
-        self.wires.close_idle()
-        self.site.end()
-
-    def _begin_anew_after_fork(self) -> None:
-        """In a forked child: connections, jobs and threads belong to the parent. Calls here get new connections."""
-        for job in self._followers:
-            job.disown()
-        self._sight, self._followers = threading.Lock(), []
-        self.leader.begin_anew()
-        self.wires.begin_anew()
-
-    def __reduce__(self) -> str:
-        raise UsageError("a client cannot be sent to another process: make one there")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.close()
-
-    # -- leading a job in this thread ------------------------------------------------------------------------------
-
-    @property
-    def planner(self) -> Planner:
-        """What makes the jobs to lead. Raises UsageError once this client is closed."""
-        if self._closed:
-            raise UsageError(CLOSED)
-        return self._planner
-
-    def stand_by(
-        self,
-        observer: Observer,
-        stop: threading.Event,
-        may_lead: Callable[[Client, JobState], bool] = lambda _client, _state: True,
-        has_ended: Callable[[str], bool] = lambda _: False,
-        *,
-        at_once: int | None = None,
-    ) -> None:
-        """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
-
-        See ``lead_all``; ``may_lead`` is asked with this client, too.
-        """
-        from mapreduce_rq.client.adopters import MOST_LED, lead_all  # few programs use it
-
-        may = partial(may_lead, self)
-        lead_all(self.leader, observer, stop, may, has_ended, most=MOST_LED if at_once is None else at_once)
-
-    def result_of(self, ended: Ended) -> Result:
-        """The result of a job that ended. Raises JobFailed, JobCancelled."""
-        record = ended.record
-        if not isinstance(record, Done):
-            if not isinstance(record, Failed):
-                raise error_of(record)
-            more = self._surroundings.explain(record.kind, record.message) if self.site.pool is not None else ""
-            raise error_of(record, more) from (ended.errors[None].make() if ended.errors else cause_of(record))
-        if ended.outcome is not None:
-            return Result(record, ended.outcome, ended.errors)
-        with self.wires.verbs() as verbs:
-            return Result(record, outcome_of(verbs, record, self.trust))
 
     # -- your own functions ----------------------------------------------------------------------------------------
 
@@ -371,43 +186,6 @@ class Client:
             shared=shared,
         )
         return self._led_here(*plan, progress=progress, observer=observer, wait_workers=wait_workers).take()
-
-    def _led_here(
-        self,
-        spec: Spec,
-        computation: Computation[Any],
-        source: Source | None,
-        *,
-        progress: Progress = None,
-        observer: Observer | None = None,
-        wait_workers: float | None = None,
-    ) -> Result:
-        """The result of a job that is led in this thread."""
-        if observer is not None or wait_workers is not None:
-            check(observer=observer, wait_workers=wait_workers)
-        seen = seen_by(progress, spec.label, observer)
-        with self.wires.verbs() as verbs:
-            with seen or _UNSEEN:
-                master = self.leader.master(
-                    spec,
-                    computation,
-                    seen or observer or Silent(),
-                    source=source,
-                    wait_workers=wait_workers,
-                    verbs=verbs,
-                    pipelined=verbs is self.wires.own,
-                    unseen=self.site.hub is not None,
-                )
-                ended = self._led(master)
-            master.hand_over()  # only now: the last picture shows what was counted
-        return self.result_of(ended)
-
-    def _led(self, master: Master) -> Ended:
-        """How a job ended that is led in this thread. Raises what it raises, and JobError if the client was closed."""
-        ended = self.leader.lead(master)
-        if ended is None:
-            raise JobError(let_go_text(master.spec.job, ended=self.ends_with_it, lazy=master.spec.lazy))
-        return ended
 
     def reduce_by_key(
         self,
@@ -547,11 +325,6 @@ class Client:
 
         return Pool(self, initializer=initializer, initargs=initargs, maxtasksperchild=maxtasksperchild, logs=logs)
 
-    @property
-    def local(self) -> int:
-        """How many local workers it has."""
-        return self.site.size
-
     # -- jobs in the background ------------------------------------------------------------------------------------
 
     def submit(
@@ -656,10 +429,23 @@ class Client:
 
         return retry(self, job)
 
-    def keep_in_sight(self, job: Job | OpenJob) -> None:
-        """Remember a job, to let go of it when this client is closed."""
-        with self._sight:
-            self._followers = [*(other for other in self._followers if not other.done()), job]
+    def stand_by(
+        self,
+        observer: Observer,
+        stop: threading.Event,
+        may_lead: Callable[[Client, JobState], bool] = lambda _client, _state: True,
+        has_ended: Callable[[str], bool] = lambda _: False,
+        *,
+        at_once: int | None = None,
+    ) -> None:
+        """Lead every job of the queue that was handed over, or whose master dies or lets go, until ``stop`` is set.
+
+        See ``lead_all``; ``may_lead`` is asked with this client, too.
+        """
+        from mapreduce_rq.client.adopters import MOST_LED, lead_all  # few programs use it
+
+        may = partial(may_lead, self)
+        lead_all(self.leader, observer, stop, may, has_ended, most=MOST_LED if at_once is None else at_once)
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job by id and return the state in which it ended. Raises NoSuchJob."""
@@ -683,63 +469,8 @@ class Client:
             return read_snapshot(verbs.wire, self.keys, self.codecs)
 
 
-def executor(
-    max_workers: int | None = None,
-    *,
-    url: str | None = None,
-    initializer: Callable[..., Any] | None = None,
-    initargs: tuple[Any, ...] = (),
-    max_tasks_per_child: int | None = None,
-    logs: Logs = False,
-    **client: Any,
-) -> Executor:
-    """A ``concurrent.futures.Executor`` with a client of its own, which ends with it.
-
-    ``max_workers``: how many local workers; on a server of others (``url``, or as MRQ_URL says) those that run there
-    help, too. The rest as ``ProcessPoolExecutor`` and, for ``client``, as ``Client`` have it.
-    """
-    only("executor", client, EXECUTOR)
-    check(max_workers=max_workers, initializer=initializer, initargs=initargs, max_tasks_per_child=max_tasks_per_child)
-    if max_workers is not None and max_workers <= 0:
-        raise ValueError("max_workers must be greater than 0")
-    made = Client(url, local=max_workers, **client)
-    try:
-        from mapreduce_rq.client.executor import Executor  # few programs use it
-
-        return Executor(
-            made,
-            initializer=initializer,
-            initargs=initargs,
-            max_tasks_per_child=max_tasks_per_child,
-            logs=logs,
-            owned=True,
-        )
-    except BaseException:
-        made.close()
-        raise
-
-
 CLIENT = frozenset(Client.__init__.__kwdefaults__ or ())
 IMAP = frozenset(Client.imap.__kwdefaults__ or ())
 SUBMIT_FUNCTION = FUNCTION | frozenset(Client.submit_function.__kwdefaults__ or ())
 REDUCE_BY_KEY = (FUNCTION - FOLDING) | frozenset(Client.reduce_by_key.__kwdefaults__ or ()) | {"reduce"}
-EXECUTOR = (CLIENT - {"local"}) | frozenset(executor.__kwdefaults__ or ()) | {"max_workers"}
 """The named arguments of these functions, also of those that hand them on."""
-
-_clients: weakref.WeakSet[Client] = weakref.WeakSet()
-
-
-def _begin_anew() -> None:
-    for client in list(_clients):
-        client._begin_anew_after_fork()  # noqa: SLF001
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
-
-
-def _run_until(deadline: float, function: Callable[[], None]) -> None:
-    """Call the function and wait for its end until ``deadline``: it may hang on a server that does not answer."""
-    thread = threading.Thread(target=function, name="mrq close", daemon=True)
-    thread.start()
-    thread.join(max(0.0, deadline - time.monotonic()))
