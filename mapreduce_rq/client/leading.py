@@ -134,7 +134,7 @@ class Leader:
             host=self._host,
             keeper=Keeper if among is None else among.keeper,
             value_stays=not (pipelined or self._alone),  # otherwise only the caller needs it, and has it in memory
-            journal=None if pipelined else self.events(verbs, None if among is None else among.told),
+            journal=self.events(verbs, None if among is None else among.told),
             by=process_name(),
             span=span,
         )
@@ -289,6 +289,7 @@ class Leader:
         with contextlib.suppress(MrqError):
             if not idle:
                 master.jobs.wire.connect()
+            master.tell_the_rest()
             events = self.events(master.jobs)
             cancel(master.jobs, self.clock, master.spec.job, now=not idle, why=why, journal=events)
 

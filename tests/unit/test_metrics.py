@@ -9,7 +9,15 @@ from typing import Any
 from mapreduce_rq.broker.inspect import ServerInfo
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
 from mapreduce_rq.cli.metrics.exporter import STUCK_SECONDS, master_in, workers_of
-from mapreduce_rq.cli.metrics.readings import Totals, backlog, checkpoint_age, uncut_tasks, workers_wanted
+from mapreduce_rq.cli.metrics.readings import (
+    MOST_DEAD,
+    SAME_DEATH_SECONDS,
+    Totals,
+    backlog,
+    checkpoint_age,
+    uncut_tasks,
+    workers_wanted,
+)
 from mapreduce_rq.cli.screen.views import LEADERLESS_SECONDS, SILENT_SECONDS, Seen
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.messages import Beat, Event
@@ -62,6 +70,21 @@ def test_counters_only_grow_and_begin_with_the_first_look() -> None:
     assert totals.look(snapshot(job("a", State.DONE, tasks=30))) == [], "each end is told once"
     totals.happened([Event(job="a", what="worker lost"), Event(job="a", what="done")])
     assert totals.events["worker lost"] == 1
+
+
+def test_a_worker_is_lost_once_however_many_masters_tell_of_it() -> None:
+    def lost(job: str, name: str, why: str, at: float) -> Event:
+        return Event(job=job, what="worker lost", text=f"{name}: {why}", at=at)
+
+    totals = Totals()
+    totals.happened([lost("a", "h:1", "killed by SIGKILL", 100.0), lost("b", "h:1", "killed by SIGKILL", 99.0)])
+    totals.happened([lost("c", "h:1", "its host was lost; 3 tasks given back", 103.0), lost("a", "h:2", "gone", 103.0)])
+    assert (totals.lost, totals.events["worker lost"]) == (2, 4)
+    totals.happened([lost("a", "h:1", "killed by SIGKILL", 103.0 + SAME_DEATH_SECONDS + 1)])
+    assert totals.lost == 3, "another process with the same number"
+    totals.happened(lost("a", f"h:{k}", "gone", 500.0) for k in range(3 * MOST_DEAD))
+    assert totals.lost == 3 + 3 * MOST_DEAD
+    assert len(totals._dead) == MOST_DEAD
 
 
 class Clock:

@@ -19,6 +19,12 @@ from mapreduce_rq.core.messages import Event
 
 WANTED_SECONDS = 30.0
 """Seconds in which the known work should be done; the number of wanted workers follows from this."""
+SAME_DEATH_SECONDS = 60.0
+"""Seconds. The masters of all jobs that run report a worker's death, each at its next look around: events about the
+same worker within this time are about one death.
+"""
+MOST_DEAD = 1000
+"""The number of dead workers that are remembered for this, the newest ones."""
 JOB_STATES = ("running", "done", "failed", "cancelled")
 
 
@@ -83,10 +89,12 @@ class Totals:
     events: Counter[str] = field(default_factory=Counter)
     buckets: list[int] = field(default_factory=lambda: [0] * BUCKETS)  # tasks by the bits of their nanoseconds
     task_seconds: float = 0.0
+    lost: int = 0  # workers
 
     def __post_init__(self) -> None:
         self._before: dict[str, tuple[int, int, int, int]] | None = None
         self._ended: set[str] = set()  # jobs whose timelines are counted, or ended before the first look
+        self._dead: dict[str, float] = {}  # by the name of a lost worker, the time of the last event about it
 
     def look(self, snapshot: Snapshot) -> list[str]:
         """Count what is new. Returns the jobs that have ended since the look before: their timelines are to come."""
@@ -110,8 +118,15 @@ class Totals:
         return new
 
     def happened(self, events: Iterable[Event]) -> None:
-        """Count events."""
-        self.events.update(event.what for event in events)
+        """Count events, and workers that were lost."""
+        for event in events:
+            self.events[event.what] += 1
+            if event.what == "worker lost":
+                name = event.text.partition(": ")[0]
+                self.lost += abs(event.at - self._dead.pop(name, -math.inf)) > SAME_DEATH_SECONDS
+                self._dead[name] = event.at
+                if len(self._dead) > MOST_DEAD:
+                    del self._dead[next(iter(self._dead))]
 
     def ran(self, timeline: Timeline) -> None:
         """Count the tasks of a job that has ended."""

@@ -40,7 +40,7 @@ from mapreduce_rq.runtime.master.observer import Listener, Observer
 from mapreduce_rq.runtime.master.outage import Outage
 from mapreduce_rq.runtime.master.oversize import in_parts
 from mapreduce_rq.runtime.master.sweep import Sweeper
-from mapreduce_rq.runtime.master.telling import Telling
+from mapreduce_rq.runtime.master.telling import LASTING_SECONDS, Telling
 from mapreduce_rq.runtime.tracing import JobSpan
 from mapreduce_rq.version import __version__
 
@@ -108,7 +108,7 @@ class Commits:
             computation.reducer.lay_in(self._pieces)
         self._keeper = keeper(self._lease, jobs)
         self._recorder = Recorder(clock.now())
-        self._telling = Telling(clock, spec.job, observer, self._recorder, journal)
+        self._telling = Telling(clock, spec.job, observer, self._recorder, journal, withheld=pipelined)
         self._sweeper = Sweeper(
             jobs, clock, spec.job, self._telling, expected=workers, wait=wait_workers, look_soon=look_soon
         )
@@ -197,9 +197,19 @@ class Commits:
     def _tell(self) -> None:
         """Write the news to the queue's journal."""
         self._gather()
+        if self.ledger.elapsed(self._now) >= LASTING_SECONDS:
+            self._telling.release()
         if self._telling.has_news:
             self._exchange.hear_of_commit()
             self._telling.tell(ended=False, keep=self.spec.limits.keep)
+
+    def tell_the_rest(self) -> None:
+        """Write the news of a job that this master leads no more, because of an error. The wire must be sound.
+
+        The ledger is not asked for more: its state may be half changed.
+        """
+        self._telling.release()
+        self._telling.tell(ended=False, keep=self.spec.limits.keep)
 
     def _gather(self, *, all_of_it: bool = False) -> None:
         """Note the events of terms and tasks since the last call, for the next ``_tell``."""

@@ -110,6 +110,7 @@ class Ending:
 
     def badly(self, record: Failed, error: Deferred, closing: Closing) -> Ended:
         """End the job with a failure. Raises LeaseLost, BrokerError."""
+        self._telling.release()
         self.made = Ended(record, None, {None: error})
         try:
             self._end(record, [], closing)
@@ -154,7 +155,7 @@ class Ending:
         keep = self._spec.limits.keep
         # Else no worker has laid anything aside, nor will.
         laid = untidy or self._aside.any or ledger.reclaimed or not closing.sure
-        if self.pipelined and small and not untidy and closing.sure:
+        if self.pipelined and small and not untidy and closing.sure and not self._telling.has_readers:
             self._lease.end(what, keep, row, self._heard)
             self.in_doubt = True
             if laid:

@@ -59,7 +59,8 @@ class Master(Owning):
     ``value_stays``: a value too large for the record stays in Redis as long as the record, for others to fetch.
     ``unseen``: the caller waits only for the value and nobody else can see the job, so nothing of it stays.
     ``host``: the RQ job that runs this one; a process that adopts the job asks RQ whether its RQ job was stopped.
-    ``journal``: events are written there, and the job's end for those who wait for it.
+    ``journal``: events are written there, and the job's end for those who wait for it. A ``pipelined`` job's events are
+    withheld from it at first; see telling.py.
     ``by``: this process's name, for those who ask who leads the job.
     ``span``: the tracing span of the job; the master ends it when it no longer leads the job.
     """
@@ -368,6 +369,9 @@ class Master(Owning):
         return self._ending.badly(record, Deferred(self.computation.error_of, failure), self._closing())
 
     def _closing(self, *, lasts: bool = True) -> Closing:
+        if self.ledger.reclaimed:
+            self._exchange.hear_of_commit()
+            self._sweeper.mourn()
         self._gather(all_of_it=True)
         return Closing(
             ledger=self.ledger,

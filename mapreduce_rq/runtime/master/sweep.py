@@ -140,7 +140,7 @@ class Sweeper:
         if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the quick looks of the start do not prove a death
             self._last_look = now
             self._watch.look(survey.beats)
-        self._mourn(survey.beats)
+        self._mourn(survey.beats, told=self.sweeps > 1)
         dead, forgotten = set(self._watch.dead()), set(self._watch.forgotten())
         waiting = self._mine(survey.waiting)
         self.others_wait = len(waiting) < len(survey.waiting)
@@ -164,10 +164,16 @@ class Sweeper:
         self._count(max(len(self.present), starting - len(refused)), now)
         return Surveyed(waiting, held, max(len(alive), starting), slack=not survey.waiting)
 
-    def _mourn(self, beats: Mapping[str, bytes]) -> None:
+    def mourn(self) -> None:
+        """Report the workers that died since the last look, if there was one: the job ends, so no other look comes."""
+        if self.sweeps:
+            with contextlib.suppress(BrokerError):  # the next request raises it again, if it lasts
+                self._mourn(self._jobs.registry(), told=True)
+
+    def _mourn(self, beats: Mapping[str, bytes], *, told: bool) -> None:
         """Report workers that died since the first look, with the reasons that their supervisors wrote."""
         dead = {wid for wid, beat in beats.items() if beat.startswith(OBITUARY)}
-        if self.sweeps > 1:
+        if told:
             for wid in dead - self._mourned:
                 why = beats[wid].removeprefix(OBITUARY).decode(errors="replace")
                 self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")

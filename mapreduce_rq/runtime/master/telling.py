@@ -3,6 +3,19 @@
 A notice is a line for the person who waits for the job; the job's timeline has it, too. An event goes to the queue's
 journal, for other processes, to the timeline, and to an observer that takes events. Events are written to the journal
 together, when the master next talks to Redis.
+
+A call whose caller waits for the value (``Client.map_reduce``) may take a third of a millisecond, and a program may
+make thousands of them in a second. To write that such a call began and ended would cost it a round trip more, and the
+journal, which keeps the newest 10 000 events, would soon have nothing else: nobody could find in it the worker that was
+lost. So the events of a call are ``withheld``: its master keeps them in memory until one of three things happens.
+
+- The call has lasted LASTING_SECONDS: a person may look for it by now, and its next commit is due anyway.
+- Something happened to it that people look for: a worker was lost, a task came back, a term was tried again or left
+  out, a worker died of a task, Redis was full, the job was let go of.
+- It fails.
+
+From then on the call is like each other job: what came before is written with the times at which it happened, then what
+follows, and at last its end. A short call to which nothing happened leaves only its record.
 """
 
 from __future__ import annotations
@@ -16,6 +29,8 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.news import News, event_of
 from mapreduce_rq.runtime.master.observer import Observer, tell_onlooker
 
+LASTING_SECONDS = 1.0
+"""A call that has lasted this long is told of, even if nothing has happened to it."""
 MOST_SKIPPED_TOLD = 20
 """The most events of terms left out that are reported at one time: the record lists all terms."""
 OF_THE_JOB = frozenset(["submitted", "done", "failed", "cancelled"])
@@ -23,15 +38,28 @@ OF_THE_JOB = frozenset(["submitted", "done", "failed", "cancelled"])
 
 
 class Telling:
-    """The notices and events of one job. Without a ``journal``, other processes do not get them."""
+    """The notices and events of one job. Without a ``journal``, other processes do not get them.
 
-    def __init__(self, clock: Clock, job: str, observer: Observer, recorder: Recorder, journal: Journal | None) -> None:
+    ``withheld``: they get them only when there is a reason; see above.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        job: str,
+        observer: Observer,
+        recorder: Recorder,
+        journal: Journal | None,
+        *,
+        withheld: bool = False,
+    ) -> None:
         self.told_skipped = 0  # the number of terms left out that were reported
         self._clock = clock
         self._job = job
         self._observer = observer
         self._recorder = recorder
         self._journal = journal
+        self._withheld = withheld
         self._news: list[News] = []  # events that are not written yet
 
     def notice(self, text: str) -> None:
@@ -47,6 +75,8 @@ class Telling:
         """Add an event. ``noticed``: a notice says the same, so the event goes only to other processes."""
         if self._journal is not None:
             self._news.append(event_of(self._journal, self._job, what, text, self._clock))
+            if what not in OF_THE_JOB:
+                self._withheld = False
         if not noticed and what not in OF_THE_JOB:
             self.seen(what, text)
 
@@ -61,15 +91,19 @@ class Telling:
             self.note("term skipped", f"{place(term)}: {failure.kind}: {failure.message}")
         self.told_skipped = len(terms)
 
+    def release(self) -> None:
+        """Withhold nothing from here on."""
+        self._withheld = False
+
     @property
     def has_news(self) -> bool:
         """Whether there are events to write."""
-        return bool(self._news)
+        return bool(self._news) and not self._withheld
 
     @property
     def has_readers(self) -> bool:
-        """Whether there is a journal."""
-        return self._journal is not None
+        """Whether there is a journal, and nothing is withheld from it."""
+        return self._journal is not None and not self._withheld
 
     def tell(self, *, ended: bool, keep: int) -> None:
         """Write the events. ``ended``: write also that the job is over; its record stays for ``keep`` seconds."""
