@@ -36,7 +36,7 @@ from mapreduce_rq.runtime.master.sweep import Sweeper
 from mapreduce_rq.runtime.pool import reporter
 from mapreduce_rq.runtime.pool.reporter import Reporter
 from mapreduce_rq.runtime.pool.supervisor import Pool
-from mapreduce_rq.runtime.worker import joint_answers, known_jobs
+from mapreduce_rq.runtime.worker import hand, joint_answers, known_jobs
 from mapreduce_rq.runtime.worker.hand import Hand
 from mapreduce_rq.runtime.worker.joint_answers import JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
@@ -186,6 +186,25 @@ def what_a_stopped_worker_holds_and_others_have_answered_is_not_done_again() -> 
     assert stage.attempts() == 0, "others in that hand are not to blame"
     assert first.by != copy.by
     assert copy.at + 3 < 1.7 + 15 < stage.ended - 3  # its tasks were given back in between
+
+
+def a_worker_that_was_stopped_begins_nothing_that_others_took_over() -> None:
+    for moment in range(9):  # its hand still grows, so it waits for the next tasks; later it hardly ever does
+        first = JobPlan(800, 0.002, chunk=1, joins=moment % 2 > 0)
+        stage = Stage(
+            first, JobPlan(8, 1.0, chunk=1, starts=45), hosts=[1, 1], weather=Weather(resets=1.0, latency=0.004)
+        )
+        host = stage.world.hosts[0]
+
+        def stop(stage: Stage = stage, host: Host = host) -> None:
+            (pid,) = host.workers
+            host.stop_worker(pid, resume=False)
+            stage.at(40, lambda: host.stop_worker(pid, resume=True))
+
+        stage.at(0.025 + 0.002 * moment, stop)
+        stage.run()
+        late = [one for k in range(800) for one in stage.computed(k) if one.at > 40]
+        assert not late, f"moment {moment}: {late}"
 
 
 def a_task_that_is_nowhere_goes_out_again() -> None:
@@ -1134,6 +1153,10 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (
         what_a_stopped_worker_holds_and_others_have_answered_is_not_done_again,
         lambda: patch.object(Sweeper, "_answered", return_value=[]),
+    ),
+    (
+        a_worker_that_was_stopped_begins_nothing_that_others_took_over,
+        lambda: patch.object(hand, "SURE_SECONDS", NEVER),
     ),
     (a_task_that_is_nowhere_goes_out_again, _nothing_is_lost),
     (

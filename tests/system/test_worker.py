@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from tests.support.fleet import kill9
+from tests.support.fleet import kill9, state_of
 from tests.support.scene import Scene
 from tests.support.stage import allowed, until
+from tests.support.terms import total_without
 
 TERMS = 40
 
@@ -72,6 +73,34 @@ def test_a_stopped_worker_is_not_vouched_for_and_does_no_harm_when_it_returns(sc
     scene.leader("gated", 4, chunk=1)
     until(lambda: any(pid == sleeper for pid, _ in stage.runs()), 10, "the sleeper at work again")
     stage.open()
+
+
+def test_a_worker_that_was_stopped_does_not_begin_what_others_took_over(scene: Scene) -> None:
+    stage = scene.stage
+    fleet = scene.fleet(1)
+    (sleeper,) = until(fleet.workers, 5, "a worker")
+    leader = scene.leader("noted", 60_000, chunk=1)
+    until(lambda: stage.begun_terms() > 1000, 20, "many terms begun")
+    with scene.server.client() as client:
+        client.client_pause(60_000, all=False)  # no write is done, so the worker soon waits for its next tasks
+        seen = [-1, -1, -1]
+        while len(set(seen)) > 1 or state_of(sleeper) != "S":
+            time.sleep(0.02)
+            seen = [*seen[1:], stage.begun_terms()]
+        os.kill(sleeper, signal.SIGSTOP)
+        client.client_unpause()
+    until(
+        lambda: len(set(scene.hands()[sleeper]) - {term for _, term in stage.runs()}) > 10, 5, "tasks not begun in hand"
+    )
+    scene.fleet(1)
+    assert int(leader.record()["value"]) == total_without(60_000)  # others took over what it had not answered
+    before = len(stage.runs())
+    os.kill(sleeper, signal.SIGCONT)
+    stage.write("gated", "0 1 2 3")
+    scene.leader("gated", 4, chunk=1)
+    until(lambda: any(pid == sleeper for pid, _ in stage.runs()[before:]), 10, "the sleeper at work again")
+    stage.open()
+    assert {term for pid, term in stage.runs()[before:] if pid == sleeper} <= {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,18 @@ from mapreduce_rq.broker.pieces import LaidFold
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.messages import Answer, Beat, Output, Tried
+from mapreduce_rq.core.stragglers import LEAST_SECONDS
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.worker.known_jobs import KnownJobs
 from mapreduce_rq.runtime.worker.replies import Replies
+
+SURE_SECONDS = LEAST_SECONDS
+"""Seconds after a request to Redis for which its answer says what is in hand: others do no task of ours before it is
+late. So a worker that was stopped for longer (SIGSTOP, a paused machine) asks again before it begins more tasks.
+"""
+SURE_OF_ONE_SECONDS = 1.0
+"""The same, after the longest wait for one task: this task may have been taken at its beginning."""
 
 
 class Batch(NamedTuple):
@@ -67,6 +75,7 @@ class Hand:
         self.laid: list[LaidFold] = []  # pieces of that batch's folds that were laid aside
         self.output: dict[str, Output] = {}  # what was printed in that batch, once it is computed, by job
         self.prefetch = Prefetch()
+        self.sure_until = 0.0  # by the clock: until then the tasks are in hand as far as we know
         self._wid = wid
         self._queue = tasks
         self._clock = clock
@@ -94,10 +103,12 @@ class Hand:
 
     def take(self, seconds: float) -> bytes | None:
         """Wait for one task."""
+        self.sure_until = self._clock.now() + seconds + SURE_OF_ONE_SECONDS
         return self._queue.take(self._wid, seconds)
 
     def look(self) -> None:
         """Read the hand: a pop whose connection was lost may have been done later, after we stopped waiting for it."""
+        self.sure_until = self._clock.now() + SURE_SECONDS
         self.tasks = self._queue.in_hand(self._wid)
 
     def give_back(self) -> None:
@@ -107,6 +118,7 @@ class Hand:
         self.tasks = []
 
     def _enter_queue(self) -> None:
+        self.sure_until = self._clock.now() + SURE_SECONDS
         self.tasks = self._queue.enter(self._wid, self._queue.codecs.beat.at(self._wid).seal(self._beat()))
 
     def _settle_anew(self) -> None:
@@ -194,8 +206,10 @@ class Hand:
         """Take in the answer to the settle on its way. Returns False if the hand was not as expected, and was read."""
         if self._asked is None:
             return True
+        sent = self._asked.sent
         got = self._take_in()
         if got.as_expected:
+            self.sure_until = sent + SURE_SECONDS
             del self._unsettled[0]
             self.tasks = [*self.tasks, *got.tasks]
             return True

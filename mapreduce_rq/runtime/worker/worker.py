@@ -233,6 +233,9 @@ class Worker:
                 self._hand.look()
                 return bool(self._hand.tasks) or not (self._burst or self._turns)
             self._hand.tasks.append(task)
+        if self.clock.now() > self._hand.sure_until:
+            self._ask_what_is_in_hand()
+            return True
         try:
             answers, done = self._computing.compute(at_once=self._yields or self.tasks_left is not None)
         except CannotJoin:  # so the tasks are computed again, each by itself
@@ -345,6 +348,17 @@ class Worker:
             joint.drop()
         elif len(hand.tasks) == len(joint):
             self._answer_kept()
+
+    def _ask_what_is_in_hand(self) -> None:
+        """Before more of the hand is begun: this process was stopped for so long that others may have taken it over."""
+        if self._joint.tasks:
+            self._answer_kept()
+        elif self._hand.done(Batch([], [])):
+            self._hand.settle(Batch([], []), 0)
+        self._hand.hear()
+        job = self._jobs.current
+        if job and self._is_over(job):
+            self._jobs.void(job, since=self.clock.now())
 
     def _answer_kept(self) -> None:
         """Answer what is computed and kept for a joint answer, if there is any."""
