@@ -95,7 +95,7 @@ def parse_url(url: str) -> Endpoint:
     scheme, separator, rest = url.strip().partition("://")
     if not separator or not scheme.replace("+", "").isalnum():
         raise BadURL(
-            "the URL cannot be read: write redis://host:6379/0, rediss://…, unix:///path or "
+            "the URL cannot be read: write redis://host:6379/0, rediss://…, unix:///path, "
             "redis+sentinel://host:26379/service or redis+cluster://host:6379"
         )
     if scheme not in _SCHEMES and scheme != "unix":

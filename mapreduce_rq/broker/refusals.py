@@ -6,6 +6,8 @@ does not, either.
 
 from __future__ import annotations
 
+import socket
+
 from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.wire import REPLICA
 from mapreduce_rq.errors import (
@@ -97,4 +99,11 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
             "(?ssl_ca_certs=FILE in the URL names the certificate authority)"
         )
     reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else text.rstrip(".")
-    return BrokerDown(f"cannot reach {endpoint}: {reason}")
+    return BrokerDown(f"cannot reach {endpoint}: {reason}{_remedy(cause)}")
+
+
+def _remedy(cause: object) -> str:
+    """What helps if no server can be found at an address; '' for other causes."""
+    if isinstance(cause, ConnectionRefusedError | FileNotFoundError):
+        return " (no server listens there: start it, or correct the URL)"
+    return " (correct the host in the URL)" if isinstance(cause, socket.gaierror) else ""

@@ -8,6 +8,7 @@ such as the integer 1e9 or the time 5m.
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -86,11 +87,16 @@ def command(
     ``lone`` is explained at :class:`PlainCommand`.
     """
     app = typer.Typer(add_completion=False)
-    app.command(name, cls=PlainCommand, help=help_text)(function)
+    app.command(name, cls=PlainCommand, help=_flowing(help_text or function.__doc__ or ""))(function)
     made = typer.main.get_command(app)
     assert isinstance(made, PlainCommand)
     made.lone = lone
     return made
+
+
+def _flowing(text: str) -> str:
+    """A docstring with each paragraph on one line, for the terminal to wrap: Typer keeps the breaks of most lines."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in inspect.cleandoc(text).split("\n\n"))
 
 
 class LazyGroup(TyperGroup):

@@ -6,7 +6,7 @@ groups.py).
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from msgspec.structs import replace
@@ -21,20 +21,22 @@ WHERE = "Where it runs"
 HOW = "How it runs"
 OUTPUT = "What you see"
 
-Url = Annotated[
-    str | None,
-    typer.Option(
+
+def _url(beside: str = "") -> Any:
+    return typer.Option(
         "-u",
         "--url",
         envvar=list(URL_VARIABLES),
         metavar="URL",
         help="The Redis or Valkey: redis://host:6379/0, rediss://, unix:///path, redis+sentinel://host/service, "
-        "redis+cluster://host. Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead. "
-        "Empty: a private server. "
-        "pipes: for compute and run: workers over pipes, and no server.",
+        f"redis+cluster://host. Its password may come from MRQ_PASSWORD or MRQ_PASSWORD_FILE instead.{beside}",
         rich_help_panel=WHERE,
-    ),
-]
+    )
+
+
+Url = Annotated[str | None, _url()]
+AnyUrl = Annotated[str | None, _url(" Empty: a private server. pipes: is for workers over pipes, and no server.")]
+"""For commands that also run without a server of others."""
 Queue = Annotated[
     str,
     typer.Option(
@@ -80,8 +82,9 @@ Collect = Annotated[
     typer.Option(
         "--collect",
         envvar="MRQ_COLLECT",
-        metavar="sequential|select|poll|epoll",
-        help="With -u pipes: how this process waits for its workers. Default: the best that this system has.",
+        metavar="HOW",
+        help="With -u pipes: how this process waits for its workers: sequential, select, poll or epoll. Default: the "
+        "best that this system has.",
         rich_help_panel=WHERE,
     ),
 ]

@@ -50,7 +50,8 @@ def chosen_keys(path: str | None = None) -> list[bytes]:
             with open(path, encoding="ascii") as file:
                 words = [word for line in file for word in line.partition("#")[0].split()]
         except OSError as error:
-            raise UsageError(f"cannot read the key file {path}: {error.strerror}") from None
+            hint = ": make one with `mrq key`, or correct the name" if isinstance(error, FileNotFoundError) else ""
+            raise UsageError(f"cannot read the key file {path}: {error.strerror}{hint}") from None
         except UnicodeDecodeError:
             raise UsageError(f"the key file {path} is not text: make a key with `mrq key`") from None
         if not words:

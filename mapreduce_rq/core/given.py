@@ -162,5 +162,10 @@ def shown(value: Any, *, secret: bool = False) -> str:
             return "nan" if math.isnan(value) else f"{value:g}"
         if kind in {str, bytes} and len(value) <= MOST_SHOWN:
             return ascii(value)
-    name = kind.__name__
+    return a_kind(value)
+
+
+def a_kind(value: object) -> str:
+    """The type of a value, with its article: ``an int``."""
+    name = type(value).__name__
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"

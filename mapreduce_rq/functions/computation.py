@@ -15,6 +15,7 @@ from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, V
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
 from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.core.given import a_kind
 from mapreduce_rq.core.messages import WORKER_DIED, Failure
 from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
@@ -163,7 +164,9 @@ class FunctionComputation(Computation[Any]):
             else find_as(params.function, codes_of(params.function, params.code, params.around))
         )
         if not callable(function):
-            raise BadFunction(f"{self.label} is a {type(function).__name__}, not a function")
+            raise BadFunction(
+                f"{self.label} is {a_kind(function)} on this worker, not a function: deploy the same version"
+            )
         if getattr(function.func if type(function) is partial else function, KERNEL, "") != self._kernel:
             raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
         if function is call:

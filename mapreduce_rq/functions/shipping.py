@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from mapreduce_rq.core.bodies import PlainCodec, ValueCodec, hash_of, join
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import shown, told
+from mapreduce_rq.core.given import a_kind
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.plain_values import TAKES, Unfit, pack
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -54,7 +55,7 @@ def function_params(
     name = function if isinstance(function, str) else name_of(function)
     found = function if name is None else find(name)
     if not callable(found):
-        raise BadFunction(f"{name} is a {type(found).__name__}, not a function")
+        raise BadFunction(f"{name} is {a_kind(found)}, not a function: name a function of that module")
     label = str(name or getattr(function, "__qualname__", type(function).__name__))
     given, whole = b"", name is None
     if before or named:
@@ -133,6 +134,8 @@ def reducer_params(
     pickles: Pickles,
 ) -> dict[str, Any]:
     """The parameters for the reducer. ``zero`` is ``...`` where none was given. Raises UsageError."""
+    if law not in {*Law, *(each.value for each in Law)} - {Law.APPROXIMATE, Law.APPROXIMATE.value}:
+        raise BadParameter(f"law: {law!r} is not one of ordered, commutative")
     if isinstance(reduce, Keyed):
         if zero is not ... or options:
             raise BadParameter("zero and options were given beside by_key: give them to by_key")
@@ -155,12 +158,10 @@ def reducer_params(
         need_pickles("a Reducer", trust, "give its name and options")
         return _pickled("reduce_pickle", reduce, "the reducer", pickles)
     if not callable(reduce):
-        raise BadParameter(f"reduce: a {type(reduce).__name__} was given: give a name, a Reducer or a function")
+        raise BadParameter(f"reduce: {a_kind(reduce)} was given: give a name, a Reducer or a function")
     label = getattr(reduce, "__qualname__", type(reduce).__name__)
     if zero is ...:
         raise BadParameter(f"reduce: {label} needs zero=..., the value that changes no other when it is folded with it")
-    if law not in {*Law, *(each.value for each in Law)} - {Law.APPROXIMATE, Law.APPROXIMATE.value}:
-        raise BadParameter(f"law: {law!r} is not one of ordered, commutative")
     law = Law(law)
     name = name_of(reduce)
     if name is None:

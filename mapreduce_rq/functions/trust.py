@@ -121,6 +121,8 @@ class Trust(msgspec.Struct, frozen=True):
 
 _ALLOWED = re.compile(r"\w+(\.\w+)*(\.\*|:\w+(\.\w+)*)?")
 _ABSENT = object()
+MOST_LISTED = 5
+"""A wrong name is answered by the names of all functions of the module, if they are not more than this."""
 _FUNCTIONS = (
     *(FunctionType, BuiltinFunctionType, MethodType),
     *(MethodDescriptorType, ClassMethodDescriptorType, WrapperDescriptorType, MethodWrapperType),
@@ -178,12 +180,14 @@ def find(name: str) -> Any:
 
 
 def _near(word: str, thing: Any) -> str:
-    """The question after a function that a module has and whose name is like this one; '' if there is none."""
+    """The question after a function that a module has and whose name is like this one, or a list of the few it has."""
     from difflib import get_close_matches  # 5 ms, and only for a mistake
 
     known = [name for name, one in getattr(thing, "__dict__", {}).items() if not name.startswith("_") and callable(one)]
     near = get_close_matches(word, known, 1)
-    return f"; did you mean {near[0]}?" if near else ""
+    if near:
+        return f"; did you mean {near[0]}?"
+    return f"; it has {', '.join(known)}" if 0 < len(known) <= MOST_LISTED else ""
 
 
 def find_as(name: str, codes: Mapping[str, str]) -> Any:

@@ -69,5 +69,5 @@ def parse_pipes(url: str) -> Pipes:
     if options or once not in {"0", "1"}:
         raise BadURL(f"pipes have the options collect, and once=1, and no others: write {FORMS}")
     if collect not in COLLECTORS:
-        raise BadURL(f"collect: there is no such mechanism on this system: it has {', '.join(COLLECTORS)}")
+        raise BadURL(f"collect: {collect!r}: there is no such mechanism on this system: it has {', '.join(COLLECTORS)}")
     return Pipes(collect, once == "1")

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, runtime_checkable
 
+from mapreduce_rq.core.given import shown as shown_value
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.visible import visible
@@ -154,7 +155,7 @@ def shown(progress: Progress, label: str, beside: Observer | None = None) -> Sho
     if callable(progress):
         return Shown(_Called(progress), beside)
     raise BadParameter(
-        f"progress: {type(progress).__name__} cannot show any: give True, a callable, a tqdm bar or a Rich Progress"
+        f"progress is {shown_value(progress)}, and must be True, a callable, a tqdm bar or a Rich Progress"
     )
 
 

@@ -77,24 +77,28 @@ def bulk(text: str) -> bytes:
 # -- nobody there, or somebody else ------------------------------------------------------------------------------------
 
 
+STARTED = " (no server listens there: start it, or correct the URL)"
+
+
 def test_nobody_listens() -> None:
     port = free_port()
     error = failure(f"redis://:{SECRET}@127.0.0.1:{port}")
     assert type(error) is BrokerDown
-    assert str(error) == f"cannot reach redis://:***@127.0.0.1:{port}: Connection refused"
+    assert str(error) == f"cannot reach redis://:***@127.0.0.1:{port}: Connection refused{STARTED}"
     assert error.exit_code == 69
 
 
 def test_no_such_socket(tmp_path: Path) -> None:
     error = failure(f"unix://{tmp_path}/s")
     assert type(error) is BrokerDown
-    assert str(error) == f"cannot reach unix://{tmp_path}/s: No such file or directory"
+    assert str(error) == f"cannot reach unix://{tmp_path}/s: No such file or directory{STARTED}"
 
 
 def test_no_such_host() -> None:
     error = failure("redis://no-such-host.invalid")
     assert type(error) is BrokerDown
     assert str(error).startswith("cannot reach redis://no-such-host.invalid:6379: ")
+    assert str(error).endswith(" (correct the host in the URL)")
 
 
 def test_a_web_server() -> None:

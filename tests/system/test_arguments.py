@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from mapreduce_rq import BadFunction, BadParameter, Client, JobCancelled, JobFailed, Limits, UsageError, kernel
+from mapreduce_rq import BadFunction, BadParameter, Client, JobCancelled, JobFailed, Limits, UsageError, by_key, kernel
 from tests.support.commands import KEY
 from tests.support.servers import FreshServer
 
@@ -136,6 +136,12 @@ def test_a_call_that_is_none_is_refused(private: Client, call: Any, how: Any, wh
         private.imap(*call, **how)
     with pytest.raises(BadFunction, match="int 3 is not a function"):
         private.map_reduce(3, [1])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("reduce", ["sum", by_key("sum"), operator.add])
+def test_a_law_that_there_is_none_of_is_refused_beside_any_reducer(private: Client, reduce: Any) -> None:
+    with pytest.raises(BadParameter, match="law: 'fast' is not one of ordered, commutative"):
+        private.map_reduce(scaled, range(3), reduce=reduce, zero=... if reduce != operator.add else 0, law="fast")
 
 
 def slowly(k: int) -> int:

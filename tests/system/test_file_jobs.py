@@ -137,7 +137,8 @@ def test_the_command_line(logs: Path, tmp_path: Path) -> None:
     ("words", "says"),
     [
         (["--terms", "3", "--encoding", "latin-1"], "--encoding says how files are read"),
-        (["--terms", "3", "--lines", "x"], "say what to call the function with"),
+        ([], "say what to call the function with: --terms N, --lines FILE or --files PATTERN"),
+        (["--terms", "3", "--lines", "x"], "--terms and --lines were given"),
         (["--files", "x", "--by-key", "sum", "--reduce", "sum"], "give one of them"),
         (["--terms", "3", "--top", "3"], "--top goes with --by-key"),
         (["--terms", "3", "--by-key", "a=sum", "--by-key", "count"], "each needs its name"),

@@ -132,8 +132,8 @@ def test_terms_that_are_nan_are_left_out_and_listed(tmp_path: Path) -> None:
     [
         ("raise SystemExit(9)", "importing own failed: SystemExit: 9"),
         ("import nosuchmodule", "importing own failed: No module named 'nosuchmodule'"),
-        ("def g(k): pass", "own has no f"),
-        ("f = 5", "own:f is a int, not a function"),
+        ("def g(k): pass", "own has no f; it has g"),
+        ("f = 5", "own:f is an int, not a function: name a function of that module"),
     ],
 )
 def test_a_function_that_cannot_be_had_is_told_at_once(tmp_path: Path, source: str, message: str) -> None:

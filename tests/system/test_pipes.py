@@ -304,7 +304,10 @@ def test_a_term_on_its_own_is_the_same_on_a_terminal_and_in_a_pipe(at: User) -> 
         (["worker", "-u", "pipes:"], "pipes: has no server"),
         (["resume", "exp-1", "-u", "pipes:"], "pipes: has no server"),
         (["compute", "exp", "--x", "2", "-u", "pipes://host"], "pipes lead to no host"),
-        (["compute", "exp", "--x", "2", "-u", "pipes:?collect=carrier"], "there is no such mechanism"),
+        (
+            ["compute", "exp", "--x", "2", "-u", "pipes:?collect=carrier"],
+            "collect: 'carrier': there is no such mechanism",
+        ),
         (["compute", "exp", "--x", "2", "--collect", "poll"], "add -u pipes:"),
         (["term", "primes", "--k", "7"], "no such series"),
         (["term", "exp", "--x", "2", "--k", "1e9"], "--k"),

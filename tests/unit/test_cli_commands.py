@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import typing
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 from typer.core import TyperCommand, TyperOption
 
+from mapreduce_rq.cli.app import main
 from mapreduce_rq.cli.commands import compute
 from mapreduce_rq.cli.registry import COMMANDS, Main, main_group
 from mapreduce_rq.computations import CATALOGUE, load
@@ -38,6 +40,19 @@ def test_every_command_and_option_has_help(path: str, command: TyperCommand) -> 
     assert command.help.strip()
     for param in command.params:
         assert getattr(param, "help", None), f"{path} {param.opts}"
+
+
+@pytest.mark.parametrize("path", [path for path, _ in EVERY_COMMAND])
+def test_on_80_columns_a_help_is_whole_and_its_lines_are_full(
+    path: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*path.split()[1:], "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    prose = [line.strip() for line in shown.partition("╭")[0].splitlines()]
+    for line, after in itertools.pairwise(prose):
+        assert not (line and after) or len(f" {line} {after.split()[0]}") > 79, line
 
 
 @pytest.mark.parametrize("name", COMMANDS)

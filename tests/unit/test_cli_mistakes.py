@@ -53,7 +53,7 @@ def says(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -
         (["--x", "2", "-u", "localhost"], "the URL cannot be read"),
         (["--x", "2", "-u", "redis://host:99999"], "cannot read the redis:// URL"),
         (["--x", "2", "-u", "redis://h", "--queue", "a{b}"], "queue 'a{b}'"),
-        (["--x", "2", "--key-file", "/nowhere"], "cannot read the key file /nowhere"),
+        (["--x", "2", "--key-file", "/nowhere"], "/nowhere: No such file or directory: make one with `mrq key`"),
     ],
 )
 def test_of_a_computation(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:

@@ -18,6 +18,7 @@ from mapreduce_rq.cli.options import (
     OUTPUT,
     RQ_QUEUE,
     WHERE,
+    AnyUrl,
     Collect,
     Json,
     KeyFile,
@@ -29,7 +30,6 @@ from mapreduce_rq.cli.options import (
     Queue,
     Quiet,
     RqQueue,
-    Url,
     local_workers,
     over_pipes,
     required,
@@ -99,7 +99,7 @@ def lead(
     act: Callable[[Session, Limits], int] | None = None,
     retries: int = 0,
     backoff: float = 1.0,
-    url: Url = None,
+    url: AnyUrl = None,
     local: Local = None,
     collect: Collect = None,
     per_term: PerTerm = False,
@@ -305,9 +305,8 @@ def with_common(function: Callable[..., int], own: Sequence[inspect.Parameter]) 
 
 
 def help_of(kind: type[Computation[Any]]) -> str:
-    """The help of a computation: the docstring of its class, each paragraph on one line for the terminal to wrap."""
-    paragraphs = inspect.cleandoc(kind.__doc__ or kind.summary).replace("``", "`").split("\n\n")
-    return escape("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))
+    """The help of a computation: the docstring of its class."""
+    return escape((kind.__doc__ or kind.summary).replace("``", "`"))
 
 
 class Shape(typing.NamedTuple):

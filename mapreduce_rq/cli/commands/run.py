@@ -73,8 +73,9 @@ Errors = Annotated[
     str,
     typer.Option(
         "--errors",
-        metavar="strict|replace|ignore|backslashreplace",
-        help="What is done with bytes that are not text in this encoding.",
+        metavar="HOW",
+        help="What is done with bytes that are not text in this encoding: strict (it fails), replace, ignore or "
+        "backslashreplace.",
         rich_help_panel=PARAMETERS,
     ),
 ]
@@ -240,8 +241,14 @@ def run(
     The result is the same to the last bit for any number of workers. On a queue whose messages are not signed, workers
     run only the functions that they were started for: `mrq worker --allow MODULE`.
     """
-    if [terms, lines, files].count(None) != 2 or files == []:
+    sources = {"--terms": terms, "--lines": lines, "--files": files or None}
+    named = [name for name, value in sources.items() if value is not None]
+    if not named:
         raise UsageError("say what to call the function with: --terms N, --lines FILE or --files PATTERN")
+    if len(named) > 1:
+        raise UsageError(
+            f"{' and '.join(named)} were given, and the arguments come from one of them: leave out the others"
+        )
     how = {name: rest.pop(name) for name in ("format", "encoding", "errors", "delimiter", "whole", "ship")}
     if terms is not None:
         _refuse(how, "--terms")
