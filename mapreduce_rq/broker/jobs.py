@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 from time import monotonic
 from typing import Any
 
@@ -177,9 +178,7 @@ class Jobs(Reading):
 
     def _commit_keys(self, job: str) -> tuple[str, ...]:
         if self._keys_of != job:  # a master's commits are of one job
-            keys = self.keys
-            own = keys.values(job), keys.bodies(job), keys.pieces(job)
-            self._keys_of, self._keys = job, (keys.job(job), keys.replies(job), keys.queue, keys.jobs, *own)
+            self._keys_of, self._keys = job, self.keys.of_commit(job)
         return self._keys
 
     def _committed(self, what: str, answer: Any) -> Committed | Lost:
@@ -372,14 +371,10 @@ def _commit(
     items: bool = False,
 ) -> list[Argument]:
     """The arguments of commit.lua."""
-    counts = str(len(fields)), str(len(bodies)), str(int(items))
-    arguments: list[Argument] = [token_bytes(expect), token, what, str(number), job, *counts]
-    for pair in fields:
-        arguments.extend(pair)
-    for body in bodies:
-        arguments.extend(body)
-    arguments.extend(tasks)
-    return arguments
+    counts = str(len(fields)), str(len(bodies)), "1" if items else "0"
+    rows: Iterable[Iterable[Argument]] = chain(fields, bodies)
+    pairs = chain.from_iterable(rows)
+    return [token_bytes(expect), token, what, str(number), job, *counts, *pairs, *tasks]
 
 
 def is_behind(entry: bytes, other: str) -> bool:

@@ -36,6 +36,12 @@ class Keys:
         """STREAM of replies. It exists exactly as long as the job runs."""
         return f"{self.prefix}r:{job}"
 
+    def of_commit(self, job: str) -> tuple[str, ...]:
+        """The keys that a job's commits name, in the order of commit.lua."""
+        before = self.prefix
+        own = f"{before}v:{job}", f"{before}b:{job}", f"{before}p:{job}"  # as values, bodies and pieces below
+        return f"{before}j:{job}", f"{before}r:{job}", self.queue, self.jobs, *own
+
     def knocks(self, name: str) -> str:
         """STREAM, for a minute: its entry ends a wait of the process with this name, which leads many jobs."""
         return f"{self.prefix}k:{name}"

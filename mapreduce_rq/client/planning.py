@@ -83,7 +83,7 @@ class Planner:
     def _lay_in(self, computation: Computation[Any], job: str) -> None:
         if self._shelf is not None:
             computation.aside = Shelf(self._shelf, job)
-            computation.reducer.lay_in(Shelf(self._shelf, job))
+            computation.reducer.lay_in(computation.aside)
 
     def _again(self, kept: KeptPlan, items: Any) -> tuple[Spec, Computation[Any]]:
         """As ``function``, for a call like an earlier one."""

@@ -70,7 +70,6 @@ class FunctionComputation(Computation[Any]):
 
     def __init__(self, params: FunctionParams) -> None:
         super().__init__(params)
-        self.total = params.terms
         self.label = params.label or params.function
         self._kernel = params.kernel
         self.vectorised = bool(params.kernel)
@@ -82,9 +81,15 @@ class FunctionComputation(Computation[Any]):
         self._pickles = Pickles()
         for first in (params.first, params.setup):
             self._pickles.know(things_of(first))
-        self.reducer = reducer_of(params, self._pickles, self.label)
         self._codec: ValueCodec = _PLAIN
         self._trust = _NONE
+        self._set_out(params)
+
+    def _set_out(self, params: FunctionParams) -> None:
+        """What belongs to one range: its terms, a reducer, and the state of a map."""
+        self.params = params
+        self.total = params.terms
+        self.reducer = reducer_of(params, self._pickles, self.label)
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
         self._underway: tuple[Callable[[int], int], list[Any]] | None = None  # terms by row, and values as they come
@@ -126,9 +131,18 @@ class FunctionComputation(Computation[Any]):
         return made
 
     def over(self, span: Mapping[str, int]) -> Self:
-        """The computation of the same function and reducer over another range: ``start``, ``step`` and ``terms``."""
-        made = type(self)(structs.replace(self.params, **span))
-        made.trusting(self._trust)
+        """The computation of the same function and reducer over another range: ``start``, ``step`` and ``terms``.
+
+        What does not depend on the range is not made anew, because a lone task would wait for that. Pickles are: the
+        two may be used in different threads.
+        """
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        if self._codec is not _PLAIN:
+            made._pickles = Pickles()
+        made._set_out(structs.replace(self.params, **span))
+        if self._codec is not _PLAIN:
+            made.trusting(self._trust)
         return made
 
     def trusting(self, trust: Trust, pickles: Pickles | None = None) -> ValueCodec:

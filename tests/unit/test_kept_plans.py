@@ -14,8 +14,12 @@ import pytest
 
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.core.messages import Limits, Spec
+from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.errors import BadFunction, BadParameter, WrongType
+from mapreduce_rq.functions.computation import FunctionComputation
 from mapreduce_rq.functions.kernel import kernel
+from mapreduce_rq.functions.pickle_codec import PickleCodec
+from mapreduce_rq.functions.pickling import Pickles
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Clock
 
@@ -131,3 +135,27 @@ def test_a_module_that_is_imported_meanwhile_is_in_the_plan(module: Any, tmp_pat
     (tmp_path / f"{NAME}_more.py").write_text("def g(k):\n    return k\n")
     module.more = importlib.import_module(f"{NAME}_more")
     assert f"{NAME}_more" in planner.function(module.f, range(3))[0].params["around"]
+
+
+def test_two_jobs_of_one_kept_plan_share_nothing_that_changes() -> None:
+    """Two threads may lead them at the same time."""
+    planner = new_planner()
+    planner.function(math.sqrt, range(3), reduce="list")
+    (_, one, _), (_, other, _) = (planner.function(math.sqrt, range(3), reduce="list") for _ in range(2))
+    assert isinstance(one, FunctionComputation)
+    assert isinstance(other, FunctionComputation)
+    shared = [
+        name
+        for name, value in vars(one).items()
+        if value is vars(other).get(name) and isinstance(value, list | dict | set | Reducer | PickleCodec | Pickles)
+    ]
+    assert shared == []
+
+
+def test_a_job_of_a_kept_plan_does_not_begin_where_an_earlier_one_was() -> None:
+    planner = new_planner()
+    _, first, _ = planner.function(math.sqrt, range(3), reduce="list")
+    first.map(0, 2)
+    _, second, _ = planner.function(math.sqrt, range(10, 20), reduce="list")
+    assert second.total == 10
+    assert second.reducer.finish_native(second.map(0, 3)) == [math.sqrt(k) for k in (10, 11, 12)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from operator import attrgetter, itemgetter
+from types import NoneType
 from typing import Any
 
 from msgspec.structs import replace
@@ -14,6 +15,9 @@ from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Retried, Skipp
 from mapreduce_rq.core.messages import Failure, Spec
 from mapreduce_rq.core.span import Span
 
+_PLAIN = frozenset({str, int, float, bool, NoneType})
+"""Types of parameters that are bytes, and hold bytes, in no case."""
+
 
 def digest_of(total: bytes) -> str:
     """128 bits of the exact total, as hex: equal for equal totals, whatever the schedule."""
@@ -22,7 +26,7 @@ def digest_of(total: bytes) -> str:
 
 def shown_params(spec: Spec) -> dict[str, Any]:
     """The parameters, without those that only workers read."""
-    return _without_bytes(spec.params)
+    return spec.params if _PLAIN.issuperset(map(type, spec.params.values())) else _without_bytes(spec.params)
 
 
 def _without_bytes(params: dict[str, Any]) -> dict[str, Any]:

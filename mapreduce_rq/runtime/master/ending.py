@@ -150,7 +150,7 @@ class Ending:
             "over, kept" if isinstance(record, Done) and ledger.keeps and self._is_to_stay(record, closing) else "over"
         )
         # This master keeps a large value while its end is in doubt.
-        small = sum([len(value) for _, value in row if isinstance(value, bytes)]) <= PIPELINED_BYTES
+        small = sum(map(len, [value for _, value in row if type(value) is bytes])) <= PIPELINED_BYTES
         small = small and not (isinstance(record, Done) and record.value is None)
         keep = self._spec.limits.keep
         # Else no worker has laid anything aside, nor will.
