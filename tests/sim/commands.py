@@ -10,7 +10,8 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from tests.sim.store import Database, List, Refusal, SortedSet, Stream, id_of, id_text, kind
+from tests.sim.store import Database, List, Refusal, SortedSet, Stream, id_text, kind
+from tests.sim.words import id_of, integer, is_left, pairs, real, seconds
 
 Arguments = Sequence[bytes]
 
@@ -31,8 +32,8 @@ def _rpush(db: Database, args: Arguments) -> int:
 
 
 def _rpop(db: Database, args: Arguments) -> Any:
+    count = _count(args)
     found = db.list(args[0])
-    count = _positive(args[1]) if len(args) > 1 else 1
     if not found:
         return None
     rest, taken = found[: max(0, len(found) - count)], found[max(0, len(found) - count) :]
@@ -42,8 +43,8 @@ def _rpop(db: Database, args: Arguments) -> Any:
 
 
 def _lpop(db: Database, args: Arguments) -> Any:
+    count = _count(args)
     found = db.list(args[0])
-    count = _positive(args[1]) if len(args) > 1 else 1
     if not found:
         return None
     taken = found[:count]
@@ -52,15 +53,21 @@ def _lpop(db: Database, args: Arguments) -> Any:
     return list(taken) if len(args) > 1 else taken[0]
 
 
+def _count(args: Arguments) -> int:
+    if len(args) > 2:
+        raise Refusal("ERR wrong number of arguments")
+    return _positive(args[1]) if len(args) > 1 else 1
+
+
 def _positive(text: bytes) -> int:
-    count = int(text)
+    count = integer(text)
     if count < 0:
         raise Refusal("ERR value is out of range, must be positive")
     return count
 
 
 def _range(found: List, start: bytes, stop: bytes) -> List:
-    first, last = int(start), int(stop)
+    first, last = integer(start), integer(stop)
     size = len(found)
     first = max(0, first + size if first < 0 else first)
     last = last + size if last < 0 else last
@@ -72,9 +79,9 @@ def _lrange(db: Database, args: Arguments) -> list[bytes]:
 
 
 def _ltrim(db: Database, args: Arguments) -> bytes:
-    found = db.list(args[0])
+    kept = _range(found := db.list(args[0]), args[1], args[2])
     if found:
-        db.put(args[0], _range(found, args[1], args[2]))
+        db.put(args[0], kept)
     return b"OK"
 
 
@@ -83,7 +90,9 @@ def _llen(db: Database, args: Arguments) -> int:
 
 
 def _lrem(db: Database, args: Arguments) -> int:
-    found, count, element = db.list(args[0]), int(args[1]), args[2]
+    count, found, element = integer(args[1]), db.list(args[0]), args[2]
+    if count == -(2**63):
+        raise Refusal("ERR value is out of range")
     if element not in found:
         return 0
     left = abs(count) or len(found)
@@ -100,23 +109,22 @@ def _lrem(db: Database, args: Arguments) -> int:
 
 
 def _lmove(db: Database, args: Arguments) -> bytes | None:
-    source, target = args[0], args[1]
+    source, target, left, to_left = args[0], args[1], is_left(args[2]), is_left(args[3])
     found = db.list(source)
     if not found:
         return None
     db.list(target)
-    moved, rest = (found[0], found[1:]) if args[2] == b"LEFT" else (found[-1], found[:-1])
+    moved, rest = (found[0], found[1:]) if left else (found[-1], found[:-1])
     there = rest if source == target else db.list(target)
     if source != target:
         db.put(source, rest)
-    db.put(target, (moved, *there) if args[3] == b"LEFT" else (*there, moved))
+    db.put(target, (moved, *there) if to_left else (*there, moved))
     return moved
 
 
 def _hset(db: Database, args: Arguments) -> int:
     found = db.hash(args[0])
-    fresh = dict(zip(args[1::2], args[2::2], strict=True))
-    after = {**found, **fresh}
+    after = {**found, **dict(pairs(args[1:]))}
     db.put(args[0], after)
     return len(after) - len(found)
 
@@ -153,8 +161,8 @@ def _hlen(db: Database, args: Arguments) -> int:
 def _zadd(db: Database, args: Arguments) -> int:
     found = db.sorted_set(args[0])
     after = SortedSet(found)
-    for score, member in zip(args[1::2], args[2::2], strict=True):
-        after[member] = float(score)
+    for score, member in pairs(args[1:]):
+        after[member] = real(score)
     db.put(args[0], after)
     return len(after) - len(found)
 
@@ -196,12 +204,15 @@ def _type(db: Database, args: Arguments) -> bytes:
 
 
 def _expire(db: Database, args: Arguments) -> int:
+    left = integer(args[1])
+    if abs(left) >= 2**63 // 1000 or db.now_ms + 1000 * left >= 2**63:
+        raise Refusal("ERR invalid expire time in 'expire' command")
     if args[0] not in db.keys:
         return 0
-    if int(args[1]) <= 0:
+    if left <= 0:
         db.delete(args[0])
     else:
-        db.expire(args[0], db.now_ms + 1000 * int(args[1]))
+        db.expire(args[0], db.now_ms + 1000 * left)
     return 1
 
 
@@ -226,6 +237,7 @@ def _xadd(db: Database, args: Arguments) -> bytes | None:
         return None
     entries, last = found or Stream((), (0, 0))
     kept = len(entries) + 1 if most is None else most
+    pairs(rest[1:])
     if rest[0] != b"*":
         raise Refusal("ERR the model gives out ids itself")
     fresh = (db.now_ms, 0) if db.now_ms > last[0] else (last[0], last[1] + 1)
@@ -256,7 +268,9 @@ def _xread(db: Database, args: Arguments) -> Any:
     at, count = 0, None
     while args[at] != b"STREAMS":
         if args[at] == b"COUNT":
-            count = int(args[at + 1])
+            count = integer(args[at + 1])
+        elif not 0 <= integer(args[at + 1]) < 2**63 - db.now_ms:  # BLOCK
+            raise Refusal("ERR timeout is negative")
         at += 2
     named = args[at + 1 :]
     answers = []
@@ -270,8 +284,16 @@ def _xread(db: Database, args: Arguments) -> Any:
     return answers or None
 
 
+def _blmove(db: Database, args: Arguments) -> bytes | None:
+    seconds(args[4])
+    return _lmove(db, args[:4])
+
+
 def _blmpop(db: Database, args: Arguments) -> Any:
-    _, number, key, side, *rest = args
+    wait, number, key, side, *rest = args
+    seconds(wait)
+    if rest[1] == b"0":
+        raise Refusal("ERR count should be greater than 0")
     if number != b"1" or side != b"RIGHT" or rest[:1] != [b"COUNT"]:
         raise Refusal("ERR the model pops some from the right end of one list only")
     taken = _rpop(db, [key, rest[1]])
@@ -294,7 +316,7 @@ COMMANDS: dict[str, Callable[[Database, Arguments], Any]] = {
     "LLEN": _llen,
     "LREM": _lrem,
     "LMOVE": _lmove,
-    "BLMOVE": lambda db, args: _lmove(db, args[:4]),
+    "BLMOVE": _blmove,
     "BLMPOP": _blmpop,
     "HSET": _hset,
     "HGET": _hget,

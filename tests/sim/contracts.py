@@ -10,7 +10,8 @@ from math import ceil, floor
 
 from tests.sim.invariants import Broken, require
 from tests.sim.scripts import Run
-from tests.sim.store import Hash, Id, List, Refusal, Snapshot, SortedSet, Stream, Value, id_of, is_hash
+from tests.sim.store import Hash, Id, List, Refusal, Snapshot, SortedSet, Stream, Value, is_hash
+from tests.sim.words import id_of
 
 
 def hold(name: str, run: Run) -> None:

@@ -73,10 +73,7 @@ class Interpreter:
         least = _ARITY[word]
         if len(words) != least if least > 0 else len(words) < -least:
             raise Refusal("ERR Wrong number of args calling Redis command from script")
-        try:
-            answer = command(self._db, [item if type(item) is bytes else _word(item) for item in words[1:]])
-        except ValueError:
-            raise Refusal("ERR value is not an integer or out of range") from None
+        answer = command(self._db, [item if type(item) is bytes else _word(item) for item in words[1:]])
         kind = type(answer)
         if kind is int:
             return answer

@@ -148,9 +148,3 @@ class Database:
 def id_text(name: Id) -> bytes:
     """A stream id as Redis writes it."""
     return b"%d-%d" % name
-
-
-def id_of(text: bytes) -> Id:
-    """A stream id as Redis reads it."""
-    milliseconds, _, sequence = text.partition(b"-")
-    return int(milliseconds), int(sequence or 0)
