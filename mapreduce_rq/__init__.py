@@ -142,7 +142,8 @@ Redis, pipes and files (broker, pipes, runtime/server)::
     how a master waits for pipes       pipes/waiting.py Collector
     who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS; pipes/lead.py Lead
     which of them has the next task    pipes/idle.py Idle.next_of
-    when one of them is dead           pipes/hub.py Hub._hang_up
+    what one asks over its line        pipes/serving.py Serving._do
+    when one of them is dead           pipes/serving.py Serving._hang_up
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
     where pieces of a shuffle lie      broker/pieces.py LaidApart; broker/lua/lay.lua
@@ -203,7 +204,8 @@ if TYPE_CHECKING:
     from mapreduce_rq.client.job import Job
     from mapreduce_rq.client.joblib import register_joblib
     from mapreduce_rq.client.owned_executor import executor
-    from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
+    from mapreduce_rq.client.pool import Pool
+    from mapreduce_rq.client.pool_results import AsyncResult, IMapIterator
     from mapreduce_rq.client.streams import Values
     from mapreduce_rq.core.foreign_errors import RemoteError
     from mapreduce_rq.core.job.printed import Printed
@@ -311,8 +313,8 @@ _HOMES = {
     "AsyncFoundJob": "mapreduce_rq.client.aio",
     "AsyncJob": "mapreduce_rq.client.aio",
     "AsyncValues": "mapreduce_rq.client.async_values",
-    "AsyncResult": "mapreduce_rq.client.pool",
-    "IMapIterator": "mapreduce_rq.client.pool",
+    "AsyncResult": "mapreduce_rq.client.pool_results",
+    "IMapIterator": "mapreduce_rq.client.pool_results",
     "Pool": "mapreduce_rq.client.pool",
     "register_joblib": "mapreduce_rq.client.joblib",
     "Values": "mapreduce_rq.client.streams",

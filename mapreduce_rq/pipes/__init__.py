@@ -15,7 +15,7 @@ The store (store.py)
     commands which the verbs use, and the three scripts. Each step is done as a whole, under one lock. It answers as
     Redis does: ``tests/broker/test_pipes_store.py`` compares it with real servers, step by step.
 
-The hub (hub.py, with lead.py, peer.py and idle.py)
+The hub (hub.py above serving.py, with lead.py, peer.py and idle.py)
     The client's end of each worker's line, and the code that serves them. No thread does only this: it would
     add two switches to each message. **A thread that waits, serves**: a master that waits for replies has the *lead*.
     It waits for all lines at once, does for each worker what it asks for, and returns when there is a reply of its own

@@ -1,6 +1,7 @@
 """The hub: the client's end of every worker's line, and the wire that its masters use.
 
 The thread that has the *lead* waits for all lines and serves them. The docstring of the package ``pipes`` explains it.
+It is the upper of two layers, and decides who serves and when; the lower one (serving.py) serves.
 """
 
 from __future__ import annotations
@@ -14,26 +15,14 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Argument, Command
-from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.errors import BrokerDown, ServerFailed, UsageError
-from mapreduce_rq.pipes.idle import Idle, Idler
+from mapreduce_rq.pipes.idle import Idle
 from mapreduce_rq.pipes.lead import Lead, Waiting, readable
-from mapreduce_rq.pipes.lines import (
-    BYE,
-    CALL,
-    JOIN,
-    PIPELINE,
-    SCRIPT,
-    TRANSACTION,
-    PipeEnd,
-    a_line,
-    frame,
-)
+from mapreduce_rq.pipes.lines import PipeEnd, a_line, frame
 from mapreduce_rq.pipes.peer import Peer
-from mapreduce_rq.pipes.store import Store
-from mapreduce_rq.pipes.waiting import COLLECTORS, READ, WRITE
+from mapreduce_rq.pipes.serving import Serving
+from mapreduce_rq.pipes.waiting import READ
 
 DEPUTY_SECONDS = 0.005
 """Seconds after which a deputy looks again whether a thread serves."""
@@ -41,35 +30,27 @@ BEFORE_DEPUTY_SECONDS = 0.005
 """Seconds before a deputy is started: a job that ends sooner needs none, and starting a thread takes time."""
 CLOSING_SECONDS = 0.0005
 """Seconds between two attempts of ``close`` to take the lead. Each attempt wakes the thread that has it."""
-HUNG_UP = "its line ended"
-NO_SUPERVISOR = "the supervisor of the workers over pipes died, and the workers with it: run it again"
 CLOSED = "this client is closed: make a new one"
 AWAKE, RUNG = object(), object()
 """The data with which the descriptors are registered that wake the lead, and a bell."""
 
 
-class Hub:
+class Hub(Serving):
     """The store of one client, and its workers' lines. ``collect``: the mechanism to wait by.
 
     ``shelf``: the directory for large bodies, which do not go over the lines.
     """
 
     def __init__(self, collect: str, queue: str, shelf: str) -> None:
+        super().__init__(collect, queue)
         self.shelf = shelf
-        self.store = Store()
         self.supervisor_end: socket.socket | None = None  # for the supervisor to inherit
-        self._workers = Keys(queue).workers
-        self._lock = threading.Lock()  # a thread holds it for one step
         self._lead = Lead()  # wakes the thread that waits for the lines
-        self._collector = COLLECTORS[collect]()
-        self._peers: dict[int, Peer] = {}
-        self._idle = Idle()
         self._behind: dict[Waiting, None] = {}  # threads that wait while another has the lead
         self._served = 0  # the number of turns of serving
         self._busy_since = 0.0  # the time when a job began while no other was there
         self._deputy: threading.Thread | None = None
         self._deputy_leads = False
-        self._over = ""  # the reason why no request is possible any more
         self._closed = False
         self._owner = os.getpid()
         self._awake, self._waker = socket.socketpair()
@@ -118,16 +99,6 @@ class Hub:
         if not self.store.running and self.store.lists:
             self._start_deputy()
         return answer
-
-    def _feed(self) -> None:
-        """Give waiting tasks to idle workers."""
-        if not self.store.lists:
-            return
-        for queue in self._idle.queues():
-            while queue in self.store.lists and (idler := self._idle.next_of(queue)) is not None:
-                if idler.peer.end.fileno() >= 0:
-                    task = self.store.call(("BLMOVE", queue, idler.hand, "RIGHT", "LEFT", 0))
-                    self._send(idler.peer, frame(idler.channel, task))
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
@@ -267,82 +238,7 @@ class Hub:
         """Whether a job runs, or workers have tasks of an ended job, which they may be told to drop."""
         return not self._over and bool(self.store.running or self.store.lists)
 
-    # -- lines -----------------------------------------------------------------------------------------------------
-
-    def _add(self, peer: Peer) -> None:
-        self._collector.register(peer.end.fileno(), READ, peer)
-        self._peers[peer.end.fileno()] = peer
-
-    def _attend(self, peer: Peer, events: int) -> None:
-        """Read all bytes that have come over a line, and send as many as it has room for."""
-        try:
-            if events & WRITE and peer.flush():
-                self._collector.modify(peer.end.fileno(), READ, peer)
-            if events & READ:
-                self._read(peer)
-        except OSError:
-            self._hang_up(peer)
-        except BaseException:  # a signal handler has raised, perhaps in the middle of a frame
-            self._hang_up(peer)
-            raise
-
-    def _read(self, peer: Peer) -> None:
-        frames = peer.read()
-        if frames is None:
-            self._hang_up(peer)
-            return
-        for channel, what, *rest in frames:
-            self._do(peer, channel, what, rest)
-
-    def _do(self, peer: Peer, channel: int, what: int, rest: list[Any]) -> None:
-        store = self.store
-        if what == SCRIPT:
-            answer = store.script(*rest)
-        elif what == CALL:
-            command = rest[0]
-            answer = store.call(command)
-            if answer is None and command[0] == "BLMOVE":
-                until = time.monotonic() + float(command[5])
-                self._idle.add(command[1], Idler(peer, channel, command[2], until))
-                return
-        elif what in (PIPELINE, TRANSACTION):
-            answer = [store.call(command) for command in rest[0]]
-        elif what == JOIN:
-            self._join(rest[0], peer.descriptors.popleft())
-            return
-        else:
-            assert what == BYE
-            self._idle.forget(peer, channel)
-            return
-        self._send(peer, frame(channel, answer))
-        self._feed()
-
-    def _join(self, wid: str, descriptor: int) -> None:
-        newcomer = Peer(socket.socket(fileno=descriptor), supervisor=False, wid=wid)
-        try:
-            self._add(newcomer)
-        except (UsageError, OSError) as error:
-            newcomer.end.close()
-            self._over = str(error)
-
-    def _send(self, peer: Peer, data: bytes) -> None:
-        if peer.send(data):
-            self._collector.modify(peer.end.fileno(), READ | WRITE, peer)
-
-    def _hang_up(self, peer: Peer) -> None:
-        """Handle the end of a line. It is its worker's obituary, unless the supervisor has written a better one."""
-        if peer.end.fileno() < 0:
-            return
-        self._collector.unregister(peer.end.fileno())
-        del self._peers[peer.end.fileno()]
-        peer.end.close()
-        self._idle.forget(peer)
-        if peer.supervisor:
-            self._over = self._over or NO_SUPERVISOR
-        workers = self.store.hashes.get(self._workers, {})
-        wid = peer.wid.encode()
-        if wid in workers and not workers[wid].startswith(OBITUARY):
-            workers[wid] = OBITUARY + HUNG_UP.encode()
+    # -- from the start to the end ---------------------------------------------------------------------------------
 
     @property
     def owned(self) -> bool:

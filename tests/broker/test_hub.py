@@ -27,7 +27,7 @@ class Strike:
 
     def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
         if event in {"call", "c_return"} and frame.f_code.co_filename.endswith(
-            ("hub.py", "idle.py", "lead.py", "peer.py", "waiting.py")
+            ("hub.py", "idle.py", "lead.py", "peer.py", "serving.py", "waiting.py")
         ):
             self._left -= 1
             if self._left < 0:

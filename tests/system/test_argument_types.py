@@ -28,7 +28,8 @@ from mapreduce_rq import (
 )
 from mapreduce_rq.client.executor import Executor
 from mapreduce_rq.client.job import Job
-from mapreduce_rq.client.pool import AsyncResult, IMapIterator, Pool
+from mapreduce_rq.client.pool import Pool
+from mapreduce_rq.client.pool_results import AsyncResult, IMapIterator
 from mapreduce_rq.core.given import shown
 
 

@@ -74,6 +74,7 @@ RARE = (
     "client.detached",
     "client.loops",
     "client.pool",
+    "client.pool_results",
     "client.values",
     "client.aio",
     "pipes.hub",
