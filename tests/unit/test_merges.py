@@ -7,7 +7,8 @@ import pytest
 from mapreduce_rq.core.job import merges
 from mapreduce_rq.core.job.events import Push, Replied, Resumed, Settled, Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
-from mapreduce_rq.core.job.merges import DIGEST_BYTES, UNMEASURED_SECONDS
+from mapreduce_rq.core.job.merges import DIGEST_BYTES
+from mapreduce_rq.core.job.whereabouts import UNMEASURED_SECONDS
 from mapreduce_rq.core.job.work import compute_body
 from mapreduce_rq.core.messages import ERROR, MAP, MERGE, OK, Answer, Failure, Limits, Spec, Task, encode_failure
 from tests.sim.computation import SimComputation, TestParams, fold

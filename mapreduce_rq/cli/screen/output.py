@@ -62,19 +62,21 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "ended by", str(record["ended"])
     if skipped := record.get("skipped"):
         yield "skipped", f"{len(skipped)} of the terms have no value"
-        for one in skipped[:MAX_SKIPPED]:
-            yield "", f"term {one['term']}: {one['kind']}: {short(one['message'], 100)}"
-        if len(skipped) > MAX_SKIPPED:
-            yield "", f"and {len(skipped) - MAX_SKIPPED} more (--json has all of them)"
+        yield from _listed([f"term {one['term']}" for one in skipped], skipped)
     if retried := record.get("retried"):
         yield "retried", f"{len(retried)} of the terms took more than one call"
-        for one in retried[:MAX_SKIPPED]:
-            yield "", f"term {one['term']}: {one['tries']} calls: {one['kind']}: {short(one['message'], 100)}"
-        if len(retried) > MAX_SKIPPED:
-            yield "", f"and {len(retried) - MAX_SKIPPED} more (--json has them)"
+        yield from _listed([f"term {one['term']}: {one['tries']} calls" for one in retried], retried)
     for note in notes:
         if not note.startswith(NO_BOUND):
             yield "note", note
+
+
+def _listed(names: list[str], failures: list[Any]) -> Iterator[tuple[str, str]]:
+    """The first of these terms with what each has raised, and how many more there are."""
+    for name, one in zip(names[:MAX_SKIPPED], failures, strict=False):
+        yield "", f"{name}: {one['kind']}: {short(one['message'], 100)}"
+    if len(names) > MAX_SKIPPED:
+        yield "", f"and {len(names) - MAX_SKIPPED} more (--json has them)"
 
 
 def _bound(record: Mapping[str, Any], notes: list[str]) -> str:

@@ -8,42 +8,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 from mapreduce_rq.core.computation import Ask, Computation, More, Outcome
-from mapreduce_rq.core.job.whereabouts import Whereabouts
+from mapreduce_rq.core.job.whereabouts import Errands
 from mapreduce_rq.core.messages import OK, REQUEST, Answer, Task
-from mapreduce_rq.core.stragglers import Patience
-
-UNMEASURED_SECONDS = 60.0
-"""Seconds after which a request is late, until the first one has come back and its time is known."""
 
 
-class Requests:
-    """The requests of the ``finish`` of one job. ``len``: the number of those still out."""
+class Requests(Errands):
+    """The requests of the ``finish`` of one job."""
 
     def __init__(self, job: str, computation: Computation[Any]) -> None:
-        self.fresh: list[Task] = []  # to be pushed
+        super().__init__(job)
         self.malformed = 0  # answers that the computation could not use
-        self._job = job
         self._computation = computation
         self._asked: Ask | None = None
         self._tasks: list[Task] = []  # one for each of its bodies
-        self._out: dict[int, Task] = {}  # by lo
         self._given: dict[int, bytes] = {}  # answers, by lo
-
-    @cached_property
-    def _where(self) -> Whereabouts:
-        """Made when it is needed: most jobs have none of these tasks."""
-        return Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
-
-    def __len__(self) -> int:
-        return len(self._out)
-
-    def out(self) -> Iterable[Task]:
-        """The tasks that are out."""
-        return self._out.values()
 
     @property
     def asked(self) -> bool:

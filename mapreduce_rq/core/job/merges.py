@@ -12,17 +12,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from functools import cached_property
 from typing import Any
 
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.job.tally import Tally
-from mapreduce_rq.core.job.whereabouts import Whereabouts
+from mapreduce_rq.core.job.whereabouts import Errands
 from mapreduce_rq.core.messages import MERGE, OK, Answer, Task
-from mapreduce_rq.core.stragglers import Patience
-
-UNMEASURED_SECONDS = 60.0
-"""Seconds after which a merge is late, until the first one has come back and its time is known."""
 
 TRAVEL_BYTES = 64 << 20
 """A partial of at least this number of bytes may be merged by a worker. For smaller ones, sending takes longer than the
@@ -47,27 +42,13 @@ def _digest(body: bytes) -> bytes:
     return hashlib.blake2b(body, digest_size=DIGEST_BYTES, person=b"mrq merge").digest()
 
 
-class Merges:
+class Merges(Errands):
     """The merges of one job's tally that workers were asked to do."""
 
     def __init__(self, job: str, tally: Tally) -> None:
-        self.fresh: list[Task] = []  # to be pushed
-        self._job = job
+        super().__init__(job)
         self._tally = tally
-        self._out: dict[int, Task] = {}  # by lo
         self._middles: dict[int, int] = {}  # by first term: the term at which the two partials meet
-
-    @cached_property
-    def _where(self) -> Whereabouts:
-        """Made when it is needed: most jobs have none of these tasks."""
-        return Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
-
-    def __len__(self) -> int:
-        return len(self._out)
-
-    def out(self) -> Iterable[Task]:
-        """The tasks that are out."""
-        return self._out.values()
 
     def delegate(self, *, more: bool, last: bool) -> None:
         """Send the merges that the tally wishes for to workers, even if there is only one worker, or do them here.

@@ -8,9 +8,13 @@ similar tasks took is late, and another worker may do it, too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 
 from mapreduce_rq.core.messages import Task
 from mapreduce_rq.core.stragglers import Patience
+
+UNMEASURED_SECONDS = 60.0
+"""Seconds after which an errand is late, until the first of its kind has come back and its time is known."""
 
 
 class Whereabouts:
@@ -49,3 +53,24 @@ class Whereabouts:
         """Forget earlier looks: the connection is new, so they prove nothing."""
         self.absent = self.lost = frozenset()
         self._held_since.clear()
+
+
+class Errands:
+    """The tasks of one kind, of one job, that the master gives away and could do itself. ``len``: how many are out."""
+
+    def __init__(self, job: str) -> None:
+        self.fresh: list[Task] = []  # to be pushed
+        self._job = job
+        self._out: dict[int, Task] = {}  # by lo
+
+    @cached_property
+    def _where(self) -> Whereabouts:
+        """Made when it is needed: most jobs have none of these tasks."""
+        return Whereabouts(Patience(UNMEASURED_SECONDS), lambda task: len(task.body))
+
+    def __len__(self) -> int:
+        return len(self._out)
+
+    def out(self) -> Iterable[Task]:
+        """The tasks that are out."""
+        return self._out.values()
