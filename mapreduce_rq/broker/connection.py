@@ -197,9 +197,9 @@ def _password() -> str | None:
 
 
 def connection(endpoint: Endpoint) -> AbstractConnection:
-    """A connection object that is not connected yet: no retries, no pings, no negotiation, RESP2. Not for a cluster.
+    """A connection object that is not connected yet: no retries, no pings, no negotiation, RESP2.
 
-    Raises BrokerDown if no sentinel knows the master.
+    It is for all endpoints but clusters. Raises BrokerDown if no sentinel knows the master.
     """
     kind, options = how_to_connect(endpoint)
     return kind(**options)

@@ -341,7 +341,7 @@ class Jobs(Reading):
         self.wire.call("HDEL", self.keys.masters, job)
 
     def forget(self, job: str) -> None:
-        """Delete all of a job that has ended: nobody asks for it any more."""
+        """Delete all of a job that has ended: no process asks for it any more."""
         self.wire.transaction([("DEL", self.keys.job(job)), ("ZREM", self.keys.jobs, job)])
 
     def withdraw(self, job: str) -> None:

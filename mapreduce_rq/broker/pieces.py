@@ -50,7 +50,7 @@ class LaidFold(NamedTuple):
 
 
 def _nobody(_: LaidFold) -> None:
-    """Tell nobody."""
+    """Do nothing: no one is to be told."""
 
 
 def with_their_pieces(replies: Iterable[Reply], reducer: Reducer[Any], place: LaidApart) -> list[Reply]:

@@ -38,7 +38,7 @@ class Tasks:
 
     def take(self, wid: str, seconds: float) -> bytes | None:
         """Wait for a task and move it into the worker's hand in one step; None after ``seconds``, which may be 0."""
-        if not seconds:  # a blocking command would wait for ever
+        if not seconds:  # a blocking command would wait without end
             there: bytes | None = self.wire.call("LMOVE", self.keys.queue, self.keys.in_flight(wid), "RIGHT", "LEFT")
             return there
         found: bytes | None = self.wire.call(

@@ -34,7 +34,7 @@ class Notices:
         self._quiet = quiet
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """Not shown."""
+        """Show nothing: the lines are for programs."""
 
     def noticed(self, text: str) -> None:
         """Print a notice."""

@@ -394,9 +394,9 @@ class Client(ClientBase):
         return detach(self, spec, computation)
 
     def submit_detached(self, computation: str, /, *, limits: Limits | None = None, **params: Any) -> FoundJob:
-        """Queue a job for an `mrq master` to lead, and return at once: this process may end. Not on a private server.
+        """Queue a job for an `mrq master` to lead, and return at once: this process may end.
 
-        Raises UsageError, BrokerError.
+        Raises UsageError, also on a private server, which ends with this process; BrokerError.
         """
         return self.detach(*self.planner.computation(computation, params, limits))
 

@@ -31,8 +31,8 @@ log = logging.getLogger(__name__)
 class Callbacks:
     """Calls joblib back when a batch is answered, in a thread of its own.
 
-    joblib reads the next items of the caller's iterable then, which takes longer than to send and to receive them, or
-    for ever where the iterable waits. The master's thread must not wait for that: it sends what was read before.
+    joblib reads the next items of the caller's iterable then, which takes longer than to send and to receive them, and
+    has no end while the iterable waits. The master's thread must not wait for that: it sends what was read before.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class Callbacks:
         self._answered.put(None)
 
     def wait(self, seconds: float) -> None:
-        """Wait for the last one, after ``end``, but not for ever: the iterable that it reads may be stuck."""
+        """Wait for the last one, after ``end``, but not without end: the iterable that it reads may be stuck."""
         if threading.current_thread() is not self._thread:
             self._thread.join(seconds)
 

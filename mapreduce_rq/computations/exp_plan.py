@@ -131,7 +131,7 @@ def _log2_tail(size: float, count: int) -> float:
 
 
 def _decide_sum(x: Rational, asked: int) -> Decided | None:
-    """The double of the sum of ``asked`` terms where bounds alone decide it: an infinity, or zero. Else None."""
+    """The double of the sum of ``asked`` terms where bounds alone decide it: an infinity, or zero; otherwise None."""
     size = log2_abs(x)
     if x.num > 0:
         # each term is a lower bound of the sum, and the largest term is the one at n = x, or the last one

@@ -95,7 +95,7 @@ class Pickles:
 
     @cached_property
     def _numbers(self) -> WeakKeyDictionary[Any, Number]:
-        """And their numbers."""
+        """The numbers of these objects."""
         return WeakKeyDictionary()
 
     @cached_property

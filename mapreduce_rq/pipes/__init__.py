@@ -35,7 +35,8 @@ Waiting (waiting.py)
     ``sequential``, ``select``, ``poll``, ``epoll`` or ``kqueue``: how the lead waits for many lines. No other code
     knows which one it is.
 
-A call that waits for its value leaves nothing in the store: no record and no timeline, for nobody could ask for them.
+A call that waits for its value leaves nothing in the store: no record and no timeline, because no other process
+could ask for them.
 
 When the client ends, everything ends. The supervisor sees the end of its line, kills its workers and removes the
 shelf. So a job cannot be resumed or watched from elsewhere.

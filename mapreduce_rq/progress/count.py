@@ -32,7 +32,7 @@ class Count:
             self._look()
 
     def watch(self, future: Future[Any], calls: int = 1) -> Future[Any]:
-        """Count so many calls when the future is done."""
+        """Count this number of calls when the future is done."""
         self._made += calls
         future.add_done_callback(partial(self._add, calls))
         return future

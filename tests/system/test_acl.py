@@ -75,7 +75,7 @@ def test_a_user_without_a_password_cannot_log_in(tmp_path: Path) -> None:
     with User(tmp_path) as at:
         ran = at.run("acl", "--queue", "a,b")
         assert ran.code == 0
-        assert "mrq-worker has no password, so nobody can log in as it: set MRQ_WORKER_PASSWORD" in ran.err
+        assert "mrq-worker has no password, so no client can log in as it: set MRQ_WORKER_PASSWORD" in ran.err
         assert "nopass" not in ran.out
         assert "~mrq1:{b}:q" in ran.out
         assert at.run("acl", "--queue", "no/name").code == 2

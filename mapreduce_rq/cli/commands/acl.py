@@ -49,7 +49,7 @@ def acl(
         variable = f"MRQ_{role.upper()}_PASSWORD"
         password = os.environ.get(variable, "")
         if not password:
-            say(f"mrq-{role} has no password, so nobody can log in as it: set {variable}")
+            say(f"mrq-{role} has no password, so no client can log in as it: set {variable}")
         secret = f"#{hashlib.sha256(password.encode(errors='surrogateescape')).hexdigest()} " if password else ""
         keys = " ".join(pattern.format(prefix) for prefix in prefixes for pattern in patterns)
         write(f"user mrq-{role} reset on {secret}{keys} {commands}")

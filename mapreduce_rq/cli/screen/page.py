@@ -184,7 +184,7 @@ def _x(at: float, seconds: float) -> float:
 
 
 def _moment(at: float, seconds: float) -> str:
-    """A time on an axis of so many seconds: in one unit on all of the axis, and no two of its labels are the same."""
+    """A time on an axis of this length: in one unit on all of the axis, and no two of its labels are the same."""
     if seconds < 1:
         return f"{1000 * at:.3g} ms"
     return f"{at:.3g} s" if seconds < 100 else duration(at)

@@ -85,7 +85,7 @@ def pressed(view: View, key: str, ids: dict[Pane, Sequence[str]], running: froze
         return replace(view, page="" if view.page == "help" else "help", scroll=0), None
     if key == "C":
         job = ""
-        if view.page == "job":  # the one on the page, which the list may have lost: to the filter, or for ever
+        if view.page == "job":  # the one on the page, which the list may have lost: to the filter, or for good
             job = view.selected.get("jobs", "")
         elif not view.page and view.pane == "jobs":
             job = view.chosen("jobs", ids["jobs"])

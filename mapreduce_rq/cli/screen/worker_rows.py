@@ -25,7 +25,7 @@ class Column(NamedTuple):
 
 COLUMNS = (  # in order of importance: a narrow terminal shows the first ones
     Column("state", 8, right=False),
-    Column("job", 16, right=False),  # and whatever is left over
+    Column("job", 16, right=False),  # and all the room that is left over
     Column("tasks/s", 8),
     Column("for", 7),
     Column("done", 7),

@@ -218,7 +218,7 @@ class Recorder:
         self._kept_at = None
 
     def since(self, job: str, *, began: float, now: float, upto: str) -> Since:
-        """What goes with a checkpoint. Not while the timeline itself is ``due``."""
+        """What goes with a checkpoint, unless the timeline itself is ``due``."""
         after = self._kept
         return Since(
             job,

@@ -121,7 +121,7 @@ class Supply:
         return self.tally.runs.count
 
     def _was_cut(self, hi: int) -> bool:
-        """Whether terms up to ``hi`` have been made into tasks. Also learns here what an earlier master has cut."""
+        """Whether terms up to ``hi`` have been made into tasks. It learns here, too, what an earlier master has cut."""
         if hi <= self.next:
             return True
         if not self._restored or self.goal is None or hi > self.goal:

@@ -193,7 +193,7 @@ def describe_array(native: Any, *, exact: bool, details: dict[str, Any] | None =
 
 def _spacing(native: Any) -> float:
     """The value of the last bit of the largest element of an array of floats: rounding changes it by half of that at
-    most. Not finite if an element is not.
+    most. The result is not finite if an element is not.
     """
     import numpy as np  # the caller has imported it
 

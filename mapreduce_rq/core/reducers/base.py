@@ -233,6 +233,7 @@ class Reducer(ABC, Generic[P]):
     def describe_sample(self, partial: P, total: int | None) -> Outcome:
         """As ``describe``, for terms drawn at random from ``total`` (None: from any number), with a statistical bound.
 
-        The bound is the distance to the value of all ``total`` terms. Only for reducers with ``estimates`` set.
+        The bound is the distance to the value of all ``total`` terms. Only reducers with
+        ``estimates`` set have it.
         """
         raise NotImplementedError(f"the reducer {self.name} estimates nothing")

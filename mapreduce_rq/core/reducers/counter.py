@@ -127,7 +127,9 @@ class CounterReducer(Reducer[Counts]):
         return partial
 
     def _count_texts(self, found: Counts, batch: Sequence[Iterable[Any]]) -> bool:
-        """Count the keys of all these values in one call, if all are texts. Otherwise count nothing; return False."""
+        """Count the keys of all these values in one call, if all are texts. Otherwise it counts none:
+        False.
+        """
         counts = found.setdefault("s", Counter())
         try:
             counts.update(chain.from_iterable(batch))

@@ -276,7 +276,7 @@ class Commits:
     def _goes_first(self) -> bool:
         """Whether its next tasks go before others: it is urgent, or has had little of the workers' time yet.
 
-        So a short job does not wait for a long one's tasks again and again. Items come in an order that somebody may
+        So a short job does not wait for a long one's tasks again and again. Items come in an order that the caller may
         wait for, so those of a source do not go before older ones.
         """
         if self.spec.limits.urgent:

@@ -51,7 +51,7 @@ class Ending:
     """Ends one job.
 
     ``pipelined``: the caller waits only for the value. ``value_stays``: a value that is too large for the record stays
-    in Redis for the time of the record. ``unseen``: nobody can see a job that has ended with a value.
+    in Redis for the time of the record. ``unseen``: no other process can see a job that has ended with a value.
     """
 
     def __init__(  # noqa: PLR0917  the parts of a master that its end needs
@@ -121,7 +121,7 @@ class Ending:
         return self.made
 
     def _without_trace(self, ended: Ended, closing: Closing) -> Ended:
-        """End a job that nobody else can see: nothing of it stays. Raises LeaseLost, BrokerError."""
+        """End a job that no other process can see: nothing of it stays. Raises LeaseLost, BrokerError."""
         self.made = ended
         self._exchange.hear_of_commit()
         untidy = closing.ledger.out or closing.swept

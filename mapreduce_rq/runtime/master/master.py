@@ -54,10 +54,10 @@ class Master(Owning):
 
     ``pipelined``: its caller waits for the value alone. The job's creation and the first read of its replies are sent
     together, and the master does not wait for the answer to a small end: it is ``end_in_doubt`` until Redis answers.
-    ``look_soon``: look around early; not needed if somebody has just seen ``workers``.
+    ``look_soon``: look around early; not needed if the caller has just seen ``workers``.
     ``bell``: the thread that fills the source rings it; until then the source may have no item.
     ``value_stays``: a value too large for the record stays in Redis as long as the record, for others to fetch.
-    ``unseen``: the caller waits only for the value and nobody else can see the job, so nothing of it stays.
+    ``unseen``: the caller waits only for the value and no other process can see the job, so nothing of it stays.
     ``host``: the RQ job that runs this one; a process that adopts the job asks RQ whether its RQ job was stopped.
     ``journal``: events are written there, and the job's end for those who wait for it. A ``pipelined`` job's events are
     withheld from it at first; see telling.py.
@@ -274,7 +274,7 @@ class Master(Owning):
         self._exchange.counted()
         if self._sweeper.spec_bytes != self._spec_bytes:
             self._write_spec_anew()
-        if answered or self.ledger.settled():  # whoever watches is told that all is done, also if it was when we came
+        if answered or self.ledger.settled():  # the observer is told that all is done, also if it was when we came
             self.observer.progressed(self.report)
         return commands
 

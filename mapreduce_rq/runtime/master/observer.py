@@ -51,7 +51,7 @@ class Silent:
     """An observer that does nothing."""
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """Not interested."""
+        """Do nothing."""
 
     def noticed(self, text: str) -> None:
-        """Not interested."""
+        """Do nothing."""

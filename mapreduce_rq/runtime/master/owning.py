@@ -86,7 +86,7 @@ class Owning(Commits):
         if self._host:
             row.append(("host", self._host))
         if hand_over:
-            row.append(("detached", "1"))  # nobody has waited for it: its record stays longer than others
+            row.append(("detached", "1"))  # no process has waited for it: its record stays longer than others
         if self.spec.limits.urgent:
             row.append(("urgent", "1"))
         self._last_commit = self._now

@@ -62,7 +62,7 @@ class Sweeper:
         self.others_wait = False  # tasks of other jobs were in the queue at the last look
         self._expected = expected
         self._look_soon = look_soon
-        self._wait = wait  # seconds to wait for a first able worker; None: for ever
+        self._wait = wait  # seconds to wait for a first able worker; None: without end
         self._refused: Mapping[str, Failure] = {}  # workers that refused a task of the job, as of the last sweep
         self._mourned: set[str] = set()  # workers whose obituary was read
         self._strangers: dict[int, int] = {}  # workers of other keys, by their keys' ids

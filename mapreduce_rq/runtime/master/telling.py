@@ -6,7 +6,7 @@ together, when the master next talks to Redis.
 
 A call whose caller waits for the value (``Client.map_reduce``) may take a third of a millisecond, and a program may
 make thousands of them in a second. To write that such a call began and ended would cost it a round trip more, and the
-journal, which keeps the newest 10 000 events, would soon have nothing else: nobody could find in it the worker that was
+journal, which keeps the newest 10 000 events, would soon have nothing else: no one could find in it the worker that was
 lost. So the events of a call are ``withheld``: its master keeps them in memory until one of three things happens.
 
 - The call has lasted LASTING_SECONDS: a person may look for it by now, and its next commit is due anyway.

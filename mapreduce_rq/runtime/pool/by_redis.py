@@ -28,7 +28,7 @@ class ByRedis:
         """Do nothing: the worker connects by itself."""
 
     def watched(self) -> Sequence[int]:
-        """No descriptors: a wire finds out when it is used."""
+        """Watch no descriptors: a wire finds out when it is used."""
         return ()
 
     def over(self) -> bool:

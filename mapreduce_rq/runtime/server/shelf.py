@@ -39,9 +39,9 @@ _counter = itertools.count()
 class Shelf:
     """One job's large bodies, in files of a directory of its own within this one.
 
-    Whoever lays the first body there makes that directory: most jobs have none, and a lone task does not wait for it.
-    The job's master removes it. A worker that lays something later learns with its answer that the job is over, and
-    removes that itself (``withdraw``).
+    The process that lays the first body there makes that directory: most jobs have none, and a lone task does not wait
+    for it. The job's master removes it. A worker that lays something later learns with its answer that the job is
+    over, and removes that itself (``withdraw``).
     """
 
     outlives: ClassVar[bool] = True
@@ -155,7 +155,7 @@ class Shelf:
                 shutil.rmtree(gone, ignore_errors=True)
 
     def withdraw(self) -> None:
-        """Remove what this process has laid: it was late, and nobody reads it."""
+        """Remove what this process has laid: it was late, and no process reads it."""
         if self._mine:
             self.keep(set())
             with contextlib.suppress(OSError):

@@ -158,7 +158,7 @@ class Hand:
     def settle(self, batch: Batch, want: int, *, least: int = 0) -> None:
         """Send a batch's answers, and ask for ``want`` more tasks; a negative number gives tasks of the hand back.
 
-        ``least``: take so many tasks, if they are there, even if the fair share is smaller.
+        ``least``: take this number of tasks, if they are there, even if the fair share is smaller.
         """
         done = len(batch.done)
         self._ask(batch, length=len(self.tasks), want=want, least=least)

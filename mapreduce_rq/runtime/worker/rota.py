@@ -40,7 +40,7 @@ from mapreduce_rq.runtime.worker.stops import Stop
 from mapreduce_rq.runtime.worker.worker import IDLE_SECONDS, Worker
 
 FirstOf = Callable[[Sequence[Wire], float], Sequence[Wire]]
-"""Those of the wires that have an answer, or are broken; waits so many seconds for one."""
+"""Returns those of the wires that have an answer or are broken; it waits for one, at most this number of seconds."""
 
 
 class Rota:
