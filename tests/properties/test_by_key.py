@@ -312,6 +312,16 @@ def test_what_is_no_pair_no_key_or_no_value_is_refused_by_its_term(value: Any, s
         assert caught.value.term == lo + 2
 
 
+def test_beside_an_infinity_the_cuts_change_no_byte() -> None:
+    made = ByKey({"": reducer("sum")})
+    values = [(1, 1e308), (1.0, 1e308), (1, Decimal(2)), (1, 1), (1, math.inf)]
+    whole, parts = made.fold(0, values), made.zero()
+    for term, value in enumerate(values):
+        parts = made.merge(parts, made.fold(term, [value]))
+    assert made.canonical(whole) == made.canonical(parts)
+    assert made.finish_native(whole) == made.finish_native(parts) == {1: math.inf}
+
+
 def test_a_generator_that_raises_names_its_term() -> None:
     def pairs() -> Any:
         yield "a", 1

@@ -236,11 +236,14 @@ class SumColumn(Column[Sums]):
 
 
 def _one_form(part: Any) -> Any:
-    """The partial of a sum; or floats, if they can hold it. It is the same for the same sum."""
+    """The partial of a sum; or floats, if they can hold it. It is the same for the same sum.
+
+    Beside an infinity, what the finite values add up to is left out: it depends on which of them came before it.
+    """
+    value = special(getattr(part, "flags", 0))  # sums of arrays have none
     if not isinstance(part, Total) or part.flags & INT:
-        value = special(part.flags) if isinstance(part, Total) else None
-        return part if value is None else Total(0, part.flags)
-    if (value := special(part.flags)) is not None:
+        return part if value is None else type(part)(0, part.flags)
+    if value is not None:
         return [value]
     try:
         return pieces_of_units(part.units)
