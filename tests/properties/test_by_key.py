@@ -312,6 +312,56 @@ def test_what_is_no_pair_no_key_or_no_value_is_refused_by_its_term(value: Any, s
         assert caught.value.term == lo + 2
 
 
+KNOWN = [[("a", 1)], [("a", 0.5)], [("a", 1), ("a", 0.5)]]
+"""Values that a partial has already, so that most of what comes after them needs few checks."""
+
+
+@pytest.mark.parametrize("known", KNOWN, ids=repr)
+@pytest.mark.parametrize(("value", "says"), REFUSED, ids=repr)
+def test_what_comes_late_is_refused_by_its_term(value: Any, says: str, known: list[tuple[str, Any]]) -> None:
+    made = ByKey({"": reducer("sum")})
+    found = made.fold(0, known)
+    with pytest.raises(BadValue, match=says) as caught:
+        made.encode(made.fold_into(found, 3, [known[-1], ("b", known[-1][1]), value, ("d", 1)]))
+    assert caught.value.term == 5
+    made = ByKey({"": reducer("sum")})
+    with pytest.raises(BadValue, match=says) as caught:
+        made.encode(made.fold_at([4, 8], [[("b", known[-1][1])], value], made.fold(0, known)))
+    assert caught.value.term == 8
+
+
+LATE = [
+    *(("a", 1), ("a", 1.5), ("a", True), ("a", -0.0), ("a", math.inf), ("a", 1e308), ("a", 2**70), ("a", Decimal(2))),
+    *((1, 1), (1, 1.5), (1.0, 1), (True, 1.5), (None, 1), (("a",), 1), (np.int64(1), np.float64(1.5))),
+]
+
+
+@pytest.mark.parametrize("name", ["sum", "int_sum", "count"])
+@given(st.lists(st.lists(st.sampled_from(LATE), max_size=6), max_size=6))
+def test_pairs_of_any_kinds_in_any_batches_have_the_same_bytes(name: str, batches: list[list[Any]]) -> None:
+    def whole(pair: Any) -> Any:
+        return pair if name == "sum" else (pair[0], int(min(pair[1], 7)))
+
+    rows = [[whole(pair) for pair in batch] for batch in batches]
+    made = ByKey({"": reducer(name)})
+    at, found = 0, made.zero()
+    for batch in rows:
+        found = made.fold_into(found, at, batch)
+        at += len(batch)
+    alone = made.zero()
+    for term, pair in enumerate(pair for batch in rows for pair in batch):
+        alone = made.merge(alone, made.fold(term, [pair]))
+    assert made.canonical(found) == made.canonical(alone)
+    assert repr(made.finish_native(found)) == repr(made.finish_native(alone))
+
+
+def test_the_breadth_is_the_number_of_keys_where_a_key_has_an_even_size() -> None:
+    for name, expected in (("sum", 2), ("int_sum", 2), ("count", 2), ("list", 0), ("distinct", 0)):
+        made = ByKey({"": reducer(name)})
+        assert made.breadth(made.fold(0, [("a", 1), ("b", 2), ("a", 3)])) == expected
+    assert reducer("counter").breadth(reducer("counter").fold(0, ["a", "b", "a", 1])) == 3
+
+
 def test_beside_an_infinity_the_cuts_change_no_byte() -> None:
     made = ByKey({"": reducer("sum")})
     values = [(1, 1e308), (1.0, 1e308), (1, Decimal(2)), (1, 1), (1, math.inf)]

@@ -165,6 +165,12 @@ class Reducer(ABC, Generic[P]):
         """The number of bytes of a partial that keeps values; 0 for one that folds them."""
         return 0
 
+    def breadth(self, partial: P) -> int:
+        """For reducers that join: the number of things in a partial (keys) of which each has about the same number of
+        bytes, however many values were folded; 0 if there are none such.
+        """
+        return 0
+
     def gap(self, lo: int, hi: int) -> P:
         """The partial of skipped terms, under the ordered law. Raises ValueError if no term may be missing."""
         return self.zero()

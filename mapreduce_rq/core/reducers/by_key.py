@@ -110,6 +110,9 @@ class ByKey(Reducer[Groups]):
         for reducer in self.reducers.values():
             reducer.travel_by(codec)
 
+    def breadth(self, partial: Groups) -> int:
+        return len(self.keys(partial)) if all(column.even for column in self._columns) else 0
+
     def zero(self) -> Groups:
         return Groups([column.zero() for column in self._columns])
 
@@ -129,6 +132,13 @@ class ByKey(Reducer[Groups]):
         return found
 
     def _add(self, groups: Groups, rows: Rows) -> None:
+        if groups.names is None and len(groups.seen) == 1 and not self._names:
+            (kind,) = groups.seen
+            done = self._columns[0].add_first(groups.states[0], rows.pairs, kind)
+            if done == len(rows.pairs):
+                return
+            rows = rows.after(done)
+        _check(rows)
         if groups.names is not None or not set(map(type, map(FIRST, rows.pairs))) <= groups.seen:
             rows = self._learn(groups, rows)
         if not self._names:
@@ -308,7 +318,7 @@ def _rows(terms: Sequence[int], values: Sequence[Any]) -> Rows:
     an iterable of pairs; TermFailed for an iterable that raises.
     """
     kinds = set(map(type, values))
-    if kinds == {tuple} and set(map(len, values)) == {2}:
+    if kinds == {tuple}:
         return Rows(values, terms)
     pairs: list[Any] = []
     counts: list[int] = []
@@ -328,10 +338,19 @@ def _rows(terms: Sequence[int], values: Sequence[Any]) -> Rows:
             counts.append(len(pairs) - before)
 
     rows = Rows(pairs, terms, lambda: list(chain.from_iterable(map(repeat, count(), counts))))
-    if pairs and not (set(map(type, pairs)) <= _PAIR_KINDS and set(map(len, pairs)) == {2}):
-        at = next(at for at, pair in enumerate(pairs) if type(pair) not in _PAIR_KINDS or len(pair) != 2)
-        rows.refuse(at, "pairs (key, value) in an iterable", pairs[at])
+    if not set(map(type, pairs)) <= _PAIR_KINDS:
+        _refuse_pair(rows, next(at for at, pair in enumerate(pairs) if type(pair) not in _PAIR_KINDS))
     return rows
+
+
+def _check(rows: Rows) -> None:
+    """Raises BadValue for the first pair that is not of two."""
+    if not set(map(len, rows.pairs)) <= {2}:
+        _refuse_pair(rows, next(at for at, pair in enumerate(rows.pairs) if len(pair) != 2))
+
+
+def _refuse_pair(rows: Rows, at: int) -> NoReturn:
+    rows.refuse(at, "pairs (key, value) in an iterable", rows.pairs[at])
 
 
 def _pairs_of(term: int, value: Any) -> Iterable[Any]:

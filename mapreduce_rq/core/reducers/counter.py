@@ -55,6 +55,9 @@ class CounterReducer(Reducer[Counts]):
     def zero(self) -> Counts:
         return {}
 
+    def breadth(self, partial: Counts) -> int:
+        return sum(map(len, partial.values()))
+
     def merge(self, left: Counts, right: Counts) -> Counts:
         for kind, counts in right.items():
             add_counts(left.setdefault(kind, Counter()), counts)

@@ -147,6 +147,9 @@ class Shuffle(Reducer[list[Entry]]):
     def lay_in(self, pieces: Pieces | None) -> None:
         self.pieces = pieces
 
+    def breadth(self, partial: list[Entry]) -> int:
+        return self.inner.breadth(partial[0]) if len(partial) == 1 and isinstance(partial[0], Groups) else 0
+
     # -- partials --------------------------------------------------------------------------------------------------
 
     def zero(self) -> list[Entry]:

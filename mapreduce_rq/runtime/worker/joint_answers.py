@@ -18,7 +18,7 @@ one was taken for dead, or was late for seconds.
 told to stop or turns to another queue, when a task of another job or one that failed is to be answered, too; and after
 ``MOST_SECONDS`` of work or ``MOST_BYTES`` of a partial, so that the master, who cuts tasks by what their terms have
 cost, hears in time. How large a partial is once it is encoded is only known then: so it is taken to have as many bytes
-a term as the last one, and the first answer to a job is given at once.
+a key as the last one (or a term, if a key may have any number of bytes). The first answer to a job is given at once.
 
 **What is thrown away.** After an error of the connection, or if the hand was not as expected, the partial is dropped
 and the tasks that are still in hand are computed anew: which of them are counted elsewhere is not known. While a task
@@ -72,7 +72,7 @@ class JointAnswer:
         self._reducer: Reducer[Any] | None = None
         self._ns = 0
         self._terms = 0
-        self._bytes_a_term: dict[str, float] = {}  # by job, as of its last answer
+        self._bytes_each: dict[str, float] = {}  # of a thing or a term, by job, as of its last answer
         self._apart: set[str] = set()  # jobs whose tasks are not joined
         self._lock = Lock()
 
@@ -112,8 +112,13 @@ class JointAnswer:
     @property
     def full(self) -> bool:
         """Whether it is to be answered now."""
-        each = self._bytes_a_term.get(self.job)
-        return each is None or self._ns >= MOST_SECONDS * 1e9 or each * self._terms >= MOST_BYTES
+        each = self._bytes_each.get(self.job)
+        return each is None or self._ns >= MOST_SECONDS * 1e9 or each * self._breadth() >= MOST_BYTES
+
+    def _breadth(self) -> int:
+        """The number of things in the partial; of its terms, if there are no things of an even size."""
+        assert self._reducer is not None
+        return self._reducer.breadth(self._partial) or self._terms
 
     def answer(self, fit: Callable[[bytes], tuple[bytes, int]]) -> Answer:
         """The answer to all these tasks, of which there is one at least; they are forgotten here.
@@ -130,9 +135,9 @@ class JointAnswer:
         except Exception as error:
             raise self._cannot() from error
         size = len(whole)
-        if len(self._bytes_a_term) >= JOBS_KEPT:
-            self._bytes_a_term.clear()
-        self._bytes_a_term[self.job] = size / self._terms
+        if len(self._bytes_each) >= JOBS_KEPT:
+            self._bytes_each.clear()
+        self._bytes_each[self.job] = size / self._breadth()
         (lo, hi), *also = self._spans
         made = Answer(lo, hi, 0, MAP, status, body, self._ns, also or None)
         with self._lock:

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.keys import Key
@@ -42,6 +42,14 @@ class Rows:
     def only(self, rows: Sequence[int]) -> Rows:
         """Some of the rows."""
         return Rows([self.pairs[row] for row in rows], self._terms, lambda: [self.owners[row] for row in rows])
+
+    def after(self, row: int) -> Rows:
+        """The rows from this one on."""
+        if not row:
+            return self
+        if self._owners is None:
+            return Rows(self.pairs[row:], self._terms[row:])
+        return Rows(self.pairs[row:], self._terms, lambda: self.owners[row:])
 
     @cached_property
     def keys(self) -> list[Key]:
@@ -79,6 +87,9 @@ class Column(ABC, Generic[S]):
     not change what it means.
     """
 
+    even: ClassVar[bool] = False
+    """Whether a state has about the same number of bytes for each key, however many values were folded."""
+
     def __init__(self, reducer: Reducer[Any]) -> None:
         self.reducer = reducer
 
@@ -89,6 +100,16 @@ class Column(ABC, Generic[S]):
     @abstractmethod
     def add(self, state: S, rows: Rows) -> None:
         """Fold rows, whose terms come after those of the state. Raises BadValue."""
+
+    def add_first(self, state: S, pairs: Sequence[Any], kind: type) -> int:
+        """Fold the first of these pairs, as long as they need no check but the loop's own; return their number.
+
+        Each of ``pairs`` is a tuple or a list, perhaps not of two. The loop ends at the first one that is no pair, that
+        has a key of another type than ``kind``, or a value that the column must look at more closely. Most pairs of
+        most jobs need no more, and a loop that tests each pair itself costs less than a pass over all of them for each
+        test.
+        """
+        return 0
 
     @abstractmethod
     def merge(self, left: S, right: S) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
+from contextlib import suppress
+from operator import length_hint
+from typing import Any, ClassVar
 
 from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 from mapreduce_rq.core.reducers.base import BadValue
@@ -18,6 +20,8 @@ from mapreduce_rq.core.reducers.sums import integers
 class IntColumn(Column[dict[Key, int]]):
     """A sum of integers for each key."""
 
+    even: ClassVar[bool] = True
+
     def zero(self) -> dict[Key, int]:
         return {}
 
@@ -28,6 +32,9 @@ class IntColumn(Column[dict[Key, int]]):
             except BadValue as error:
                 rows.refuse(error.term, error.takes)
         add_all(state, rows.pairs)
+
+    def add_first(self, state: dict[Key, int], pairs: Sequence[Any], kind: type) -> int:
+        return add_first_integers(state, pairs, kind)
 
     def merge(self, left: dict[Key, int], right: dict[Key, int]) -> None:
         add_counts(left, right)
@@ -65,6 +72,9 @@ class CountColumn(IntColumn):
             rows.refuse(next(row for row, value in enumerate(rows.values) if value is None), "any value but None")
         add_counts(state, Counter(rows.keys))
 
+    def add_first(self, state: dict[Key, int], pairs: Sequence[Any], kind: type) -> int:
+        return 0  # ``add`` counts in C
+
 
 def are_integers(rows: Rows) -> bool:
     """Whether all values are integers. Only then is their sum an integer."""
@@ -72,6 +82,20 @@ def are_integers(rows: Rows) -> bool:
         return type(sum(map(SECOND, rows.pairs))) is int
     except Exception:  # of a type of the user
         return False
+
+
+def add_first_integers(sums: dict[Key, int], pairs: Sequence[Any], kind: type) -> int:
+    """As ``Column.add_first``, for sums of integers."""
+    get = sums.get
+    rest = iter(pairs)
+    with suppress(ValueError):  # one that is not of two
+        for key, value in rest:
+            if type(key) is not kind or type(value) is not int:
+                break
+            sums[key] = get(key, 0) + value
+        else:
+            return len(pairs)
+    return len(pairs) - length_hint(rest) - 1
 
 
 def add_all(sums: dict[Key, int], pairs: Iterable[tuple[Key, int]]) -> None:

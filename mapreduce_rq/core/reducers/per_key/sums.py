@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from itertools import chain, islice, repeat
-from operator import add, ne
-from typing import Any
+from operator import add, length_hint
+from typing import Any, ClassVar
 
 from mapreduce_rq.core.numbers.exact import INT, Total, pieces_of, pieces_of_units, special
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.counter import add_counts
 from mapreduce_rq.core.reducers.keys import Key
 from mapreduce_rq.core.reducers.per_key.column import SECOND, Column, Rows
-from mapreduce_rq.core.reducers.per_key.integers import add_all, are_integers, pack_integers, unpack_integers
+from mapreduce_rq.core.reducers.per_key.integers import (
+    add_all,
+    add_first_integers,
+    are_integers,
+    pack_integers,
+    unpack_integers,
+)
 from mapreduce_rq.core.reducers.per_key.packed import row_of, those_there
 from mapreduce_rq.core.reducers.per_key.partials import MOST_WAITING, PartialColumn, Partials
 from mapreduce_rq.core.reducers.sums import reals
@@ -37,28 +44,41 @@ class Sums:
         self.number = 0  # the number of floats that came since the last ``_settle``
         self.others = Partials({})
 
-    def add_floats(self, pairs: Iterable[tuple[Key, float]]) -> None:
-        """Add floats; there must be no nan. If a sum needs no rounding, it replaces its key's float at once.
+    def add_floats(self, pairs: Collection[Any], kind: type | None = None) -> int:
+        """Add the floats of the first of these pairs, and return their number: see ``Column.add_first``.
 
-        A sum needs no rounding if subtracting each of the two numbers gives the other one: then the error term of
-        Knuth's TwoSum is zero. An infinity, and a sum beyond all floats, fail this test.
+        It ends at a nan, too. ``kind``: the type of the keys; None: there is no need to look at it.
+
+        If a sum needs no rounding, it replaces its key's float at once. A sum needs no rounding if subtracting each of
+        the two numbers gives the other one: then the error term of Knuth's TwoSum is zero. An infinity, and a sum
+        beyond all floats, fail this test.
         """
         first, more = self.first, self.more
-        for key, value in pairs:
-            if key in first:
-                before = first[key]
+        get = first.get
+        rest = iter(pairs)
+        with suppress(ValueError):  # one that is not of two
+            for key, value in rest:
+                if type(value) is not float or (type(key) is not kind and kind is not None):
+                    break
+                before = get(key, 0.0)
                 total = before + value
-                added = total - before
-                if added == value and total - added == before:
+                if total - before == value and total - value == before:
                     first[key] = total
-                else:
+                elif key in first and value == value:  # noqa: PLR0124  no nan
                     more[key].append(value)
+                elif value == value:  # noqa: PLR0124  an infinity
+                    first[key] = value
+                else:
+                    break
             else:
-                first[key] = value
+                return len(pairs)
+        return len(pairs) - length_hint(rest) - 1
 
 
 class SumColumn(Column[Sums]):
     """An exact sum for each key."""
+
+    even: ClassVar[bool] = True
 
     def __init__(self, reducer: Reducer[Any]) -> None:
         super().__init__(reducer)
@@ -78,12 +98,25 @@ class SumColumn(Column[Sums]):
         else:
             self._add_mixed(state, rows)
 
+    def add_first(self, state: Sums, pairs: Sequence[Any], kind: type) -> int:
+        try:
+            floats = type(pairs[0][1]) is float
+        except IndexError:
+            return 0
+        if not floats:
+            return add_first_integers(state.whole, pairs, kind)
+        done = state.add_floats(pairs, kind)
+        self._added(state, done)
+        return done
+
     def _add_floats(self, state: Sums, rows: Rows) -> None:
-        total = sum(map(SECOND, rows.pairs))  # a nan makes it nan, and so do two infinities
-        if total != total and any(map(ne, rows.values, rows.values)):  # noqa: PLR0124  nan differs from itself
-            rows.refuse(list(map(ne, rows.values, rows.values)).index(True), "numbers other than nan")
-        state.add_floats(rows.pairs)
-        state.number += len(rows.pairs)
+        done = state.add_floats(rows.pairs)
+        if done < len(rows.pairs):
+            rows.refuse(done, "numbers other than nan")
+        self._added(state, done)
+
+    def _added(self, state: Sums, number: int) -> None:
+        state.number += number
         if state.number >= MOST_WAITING:
             self._settle(state)
 
