@@ -53,10 +53,15 @@ class Caller(Opener, Protocol):
         """The object that makes the plan of an open job."""
 
 
+def _as_it_is(error: BaseException) -> BaseException:
+    return error
+
+
 class CallSource:
     """Calls that wait for the master to send them. Any thread may put calls in; one master takes them."""
 
-    def __init__(self, codec: ValueCodec, aside: Aside | None) -> None:
+    def __init__(self, codec: ValueCodec, aside: Aside | None, unfit: Callable[[BaseException], BaseException]) -> None:
+        self._unfit = unfit
         self._codec = codec
         self._aside = aside
         self._waiting: deque[tuple[Future[Any], Call]] = deque()
@@ -137,12 +142,13 @@ class CallSource:
                 return self._codec.encode([call for _, call in taken])
             except Unfit as unfit:
                 future, _ = taken.pop(unfit.index)
-                fail(future, unfit.__cause__ or PicklingError(f"an argument cannot travel: {unfit}"))
+                fail(future, self._unfit(unfit.__cause__ or PicklingError(f"an argument cannot travel: {unfit}")))
         return b""
 
 
 class Calls:
-    """Calls over one open job. ``first`` is called once in each worker process, before any other call. ``logs``: see
+    """Calls over one open job. ``first`` is called once in each worker process, before any other call. ``unsent`` makes
+    the exception of a value that cannot travel, and ``unfit`` that of arguments, of the pickler's own. ``logs``: see
     ``Client.map_reduce``.
     """
 
@@ -153,6 +159,7 @@ class Calls:
         first: First | None = None,
         worn_after: int | None = None,
         unsent: Callable[[Unsent], BaseException] = its_error,
+        unfit: Callable[[BaseException], BaseException] = _as_it_is,
         logs: Logs = False,
     ) -> None:
         limits, heard = heard_by(logs, None)
@@ -163,7 +170,7 @@ class Calls:
                 raise refused.__cause__ from refused
             raise
         self._trust = client.trust
-        self._unsent = unsent  # the exception of a value that cannot travel
+        self._unsent = unsent
         self._references = References()
         self._latest: tuple[Any, Any] = (None, None)  # a function, and the reference that is sent for it
         self._lock = threading.Lock()
@@ -172,7 +179,7 @@ class Calls:
         self._then: Callable[[], None] | None = None
         self.ended = threading.Event()
         _, computation, codec = plan
-        self._source = CallSource(codec, computation.aside)
+        self._source = CallSource(codec, computation.aside, unfit)
         self._job = OpenJob(client, plan, self._source, self._hand, self._ended, observer=heard)
         _watch_exit()
         _live.add(self)

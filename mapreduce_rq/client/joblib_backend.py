@@ -9,6 +9,7 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
+from pickle import PicklingError
 from queue import SimpleQueue
 from typing import Any
 
@@ -16,6 +17,7 @@ from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBacken
 
 from mapreduce_rq.client.calls import Calls
 from mapreduce_rq.client.client import CLIENT, Client
+from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.given import only
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.functions.calls import ONE
@@ -135,7 +137,7 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
     def submit(self, func: Callable[[], Any], callback: Callback | None = None) -> Future[Any]:
         with self._lock:
             if self._calls is None or self._process != os.getpid():
-                self._calls, self._process = (Calls(self._connected()), Callbacks()), os.getpid()
+                self._calls, self._process = (self._new_calls(), Callbacks()), os.getpid()
             calls, callbacks = self._calls
         future = calls.submit(func, ONE, (), {})
         if callback is not None:
@@ -166,7 +168,17 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
         while left is not None and not left.empty():  # otherwise joblib would give the next call answers of this one
             left.get()
 
+    def _new_calls(self) -> Calls:
+        return Calls(self._connected(), unfit=_unpicklable)
+
     def _taken(self) -> tuple[Calls, Callbacks] | None:
         with self._lock:
             calls, self._calls = self._calls, None
         return calls if self._process == os.getpid() else None
+
+
+def _unpicklable(error: BaseException) -> BaseException:
+    """What joblib's own backends raise for a task that cannot be pickled; programs look for this class."""
+    found = PicklingError(f"a task cannot be pickled to be sent to workers: {told(error)}")
+    found.__cause__ = error
+    return found

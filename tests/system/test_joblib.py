@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import sqrt
 from pathlib import Path
+from pickle import PicklingError
 from types import SimpleNamespace
 from typing import Any
 
@@ -196,11 +197,31 @@ def test_several_threads_share_a_client(private: Client) -> None:
         assert list(threads.map(roots, [300] * 4)) == [[sqrt(k) for k in range(300)]] * 4
 
 
+class _Refuses:
+    def __reduce__(self) -> str:
+        raise RuntimeError("not this one")
+
+
 @pytest.mark.usefixtures("here")
-def test_what_cannot_travel_is_said_and_the_next_call_works() -> None:
-    for calls in ([joblib.delayed(len)(threading.Lock())], [joblib.delayed(threading.Lock)()]):
-        with pytest.raises(TypeError, match="cannot pickle"):
-            joblib.Parallel()(calls)
+@pytest.mark.parametrize(
+    "call",
+    [
+        joblib.delayed(len)(threading.Lock()),
+        joblib.delayed(threading.Lock().acquire)(),
+        joblib.delayed(len)(_Refuses()),
+        joblib.delayed(len)(k for k in (1, 2)),
+        joblib.delayed(threading.Lock)(),
+        joblib.delayed(len)(1),
+    ],
+    ids=("an argument", "a function", "its own code", "a generator", "a value", "its error"),
+)
+@pytest.mark.parametrize("before", [0, 50])
+def test_what_cannot_travel_raises_as_with_loky_and_the_next_call_works(call: Any, before: int) -> None:
+    with pytest.raises((TypeError, PicklingError)) as theirs:
+        joblib.Parallel(backend="loky", n_jobs=2)([joblib.delayed(len)("ab")] * before + [call])
+    with pytest.raises((TypeError, PicklingError)) as ours:
+        joblib.Parallel()([joblib.delayed(len)("ab")] * before + [call])
+    assert ours.type is theirs.type
     assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
 
 

@@ -29,6 +29,6 @@ def failure_of(
 
 
 def _or_another(computation: Computation[Any] | None) -> str:
-    if computation is None or computation.reducer.keeps:
-        return ""
+    if computation is None or computation.reducer.keeps or computation.reducer.brisk:
+        return ""  # a list, or values that are handed on to the caller: they are all taken, and no reducer was chosen
     return f", or fold them with another reducer than {computation.reducer.name}: list takes any value"
