@@ -1,7 +1,7 @@
 """An executor of the standard library's kind on workers anywhere.
 
-python examples/executor.py                          # local workers and a private server
-MRQ_URL=redis://host MRQ_KEY=... python examples/executor.py     # the workers that run there
+python3 examples/executor.py                          # local workers and a private server
+MRQ_URL=redis://host MRQ_KEY=... python3 examples/executor.py     # the workers that run there
 """
 
 from __future__ import annotations

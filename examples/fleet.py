@@ -4,8 +4,8 @@
     (cd examples && mrq worker -u redis://host -c 4) &         # where ``fleet`` can be imported, on each host
     python3 examples/fleet.py redis://host
 
-A function travels by its name with a hash of its module's source, so workers need the same file. With a key, only who
-has it can give them work.
+A function travels by its name with a hash of its module's source, so workers need the same file. With a key, only
+programs that have it can give them work.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ def touchy(k: int) -> int:
 
 
 def main() -> None:
-    url = sys.argv[1] if len(sys.argv) > 1 else os.environ["MRQ_URL"]
-    with Client(url, keys=[os.environ["MRQ_KEY"]]) as mrq:
+    url = sys.argv[1] if len(sys.argv) > 1 else os.environ.get("MRQ_URL")
+    if not url:
+        sys.exit("give the URL of the Redis that your hosts share: python3 examples/fleet.py redis://host")
+    with Client(url) as mrq:  # the key is that in MRQ_KEY
         job = mrq.submit("primes", to=10**8)
         while not job.wait(0.5):
             print(f"{job.progress['counted']} of {job.progress['total']} terms, {job.progress['value']}")

@@ -1,6 +1,6 @@
 """Group arrays: the mean spectrum of each kind of sample, element by element and exact, then a sum over all.
 
-    python examples/group_arrays.py
+    python3 examples/group_arrays.py
 
 Arrays travel as arrays: f gives numpy's, and what comes back is numpy's, the same bits for any number of workers.
 """

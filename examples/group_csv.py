@@ -1,6 +1,6 @@
 """Group by a column of a CSV: mean price and number of customers of each region.
 
-    python examples/group_csv.py sales.csv
+    python3 examples/group_csv.py sales.csv
 
 Without a file it makes one of 100 000 rows. Workers read the file themselves, each its own bytes of it.
 """

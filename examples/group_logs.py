@@ -1,6 +1,6 @@
 """Group gzipped logs by address: bytes sent to each, as a folder of files, for there may be millions of addresses.
 
-    python examples/group_logs.py sums 'logs/*.gz'
+    python3 examples/group_logs.py sums 'logs/*.gz'
 
 Without arguments it makes four logs and writes to a folder that is gone at the end. A line that is no request gives no
 pair; a log that ends before its time ends the job, and the line says which file it is.

@@ -1,7 +1,7 @@
 """A client for asyncio: items from an async generator, values as they come.
 
-python examples/loop.py                          # local workers and a private server
-MRQ_URL=redis://host MRQ_KEY=... python examples/loop.py     # the workers that run there
+python3 examples/loop.py                          # local workers and a private server
+MRQ_URL=redis://host MRQ_KEY=... python3 examples/loop.py     # the workers that run there
 """
 
 from __future__ import annotations

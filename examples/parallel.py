@@ -1,6 +1,6 @@
-"""joblib's Parallel on workers anywhere; scikit-learn's n_jobs=-1 goes the same way.
+"""joblib's Parallel on workers anywhere; scikit-learn's n_jobs=-1 goes the same way. It needs `pip install joblib`.
 
-python examples/parallel.py                      # local workers and a private server
+python3 examples/parallel.py                      # local workers and a private server
 """
 
 from __future__ import annotations

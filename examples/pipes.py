@@ -1,6 +1,6 @@
 """Workers over pipes: no server, and the four ways to wait for them give the same digest.
 
-python examples/pipes.py
+python3 examples/pipes.py
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A pool as multiprocessing has it, on workers anywhere.
 
-python examples/pool.py                          # local workers and a private server
-MRQ_URL=redis://host MRQ_KEY=... python examples/pool.py     # the workers that run there
+python3 examples/pool.py                          # local workers and a private server
+MRQ_URL=redis://host MRQ_KEY=... python3 examples/pool.py     # the workers that run there
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Values as they come, of items that never end.
 
-python examples/stream.py                          # local workers and a private server
-MRQ_URL=redis://host MRQ_KEY=... python examples/stream.py     # the workers that run there
+python3 examples/stream.py                          # local workers and a private server
+MRQ_URL=redis://host MRQ_KEY=... python3 examples/stream.py     # the workers that run there
 """
 
 from __future__ import annotations

@@ -178,6 +178,22 @@ def test_fleet(server_url: str) -> None:
     assert "4999 terms are well; [1234] is left out" in printed
 
 
+def test_the_fleet_without_a_url_asks_for_one() -> None:
+    ran = subprocess.run(
+        [sys.executable, "examples/fleet.py"],
+        cwd=ROOT,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ran.returncode, ran.stdout) == (1, "")
+    assert ran.stderr.splitlines() == [
+        "give the URL of the Redis that your hosts share: python3 examples/fleet.py redis://host"
+    ]
+
+
 def test_rq_fleet(fresh_server: FreshServer, tmp_path: Path) -> None:
     folder = EXAMPLES / "rq_fleet"
     with RQFleet(fresh_server("valkey", tcp=True), tmp_path) as fleet:
