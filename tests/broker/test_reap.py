@@ -143,3 +143,10 @@ def test_a_key_of_another_type_is_foreign(jobs: Jobs, keys: Keys, raw: redis.Red
     raw.set(keys.prefix + name, "of another program")
     with pytest.raises(ForeignKey, match=r"holds a string, and mrq needs a .*another program uses the key.*--queue"):
         check_types(jobs.wire, jobs.keys)
+
+
+def test_of_two_equal_tasks_in_hand_one_is_moved_for_each_pair(jobs: Jobs, keys: Keys, raw: redis.Redis) -> None:
+    raw.lpush(keys.in_flight(WID), b"t", b"t", b"u")
+    assert jobs.reap(WID, "", [(b"t", b"u"), (b"gone", b"x")]) == 1
+    assert raw.lrange(keys.in_flight(WID), 0, -1) == [b"u", b"t"]
+    assert raw.lrange(keys.queue, 0, -1) == [b"u"]

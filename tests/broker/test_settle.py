@@ -99,3 +99,12 @@ def test_only_a_record_of_the_job_has_its_workers_killed(tasks: Tasks, running: 
     raw.set(tasks.keys.job("other"), "no hash")
     assert tasks.cancelled_now(jobs) == {running}
     assert tasks.cancelled_now([]) == set()
+
+
+def test_pieces_are_laid_while_the_job_runs_and_it_is_said_whether_they_are(
+    tasks: Tasks, keys: Keys, raw: redis.Redis, running: str
+) -> None:
+    assert tasks.lay(running, "fold", [b"a", b"b"])
+    assert sorted(raw.hkeys(keys.pieces(running))) == [b"fold:0", b"fold:1"]
+    assert not tasks.lay("another", "fold", [b"a"])
+    assert not raw.exists(keys.pieces("another"))
