@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.broker.job_hash import read_job, token_bytes
 from mapreduce_rq.broker.jobs import Jobs
+from mapreduce_rq.broker.journal import BEGINNING, Journal
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.pruning import prune
 from mapreduce_rq.broker.snapshot import read_snapshot
@@ -117,13 +118,15 @@ def test_a_hash_that_is_over_and_says_so_has_no_fault() -> None:
 
 
 class Hurried(Clock):
-    """A clock that does not wait, and counts how often it should have."""
+    """A clock that does not wait, and counts how often it should have, and for how long."""
 
     def __init__(self) -> None:
         self.slept = 0
+        self.seconds = 0.0
 
     def sleep(self, seconds: float) -> None:
         self.slept += 1
+        self.seconds += seconds
 
 
 @pytest.mark.parametrize("kind", ["signed", "plain"])
@@ -214,6 +217,21 @@ def test_a_cancel_that_comes_too_late_each_time_ends(jobs: Jobs, raw: Any) -> No
     with pytest.raises(BrokerError, match=r"could not be cancelled.*try again"):
         cancel(Racing(jobs.wire, jobs.keys, jobs.codecs), clock, JOB)
     assert count == clock.slept == 200
+    assert 5 < clock.seconds <= 10
+
+
+def test_a_cancel_leaves_no_sign_of_a_master_and_tells_of_itself(jobs: Jobs, raw: Any) -> None:
+    true = {name: row[0] for name, row in sealed(jobs.codecs, JOB).items()} | {"state": b"running"}
+    del true["record"]
+    raw.hset(jobs.keys.job(JOB), mapping=true)
+    raw.hset(jobs.keys.masters, mapping={JOB: b"alive", OTHER: b"alive"})
+    journal = Journal(jobs.wire, jobs.keys, jobs.codecs, by="somebody")
+    assert cancel(jobs, Hurried(), JOB, why="too dear", journal=journal) == State.CANCELLED
+    assert raw.hkeys(jobs.keys.masters) == [OTHER.encode()]
+    _, (event,), bad = journal.read(BEGINNING)
+    assert (event.job, event.what, bad) == (JOB, "cancelled", 0)
+    assert "too dear" in event.text
+    assert journal.await_end(JOB, BEGINNING, 0.01) != BEGINNING
 
 
 @pytest.mark.parametrize("kind", ["string", "list"])

@@ -1,0 +1,92 @@
+"""The body of a worker's answer, by its size: as it is, in a file, or refused with what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, USUAL_BYTES
+from mapreduce_rq.core.messages import MAX_MESSAGE_BYTES, OK, OK_ASIDE
+from mapreduce_rq.core.sealing import Codecs
+from mapreduce_rq.errors import BrokerDown, TooLarge
+from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES, Shelf
+from mapreduce_rq.runtime.worker.replies import Replies
+
+CAP = 3 * SURE_BYTES
+
+
+class Limited:
+    """A wire of which only the limit is asked."""
+
+    def __init__(self, limit: int | None) -> None:
+        self._limit = limit
+        self.asked = 0
+
+    def limit(self) -> int:
+        """The largest argument. Raises BrokerDown if there is none to tell it."""
+        self.asked += 1
+        if self._limit is None:
+            raise BrokerDown("gone")
+        return self._limit
+
+
+def replies(wire: Limited) -> Replies:
+    tasks: Any = SimpleNamespace(wire=wire, codecs=Codecs("queue"))
+    return Replies("host:1:w", tasks)
+
+
+def test_up_to_its_cap_a_body_goes_as_it_is_and_the_server_is_asked_only_where_it_might_refuse() -> None:
+    wire = Limited(USUAL_BYTES)
+    for size, asked in ((0, 0), (ASIDE_BYTES, 0), (SURE_BYTES, 0), (SURE_BYTES + 1, 1), (CAP, 2)):
+        body = bytes(size)
+        assert replies(wire).large(body, CAP, None) == (body, OK)
+        assert wire.asked == asked, size
+
+
+def test_above_its_cap_it_is_refused_and_told_that_the_cap_can_be_raised_where_it_can() -> None:
+    with pytest.raises(TooLarge, match=r"return less from each term.*, or raise max_body \(512 MiB at most\)"):
+        replies(Limited(USUAL_BYTES)).large(bytes(CAP + 1), CAP, None)
+
+    class Endless(bytes):
+        def __len__(self) -> int:
+            return MAX_MESSAGE_BYTES + 1
+
+    with pytest.raises(TooLarge, match="return less from each term") as refused:
+        replies(Limited(None)).large(Endless(), MAX_MESSAGE_BYTES, None)
+    assert "max_body" not in str(refused.value)
+    assert refused.value.size == MAX_MESSAGE_BYTES + 1
+
+
+def test_a_body_that_the_server_does_not_take_is_refused_with_room_for_the_rest_of_the_reply() -> None:
+    limit = 2 * SURE_BYTES
+    most = limit - 2 * SPARE_BYTES
+    assert replies(Limited(limit)).large(bytes(most), CAP, None) == (bytes(most), OK)
+    with pytest.raises(TooLarge, match="raise proto-max-bulk-len"):
+        replies(Limited(limit)).large(bytes(most + 1), CAP, None)
+
+
+def test_if_the_server_cannot_be_asked_sending_will_show_it() -> None:
+    body = bytes(SURE_BYTES + 1)
+    assert replies(Limited(None)).large(body, CAP, None) == (body, OK)
+
+
+def test_on_one_host_it_goes_into_a_file_if_it_is_large_whatever_its_cap(tmp_path: Path) -> None:
+    shelf = Shelf(str(tmp_path), "job-1")
+    body, wire = bytes(ASIDE_BYTES), Limited(USUAL_BYTES)
+    reference, status = replies(wire).large(body, 1, shelf)
+    assert status == OK_ASIDE
+    assert bytes(shelf.get(reference)) == body
+    small = bytes(ASIDE_BYTES - 1)
+    assert replies(wire).large(small, CAP, shelf) == (small, OK)
+    assert not wire.asked
+
+
+def test_without_room_for_a_file_it_goes_through_redis(tmp_path: Path) -> None:
+    (tmp_path / "full").touch()  # no directory can be made there
+    body = bytes(ASIDE_BYTES)
+    assert replies(Limited(USUAL_BYTES)).large(body, CAP, Shelf(str(tmp_path / "full"), "job-1")) == (body, OK)
+    with pytest.raises(TooLarge):
+        replies(Limited(USUAL_BYTES)).large(body, ASIDE_BYTES - 1, Shelf(str(tmp_path / "full"), "job-1"))
