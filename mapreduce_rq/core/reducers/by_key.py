@@ -111,7 +111,7 @@ class ByKey(Reducer[Groups]):
             reducer.travel_by(codec)
 
     def breadth(self, partial: Groups) -> int:
-        return len(self.keys(partial)) if all(column.even for column in self._columns) else 0
+        return min(column.breadth(state) for column, state in zip(self._columns, partial.states, strict=True))
 
     def zero(self) -> Groups:
         return Groups([column.zero() for column in self._columns])

@@ -72,6 +72,7 @@ class JointAnswer:
         self._reducer: Reducer[Any] | None = None
         self._ns = 0
         self._terms = 0
+        self._breadth = 0  # the number of things in the partial; of its terms, if there are no things of an even size
         self._bytes_each: dict[str, float] = {}  # of a thing or a term, by job, as of its last answer
         self._apart: set[str] = set()  # jobs whose tasks are not joined
         self._lock = Lock()
@@ -95,30 +96,27 @@ class JointAnswer:
     def add(self, raw: bytes, reducer: Reducer[Any], answer: Answer, partial: Any) -> None:
         """Join the partial of a task of ``job``; its ``answer`` is without the body. Raises CannotJoin."""
         with self._lock:
-            if self._spans:
-                try:
+            try:
+                if self._spans:
                     partial = reducer.merge(self._partial, partial)
-                except Interruption:
-                    raise
-                except Exception as error:
-                    raise self._cannot() from error
+                breadth = reducer.breadth(partial)
+            except Interruption:
+                raise
+            except Exception as error:
+                raise self._cannot() from error
             self._reducer, self._partial = reducer, partial
             self.tasks.append(raw)
             self._spans.append((answer.lo, answer.hi))
             self._covered.add(answer.lo, answer.hi)
             self._ns += answer.ns
             self._terms += answer.hi - answer.lo
+            self._breadth = breadth or self._terms
 
     @property
     def full(self) -> bool:
         """Whether it is to be answered now."""
         each = self._bytes_each.get(self.job)
-        return each is None or self._ns >= MOST_SECONDS * 1e9 or each * self._breadth() >= MOST_BYTES
-
-    def _breadth(self) -> int:
-        """The number of things in the partial; of its terms, if there are no things of an even size."""
-        assert self._reducer is not None
-        return self._reducer.breadth(self._partial) or self._terms
+        return each is None or self._ns >= MOST_SECONDS * 1e9 or each * self._breadth >= MOST_BYTES
 
     def answer(self, fit: Callable[[bytes], tuple[bytes, int]]) -> Answer:
         """The answer to all these tasks, of which there is one at least; they are forgotten here.
@@ -137,7 +135,7 @@ class JointAnswer:
         size = len(whole)
         if len(self._bytes_each) >= JOBS_KEPT:
             self._bytes_each.clear()
-        self._bytes_each[self.job] = size / self._breadth()
+        self._bytes_each[self.job] = size / self._breadth
         (lo, hi), *also = self._spans
         made = Answer(lo, hi, 0, MAP, status, body, self._ns, also or None)
         with self._lock:
@@ -161,7 +159,7 @@ class JointAnswer:
     def _clear(self) -> None:
         self.tasks, self._spans, self._covered = [], [], Runs()
         self._partial = self._reducer = None
-        self._ns = self._terms = 0
+        self._ns = self._terms = self._breadth = 0
 
     def _cannot(self) -> CannotJoin:
         if len(self._apart) >= JOBS_KEPT:

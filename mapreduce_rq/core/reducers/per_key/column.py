@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import cached_property
 from operator import itemgetter
-from typing import Any, ClassVar, Generic, NoReturn, TypeVar
+from typing import Any, Generic, NoReturn, TypeVar
 
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.keys import Key
@@ -87,9 +87,6 @@ class Column(ABC, Generic[S]):
     not change what it means.
     """
 
-    even: ClassVar[bool] = False
-    """Whether a state has about the same number of bytes for each key, however many values were folded."""
-
     def __init__(self, reducer: Reducer[Any]) -> None:
         self.reducer = reducer
 
@@ -126,6 +123,12 @@ class Column(ABC, Generic[S]):
     @abstractmethod
     def keys(self, state: S) -> Collection[Key]:
         """Its keys, each once."""
+
+    def breadth(self, state: S) -> int:
+        """The number of its keys, about, if each has about the same number of bytes, however many values were folded;
+        otherwise 0. It changes nothing, and does not fold what waits.
+        """
+        return 0
 
     @abstractmethod
     def pack(self, state: S, keys: Sequence[Key]) -> Any:

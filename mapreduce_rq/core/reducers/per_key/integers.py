@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from operator import length_hint
-from typing import Any, ClassVar
+from typing import Any
 
 from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 from mapreduce_rq.core.reducers.base import BadValue
@@ -19,8 +19,6 @@ from mapreduce_rq.core.reducers.sums import integers
 
 class IntColumn(Column[dict[Key, int]]):
     """A sum of integers for each key."""
-
-    even: ClassVar[bool] = True
 
     def zero(self) -> dict[Key, int]:
         return {}
@@ -47,6 +45,9 @@ class IntColumn(Column[dict[Key, int]]):
 
     def keys(self, state: dict[Key, int]) -> Collection[Key]:
         return state.keys()
+
+    def breadth(self, state: dict[Key, int]) -> int:
+        return len(state)
 
     def exact(self, state: dict[Key, int]) -> bool:
         return True

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from itertools import chain, islice, repeat
 from operator import add, length_hint
-from typing import Any, ClassVar
+from typing import Any
 
 from mapreduce_rq.core.numbers.exact import INT, Total, pieces_of, pieces_of_units, special
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
@@ -77,8 +77,6 @@ class Sums:
 
 class SumColumn(Column[Sums]):
     """An exact sum for each key."""
-
-    even: ClassVar[bool] = True
 
     def __init__(self, reducer: Reducer[Any]) -> None:
         super().__init__(reducer)
@@ -193,6 +191,9 @@ class SumColumn(Column[Sums]):
         self._settle(state)
         found = [each for each in (state.whole, state.first, self._partials.keys(state.others)) if each]
         return found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
+
+    def breadth(self, state: Sums) -> int:
+        return 0 if state.others else len(state.whole) + len(state.first)
 
     def pack(self, state: Sums, keys: Sequence[Key]) -> Any:
         self._settle(state)
