@@ -361,7 +361,8 @@ class FunctionComputation(Computation[Any]):
 
     def _bad_value(self, error: BadValue) -> TermError:
         """The failure of the term with this value. Its text names the place, for a drawn term has another number."""
-        term, error.term = error.term, self.place(error.term)
+        term = error.term
+        error.renumber(self.place)
         return self._failed(term, error)
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:

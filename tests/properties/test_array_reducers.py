@@ -288,6 +288,23 @@ def test_what_cannot_be_reduced_is_refused_in_one_line(name: str, case: str) -> 
 
 
 @pytest.mark.parametrize("name", TAKING_ARRAYS)
+def test_values_that_are_folded_by_rows_name_their_terms(name: str) -> None:
+    made, terms = reducer(name), [11, 15, 29]
+    with pytest.raises(BadValue, match=r"^term 29 is .* \(4,\), .*: term 11 is an array of shape \(3,\)$"):
+        made.fold_at(terms, [np.zeros(3), np.zeros(3), np.zeros(4)])
+    with pytest.raises(BadValue, match=r"^term 29 is float 1.0, .*: term 11 is an array of shape \(3,\)$"):
+        made.fold_at(terms, [np.zeros(3), np.zeros(3), 1.0])
+    with pytest.raises(BadValue, match=r"^term 15 is .* \(3,\), .*: term 11 is float 1.0$"):
+        made.fold_at(terms, [1.0, np.zeros(3), np.zeros(3)])
+    with pytest.raises(BadValue, match=r"^term 8 is .* \(4,\), .*: another value of this term is .* \(3,\)$"):
+        made.fold_at([8, 8], [np.zeros(3), np.zeros(4)])
+    three, four = made.fold_at([11], [np.zeros(3)]), made.fold_at([29, 30], [np.zeros(4)] * 2)
+    for left, right in ((three, four), (four, three)):
+        with pytest.raises(MergeError, match=r"^term 29 is .* \(4,\), and term 11 is .* \(3,\): the reducer"):
+            made.merge(made.decode(made.encode(left)), made.decode(made.encode(right)))
+
+
+@pytest.mark.parametrize("name", TAKING_ARRAYS)
 def test_partials_that_do_not_belong_together_name_their_terms(name: str) -> None:
     made = reducer(name)
     three, four, number = made.fold(3, [np.zeros(3)]), made.fold(8, [np.zeros(4)]), made.fold(2, [0.0])
@@ -329,6 +346,19 @@ def test_bytes_that_no_partial_of_arrays_makes_are_refused(name: str, values: li
             continue
         made.encode(made.merge(made.zero(), partial))
         made.describe(partial)
+
+
+@pytest.mark.parametrize("kind", ["f2", "f4", "i1", "u4", "b1"])
+def test_extremes_that_their_type_does_not_have_are_refused(kind: str) -> None:
+    made = reducer("max")
+    for value in np.array([0, 1]).astype(kind):
+        body = made.encode(made.fold(0, [np.array([value])]))
+        made.describe(made.decode(body))
+        other = np.array([1e300], "f8") if kind[0] == "f" else np.array([1 << 40], "i8")
+        word = np.array([value], other.dtype).tobytes()
+        assert body.count(word) >= 1
+        with pytest.raises(ValueError, match="does not have"):
+            made.decode(other.tobytes().join(body.rsplit(word, 1)))
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "variance"])

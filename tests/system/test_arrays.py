@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
@@ -98,6 +99,19 @@ def test_values_that_do_not_belong_together_end_the_job_in_one_line(
     with pytest.raises(JobFailed, match=named) as caught:
         private.map_reduce(function, range(TERMS), limits=Limits(chunk=chunk))
     assert "shape" in str(caught.value)
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7, TERMS])
+@pytest.mark.parametrize("name", ["sum", "mean", "max"])
+@pytest.mark.parametrize(("function", "what"), [(shapes, r"an array of shape \(4,\)"), (mixed, "float 1.0")])
+def test_by_key_too_both_terms_are_named(
+    private: Client, function: Any, what: str, name: str, chunk: int | None
+) -> None:
+    with pytest.raises(JobFailed) as caught:
+        private.reduce_by_key(lambda k: (k % 2, function(k)), range(TERMS), name, limits=Limits(chunk=chunk))
+    text = str(caught.value)
+    assert re.search(rf"term 37 is {what}|other terms are numbers", text), text
+    assert {int(term) % 2 for term in re.findall(r"term (\d+) is", text)} == {1}, text  # those of the same key
 
 
 @pytest.mark.parametrize("name", ["sum", "mean", "variance", "min", "max"])

@@ -106,6 +106,10 @@ class ArrayExtreme(ArrayPartial):
             row.flags.writeable = False
             if row.size != found.size or (word == "f8" and np.isnan(row).any()):
                 raise ValueError("extremes that are nan, or of another number of elements")
+            held_by = np.result_type(*(kind for kind in kinds if _word_of(kind) == word))
+            with np.errstate(over="ignore"):
+                if not np.array_equal(row.astype(held_by), row):
+                    raise ValueError(f"extremes that {held_by} does not have")
             found.words[word] = row
         return found
 

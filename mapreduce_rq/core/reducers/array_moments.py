@@ -71,6 +71,9 @@ class ArrayMoments(ArrayPartial):
                 rows.append(row)
         squares.add_squares(rows)
 
+    def begin_at(self, term: int) -> None:
+        self.term = self.total.term = term
+
     def empty(self) -> ArrayMoments:
         squares = None if self.squares is None else Columns(self.size, _SQUARE_BITS)
         return ArrayMoments(0, self.total.empty(), squares)
@@ -90,7 +93,6 @@ class ArrayMoments(ArrayPartial):
             raise ValueError("moments with squares and without")
         self.count += other.count
         self.total.absorb(other.total)
-        self.total.term = min(self.total.term, other.total.term)
         if self.squares is not None and other.squares is not None:
             self.squares.merge([other.squares])
 

@@ -13,7 +13,7 @@ import math
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -24,6 +24,8 @@ from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
 from mapreduce_rq.core.written import written
+
+P = TypeVar("P")
 
 COMPLEX = 32
 """A flag of a sum of arrays, in addition to INT and FLOAT."""
@@ -36,9 +38,9 @@ MOST_DIMENSIONS = 64  # numpy's own limit
 class BadArray(BadValue):
     """As BadValue, for an array: the message has its shape or type instead of its text."""
 
-    def __init__(self, term: int, what: str, takes: str) -> None:
-        ValueError.__init__(self, f"term {term} is {what}, and the reducer takes {takes}")
-        self.term, self.what, self.takes = term, what, takes
+    def __init__(self, term: int, what: str, takes: str, beside: tuple[int, str] | None = None) -> None:
+        super().__init__(term, None, takes, beside)
+        self.what = what
 
 
 class UnlikeValues(MergeError):
@@ -61,6 +63,10 @@ class ArrayPartial(ABC):
     def size(self) -> int:
         """The number of elements of an array."""
         return math.prod(self.shape)
+
+    def begin_at(self, term: int) -> None:
+        """Take this as the first term."""
+        self.term = term
 
     @abstractmethod
     def empty(self) -> ArrayPartial:
@@ -96,7 +102,7 @@ def merged(left: Any, right: Any, *, zero: Any, reducer: str) -> Any:
             f"the reducer {reducer} takes arrays of one shape"
         )
     left.absorb(right)
-    left.term = min(left.term, right.term)
+    left.begin_at(min(left.term, right.term))
     return left
 
 
@@ -109,6 +115,13 @@ def _points(arrays: ArrayPartial, numbers: Any, reducer: str) -> ArrayPartial:
             "either numbers or arrays of one shape"
         )
     return found
+
+
+def placed(partial: P, terms: Sequence[int]) -> P:
+    """As ``Reducer.placed``, for reducers whose partials may be of arrays."""
+    if isinstance(partial, ArrayPartial):
+        partial.begin_at(terms[partial.term])
+    return partial
 
 
 def are_points(values: Iterable[Any]) -> bool:
@@ -153,16 +166,16 @@ def arrays_of(lo: int, values: Sequence[Any], kinds: str, takes: str) -> list[An
     if not isinstance(first, np.ndarray):
         term = next(term for term, value in enumerate(values, lo) if isinstance(value, np.ndarray))
         what = BadValue(lo, first, "").what
-        raise BadArray(term, shaped(values[term - lo].shape), f"either numbers or arrays: term {lo} is {what}")
+        raise BadArray(term, shaped(values[term - lo].shape), "either numbers or arrays", (lo, what))
     for term, value in enumerate(values, lo):
         if not isinstance(value, np.ndarray):
-            raise BadValue(term, value, f"arrays of one shape: term {lo} is {shaped(first.shape)}")
+            raise BadValue(term, value, "arrays of one shape", (lo, shaped(first.shape)))
         if type(value) not in {np.ndarray, np.memmap}:
             raise BadArray(term, f"a {type(value).__name__}", f"plain arrays: {takes}")
         if value.dtype.kind not in kinds or value.dtype.itemsize > (16 if value.dtype.kind == "c" else 8):
             raise BadArray(term, f"an array of {value.dtype}", takes)
         if value.shape != first.shape:
-            raise BadArray(term, shaped(value.shape), f"arrays of one shape: term {lo} is {shaped(first.shape)}")
+            raise BadArray(term, shaped(value.shape), "arrays of one shape", (lo, shaped(first.shape)))
     return list(values)
 
 

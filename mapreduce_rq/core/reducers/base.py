@@ -14,7 +14,7 @@ an exact accumulator is one.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -36,24 +36,35 @@ class Law(Enum):
 
 class BadValue(Refusal, ValueError):
     """A reducer cannot take a term's value. ``term``: the index; ``what``: the value in words; ``takes``: the kinds of
-    values that the reducer takes.
+    values that the reducer takes. ``beside``: another term, and its value in words, if the two do not go together.
     """
 
     row: int | None = None
     """The value's number among those that were folded together, if that is known."""
 
-    def __init__(self, term: int, value: object, takes: str) -> None:
+    def __init__(self, term: int, value: object, takes: str, beside: tuple[int, str] | None = None) -> None:
         what = shown(value)
-        super().__init__(term, what, takes)
-        self.term, self.what, self.takes = term, what, takes
+        super().__init__(term, what, takes, beside)
+        self.term, self.what, self.takes, self.beside = term, what, takes, beside
 
     def at_row(self, terms: Sequence[int]) -> BadValue:
         """The same error for the term in this row, if ``term`` was the number of the row."""
-        self.row, self.term = self.term, terms[self.term]
+        self.row = self.term
+        self.renumber(terms.__getitem__)
         return self
 
+    def renumber(self, number: Callable[[int], int]) -> None:
+        """Give the terms that it names other numbers."""
+        self.term = number(self.term)
+        if self.beside is not None:
+            self.beside = (number(self.beside[0]), self.beside[1])
+
     def __str__(self) -> str:
-        return f"term {self.term} is {self.what}, and the reducer takes {self.takes}"
+        text = f"term {self.term} is {self.what}, and the reducer takes {self.takes}"
+        if self.beside is None:
+            return text
+        other, what = self.beside
+        return f"{text}: {f'term {other}' if other != self.term else 'another value of this term'} is {what}"
 
 
 class TermFailed(Exception):
@@ -205,7 +216,12 @@ class Reducer(ABC, Generic[P]):
             found = self.fold(0, values)
         except BadValue as error:
             raise error.at_row(terms) from None
+        found = self.placed(found, terms)
         return found if partial is None else self.merge(partial, found)
+
+    def placed(self, partial: P, terms: Sequence[int]) -> P:
+        """The partial of some rows, with the term of each row that it names. It may be changed."""
+        return partial
 
     def spanning(self, partial: P, lo: int, hi: int) -> P:
         """The partial, marked as the partial of all the terms ``[lo, hi)``. It has all values of these terms."""

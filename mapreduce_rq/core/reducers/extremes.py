@@ -6,7 +6,6 @@ index counts. nan is refused, because it cannot be compared.
 
 from __future__ import annotations
 
-import functools
 import math
 import struct
 from collections.abc import Iterable, Sequence
@@ -120,13 +119,8 @@ class Extremes(Reducer[Any]):
         at = numbers.index(max(numbers) if self.largest else min(numbers))
         return Extreme(lo + at, numbers[at])
 
-    def fold_at(self, terms: Sequence[int], values: Sequence[Any], partial: Any = None) -> Any:
-        found = super().fold_at(terms, values)
-        if type(found) is Extreme:
-            found = found._replace(term=terms[found.term])
-        elif found is not None:
-            found = functools.reduce(self.merge, (self.fold(*each) for each in zip(terms, zip(values), strict=True)))
-        return self.merge(partial, found)
+    def placed(self, partial: Any, terms: Sequence[int]) -> Any:
+        return partial._replace(term=terms[partial.term]) if type(partial) is Extreme else partial
 
     def finish_native(self, partial: Any) -> Any:
         return None if partial is None else partial.value

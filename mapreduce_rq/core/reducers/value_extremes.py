@@ -18,6 +18,7 @@ from mapreduce_rq.core.reducers.arrays import (
     describe_array,
     has_arrays,
     merged,
+    placed,
     point_of,
 )
 from mapreduce_rq.core.reducers.extremes import Extremes
@@ -47,6 +48,9 @@ class _OfArraysToo(Extremes):
                 else [value]
             )
         return super().fold_others(lo, numbers, kinds)._replace(point=True)
+
+    def placed(self, partial: Any, terms: Sequence[int]) -> Any:
+        return placed(super().placed(partial, terms), terms)
 
     def finish_native(self, partial: Any) -> Any:
         if isinstance(partial, ArrayExtreme):

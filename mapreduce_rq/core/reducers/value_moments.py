@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.array_moments import ArrayMoments
-from mapreduce_rq.core.reducers.arrays import NUMBERS, are_points, arrays_of, fold_each, has_arrays, merged
+from mapreduce_rq.core.reducers.arrays import NUMBERS, are_points, arrays_of, fold_each, has_arrays, merged, placed
 from mapreduce_rq.core.reducers.moments import NOTHING, OTHERS, Moments, Statistics
 from mapreduce_rq.core.reducers.rationals import RationalMean, RationalSum, has_rationals, rationals_of
 from mapreduce_rq.core.reducers.sums import describe_rounded
@@ -48,6 +48,9 @@ class _OfArraysToo(Statistics):
                 return fold_each(self, enumerate(values, lo))
             return ArrayMoments.of(lo, arrays_of(lo, values, "biufc", NUMBERS), squares=self.squares)
         return super().fold_others(lo, values, kinds)
+
+    def placed(self, partial: Any, terms: Sequence[int]) -> Any:
+        return placed(partial, terms)
 
     def finish_native(self, partial: Any) -> Any:
         return self.of_arrays(partial) if isinstance(partial, ArrayMoments) else super().finish_native(partial)

@@ -10,7 +10,16 @@ from typing import Any
 
 from mapreduce_rq.core.numbers.exact import Total, special
 from mapreduce_rq.core.outcome import Outcome
-from mapreduce_rq.core.reducers.arrays import NUMBERS, ArraySum, are_points, arrays_of, fold_each, has_arrays, merged
+from mapreduce_rq.core.reducers.arrays import (
+    NUMBERS,
+    ArraySum,
+    are_points,
+    arrays_of,
+    fold_each,
+    has_arrays,
+    merged,
+    placed,
+)
 from mapreduce_rq.core.reducers.rationals import RationalSum, has_rationals, rational, rationals_of
 from mapreduce_rq.core.reducers.sums import ExactSum, describe_rounded
 
@@ -57,6 +66,9 @@ class Sum(ExactSum):
             found, others = rationals_of(lo, values)
             return rational(fold_each(self, others)).plus(found)
         return super().fold_others(lo, values, kinds)
+
+    def placed(self, partial: Any, terms: Sequence[int]) -> Any:
+        return placed(partial, terms)
 
     def finish_native(self, partial: Any) -> Any:
         return super().finish_native(partial) if type(partial) is Total else partial.value()
