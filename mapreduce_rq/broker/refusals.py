@@ -35,6 +35,8 @@ class NotRedis(Exception):
 _TRANSIENT = {"BusyLoadingError", "TryAgainError", "ClusterDownError"}
 _REPLICA = {"ReadOnlyError", "MasterDownError"}
 _REFUSED = {"AuthenticationError", "AuthorizationError"}
+_OPEN_TO_ALL = "without any password configured"
+_GIVEN_IN = "the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE"
 
 
 def names_of(error: BaseException) -> set[str]:
@@ -70,9 +72,11 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
     if "NoPermissionError" in names or text.startswith("NOPERM"):
         who = f"user {endpoint.username}" if endpoint.username else "this user"
         return NoPermission(f"{endpoint} does not let {who} use a command: {text.removeprefix('NOPERM ')}")
+    if _OPEN_TO_ALL in text:
+        return BrokerRefused(f"{endpoint} has no password, and one was given: take it out of {_GIVEN_IN}")
     if names & _REFUSED or text.startswith(("NOAUTH", "WRONGPASS")):
-        why = text.removeprefix("WRONGPASS ")
-        return BrokerRefused(f"{endpoint} refuses us: {why} (password in the URL, MRQ_PASSWORD or MRQ_PASSWORD_FILE)")
+        why = text.removeprefix("WRONGPASS ").rstrip(".")
+        return BrokerRefused(f"{endpoint} refuses us: {why} (the password comes from {_GIVEN_IN})")
     if names & _REPLICA or text.startswith(("READONLY", "MASTERDOWN")):
         return ReadOnly(REPLICA.format(endpoint))
     if "OutOfMemoryError" in names or "OOM " in text:

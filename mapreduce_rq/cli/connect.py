@@ -122,7 +122,7 @@ def find_job(verbs: Jobs, job: str) -> str:
     there = [name for name, exists in zip(like, answers, strict=True) if exists]
     there = [name for name in there if name.startswith(job)] or there
     if len(there) > 1:
-        raise UsageError(f"{len(there)} jobs have {job} in their id: {', '.join(there[:3])}")
+        raise UsageError(f"{len(there)} jobs have {job} in their id, so give more of it: {', '.join(there[:3])}")
     if not there:
         expired = ": its record has expired" if job in ids else ""
         raise NoSuchJob(f"there is no job {job} on queue {verbs.keys.name}{expired}; see `mrq jobs`")

@@ -35,7 +35,8 @@ def seconds(option: str, text: str, *, zero: bool = False) -> float:
     match = _DURATION.fullmatch(text.strip())
     found = float(match[1]) * _UNITS[match[2]] if match else math.nan
     if not 0 <= found <= MAX_SECONDS or (found == 0 and not zero):
-        raise BadParameter(f"{option}: {text!r} is not a time: write 30, 1.5s, 5m, 2h or 7d")
+        above = " above 0" if found == 0 else ""
+        raise BadParameter(f"{option}: {text!r} is not a time{above}: write 30, 1.5s, 5m, 2h or 7d")
     return found
 
 

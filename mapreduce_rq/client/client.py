@@ -414,7 +414,7 @@ class Client(ClientBase):
     def job(self, job: str) -> FoundJob:
         """The job with this id, whichever process submitted or leads it. Raises NoSuchJob, BrokerError."""
         if self.job_state(job) is None:
-            raise NoSuchJob(f"there is no job {job} on queue {self.keys.name}")
+            raise NoSuchJob(f"there is no job {job} on queue {self.keys.name}: see `mrq jobs`")
         from mapreduce_rq.client.found_job import FoundJob  # few programs use it
 
         return FoundJob(self, job)

@@ -45,7 +45,7 @@ def retry(client: Client, job: str) -> FoundJob:
     """Queue a failed or cancelled job anew, from what it has counted. Raises NoSuchJob, UsageError, BrokerError."""
     state = client.job_state(job)
     if state is None:
-        raise NoSuchJob(f"there is no job {job} on queue {client.keys.name}")
+        raise NoSuchJob(f"there is no job {job} on queue {client.keys.name}: see `mrq jobs`")
     if state.running or state.state is State.DONE:
         raise UsageError(f"{job} is {state.state.word}: only a job that failed or was cancelled is tried again")
     if state.spec.lazy:

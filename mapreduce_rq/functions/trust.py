@@ -83,7 +83,8 @@ class Trust(msgspec.Struct, frozen=True):
         if not self._allows(module):
             raise BadFunction(
                 f"{name}: messages on this queue are not signed, and this worker was not told to allow {module}: "
-                f"start it with --allow {module}, or give both sides a key (`mrq key`)"
+                f"start it with --allow {module}, have its Client allow it (allow=[{module!r}]), or give both sides a "
+                "key (`mrq key`)"
             )
         inside: Any = _imported(name, module)
         at = f"{module}:{parts[0]}"

@@ -169,7 +169,7 @@ def test_one_that_speaks_the_protocol_and_is_no_redis(answer: str) -> None:
 
 @pytest.mark.parametrize("flavour", FLAVOURS)
 def test_passwords_and_permissions(fresh_server: FreshServer, flavour: str) -> None:
-    server = fresh_server(flavour)
+    server = fresh_server(flavour, tcp=True)
     path = server.socket
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "reader", "on", f">{SECRET}", "~*", "+@read", "+@connection")
@@ -185,9 +185,13 @@ def test_passwords_and_permissions(fresh_server: FreshServer, flavour: str) -> N
     assert "password" not in str(error)
     with server.client() as client:
         client.config_set("requirepass", "")
-    error = failure(f"unix://:{SECRET}@{path}")
-    assert type(error) is BrokerRefused
-    assert "without any password configured" in str(error)
+    for url in (f"unix://:{SECRET}@{path}", f"redis://:{SECRET}@127.0.0.1:{server.port}"):
+        error = failure(url)
+        assert type(error) is BrokerRefused
+        assert str(error) == (
+            f"{parse_url(url)} has no password, and one was given: take it out of the URL, MRQ_PASSWORD or "
+            "MRQ_PASSWORD_FILE"
+        )
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -355,7 +355,7 @@ def test_a_beginning_that_is_not_unique(at: User) -> None:
         assert at.run("compute", "exp", "--x", x, "--local", "1").code == 0
     ran = at.run("result", "exp-")
     assert ran.code == 2
-    assert "2 jobs have exp- in their id" in ran.err
+    assert "2 jobs have exp- in their id, so give more of it: exp-" in ran.err
     for command in ("cancel", "status", "result", "attach", "resume", "retry", "report", "trace", "events"):
         for empty in ("", " "):
             out = ("--out", os.devnull) if command in {"report", "trace"} else ()

@@ -80,7 +80,7 @@ def test_of_a_computation(capsys: pytest.CaptureFixture[str], arguments: list[st
         (["help", "compte"], "did you mean compute?"),
         (["worker", "-u", "redis://h", "--max-tasks", "0"], "--max-tasks: 0 is out of range"),
         (["worker", "-u", "redis://h", "--allow-pickle"], "--allow-pickle needs a signing key"),
-        (["dashboard", "-u", "redis://h", "-i", "0"], "--interval: '0' is not a time"),
+        (["dashboard", "-u", "redis://h", "-i", "0"], "--interval: '0' is not a time above 0: write 30"),
         (["status"], "`mrq status` needs a Redis"),
         (["result", "-u", "redis://h"], "JOB is missing"),
         (["resume", "exp-a"], "`mrq resume` needs a Redis"),

@@ -182,7 +182,7 @@ ELSEWHERE = [
     ("foobar:f", "start it with --allow foobar,"),
     ("FOO:f", "start it with --allow FOO,"),
     ("_foo:f", "start it with --allow _foo,"),
-    ("os:system", "start it with --allow os,"),
+    ("os:system", "start it with --allow os, have its Client allow it (allow=['os']), or give both sides a key"),
 ]
 
 

@@ -26,6 +26,8 @@ LONELY_SWEEP_SECONDS = 0.5
 """Seconds between two looks while no worker is known, so that people learn it within two seconds."""
 NO_WORKERS_SECONDS = 1.0
 """Seconds without a worker after which we say so: before that, local workers may still be starting."""
+START = "start `mrq worker` with the same URL"
+"""What helps a job without workers."""
 MOST_NAMES = 4
 """The most workers that are named in one line."""
 STALE_SECONDS = 15.0
@@ -260,12 +262,13 @@ class Sweeper:
             self._met = True
             self._tell(reasons)
         elif self._wait is not None and now - self._without_since >= self._wait:
-            who = "no worker that can do this job" if reasons else "no worker"
-            raise NoWorkers("; ".join([f"{who} came to queue {queue} within {self._wait:g} s", *reasons.values()]))
+            if not reasons:
+                raise NoWorkers(f"no worker came to queue {queue} within {self._wait:g} s: {START}")
+            none = f"no worker that can do this job came to queue {queue} within {self._wait:g} s"
+            raise NoWorkers("; ".join([none, *reasons.values()]))
         elif now - self._without_since >= NO_WORKERS_SECONDS:
             if not self._said and not reasons:
-                start = "start `mrq worker` with the same URL, or add --local 4"
-                self._telling.notice(f"0 workers on queue {queue}: {start}; waiting")
+                self._telling.notice(f"0 workers on queue {queue}: {START}, or add --local 4; waiting")
             self._said = True
             self._tell(reasons)
 
