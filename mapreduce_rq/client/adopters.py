@@ -22,7 +22,7 @@ from mapreduce_rq.runtime.master.lease import is_first
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer
 from mapreduce_rq.runtime.master.polling import Polling
-from mapreduce_rq.runtime.master.standby import POLL_SECONDS, OrphanWatch, Setbacks
+from mapreduce_rq.runtime.master.standby import OrphanWatch, Setbacks
 from mapreduce_rq.runtime.master.tender import Tender
 from mapreduce_rq.runtime.master.wheel import Relieved, Wheel
 
@@ -56,7 +56,7 @@ class Adopters:
         self._leader = leader
         self._observer = observer
         self._may_lead = may_lead
-        self._watch = OrphanWatch(self.wheel.verbs, has_ended)
+        self._watch = OrphanWatch(self.wheel.verbs, has_ended, leader.clock.now)
         self._setbacks = Setbacks(leader.clock)
 
     def _new_tender(self, leader: Leader) -> Tender:
@@ -99,9 +99,11 @@ class Adopters:
 
     def look(self) -> float:
         """Find jobs that have no master, take those for which there is room, and make room for the others."""
+        if not self._watch.glance():
+            return self._watch.pause
         due = {
             job: token
-            for job, token in self._watch.orphans().items()
+            for job, token in self._watch.orphans(self.wheel.leads).items()
             if job not in self.wheel.leads and self._setbacks.due(job)
         }
         hurry = self.wheel.verbs.urgent(list(due)) if due else set()
@@ -109,7 +111,7 @@ class Adopters:
         for urgent in (True, False):
             self._lead_of({job: token for job, token in due.items() if (job in hurry) == urgent}, urgent=urgent)
         self.tender.stir()
-        return POLL_SECONDS
+        return self._watch.pause
 
     def _lead_of(self, due: dict[str, str], *, urgent: bool) -> None:
         """Take as many of these jobs as there is room for, and make room for the others."""

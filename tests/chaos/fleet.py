@@ -67,9 +67,9 @@ def takeover(runs: int) -> tuple[list[float], list[float]]:
             until(lambda: counted() > before, 30, "it goes well")  # noqa: B023  # called here
             died = time.monotonic()
             os.kill(leads.pid, signal.SIGKILL)
+            before = counted()  # as the dead one has left it
             until(lambda: leader() not in {"", who}, 60, "another leads")  # noqa: B023
             led.append(time.monotonic() - died)
-            before = counted()
             until(lambda: counted() > before, 60, "it goes on")  # noqa: B023
             seen.append(time.monotonic() - died)
             print(f"  {led[-1]:.2f} s, {seen[-1]:.2f} s", flush=True)

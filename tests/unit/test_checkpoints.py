@@ -46,6 +46,17 @@ def test_one_that_took_long_is_not_made_again_soon() -> None:
     assert [checkpoints.due(ledger(), 0.5 + after) for after in (wait - 0.1, wait)] == [False, True]
 
 
+def test_after_a_takeover_the_first_news_is_written_at_once() -> None:
+    checkpoints = Checkpoints(10.0)
+    checkpoints.hurry()
+    assert not checkpoints.due(ledger(), 10.0), "there is no news"
+    checkpoints.uncommitted = 1
+    assert checkpoints.due(ledger(), 10.0)
+    checkpoints.written(7, 10.0, 10.01)
+    checkpoints.uncommitted = 1
+    assert not checkpoints.due(ledger(), 10.5)
+
+
 def test_while_workers_have_requests_one_is_due_unless_it_is_there() -> None:
     checkpoints = Checkpoints(0.0)
     checkpoints.uncommitted = 1

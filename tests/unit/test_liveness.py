@@ -23,6 +23,15 @@ def test_five_looks_without_a_change_and_it_is_given_up() -> None:
     assert looked(*[FIRST] * (DEAD_AFTER + 1)).dead() == ["w"]
 
 
+def test_part_of_a_look_counts_as_that_part() -> None:
+    watch = looked(FIRST)
+    for _ in range(4 * DEAD_AFTER - 1):
+        watch.look({"w": FIRST}, 0.25)
+    assert watch.dead() == []
+    watch.look({"w": FIRST}, 0.25)
+    assert watch.dead() == ["w"]
+
+
 def test_any_change_begins_the_count_anew() -> None:
     watch = looked(*[FIRST] * DEAD_AFTER, b"2", *[FIRST] * DEAD_AFTER)
     assert watch.dead() == []

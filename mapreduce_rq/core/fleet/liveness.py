@@ -1,7 +1,8 @@
 """Decides which workers and masters are dead, without a clock: their bytes did not change in several looks of ours.
 
 We count looks, not seconds. So an observer that was paused does not take all others for dead when it goes on, and
-clocks of two machines are never compared.
+clocks of two machines are never compared. An observer that looks more often than it must counts each look as a part of
+one: so it sees sooner that bytes have stopped changing, and still waits as long before it takes anyone for dead.
 """
 
 from __future__ import annotations
@@ -23,22 +24,22 @@ class Watch:
     """Counts, for each name, the looks since its bytes last changed."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, tuple[bytes, int]] = {}
+        self._seen: dict[str, tuple[bytes, float]] = {}
         self._moved: set[str] = set()
 
-    def look(self, found: Mapping[str, bytes]) -> None:
-        """Take in one look: the bytes of each name that is there."""
+    def look(self, found: Mapping[str, bytes], worth: float = 1) -> None:
+        """Take in one look: the bytes of each name that is there. ``worth``: as how many looks it counts, 0 to 1."""
         self._moved = {
             name
             for name, value in found.items()
             if name in self._moved or (name in self._seen and self._seen[name][0] != value)
         }
         self._seen = {
-            name: (value, self._seen[name][1] + 1 if name in self._seen and self._seen[name][0] == value else 0)
+            name: (value, self._seen[name][1] + worth if name in self._seen and self._seen[name][0] == value else 0)
             for name, value in found.items()
         }
 
-    def unchanged(self, name: str) -> int:
+    def unchanged(self, name: str) -> float:
         """Looks since the bytes of ``name`` changed."""
         return self._seen[name][1]
 

@@ -46,6 +46,10 @@ class Checkpoints:
         """Note that the job was created, with an empty checkpoint."""
         self._last = now
 
+    def hurry(self) -> None:
+        """Have one written with the first news: after a takeover, answers of many seconds are in no checkpoint."""
+        self._last = float("-inf")
+
     def written(self, counted: int, started: float, now: float) -> None:
         """Note that a checkpoint is in Redis, which took from ``started`` until ``now``."""
         self.uncommitted = 0

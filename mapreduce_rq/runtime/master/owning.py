@@ -119,6 +119,8 @@ class Owning(Commits):
             self._commit(fields=[("master", self._lease.holder), ("state", State.RUNNING)])
         except LeaseLost as lost:
             raise Superseded(f"{self._job} was claimed by another master ({lost.found.state})") from None
+        if state.master:
+            self._checkpoints.hurry()
         self._telling.told_skipped = len(self.ledger.skipped)
         self._telling.note("taken over", f"{self.ledger.counted} terms counted{self._silence}")
         self._tell()
