@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from random import Random
 
 import pytest
 
@@ -11,10 +12,20 @@ from mapreduce_rq.core.job.events import Command, Event
 from mapreduce_rq.core.job.ledger import Ledger
 from tests.docs.ledger_states import Move, drawing, moves, played, states
 from tests.docs.pictures import PICTURES, screenshot
-from tests.sim.world import run_seed
+from tests.sim.plan import JobPlan, Plan
+from tests.sim.world import run_plan, run_seed
 
 LEAST, MOST = 40, 1000
 """Worlds that are looked at, and at most, for the rarest of the moves that are drawn."""
+
+
+def failing_early(seed: int) -> Plan:
+    """A world in which a term fails, and a master that has cut it dies before its first checkpoint, or thereabouts."""
+    chance = Random(f"failing early {seed}")
+    terms = 300  # more than are cut at first, which a job's creation has written down
+    job = JobPlan(terms=terms, seconds=0.02, raising=(chance.randrange(64, 160),), chunk=1, standbys=1)
+    deaths = [(chance.uniform(0.2, 1.0), "kill_master")]
+    return Plan(seed=seed, jobs=[job], hosts=[1, 1], horizon=15.0, patience=75.0, faults=deaths)
 
 
 def test_the_picture_of_the_ledger_is_what_the_ledger_does_now() -> None:
@@ -40,6 +51,7 @@ def test_no_world_shows_a_move_that_the_picture_lacks() -> None:
             if seed >= LEAST and seen >= drawn:
                 break
             assert not run_seed(seed).failure
+            assert not run_plan(failing_early(seed)).failure
     finally:
         Ledger.receive = receive  # type: ignore[method-assign]
     assert seen == drawn
