@@ -2,7 +2,8 @@
 
 RQ only starts the loops. The tasks are in our own queue before a loop is asked for, so a loop that is lost on the way
 costs time and nothing else. RQ can lose a job after an rq worker has popped it and before it begins; a loop that
-neither waits nor runs after PLACED_SECONDS is enqueued anew.
+neither waits nor runs after PLACED_SECONDS is enqueued anew. One that has run and is gone is replaced at once, unless
+it was so brief that it probably cannot run: where the package is missing, each would fail like the one before.
 
 This module does not import RQ: it gets an RQ queue from the caller, and takes all else from that object.
 """
@@ -29,6 +30,7 @@ PLACED_SECONDS = 30.0
 """Seconds that a loop may take between the moment when an rq worker pops it and its begin."""
 LOOK_IDS = 1000
 """The number of jobs at each end of the RQ queue that are read, to find our loops among them."""
+NEVER = float("-inf")
 TOLD_SECONDS = 600
 """Seconds after which the word to leave expires. A loop looks for it once a second."""
 MOST_AT_ONCE = 256
@@ -83,7 +85,8 @@ class Loops:
         self._wanted = wanted
         self._max_idle = max_idle
         self._notice = notice
-        self._placed: dict[str, float] = {}
+        self._placed: dict[str, float] = {}  # when they were enqueued; NEVER: they have begun since
+        self._running: set[str] = set()  # at the last look
         self._over = threading.Event()
         self._said = False
         self._thread: threading.Thread | None = None
@@ -130,7 +133,10 @@ class Loops:
     def _top_up(self) -> int:
         rq_queue = self._rq_queue()
         now = time.monotonic()
-        present = self._present(rq_queue)
+        running = self._of_ours(self._started(rq_queue))
+        present = running | self._of_ours(self._waiting(rq_queue))
+        self._placed |= dict.fromkeys(running & self._running & self._placed.keys(), NEVER)
+        self._running = running
         on_their_way = {job for job, at in self._placed.items() if job not in present and now - at < PLACED_SECONDS}
         self._forget(rq_queue, [job for job in self._placed if job not in present and job not in on_their_way])
         there = len(present) + len(on_their_way)
@@ -149,13 +155,16 @@ class Loops:
             self._placed[job] = time.monotonic()
         return there + max(0, missing)
 
-    def _present(self, rq_queue: Any) -> set[str]:
-        waiting = {*rq_queue.get_job_ids(0, LOOK_IDS), *rq_queue.get_job_ids(-LOOK_IDS)}
-        registry = rq_queue.started_job_registry
+    def _waiting(self, rq_queue: Any) -> list[str]:
+        return [*rq_queue.get_job_ids(0, LOOK_IDS), *rq_queue.get_job_ids(-LOOK_IDS)]
+
+    def _started(self, rq_queue: Any) -> list[str]:
         # Each entry is job:execution; its score is the time until which its rq worker counts as alive.
-        running = rq_queue.connection.zrangebyscore(registry.key, time.time(), "+inf")
-        found = waiting | {entry.decode().partition(":")[0] for entry in running}
-        return {job for job in found if job.startswith(self._prefix)}
+        entries = rq_queue.connection.zrangebyscore(rq_queue.started_job_registry.key, time.time(), "+inf")
+        return [entry.decode().partition(":")[0] for entry in entries]
+
+    def _of_ours(self, jobs: list[str]) -> set[str]:
+        return {job for job in jobs if job.startswith(self._prefix)}
 
     def _forget(self, rq_queue: Any, gone: list[str]) -> None:
         """Remove loops that have ended, or that were lost after an rq worker had popped them."""

@@ -24,6 +24,7 @@ from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.client.client import Client
 from mapreduce_rq.client.environment import chosen_queue
 from mapreduce_rq.client.loops import MAX_IDLE
+from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.reducers.base import Law
 from mapreduce_rq.errors import BadParameter, NoSuchJob
@@ -103,7 +104,10 @@ def work(queue: str | None = None, *, max_idle: float | None = MAX_IDLE) -> str:
 
 
 def on_stopped(job: RQJob, connection: Any) -> None:
-    """Cancel the job that an RQ job has led: for ``on_stopped=Callback("mapreduce_rq.rq.on_stopped")``."""
+    """Cancel the job that an RQ job has led, and say so in its ``meta``.
+
+    It is for ``on_stopped=Callback("mapreduce_rq.rq.on_stopped")``.
+    """
     queue, _, ours = (connection.hget(job.key, LED) or b"").decode(errors="replace").partition(" ")
     if not ours:
         return
@@ -112,6 +116,9 @@ def on_stopped(job: RQJob, connection: Any) -> None:
             client.cancel(ours, now=True)
         except NoSuchJob:
             pass  # the job has ended, and its record has expired
+    stopped: Any = job  # not all of its methods have types
+    stopped.meta = {**stopped.get_meta(), "state": State.CANCELLED.word}
+    stopped.save_meta()
 
 
 def queue_at(url: str, name: str) -> tuple[rq.Queue, int]:

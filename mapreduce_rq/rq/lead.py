@@ -158,6 +158,7 @@ def run(host: Host, client: Client, planned: tuple[Spec, Computation[Any], Sourc
                 with quietly():
                     client.cancel(lead.job)
                 lead.wait(LET_GO_SECONDS)
+                _post(host, facts_of(lead) | {"state": State.CANCELLED.word})
                 raise JobCancelled(f"{lead.job} was cancelled, as RQ job {host.job.id} was")
             if word == "leaving":
                 lead.let_go(LET_GO_SECONDS)

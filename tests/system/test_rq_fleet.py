@@ -17,6 +17,7 @@ from rq.command import send_stop_job_command
 from rq.job import JobStatus
 
 from mapreduce_rq import Client
+from mapreduce_rq.client.loops import Loops
 from mapreduce_rq.core.job.record import Cancelled, State
 from tests.support.commands import Running, mrq
 from tests.support.rq_fleet import WORK, RQFleet, doubled, noted, quick
@@ -375,6 +376,8 @@ def test_stop_job_cancels_by_callback(fleet: RQFleet) -> None:
         return state is not None and state.state is State.CANCELLED_NOW
 
     until(cancelled, 10, f"cancelled: {fleet.logs()}")
+    until(lambda: job.get_meta()["state"] == "cancelled", 10, "so says meta, which rq-dashboard shows")
+    assert job.get_meta()["job"] == ours
 
 
 def test_a_stopped_job_is_not_led_on_by_loops(fleet: RQFleet) -> None:
@@ -403,6 +406,7 @@ def test_a_cancelled_rq_job_is_cancelled_here(fleet: RQFleet) -> None:
         return state is not None and state.state is State.CANCELLED
 
     until(cancelled, 10, f"cancelled: {fleet.logs()}")
+    until(lambda: job.get_meta()["state"] == "cancelled", 10, "so says meta")
 
 
 def test_a_loop_stopped_in_mid_job_loses_nothing(fleet: RQFleet) -> None:
@@ -504,6 +508,24 @@ def test_lost_loops_are_replaced(fleet: RQFleet) -> None:
         os.kill(worker.horse(), signal.SIGKILL)
         assert job.result(60).native == total(60)
         assert loop not in fleet.loops()
+
+
+def test_a_loop_that_was_seen_to_run_and_is_gone_is_replaced_at_once(fleet: RQFleet) -> None:
+    worker = fleet.worker()
+    loops = Loops(fleet.queue, "default", lambda _: 1)
+
+    def begun() -> list[str]:
+        return [loop for loop in fleet.loops() if loop not in fleet.queue.get_job_ids()]
+
+    for looks in (2, 0):
+        loops.top_up()
+        until(begun, 20, f"a loop runs: {fleet.logs()}")
+        for _ in range(looks):
+            assert loops.top_up() == 1
+        os.kill(worker.horse(), signal.SIGKILL)
+        until(lambda: not fleet.loops(), 20, f"it is gone: {fleet.logs()}")
+    loops.top_up()
+    assert not fleet.loops(), "one that has only just begun may be unable to: the next one waits"
 
 
 # -- from the command line -----------------------------------------------------------------------------------------
