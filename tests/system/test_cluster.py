@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
@@ -120,6 +122,33 @@ def test_a_slot_moves_during_a_job(cluster: RealCluster, queue: str) -> None:
         wire.close()
         assert job.result(timeout=60).native == sum(range(TERMS))
         assert cluster.owner(queue) is target
+
+
+def test_a_slot_moves_while_workers_wait_for_several_queues(cluster: RealCluster, queue: str) -> None:
+    names = cluster.queues(queue)
+    moving, *others = names
+    with ExitStack() as stack:
+        stack.enter_context(workers(cluster.url, *names)).hear("2 workers on queues ")
+        clients = {name: stack.enter_context(Client(cluster.url, queue=name, keys=[KEY])) for name in names}
+
+        def computed(name: str) -> int:
+            value: int = clients[name].map_reduce(abs, range(200), limits=Limits(chunk=10), wait_workers=60.0)
+            return value
+
+        assert {computed(name) for name in names} == {19_900}
+        source, target = cluster.begin_move(moving)
+        cluster.move_keys(moving, source, target)  # who waits at the source for its tasks is told nothing
+        assert {computed(name) for name in others} == {19_900}, "the others go on"
+        with ThreadPoolExecutor() as pool:
+            meanwhile = pool.submit(computed, moving)
+            assert {computed(name) for name in others} == {19_900}
+            until(lambda: not cluster.move_keys(moving, source, target), 20, "all keys have been moved")
+            cluster.end_move(moving, source, target)
+            assert meanwhile.result(60) == 19_900
+        source, target = cluster.begin_move(moving)  # and once more, while all workers are idle
+        cluster.move_keys(moving, source, target)
+        cluster.end_move(moving, source, target)
+        assert {computed(name) for name in names} == {19_900}
 
 
 def test_a_primary_is_killed_during_a_job() -> None:

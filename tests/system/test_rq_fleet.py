@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
+from threading import Thread
+from typing import Any
 from zlib import crc32
 
 import pytest
@@ -170,6 +175,33 @@ def test_rqs_own_ways_of_going_on(fleet: RQFleet) -> None:
     assert set(fleet.stage.count().values()) == {3}
     until(lambda: len(repeated.results()) == 3, 10, "three results")
     assert {found.return_value for found in repeated.results()} == {total(10)}
+
+
+def test_webhooks(fleet: RQFleet) -> None:
+    fleet.worker()
+    fleet.stage.write("poison", "7:raise")
+    heard: Queue[tuple[str, Any]] = Queue()
+
+    class Hook(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+            heard.put((self.path, body))
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hook) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{server.server_port}"
+        hooks = [rq.Webhook(f"{at}/{status}", status, method="POST") for status in ("finished", "failed")]
+        well = fleet.map_reduce("fingerprint", range(50), webhooks=hooks)
+        path, body = heard.get(timeout=60)
+        assert (path, body["job_id"], body["status"]) == ("/finished", well.id, "finished")
+        ill = fleet.map_reduce("poisoned", range(20), webhooks=hooks)
+        path, body = heard.get(timeout=60)
+        assert (path, body["job_id"], body["status"]) == ("/failed", ill.id, "failed")
+        assert "ValueError" in body["exc_info"]
+        server.shutdown()
+    assert heard.empty()
 
 
 def test_cron(fleet: RQFleet) -> None:
