@@ -69,6 +69,7 @@ How terms become tasks, and tasks become a result (core)::
     how a failed task's span is cut    core/job/answers.py Answers._bad; core/job/cutting.py Parts
     how far a tolerance takes a job    core/job/goal.py further
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
+    what of a dead hand is blamed      core/fleet/give_back.py given_back; broker/lua/reap.lua
     how exact sums are folded          core/reducers/sums.py ExactSum; core/numbers/exact.py Total
     what bound a value has             core/reducers/base.py Reducer.describe; core/computation.py Computation.finish
     in which part a key lies           core/reducers/key_hash.py buckets_of
@@ -106,6 +107,7 @@ What a master does (runtime/master, client)::
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
     how a client opens and closes      client/base.py ClientBase
     where a client's jobs run          client/site.py Site
+    what imap has next, and when       client/streams.py Values; client/open_job.py
     how many jobs `mrq master` leads   runtime/master/wheel.py Wheel.take
     whose turn it is among them        runtime/master/wheel.py Wheel._whose_turn
     which jobs it looks for            client/adopters.py Adopters.look
@@ -115,6 +117,7 @@ What a master does (runtime/master, client)::
     who writes it, and what            runtime/master/commits.py Commits._commit; core/job/ledger.py Ledger.checkpoint
     what is written in a job's hash    runtime/master/fields.py Fields
     what is written at a job's end     runtime/master/ending.py Ending; core/job/ends.py record_of
+    when a deadline ends a job         runtime/master/master.py Master._round, Master._finish_early
     ended jobs that are remembered     broker/pruning.py MAX_RECORDS
     what an item too large gives       runtime/master/oversize.py
     what a master says of an outage    runtime/master/outage.py Outage
@@ -125,9 +128,11 @@ What a master does (runtime/master, client)::
 Functions of users, and whom to trust (functions, core/sealing.py)::
 
     which functions a worker runs      functions/trust.py Trust
+    how a function travels             functions/shipping.py function_params; functions/pickling.py Pickles
     when a pickle is refused           functions/trust.py Trust.pickles; functions/params.py check_trust
     what a job says of its function    functions/params.py FunctionParams; functions/folding.py reducer_of
     exceptions that become values      functions/raised.py guarded
+    when a function is called again    functions/retries.py Retrying
     what a signature covers            core/sealing.py Codec, Keyring
 
 Redis, pipes and files (broker, pipes, runtime/server)::
@@ -144,6 +149,8 @@ Redis, pipes and files (broker, pipes, runtime/server)::
     which of them has the next task    pipes/idle.py Idle.next_of
     what one asks over its line        pipes/serving.py Serving._do
     when one of them is dead           pipes/serving.py Serving._hang_up
+    how the private server starts      runtime/server/embedded.py EmbeddedServer.start
+    how files are cut and read         files/corpus.py parts_of; files/records.py records_of
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
     where pieces of a shuffle lie      broker/pieces.py LaidApart; broker/lua/lay.lua
@@ -161,6 +168,7 @@ Errors, commands and pictures (errors.py, cli, progress)::
     a key of the dashboard             cli/screen/view.py pressed
     what the dashboard reads           cli/watching.py Watching.look
     what a browser is shown            cli/web/shown.py job_rows; cli/web/page.js
+    a series for Prometheus            cli/metrics/exporter.py
     who may look with a browser        cli/web/guard.py Guard
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning
 

@@ -29,6 +29,7 @@ Buffer = bytes | bytearray | memoryview
 ALIGNMENT = 64
 MAX_BUFFERS = 1 << 24
 PLAIN, WRAPPED, PICKLED = b"v", b"w", b"p"
+ALLOW_PICKLES = "allow pickles: a signing key on both sides, allow_pickle=True here, and --allow-pickle for the workers"
 ALLOW = "start workers with --allow-pickle and a key (MRQ_KEY) to read them"
 FRAMED = frozenset({WRAPPED, PICKLED})
 
@@ -58,9 +59,7 @@ class PlainCodec:
     """Values as plain data."""
 
     takes: ClassVar[str] = TAKES
-    remedy: ClassVar[str] = (
-        "make it one of these, or allow pickles: a signing key and allow_pickle=True here, and --allow-pickle there"
-    )
+    remedy: ClassVar[str] = f"make it one of these, or {ALLOW_PICKLES}"
 
     def encode(self, values: Sequence[Any]) -> bytes:
         """The values as one body. Raises Unfit."""

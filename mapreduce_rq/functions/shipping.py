@@ -9,7 +9,7 @@ from hashlib import blake2b
 from itertools import islice
 from typing import Any, NamedTuple
 
-from mapreduce_rq.core.bodies import PlainCodec, ValueCodec, hash_of, join
+from mapreduce_rq.core.bodies import ALLOW_PICKLES, PlainCodec, ValueCodec, hash_of, join
 from mapreduce_rq.core.computation import MAX_TERMS
 from mapreduce_rq.core.foreign_errors import shown, told
 from mapreduce_rq.core.given import a_kind
@@ -187,10 +187,7 @@ def exception_params(reduce: object, params: Mapping[str, Any], trust: Trust) ->
     if params["kernel"]:
         raise BadParameter("return_exceptions: a kernel of spans raises for a whole span, not for a term: leave it out")
     if not trust.pickles:
-        raise BadParameter(
-            "return_exceptions: exceptions travel as pickles: give this client and the workers a signing key and "
-            "allow_pickle=True"
-        )
+        raise BadParameter(f"return_exceptions: exceptions travel as pickles: leave it out, or {ALLOW_PICKLES}")
     return {"return_exceptions": True}
 
 
@@ -283,14 +280,11 @@ def _need_pickles_for_arguments(label: str, error: Exception, trust: Trust) -> N
     if not trust.pickles:
         raise BadFunction(
             f"the arguments of {label} cannot travel to the workers ({error}); they can be {TAKES}: make them one of "
-            "these, or give this client and the workers allow_pickle=True and a signing key"
+            f"these, or {ALLOW_PICKLES}"
         ) from None
 
 
 def need_pickles(what: str, trust: Trust, instead: str = "put it into a module") -> None:
     """Raises BadFunction for what has no name, where pickles are not trusted."""
     if not trust.pickles:
-        raise BadFunction(
-            f"{what} has no importable name: {instead}, or give this client and the workers "
-            "allow_pickle=True and a signing key"
-        )
+        raise BadFunction(f"{what} has no importable name: {instead}, or {ALLOW_PICKLES}")

@@ -106,7 +106,9 @@ def test_methods_instances_and_classes_are_functions_too(private: Client) -> Non
 def test_arguments_that_no_plain_message_carries_need_pickles(plain: Client) -> None:
     with pytest.raises(BadFunction, match=r"the arguments of .*scaled cannot travel.*allow_pickle"):
         plain.map_reduce(scaled, [1], kwargs={"times": Scale(1)})
-    with pytest.raises(BadFunction, match=r"Scale has no importable name"):
+    with pytest.raises(
+        BadFunction, match=r"Scale has no importable name: put it .*, or allow pickles: .*--allow-pickle"
+    ):
         plain.map_reduce(Scale(1), [1])
 
 

@@ -158,7 +158,7 @@ def test_plain_values_and_arrays_need_no_pickle(server: RealServer, queue: str, 
 @pytest.mark.parametrize("item", PICKLED, ids=lambda item: type(item).__name__)
 def test_what_needs_a_pickle_is_refused_before_it_is_queued(server: RealServer, queue: str, item: Any) -> None:
     name = type(item).__name__
-    refused = rf"item 2, a .*{name}, cannot travel .*allow_pickle=True here, and --allow-pickle there"
+    refused = rf"item 2, a .*{name}, cannot travel .*allow_pickle=True here, and --allow-pickle for the workers"
     with Client(server.url, local=1, queue=queue, keys=[KEY]) as client:
         if isinstance(item, tuple) and type(item) is tuple:
             return  # the arguments of an exception: plain

@@ -11,6 +11,9 @@ Its duties, in order:
 
 Answers that may not have arrived are sent again: a second copy is ignored, and a missing answer would cost a new
 computation.
+
+This file changes when one of these duties does. Each part of a duty that can be understood alone has a file of its own
+beside this one: the hand, the answers, the batch, strangers, outages.
 """
 
 from __future__ import annotations
