@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mapreduce_rq.broker.connection import CONNECT_SECONDS, Endpoint, how_to_connect
+from mapreduce_rq.broker.connection import Endpoint, how_to_connect
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.refusals import is_refusal
 from mapreduce_rq.errors import BrokerDown
@@ -69,7 +69,7 @@ def connect_to_owner(endpoint: Endpoint) -> AbstractConnection:
         connection = connection_to(endpoint, address)
         try:
             connection.connect()
-            _ask(connection, "EXISTS", key)
+            _ask(endpoint, connection, "EXISTS", key)
         except MovedError as moved:
             connection.disconnect()
             owner = address_of(moved, address)
@@ -108,7 +108,7 @@ def connect_to_owner(endpoint: Endpoint) -> AbstractConnection:
 def connection_to(endpoint: Endpoint, address: Address) -> AbstractConnection:
     """A connection to one node, not connected yet."""
     kind, options = how_to_connect(node(endpoint, address))
-    return kind(**options)
+    return kind(**options | {"socket_connect_timeout": endpoint.connect_seconds})
 
 
 def node(endpoint: Endpoint, address: Address) -> Endpoint:
@@ -143,7 +143,7 @@ def _place(told: list[Any], asked: Address) -> Address:
 def _learn(endpoint: Endpoint, connection: AbstractConnection, address: Address) -> None:
     """Remember all nodes, because those in the URL may all be gone one day. A refusal of the node is ignored."""
     try:
-        found = shards(lambda *command: _ask(connection, *command), address)
+        found = shards(lambda *command: _ask(endpoint, connection, *command), address)
     except Exception as error:
         if not is_refusal(error):
             raise
@@ -151,9 +151,9 @@ def _learn(endpoint: Endpoint, connection: AbstractConnection, address: Address)
     _learned[endpoint.nodes] = tuple(dict.fromkeys(place for shard in found for place in shard.nodes))
 
 
-def _ask(connection: AbstractConnection, *command: str) -> Any:
+def _ask(endpoint: Endpoint, connection: AbstractConnection, *command: str) -> Any:
     connection.send_command(*command, check_health=False)
-    return connection.read_response(timeout=CONNECT_SECONDS)
+    return connection.read_response(timeout=endpoint.connect_seconds)
 
 
 def slots_served(found: Iterator[Shard] | list[Shard]) -> int:

@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 CONNECT_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 """Seconds that a socket waits for an answer: much more than the five seconds that a blocking command may wait."""
+LOOK_SECONDS = 2.0
+"""The same for processes that only look, again and again: somebody waits for what they see. Prometheus gives up after
+10 s, and a person who presses a key in the dashboard sooner. They lose nothing by giving up: they look again.
+"""
+SEVERAL_SECONDS = 1.0
+"""Of these, the most for one of several servers that are asked one after another."""
 _CLUSTERS = {"redis+cluster": False, "rediss+cluster": True}
 _SCHEMES = {"redis": False, "valkey": False, "rediss": True, "valkeys": True, "redis+sentinel": False} | _CLUSTERS
 """Whether a scheme means TLS."""
@@ -53,10 +59,22 @@ class Endpoint(msgspec.Struct, frozen=True):
     sentinel_password: str | None = None
     nodes: tuple[tuple[str, int], ...] = ()  # some nodes of a cluster: each knows which node has a queue's keys
     queue: str = ""  # in a cluster: the queue whose keys are meant
+    within: float = 0.0  # seconds that a socket waits for an answer; 0: ANSWER_SECONDS
 
     def at(self, queue: str) -> Endpoint:
         """The endpoint for a queue's keys: in a cluster each queue is on one node, elsewhere all are on one server."""
         return replace(self, queue=queue) if self.nodes else self
+
+    @property
+    def answer_seconds(self) -> float:
+        """Seconds that a socket waits for an answer."""
+        return self.within or ANSWER_SECONDS
+
+    @property
+    def connect_seconds(self) -> float:
+        """Seconds that a socket waits for a connection, and for a sentinel or a node that only names another server."""
+        several = self.within and (self.sentinels or self.nodes)
+        return min(CONNECT_SECONDS, SEVERAL_SECONDS if several else self.answer_seconds)
 
     @property
     def in_cluster(self) -> str:
@@ -216,8 +234,8 @@ def how_to_connect(endpoint: Endpoint) -> tuple[type[AbstractConnection], dict[s
         "db": endpoint.db,
         "username": endpoint.username,
         "password": endpoint.password,
-        "socket_timeout": ANSWER_SECONDS,
-        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": endpoint.answer_seconds,
+        "socket_connect_timeout": endpoint.connect_seconds,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         "protocol": 2,
@@ -245,7 +263,12 @@ def _ask_sentinels(endpoint: Endpoint, options: dict[str, Any]) -> tuple[str, in
             host=host,
             port=port,
             **options
-            | {"db": 0, "username": None, "password": endpoint.sentinel_password, "socket_timeout": CONNECT_SECONDS},
+            | {
+                "db": 0,
+                "username": None,
+                "password": endpoint.sentinel_password,
+                "socket_timeout": endpoint.connect_seconds,
+            },
         )
         try:
             asked.connect()

@@ -13,7 +13,7 @@ from typing import Any
 
 from hiredis import Reader, pack_command
 
-from mapreduce_rq.broker.connection import ANSWER_SECONDS, CONNECT_SECONDS, Endpoint
+from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.refusals import NotRedis, Refusal
 
 READ_BYTES = 64 * 1024
@@ -40,9 +40,9 @@ class UnixLink:
         endpoint = self._endpoint
         self._reader = self._new_reader()
         self._sock = opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        opened.settimeout(CONNECT_SECONDS)
+        opened.settimeout(endpoint.connect_seconds)
         opened.connect(endpoint.path)
-        opened.settimeout(ANSWER_SECONDS)
+        opened.settimeout(endpoint.answer_seconds)
         if endpoint.password or endpoint.username:
             user = (endpoint.username,) if endpoint.username else ()
             try:

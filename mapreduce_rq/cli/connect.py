@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from mapreduce_rq.broker.cluster import Shard, node, shards
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.inspect import ServerInfo, check_types, inspect, require_kind, require_primary
@@ -130,10 +132,15 @@ def find_job(verbs: Jobs, job: str) -> str:
     return found
 
 
-def reach(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None) -> Place:
-    """Connect, and check the server. Raises UsageError, BrokerError."""
+def reach(
+    url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None, *, within: float = 0.0
+) -> Place:
+    """Connect, and check the server. ``within``: seconds that an answer may take; 0: as many as for a worker.
+
+    Raises UsageError, BrokerError.
+    """
     keys = Keys(queue)
-    endpoint = parse_url(url).at(queue)
+    endpoint = msgspec.structs.replace(parse_url(url).at(queue), within=within)
     codecs = Codecs(queue, Keyring(chosen_keys(key_file) if secrets is None else secrets))
     wire = RedisWire(endpoint)
     wire.connect()
@@ -142,9 +149,11 @@ def reach(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] |
     return Place(wire, keys, codecs, info)
 
 
-def connect(url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None) -> Place:
-    """Connect, and check the server and the queue's keys. Raises UsageError, BrokerError, ForeignKey."""
-    place = reach(url, queue, key_file, secrets)
+def connect(
+    url: str, queue: str, key_file: str | None, secrets: Sequence[bytes] | None = None, *, within: float = 0.0
+) -> Place:
+    """As ``reach``, and check the queue's keys. Raises UsageError, BrokerError, ForeignKey."""
+    place = reach(url, queue, key_file, secrets, within=within)
     check_types(place.jobs.wire, place.jobs.keys)
     return place
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 
+from mapreduce_rq.broker.connection import Endpoint
 from mapreduce_rq.broker.detail import Detail, read_detail
 from mapreduce_rq.broker.journal import BEGINNING
 from mapreduce_rq.broker.snapshot import JobView, Snapshot, WorkerView
@@ -55,7 +56,11 @@ class Watching:
     def look(self, *pages: str) -> None:
         """Look at all queues. ``pages``: jobs whose pages are open. Raises BrokerDown if the first look fails."""
         now = time.monotonic()
+        silent: set[Endpoint] = set()
         for index, place in enumerate(self.places):
+            if place.wire.endpoint in silent and self._before[index] is not None:
+                self._down.add(index)  # another queue of the same server: to ask again would only take time
+                continue
             try:
                 if index in self._down:
                     place.wire.connect()
@@ -68,6 +73,7 @@ class Watching:
                 if self._before[index] is None:
                     raise
                 self._down.add(index)
+                silent.add(place.wire.endpoint)
         self._note_outage(now)
         found = [one for one in self._before if one is not None]
         self._at = {

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import socket
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,7 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from mapreduce_rq.core.messages import What
 from tests.support.commands import Running, User
 from tests.support.servers import ROOT, FreshServer, free_port
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 
 
 def get(port: int, path: str) -> tuple[int, str]:
@@ -93,6 +95,38 @@ def test_what_prometheus_reads_of_a_fleet(fresh_server: FreshServer, tmp_path: P
         until(lambda: get(beside, "/healthz")[0] == 0, 20, "it ends with its supervisor")
         exporter.signal(signal.SIGTERM)
         assert exporter.wait() == 143
+
+
+def test_a_server_that_hangs_is_told_of_before_a_scraper_gives_up(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=server.url) as at:
+        ports = [port_in(at.start("metrics", "--port", "127.0.0.1:0")), free_port(), free_port()]
+        for command, port in zip(("worker", "master"), ports[1:], strict=True):
+            at.start(command, "--metrics-port", f"127.0.0.1:{port}")
+        for port in ports:
+            until(lambda port=port: get(port, "/healthz")[0] == 200, 20, "it is well")  # type: ignore[misc]
+        took: list[float] = []
+
+        def hangs(port: int) -> bool:
+            """Whether it says so, after a read of its own: what was read in the last second is not read again."""
+            began = time.monotonic()
+            down = values(port) == {("mrq_up", ""): 0}
+            took.append(time.monotonic() - began)
+            return down and took[-1] > 1
+
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            for port in ports:
+                for which in ("old", "new"):
+                    until(lambda port=port: hangs(port), 20, f"it says so over its {which} connection")  # type: ignore[misc]
+                status, text = get(port, "/healthz")
+                assert (status, text.endswith(" does not answer in time\n")) == (503, True)
+            assert max(took) < allowed(4)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        for port in ports:
+            until(lambda port=port: get(port, "/healthz")[0] == 200, 20, "it is well again")  # type: ignore[misc]
+            assert values(port)["mrq_up", ""] == 1
 
 
 def test_a_worker_that_does_not_consume_is_not_healthy(fresh_server: FreshServer, tmp_path: Path) -> None:

@@ -90,6 +90,20 @@ class Stream:
         self._connection.close()
 
 
+def test_a_server_that_hangs_is_told_of_soon(fresh_server: FreshServer, tmp_path: Path) -> None:
+    server = fresh_server("valkey")
+    with User(tmp_path, MRQ_URL=server.url) as at, Stream(address(at.start("web", "--port", "0"))) as viewer:
+        assert viewer.next()["trouble"] == ""
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            until(lambda: str(viewer.next()["trouble"]).startswith("no answer from Redis for "), 20, "it is told")
+            assert time.monotonic() - began < allowed(5)
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        until(lambda: viewer.next()["trouble"] == "", 20, "it is back")
+
+
 def test_a_browser_sees_workers_and_then_redis_die(fresh_server: FreshServer, tmp_path: Path) -> None:
     server = fresh_server("valkey", aof=True)
     with User(tmp_path, MRQ_URL=server.url) as at, Browser(tmp_path) as browser:

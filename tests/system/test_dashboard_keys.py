@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import time
 import tracemalloc
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from mapreduce_rq.client.client import Client
 from mapreduce_rq.runtime.server.lookout import NOTE, found_servers
 from tests.support.commands import User
 from tests.support.servers import RealServer
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 from tests.support.terminal import Terminal
 
 DOWN, ESCAPE, TAB, ENTER = "\x1b[B", "\x1b", "\t", "\r"
@@ -92,6 +93,24 @@ def test_everything_is_reached_by_scrolling_and_found_by_the_filter(at: User, se
         terminal.read_until("digest")
         terminal.press("q")
         assert terminal.wait() == 0
+
+
+def test_keys_are_heard_while_redis_hangs(at: User, server: RealServer, queue: str) -> None:
+    queues = ("--queue", queue, "--queue", f"{queue}-2", "--queue", f"{queue}-3")
+    with Terminal("dashboard", "-i", "0.2", *queues, env=at.env) as terminal:
+        terminal.read_until("q quit")
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            terminal.read_until("no answer from Redis for ", allowed(8))
+            terminal.press("?")
+            terminal.read_until("this page", allowed(4))
+            began = time.monotonic()
+            terminal.press("q")
+            terminal.press("q")
+            assert terminal.wait() == 0
+            assert time.monotonic() - began < allowed(4), "one wait for all queues of a server"
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
 
 
 def calm(drawn: str) -> bool:

@@ -17,6 +17,7 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
+from mapreduce_rq.broker.connection import LOOK_SECONDS
 from mapreduce_rq.broker.snapshot import Snapshot
 from mapreduce_rq.cli.commands.status import look
 from mapreduce_rq.cli.connect import Place, connect
@@ -93,14 +94,15 @@ def dashboard(
     """
     pause = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, seconds("--interval", interval)))
     files = [(OutFile(path, option), option) for option, path in (("--svg", svg), ("--html", html)) if path is not None]
-    places = list(_places(url, queue, key_file))
+    live = not (files or json or once) and interactive(sys.stdout)
+    places = list(_places(url, queue, key_file, LOOK_SECONDS if live else 0.0))
     if files:
         for file, option in files:
             _write(file, option, _still(places, svg=option == "--svg"))
     elif json:
         took, snapshots, seen = _look(places)
         write(as_json(snapshot_data(merged(snapshots), seen, _where(places), took)))
-    elif once or not interactive(sys.stdout):
+    elif not live:
         took, snapshots, seen = _look(places)
         console = Console()
         frame = Frame(_where(places), took, width=console.width, unicode=shows_unicode(console.encoding))
@@ -110,16 +112,16 @@ def dashboard(
             Dashboard(Watching(places), pause, keys).run()
 
 
-def _places(url: str | None, queue: list[str] | None, key_file: str | None) -> Iterator[Place]:
+def _places(url: str | None, queue: list[str] | None, key_file: str | None, within: float) -> Iterator[Place]:
     """The queues to look at. Without a URL: those of the private servers that this user runs now."""
     if url:
         for name in chosen_queues(queue):
-            yield connect(required(url, "dashboard"), name, key_file)
+            yield connect(required(url, "dashboard"), name, key_file, within=within)
         return
     found = 0
     for private in found_servers():
         with suppress(MrqError):  # it has ended since
-            yield connect(private.url, private.queue, None, [private.key])
+            yield connect(private.url, private.queue, None, [private.key], within=within)
             found += 1
     if not found:
         raise UsageError(

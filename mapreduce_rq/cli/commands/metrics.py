@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mapreduce_rq.broker.connection import LOOK_SECONDS
 from mapreduce_rq.cli.connect import connect
 from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.listening import port_of
@@ -42,4 +43,4 @@ def metrics(
     if not quiet:
         say(f"metrics of queue {queue} of {endpoint} at port {port_of(listening)}: /metrics, /healthz")
     with Interrupts():
-        serve(listening, lambda: connect(where, queue, key_file), queue, well)
+        serve(listening, lambda: connect(where, queue, key_file, within=LOOK_SECONDS), queue, well)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from mapreduce_rq.broker.connection import LOOK_SECONDS
 from mapreduce_rq.cli.connect import connect
 from mapreduce_rq.cli.interrupts import Interrupts
 from mapreduce_rq.cli.listening import address_in, listen_at, port_of
@@ -66,7 +67,7 @@ def web(
     from mapreduce_rq.cli.web.server import serve  # with it
 
     listening = listen_at("--port", port, host, number)
-    watching = Watching([connect(where, name, key_file) for name in queues])
+    watching = Watching([connect(where, name, key_file, within=LOOK_SECONDS) for name in queues])
     watching.look()
     shown = f"[{host}]" if ":" in host else host
     if not quiet:

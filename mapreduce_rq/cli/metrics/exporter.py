@@ -20,6 +20,7 @@ from socketserver import ThreadingMixIn
 from typing import Any, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from mapreduce_rq.broker.connection import LOOK_SECONDS
 from mapreduce_rq.broker.journal import BEGINNING
 from mapreduce_rq.broker.snapshot import Snapshot
 from mapreduce_rq.cli.connect import Place, connect
@@ -345,7 +346,7 @@ def serve_beside(listening: socket.socket, url: str, queue: str, key_file: str |
         os.setpgid(0, 0)
         die_with_parent(parent)
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-        serve(listening, lambda: connect(url, queue, key_file), queue, health)
+        serve(listening, lambda: connect(url, queue, key_file, within=LOOK_SECONDS), queue, health)
     finally:
         os._exit(70)
 
