@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import msgspec
 
@@ -29,6 +30,8 @@ from mapreduce_rq.errors import BrokerDown, NoSuchJob, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
 from mapreduce_rq.runtime.demotion import Demotion
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -170,11 +173,16 @@ def wait_for(url: str, queue: str, key_file: str | None, waits: str) -> Place:
 
     ``waits``: what is said of that, once. Raises as ``primary``, and BrokerRefused for a server that stays a replica.
     """
+    return once_there(lambda: primary(url, queue, key_file), waits)
+
+
+def once_there(make: Callable[[], T], waits: str) -> T:
+    """What ``make`` returns, once the server that it needs is there. ``waits`` and errors: as :func:`wait_for`."""
     backoff, demotion = Backoff(), Demotion(Clock())
     said = False
     while True:
         try:
-            return primary(url, queue, key_file)
+            return make()
         except BrokerDown as error:
             demotion.met(error)
             if not said:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mapreduce_rq.broker.pruning import delete_ended
-from mapreduce_rq.cli.connect import connect, find_job, wait_for
+from mapreduce_rq.cli.connect import connect, find_job, once_there, wait_for
 from mapreduce_rq.cli.interrupts import Interrupts, Signalled
 from mapreduce_rq.cli.options import (
     JobId,
@@ -234,9 +234,9 @@ def master(
     wait_for(where.url, queue, key_file, "waiting for it").wire.close()
     stop = threading.Event()
     watcher = Watcher("master", quiet=quiet)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
-    with aside(), Session(where).client() as client:
+    with aside(), once_there(Session(where).client, "waiting for it") as client:  # it may have gone meanwhile
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
         if not quiet:
             say(f"leading the jobs on queue {queue} of {client.endpoint}, {most} at once")
         client.stand_by(_Notices(watcher), stop, at_once=most)
