@@ -19,7 +19,7 @@ from mapreduce_rq.core.foreign_errors import MASTER
 from mapreduce_rq.core.job.record import Done, Failed, Record
 from mapreduce_rq.core.job.result import error_of
 from mapreduce_rq.core.messages import Limits
-from mapreduce_rq.core.text import job_label
+from mapreduce_rq.core.text import job_label, plural
 from mapreduce_rq.errors import CannotWrite
 from mapreduce_rq.runtime.server.embedded import EmbeddedServer
 
@@ -176,7 +176,7 @@ class Session(msgspec.Struct, frozen=True):
             if self.show.out is not None:
                 result = client.result_of(ended)
                 files = self.show.out.write(result)
-                what = f"{files.keys} keys written to {len(files.files)} files in {files.folder}"
+                what = f"{plural(files.keys, 'key')} written to {plural(len(files.files), 'file')} in {files.folder}"
                 return self.report(replace(record, value=what, digest=result.digest))
             if record.value is None:
                 result = client.result_of(ended)
@@ -205,8 +205,8 @@ class Session(msgspec.Struct, frozen=True):
             if interactive_output():
                 raise CannotWrite(f"{why}, and a terminal cannot show it: run it again") from None
             write_bytes(content)
-            raise CannotWrite(f"{why}; it is on standard output, {len(content)} bytes") from None
-        return self.report(replace(record, value=f"{written} bytes written to {out.path}"))
+            raise CannotWrite(f"{why}; it is on standard output, {plural(len(content), 'byte')}") from None
+        return self.report(replace(record, value=f"{plural(written, 'byte')} written to {out.path}"))
 
     def report(self, record: Record) -> int:
         """Print how a job ended and return the exit code. Raises JobFailed, JobCancelled."""

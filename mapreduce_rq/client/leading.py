@@ -29,7 +29,7 @@ from mapreduce_rq.core.fleet.liveness import DEAD_AFTER
 from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.core.text import here
+from mapreduce_rq.core.text import here, plural
 from mapreduce_rq.errors import (
     BrokerDown,
     BrokerError,
@@ -272,7 +272,7 @@ class Leader:
             taken(master)
         try:
             master.take_over(state)
-            observer.noticed(f"leading {job} from its checkpoint: {master.ledger.counted} terms counted")
+            observer.noticed(f"leading {job} from its checkpoint: {plural(master.ledger.counted, 'term')} counted")
         except BrokerDown as error:
             observer.noticed(f"{error}; trying again")  # whether it was claimed, run() finds out
         return master

@@ -37,6 +37,7 @@ from mapreduce_rq.core.numbers.rounding import scaled_ratio
 from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.series import Piece, SeriesReducer, Term, geometric, split
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import JobFailed
 
 GUARD_BITS = 56
@@ -198,9 +199,9 @@ class Const(Computation[Piece]):
                 if fewer == wanted:
                     notes = (f"{name}, correctly rounded",)
                 else:
-                    notes = (f"ended after {terms} terms, which decide {fewer} of {wanted} digits",)
+                    notes = (f"ended after {plural(terms, 'term')}: {fewer} of {plural(wanted, 'digit')} decided",)
                 return written.outcome(written.half_unit(), "proven", {**details, "digits": fewer}, notes)
-        return Outcome(value="none", details=details, notes=(f"{terms} terms decide no digit",))
+        return Outcome(value="none", details=details, notes=(f"no digit is decided after {plural(terms, 'term')}",))
 
     def peek(self, partial: Piece, terms: int) -> Progress | None:
         if partial.lo != 0 or not terms:
@@ -210,7 +211,8 @@ class Const(Computation[Piece]):
         relative = self._log2_tail(partial) - math.log2(abs(ratio)) - power
         known = min(max(0, math.floor(-relative * math.log10(2))), self.params.digits)
         error = value * (1.01 * 2.0 ** max(relative, -100.0) + 2.0**-45)
-        return Progress(value=f"{value:.15g} ({known} digits)", number=value, error=error, bound_kind="proven")
+        shown = f"{value:.15g} ({plural(known, 'digit')})"
+        return Progress(value=shown, number=value, error=error, bound_kind="proven")
 
     def _step(self) -> int:
         return max(8, self.first // 16)

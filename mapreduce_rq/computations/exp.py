@@ -24,6 +24,7 @@ from mapreduce_rq.core.numbers.rounding import decided_double, nearest_double, s
 from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.series import Piece, SeriesReducer, geometric
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter
 
 
@@ -194,20 +195,22 @@ class Exp(Computation[Piece]):
         what = "double" if self.params.digits is None else "digits"
         notes = []
         if ended_early:
-            notes.append(f"ended after {terms} of {self.plan.total} terms")
+            notes.append(f"ended after {terms} of {plural(self.plan.total, 'term')}")
         elif asked is None:
             notes.append("the double nearest to e^x" if self.params.digits is None else "e^x, correctly rounded")
         elif terms < asked:
-            notes.append(f"{asked} terms asked, {terms} used: the others cannot change the {what}")
+            notes.append(f"{plural(asked, 'term')} asked, {terms} used: the others cannot change the {what}")
         if tail is None and not ended_early:
-            notes.append(f"no bound: {terms} terms are too few for x = {_short(self.x)}, the terms still grow there")
+            notes.append(
+                f"no bound: {plural(terms, 'term')}, too few for x = {_short(self.x)}: the terms still grow there"
+            )
         return tuple(notes)
 
     def _outcome_decided(self, decided: Decided) -> Outcome:
         underflow = decided.value == 0
         notes = [decided.why]
         if self.params.terms is not None:
-            notes.append(f"{self.params.terms} terms asked, 0 used")
+            notes.append(f"{plural(self.params.terms, 'term')} asked, 0 used")
         return Outcome(
             value=repr(decided.value),
             number=decided.value,

@@ -12,6 +12,7 @@ import math
 from typing import NamedTuple
 
 from mapreduce_rq.core.numbers.rational import Rational
+from mapreduce_rq.core.text import plural
 
 DECISIVE_BITS = 53 + 12
 """Bits by which the tail should be smaller than the result. In one of some thousand x this does not decide the double,
@@ -152,7 +153,7 @@ def _decide_sum(x: Rational, asked: int) -> Decided | None:
             return Decided(value, None, f"the sum is beyond the largest double: term {leading} leads it")
     if at_least(UNDERFLOWS, x) and _log2_tail(size, asked) + _margin(asked, size) < -1085:
         # |S_N| <= e^-745.14 + 2^-1085 < 2^-1075
-        why = f"both e^x and what follows {asked} terms are below half of the smallest double"
+        why = f"both e^x and what follows {plural(asked, 'term')} are below half of the smallest double"
         return Decided(0.0, "2.471e-324", why)
     return None
 

@@ -16,6 +16,7 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.sequence import BYTES, Concat, Stretch
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter
 
 MAX_PIXELS = 400_000_000
@@ -111,7 +112,7 @@ class Mandelbrot(Computation[Stretch]):
         lines.append(f"inside\t\t{counts[0]}")
         notes = []
         if terms < params.height:
-            notes.append(f"ended early: {terms} of {params.height} rows")
+            notes.append(f"ended early: {terms} of {plural(params.height, 'row')}")
         return Outcome(
             value="\n".join(lines),
             number=None,

@@ -19,6 +19,7 @@ from mapreduce_rq.core.numbers.exact import FLOAT, UNIT_BITS
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.moments import NORMAL_95, Moments, Statistics, moments_of_array
+from mapreduce_rq.core.text import plural
 
 BLOCK = 1 << 15
 """Samples at a time: their arrays stay in the second-level cache."""
@@ -121,7 +122,7 @@ class MonteCarlo(Computation[Moments]):
         details = {"of": self.params.of, "seed": self.params.seed, "samples": partial.n, "std": partial.std()}
         notes = ["bound: half the 95 % confidence interval"]
         if terms < self.params.samples:
-            notes.append(f"{terms} of at most {self.params.samples} samples")
+            notes.append(f"{terms} of at most {plural(self.params.samples, 'sample')}")
         return msgspec.structs.replace(outcome, details=details, notes=tuple(notes))
 
     def peek(self, partial: Moments, terms: int) -> Progress | None:

@@ -20,6 +20,7 @@ from mapreduce_rq.core.numbers.rounding import decided_double, nearest_double, u
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.sums import ExactSum
+from mapreduce_rq.core.text import plural
 
 BLOCK = 1 << 15
 """Terms at a time: their arrays stay in the second-level cache."""
@@ -77,11 +78,12 @@ class Sum(Computation[Total]):
         size = 4 << UNIT_BITS if series == "zeta2" else 160 << UNIT_BITS
         decided = decided_double(partial.units, 1 << UNIT_BITS, size >> TERM_BITS, 1 << UNIT_BITS)
         value = nearest_double(partial.units, 1 << UNIT_BITS) if decided is None else decided
-        notes = [f"the double nearest to the sum of {terms} terms"]
+        notes = [f"the double nearest to the sum of {plural(terms, 'term')}"]
         if decided is None:
-            notes = [f"a double next to the sum of {terms} terms, which is within 2^-95 of the middle of two doubles"]
+            of = plural(terms, "term")
+            notes = [f"a double next to the sum of {of}, which is within 2^-95 of the middle of two doubles"]
         if terms < self.params.terms:
-            notes.append(f"ended after {terms} of {self.params.terms} terms")
+            notes.append(f"ended after {terms} of {plural(self.params.terms, 'term')}")
         limit = LIMITS[series]
         bound = None
         if limit is None:

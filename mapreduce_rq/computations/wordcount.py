@@ -16,6 +16,7 @@ from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.counter import CounterReducer, Counts, ranked
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files.corpus import Corpus, ends_of, measured, parts_of
 from mapreduce_rq.files.records import text_of
@@ -92,7 +93,7 @@ class WordCount(Computation[Counts]):
         notes: tuple[str, ...] = ()
         assert self.total is not None
         if terms < self.total:
-            notes = (f"ended early: the words of {terms} of {self.total} bytes",)
+            notes = (f"ended early: the words of {terms} of {plural(self.total, 'byte')}",)
         return Outcome(
             value="\n".join(f"{count}\t{word}" for word, count in shown),
             bound="0",
@@ -107,7 +108,10 @@ class WordCount(Computation[Counts]):
         if not counts:
             return None
         word, count = max(counts.items(), key=lambda row: row[1])
-        return Progress(value=f"{len(counts)} different words, {_text(word)} {count} times", number=float(len(counts)))
+        return Progress(
+            value=f"{plural(len(counts), 'different word')}, {_text(word)} {plural(count, 'time')}",
+            number=float(len(counts)),
+        )
 
 
 def _check_measured(raw: dict[str, Any]) -> None:

@@ -77,9 +77,14 @@ def size(number: float) -> str:
     return f"{number:.3g} TB"
 
 
-def plural(number: int, one: str, many: str = "") -> str:
-    """``1 worker``, ``2 workers``."""
-    return f"{number} {one if number == 1 else many or one + 's'}"
+def plural(number: int, one: str, many: str = "", *, shown: str = "") -> str:
+    """``1 worker``, ``2 workers``. ``shown``: the number in another form, as ``12.3k``."""
+    return f"{shown or number} {one if number == 1 else many or one + 's'}"
+
+
+def without_value(number: int) -> str:
+    """``1 of the terms has no value``, ``2 of the terms have no value``."""
+    return f"{number} of the terms {'has' if number == 1 else 'have'} no value"
 
 
 def short(text: str, width: int) -> str:

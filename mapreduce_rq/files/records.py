@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, NamedTuple
 import msgspec
 
 from mapreduce_rq.core.computation import TermError
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.files import parquet
 from mapreduce_rq.files.compression import compression_of, decompressed, is_damage
 from mapreduce_rq.files.corpus import Corpus, Part, base_of, is_apart, is_cut
@@ -112,7 +113,7 @@ class Reader:
         """The fields by column. Raises Malformed if there are more or fewer fields than columns."""
         columns = self.columns or []
         if len(fields) != len(columns):
-            raise Malformed(line, f"it has {len(fields)} fields, and there are {len(columns)} columns")
+            raise Malformed(line, f"it has {plural(len(fields), 'field')} for {plural(len(columns), 'column')}")
         return dict(zip(columns, fields, strict=True))
 
     def _json(self, piece: bytes) -> tuple[list[Any], list[int] | None]:

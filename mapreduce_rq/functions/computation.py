@@ -23,7 +23,7 @@ from mapreduce_rq.core.plain_values import unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
 from mapreduce_rq.core.reducers.sums import is_array
-from mapreduce_rq.core.text import here
+from mapreduce_rq.core.text import here, plural
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.calls import Caller, call
 from mapreduce_rq.functions.coding import Number
@@ -214,7 +214,7 @@ class FunctionComputation(Computation[Any]):
         """The items that came with the job."""
         found = self._items(self.params.carried)
         if len(found) != self.params.terms:
-            raise BadFunction(f"{len(found)} items came with the job for {self.params.terms} terms")
+            raise BadFunction(f"{plural(len(found), 'item')} came with the job for {plural(self.params.terms, 'term')}")
         return found
 
     def _range(self, lo: int, hi: int) -> Sequence[Any]:
@@ -251,7 +251,7 @@ class FunctionComputation(Computation[Any]):
     def map_body(self, lo: int, hi: int, body: bytes) -> Any:
         items = self._items(body)
         if len(items) != hi - lo:
-            raise ValueError(f"{len(items)} items came for {hi - lo} terms")
+            raise ValueError(f"{plural(len(items), 'item')} came for {plural(hi - lo, 'term')}")
         del body
         found = self._map_items(lo, items)
         if self.params.worn_after is not None:
@@ -334,7 +334,7 @@ class FunctionComputation(Computation[Any]):
             shape = getattr(values, "shape", None) or (len(values) if hasattr(values, "__len__") else None,)
             if shape != (hi - lo,):
                 gave = type(values).__name__ if shape == (None,) else " by ".join(map(str, shape)) + " values"
-                raise ValueError(f"{self.label} gave {gave} for the {hi - lo} terms [{lo}, {hi})")
+                raise ValueError(f"{self.label} gave {gave} for {plural(hi - lo, 'term')} [{lo}, {hi})")
             return self.reducer.fold(lo, values)
         except BadValue as error:
             raise self._failed(error.term, error) from error

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from mapreduce_rq.core.job.record import Report
-from mapreduce_rq.core.text import count, rate
+from mapreduce_rq.core.text import count, plural, rate
 from mapreduce_rq.core.visible import visible
 from mapreduce_rq.progress.words import MARK, hands, so_far
 
@@ -62,7 +62,7 @@ class Bar:
     def _fields(self, report: Report) -> dict[str, Any]:
         counted, total, value = report.counted, report.total, so_far(report)
         return {
-            "terms": f"{count(counted)}/{count(total)}" if total else f"{count(counted)} terms",
+            "terms": f"{count(counted)}/{count(total)}" if total else plural(counted, "term", shown=count(counted)),
             "rate": rate(report.rate),
             "certain": value.certain,
             "moving": f"{self._mark}{value.moving}" if value.moving else "",

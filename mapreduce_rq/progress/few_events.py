@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from mapreduce_rq.core.text import plural
+
 AT_ONCE = 10
 EACH_SECONDS = 2.0
 MOST = 200
@@ -38,7 +40,7 @@ class FewEvents:
         self._room -= 1
         self._shown += 1
         if self._left_out:
-            self._lines.append(f"{self._left_out} more events were left out here")
+            self._lines.append(f"{plural(self._left_out, 'more event')} left out here")
             self._left_out = 0
         self._lines.append(text)
         if self._shown == MOST:

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from mapreduce_rq.core.job.record import Report
-from mapreduce_rq.core.text import count, duration, rate
+from mapreduce_rq.core.text import count, duration, plural, rate
 from mapreduce_rq.core.visible import visible
 from mapreduce_rq.progress.few_events import FewEvents
 from mapreduce_rq.progress.words import hands, marked, so_far
@@ -48,7 +48,7 @@ class NotebookBar:
         report = self._latest
         self._lines = [*self._lines, *map(visible, self._events.take())][-MOST_LINES:]
         counted, total = report.counted, report.total
-        words = [f"{count(counted)}/{count(total)}" if total else f"{count(counted)} terms"]
+        words = [f"{count(counted)}/{count(total)}" if total else plural(counted, "term", shown=count(counted))]
         if total:
             words.append(f"{100 * counted / total:.0f} %")
         if report.rate:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.core.visible import visible, visible_lines
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.runtime.master.observer import Observer, Silent, tell_onlooker
@@ -59,7 +60,7 @@ def lines_of(printed: Printed) -> Iterator[str]:
     stream = "" if printed.stream == "stdout" else f" {printed.stream}"
     head = visible(f"[{printed.where} {what}{stream}] ")
     if printed.cut:
-        yield f"{head}({printed.cut} bytes before this were left out)"
+        yield f"{head}({plural(printed.cut, 'byte')} before this left out)"
     for line in visible_lines(printed.text.removesuffix("\n")).split("\n"):
         yield f"{head}{line}"
 

@@ -60,7 +60,7 @@ def test_the_columns_are_aligned() -> None:
 
 
 def test_a_missing_bound_is_said_with_its_reason_and_no_number() -> None:
-    note = "no bound: 3 terms are too few for x = 9, the terms still grow there"
+    note = "no bound: 3 terms, too few for x = 9: the terms still grow there"
     record = RECORD | {"bound": None, "bound_kind": "none", "notes": [note, "and another"]}
     assert rows(record)["error bound"] == note
     assert rows(record)["note"] == "and another"

@@ -82,7 +82,15 @@ def test_it_shows_its_value_and_its_job_in_one_short_line() -> None:
 
 def test_a_notebook_shows_what_it_is_worth_and_nothing_of_it_is_markup() -> None:
     shown = result_of(7.389)._repr_html_()
-    for there in ("7.389", "5e-4 (proven)", "49 of 50", "deadline", "1 terms have no value", "ended early", "exp-00ff"):
+    for there in (
+        "7.389",
+        "5e-4 (proven)",
+        "49 of 50",
+        "deadline",
+        "1 of the terms has no value",
+        "ended early",
+        "exp-00ff",
+    ):
         assert there in shown
     hostile = Result(RECORD | {"value": "<script>\x1b[2J" + "9" * 10**6, "notes": ["<b>"], "bound": None}, None)
     shown = hostile._repr_html_()

@@ -79,7 +79,7 @@ def test_few_events_are_shown_and_the_number_of_the_others() -> None:
     assert events.take() == []
     clock.now += EACH_SECONDS
     events.add("later")
-    assert events.take() == ["7 more events were left out here", "later"]
+    assert events.take() == ["7 more events left out here", "later"]
 
 
 def test_they_end() -> None:

@@ -284,7 +284,7 @@ def result(
         count = file.write(place.fetched(record).written())
     except OSError as error:
         raise CannotWrite(f"--out: cannot write {file.path}: {error.strerror}; {name} keeps its result") from None
-    return Session(show=Show(form)).report(replace(record, value=f"{count} bytes written to {file.path}"))
+    return Session(show=Show(form)).report(replace(record, value=f"{plural(count, 'byte')} written to {file.path}"))
 
 
 def look(place: Place, most: int = MAX_JOBS) -> tuple[float, Snapshot, Seen]:
@@ -352,13 +352,14 @@ def _tally(words: Iterable[str], unread: int) -> str:
 
 def _job(job: JobView, snapshot: Snapshot, seen: Seen) -> Iterator[str]:
     report = job.report
-    total = f" of {grouped(report.total)}" if report.total is not None else ""
+    of = report.counted if report.total is None else report.total
+    counted = grouped(of) if report.total is None else f"{grouped(report.counted)} of {grouped(of)}"
     rows = [
         ("job", job.job),
         ("computation", f"{job.computation} {params_words(job)}".rstrip()),
         ("submitted", f"{duration(max(0.0, seen.at - job.created))} ago" + (f" by {job.by}" if job.by else "")),
         ("state", state_words(job, snapshot, seen)),
-        ("counted", f"{grouped(report.counted)}{total} terms ({progress_words(job)})"),
+        ("counted", f"{plural(of, 'term', shown=counted)} ({progress_words(job)})"),
         ("value", short(value_words(job), 200)),
         ("rate", rate(report.rate) if job_state(job, seen) == "running" else ""),
         ("left", eta_words(job, snapshot, seen)),

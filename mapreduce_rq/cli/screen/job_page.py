@@ -205,5 +205,5 @@ def _left_out(job: JobView, detail: Detail | None, width: int) -> list[Text]:
 def _traceback(text: str, width: int) -> list[Text]:
     rows = visible_lines(text.rstrip()).split("\n")
     if len(rows) > TRACEBACK_LINES:
-        rows = [f"... {len(rows) - TRACEBACK_LINES} lines ...", *rows[-TRACEBACK_LINES:]]
+        rows = [f"... {plural(len(rows) - TRACEBACK_LINES, 'line')} ...", *rows[-TRACEBACK_LINES:]]
     return [cropped(Text(f"  {row}", style="dim"), width) for row in rows]

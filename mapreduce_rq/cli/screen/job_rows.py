@@ -105,6 +105,6 @@ def _ended(job: JobView, glyphs: Glyphs, width: int, label: int) -> Text:
     start = Text.assemble((f"{glyphs.marks[job.state]} ", STYLES[job.state]), f"{job_label(job.job):<{label}}", "  ")
     start.append(value or params_words(job), style=STYLES[job.state] if job.state == "failed" else "")
     report = job.report
-    terms = f" {count(report.counted):>7} terms" if width >= WIDE else ""
+    terms = f" {plural(report.counted, 'term', shown=f'{count(report.counted):>7}'):13}" if width >= WIDE else ""
     end = Text(f"{job.state.word:>9}{terms} {duration(report.elapsed_s):>8}", style="dim")
     return apart(start, end, width)

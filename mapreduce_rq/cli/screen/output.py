@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.core.job.record import Report
-from mapreduce_rq.core.text import duration, short
+from mapreduce_rq.core.text import duration, plural, short, without_value
 
 FORMATS = ("text", "value", "json")
 NO_BOUND = "no bound: "
@@ -61,7 +61,7 @@ def _rows(record: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if record.get("ended") not in {None, "all"}:
         yield "ended by", str(record["ended"])
     if skipped := record.get("skipped"):
-        yield "skipped", f"{len(skipped)} of the terms have no value"
+        yield "skipped", without_value(len(skipped))
         yield from _listed([f"term {one['term']}" for one in skipped], skipped)
     if retried := record.get("retried"):
         yield "retried", f"{len(retried)} of the terms took more than one call"
@@ -94,7 +94,7 @@ def _terms(record: Mapping[str, Any]) -> str:
 def progress_line(report: Report) -> str:
     """A job's progress in one plain line: ``142/1000 14.2% 310/s ETA 3.4 s est=7.389 +-3e-9``."""
     counted, total, per_second = report.counted, report.total, report.rate
-    words = [f"{counted}/{total} {100 * counted / total:.1f}%" if total else f"{counted} terms"]
+    words = [f"{counted}/{total} {100 * counted / total:.1f}%" if total else plural(counted, "term")]
     words.append(f"{per_second:.0f}/s")
     if total and per_second > 0:
         words.append(f"ETA {duration((total - counted) / per_second)}")

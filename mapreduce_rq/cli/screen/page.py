@@ -212,7 +212,8 @@ def _gantt(timeline: Timeline, seconds: float) -> str:
             left = _x(index * timeline.width, seconds)
             long = max(0.5, _x((index + 1) * timeline.width, seconds) - left)
             share = min(1.0, spent / 1e6 / timeline.width)
-            words = f"{duration(index * timeline.width)}: {plural(tasks, 'task')}, {count(size)} terms"
+            words = f"{duration(index * timeline.width)}: {plural(tasks, 'task')}, "
+            words += plural(size, "term", shown=count(size))
             words += f", {100 * share:.0f} % busy"
             parts.append(
                 f'<rect class="f" x="{left:.1f}" y="{y + 2}" width="{long:.1f}" height="{ROW - 4}" '

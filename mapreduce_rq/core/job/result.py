@@ -11,7 +11,7 @@ from mapreduce_rq.core.foreign_errors import RemoteError, noted
 from mapreduce_rq.core.job.ends import digest_of
 from mapreduce_rq.core.job.record import Cancelled, Done, Failed
 from mapreduce_rq.core.outcome import BoundKind, Deferred, Outcome, made
-from mapreduce_rq.core.text import short
+from mapreduce_rq.core.text import short, without_value
 from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import DeadlineReached, JobCancelled, JobError, JobFailed, VersionSkew
 
@@ -195,7 +195,7 @@ class Result:
         of = f" of {self.terms}" if self.terms not in {None, self.terms_used} else ""
         rows = [("bound", bound), ("terms", f"{self.terms_used}{of}")]
         rows += [("ended by", self.ended)] * (self.ended != "all")
-        rows += [("skipped", f"{len(self.record['skipped'])} terms have no value")] * bool(self.record["skipped"])
+        rows += [("skipped", without_value(len(self.record["skipped"])))] * bool(self.record["skipped"])
         rows += [("workers", str(self.workers)), ("seconds", f"{self.elapsed_s:.3f}"), ("digest", self.digest)]
         rows += [("note", note) for note in self.notes]
         shown = [("value", short(self.value, SHOWN)), *rows, ("job", self.job)]

@@ -31,6 +31,7 @@ from mapreduce_rq.core.numbers.rounding import nearest_double, upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.reducers.base import Reducer
 from mapreduce_rq.core.reducers.sums import ExactSum, array_kind, batches, describe_rounded, is_array, reals, refuse_nan
+from mapreduce_rq.core.text import plural
 
 NUMPY_PAYS = 1 << 17
 """From this number of values, importing numpy (80 ms) costs less than exact squares without it (600 ns more each)."""
@@ -211,7 +212,7 @@ class Statistics(Reducer[Any]):
             return replace(self.describe(partial), bound=None, bound_kind="none")
         mean, width = partial.mean(), partial.half_width(self.quantile, total)
         known = math.isfinite(width) and math.isfinite(mean) and width > 0
-        of = "" if total is None else f", of {partial.n} of {total} terms drawn at random"
+        of = "" if total is None else f", of {partial.n} of {plural(total, 'term')} drawn at random"
         return Outcome(
             value=repr(mean),
             number=mean,

@@ -13,6 +13,7 @@ from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.core.span import Span
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.core.written import written
 
 
@@ -202,7 +203,7 @@ class ListReducer(_Stretches):
 
 def _complete(values: list[Any], terms: int) -> list[Any]:
     if len(values) != terms:
-        raise ValueError(f"{len(values)} values came for {terms} terms")
+        raise ValueError(f"{plural(len(values), 'value')} came for {plural(terms, 'term')}")
     return values
 
 

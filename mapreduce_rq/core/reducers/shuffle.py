@@ -28,7 +28,7 @@ from mapreduce_rq.core.reducers.by_key import ByKey, Groups
 from mapreduce_rq.core.reducers.key_hash import BUCKETS, buckets_of
 from mapreduce_rq.core.reducers.keys import Key
 from mapreduce_rq.core.reducers.part_files import of_one_schema, written_part
-from mapreduce_rq.core.text import in_lines
+from mapreduce_rq.core.text import in_lines, plural
 from mapreduce_rq.core.written import written
 
 LEAST_BYTES = 64 * 1024
@@ -124,7 +124,7 @@ class Parts:
         return b"".join(ordered)
 
     def __repr__(self) -> str:
-        return f"<Parts: {len(self)} keys in {self.parts}>"
+        return f"<Parts: {plural(len(self), 'key')} in {self.parts}>"
 
 
 class Shuffle(Reducer[list[Entry]]):

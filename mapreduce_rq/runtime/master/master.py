@@ -31,6 +31,7 @@ from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import REFUSED, Failure, Output, Task
 from mapreduce_rq.core.outcome import Deferred
 from mapreduce_rq.core.span import NO_TERMS, Span
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadMessage, BrokerDown, BrokerFull, Superseded, TooLarge
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.ending import Closing
@@ -206,7 +207,7 @@ class Master(Owning):
         self._recorder.unsure()  # so that it is kept now
         self._commit(fields=[("master", "")], checkpoint=True)
         self.jobs.forget_master(self._job)
-        self._telling.note("let go", f"{self.ledger.counted} terms counted")
+        self._telling.note("let go", f"{plural(self.ledger.counted, 'term')} counted")
         self._tell()
 
     def _read(self) -> list[Command]:
@@ -360,7 +361,7 @@ class Master(Owning):
             except ValueError as error:  # another client has deleted what was laid aside
                 return self._fail(NO_TERMS, failure_of(error, MASTER))
         if outcome is None:
-            text = f"the deadline passed with {self.ledger.tally.prefix()[0]} terms counted"
+            text = f"the deadline passed with {plural(self.ledger.tally.prefix()[0], 'term')} counted"
             return self._fail(NO_TERMS, Failure(None, "Deadline", text, "", ""))
         return self._finish(outcome, ended)
 

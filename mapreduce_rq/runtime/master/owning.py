@@ -17,7 +17,7 @@ from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import Checkpoint, Task
-from mapreduce_rq.core.text import duration
+from mapreduce_rq.core.text import duration, plural
 from mapreduce_rq.errors import BrokerError, NoSuchJob, Superseded, TooLarge
 from mapreduce_rq.runtime.master.commits import Commits
 from mapreduce_rq.runtime.master.ended import Ended
@@ -122,7 +122,7 @@ class Owning(Commits):
         if state.master:
             self._checkpoints.hurry()
         self._telling.told_skipped = len(self.ledger.skipped)
-        self._telling.note("taken over", f"{self.ledger.counted} terms counted{self._silence}")
+        self._telling.note("taken over", f"{plural(self.ledger.counted, 'term')} counted{self._silence}")
         self._tell()
 
     def _go_on(self, kept: Timeline | None) -> None:

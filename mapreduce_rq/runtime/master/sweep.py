@@ -15,6 +15,7 @@ from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
 from mapreduce_rq.core.job.events import Surveyed
 from mapreduce_rq.core.messages import LOST, MAP, Beat, Failure, Task
 from mapreduce_rq.core.sealing import kid_text
+from mapreduce_rq.core.text import plural
 from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, NoWorkers, OtherKey
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.telling import Telling
@@ -237,9 +238,9 @@ class Sweeper:
     def _reap(self, wid: str, beat: bytes, raws: list[bytes], spared: list[bytes], *, strike_off: bool) -> None:
         given, why = reap_dead(self._jobs, wid, beat, raws, spared, strike_off=strike_off)
         if given or spared:
-            self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {given} tasks given back")
+            self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {plural(given, 'task')} given back")
             if not beat.startswith(OBITUARY):
-                text = f"{wid.rpartition(':')[0]}: {why}; {given} tasks given back"
+                text = f"{wid.rpartition(':')[0]}: {why}; {plural(given, 'task')} given back"
                 self._telling.note("worker lost", text, noticed=True)
 
     def _tell_of(self, refused: Mapping[str, Failure]) -> None:
@@ -252,7 +253,7 @@ class Sweeper:
 
     def _count(self, able: int, now: float) -> None:
         if able and not self.workers and self._said:
-            self._telling.notice(f"{able} worker{'s' * (able > 1)} appeared")
+            self._telling.notice(f"{plural(able, 'worker')} appeared")
             self._said = False
         self.workers = able
         reasons = self._reasons()
@@ -280,7 +281,7 @@ class Sweeper:
         for kid, count in sorted(self._strangers.items()):
             one = count == 1
             theirs = f"sign{'s' * one} with {kid_text(kid)}" if kid else f"{'has' if one else 'have'} no key"
-            who = f"{count} worker{'s' * (not one)} on queue {self._jobs.keys.name}"
+            who = f"{plural(count, 'worker')} on queue {self._jobs.keys.name}"
             found[kid] = f"{who} {theirs}, and {here}: give the same key to all (MRQ_KEY)"
         for wid, failure in self._refused.items():
             found.setdefault(
