@@ -197,6 +197,29 @@ def test_a_restart_of_redis_is_told_once_and_every_job_goes_on(
         assert told.count("is back") == 1, told
 
 
+def test_an_outage_in_which_others_took_all_its_jobs_is_told_to_its_end(
+    at: User, server: RealServer, queue: str
+) -> None:
+    at.stage.write("gated", "0")
+    at.start("worker", "-c", "1")
+    with leading(server, queue) as heard, server.client() as raw:
+
+        def told(what: str) -> int:
+            return "\n".join(heard.notices).count(what)
+
+        for outages in (1, 2):
+            with Client(server.url, queue=queue, keys=[KEY], local=0) as client:
+                job = client.submit_function_detached(GATED, range(2), reduce="int_sum", limits=ONE_BY_ONE).id
+                until(lambda: led(client, job), 20, "it is led")  # noqa: B023  # called here
+            with raw.pipeline() as both:  # while it is cut off, another leads its job
+                both.hset(Keys(queue).job(job), mapping={"tok": "7:another:1", "master": "another"})
+                both.client_kill_filter(_type="normal", skipme=True)
+                both.execute()
+            until(lambda: told("is back") == outages, 20, "it is told")  # noqa: B023  # called here
+            assert told("trying again") == outages
+            assert raw.hget(Keys(queue).job(job), "master") == b"another", "it is told before that one counts as dead"
+
+
 def test_no_more_are_led_than_was_said_and_urgent_ones_beside_them(
     at: User, client: Client, server: RealServer, queue: str
 ) -> None:

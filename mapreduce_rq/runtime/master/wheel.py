@@ -276,6 +276,8 @@ class Wheel:
             self._steward.over(lead, turn)
             if isinstance(turn.error, BrokerDown):
                 raise turn.error
+            if not self.leads and self._connected:
+                self._recovered()  # others have taken its last job during the outage: no turn is left that says so
             return
         lead.heavy = took >= LONG_SECONDS
         lead.due = self._clock.now() + turn.wait if turn.wait > 0 else 0.0
