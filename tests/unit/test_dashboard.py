@@ -90,6 +90,24 @@ def test_facts_of_a_job_stand_apart_however_long_they_are(width: int) -> None:
         assert any(words in " ".join(line.split()) for line in drawn), drawn
 
 
+@pytest.mark.parametrize("width", [40, 48, 56, 60, 64, 72, 80, 100, 160])
+@pytest.mark.parametrize("alone", [False, True])
+def test_no_number_of_a_running_job_is_cut(width: int, *, alone: bool) -> None:
+    report = Report(counted=361_000_000, total=10**10, rate=8.75e6, elapsed_s=41.0, workers=3, out=26)
+    workers = () if alone else (worker(job="primes-2bcfeeabcdef"),)
+    one = snapshot((job("primes-2bcfeeabcdef", report=report),), workers)
+
+    def words(columns: int) -> list[str]:
+        line = next(line for line in picture(one, width=columns) if "primes-2bcfee" in line)
+        return [word for word in line.split() if not set(word) <= set("│━─╸╺")]
+
+    shown = " ".join(words(width))
+    assert set(words(width)) <= set(words(200))
+    assert ("no workers" if alone else "3 %") in shown
+    if width >= 56 and not alone:
+        assert "18:22 left" in shown
+
+
 def test_an_empty_queue_says_what_to_do() -> None:
     text = "\n".join(picture(snapshot()))
     assert "no jobs: mrq compute" in text

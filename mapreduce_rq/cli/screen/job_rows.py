@@ -23,7 +23,7 @@ from mapreduce_rq.core.text import count, duration, job_label, plural, rate
 
 JOB_ORDER = ("running", "no workers", "no master", "failed", "done", "cancelled")
 WIDE = 100
-LONGEST_BAR = 40
+SHORTEST_BAR, LONGEST_BAR = 4, 40
 """Columns of a terminal; a wider one shows more facts."""
 
 
@@ -81,12 +81,15 @@ def _running(job: JobView, snapshot: Snapshot, seen: Seen, glyphs: Glyphs, *, wi
     left = duration(job.seconds_left) + " left" if job.seconds_left is not None else duration(report.elapsed_s)
     if state != "running":
         left = state
-    facts = Text.assemble(
-        (f" {progress_words(job):>5}", "bold"), f" {counted:>11}", (f" {rate(report.rate):>8}", "cyan"), f" {left:>10}"
-    )
     start = Text.assemble((f"{glyphs.marks[state]} ", style), (f"{job_label(job.job):<{label}}", "bold"), "  ")
+    share, terms = (f" {progress_words(job):>5}", "bold"), f" {counted:>11}"
+    speed, end = (f" {rate(report.rate):>8}", "cyan"), f" {left:>10}"
+    last = share if state == "running" else end
+    # A part of a number would be another number: what does not fit beside a short bar is left out whole.
+    kinds = [Text.assemble(*some) for some in ((share, terms, speed, end), (share, speed, end), (share, end), (last,))]
+    facts = next((one for one in kinds if start.cell_len + one.cell_len + SHORTEST_BAR <= width), kinds[-1])
     room = width - start.cell_len - facts.cell_len
-    drawn = max(4, min(room, LONGEST_BAR))
+    drawn = max(SHORTEST_BAR, min(room, LONGEST_BAR))
     about = Text(style="dim")
     if room - drawn > 4:  # a wide terminal: what it is, and whose
         about = Text(f"  {params_words(job)}" + (f" {glyphs.dot} {job.by}" if job.by else ""), style="dim")
