@@ -1,17 +1,25 @@
-"""The picture: horizontal bars on a logarithmic scale, one panel a figure, as an SVG file."""
+"""The picture: horizontal bars on a logarithmic scale, one panel a figure, as an SVG file.
+
+It is narrow, so that its letters can be read on a phone, where a picture is as wide as the page.
+"""
 
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Iterable
 from xml.sax.saxutils import escape
 
 from benchmarks.report import number, target
 from benchmarks.sampling import Figure, Row
 
-WIDTH, LABELS, VALUES = 860, 210, 120
+WIDTH, LABELS, VALUES = 480, 170, 70
 """Of the picture; of the names at the left; of the numbers at the right."""
-BAR, GAP, HEAD, FOOT = 20, 6, 46, 30
+BAR, GAP, LINE, FOOT = 18, 5, 18, 32
+LETTERS = 58, 68
+"""The most letters of a line: of a title, and of the caption."""
+DECADES = 4
+"""The most numbers below the bars, but for one: more of them would touch."""
 OURS, THEIRS, GOAL, INK, LINES = "#c0392b", "#8c9aa6", "#2c7a3f", "#222222", "#dddddd"
 
 
@@ -26,8 +34,10 @@ def picture(caption: str, figures: Iterable[Figure], rows: Iterable[Row]) -> str
             panel, height = _panel(figure, mine, top)
             parts += panel
             top += height
-    parts.append(_text(10, top + 14, caption, size=10))
-    height = top + 24
+    for line in textwrap.wrap(caption, LETTERS[1]):
+        parts.append(_text(10, top + 14, line))
+        top += LINE
+    height = top + 12
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         f'viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">'
@@ -46,17 +56,19 @@ def _panel(figure: Figure, rows: list[Row], top: int) -> tuple[list[str], int]:
     def across(value: float) -> float:
         return LABELS + room * math.log(value / low) / math.log(high / low)
 
-    foot = top + HEAD + len(rows) * (BAR + GAP)
     better = "more" if figure.more_is_better else "less"
-    parts = [_text(10, top + 20, f"{figure.title} ({figure.unit}, {better} is better)", size=14, weight="bold")]
-    decade = low
-    while decade <= high * 1.001:
-        x = across(decade)
-        parts.append(_line(x, top + HEAD - 8, x, foot, LINES))
-        parts.append(_text(x, foot + 12, number(decade), size=10, anchor="middle"))
-        decade *= 10
+    title = textwrap.wrap(f"{figure.title} ({figure.unit}, {better} is better)", LETTERS[0])
+    parts = [_text(10, top + 20 + LINE * at, line, size=14, weight="bold") for at, line in enumerate(title)]
+    bars = top + LINE * len(title) + 32
+    foot = bars + len(rows) * (BAR + GAP)
+    decades = round(math.log10(high / low))
+    for at in range(decades + 1):
+        x = across(low * 10.0**at)
+        parts.append(_line(x, bars - 8, x, foot, LINES))
+        if at % -(-decades // DECADES) == 0:
+            parts.append(_text(x, foot + 14, number(low * 10.0**at), anchor="middle"))
     for at, row in enumerate(rows):
-        y = top + HEAD + at * (BAR + GAP)
+        y = bars + at * (BAR + GAP)
         ours = row.subject.startswith("mrq")
         width = max(1.0, across(row.median) - LABELS)
         parts.append(_text(LABELS - 8, y + 14, row.subject, anchor="end", weight="bold" if ours else "normal"))
@@ -66,11 +78,9 @@ def _panel(figure: Figure, rows: list[Row], top: int) -> tuple[list[str], int]:
         parts.append(_text(LABELS + width + 6, y + 14, number(row.median)))
     if figure.target:
         x = across(figure.target)
-        parts.append(_line(x, top + HEAD - 8, x, foot, GOAL))
-        parts.append(
-            _text(x, top + HEAD - 12, f"target {target(figure, figure.target)}", size=10, anchor="middle", fill=GOAL)
-        )
-    return parts, HEAD + len(rows) * (BAR + GAP) + FOOT
+        parts.append(_line(x, bars - 8, x, foot, GOAL))
+        parts.append(_text(x, bars - 12, f"target {target(figure, figure.target)}", anchor="middle", fill=GOAL))
+    return parts, foot - top + FOOT
 
 
 def _line(x1: float, y1: float, x2: float, y2: float, stroke: str) -> str:

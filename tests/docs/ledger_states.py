@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from html import escape
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Surveyed
@@ -244,37 +245,42 @@ def played() -> dict[Move, list[str]]:
 
 # -- the picture ---------------------------------------------------------------------------------------------------
 
-WIDTH, HEIGHT = 900, 500
-BOX = (120, 44)
+WIDTH, HEIGHT = 480, 400
+"""Of the part with the boxes; the words stand below it. It is narrow, so that they can be read on a phone."""
+BOX = (96, 40)
+LINE, LETTERS = 19, 62
+"""Of the words: how high a line is, and the most letters in it."""
 PLACES = {
-    UNCUT: (80, 190),
-    OUT: (390, 190),
-    UNSEEN: (390, 400),
-    COUNTED: (740, 190),
-    LEFT_OUT: (740, 310),
-    SETTLED: (740, 50),
-    BROKEN: (390, 50),
+    UNCUT: (64, 190),
+    OUT: (225, 190),
+    UNSEEN: (225, 330),
+    COUNTED: (410, 190),
+    LEFT_OUT: (410, 260),
+    SETTLED: (410, 50),
+    BROKEN: (225, 50),
 }
 """The middle of each state's box."""
 
 LABELS = {
-    Move(UNCUT, OUT): (232, 182, "middle"),
-    Move(UNCUT, COUNTED): (90, 34, "start"),
-    Move(UNCUT, UNSEEN): (20, 418, "start"),
-    Move(UNCUT, LEFT_OUT): (20, 478, "start"),
-    Move(UNCUT, BROKEN): (116, 74, "start"),
-    Move(OUT, COUNTED): (506, 182, "middle"),
-    Move(OUT, OUT): (20, 270, "start"),
-    Move(OUT, LEFT_OUT): (440, 302, "start"),
-    Move(OUT, BROKEN): (382, 106, "end"),
-    Move(UNSEEN, OUT): (398, 354, "start"),
-    Move(UNSEEN, COUNTED): (462, 418, "start"),
-    Move(UNSEEN, LEFT_OUT): (462, 456, "start"),
-    Move(UNSEEN, BROKEN): (462, 386, "start"),
-    Move(COUNTED, SETTLED): (748, 122, "start"),
-    Move(LEFT_OUT, SETTLED): (0, 0, ""),
+    Move(UNCUT, OUT): (142, 184),
+    Move(UNCUT, COUNTED): (150, 31),
+    Move(UNCUT, UNSEEN): (90, 324),
+    Move(UNCUT, LEFT_OUT): (90, 384),
+    Move(UNCUT, BROKEN): (136, 73),
+    Move(OUT, COUNTED): (294, 184),
+    Move(OUT, OUT): (166, 240),
+    Move(OUT, LEFT_OUT): (294, 254),
+    Move(OUT, BROKEN): (213, 124),
+    Move(UNSEEN, OUT): (237, 286),
+    Move(UNSEEN, COUNTED): (294, 345),
+    Move(UNSEEN, LEFT_OUT): (294, 382),
+    Move(UNSEEN, BROKEN): (311, 110),
+    Move(COUNTED, SETTLED): (422, 124),
+    Move(LEFT_OUT, SETTLED): None,
 }
-"""Where the words of each move stand. No entry, no picture: a new move has to be given its place."""
+"""Where the number of each move stands; None: it needs no words. No entry, no picture: a new move has to be given its
+place.
+"""
 
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #24292f }
@@ -282,61 +288,68 @@ text { font: 13px system-ui, sans-serif; fill: #24292f }
 .end { fill: #eef0fb; stroke: #4051b5; stroke-width: 1.5 }
 .name { font-weight: 600; text-anchor: middle }
 .move { fill: none; stroke: #57606a; stroke-width: 1.2; marker-end: url(#head) }
-.words { font-size: 11.5px; fill: #57606a }
+.number { font-weight: 600; text-anchor: middle; fill: #4051b5 }
 """
 
 
 def drawing() -> str:
     """The picture, as SVG."""
     seen = played()
+    assert seen.keys() == LABELS.keys(), "each move has its place"
     label = "The states of a term in a ledger"
     head = '<path d="M0 0 8 4 0 8z" fill="#57606a"/>'
     marker = 'id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto"'
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">',
-        f"<style>{STYLE}</style>",
-        f"<defs><marker {marker}>{head}</marker></defs>",
-        f'<rect width="{WIDTH}" height="{HEIGHT}" fill="#ffffff"/>',
-    ]
-    for move in sorted(seen):
+    parts: list[str] = []
+    top, number = HEIGHT + 16, 0
+    for move, place in LABELS.items():
         parts += _arrow(move)
-        x, y, anchor = LABELS[move]
         assert seen[move], f"no words for {move}"
-        if anchor:
-            for row, words in enumerate(seen[move]):
-                parts.append(
-                    f'<text class="words" x="{x}" y="{y + 16 * row}" text-anchor="{anchor}">{escape(words)}</text>'
-                )
+        if place is None:
+            continue
+        number += 1
+        parts.append(f'<text class="number" x="{place[0]}" y="{place[1]}">{number}</text>')
+        parts.append(f'<text class="number" x="20" y="{top}">{number}</text>')
+        for words in seen[move]:
+            for at, line in enumerate(wrap(words, LETTERS)):
+                parts.append(f'<text x="{52 if at else 40}" y="{top}">{escape(line)}</text>')
+                top += LINE
     for state, (x, y) in PLACES.items():
         if not any(state in move for move in seen):
             raise AssertionError(f"no scene shows the state {state!r}")
         kind = "end" if state in {SETTLED, BROKEN} else "state"
         box = f'x="{x - BOX[0] // 2}" y="{y - BOX[1] // 2}" width="{BOX[0]}" height="{BOX[1]}" rx="8"'
         parts += [f'<rect class="{kind}" {box}/>', f'<text class="name" x="{x}" y="{y + 5}">{state}</text>']
-    return "\n".join([*parts, "</svg>", ""])
+    size = f'width="{3 * WIDTH // 2}" viewBox="0 0 {WIDTH} {top}"'
+    first = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{label}">',
+        f"<style>{STYLE}</style>",
+        f"<defs><marker {marker}>{head}</marker></defs>",
+        f'<rect width="{WIDTH}" height="{top}" fill="#ffffff"/>',
+    ]
+    return "\n".join([*first, *parts, "</svg>", ""])
 
 
 def _arrow(move: Move) -> list[str]:
     (x, y), (to_x, to_y) = PLACES[move.before], PLACES[move.after]
     half_x, half_y = BOX[0] // 2, BOX[1] // 2
     if move.before == move.after:
-        path = f"M{x - 40} {y + half_y} C{x - 60} {y + 62} {x - 6} {y + 62} {x - 20} {y + half_y}"
+        path = f"M{x - 36} {y + half_y} C{x - 56} {y + 58} {x - 2} {y + 58} {x - 16} {y + half_y}"
     elif move == Move(LEFT_OUT, SETTLED):
-        path = f"M{x + half_x} {y} H{x + half_x + 92} V{to_y} H{to_x + half_x}"
+        path = f"M{x + half_x} {y} H{x + half_x + 14} V{to_y} H{to_x + half_x}"
     elif move == Move(UNCUT, COUNTED):
-        path = f"M{x} {y - half_y} V16 H{to_x - half_x - 112} V{to_y - 12} H{to_x - half_x}"
+        path = f"M{x} {y - half_y} V16 H{to_x - half_x - 22} V{to_y - 10} H{to_x - half_x}"
     elif move == Move(UNCUT, UNSEEN):
-        path = f"M{x - half_x} {y} H8 V{to_y} H{to_x - half_x}"
+        path = f"M{x - half_x} {y} H5 V{to_y} H{to_x - half_x}"
     elif move == Move(UNCUT, LEFT_OUT):
-        path = f"M{x - half_x} {y + 12} H14 V484 H{to_x + 30} V{to_y + half_y}"
+        path = f"M{x - half_x} {y + 10} H10 V{HEIGHT - 10} H{to_x + 30} V{to_y + half_y}"
     elif move == Move(UNCUT, BROKEN):
         path = f"M{x + 30} {y - half_y} V{to_y + 8} H{to_x - half_x}"
     elif move == Move(UNSEEN, COUNTED):
-        path = f"M{x + half_x} {y} H{to_x - half_x - 36} V{to_y + 12} H{to_x - half_x}"
+        path = f"M{x + half_x} {y} H{to_x - half_x - 22} V{to_y + 10} H{to_x - half_x}"
     elif move == Move(UNSEEN, LEFT_OUT):
-        path = f"M{x + 40} {y + half_y} V{y + half_y + 18} H{to_x} V{to_y + half_y}"
+        path = f"M{x + 40} {y + half_y} V{y + half_y + 17} H{to_x} V{to_y + half_y}"
     elif move == Move(UNSEEN, BROKEN):
-        path = f"M{x + half_x} {y - 8} H{x + half_x + 172} V{to_y} H{to_x + half_x}"
+        path = f"M{x + half_x} {y - 8} H{x + half_x + 50} V{to_y} H{to_x + half_x}"
     elif move == Move(OUT, LEFT_OUT):
         path = f"M{x + half_x - 20} {y + half_y} V{to_y} H{to_x - half_x}"
     elif x == to_x:

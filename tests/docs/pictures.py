@@ -16,23 +16,24 @@ import os
 import re
 import signal
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
 from functools import cache
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from mapreduce_rq.cli.screen.page import STYLE
+from mapreduce_rq.cli.connect import connect, find_job
+from mapreduce_rq.cli.screen.page import NARROW, STYLE, page_of
+from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from tests.docs.ledger_states import drawing
 from tests.support.commands import Running, environment, mrq
 from tests.support.servers import ROOT, RealServer
 from tests.support.stage import until
 
 PICTURES = ROOT / "docs" / "pictures"
-COLUMNS = 100
+COLUMNS = 60
+"""Of the terminal: on a phone the picture is some 360 points wide, and a letter of it still 10 high."""
 
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """What would load a font from another host: a picture asks for nothing."""
@@ -42,7 +43,10 @@ def screenshot(text: str, title: str) -> str:
     """Terminal output with its colours as SVG, by rich's export, with the fonts that the reader has."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True, legacy_windows=False)
     console.print(Text.from_ansi(text.rstrip("\n")))
-    return FONT_FACE.sub("", console.export_svg(title=title, unique_id="mrq"))
+    drawn = FONT_FACE.sub("", console.export_svg(title=title, unique_id="mrq"))
+    wide = re.search(r'viewBox="0 0 ([0-9.]+) ', drawn)
+    assert wide
+    return drawn.replace(" viewBox=", f' width="{wide[1]}" viewBox=', 1)  # no larger than it is, on a wide screen
 
 
 def dashboard() -> str:
@@ -71,7 +75,7 @@ def dashboard() -> str:
 @cache
 def report_page() -> str:
     """The page of a job that had eighteen seconds, two workers, one of which was killed, and two more half way."""
-    with RealServer("valkey", tcp=True) as server, ExitStack() as stack, tempfile.TemporaryDirectory() as folder:
+    with RealServer("valkey", tcp=True) as server, ExitStack() as stack:
         env = environment({"MRQ_URL": f"redis://127.0.0.1:{server.port}", "MRQ_PASSWORD": server.password})
         stack.enter_context(Running("worker", "-c", "2", "--name", "alpha", env=env)).hear("2 workers")
         job = ("compute", "montecarlo", "pi", "--samples", "1e12", "--deadline", "18")
@@ -86,9 +90,10 @@ def report_page() -> str:
         time.sleep(3.0)
         stack.enter_context(Running("worker", "-c", "2", "--name", "beta", env=env)).hear("2 workers")
         master.wait(60)
-        page = Path(folder) / "report.html"
-        assert mrq("report", "montecarlo", "--out", str(page), env=env).code == 0
-        return page.read_text(encoding="utf-8")
+        place = connect(server.tcp_url, DEFAULT_QUEUE, None)
+        record, timeline = place.ended(find_job(place.jobs, "montecarlo"))
+        place.wire.close()
+        return page_of(record.data, timeline, NARROW)
 
 
 def sections(page: str, *titles: str) -> str:
@@ -103,8 +108,9 @@ def sections(page: str, *titles: str) -> str:
         parts.append(f'<text x="10" y="{top + 20}" style="fill:var(--ink);font-size:15px">{title}</text>')
         parts.append(f'<g transform="translate(10 {top + 32})">{drawn}</g>')
         top, wide = top + height + 50, max(wide, width + 20)
+    size = f'width="{1.6 * wide:.0f}" viewBox="0 0 {wide} {top}"'
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {top}"><style>{STYLE}</style>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size}><style>{STYLE}</style>'
         f'<rect width="{wide}" height="{top}" style="fill:var(--page)"/>{"".join(parts)}</svg>\n'
     )
 

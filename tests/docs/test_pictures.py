@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from pathlib import Path
 from random import Random
 
 import pytest
@@ -14,6 +15,7 @@ from tests.docs.ledger_states import Move, drawing, moves, played, states
 from tests.docs.pictures import PICTURES, screenshot
 from tests.sim.plan import JobPlan, Plan
 from tests.sim.world import run_plan, run_seed
+from tests.support.servers import ROOT
 
 LEAST, MOST = 40, 1000
 """Worlds that are looked at, and at most, for the rarest of the moves that are drawn."""
@@ -75,7 +77,20 @@ def test_pictures_of_a_report_stand_alone(name: str) -> None:
         assert word in text, f"run scripts/pictures {name}: {word}"
 
 
+PHONE, LEAST_HIGH = 360, 8.5
+"""How wide a picture is on a phone, and how high its smallest letters are there at least."""
+
+
+@pytest.mark.parametrize("path", sorted([*PICTURES.glob("*.svg"), *(ROOT / "scripts/benchmarks").glob("*.svg")]))
+def test_each_picture_can_be_read_on_a_phone(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    wide = re.search(r'viewBox="0 0 ([0-9.]+) ', text)
+    assert wide
+    letters = [float(size) for size in re.findall(r"""font(?:-size)?(?::\s*|=")([0-9.]+)""", text)]
+    assert min(letters) * PHONE / float(wide[1]) >= LEAST_HIGH
+
+
 def test_the_screenshot_shows_the_panes_of_today() -> None:
     shown = (PICTURES / "dashboard.svg").read_text(encoding="utf-8")
-    for word in ("jobs", "workers", "running", "done", "held", "seen"):
+    for word in ("jobs", "workers", "running", "done", "state", "tasks/s"):
         assert word in shown, f"run scripts/pictures dashboard: {word}"

@@ -12,16 +12,37 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from mapreduce_rq.core.job.timeline import Timeline, cells_of, losses
 from mapreduce_rq.core.text import count, duration, plural, short
 from mapreduce_rq.core.visible import visible, visible_lines
 
-WIDE, LEFT = 960, 150  # of a picture, and of its labels
 ROW = 18
 MAX_ROWS = 60
 MAX_BINS = 1024
+
+
+class Sheet(NamedTuple):
+    """The measures of pictures, in their own units, of which a letter is 12 high: their width, that of the labels at
+    the left, and how many parts a time axis has.
+    """
+
+    wide: int = 960
+    left: int = 150
+    parts: int = 4
+
+    def x(self, at: float, seconds: float) -> float:
+        """Where a time of so many seconds lies."""
+        return self.left + (self.wide - self.left - 20) * min(1.0, max(0.0, at / seconds if seconds > 0 else 0.0))
+
+    def label(self, text: str) -> str:
+        """A text that is cut to the width of the labels."""
+        return short(text, self.left * 22 // 150)
+
+
+NARROW = Sheet(wide=480, left=110, parts=3)
+"""For a place that may be as narrow as a phone: a picture's letters are as small as the picture then."""
 
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;
@@ -39,13 +60,15 @@ pre{overflow-x:auto;white-space:pre-wrap;overflow-wrap:anywhere}
 text{fill:var(--dim);font:12px system-ui,sans-serif}.f{fill:var(--fill)}
 .l{fill:none;stroke:var(--fill);stroke-width:1.5}
 .a{stroke:var(--line)}.m{stroke:var(--bad);stroke-dasharray:3 2}.dim{color:var(--dim)}
-figure{margin:0}:focus-visible{outline:2px solid var(--fill);outline-offset:2px}
+figure{margin:0;overflow-x:auto}@media(max-width:760px){figure svg{min-width:720px}}
+:focus-visible{outline:2px solid var(--fill);outline-offset:2px}
 """
 
 
-def page_of(record: Mapping[str, Any], timeline: Timeline | None) -> str:
+def page_of(record: Mapping[str, Any], timeline: Timeline | None, sheet: Sheet = Sheet()) -> str:  # noqa: B008  frozen
     """The page for the record of a job that has ended, as `--json` prints it."""
-    body = "\n".join([*_head(record, timeline), *(_pictures(record, timeline) if timeline is not None else _nothing())])
+    pictures = _pictures(record, timeline, sheet) if timeline is not None else _nothing()
+    body = "\n".join([*_head(record, timeline), *pictures])
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
@@ -125,7 +148,7 @@ def _nothing() -> Iterator[str]:
 # -- pictures ----------------------------------------------------------------------------------------------------------
 
 
-def _pictures(record: Mapping[str, Any], timeline: Timeline) -> Iterator[str]:
+def _pictures(record: Mapping[str, Any], timeline: Timeline, sheet: Sheet) -> Iterator[str]:
     width = timeline.width
     cells = {row.wid: cells_of(row) for row in timeline.rows}
     bins = min(MAX_BINS, max([1, *(one[-1][0] + 1 for one in cells.values() if one)]))
@@ -136,15 +159,15 @@ def _pictures(record: Mapping[str, Any], timeline: Timeline) -> Iterator[str]:
             if 0 <= index < bins:
                 terms[index] += size / width
                 busy[index] += min(1.0, spent / 1e6 / width)
-    yield from _section("Workers over time", "A darker cell is a busier one.", _gantt(timeline, seconds))
+    yield from _section("Workers over time", "A darker cell is a busier one.", _gantt(sheet, timeline, seconds))
     label = f"at most {count(max(terms))} terms/s"
-    yield from _section("Throughput", label, _columns(terms, width, seconds, timeline))
+    yield from _section("Throughput", label, _columns(sheet, terms, width, seconds, timeline))
     label = f"at most {max(busy):.3g} at work at one time"
-    yield from _section("Busy workers", label, _columns(busy, width, seconds, timeline))
-    if picture := _convergence(record, timeline, seconds):
+    yield from _section("Busy workers", label, _columns(sheet, busy, width, seconds, timeline))
+    if picture := _convergence(sheet, record, timeline, seconds):
         yield from _section("Error of the running value", "Logarithmic, as its master stated it.", picture)
     yield from _section(
-        "Time of a task", "Tasks that were answered together count with their mean.", _histogram(timeline)
+        "Time of a task", "Tasks that were answered together count with their mean.", _histogram(sheet, timeline)
     )
     lost = losses(timeline)
     whole = sum((lost.computing, lost.before, lost.between, lost.after)) or 1.0
@@ -175,12 +198,8 @@ def _section(title: str, words: str, picture: str) -> Iterator[str]:
     yield f'<figcaption class="dim">{_text(words)}</figcaption></figure>'
 
 
-def _svg(height: float, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {WIDE} {height:.0f}" role="img" aria-hidden="true">{"".join(parts)}</svg>'
-
-
-def _x(at: float, seconds: float) -> float:
-    return LEFT + (WIDE - LEFT - 20) * min(1.0, max(0.0, at / seconds if seconds > 0 else 0.0))
+def _svg(sheet: Sheet, height: float, parts: Sequence[str]) -> str:
+    return f'<svg viewBox="0 0 {sheet.wide} {height:.0f}" role="img" aria-hidden="true">{"".join(parts)}</svg>'
 
 
 def _moment(at: float, seconds: float) -> str:
@@ -190,27 +209,28 @@ def _moment(at: float, seconds: float) -> str:
     return f"{at:.3g} s" if seconds < 100 else duration(at)
 
 
-def _axis(top: float, seconds: float, marks: Timeline) -> Iterator[str]:
-    yield f'<line class="a" x1="{LEFT}" x2="{WIDE - 20}" y1="{top}" y2="{top}"/>'
-    for part in range(5):
-        at = seconds * part / 4
-        anchor = "start" if part == 0 else "end" if part == 4 else "middle"
-        yield f'<text x="{_x(at, seconds):.1f}" y="{top + 14}" text-anchor="{anchor}">{_moment(at, seconds)}</text>'
+def _axis(sheet: Sheet, top: float, seconds: float, marks: Timeline) -> Iterator[str]:
+    yield f'<line class="a" x1="{sheet.left}" x2="{sheet.wide - 20}" y1="{top}" y2="{top}"/>'
+    for part in range(sheet.parts + 1):
+        at = seconds * part / sheet.parts
+        anchor = "start" if part == 0 else "end" if part == sheet.parts else "middle"
+        x, moment = sheet.x(at, seconds), _moment(at, seconds)
+        yield f'<text x="{x:.1f}" y="{top + 14}" text-anchor="{anchor}">{moment}</text>'
     for mark in marks.marks:
-        x = _x(mark.at, seconds)
+        x = sheet.x(mark.at, seconds)
         yield f'<line class="m" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{top}"><title>{_text(mark.text)}</title></line>'
 
 
-def _gantt(timeline: Timeline, seconds: float) -> str:
+def _gantt(sheet: Sheet, timeline: Timeline, seconds: float) -> str:
     parts: list[str] = []
     shown = timeline.rows[:MAX_ROWS]
     for number, row in enumerate(shown):
         y = number * ROW
         name = row.wid.rpartition(":")[0] or row.wid
-        parts.append(f'<text x="0" y="{y + 13}">{_text(short(name, 22))}</text>')
+        parts.append(f'<text x="0" y="{y + 13}">{_text(sheet.label(name))}</text>')
         for index, tasks, size, spent in cells_of(row):
-            left = _x(index * timeline.width, seconds)
-            long = max(0.5, _x((index + 1) * timeline.width, seconds) - left)
+            left = sheet.x(index * timeline.width, seconds)
+            long = max(0.5, sheet.x((index + 1) * timeline.width, seconds) - left)
             share = min(1.0, spent / 1e6 / timeline.width)
             words = f"{duration(index * timeline.width)}: {plural(tasks, 'task')}, "
             words += plural(size, "term", shown=count(size))
@@ -222,24 +242,24 @@ def _gantt(timeline: Timeline, seconds: float) -> str:
     bottom = len(shown) * ROW + 4
     if len(timeline.rows) > MAX_ROWS:
         parts.append(f'<text x="0" y="{bottom + 14}">and {len(timeline.rows) - MAX_ROWS} more</text>')
-    return _svg(bottom + 20, [*parts, *_axis(bottom, seconds, timeline)])
+    return _svg(sheet, bottom + 20, [*parts, *_axis(sheet, bottom, seconds, timeline)])
 
 
-def _columns(values: Sequence[float], width: float, seconds: float, timeline: Timeline) -> str:
+def _columns(sheet: Sheet, values: Sequence[float], width: float, seconds: float, timeline: Timeline) -> str:
     top = max(values) or 1.0
     parts = [f'<text x="0" y="12">{count(top)}</text>', '<text x="0" y="100">0</text>']
     for index, value in enumerate(values):
         if value > 0:
-            left, high = _x(index * width, seconds), 96 * value / top
-            long = max(0.5, _x((index + 1) * width, seconds) - left)
+            left, high = sheet.x(index * width, seconds), 96 * value / top
+            long = max(0.5, sheet.x((index + 1) * width, seconds) - left)
             parts.append(
                 f'<rect class="f" x="{left:.1f}" y="{100 - high:.1f}" width="{long:.1f}" height="{high:.1f}">'
                 f"<title>{duration(index * width)}: {count(value)}</title></rect>"
             )
-    return _svg(120, [*parts, *_axis(100, seconds, timeline)])
+    return _svg(sheet, 120, [*parts, *_axis(sheet, 100, seconds, timeline)])
 
 
-def _convergence(record: Mapping[str, Any], timeline: Timeline, seconds: float) -> str:
+def _convergence(sheet: Sheet, record: Mapping[str, Any], timeline: Timeline, seconds: float) -> str:
     found = [(one.at, one.error) for one in timeline.points if one.error is not None and _plottable(one.error)]
     try:
         last = float(record.get("bound") or 0)
@@ -253,30 +273,30 @@ def _convergence(record: Mapping[str, Any], timeline: Timeline, seconds: float) 
     low, high = math.floor(min(logs)), math.ceil(max(logs))
     high = max(high, low + 1)
     places = [
-        f"{_x(at, seconds):.1f},{4 + 92 * (high - one) / (high - low):.1f}"
+        f"{sheet.x(at, seconds):.1f},{4 + 92 * (high - one) / (high - low):.1f}"
         for (at, _), one in zip(found, logs, strict=True)
     ]
     parts = [f'<text x="0" y="12">1e{high}</text>', f'<text x="0" y="100">1e{low}</text>']
     parts.append(f'<polyline class="l" points="{" ".join(places)}"/>')
-    return _svg(120, [*parts, *_axis(100, seconds, timeline)])
+    return _svg(sheet, 120, [*parts, *_axis(sheet, 100, seconds, timeline)])
 
 
 def _plottable(error: float) -> bool:
     return 0 < error < math.inf
 
 
-def _histogram(timeline: Timeline) -> str:
+def _histogram(sheet: Sheet, timeline: Timeline) -> str:
     used = [bits for bits, tasks in enumerate(timeline.buckets) if tasks]
     if not used:
-        return _svg(20, ['<text x="0" y="14">no task was answered</text>'])
+        return _svg(sheet, 20, ['<text x="0" y="14">no task was answered</text>'])
     first, last = used[0], used[-1]
     most = max(timeline.buckets)
     parts = []
     for number, bits in enumerate(range(first, last + 1)):
         tasks = timeline.buckets[bits]
         y = number * ROW
-        long = (WIDE - LEFT - 120) * tasks / most
+        long = (sheet.wide - sheet.left - 120) * tasks / most
         parts.append(f'<text x="0" y="{y + 13}">under {_moment(2**bits / 1e9, 2**bits / 1e9)}</text>')
-        parts.append(f'<rect class="f" x="{LEFT}" y="{y + 2}" width="{long:.1f}" height="{ROW - 4}"/>')
-        parts.append(f'<text x="{LEFT + long + 6:.1f}" y="{y + 13}">{count(tasks)}</text>')
-    return _svg((last - first + 1) * ROW + 4, parts)
+        parts.append(f'<rect class="f" x="{sheet.left}" y="{y + 2}" width="{long:.1f}" height="{ROW - 4}"/>')
+        parts.append(f'<text x="{sheet.left + long + 6:.1f}" y="{y + 13}">{count(tasks)}</text>')
+    return _svg(sheet, (last - first + 1) * ROW + 4, parts)
