@@ -19,7 +19,7 @@ from mapreduce_rq.broker.snapshot import read_snapshot
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.computations.exp import Exp
 from mapreduce_rq.core.job.record import Report, State
-from mapreduce_rq.core.messages import Checkpoint, Limits, Spec
+from mapreduce_rq.core.messages import Checkpoint, Limits, Spec, Task
 from mapreduce_rq.core.sealing import Codecs, Keyring
 from mapreduce_rq.errors import BadMessage, BrokerError, MrqError, NoSuchJob, Superseded
 from mapreduce_rq.runtime.clock import Clock
@@ -220,14 +220,17 @@ def test_a_cancel_that_comes_too_late_each_time_ends(jobs: Jobs, raw: Any) -> No
     assert 5 < clock.seconds <= 10
 
 
-def test_a_cancel_leaves_no_sign_of_a_master_and_tells_of_itself(jobs: Jobs, raw: Any) -> None:
+def test_a_cancel_leaves_no_task_and_no_sign_of_a_master_and_tells_of_itself(jobs: Jobs, raw: Any) -> None:
     true = {name: row[0] for name, row in sealed(jobs.codecs, JOB).items()} | {"state": b"running"}
     del true["record"]
     raw.hset(jobs.keys.job(JOB), mapping=true)
     raw.hset(jobs.keys.masters, mapping={JOB: b"alive", OTHER: b"alive"})
+    mine, theirs = (jobs.codecs.task.seal(Task(job, 0, 1)) for job in (JOB, OTHER))
+    raw.rpush(jobs.keys.queue, mine, theirs, mine)
     journal = Journal(jobs.wire, jobs.keys, jobs.codecs, by="somebody")
     assert cancel(jobs, Hurried(), JOB, why="too dear", journal=journal) == State.CANCELLED
     assert raw.hkeys(jobs.keys.masters) == [OTHER.encode()]
+    assert raw.lrange(jobs.keys.queue, 0, -1) == [theirs]
     _, (event,), bad = journal.read(BEGINNING)
     assert (event.job, event.what, bad) == (JOB, "cancelled", 0)
     assert "too dear" in event.text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from mapreduce_rq.broker.wire import SPARE_BYTES, SURE_BYTES, USUAL_BYTES
-from mapreduce_rq.core.messages import MAX_MESSAGE_BYTES, OK, OK_ASIDE
+from mapreduce_rq.core.messages import ERROR, MAP, MAX_MESSAGE_BYTES, OK, OK_ASIDE, Answer, Reply, decode_failure
 from mapreduce_rq.core.sealing import Codecs
 from mapreduce_rq.errors import BrokerDown, TooLarge
 from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES, Shelf
@@ -90,3 +90,28 @@ def test_without_room_for_a_file_it_goes_through_redis(tmp_path: Path) -> None:
     assert replies(Limited(USUAL_BYTES)).large(body, CAP, Shelf(str(tmp_path / "full"), "job-1")) == (body, OK)
     with pytest.raises(TooLarge):
         replies(Limited(USUAL_BYTES)).large(body, ASIDE_BYTES - 1, Shelf(str(tmp_path / "full"), "job-1"))
+
+
+def test_an_answer_that_fits_into_no_message_becomes_a_failure_of_its_term_alone() -> None:
+    most = 1000
+
+    class Capped:
+        """A codec of replies that takes few bytes."""
+
+        def __init__(self) -> None:
+            self._codec = Codecs("queue").reply
+
+        def seal(self, reply: Reply) -> bytes:
+            sealed: bytes = self._codec.seal(reply)
+            if len(sealed) > most:
+                raise TooLarge("the reply", len(sealed), most, "less")
+            return sealed
+
+    tasks: Any = SimpleNamespace(wire=Limited(USUAL_BYTES), codecs=SimpleNamespace(reply=Capped()))
+    bodies = [b"x" * size for size in (300, 300, 2 * most, 300, 300)]
+    answers = [Answer(term, term + 1, 0, MAP, OK, body, 1) for term, body in enumerate(bodies)]
+    made = [Codecs("queue").reply.open(raw) for raw in Replies("host:1:w", tasks).sealed("job", answers)]
+    found = {answer.lo: answer for reply in made for answer in reply.answers}
+    assert {term: answer.status for term, answer in found.items()} == {0: OK, 1: OK, 2: ERROR, 3: OK, 4: OK}
+    assert "the partial" in decode_failure(found[2].body).message
+    assert len(made) > 2
