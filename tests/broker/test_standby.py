@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.runtime.clock import Clock
-from mapreduce_rq.runtime.master.standby import OrphanWatch, Standby
-from tests.broker.test_job_hash import sealed
+from mapreduce_rq.runtime.master.standby import POLL_SECONDS, OrphanWatch, Setbacks, Standby
+from tests.broker.test_job_hash import sealed, spec_of
 from tests.support.records import done
 
 JOB = "exp-a"
@@ -32,19 +33,23 @@ class Watcher:
 
 
 class Scripted(Clock):
-    """A clock on which something happens in each wait."""
+    """A clock that does not wait. Things happen when it reaches their seconds."""
 
-    def __init__(self, *acts: Callable[[], object]) -> None:
-        self._acts = list(acts)
+    def __init__(self, acts: Mapping[float, Callable[[], object]] | None = None, *, began: float = 1.0) -> None:
+        self._acts = dict(acts or {})
         self.seconds = 0.0
+        self._began = began
+
+    def now(self) -> float:
+        return self.seconds
 
     def wall(self) -> float:
-        return 1.0 + self.seconds
+        return self._began + self.seconds
 
     def sleep(self, seconds: float) -> None:
         self.seconds += seconds
-        if self._acts:
-            self._acts.pop(0)()
+        for at in [at for at in sorted(self._acts) if at <= self.seconds]:
+            self._acts.pop(at)()
 
 
 @pytest.fixture
@@ -62,7 +67,7 @@ def moves(jobs: Jobs, raw: Any, count: int) -> Callable[[], object]:
 
 
 def test_a_master_that_lets_go_is_followed_at_the_next_look(jobs: Jobs, raw: Any, job: str) -> None:
-    clock = Scripted(moves(jobs, raw, 2), lambda: raw.hset(jobs.keys.job(job), "master", ""))
+    clock = Scripted({2.0: moves(jobs, raw, 2), 4.0: lambda: raw.hset(jobs.keys.job(job), "master", "")})
     seen = Watcher()
     standby = Standby(jobs, clock, job, seen)
     state = standby.wait()
@@ -75,11 +80,11 @@ def test_a_master_that_lets_go_is_followed_at_the_next_look(jobs: Jobs, raw: Any
 def test_a_master_that_writes_no_more_is_given_up_after_five_looks_and_it_is_said_before(
     jobs: Jobs, raw: Any, job: str
 ) -> None:
-    clock = Scripted(*(moves(jobs, raw, count) for count in range(3)))
+    clock = Scripted({at: moves(jobs, raw, count) for count, at in enumerate((2.0, 4.0, 6.0))})
     seen = Watcher()
     standby = Standby(jobs, clock, job, seen)
     assert standby.wait() is not None
-    assert (clock.seconds, standby.led) == (3 * 2.0 + 5 * 2.0, False)
+    assert (clock.seconds, standby.led) == (6.0 + 10.0, False)
     assert seen.said == ["no sign of its master for 6 s; taking over in 4 s, unless one comes"]
     assert seen.last is not None
     assert seen.last.counted == 3
@@ -98,10 +103,12 @@ def test_a_master_that_writes_again_leads_again(jobs: Jobs, raw: Any, job: str) 
     def look() -> None:
         led.append(standby.led)
 
-    clock = Scripted(moves(jobs, raw, 2), *[look] * 4, moves(jobs, raw, 3), look)
+    clock = Scripted(
+        {2.0: moves(jobs, raw, 2)} | dict.fromkeys((2.6, 6.6, 8.6), look) | {9.0: moves(jobs, raw, 3), 10.6: look}
+    )
     standby: Standby = Standby(jobs, clock, job, Watcher())
     standby.wait()
-    assert led == [True, True, True, False, True]
+    assert led == [True, True, False, True]
 
 
 def test_a_job_that_ends_is_told_to_its_end(jobs: Jobs, raw: Any, job: str) -> None:
@@ -112,7 +119,7 @@ def test_a_job_that_ends_is_told_to_its_end(jobs: Jobs, raw: Any, job: str) -> N
         raw.hset(jobs.keys.job(job), mapping={"state": "done", "record": sealed_record, "master": ""})
 
     seen = Watcher()
-    standby = Standby(jobs, Scripted(end), job, seen)
+    standby = Standby(jobs, Scripted({2.0: end}), job, seen)
     state = standby.wait()
     assert state is not None
     assert not state.running
@@ -140,3 +147,72 @@ def test_ended_jobs_are_read_again_after_thirty_looks_and_running_ones_at_each(
         watch.orphans()
     assert read[0] == read[31] == [job, "over"]
     assert read[1:31] == [[job]] * 30
+
+
+def test_at_first_the_age_of_its_report_tells_whether_a_master_lives(jobs: Jobs, raw: Any, job: str) -> None:
+    report = jobs.codecs.report.at(job).seal(Report(counted=3, total=20, at=97.0))
+    raw.hset(jobs.keys.job(job), "progress", report)
+    seen = Watcher()
+    Standby(jobs, Scripted(began=98.0), job, seen).wait()
+    assert seen.said == ["no sign of its master for 5 s; taking over in 6 s, unless one comes"]
+
+
+def test_a_job_without_a_report_is_as_old_as_the_job(jobs: Jobs, raw: Any, job: str) -> None:
+    spec = jobs.codecs.spec.at(job).seal(replace(spec_of(job), created=97.0))
+    raw.hset(jobs.keys.job(job), "spec", spec)
+    raw.hdel(jobs.keys.job(job), "progress")
+    seen = Watcher()
+    Standby(jobs, Scripted(began=100.0), job, seen).wait()
+    assert seen.said == ["no sign of its master for 5 s; taking over in 8 s, unless one comes"]
+
+
+def test_what_is_wrong_with_a_job_is_said_once(jobs: Jobs, raw: Any, job: str) -> None:
+    raw.hset(jobs.keys.job(job), "ck", b"of another program")
+    seen = Watcher()
+    Standby(jobs, Scripted({2.0: moves(jobs, raw, 2)}), job, seen).wait()
+    assert len(seen.said) == 2
+    assert "no sign of its master" not in seen.said[0]
+
+
+def test_after_an_outage_it_connects_once_and_counts_its_looks_anew(
+    jobs: Jobs, raw: Any, job: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connected: list[float] = []
+    connect = jobs.wire.connect
+
+    def again() -> None:
+        connected.append(clock.seconds)
+        connect()
+
+    clock = Scripted({7.0: lambda: raw.client_kill_filter(_type="normal", skipme=True)})
+    monkeypatch.setattr(jobs.wire, "connect", again)
+    seen = Watcher()
+    assert Standby(jobs, clock, job, seen).wait() is not None
+    assert len(connected) == 1
+    assert clock.seconds == connected[0] + 10.0
+    assert sum("trying again" in text for text in seen.said) == 1
+
+
+def test_if_rq_has_seen_its_end_a_master_is_given_up_after_two_looks(jobs: Jobs, raw: Any, job: str) -> None:
+    raw.hset(jobs.keys.job(job), "host", "rq-7")
+    clock = Scripted()
+    hinted, other = OrphanWatch(jobs, lambda host: host == "rq-7", clock.now), OrphanWatch(jobs, now=clock.now)
+    found: list[tuple[list[str], list[str]]] = []
+    for _ in range(6):
+        found.append((list(hinted.orphans()), list(other.orphans())))
+        clock.sleep(POLL_SECONDS)
+    assert [one for one, _ in found] == [[], [], *[[job]] * 4]
+    assert [one for _, one in found] == [*[[]] * 5, [job]]
+
+
+def test_a_job_that_could_not_be_led_is_tried_again_after_a_minute_and_each_reason_is_new_once() -> None:
+    clock = Scripted()
+    setbacks = Setbacks(clock)
+    assert setbacks.due(JOB)
+    assert [setbacks.note(JOB, why) for why in ("a", "a", "b", "a")] == [True, False, True, True]
+    assert not setbacks.due(JOB)
+    assert setbacks.due("another")
+    clock.seconds = 59.9
+    assert not setbacks.due(JOB)
+    clock.seconds = 60.0
+    assert setbacks.due(JOB)
