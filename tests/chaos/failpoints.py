@@ -1,20 +1,24 @@
-"""Named places in the life of a job where somebody is killed, cut off or paused: one at a time, and two."""
+"""Named places in the life of a job where somebody is killed, cut off or paused, or the server is full: one at a time,
+and two.
+"""
 
 from __future__ import annotations
 
 import random
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Self
 
 from tests.chaos.arena import SPEED, Arena
 from tests.chaos.faults import Faults, Place, cut, kill
 from tests.chaos.stories import STORIES, TRANSITIONS
 from tests.support.servers import RealServer
 
-Act = Literal["kill", "cut", "pause"]
+Act = Literal["kill", "cut", "pause", "full"]
 
 NEVER_SUBMITTED = {
     ("master", "kill", when, verb) for when, verb in (("before", "connect"), ("after", "connect"), ("before", "create"))
@@ -22,6 +26,8 @@ NEVER_SUBMITTED = {
 """The master dies before there is a job: nothing is lost, for nothing was said to be there."""
 PAUSE_SECONDS = 40.0
 """Of the fast clock; longer than it takes to give up anybody. A pause ends with the job at the latest."""
+FULL_SECONDS = 15.0
+"""Of the fast clock, in which the server refuses what needs memory; longer than a lease."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +46,7 @@ def all_points() -> list[Failpoint]:
     """Every failpoint there is."""
     places = [row for rows in TRANSITIONS.values() for row in rows]
     places.append(("plain", "host.0", "compute"))
-    acts: tuple[Act, ...] = ("kill", "cut", "pause")
+    acts: tuple[Act, ...] = ("kill", "cut", "pause", "full")
     return [
         Failpoint(story, Place(actor, verb, when), act)
         for story, actor, verb in places
@@ -71,10 +77,11 @@ def play(server: RealServer, *points: Failpoint) -> set[Failpoint]:
     story = STORIES[points[0].story]
     arenas: list[Arena] = []
     faults = Faults(dict(story.faults))
-    for point in points:
-        faults.at[point.place] = _act(point, arenas)
     queue = f"fail-{secrets.token_hex(6)}"
-    with Arena(server, queue, faults, terms=story.terms, laid=story.laid) as arena:
+    with ExitStack() as stack:
+        for point in points:
+            faults.at[point.place] = _act(point, arenas, server, stack)
+        arena = stack.enter_context(Arena(server, queue, faults, terms=story.terms, laid=story.laid))
         arenas.append(arena)
         story.play(arena)
         if any(point.act == "pause" for point in points) and story.state == "done":
@@ -83,11 +90,13 @@ def play(server: RealServer, *points: Failpoint) -> set[Failpoint]:
     return {point for point in points if point.place in faults.done}
 
 
-def _act(point: Failpoint, arenas: list[Arena]) -> Callable[[], None]:
+def _act(point: Failpoint, arenas: list[Arena], server: RealServer, stack: ExitStack) -> Callable[[], None]:
     if point.act == "kill":
         return kill
     if point.act == "cut":
         return cut
+    if point.act == "full":
+        return stack.enter_context(Full(server)).begin
 
     def pause() -> None:
         arena = arenas[0]
@@ -98,3 +107,27 @@ def _act(point: Failpoint, arenas: list[Arena]) -> Callable[[], None]:
         arena.stopped(point.place.actor, stopped=False)
 
     return pause
+
+
+class Full:
+    """A server at its memory limit for some time."""
+
+    def __init__(self, server: RealServer) -> None:
+        self._client = server.client()
+        self._timer = threading.Timer(FULL_SECONDS / SPEED, self._limit, (0,))
+
+    def begin(self) -> None:
+        """From now on; the caller goes on at once."""
+        self._limit(1)
+        self._timer.start()
+
+    def _limit(self, size: int) -> None:
+        self._client.config_set("maxmemory", size)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._timer.cancel()
+        self._limit(0)
+        self._client.close()

@@ -1,4 +1,7 @@
-"""Somebody dies, is cut off or paused at a named place, or at two: a sample here, all of them by ``scripts/chaos``."""
+"""At a named place, or at two, somebody dies, is cut off or paused, or the server is full.
+
+A sample of the places is here; ``scripts/chaos`` plays all of them.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,18 @@ def test_one_fault_leaves_the_result_exact(recorded: RealServer, story: str) -> 
     rng = random.Random(story)
     for point in rng.sample(points, min(2, len(points))):
         live(recorded, point)
+
+
+FULL = [
+    point
+    for point in all_points()
+    if point.act == "full" and point.place.when == "before" and point.place.verb in {"lay", "laid", "body", "pieces"}
+]
+
+
+@pytest.mark.parametrize("point", FULL, ids=str)
+def test_a_full_server_leaves_no_body_behind(recorded: RealServer, point: Failpoint) -> None:
+    live(recorded, point)
 
 
 @pytest.mark.parametrize("seed", range(4))
