@@ -14,7 +14,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Command, Wire
 from mapreduce_rq.core.messages import Event
 from mapreduce_rq.core.sealing import Codecs
-from mapreduce_rq.errors import BadMessage, BrokerError, TooLarge
+from mapreduce_rq.errors import BadMessage, BrokerError, BrokerFull, TooLarge
 
 MAX_EVENTS = 10_000
 """The number of events that a queue remembers: the newest ones."""
@@ -43,9 +43,9 @@ class Journal:
         self._keys = keys
         self._codecs = codecs
 
-    def tell(self, events: Sequence[Event], *, ended: str = "", keep: int = 0) -> None:
+    def tell(self, events: Sequence[Event], *, ended: str = "", keep: int = 0) -> bool:
         """Write events, and wake the processes that wait for the job ``ended``, whose record stays for ``keep``
-        seconds.
+        seconds. Returns False, and has written nothing, if Redis is full.
 
         It does not raise: after an error of the connection, the next request raises the error again.
         """
@@ -59,8 +59,12 @@ class Journal:
             values = self._keys.values(ended)
             commands += [("XADD", values, "*", "end", ""), ("EXPIRE", values, keep)]
         with suppress(BrokerError):
-            if commands:
-                self._through.transaction(commands)
+            try:
+                if commands:
+                    self._through.transaction(commands)
+            except BrokerFull:
+                return False
+        return True
 
     def await_end(self, job: str, after: str, seconds: float) -> str:
         """Wait ``seconds`` for the message that a job has ended. Returns its id, or ``after`` if none came."""

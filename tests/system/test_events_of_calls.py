@@ -13,6 +13,7 @@ import pytest
 
 from mapreduce_rq import Client, JobFailed, Limits
 from mapreduce_rq.client.client import Client as AClient
+from mapreduce_rq.runtime.master.observer import Silent
 from tests.support import terms
 from tests.support.commands import KEY, User
 from tests.support.fleet import kill9
@@ -162,3 +163,27 @@ def test_a_call_that_is_interrupted_is_told_of(at: User, server: RealServer) -> 
     with Client(server.url, keys=[KEY]) as client, pytest.raises(Stop):
         client.map_reduce(SLOW, range(1000), limits=Limits(chunk=1), progress=stop)
     assert told(at) == [("submitted", SLOW), ("cancelled", "its client ended: Stop")]
+
+
+def test_a_full_redis_is_told_of_once_it_takes_events_again(at: User, server: RealServer) -> None:
+    at.start("worker", "-c", "1").hear("1 worker")
+    notices: list[str] = []
+
+    class Heard(Silent):
+        def noticed(self, text: str) -> None:
+            notices.append(text)
+
+    with Client(server.url, keys=[KEY]) as client, server.client() as setup:
+        at.stage.write("gated", "0")
+        limits = Limits(chunk=1)
+        call = Call(lambda: client.map_reduce(GATED, range(2), reduce="int_sum", limits=limits, observer=Heard()))
+        at.stage.begun(0)
+        setup.config_set("maxmemory", "1mb")
+        until(lambda: any("until then no worker can answer" in text for text in notices), 20, "it is noticed")
+        setup.config_set("maxmemory", "0")
+        until(lambda: "Redis takes answers again" in notices, 20, "it is over")
+        at.stage.open()
+        call.result()
+    found = [what for what, _ in told(at)]
+    assert found[0] == "submitted"
+    assert sorted(found) == ["done", "full", "submitted"]

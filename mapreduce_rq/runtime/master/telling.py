@@ -33,6 +33,8 @@ LASTING_SECONDS = 1.0
 """A call that has lasted this long is told of, even if nothing has happened to it."""
 MOST_SKIPPED_TOLD = 20
 """The most events of terms left out that are reported at one time: the record lists all terms."""
+MOST_KEPT = 200
+"""The most events that wait until Redis is no longer full: the first one, and the newest."""
 OF_THE_JOB = frozenset(["submitted", "done", "failed", "cancelled"])
 """Events that are not shown to an observer or in the timeline, because the end of the job shows them anyway."""
 
@@ -106,7 +108,11 @@ class Telling:
         return self._journal is not None and not self._withheld
 
     def tell(self, *, ended: bool, keep: int) -> None:
-        """Write the events. ``ended``: write also that the job is over; its record stays for ``keep`` seconds."""
+        """Write the events. ``ended``: write also that the job is over; its record stays for ``keep`` seconds.
+
+        Commits pass while Redis is full, and events do not, not even the one that says so: it stays for the next time.
+        """
         if self._journal is not None:
             news, self._news = self._news, []
-            self._journal.tell(news, ended=self._job if ended else "", keep=keep)
+            if not self._journal.tell(news, ended=self._job if ended else "", keep=keep):
+                self._news = [*news[:1], *news[1:][-MOST_KEPT:]]
