@@ -85,6 +85,8 @@ def coder() -> Callable[..., Any]:
                 return self._numbered(obj, make, arguments, (fill, state))
             if issubclass(kind, Enum) and (name := classes.by_name(obj)) is not None and not by_reference(kind):
                 return classes.member, (kind, name)
+            if not self._defines and kind in _CHANGED:
+                return _as_it_is(obj)  # cloudpickle would send another type, which only a function may mean
             if kind not in self.dispatch_table and (parts := parts_of(obj, self._nameless, PROTOCOL)) is not None:
                 return self._numbered(obj, *parts)
             return reduced_of(obj)
@@ -119,6 +121,27 @@ def coder() -> Callable[..., Any]:
             return self._numbered(kind, classes.made, arguments, (classes.filled, classes.state_of(kind, names)))
 
     return Coder
+
+
+_CHANGED = {memoryview, io.TextIOWrapper}
+"""Types of values that cloudpickle sends as another type: as bytes, and as a StringIO."""
+
+
+def _as_it_is(value: Any) -> tuple[Any, ...]:
+    """How a value of one of these types is pickled. Raises TypeError, as Python does, if it cannot be."""
+    if isinstance(value, memoryview):
+        data, shape = value.tobytes(), value.shape or ()
+        view_of(data, value.format, shape)
+        return view_of, (data, value.format, shape)
+    raise TypeError("cannot pickle an open file: have its name travel")
+
+
+def view_of(data: bytes, form: Any, shape: tuple[int, ...]) -> memoryview:
+    """The view of these bytes. Raises TypeError for a format that only another library knows."""
+    try:
+        return memoryview(data).cast(form, shape) if data else memoryview(data).cast(form)
+    except ValueError as error:
+        raise TypeError(f"cannot pickle a memoryview of the format {form}: {error}") from None
 
 
 def _only_there(*_: Any) -> Any:

@@ -134,6 +134,21 @@ def test_what_cannot_be_read_says_of_what_type_it_is_and_what_to_do(monkeypatch:
         pickles.loads(body)
 
 
+def test_a_view_of_memory_stays_one_and_an_open_file_is_refused() -> None:
+    pickles = Pickles()
+    floats = np.arange(6.0).reshape(2, 3)
+    for view in (memoryview(b"abc"), memoryview(bytearray(b"abc"))[::-1], memoryview(b""), floats.data):
+        (found,) = pickles.loads(pickles.dumps([view]))
+        assert type(found) is memoryview
+        assert (found.format, found.shape, found) == (view.format, view.shape, view)
+    with pytest.raises(TypeError, match="cannot pickle a memoryview of the format >i"):
+        pickles.dumps([np.zeros(1, ">i4").data])
+    with open(__file__, encoding="utf-8") as file:
+        with pytest.raises(TypeError, match="cannot pickle an open file: have its name travel"):
+            pickles.dumps([file])
+        assert pickles.definition(lambda: file)  # a function takes along what it reads
+
+
 def test_what_was_begun_and_not_filled_is_not_found_by_its_number(
     script: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
