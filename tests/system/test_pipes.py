@@ -20,7 +20,7 @@ from tests.support.commands import User
 from tests.support.servers import wait_gone
 from tests.support.stage import Stage, until
 from tests.support.terminal import Terminal
-from tests.support.terms import STAGE, gated, megabyte, noted, poisoned, slow, tardy, total, total_without
+from tests.support.terms import STAGE, brief, gated, megabyte, noted, poisoned, slow, tardy, total, total_without
 from tests.system.test_embedded import descendants
 from tests.unit.test_catalogue import SMALL
 
@@ -322,3 +322,19 @@ def test_what_cannot_be_is_one_line(at: User, arguments: list[str], words: str) 
     assert ran.code == 2
     assert words in ran.err
     assert ran.err.count("\n") == 1
+
+
+def held(client: Client) -> set[str]:
+    """The names of all that stands in a client's store."""
+    hub = client.site.hub
+    assert hub is not None
+    store = hub.store
+    return {*store.hashes, *store.lists, *store.streams, *(job for jobs in store.jobs.values() for job in jobs)}
+
+
+def test_of_calls_that_a_deadline_ends_nothing_stays(pipes: Client) -> None:
+    pipes.map_reduce(abs, range(10))
+    before = held(pipes)
+    for reduce in ("int_sum", "list", "counter"):
+        assert pipes.map_reduce(brief, range(100_000), reduce=reduce, limits=Limits(deadline=0.3, chunk=1))
+    until(lambda: held(pipes) <= before, 5, "nothing more is there than before")
