@@ -11,6 +11,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mapreduce_rq.broker.wire import Argument, Command, Heard, Script, Wire
+from mapreduce_rq.errors import BrokerFull
+
+MOST_KEPT = 200
+"""The most events that wait until the server is no longer full, the newest."""
 
 
 class GatheringWire:
@@ -25,10 +29,20 @@ class GatheringWire:
         return []
 
     def send(self, through: Wire) -> None:
-        """Send all commands. Raises BrokerError only if the wire is broken."""
+        """Send all commands. Raises BrokerError only if the wire is broken.
+
+        Events that a full server refuses are sent again with the next ones. (Not the word that wakes those who wait for
+        a job's end: without the command that limits its time it would stay for ever.)
+        """
         gathered, self._gathered = self._gathered, []
         if gathered:
-            through.pipeline(gathered, refusals=True)
+            answers = through.pipeline(gathered, refusals=True)
+            refused = [
+                command
+                for command, answer in zip(gathered, answers, strict=True)
+                if isinstance(answer, BrokerFull) and "MAXLEN" in command
+            ]
+            self._gathered[:0] = refused[-MOST_KEPT:]
 
 
 class LentWire:

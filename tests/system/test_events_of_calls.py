@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 from mapreduce_rq import Client, JobFailed, Limits
+from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.client.client import Client as AClient
 from mapreduce_rq.runtime.master.observer import Silent
 from tests.support import terms
@@ -165,6 +167,35 @@ def test_a_call_that_is_interrupted_is_told_of(at: User, server: RealServer) -> 
     assert told(at) == [("submitted", SLOW), ("cancelled", "its client ended: Stop")]
 
 
+def two_commits(setup: redis.Redis) -> None:
+    """Wait until the only job's master has committed twice: what it had to tell it has tried to."""
+    keys = Keys("default")
+    (job,) = setup.execute_command("ZRANGE", keys.jobs, 0, -1)
+
+    def token() -> object:
+        return setup.execute_command("HGET", keys.job(job.decode()), "tok")
+
+    for _ in range(2):
+        before = token()
+        until(lambda before=before: token() != before, 20, "a commit")  # type: ignore[misc]
+
+
+def test_a_full_redis_is_told_of_by_mrq_master_too(at: User, server: RealServer) -> None:
+    at.start("worker", "-c", "1").hear("1 worker")
+    master = at.start("master")
+    at.stage.write("gated", "0")
+    at.run("compute", "staged", "--terms", "2", "--function", "gated", "--chunk", "1", "--detach")
+    at.stage.begun(0)
+    with server.client() as setup:
+        setup.config_set("maxmemory", "1mb")
+        master.hear("until then no worker can answer")
+        two_commits(setup)
+        setup.config_set("maxmemory", "0")
+        master.hear("Redis takes answers again")
+    at.stage.open()
+    until(lambda: {"done", "full"} <= {what for what, _ in told(at)}, 20, "both are told")
+
+
 def test_a_full_redis_is_told_of_once_it_takes_events_again(at: User, server: RealServer) -> None:
     at.start("worker", "-c", "1").hear("1 worker")
     notices: list[str] = []
@@ -180,6 +211,7 @@ def test_a_full_redis_is_told_of_once_it_takes_events_again(at: User, server: Re
         at.stage.begun(0)
         setup.config_set("maxmemory", "1mb")
         until(lambda: any("until then no worker can answer" in text for text in notices), 20, "it is noticed")
+        two_commits(setup)
         setup.config_set("maxmemory", "0")
         until(lambda: "Redis takes answers again" in notices, 20, "it is over")
         at.stage.open()
