@@ -42,6 +42,9 @@ _OPTIONS_OF_OTHERS = {
 }
 """Options in URLs of other programs. A message names only these: any other word may be part of a password with a ?."""
 
+LARGEST_DATABASE = (1 << 31) - 1
+"""The largest number of a database that Redis reads."""
+
 
 class Endpoint(msgspec.Struct, frozen=True):
     """One way to reach a server. ``str()`` is the URL without its password."""
@@ -147,6 +150,8 @@ def parse_url(url: str) -> Endpoint:
             host, port = _address(hosts, 6379)
             db = parts.path.strip("/")
             endpoint = replace(endpoint, host=host, port=port, db=int(db or endpoint.db), tls=_SCHEMES[scheme])
+        if not 0 <= endpoint.db <= LARGEST_DATABASE:
+            raise ValueError
         endpoint = replace(endpoint, sentinel_password=options.pop("sentinel_password", None))
         tls = {name: options.pop(name) for name in list(options) if name in TLS_OPTIONS}
         if options:

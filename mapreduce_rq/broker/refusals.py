@@ -75,7 +75,7 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
     if _OPEN_TO_ALL in text:
         return BrokerRefused(f"{endpoint} has no password, and one was given: take it out of {_GIVEN_IN}")
     if names & _REFUSED or text.startswith(("NOAUTH", "WRONGPASS")):
-        why = text.removeprefix("WRONGPASS ").rstrip(".")
+        why = text.removeprefix("WRONGPASS ").removeprefix("NOAUTH ").rstrip(".")
         return BrokerRefused(f"{endpoint} refuses us: {why} (the password comes from {_GIVEN_IN})")
     if names & _REPLICA or text.startswith(("READONLY", "MASTERDOWN")):
         return ReadOnly(REPLICA.format(endpoint))
@@ -94,6 +94,8 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
     if isinstance(error, TimeoutError) or "TimeoutError" in names:
         hint = ": does this port speak TLS?" if endpoint.tls else ""
         return BrokerDown(f"{endpoint} does not answer in time{hint}")
+    if endpoint.db and (why := _without_database(text, endpoint)):
+        return BrokerRefused(why)
     if isinstance(error, Refusal) or "ResponseError" in names:
         return BrokerError(f"{endpoint} refused a command: {text.removeprefix('ERR ')}")
     cause = error.__context__ if "ConnectionError" in names else error  # redis-py changes the system's words
@@ -104,6 +106,20 @@ def translate(error: BaseException, endpoint: Endpoint) -> BrokerError:
         )
     reason = cause.strerror if isinstance(cause, OSError) and cause.strerror else text.rstrip(".")
     return BrokerDown(f"cannot reach {endpoint}: {reason}{_remedy(cause)}")
+
+
+def _without_database(text: str, endpoint: Endpoint) -> str:
+    """Why a server does not choose the database that the URL names, and what helps; '' for other refusals."""
+    if "SELECT is not allowed in cluster mode" in text:
+        return endpoint.in_cluster
+    if "DB index is out of range" in text:
+        return (
+            f"{endpoint} has no database {endpoint.db}: correct the number at the end of the URL (most servers have "
+            "0 to 15), or raise `databases` in the server's configuration"
+        )
+    if "unknown command 'SELECT'" in text:
+        return f"{endpoint} does not let us choose a database: leave out the number at the end of the URL"
+    return ""
 
 
 def _remedy(cause: object) -> str:

@@ -176,7 +176,8 @@ def test_passwords_and_permissions(fresh_server: FreshServer, flavour: str) -> N
     for url in (f"unix://:{SECRET}@{path}", f"unix://nobody:{SECRET}@{path}", f"unix://{path}"):
         error = failure(url)
         assert type(error) is BrokerRefused
-        assert "refuses us" in str(error)
+        assert "refuses us: " in str(error)
+        assert "NOAUTH" not in str(error)
         assert "MRQ_PASSWORD_FILE" in str(error)
     error = failure(f"unix://reader:{SECRET}@{path}", "HSET", "a", "b", "c")
     assert type(error) is NoPermission
@@ -192,6 +193,44 @@ def test_passwords_and_permissions(fresh_server: FreshServer, flavour: str) -> N
             f"{parse_url(url)} has no password, and one was given: take it out of the URL, MRQ_PASSWORD or "
             "MRQ_PASSWORD_FILE"
         )
+
+
+def with_database(server: RealServer, number: int) -> list[str]:
+    """The URLs of a database of a server, over its port and over its socket."""
+    return [f"{server.tcp_url.removesuffix('/0')}/{number}", f"{server.url}?db={number}"]
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_database_that_the_server_has_not(fresh_server: FreshServer, flavour: str) -> None:
+    server = fresh_server(flavour, tcp=True, databases="4")
+    for url in with_database(server, 4):
+        error = failure(url)
+        assert type(error) is BrokerRefused
+        assert str(error) == (
+            f"{parse_url(url)} has no database 4: correct the number at the end of the URL (most servers have 0 to "
+            "15), or raise `databases` in the server's configuration"
+        )
+    for url in with_database(server, 3):
+        wire = RedisWire(parse_url(url))
+        wire.connect()
+        wire.close()
+
+
+@pytest.mark.parametrize("flavour", FLAVOURS)
+def test_a_server_that_does_not_let_choose_a_database(fresh_server: FreshServer, flavour: str) -> None:
+    server = fresh_server(flavour, tcp=True, rename_command='SELECT ""')
+    for url in with_database(server, 3):
+        error = failure(url)
+        assert type(error) is BrokerRefused
+        assert str(error).endswith("does not let us choose a database: leave out the number at the end of the URL")
+
+
+def test_a_database_of_a_node_of_a_cluster(fresh_server: FreshServer) -> None:
+    server = fresh_server("redis", tcp=True, cluster_enabled="yes", cluster_port=str(free_port()))
+    for url in with_database(server, 3):
+        error = failure(url)
+        assert type(error) is BrokerRefused
+        assert "write redis+cluster://" in str(error)
 
 
 @pytest.mark.parametrize("flavour", FLAVOURS)

@@ -76,6 +76,9 @@ def test_every_scheme(url: str, endpoint: Endpoint) -> None:
         (f"redis://:{SECRET}@host:65536", "cannot read"),
         (f"redis://:{SECRET}@host/name", "cannot read"),
         (f"redis://:{SECRET}@host?db=x", "cannot read"),
+        (f"redis://:{SECRET}@host/-1", "cannot read the redis:// URL: check its host, port (1 to 65535) and database"),
+        (f"redis://:{SECRET}@host/{1 << 31}", "cannot read"),
+        (f"unix://:{SECRET}@/run/s?db={1 << 31}", "cannot read"),
         (
             f"redis://:{SECRET}@host?colour={SECRET}",
             "there is an unknown option in the URL: leave it out; options are db",

@@ -460,6 +460,13 @@ def test_the_doctor_says_so_when_the_server_does_not_answer(at: User, tmp_path: 
     assert ran.out.startswith("fail  connection  cannot reach unix://")
 
 
+def test_the_doctor_says_only_what_helps_where_the_server_has_no_such_database(at: User, server: RealServer) -> None:
+    ran = at.run("doctor", "-u", f"{server.url}?db=99")
+    assert ran.code == 69
+    assert "correct the number at the end of the URL" in ran.out
+    assert "check that the server runs" not in ran.out
+
+
 def test_the_doctor_names_a_worker_that_goes_on_for_a_job_that_has_ended(
     at: User, server: RealServer, queue: str
 ) -> None:

@@ -25,7 +25,7 @@ from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.core.text import duration, plural, size
-from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerRefused, ForeignKey
 from mapreduce_rq.version import __version__
 
 Level = Literal["ok", "warn", "fail"]
@@ -81,7 +81,8 @@ def doctor(
     try:
         findings += examine(reach(where, queue, key_file), patience, clear=clear)
     except BrokerError as error:
-        findings.append(Finding("fail", "connection", str(error), "check that the server runs and takes commands"))
+        remedy = "" if isinstance(error, BrokerRefused) else "check that the server runs and takes commands"
+        findings.append(Finding("fail", "connection", str(error), remedy))
         code = error.exit_code
     if json:
         write(as_json([asdict(finding) for finding in findings]))
