@@ -15,28 +15,24 @@ from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, V
 from mapreduce_rq.core.computation import Computation, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
 from mapreduce_rq.core.foreign_errors import told
-from mapreduce_rq.core.given import a_kind
 from mapreduce_rq.core.messages import WORKER_DIED, Failure
 from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
-from mapreduce_rq.core.plain_values import unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
 from mapreduce_rq.core.reducers.sums import is_array
 from mapreduce_rq.core.text import here, plural
 from mapreduce_rq.errors import BadFunction
-from mapreduce_rq.functions.calls import Caller, call
+from mapreduce_rq.functions.called import called
 from mapreduce_rq.functions.coding import Number
-from mapreduce_rq.functions.coroutines import is_async, run_to_end
 from mapreduce_rq.functions.first_calls import begin, things_of, worn
-from mapreduce_rq.functions.folding import codes_of, defined, reducer_of
-from mapreduce_rq.functions.kernel import KERNEL
+from mapreduce_rq.functions.folding import reducer_of
 from mapreduce_rq.functions.params import FirstParams, FunctionParams, check_trust
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
 from mapreduce_rq.functions.raised import guarded, pickled, replace_unsent, unpickled
 from mapreduce_rq.functions.retries import Retrying
-from mapreduce_rq.functions.trust import Trust, find_as
+from mapreduce_rq.functions.trust import Trust
 
 BLOCK = 8192
 """Values held at a time: the memory of a task does not grow with its size."""
@@ -55,10 +51,6 @@ EARLY_BYTES = 8 << 20
 
 _PLAIN, _NONE = PlainCodec(), Trust()
 """Before it is told whom to trust."""
-
-
-def _starred(function: Callable[..., Any]) -> Callable[[Any], Any]:
-    return lambda item: function(*item)
 
 
 class FunctionComputation(Computation[Any]):
@@ -172,26 +164,7 @@ class FunctionComputation(Computation[Any]):
             if not self._shared:
                 raise BadFunction(f"{self.label}: the object that its calls share is missing here: submit it again")
             leading += self._shared
-        function = (
-            defined(params.pickle, params.around, self._pickles, self.label)
-            if params.pickle
-            else find_as(params.function, codes_of(params.function, params.code, params.around))
-        )
-        if not callable(function):
-            raise BadFunction(
-                f"{self.label} is {a_kind(function)} on this worker, not a function: deploy the same version"
-            )
-        if getattr(function.func if type(function) is partial else function, KERNEL, "") != self._kernel:
-            raise BadFunction(f"{self.label} is a kernel of spans on one side only: deploy the same version")
-        if function is call:
-            function = Caller(self._trust)
-        if is_async(function):
-            function = run_to_end(function)
-        if leading or params.given:
-            before, named = unpack_all(1, params.given)[0] if params.given else ((), {})
-            function = partial(function, *leading, *before, **named)
-        if params.star:
-            function = _starred(function)
+        function = called(params, leading, self.label, self._pickles, self._trust)
         if params.retries:
             function = self._retrying = Retrying(function, params.retries, params.backoff or 0.0, self)
         self._found = guarded(function, self.reducer, self._trusted) if params.return_exceptions else function
