@@ -415,7 +415,7 @@ def test_a_kernel_takes_no_items(client: Client, items: Iterable[int]) -> None:
 
 
 def test_a_kernel_gives_one_value_for_each_term(client: Client) -> None:
-    with pytest.raises(JobFailed, match=r"table gave 1 by 2 values for the 1 terms"):
+    with pytest.raises(JobFailed, match=r"table gave 1 by 2 values for 1 term "):
         client.map_reduce(table, range(4), limits=Limits(chunk=1))
 
 
