@@ -74,8 +74,8 @@ How terms become tasks, and tasks become a result (core)::
     what bound a value has             core/reducers/base.py Reducer.describe; core/computation.py Computation.finish
     in which part a key lies           core/reducers/key_hash.py buckets_of
     how the values of a key are held   core/reducers/per_key/choice.py column_of
-    a new reducer                      core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
-    a new computation                  computations/__init__.py CATALOGUE; core/computation.py Computation
+    a reducer's file, a new reducer    core/reducers/catalogue.py REDUCERS; core/reducers/base.py Reducer
+    a computation's file, a new one    computations/__init__.py CATALOGUE; core/computation.py Computation
     which digits are certain           core/numbers/certain.py parted; progress/words.py so_far
 
 What a worker does (runtime/worker, runtime/pool)::
@@ -94,6 +94,7 @@ What a worker does (runtime/worker, runtime/pool)::
     what of a traceback is shown       core/foreign_errors.py traceback_of
     what a worker does on SIGTERM      runtime/worker/worker.py Worker.told_to_stop, Worker.leave
     what its supervisor does then      runtime/pool/supervisor.py Pool._signalled
+    when a dead one is replaced        runtime/pool/supervisor.py Pool._died, Pool._spawn_missing
     how a worker process begins        runtime/pool/forking.py Forker
     what functions print               runtime/worker/output.py Capture.add; progress/printed.py
 
@@ -128,7 +129,9 @@ What a master does (runtime/master, client)::
 Functions of users, and whom to trust (functions, core/sealing.py)::
 
     which functions a worker runs      functions/trust.py Trust
-    how a function travels             functions/shipping.py function_params; functions/pickling.py Pickles
+    by name, or as a pickle            functions/trust.py name_of; functions/shipping.py function_params
+    how a pickle is made and read      functions/pickling.py Pickles
+    what is called for a term          functions/called.py called
     when a pickle is refused           functions/trust.py Trust.pickles; functions/params.py check_trust
     what a job says of its function    functions/params.py FunctionParams; functions/folding.py reducer_of
     exceptions that become values      functions/raised.py guarded
@@ -144,6 +147,7 @@ Redis, pipes and files (broker, pipes, runtime/server)::
     what people are shown of a queue   broker/snapshot.py read_snapshot
     what Redis' refusals are called    broker/refusals.py translate
     how a server is connected to       broker/unix_link.py UnixLink; broker/connection.py how_to_connect
+    what `pipes:` may be followed by   pipes/url.py parse_pipes; client/site.py Site
     how a master waits for pipes       pipes/waiting.py Collector
     who serves workers over pipes      pipes/hub.py Hub.wait, DEPUTY_SECONDS; pipes/lead.py Lead
     which of them has the next task    pipes/idle.py Idle.next_of
@@ -151,9 +155,21 @@ Redis, pipes and files (broker, pipes, runtime/server)::
     when one of them is dead           pipes/serving.py Serving._hang_up
     how the private server starts      runtime/server/embedded.py EmbeddedServer.start
     how files are cut and read         files/corpus.py parts_of; files/records.py records_of
+    the error of a damaged file        files/records.py _read_through; files/compression.py is_damage
     which bodies are laid in a file    runtime/server/shelf.py ASIDE_BYTES
     and which stand apart in Redis     runtime/master/bodies.py APART_BYTES
     where pieces of a shuffle lie      broker/pieces.py LaidApart; broker/lua/lay.lua
+
+What stands in the place of a pool, and RQ (client, rq)::
+
+    Pool, and what it returns          client/pool.py Pool; client/pool_results.py AsyncResult
+    an executor of futures             client/executor.py Executor; client/owned_executor.py executor
+    the backend of joblib              client/joblib_backend.py MrqBackend
+    how an event loop waits for jobs   client/aio.py AsyncClient; client/async_values.py AsyncValues
+    a map-reduce as one RQ job         rq/__init__.py map_reduce; rq/lead.py run
+    what RQ interrupts, and how        rq/lead.py Lead.let_go; rq/host.py Host.look
+    when a worker loop leaves RQ       rq/loop.py Loop._reason
+    how many loops RQ is to run        client/loops.py Loops
 
 Errors, commands and pictures (errors.py, cli, progress)::
 
@@ -162,15 +178,38 @@ Errors, commands and pictures (errors.py, cli, progress)::
     an error's class and exit code     errors.py MrqError
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
+    an option of several commands      cli/options.py
+    a URL, key or queue not given      client/environment.py chosen_url, chosen_queue, chosen_keys
     what progress= takes               progress/shown.py shown
     what stands above the bar          progress/few_events.py FewEvents; runtime/master/telling.py Telling.seen
     a column of the dashboard          cli/screen/worker_rows.py COLUMNS, worker_cells; cli/screen/views.py
+    the time that a job has left       broker/snapshot.py JobView.seconds_left; cli/screen/views.py eta_words
     a key of the dashboard             cli/screen/view.py pressed
     what the dashboard reads           cli/watching.py Watching.look
     what a browser is shown            cli/web/shown.py job_rows; cli/web/page.js
-    a series for Prometheus            cli/metrics/exporter.py
+    a series for Prometheus            cli/metrics/exporter.py Collector.collect
+    whether /healthz says ok           cli/metrics/exporter.py workers_of, master_in
     who may look with a browser        cli/web/guard.py Guard
+    the headers of each of its pages   cli/web/guard.py HEADERS
     what `mrq doctor` checks           cli/commands/doctor.py; broker/inspect.py ServerInfo.warning
+
+Where the tests are
+-------------------
+``scripts/test tests/unit`` runs one room of ``tests/``::
+
+    unit            one part each, in this process
+    properties      laws that hold for any input, by hypothesis
+    broker          the verbs and scripts, on real servers and on the store of pipes
+    system          commands and clients as people use them: real processes, a real server
+    sim             masters and workers on a modelled Redis, with a clock of its own: scripts/sim --seed 7 --trace
+    chaos           real processes and servers that are killed, stopped and cut off: scripts/chaos --list
+    mutation        wrong edits, and whether the tests see them: scripts/mutants
+    docs            each block and table of README and docs/
+    examples        each file of examples/
+    typing          what mypy makes of the public names
+    support         what tests share: servers, workers and commands as processes, a terminal, a browser
+
+``conftest.py`` beside them has what any test may ask for: ``server``, ``fresh_server``, ``queue``.
 
 What is promised
 ----------------

@@ -74,6 +74,19 @@ def test_the_layers_name_every_room() -> None:
     assert set(listed) <= rooms | {path.stem for path in ROOT.iterdir()}
 
 
+def test_the_tour_names_every_room_of_tests() -> None:
+    text = section("Where the tests are")
+    tests = ROOT.parent / "tests"
+    rooms = {path.name for path in tests.iterdir() if any(path.glob("*.py"))}
+    assert set(re.findall(r"^    (\w+)  ", text, re.MULTILINE)) == rooms
+    scripts = re.findall(r"scripts/(\w+)", text)
+    assert {"test", "sim"} <= set(scripts)
+    assert [script for script in scripts if not (ROOT.parent / "scripts" / script).exists()] == []
+    asked = re.findall(r"``(\w+)``", text.split("conftest.py")[1])
+    assert asked
+    assert set(asked) <= defined(tests / "conftest.py")
+
+
 def test_the_files_to_read_first_exist() -> None:
     paths = re.findall(r"``([a-z_/]+/[a-z_.]+)``", TOUR)
     assert len(paths) >= 5
