@@ -15,6 +15,7 @@ from typer.core import TyperOption
 
 import mapreduce_rq
 from mapreduce_rq import errors, extend
+from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.cli.commands.compute import PARAMETERS
 from mapreduce_rq.cli.registry import COMMANDS, main_group
 from mapreduce_rq.core.messages import Limits
@@ -42,6 +43,18 @@ def rows(page: Path, heading: str) -> list[list[str]]:
 def code(cell: str) -> str:
     """What stands in a cell as code."""
     return cell.strip("` ")
+
+
+# -- URLs ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_urls_has_every_scheme_and_each_can_be_read() -> None:
+    urls = [url for row in rows(DOCS / "fleet.md", "| the server |") for url in re.findall(r"`(\S+)`", row[1])]
+    assert all(str(parse_url(url)) for url in urls)
+    with pytest.raises(errors.BadURL) as caught:
+        parse_url("http://host")
+    known = re.findall(r"[\w+]+", str(caught.value).partition(": use ")[2].replace(" or ", " "))
+    assert sorted({url.partition("://")[0] for url in urls}) == sorted(known)
 
 
 # -- reducers ------------------------------------------------------------------------------------------------------
