@@ -84,7 +84,8 @@ What a worker does (runtime/worker, runtime/pool)::
     how many tasks a worker takes      core/fleet/prefetch.py Prefetch.want
     its fair share of the queue        broker/lua/settle.lua share
     how it waits for several queues    runtime/worker/rota.py Rota._wait; broker/tasks.py Tasks.ask_to_watch
-    which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter; runtime/worker/prepare.py
+    which jobs a worker knows          runtime/worker/known_jobs.py KnownJobs.enter
+    and refuses: version, numerics     runtime/worker/prepare.py Preparer._make; runtime/worker/probe.py numerics
     how a batch of tasks is computed   runtime/worker/computing.py Computing.compute
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
@@ -101,7 +102,7 @@ What a worker does (runtime/worker, runtime/pool)::
 What a master does (runtime/master, client)::
 
     when a master waits for workers    runtime/master/sweep.py Sweeper._count, Sweeper.despair
-    how a job is created, taken over   runtime/master/owning.py Owning
+    how a job is created, taken over   runtime/master/owning.py Owning; runtime/master/lease.py Lease
     what a commit writes, and when     runtime/master/commits.py Commits._commit, Commits._commit_due
     what it does on SIGTERM, Ctrl-C    cli/interrupts.py Interrupts
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
