@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from mapreduce_rq.broker.jobs import Jobs
+from tests.sim.network import Weather
 from tests.sim.plan import JobPlan, Plan
 from tests.sim.world import World, checked
 
@@ -60,6 +61,34 @@ def test_the_jobs_of_a_killed_one_go_on_under_another_within_twelve_seconds() ->
     again = [JobPlan(terms=40, seconds=0.5, even=True, chunk=1) for _ in range(6)]
     both = max(ends_of(*again, hosts=[8], masters=[(0.0, 5.0, "KILL"), (1.0, 1e9, "TERM")]))
     assert both < alone + 12.5, (alone, both)
+
+
+def test_turns_beside_the_wheel_that_an_outage_ends_together_all_come_back() -> None:
+    """The first one's error ended the round, and the other jobs stayed beside the wheel for ever (seed 20285)."""
+    jobs = [JobPlan(terms=60, seconds=0.5, even=True, chunk=1, detached=True) for _ in range(6)]
+    weather = Weather(latency=0.002, lost=0.05, late=0.05, answer_lost=0.05)
+    there = [(0.0, 1e9, "TERM")]
+    world = World(
+        Plan(
+            seed=1, jobs=jobs, hosts=[4], horizon=60.0, patience=120.0, masters=there, weather=weather, unattended=True
+        )
+    )
+    together = 0
+
+    def have_turns_beside_the_wheel() -> None:
+        nonlocal together
+        for process in world.masters:
+            for lead in process.wheel.leads.values():
+                lead.heavy = True
+            back = [turn.lead.master for turn, _ in process.wheel._back]
+            together = max(together, sum(master is not None and master.adrift for master in back))
+
+    world.on_step.append(have_turns_beside_the_wheel)
+    with checked():
+        verdict = world.run()
+    assert together > 1
+    assert not verdict.failure, verdict.failure
+    assert verdict.ends == ["done"] * len(jobs)
 
 
 def urgent_beside_full_places() -> None:

@@ -31,7 +31,7 @@ each master finds out on them whether its job is still its own, as a master that
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.lent_wire import GatheringWire, LentWire
@@ -311,10 +311,16 @@ class Wheel:
         wire.close()
         self._waiting.insist()
 
-    def _returned(self) -> list[tuple[Turn, float]]:
-        with self._lock:
-            back, self._back = self._back, []
-        return back
+    def _returned(self) -> Iterator[tuple[Turn, float]]:
+        """Turns beside the wheel that are over, one at a time: if an error of one ends the round, the next round has
+        the others.
+        """
+        while True:
+            with self._lock:
+                if not self._back:
+                    return
+                back = self._back.pop(0)
+            yield back
 
     def relieve(self) -> bool:
         """Take the wheel from its thread, if that has computed for a long time; another thread calls this. Returns
