@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.text import Text
 
 from mapreduce_rq.cli.connect import connect, find_job
-from mapreduce_rq.cli.screen.page import NARROW, STYLE, page_of
+from mapreduce_rq.cli.screen.page import STYLE, Sheet, page_of
 from mapreduce_rq.client.environment import DEFAULT_QUEUE
 from tests.docs.ledger_states import drawing
 from tests.support.commands import Running, environment, mrq
@@ -34,6 +34,8 @@ from tests.support.stage import until
 PICTURES = ROOT / "docs" / "pictures"
 COLUMNS = 60
 """Of the terminal: on a phone the picture is some 360 points wide, and a letter of it still 10 high."""
+NARROW = Sheet(wide=480, left=110, parts=3)
+"""Of the report: on a phone a picture's letters are as small as the picture is."""
 
 FONT_FACE = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)
 """What would load a font from another host: a picture asks for nothing."""

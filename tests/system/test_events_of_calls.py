@@ -80,6 +80,8 @@ def test_all_windows_show_the_worker_that_a_call_has_lost(at: User, server: Real
         terminal.read_until("q quit")
         call = gated_call(client, at, 8)
         victim = at.stage.begun(0)
+        with server.client() as looks:  # as below
+            until(lambda: looks.hlen(client.keys.masters), 20, "the master has looked around once")
         kill9(victim)
         until(lambda: shown(port, ("mrq_workers_lost_total", ""), 1), 20, "it is counted while the call goes on")
         terminal.read_until(f"painter:{victim}: killed by SIGKILL")
@@ -116,6 +118,8 @@ def test_a_worker_that_two_calls_lose_is_counted_once(at: User, server: RealServ
     at.start("worker", "-c", "2").hear("2 workers")
     with Client(server.url, keys=[KEY]) as first, Client(server.url, keys=[KEY]) as second:
         calls = [gated_call(client, at, 4) for client in (first, second)]
+        with server.client() as looks:  # a master tells only of workers that died after its first look
+            until(lambda: looks.hlen(first.keys.masters) == 2, 20, "both masters have looked around once")
         kill9(at.stage.begun(0))
         lost = ("mrq_events_total", "worker_lost")
         until(lambda: shown(port, lost, 2), 20, "both masters tell of it")

@@ -99,7 +99,7 @@ def test_no_such_module_says_where_it_should_be(tmp_path: Path) -> None:
         ("mine.py:f", "mine.py:f: that names a file: leave .py out, mine:f"),
         ("mine: f", "'mine: f' is not the name of a function: write package.module:function"),
         ("mine:fligth", "mine:fligth: mine has no fligth; did you mean flight?"),
-        ("mine:zzz", "mine:zzz: mine has no zzz"),
+        ("mine:zzz", "mine:zzz: mine has no zzz; it has f, flight"),
     ],
 )
 def test_a_name_that_is_nearly_right(tmp_path: Path, name: str, says: str) -> None:

@@ -41,9 +41,6 @@ class Sheet(NamedTuple):
         return short(text, self.left * 22 // 150)
 
 
-NARROW = Sheet(wide=480, left=110, parts=3)
-"""For a place that may be as narrow as a phone: a picture's letters are as small as the picture then."""
-
 STYLE = """
 :root{color-scheme:light dark;--ink:#1b1f24;--dim:#57606a;--line:#d0d7de;
 --page:#fff;--fill:#0969da;--bad:#b3261e;--good:#1a7f37}
