@@ -65,8 +65,8 @@ How terms become tasks, and tasks become a result (core)::
     what an answer changes in it       core/job/answers.py Answers._replied
     what a look changes in it          core/job/ledger.py Ledger._surveyed
     why a late answer is not counted   core/job/tally.py Tally.count
-    which terms are cut, and when      core/job/supply.py Supply._cut, Supply._refill
-    how a failed task's span is cut    core/job/answers.py Answers._bad; core/job/cutting.py Parts
+    how a span is cut into tasks       core/job/supply.py Supply._cut, Supply._refill
+    what a failed task is cut into     core/job/answers.py Answers._bad; core/job/cutting.py Parts
     how far a tolerance takes a job    core/job/goal.py further
     when a task is lost, or late       core/job/whereabouts.py Whereabouts; core/stragglers.py Patience
     what of a dead hand is blamed      core/fleet/give_back.py given_back; broker/lua/reap.lua
@@ -177,14 +177,16 @@ Errors, commands and pictures (errors.py, cli, progress)::
     the error of a bad item            functions/items.py refused; core/bodies.py PlainCodec
     the error of a failed job          core/job/result.py error_of
     an error's class and exit code     errors.py MrqError
+    the error of a wrong number        core/numbers/rational.py parse_rational; core/parameters.py validate
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
     an option of several commands      cli/options.py
     a URL, key or queue not given      client/environment.py chosen_url, chosen_queue, chosen_keys
     what progress= takes               progress/shown.py shown
     what stands above the bar          progress/few_events.py FewEvents; runtime/master/telling.py Telling.seen
-    a column of the dashboard          cli/screen/worker_rows.py COLUMNS, worker_cells; cli/screen/views.py
-    the time that a job has left       broker/snapshot.py JobView.seconds_left; cli/screen/views.py eta_words
+    a job's line on the dashboard      cli/screen/job_rows.py _running, _ended; cli/screen/views.py
+    its table of workers               cli/screen/worker_rows.py COLUMNS, worker_cells
+    the time that a job has left       broker/snapshot.py JobView.seconds_left; cli/screen/job_rows.py _running
     a key of the dashboard             cli/screen/view.py pressed
     what the dashboard reads           cli/watching.py Watching.look
     what a browser is shown            cli/web/shown.py job_rows; cli/web/page.js
