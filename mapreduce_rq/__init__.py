@@ -177,7 +177,7 @@ Errors, commands and pictures (errors.py, cli, progress)::
     the error of a bad item            functions/items.py refused; core/bodies.py PlainCodec
     the error of a failed job          core/job/result.py error_of
     an error's class and exit code     errors.py MrqError
-    the error of a wrong number        core/numbers/rational.py parse_rational; core/parameters.py validate
+    the error of a wrong number        core/numbers/rational.py parse_rational; cli/values.py integer
     any other message                  where it is raised: search for its words
     a command                          cli/registry.py COMMANDS; cli/commands
     an option of several commands      cli/options.py
