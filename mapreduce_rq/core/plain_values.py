@@ -30,6 +30,7 @@ TAKES = (
 _BIG, _TUPLE, _SET, _FROZENSET, _COMPLEX, _BYTEARRAY, _ARRAY, _SCALAR = 1, 2, 3, 4, 5, 6, 7, 8
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _TIMEZONE, _DECIMAL, _FRACTION, _UUID = 9, 10, 11, 12, 13, 14, 15, 16
 _TEXT = 17  # with halves of characters, as names of files have them that are not text in the system's encoding
+_DICT = 18  # with a key of another type than msgspec writes as one
 
 _SCALARS = {type(None), bool, float, str, bytes}
 _DIRECT = _SCALARS | {int}
@@ -129,12 +130,11 @@ def _plain(value: Any) -> Any:
     if kind is list:
         return [_plain(each) for each in value]
     if kind is dict:
-        for key in value:
-            if type(key) not in _KEYS:
-                raise TypeError(f"a key of a dict is a {type(key).__name__}")
-            if type(key) is str and is_torn(key):
-                raise TypeError(f"a key of a dict is {key!r}, which UTF-8 cannot write")
-        return {_plain(key): _plain(each) for key, each in value.items()}
+        keys = list(map(_plain, value))
+        if not set(map(type, keys)) <= _KEYS:  # some are extensions, which msgspec writes as values only
+            members = chain.from_iterable(zip(keys, map(_plain, value.values()), strict=True))
+            return msgspec.msgpack.Ext(_DICT, _ENCODER.encode(list(members)))
+        return dict(zip(keys, map(_plain, value.values()), strict=True))
     if kind is tuple:
         return msgspec.msgpack.Ext(_TUPLE, _ENCODER.encode([_plain(each) for each in value]))
     if kind is set or kind is frozenset:
@@ -218,6 +218,8 @@ def _numpy(value: Any, kind: type) -> Any:
         what = f"an array of {dtype}" if kind is np.ndarray else f"a {kind.__module__}.{kind.__name__}"
         raise TypeError(f"{what} cannot travel")
     described = _described(dtype)
+    if dtype.names is not None and ((again := _dtype_of(described)) != dtype or again.type is not dtype.type):
+        raise TypeError(f"an array of {dtype} cannot travel: its fields have titles, or its elements are records")
     if kind is not np.ndarray:
         return msgspec.msgpack.Ext(_SCALAR, _ENCODER.encode([described, value.tobytes()]))
     order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
@@ -253,6 +255,11 @@ def _members(data: memoryview) -> list[Any]:
     if not isinstance(inner, list):
         raise ValueError("an extension does not hold a list")
     return inner
+
+
+def _read_dict(data: memoryview) -> dict[Any, Any]:
+    members = _members(data)
+    return dict(zip(members[::2], members[1::2], strict=True))
 
 
 def _complex(data: memoryview) -> complex:
@@ -376,6 +383,7 @@ _READERS: dict[int, Callable[[memoryview], Any]] = {
     _DECIMAL: _read_decimal,
     _FRACTION: _read_fraction,
     _UUID: _read_uuid,
+    _DICT: _read_dict,
     _TEXT: lambda data: bytes(data).decode(errors="surrogatepass"),
 }
 

@@ -87,6 +87,8 @@ def coder() -> Callable[..., Any]:
                 return classes.member, (kind, name)
             if not self._defines and kind in _CHANGED:
                 return _as_it_is(obj)  # cloudpickle would send another type, which only a function may mean
+            if is_read_only(obj):
+                return copied(obj)
             if kind not in self.dispatch_table and (parts := parts_of(obj, self._nameless, PROTOCOL)) is not None:
                 return self._numbered(obj, *parts)
             return reduced_of(obj)
@@ -121,6 +123,20 @@ def coder() -> Callable[..., Any]:
             return self._numbered(kind, classes.made, arguments, (classes.filled, classes.state_of(kind, names)))
 
     return Coder
+
+
+def is_read_only(value: Any) -> bool:
+    """Whether a value is a numpy array that may not be written. This does not import numpy."""
+    numpy = sys.modules.get("numpy")
+    return numpy is not None and type(value) is numpy.ndarray and not value.flags.writeable
+
+
+def copied(array: Any) -> Any:
+    """How a numpy array is pickled: the receiver may write it, as with ``multiprocessing.Pool``.
+
+    With its own memory as a buffer, a read-only array would be read-only there, too.
+    """
+    return (array if array.flags.writeable else array.copy(order="K")).__reduce_ex__(PROTOCOL)
 
 
 _CHANGED = {memoryview, io.TextIOWrapper}

@@ -20,7 +20,7 @@ from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
-from mapreduce_rq.core.reducers.sums import is_array
+from mapreduce_rq.core.reducers.sums import bytes_of
 from mapreduce_rq.core.text import here, plural
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.called import called
@@ -290,7 +290,7 @@ class FunctionComputation(Computation[Any]):
                 self._short = self._short or size >= EARLY_BYTES
                 block = min(2 * block, BLOCK, 1 + at * EARLY_BYTES // max(1, size))
             else:
-                size = values[-1].nbytes if is_array(values[-1]) else 0
+                size = bytes_of(values[-1])
                 block = self._block = min(largest, max(1, HELD_BYTES // size)) if size else largest
         self._row, self._underway = [], None  # they may be large
         if at < len(items):

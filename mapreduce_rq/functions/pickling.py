@@ -19,6 +19,7 @@ first, and with code only if that fails or if the pickle names ``__main__``, whi
 
 from __future__ import annotations
 
+import copyreg
 import io
 import itertools
 import os
@@ -34,7 +35,7 @@ from weakref import WeakKeyDictionary, WeakValueDictionary
 from mapreduce_rq.core.foreign_errors import Interruption, told
 from mapreduce_rq.core.text import here
 from mapreduce_rq.functions import classes, coding
-from mapreduce_rq.functions.coding import PROTOCOL, Keep, Number, coder, note
+from mapreduce_rq.functions.coding import PROTOCOL, Keep, Number, coder, copied, note
 from mapreduce_rq.functions.nameless import NAMELESS
 
 Data = bytes | bytearray | memoryview
@@ -118,10 +119,7 @@ class Pickles:
             buffers: list[pickle.PickleBuffer] = []  # kept only if this pickle is used
             modules: set[str] = set()
             try:
-                if defines:
-                    pickled = _named(thing, modules)
-                else:
-                    pickled = pickle.dumps(thing, PROTOCOL, buffer_callback=buffers.append if keep else None)
+                pickled = _named(thing, modules) if defines else _by_name(thing, buffers.append if keep else None)
             except Exception:  # perhaps only because an object has no name
                 return self._dumped_with_code(thing, keep, defines)
             if any(name in pickled for name in _nameless()):
@@ -235,6 +233,17 @@ class _Namer(pickle.Pickler):
 def _named(thing: Any, modules: set[str]) -> bytes:
     file = io.BytesIO()
     _Namer(file, modules).dump(thing)
+    return file.getvalue()
+
+
+def _by_name(thing: Any, keep: Keep | None) -> bytes:
+    numpy = sys.modules.get("numpy")
+    if numpy is None:
+        return pickle.dumps(thing, PROTOCOL, buffer_callback=keep)
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, PROTOCOL, buffer_callback=keep)
+    pickler.dispatch_table = {**copyreg.dispatch_table, numpy.ndarray: copied}
+    pickler.dump(thing)
     return file.getvalue()
 
 

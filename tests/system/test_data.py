@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import copy
 import dataclasses
 import datetime as dt
 import decimal
@@ -73,6 +74,20 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other and str(one) == str(other))
 
 
+class Record(dict):  # type: ignore[type-arg]
+    """Its keys are attributes, too; asked for another attribute, it raises KeyError."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self[name]
+
+
+def read_only(array: Any) -> Any:
+    array.flags.writeable = False
+    return array
+
+
 STRUCTURED = np.array([(1, 2.5, "x")], dtype=[("a", "<i4"), ("b", ">f8"), ("c", "U3")])
 
 PLAIN: list[Any] = [
@@ -95,6 +110,8 @@ PLAIN: list[Any] = [
         np.datetime64("2024-01-01T01", "h"),
     ),
     *(np.array(3.5), np.zeros((0, 3)), np.arange(6, dtype=">i2").reshape(2, 3), np.asfortranarray(np.eye(3)[:2])),
+    *(read_only(np.arange(3)), read_only(np.asfortranarray(np.eye(200)[:99]))),
+    *({(1, "a"): 2, 2**70: 3, "\udc80": 4, dt.date(1, 1, 1): 5, frozenset({1}): 6}, {1: {(2,): [(3,)]}}),
     *(STRUCTURED, np.array(["2024-01-01"], dtype="M8[D]"), np.array(["a", "bcd"]), np.array([True, False])),
 ]
 """Values for which no pickle is needed."""
@@ -119,6 +136,9 @@ PICKLED: list[Any] = [
     *(pathlib.PurePosixPath("/x"), ValueError("x").args, int, len, complex, ...),
     np.array([None, "x", 2**100], dtype=object),
     np.ma.masked_array([1, 2], mask=[True, False]),
+    np.array([(1,)], dtype=[(("title", "a"), "i4")]),
+    np.array([(1,)], dtype=(np.record, [("a", "i4")])),
+    Record(a=1),
 ]
 """Values of which Pool takes each, and of which we do where pickles are trusted."""
 
@@ -147,6 +167,16 @@ def fidelity(client: Client, items: list[Any], chunk: int | None) -> None:
 @pytest.mark.parametrize("chunk", [None, 1, 3, 1000])
 def test_each_value_comes_and_goes_as_it_is_where_pickles_are_trusted(private: Client, chunk: int | None) -> None:
     fidelity(private, PLAIN + PICKLED, chunk)
+
+
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_each_value_comes_one_by_one_where_pickles_are_trusted(private: Client, chunk: int) -> None:
+    items = PLAIN + PICKLED
+    for found in (list(private.imap(with_its_type, items, chunksize=chunk)), private.pool().map(with_its_type, items)):
+        for item, (name, value) in zip(items, found, strict=True):
+            assert name == type(item).__name__
+            assert same(value, item), (item, value)
+    assert [type(value) for value in private.imap(copy.copy, items, chunksize=chunk)] == list(map(type, items))
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 1000])

@@ -126,7 +126,7 @@ def placed(partial: P, terms: Sequence[int]) -> P:
 
 def are_points(values: Iterable[Any]) -> bool:
     """Whether all arrays among the values are without dimensions."""
-    return not any(getattr(value, "ndim", 0) for value in values)
+    return not any(hasattr(type(value), "ndim") and value.ndim for value in values)
 
 
 def point_of(number: float) -> Any:

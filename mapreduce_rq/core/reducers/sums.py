@@ -305,8 +305,9 @@ def reals(lo: int, values: Iterable[Any]) -> Iterator[float | int]:
 
 def kind_of_scalar(value: Any) -> str:
     """The letter of a numpy scalar's kind; b for a boolean, which counts as an integer, as in Python."""
-    dtype = getattr(value, "dtype", None)
-    return "" if dtype is None or getattr(value, "shape", None) != () else str(getattr(dtype, "kind", ""))
+    if not hasattr(type(value), "dtype"):  # of the class: a user's object may raise anything
+        return ""
+    return "" if getattr(value, "shape", None) != () else str(getattr(value.dtype, "kind", ""))
 
 
 def refuse_nan(lo: int, numbers: Any) -> None:
@@ -322,8 +323,17 @@ def refuse_nan(lo: int, numbers: Any) -> None:
 
 
 def is_array(values: Iterable[Any]) -> bool:
-    """Whether the values are a numpy array. This does not import numpy."""
-    return hasattr(values, "dtype") and hasattr(values, "ravel")
+    """Whether the values are a numpy array. This does not import numpy, and runs no code of a user's object."""
+    kind = type(values)
+    return hasattr(kind, "dtype") and hasattr(kind, "ravel")
+
+
+def bytes_of(value: Any) -> int:
+    """Bytes of an array; 0 for any other value, and for an array that does not tell (a sparse one, for example)."""
+    try:
+        return int(value.nbytes) if is_array(value) else 0
+    except Exception:  # raised by a library's own code
+        return 0
 
 
 def array_kind(lo: int, values: Any, takes: str) -> str:

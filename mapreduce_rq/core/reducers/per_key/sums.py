@@ -24,7 +24,7 @@ from mapreduce_rq.core.reducers.per_key.integers import (
 )
 from mapreduce_rq.core.reducers.per_key.packed import row_of, those_there
 from mapreduce_rq.core.reducers.per_key.partials import MOST_WAITING, PartialColumn, Partials
-from mapreduce_rq.core.reducers.sums import reals
+from mapreduce_rq.core.reducers.sums import is_array, reals
 
 
 class Sums:
@@ -125,7 +125,7 @@ class SumColumn(Column[Sums]):
         numbers = list(rows.values)
         for row, value in enumerate(rows.values):
             try:
-                array = hasattr(value, "dtype") and hasattr(value, "__setitem__")  # numpy's scalars lack the latter
+                array = is_array(value) and hasattr(type(value), "__setitem__")  # numpy's scalars lack the latter
                 (number,) = (value,) if array else reals(0, (value,))
             except BadValue:
                 number = value
