@@ -106,6 +106,7 @@ What a master does (runtime/master, client)::
     what a commit writes, and when     runtime/master/commits.py Commits._commit, Commits._commit_due
     what it does on SIGTERM, Ctrl-C    cli/interrupts.py Interrupts
     when a worker is dead              core/fleet/liveness.py DEAD_AFTER; runtime/pool/reporter.py BEAT_SECONDS
+    which jobs have lost it            core/fleet/obituary.py Obituary; runtime/master/sweep.py Sweeper._mourn
     what a standby waits for           runtime/master/standby.py OrphanWatch.orphans, Standby.wait
     how a client opens and closes      client/base.py ClientBase
     where a client's jobs run          client/site.py Site

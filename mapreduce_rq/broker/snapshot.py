@@ -14,7 +14,7 @@ from mapreduce_rq.broker.job_hash import read_job, token_bytes
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.reading import not_a_hash
 from mapreduce_rq.broker.wire import Command, Wire
-from mapreduce_rq.core.fleet.liveness import OBITUARY
+from mapreduce_rq.core.fleet.obituary import read_obituary
 from mapreduce_rq.core.job.record import Record, Report, State
 from mapreduce_rq.core.messages import Beat
 from mapreduce_rq.core.sealing import Codecs
@@ -202,8 +202,8 @@ class _Reader:
 
     def worker(self, wid: str, raw: bytes, held: int) -> WorkerView | None:
         """The worker of an entry; None for an entry that cannot be read."""
-        if raw.startswith(OBITUARY):
-            return WorkerView(wid, None, raw.removeprefix(OBITUARY).decode(errors="replace"), held)
+        if obituary := read_obituary(raw):
+            return WorkerView(wid, None, obituary.why, held)
         try:
             return WorkerView(wid, self.codecs.beat.at(wid).open(raw), "", held)
         except BadMessage as error:

@@ -16,6 +16,7 @@ from unittest.mock import patch
 import msgspec
 import pytest
 
+from mapreduce_rq.broker.job_hash import timeline_of
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.pieces import LaidApart
 from mapreduce_rq.core.fleet import liveness
@@ -44,7 +45,7 @@ from mapreduce_rq.runtime.worker.part_answers import Relief
 from mapreduce_rq.runtime.worker.stops import Stop
 from mapreduce_rq.runtime.worker.worker import Worker
 from tests.sim import scripts
-from tests.sim.actors import ClientProcess, Host
+from tests.sim.actors import FIRST_PID, ClientProcess, Host
 from tests.sim.computation import LaidTerms, Partial, RowOfTerms
 from tests.sim.faults import start_cancel
 from tests.sim.mutants import EDITS, Edit
@@ -96,9 +97,9 @@ class Stage:
         """Who computed a term, in order of time."""
         return [one for one in self.world.executions if one.job == job and one.lo <= k < one.hi]
 
-    def kill_the_computer_of(self, k: int) -> None:
+    def kill_the_computer_of(self, k: int, job: str = "sim-0") -> None:
         """Kill who has begun to compute a term last."""
-        by = self.computed(k)[-1].by
+        by = self.computed(k, job)[-1].by
         for host in self.world.hosts:
             for pid in [pid for pid, worker in host.workers.items() if worker.actor.name == by]:
                 host.kill_worker(pid)
@@ -157,6 +158,45 @@ def a_killed_workers_task_runs_elsewhere_within_a_second() -> None:
     first, second = stage.computed(0)
     assert second.at - 2 <= 1
     assert second.by != first.by
+
+
+def _told_lost(stage: Stage) -> list[str]:
+    """The workers of whose death the timeline of the first job tells, one for each time."""
+    (state,) = list(stage.histories(stage.world.keys.job("sim-0")))[-1:]
+    timeline = timeline_of(stage.world.codecs, "sim-0", state.get(b"timeline"), state.get(b"since"))
+    assert timeline is not None
+    marks = [mark.text.split(": ") for mark in timeline.marks]
+    return [mark[1] for mark in marks if mark[0] == "worker lost" and mark[2].startswith("killed by SIGKILL")]
+
+
+def _address(by: str) -> str:
+    """A worker's address, by the name of its actor."""
+    host, _, number = by.partition(".")
+    return f"{host}:{FIRST_PID + int(number)}"
+
+
+def who_dies_before_the_first_look_is_told_of_once() -> None:
+    # Another job's worker has died before, which is told of by that job's master. The short job ends without a look.
+    for terms, seconds in ((12, 0.5), (4, 0.01)):
+        for moment in range(8):
+            older = JobPlan(1, 20.0, chunk=1)
+            stage = Stage(JobPlan(terms, seconds, chunk=1, starts=30), older, hosts=[2])
+            killed: list[str] = []
+
+            def kill(stage: Stage = stage, killed: list[str] = killed) -> None:
+                stage.kill_the_computer_of(0)
+                killed.append(_address(stage.computed(0)[-1].by))
+
+            def begun(stage: Stage = stage, moment: int = moment, kill: Callable[[], None] = kill) -> None:
+                if stage.computed(0):
+                    stage.at(0.001 * moment, kill)
+                else:
+                    stage.at(0.001, begun)
+
+            stage.at(5, lambda stage=stage: stage.kill_the_computer_of(0, "sim-1"))  # type: ignore[misc]
+            stage.at(30, begun)
+            stage.run()
+            assert _told_lost(stage) == killed, f"{seconds} s a term, moment {moment}"
 
 
 def a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds() -> None:
@@ -1149,6 +1189,7 @@ _never = property(lambda _: False, lambda *_: None)
 
 MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Reporter, "_give_back")),
+    (who_dies_before_the_first_look_is_told_of_once, lambda: patch.object(reporter, "jobs_of", return_value=set())),
     (a_lost_hosts_task_runs_elsewhere_within_eighteen_seconds, lambda: patch.object(Sweeper, "_reap")),
     (
         what_a_stopped_worker_holds_and_others_have_answered_is_not_done_again,

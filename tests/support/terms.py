@@ -149,7 +149,7 @@ def _misbehave(how: str) -> None:
         raise ValueError("a poisoned term")
     if how == "segfault":
         ctypes.string_at(0)
-    if how == "kill":
+    if how.startswith("kill"):
         os.kill(os.getpid(), 9)
     if how == "exit":
         os._exit(3)

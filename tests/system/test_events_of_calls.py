@@ -112,6 +112,25 @@ def test_a_loss_just_before_the_end_is_told_too(at: User, server: RealServer) ->
     assert re.fullmatch(rf".*:{victim}: killed by SIGKILL \(.*:{victim}\)", lost[0])
 
 
+@pytest.mark.parametrize("function", ["poisoned", "tardy"])
+def test_a_worker_that_dies_before_the_first_look_is_told_of(at: User, server: RealServer, function: str) -> None:
+    port = port_in(at.start("metrics", "--port", "127.0.0.1:0"))
+    assert values(port)["mrq_workers_lost_total", ""] == 0
+    at.start("worker", "-c", "2").hear("2 workers")
+    lost: list[str] = []
+    with Client(server.url, keys=[KEY]) as client:
+        for round_ in range(3):  # the first term kills the first process that calls it; `tardy` outlasts the first look
+            at.stage.write("poison", f"0:once-kill-{round_}")
+            before = len(at.stage.runs())
+            call = Call(lambda: client.map_reduce(f"tests.support.terms:{function}", range(8), reduce="int_sum"))
+            assert call.result() == sum(map(terms.fingerprint, range(8)))
+            victim = next(pid for pid, term in at.stage.runs()[before:] if term == 0)
+            lost.append(f":{victim}: killed by SIGKILL (")
+            found = [text for what, text in told(at) if what == "worker lost"]
+            assert [part in text for part, text in zip(lost, found, strict=True)] == [True] * len(lost), found
+    until(lambda: shown(port, ("mrq_workers_lost_total", ""), 3), 20, "each is counted, at the next look")
+
+
 def test_a_worker_that_two_calls_lose_is_counted_once(at: User, server: RealServer) -> None:
     port = port_in(at.start("metrics", "--port", "127.0.0.1:0"))
     assert values(port)["mrq_workers_lost_total", ""] == 0

@@ -176,9 +176,13 @@ class Collector:
         yield counter("mrq_replies", "Answers, counted or not.", totals.tasks + totals.duplicates)
         yield counter("mrq_duplicates", "Answers that came twice, and were counted once.", totals.duplicates)
         yield counter("mrq_dropped", "Replies that were forged or malformed.", totals.dropped)
-        yield counter("mrq_workers_lost", "Workers lost while jobs ran.", totals.lost)
+        yield counter("mrq_workers_lost", "Workers lost while jobs ran, each once.", totals.lost)
         yield counter("mrq_retries", "Jobs that were queued anew.", totals.events["retried"])
-        events = CounterMetricFamily("mrq_events", "Events of jobs, as in `mrq events`.", labels=["queue", "what"])
+        events = CounterMetricFamily(
+            "mrq_events",
+            "Events of jobs, as in `mrq events`: each job that runs tells of a worker that is lost.",
+            labels=["queue", "what"],
+        )
         for what, times in sorted(totals.events.items()):
             events.add_metric([self._queue, what.replace(" ", "_")], times)
         yield events

@@ -167,6 +167,10 @@ class Recorder:
         """Add an event that a person should read."""
         self._mark(Mark(round(max(0.0, now - self._began), 4), cut(text, MAX_MARK)))
 
+    def has_mark(self, text: str) -> bool:
+        """Whether there is an event of this text."""
+        return cut(text, MAX_MARK) in {mark.text for mark in self._marks}
+
     def _mark(self, mark: Mark) -> None:
         if len(self._marks) == MAX_MARKS:  # the first ones stay, and the newest
             del self._marks[MAX_MARKS // 2]

@@ -265,7 +265,8 @@ class Master(Owning):
                     break
 
         self._exchange.hear_of_commit()
-        survey = self._sweeper.sweep(self._now, hear, self.ledger.refusals, self.ledger.tally.runs.covers)
+        covers = self.ledger.tally.runs.covers
+        survey = self._sweeper.sweep(self._now, hear, self.ledger.refusals, covers, self._answered)
         if survey is None:
             return []
         self._answered &= self._sweeper.present
@@ -372,7 +373,7 @@ class Master(Owning):
     def _closing(self, *, lasts: bool = True) -> Closing:
         if self.ledger.reclaimed:
             self._exchange.hear_of_commit()
-            self._sweeper.mourn()
+            self._sweeper.mourn(self._answered)
         self._gather(all_of_it=True)
         return Closing(
             ledger=self.ledger,

@@ -7,11 +7,12 @@ full Redis that refuses our look refuses the workers' beats, too.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from mapreduce_rq.broker.jobs import STRIKE_OFF, Jobs
 from mapreduce_rq.core.fleet.give_back import given_back
-from mapreduce_rq.core.fleet.liveness import OBITUARY, Watch
+from mapreduce_rq.core.fleet.liveness import Watch
+from mapreduce_rq.core.fleet.obituary import read_obituary
 from mapreduce_rq.core.job.events import Surveyed
 from mapreduce_rq.core.messages import LOST, MAP, Beat, Failure, Task
 from mapreduce_rq.core.sealing import kid_text
@@ -68,6 +69,7 @@ class Sweeper:
         self._wait = wait  # seconds to wait for a first able worker; None: without end
         self._refused: Mapping[str, Failure] = {}  # workers that refused a task of the job, as of the last sweep
         self._mourned: set[str] = set()  # workers whose obituary was read
+        self._looked = False  # whether any was looked for
         self._strangers: dict[int, int] = {}  # workers of other keys, by their keys' ids
         self._told: set[int | str] = set()  # the reasons why some workers cannot
         self._seen: set[str] | None = None  # workers that were alive at the last look; None: there was no look
@@ -116,12 +118,13 @@ class Sweeper:
         hear: Callable[[int], None],
         refused: Mapping[str, Failure],
         counted: Callable[[int, int], bool],
+        answered: Collection[str],
     ) -> Surveyed | None:
         """Look around and reap; None if Redis is too full to look. Raises NoWorkers, BrokerDown.
 
         ``hear(n)`` reads at least ``n`` more replies, or all there are: answers from before the look must be known
         before a missing task counts as lost. ``refused``: the workers that have refused a task of the job.
-        ``counted(lo, hi)`` returns whether all terms of a span are counted.
+        ``counted(lo, hi)`` returns whether all terms of a span are counted. ``answered``: workers that have answered.
         """
         self._last_sweep = now
         self.sweeps += 1
@@ -143,7 +146,7 @@ class Sweeper:
         if now - self._last_look >= SWEEP_SECONDS * 0.9:  # the quick looks of the start do not prove a death
             self._last_look = now
             self._watch.look(survey.beats)
-        self._mourn(survey.beats, told=self.sweeps > 1)
+        self._mourn(survey.beats, answered, survey.held)
         dead, forgotten = set(self._watch.dead()), set(self._watch.forgotten())
         waiting = self._mine(survey.waiting)
         self.others_wait = len(waiting) < len(survey.waiting)
@@ -167,20 +170,26 @@ class Sweeper:
         self._count(max(len(self.present), starting - len(refused)), now)
         return Surveyed(waiting, held, max(len(alive), starting), slack=not survey.waiting)
 
-    def mourn(self) -> None:
-        """Report the workers that died since the last look, if there was one: the job ends, so no other look comes."""
-        if self.sweeps:
-            with contextlib.suppress(BrokerError):  # the next request raises it again, if it lasts
-                self._mourn(self._jobs.registry(), told=True)
+    def mourn(self, answered: Collection[str]) -> None:
+        """Report the workers that died since the last look: the job ends, so no other look comes."""
+        with contextlib.suppress(BrokerError):  # the next request raises it again, if it lasts
+            self._mourn(self._jobs.registry(), answered, {})
 
-    def _mourn(self, beats: Mapping[str, bytes], *, told: bool) -> None:
-        """Report workers that died since the first look, with the reasons that their supervisors wrote."""
-        dead = {wid for wid, beat in beats.items() if beat.startswith(OBITUARY)}
-        if told:
-            for wid in dead - self._mourned:
-                why = beats[wid].removeprefix(OBITUARY).decode(errors="replace")
-                self._telling.note("worker lost", f"{wid.rpartition(':')[0]}: {why}")
-        self._mourned = dead
+    def _mourn(self, entries: Mapping[str, bytes], answered: Collection[str], held: Mapping[str, list[bytes]]) -> None:
+        """Report workers that died since the last look, with the reasons that their supervisors wrote.
+
+        Before the first look, any worker of the queue may have died at any time: only those are reported that worked
+        for this job. A master that took the job over may find them reported by the master before.
+        """
+        dead = {wid: found for wid, entry in entries.items() if (found := read_obituary(entry))}
+        for wid in dead.keys() - self._mourned:
+            text = f"{wid.rpartition(':')[0]}: {dead[wid].why}"
+            if self._looked:
+                self._telling.note("worker lost", text)
+            elif wid in answered or self._job in dead[wid].jobs or self._mine(held.get(wid, [])):
+                self._telling.note_once("worker lost", text)
+        self._mourned = set(dead)
+        self._looked = True
 
     def _compare(self, alive: set[str], dead: set[str], now: float) -> None:
         """Report workers that came and went since the last look. Deaths that were seen are reported elsewhere."""
@@ -239,7 +248,7 @@ class Sweeper:
         given, why = reap_dead(self._jobs, wid, beat, raws, spared, strike_off=strike_off)
         if given or spared:
             self._telling.notice(f"worker {wid.rpartition(':')[0]} is gone ({why}): {plural(given, 'task')} given back")
-            if not beat.startswith(OBITUARY):
+            if not read_obituary(beat):
                 text = f"{wid.rpartition(':')[0]}: {why}; {plural(given, 'task')} given back"
                 self._telling.note("worker lost", text, noticed=True)
 
@@ -311,11 +320,11 @@ def reap_dead(
 
     Returns the number of tasks that went back, and the reason of the death.
     """
-    obituary = beat.startswith(OBITUARY)
+    obituary = read_obituary(beat)
     in_hand = None
     why = LOST
-    if obituary:
-        why = beat.removeprefix(OBITUARY).decode(errors="replace")
+    if obituary is not None:
+        why = obituary.why
     else:
         try:
             last = jobs.codecs.beat.at(wid).open(beat)
@@ -323,6 +332,6 @@ def reap_dead(
         except BadMessage:
             pass
     # A supervisor that wrote an obituary has already given back the tasks in hand, and blamed one.
-    moves = given_back(jobs.codecs, raws, in_hand, why, guess=not obituary)
+    moves = given_back(jobs.codecs, raws, in_hand, why, guess=obituary is None)
     moves = [(old, new) for old, new in moves if old not in spared]  # one of them may be the task to blame
     return jobs.reap(wid, STRIKE_OFF if strike_off else "", moves), why

@@ -82,6 +82,11 @@ class Telling:
         if not noticed and what not in OF_THE_JOB:
             self.seen(what, text)
 
+    def note_once(self, what: What, text: str) -> None:
+        """Add an event, unless the timeline has it: a master that led the job before has told of it."""
+        if not self._recorder.has_mark(f"{what}: {text}"):
+            self.note(what, text)
+
     def seen(self, what: str, text: str) -> None:
         """Add an event that other processes see by themselves, for the observer and the timeline."""
         self._recorder.mark(f"{what}: {text}" if text else what, self._clock.now())

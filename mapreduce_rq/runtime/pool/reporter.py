@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from mapreduce_rq.broker.jobs import STRIKE_OFF
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.fleet.give_back import given_back
-from mapreduce_rq.core.fleet.liveness import OBITUARY
+from mapreduce_rq.core.fleet.obituary import Obituary, jobs_of
 from mapreduce_rq.core.messages import Beat
 from mapreduce_rq.errors import BrokerError
 from mapreduce_rq.runtime.clock import Clock
@@ -116,8 +117,8 @@ class Reporter:
         reason = f"{why} ({f'{name}:{child.pid} on {self._host}' if name else address})"
         # A worker that dies outside of any task (its reply was too large for this host) would die again and again with
         # the same tasks in hand: so one of them is blamed.
-        obituary = OBITUARY.decode() + reason if why else "X"
         held = post.tasks.in_hand(child.wid)[::-1]
+        obituary = str(Obituary(reason, jobs_of(post.tasks.codecs, held))) if why else STRIKE_OFF
         moves = given_back(post.tasks.codecs, held, in_hand, reason, guess=blame and not doing.busy)
         post.jobs.reap(child.wid, obituary, moves)
 
