@@ -24,6 +24,15 @@ from mapreduce_rq.functions.calls import ONE
 
 Callback = Callable[[Future[Any]], None]
 
+MOST_QUICK_CALLS = 1024
+"""Calls in a batch, from which on batches of quick calls grow no more. joblib reads a batch for each worker at once, in
+1.5 ms for 1024 calls; a larger batch leaves the workers idle for longer, and the garbage collector goes through all
+calls that were read: 100 000 calls took 1.3 times as long in batches of 16 384.
+"""
+QUICK_SECONDS = 0.05
+"""Seconds from a batch's way out to its answer, below which its calls are quick. It waits for the batch before it, so
+the calls of such a batch take half of that at most.
+"""
 LAST_SECONDS = 1.0
 """Seconds at most to wait for a callback when all is ended: it may wait for an iterable that never gives an item."""
 
@@ -127,8 +136,11 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
     def compute_batch_size(self) -> int:
         """How many calls the next batch has: up to four times those of the last, where joblib by itself doubles them.
 
-        As there, no batch should take more than twice the shortest time that joblib has in mind for one.
+        As there, no batch should take more than twice the shortest time that joblib has in mind for one. Batches of
+        quick calls stop growing earlier.
         """
+        if self._effective_batch_size >= MOST_QUICK_CALLS and 0 < self._smoothed_batch_duration < QUICK_SECONDS:
+            return int(self._effective_batch_size)
         if 0 < self._smoothed_batch_duration < self.MIN_IDEAL_BATCH_DURATION / 2:
             self._effective_batch_size *= 2
         size: int = super().compute_batch_size()
