@@ -129,6 +129,7 @@ class Leader:
             workers=self._local if among is None else among.workers,
             look_soon=among is None or not among.workers,
             pipelined=pipelined,
+            alone=self._alone,
             unseen=unseen,
             bell=bell,
             host=self._host,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain, islice
 from typing import Any
 
 from mapreduce_rq.core.numbers.integers import digits
@@ -23,6 +24,39 @@ def written(value: Any) -> str:
     except ValueError:
         text = _written(value)
     return text.encode(errors="backslashreplace").decode() if is_torn(text) else text
+
+
+def bytes_of(value: Any) -> int:
+    """Bytes of an array; 0 for any other value, and for an array that does not tell (a sparse one, for example)."""
+    try:
+        return int(value.nbytes) if hasattr(type(value), "nbytes") else 0
+    except Exception:  # raised by a library's own code
+        return 0
+
+
+def is_larger(value: Any, number: int) -> bool:
+    """Whether a value certainly has more than this number of characters as text, or of bytes in arrays.
+
+    It makes no text, which may have a multiple of the value's size.
+    """
+    left = number
+    rest: list[Any] = [value]
+    while rest:
+        each = rest.pop()
+        kind = type(each)
+        if kind in {str, bytes, bytearray}:
+            left -= len(each)
+        elif kind in _BRACKETS:
+            left -= len(each)  # the commas
+            rest += islice(each, max(0, left))
+        elif kind is dict:
+            left -= len(each)
+            rest += islice(chain.from_iterable(each.items()), max(0, left))
+        else:
+            left -= bytes_of(each)
+        if left < 0:
+            return True
+    return False
 
 
 def is_torn(text: str) -> bool:

@@ -136,7 +136,8 @@ def copied(array: Any) -> Any:
 
     With its own memory as a buffer, a read-only array would be read-only there, too.
     """
-    return (array if array.flags.writeable else array.copy(order="K")).__reduce_ex__(PROTOCOL)
+    order = "C" if 0 in array.strides else "K"  # one that repeats its memory has no order of its own
+    return (array if array.flags.writeable else array.copy(order=order)).__reduce_ex__(PROTOCOL)
 
 
 _CHANGED = {memoryview, io.TextIOWrapper}

@@ -20,8 +20,8 @@ from mapreduce_rq.core.outcome import Ask, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
-from mapreduce_rq.core.reducers.sums import bytes_of
 from mapreduce_rq.core.text import here, plural
+from mapreduce_rq.core.written import bytes_of
 from mapreduce_rq.errors import BadFunction
 from mapreduce_rq.functions.called import called
 from mapreduce_rq.functions.coding import Number

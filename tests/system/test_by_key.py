@@ -6,6 +6,8 @@ import math
 import operator
 import os
 import signal
+import subprocess
+import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from fractions import Fraction
@@ -17,8 +19,8 @@ import pytest
 from mapreduce_rq import Client, Combine, JobFailed, Limits, by_key
 from mapreduce_rq.core.reducers.counter import LISTED
 from mapreduce_rq.errors import BadFunction, BadParameter
-from tests.support.commands import KEY
-from tests.support.servers import RealServer
+from tests.support.commands import KEY, environment
+from tests.support.servers import ROOT, RealServer
 
 TERMS = 3000
 
@@ -300,3 +302,40 @@ def test_tasks_whose_merge_raises_in_a_worker_are_answered_one_by_one(private: C
     assert private.reduce_by_key(pair, range(40), only_here, zero=0, law="commutative") == {k: k for k in range(40)}
     found = private.reduce_by_key(both, range(40), only_here, zero=0, law="commutative", limits=Limits(chunk=1))
     assert found == {0: sum(range(40))}
+
+
+def bulky(k: int) -> tuple[int, bytes]:
+    return k % 3, bytes([k % 256]) * 200_000
+
+
+def test_large_values_by_key_do_not_stay_where_their_caller_has_them(server: RealServer, queue: str) -> None:
+    with Client(server.url, local=2, queue=queue, keys=[KEY]) as client:
+        for reduce, length in (("list", 20), ("concat", 20 * 200_000)):
+            found = client.reduce_by_key(f"{__name__}:bulky", range(60), reduce)
+            assert [len(found[key]) for key in range(3)] == [length] * 3
+        redis = server.client()
+        sizes = {name: redis.memory_usage(name) or 0 for name in redis.keys(f"mrq1:{{{queue}}}:*")}
+        assert sum(sizes.values()) < 200_000, sizes
+
+
+PEAK = """
+import resource, sys
+from mapreduce_rq import Client
+def pair(k):
+    return k % 50, bytes(1_000_000)
+with Client(local=2) as client:
+    client.map_reduce(abs, range(4))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    found = client.reduce_by_key(pair, range(200), "list")
+    assert sum(map(len, found.values())) == 200
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def test_a_master_has_large_values_by_key_once_in_memory(tmp_path: Path) -> None:
+    script = tmp_path / "peak.py"
+    script.write_text(PEAK)
+    ran = subprocess.run(
+        [sys.executable, script], capture_output=True, text=True, timeout=100, check=True, env=environment(path=[ROOT])
+    )
+    assert int(ran.stdout) < 1.5 * 200_000_000

@@ -110,7 +110,7 @@ PLAIN: list[Any] = [
         np.datetime64("2024-01-01T01", "h"),
     ),
     *(np.array(3.5), np.zeros((0, 3)), np.arange(6, dtype=">i2").reshape(2, 3), np.asfortranarray(np.eye(3)[:2])),
-    *(read_only(np.arange(3)), read_only(np.asfortranarray(np.eye(200)[:99]))),
+    *(read_only(np.arange(3)), read_only(np.asfortranarray(np.eye(200)[:99])), np.broadcast_to(np.arange(3), (2, 3))),
     *({(1, "a"): 2, 2**70: 3, "\udc80": 4, dt.date(1, 1, 1): 5, frozenset({1}): 6}, {1: {(2,): [(3,)]}}),
     *(STRUCTURED, np.array(["2024-01-01"], dtype="M8[D]"), np.array(["a", "bcd"]), np.array([True, False])),
 ]

@@ -36,7 +36,7 @@ from mapreduce_rq.core.reducers.per_key.column import FIRST, Column, Rows
 from mapreduce_rq.core.reducers.sequence import RECORD_BYTES
 from mapreduce_rq.core.reducers.sums import batches
 from mapreduce_rq.core.text import in_lines
-from mapreduce_rq.core.written import written
+from mapreduce_rq.core.written import is_larger, written
 
 PAIRS = "a pair (key, value), a dict, or an iterable of pairs"
 
@@ -295,8 +295,8 @@ class ByKey(Reducer[Groups]):
         }
         if number <= LISTED or self.top is not None:
             native = self.finish_native(partial)
-            text = "".join(self._text(partial))
-            if len(text) <= RECORD_BYTES:
+            text = "" if (larger := is_larger(native, RECORD_BYTES)) else "".join(self._text(partial))
+            if not larger and len(text) <= RECORD_BYTES:
                 return Outcome(value=text, native=native, **about)
         return Outcome(
             value="",

@@ -328,14 +328,6 @@ def is_array(values: Iterable[Any]) -> bool:
     return hasattr(kind, "dtype") and hasattr(kind, "ravel")
 
 
-def bytes_of(value: Any) -> int:
-    """Bytes of an array; 0 for any other value, and for an array that does not tell (a sparse one, for example)."""
-    try:
-        return int(value.nbytes) if is_array(value) else 0
-    except Exception:  # raised by a library's own code
-        return 0
-
-
 def array_kind(lo: int, values: Any, takes: str) -> str:
     """The kind of an array of numbers: ``i`` or ``f``. Raises BadValue for any other array."""
     kind: str = "i" if values.dtype.kind in "iub" else values.dtype.kind

@@ -21,6 +21,8 @@ class LaidAside:
     def __init__(self, place: Aside | None, *, items: bool, pieces: bool = False) -> None:
         self.any = items or pieces
         """Whether a body may be there, as far as the answers tell."""
+        self.read = 0
+        """Bytes of the bodies that were read there."""
         self._place = place
         self._items = items
 
@@ -34,16 +36,15 @@ class LaidAside:
         if self._place is not None and self._items:
             self._place.keep({task.body for task in ledger.out.values()})
 
-    def fetched(self, heard: list[Replied], *, kept: bool) -> list[Replied]:
-        """The replies with their bodies. A body that is gone was read before, and is counted.
-
-        ``kept``: the reducer keeps bodies as they are; otherwise it needs bytes.
+    def fetched(self, heard: list[Replied]) -> list[Replied]:
+        """The replies with their bodies, which are copied only where they are folded: many may wait for that. A body
+        that is gone was read before, and is counted.
         """
         if self._place is None:
             return heard
-        return [self._fetched(self._place, one, kept) for one in heard]
+        return [self._fetched(self._place, one) for one in heard]
 
-    def _fetched(self, place: Aside, replied: Replied, kept: bool) -> Replied:
+    def _fetched(self, place: Aside, replied: Replied) -> Replied:
         statuses = [answer.status for answer in replied.answers]
         if statuses.count(OK) == len(statuses):
             return replied
@@ -56,7 +57,8 @@ class LaidAside:
                 except ValueError:
                     continue
                 place.drop(answer.body)
-                whole: Any = body if kept and answer.op == MAP else bytes(body)
+                self.read += len(body)
+                whole: Any = body if answer.op == MAP else bytes(body)
                 answers.append(msgspec.structs.replace(answer, status=OK, body=whole))
             else:
                 answers.append(answer)

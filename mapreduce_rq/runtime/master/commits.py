@@ -30,7 +30,7 @@ from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.aside import LaidAside
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.bodies import Bodies
-from mapreduce_rq.runtime.master.checkpoints import Checkpoints
+from mapreduce_rq.runtime.master.checkpoints import HEAVY_BYTES, Checkpoints
 from mapreduce_rq.runtime.master.ending import Ending
 from mapreduce_rq.runtime.master.exchange import Exchange
 from mapreduce_rq.runtime.master.fields import Fields
@@ -67,6 +67,7 @@ class Commits:
         look_soon: bool = True,
         pipelined: bool = False,
         value_stays: bool = True,
+        alone: bool = False,
         unseen: bool = False,
         bell: Bell | None = None,
         host: str = "",
@@ -84,6 +85,7 @@ class Commits:
         self.stop = False
         self.dropped = 0  # replies that were forged or malformed
         self.value_stays = value_stays
+        self._alone = alone or unseen
         self._unseen = unseen
         self._host = host
         self._pipelined = pipelined
@@ -178,6 +180,10 @@ class Commits:
         except MergeError as error:  # the terms counted and the fold may differ now: this job cannot go on
             return [Broken(NO_TERMS, failure_of(error, MASTER, computation=self.computation))]
         self._checkpoints.uncommitted += self.ledger.tasks - before
+        if self._checkpoints.heavy and isinstance(event, Replied):
+            self._checkpoints.heard += sum(len(answer.body) for answer in event.answers)
+        if self._alone and self._aside.read >= HEAVY_BYTES:
+            self._checkpoints.too_large = True
         if self.ledger.tasks > before and self._source is not None:
             self._aside.keep(self.ledger)
         return commands
@@ -267,7 +273,7 @@ class Commits:
         if timeline is not None:
             self._recorder.kept(timeline, self._now)
         if checkpoint:
-            self._checkpoints.written(self.ledger.counted, started, self.clock.now())
+            self._checkpoints.written(self.ledger.counted, started, self.clock.now(), len(stored or b""))
 
     def _commit_due(self) -> bool:
         """Whether a commit is due even if there are no tasks to push: for a checkpoint, or for the lease."""

@@ -97,7 +97,7 @@ class Ending:
 
     def _well(self, ended: Ended, record: Done, closing: Closing) -> Ended:
         row: list[tuple[str, Argument]] = []
-        if not closing.lasts:
+        if not closing.lasts or (record.value is None and not self._value_stays):  # our caller alone has the value
             self._fields.checkpoint_mac = b""
             row.append(("ck", b""))
         elif not closing.stored:

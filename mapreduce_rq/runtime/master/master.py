@@ -58,6 +58,7 @@ class Master(Owning):
     ``look_soon``: look around early; not needed if the caller has just seen ``workers``.
     ``bell``: the thread that fills the source rings it; until then the source may have no item.
     ``value_stays``: a value too large for the record stays in Redis as long as the record, for others to fetch.
+    ``alone``: the server ends with this process, so no other master ever leads the job on.
     ``unseen``: the caller waits only for the value and no other process can see the job, so nothing of it stays.
     ``host``: the RQ job that runs this one; a process that adopts the job asks RQ whether its RQ job was stopped.
     ``journal``: events are written there, and the job's end for those who wait for it. A ``pipelined`` job's events are
@@ -240,7 +241,7 @@ class Master(Owning):
             replies = with_their_pieces(replies, self.computation.reducer, self._pieces)
         again = self._exchange.again
         heard = [Replied(reply.wid, reply.answers, reply.tried, again) for reply in replies]
-        return self._aside.fetched(heard, kept=self.ledger.keeps), entries
+        return self._aside.fetched(heard), entries
 
     def _hand_on(self, listener: Listener, wid: str, output: Output) -> None:
         """Hand on printed text once only: replies are read again after an outage, and workers send some twice."""
@@ -345,6 +346,7 @@ class Master(Owning):
         with self._keeper:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
             lasts = not self._refers or not record.terms_used or self.ledger.conclude(outcome)
+            lasts = lasts and not (self._checkpoints.too_large and not self.value_stays)
         errors: dict[int | None, Deferred] = {
             term: Deferred(self.computation.error_of, failure) for term, failure in self.ledger.skipped
         }
