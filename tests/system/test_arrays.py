@@ -102,6 +102,16 @@ def test_values_that_do_not_belong_together_end_the_job_in_one_line(
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 7, TERMS])
+def test_terms_of_a_random_order_are_named_by_their_places(private: Client, chunk: int | None) -> None:
+    with pytest.raises(JobFailed) as caught:
+        private.map_reduce(shapes, range(TERMS), reduce="mean", limits=Limits(chunk=chunk, rel_tol=1e-9))
+    text = str(caught.value)
+    named = dict(re.findall(r"term (\d+) is an array of shape (\(\d,\))", text))
+    assert named.pop("37") == "(4,)", text
+    assert set(named.values()) == {"(3,)"}, text
+
+
+@pytest.mark.parametrize("chunk", [None, 1, 7, TERMS])
 @pytest.mark.parametrize("name", ["sum", "mean", "max"])
 @pytest.mark.parametrize(("function", "what"), [(shapes, r"an array of shape \(4,\)"), (mixed, "float 1.0")])
 def test_by_key_too_both_terms_are_named(

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import struct
 from collections import Counter
 from decimal import Decimal
@@ -367,3 +369,11 @@ def test_long_arrays_of_any_spread_are_summed_exactly(spread: int) -> None:
     found = made.fold(0, values)
     assert found.units == exact
     assert made.fold(0, values.tolist()) == found
+
+
+def test_a_refusal_that_travelled_is_the_same() -> None:
+    error = BadValue(3, "abc", "numbers", (1, "str 'x'"))
+    error.renumber((10).__add__)
+    assert repr(error) == """BadValue(13, "str 'abc'", 'numbers', (11, "str 'x'"))"""
+    for found in (copy.copy(error), pickle.loads(pickle.dumps(error))):
+        assert (repr(found), str(found), vars(found)) == (repr(error), str(error), vars(error))

@@ -18,6 +18,8 @@ def failure_of(
     ``computation``: the job's, if it is known. Its reducer may have refused a value. It also encodes the exception that
     the job's caller gets; for a user's own fold that is the exception that the fold has raised.
     """
+    if isinstance(error, MergeError) and computation is not None:
+        error.renumber(computation.place)  # a drawn term has another number
     message, raised = message_of(error), error
     if type(error) is BadValue:
         message += f": have the function return such values{_or_another(computation)}"

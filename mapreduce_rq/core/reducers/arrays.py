@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -44,10 +44,21 @@ class BadArray(BadValue):
 
 
 class UnlikeValues(MergeError):
-    """Two partials have values that cannot be reduced together: the job cannot go on."""
+    """Two partials have values that cannot be reduced together: the job cannot go on.
 
-    def __init__(self, text: str) -> None:
-        Exception.__init__(self, text)
+    ``text`` has braces in the places of ``terms``.
+    """
+
+    def __init__(self, text: str, *terms: int) -> None:
+        Exception.__init__(self, text, *terms)
+
+    def renumber(self, number: Callable[[int], int]) -> None:
+        text, *terms = self.args
+        self.args = (text, *map(number, terms))
+
+    def __str__(self) -> str:
+        text, *terms = self.args
+        return str(text).format(*terms)
 
 
 class ArrayPartial(ABC):
@@ -98,8 +109,10 @@ def merged(left: Any, right: Any, *, zero: Any, reducer: str) -> Any:
     elif left.shape != right.shape:
         first, second = (left, right) if left.term < right.term else (right, left)
         raise UnlikeValues(
-            f"term {second.term} is {shaped(second.shape)}, and term {first.term} is {shaped(first.shape)}: "
-            f"the reducer {reducer} takes arrays of one shape"
+            f"term {{}} is {shaped(second.shape)}, and term {{}} is {shaped(first.shape)}: "
+            f"the reducer {reducer} takes arrays of one shape",
+            second.term,
+            first.term,
         )
     left.absorb(right)
     left.begin_at(min(left.term, right.term))
@@ -111,8 +124,9 @@ def _points(arrays: ArrayPartial, numbers: Any, reducer: str) -> ArrayPartial:
     found = None if arrays.shape else arrays.of_numbers(numbers)
     if found is None:
         raise UnlikeValues(
-            f"term {arrays.term} is {shaped(arrays.shape)}, and other terms are numbers: the reducer {reducer} takes "
-            "either numbers or arrays of one shape"
+            f"term {{}} is {shaped(arrays.shape)}, and other terms are numbers: the reducer {reducer} takes "
+            "either numbers or arrays of one shape",
+            arrays.term,
         )
     return found
 

@@ -58,6 +58,10 @@ class BadValue(Refusal, ValueError):
         self.term = number(self.term)
         if self.beside is not None:
             self.beside = (number(self.beside[0]), self.beside[1])
+        self.args = (self.term, self.what, self.takes, self.beside)
+
+    def __reduce__(self) -> Any:
+        return _again, (type(self), self.args, self.__dict__)
 
     def __str__(self) -> str:
         text = f"term {self.term} is {self.what}, and the reducer takes {self.takes}"
@@ -65,6 +69,13 @@ class BadValue(Refusal, ValueError):
             return text
         other, what = self.beside
         return f"{text}: {f'term {other}' if other != self.term else 'another value of this term'} is {what}"
+
+
+def _again(kind: type[BadValue], args: tuple[Any, ...], state: dict[str, Any]) -> BadValue:
+    """The error as it was. Its class would take the value's text, which is in ``args``, for the value."""
+    found = kind.__new__(kind, *args)
+    found.__dict__.update(state)
+    return found
 
 
 class TermFailed(Exception):
@@ -90,6 +101,9 @@ class MergeError(Exception):
 
     def __init__(self, label: str, error: Exception) -> None:
         super().__init__(f"{label}, which folds the values, raised {told(error)}")
+
+    def renumber(self, number: Callable[[int], int]) -> None:
+        """Give the terms that it names, if any, other numbers."""
 
 
 class Reducer(ABC, Generic[P]):
