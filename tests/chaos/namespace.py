@@ -10,6 +10,7 @@ from typing import Self
 from tests.support.servers import die_with_parent
 
 RATE = "200kbit"
+NETS = 250
 CROWD = """
 import socket, sys, time
 sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -23,7 +24,12 @@ while True:
 
 
 def _run(*words: str) -> None:
-    subprocess.run(words, check=True, capture_output=True)
+    ran = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert not ran.returncode, f"{' '.join(words)}: {ran.stderr}"
+
+
+def _is_taken(link: str) -> bool:
+    return not subprocess.run(["ip", "link", "show", "dev", link], check=False, capture_output=True).returncode
 
 
 class Namespace:
@@ -32,13 +38,12 @@ class Namespace:
     def __init__(self) -> None:
         self._crowd: list[subprocess.Popen[bytes]] = []
         self.name = f"mrq{secrets.token_hex(3)}"
-        net = 1 + secrets.randbelow(250)
-        self.here, self.there = f"10.213.{net}.1", f"10.213.{net}.2"
-        self._link = f"{self.name}h"
         self.prefix = ("ip", "netns", "exec", self.name)
+        self._link = ""
         _run("ip", "netns", "add", self.name)
         try:
-            _run("ip", "link", "add", self._link, "type", "veth", "peer", "name", "wire", "netns", self.name)
+            net = self._lay_wire()
+            self.here, self.there = f"10.213.{net}.1", f"10.213.{net}.2"
             _run("ip", "addr", "add", f"{self.here}/24", "dev", self._link)
             _run("ip", "link", "set", self._link, "up")
             _run(*self.prefix, "ip", "addr", "add", f"{self.there}/24", "dev", "wire")
@@ -47,6 +52,21 @@ class Namespace:
         except BaseException:
             self.close()
             raise
+
+    def _lay_wire(self) -> int:
+        """Lay it, and return the number of a subnet that no other has: the kernel makes a link of a name only once."""
+        first = secrets.randbelow(NETS)
+        for net in (1 + (first + step) % NETS for step in range(NETS)):
+            link = f"mrq-wire{net}"
+            try:
+                _run("ip", "link", "add", link, "type", "veth", "peer", "name", "wire", "netns", self.name)
+            except AssertionError:
+                if not _is_taken(link):
+                    raise
+            else:
+                self._link = link
+                return net
+        raise AssertionError(f"all {NETS} subnets are taken")
 
     def crowd(self) -> None:
         """Let RATE through each way, and send more than that, both ways: slow, and a part of all packets is dropped."""
@@ -89,7 +109,8 @@ class Namespace:
         """Take it all away."""
         self._end_crowd()
         subprocess.run(["ip", "netns", "del", self.name], check=False, capture_output=True)
-        subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)
+        if self._link:
+            subprocess.run(["ip", "link", "del", self._link], check=False, capture_output=True)
 
     def __enter__(self) -> Self:
         return self
