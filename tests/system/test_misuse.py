@@ -296,7 +296,8 @@ def test_after_its_end(client: Client) -> None:
     results.close()  # type: ignore[attr-defined]
     assert list(results) == []
     pool = client.pool()
-    streamed, mapped = pool.imap(slow, range(500)), pool.map_async(slow, range(500))
+    many = range(100_000)  # of 10 ms each: neither is done before its pool is ended, however late that is
+    streamed, mapped = pool.imap(slow, many), pool.map_async(slow, many)
     assert next(streamed) == 0
     pool.terminate()
     asked: list[Callable[[], Any]] = [lambda: list(streamed), lambda: mapped.get(SECONDS)]
