@@ -90,6 +90,7 @@ What a worker does (runtime/worker, runtime/pool)::
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
     when tasks are answered together   runtime/worker/joint_answers.py JointAnswer.full, JointAnswer.takes
+    and folded into one partial        runtime/worker/joint_answers.py JointAnswer.grow; core/computation.py Grow
     when a task is answered in part    runtime/worker/part_answers.py; runtime/pool/supervisor.py LONG_SECONDS
     what a failed term's answer says   runtime/worker/failures.py failed; core/job/failures.py failure_of
     what of a traceback is shown       core/foreign_errors.py traceback_of

@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.computation import Computation, Grow
 from mapreduce_rq.core.outcome import Outcome, Progress
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.counter import CounterReducer, Counts, ranked
@@ -57,6 +57,7 @@ class WordCount(Computation[Counts]):
             self.corpus = measured(params.files, format="text")
         else:
             self.corpus = Corpus(paths=params.files, sizes=params.sizes, terms=params.units)
+        self.maps_onto = not params.lower
         self._ends = ends_of(self.corpus)
         self.total: int | None = self._ends[-1] if self._ends else 0
 
@@ -79,13 +80,24 @@ class WordCount(Computation[Counts]):
         return super().to_lead(raw, trust)
 
     def map(self, lo: int, hi: int) -> Counts:
-        found: Counter[bytes] = Counter()
-        for part in parts_of(self._ends, lo, hi):
-            for text in text_of(self.corpus, part, self.folder):
-                found.update((text.lower() if self.params.lower else text).split())
+        found = self._counted(Counter(), lo, hi)
         if self.params.lower:
             found = _lowered(found)
         return {"b": found} if found else {}
+
+    def map_onto(self, grow: Grow, lo: int, hi: int, body: bytes) -> tuple[Counts | None, int]:
+        def counted(partial: Counts) -> Counts:
+            found = self._counted(partial.get("b", Counter()), lo, hi)
+            return {"b": found} if found else {}
+
+        return (None if grow(counted) else self.map(lo, hi)), lo
+
+    def _counted(self, found: Counter[bytes], lo: int, hi: int) -> Counter[bytes]:
+        """These counts, with the words of a range added to them."""
+        for part in parts_of(self._ends, lo, hi):
+            for text in text_of(self.corpus, part, self.folder):
+                found.update((text.lower() if self.params.lower else text).split())
+        return found
 
     def finish(self, partial: Counts, terms: int) -> Outcome:
         rows = [(_text(word), count) for word, count in ranked(partial)]

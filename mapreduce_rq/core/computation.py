@@ -30,6 +30,11 @@ __all__ = ["MAX_TERMS", "Ask", "BoundKind", "Computation", "Interruption", "More
 P = TypeVar("P")
 
 
+Grow = Callable[[Callable[[Any], Any]], bool]
+"""It has its argument called with a partial, to which that adds values, and takes what is returned for the partial. It
+returns False, and calls nothing, if the partial is not there any more."""
+
+
 class TermError(Exception):
     """A term could not be computed. ``__cause__``: its exception. ``place``: the place of its item, such as a file and
     line. ``tries``: the number of calls for it.
@@ -86,6 +91,9 @@ class Computation(ABC, Generic[P]):
     reads_files: ClassVar[bool] = False
     """Whether ``map`` reads files that its parameters name. On a queue without a key, a worker refuses the job unless
     it was started with a folder to read in."""
+
+    maps_onto: bool = False
+    """Whether it has ``map_onto``."""
 
     folder: str | None = None
     """The only folder that a computation which ``reads_files`` may read in; None: it may read anywhere."""
@@ -147,6 +155,13 @@ class Computation(ABC, Generic[P]):
     def map_encoded(self, lo: int, hi: int) -> bytes:
         """``reducer.encode(map(lo, hi))``. Workers spend their time here, so a subclass may define a quicker way."""
         return self.reducer.encode(self.map(lo, hi))
+
+    def map_onto(self, grow: Grow, lo: int, hi: int, body: bytes) -> tuple[P | None, int]:
+        """As ``map``, or as ``map_body`` if there is a body, with ``grow`` to fold values into another partial of the
+        job, whose terms come before these. Returns None and ``lo``; or, once ``grow`` has returned False, the partial
+        of the other terms, and the first of these. If it raises, the other partial may have some of the values.
+        """
+        raise NotImplementedError(f"{self.name} does not fold into another partial")
 
     def term_in_hand(self) -> int | None:
         """In a worker, while it maps: the term that is computed now; None if that is not known."""

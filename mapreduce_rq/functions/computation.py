@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Self
 from msgspec import structs
 
 from mapreduce_rq.core.bodies import ALLOW, ASIDE, FRAMED, Buffer, PlainCodec, ValueCodec
-from mapreduce_rq.core.computation import Computation, Interruption, TermError
+from mapreduce_rq.core.computation import Computation, Grow, Interruption, TermError
 from mapreduce_rq.core.draw import drawn
 from mapreduce_rq.core.foreign_errors import told
 from mapreduce_rq.core.messages import WORKER_DIED, Failure
@@ -21,8 +21,8 @@ from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.handed import Handed, Raised, Unanswered, Unsent
 from mapreduce_rq.core.text import here, plural
-from mapreduce_rq.core.written import bytes_of
 from mapreduce_rq.errors import BadFunction
+from mapreduce_rq.functions.blocks import BLOCK, block_after
 from mapreduce_rq.functions.called import called
 from mapreduce_rq.functions.coding import Number
 from mapreduce_rq.functions.first_calls import begin, things_of, worn
@@ -34,20 +34,10 @@ from mapreduce_rq.functions.raised import guarded, pickled, replace_unsent, unpi
 from mapreduce_rq.functions.retries import Retrying
 from mapreduce_rq.functions.trust import Trust
 
-BLOCK = 8192
-"""Values held at a time: the memory of a task does not grow with its size."""
-
-WIDE_BLOCK = 2048
-"""As `BLOCK`, for a wide reducer, which has no fixed cost per block: a small block of pairs stays in the cache, and its
-memory is used again without a run of the garbage collector."""
-HELD_BYTES = 64 << 20
-"""Bytes of arrays held at a time, unless a single array has more."""
-
 FIRST_KEPT = 8
 """Values held at first, where the answer holds all of them, and in a job's first task: they may be large."""
 EARLY_BYTES = 8 << 20
 """An answer of this size is given before its task is done; the rest is cut again for all workers."""
-
 
 _PLAIN, _NONE = PlainCodec(), Trust()
 """Before it is told whom to trust."""
@@ -82,11 +72,14 @@ class FunctionComputation(Computation[Any]):
         self.params = params
         self.total = params.terms
         self.reducer = reducer_of(params, self._pickles, self.label)
+        self.maps_onto = self.reducer.joins and not params.kernel
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
         self._underway: tuple[Callable[[int], int], list[Any]] | None = None  # terms by row, and values as they come
         self._block = FIRST_KEPT  # how many of them at a time, by the size of the last values
         self._short = False
+        self._grow: Grow | None = None  # folds values into another partial; None: there is none
+        self._from = 0  # the first term that is in the partial of this map alone
         self._retrying: Retrying | None = None
         self._shared: list[Any] = []  # one value, once it was taken
         if self._kernel and (params.terms is None or params.step != 1):
@@ -182,6 +175,27 @@ class FunctionComputation(Computation[Any]):
             return self._map_span(lo, hi)
         return self._map_items(lo, self._range(lo, hi))
 
+    def map_onto(self, grow: Grow, lo: int, hi: int, body: bytes) -> tuple[Any, int]:
+        self._grow, self._from = grow, lo
+        try:
+            found = self.map_body(lo, hi, body) if body else self.map(lo, hi)
+            return None if self._grow is grow else found, self._from
+        finally:
+            self._grow = None
+
+    def _with(self, total: Any, first: int, values: Sequence[Any]) -> Any:
+        """The partial with these values, too; None if there is none and they are in the other partial."""
+        reducer = self.reducer
+        if self._grew(lambda partial: reducer.fold_into(partial, first, values), lambda: first):
+            return None
+        return reducer.fold(first, values) if total is None else reducer.fold_into(total, first, values)
+
+    def _grew(self, fold: Callable[[Any], Any], first: Callable[[], int]) -> bool:
+        """Whether ``fold`` has added values, of the terms from ``first`` on, to the other partial."""
+        if self._grow is not None and not self._grow(fold):
+            self._grow, self._from = None, first()
+        return self._grow is not None
+
     @cached_property
     def _carried(self) -> list[Any]:
         """The items that came with the job."""
@@ -254,10 +268,9 @@ class FunctionComputation(Computation[Any]):
     def _map_items(self, lo: int, items: Sequence[Any]) -> Any:
         function, reducer = self.function, self.reducer
         self._short, self.reached = False, 0
-        total = None
+        total: Any = None
         at = 0
         block = FIRST_KEPT if reducer.keeps else self._block
-        largest = WIDE_BLOCK if reducer.wide else BLOCK
         while at < len(items) and not (self._short and at):
             values: list[Any] = []
             self._underway = (lo + at).__add__, values
@@ -276,12 +289,12 @@ class FunctionComputation(Computation[Any]):
             except BaseException as error:  # extend keeps what came before the failure: its length names the term
                 raise self._failed(lo + at + len(values), error) from error
             try:
-                total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
+                total = self._with(total, lo + at, values)
             except BadValue as error:
                 if not (isinstance(reducer, Handed) and self.params.return_exceptions):
                     raise self._bad_value(error) from error
                 replace_unsent(values, error, error.term - lo - at, self._codec, self._trusted)
-                total = reducer.fold(lo + at, values) if total is None else reducer.fold_into(total, lo + at, values)
+                total = self._with(total, lo + at, values)
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
             at += len(values)
@@ -290,8 +303,7 @@ class FunctionComputation(Computation[Any]):
                 self._short = self._short or size >= EARLY_BYTES
                 block = min(2 * block, BLOCK, 1 + at * EARLY_BYTES // max(1, size))
             else:
-                size = bytes_of(values[-1])
-                block = self._block = min(largest, max(1, HELD_BYTES // size)) if size else largest
+                block = self._block = block_after(reducer, values[-1])
         self._row, self._underway = [], None  # they may be large
         if at < len(items):
             self.reached = lo + at

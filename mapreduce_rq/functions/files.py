@@ -18,6 +18,7 @@ from mapreduce_rq.files.corpus import Corpus, ends_of, is_apart, parts_of
 from mapreduce_rq.files.files import Sent
 from mapreduce_rq.files.lines import PIECE
 from mapreduce_rq.files.records import Malformed, Reader, Records, records_of
+from mapreduce_rq.functions.blocks import block_after
 from mapreduce_rq.functions.computation import EARLY_BYTES, FunctionComputation
 from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS
 from mapreduce_rq.functions.params import FunctionParams
@@ -99,6 +100,8 @@ class FilesComputation(FunctionComputation):
         if self._kernel:
             raise BadParameter(f"{self.label} is a kernel of spans: it takes a range, not records of files")
         self.corpus = params.corpus
+        # A term that is a whole file is of several folds, and no partial may have some of them.
+        self.maps_onto = self.maps_onto and all(is_apart(self.corpus, file) for file in range(len(self.corpus.paths)))
         self.vectorised = True  # the last tasks are not of single bytes
         self._ends = ends_of(self.corpus)
         self._sent: tuple[int, Block] = 0, Block([], b"")  # of the task in hand, with its first term
@@ -150,21 +153,26 @@ class FilesComputation(FunctionComputation):
             if self._short and at > lo and records.begins:
                 self.reached = at
                 break
-            values = self._mapped(records)
-            terms = _Terms(records)
-            if values:
+            terms, done = _Terms(records), 0
+            while done < len(records.items) and not (self._short and done):
+                values = self._mapped(records, terms, done)
+                if not values:  # it was cut short
+                    break
+                rows_of = _Terms(records, terms, done)
                 try:
                     if reducer.keeps:  # its partials follow each other, in numbers of their own until all are there
-                        part = reducer.spanning(reducer.fold_at(terms, values), pieces, pieces + 1)
+                        part = reducer.spanning(reducer.fold_at(rows_of, values), pieces, pieces + 1)
                         total = part if total is None else reducer.merge(total, part)
                         pieces += 1
-                    else:
-                        total = reducer.fold_at(terms, values, total)
+                    elif not self._grew(partial(reducer.fold_at, rows_of, values), partial(_term_from, terms, 0, done)):
+                        total = reducer.fold_at(rows_of, values, total)
                 except (BadValue, TermFailed) as error:
-                    place = records.where(error.row) if error.row is not None else ""
+                    place = records.where(done + error.row) if error.row is not None else ""
                     raise self._failed_at(error.term, error.__cause__ or error, place) from (error.__cause__ or error)
-            if len(values) < len(records.items):  # cut short
-                at = self.reached = terms[len(values)]
+                done += len(values)
+                self._block = block_after(reducer, values[-1])
+            if done < len(records.items):
+                at = self.reached = terms[done]
                 break
             at = records.hi
             if reducer.keeps and total is not None and reducer.size(total) >= EARLY_BYTES:
@@ -175,29 +183,35 @@ class FilesComputation(FunctionComputation):
             return reducer.gap(lo, end) if reducer.law is Law.ORDERED else reducer.zero()
         return reducer.spanning(total, lo, end)
 
-    def _mapped(self, records: Records) -> list[Any]:
-        """The values of some records, fewer if it was cut short. Raises TermError."""
-        function, items, together = self.function, records.items, records.together
+    def _mapped(self, records: Records, terms: Sequence[int], first: int) -> list[Any]:
+        """The values of a block of records, from the one numbered ``first`` on; fewer if it was cut short. Raises
+        TermError.
+        """
+        function, together = self.function, records.together
+        some = self.reducer.wide and not together
+        row = list(records.items[first : first + self._block] if some else records.items[first:])
+        items = list(row) if not together else row
+        term_of = partial(_term_from, terms, first)
         values: list[Any] = []
-        self._underway = None if together else (_Terms(records).__getitem__, values)
-        row = list(items)
+        self._underway = None if together else (term_of, values)
         self._row = [] if together else row
         retrying = self._retrying
         if retrying is not None:
-            retrying.begin(_Terms(records).__getitem__)
+            retrying.begin(term_of)
         try:
             while len(values) < len(items):
                 values.extend(map(function, row[len(values) :] if values else row))
-                if len(values) == len(items) or (self._short and values and not together):
+                if len(values) == len(items) or (self._short and (values or first) and not together):
                     break
                 # Cut short before its first record; or it raised StopIteration, which to a loop in C is its end.
                 if retrying is not None:
-                    retrying.resume(partial(_term_from, _Terms(records), len(values)))
+                    retrying.resume(partial(_term_from, terms, first + len(values)))
                 values.append(function(items[len(values)]))
         except Interruption:
             raise
         except BaseException as error:  # extend keeps what came before the failure: its length names the record
-            raise self._failed_at(records.terms()[len(values)], error, records.where(len(values))) from error
+            row_of = first + len(values)
+            raise self._failed_at(terms[row_of], error, records.where(row_of)) from error
         return values
 
     def _failed_at(self, term: int, error: BaseException, place: str) -> TermError:
@@ -218,19 +232,26 @@ def _term_from(terms: Sequence[int], first: int, index: int) -> int:
 
 
 class _Terms(Sequence[int]):
-    """The terms of some records, found out when one is asked for."""
+    """The terms of some records, from the one numbered ``first`` on. They are found out when one is asked for."""
 
-    def __init__(self, records: Records) -> None:
+    def __init__(self, records: Records, whole: Sequence[int] | None = None, first: int = 0) -> None:
         self._records = records
-        self._found: Sequence[int] | None = None
+        self._first = first
+        self._found: Sequence[int] | None = whole if first else None
 
     def __len__(self) -> int:
-        return len(self._records.items)
+        return len(self._records.items) - self._first
 
     def __getitem__(self, row: Any) -> Any:
         if self._found is None:
             self._found = self._records.terms()
-        return self._found[row]
+        if not self._first:
+            return self._found[row]
+        return (
+            [self._found[self._first + at] for at in range(len(self))[row]]
+            if isinstance(row, slice)
+            else (self._found[self._first + range(len(self))[row]])
+        )
 
 
 def source_of_lines(

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 import mapreduce_rq.functions.computation as functions
 from mapreduce_rq.core.reducers.base import BadValue, MergeError, Reducer
 from mapreduce_rq.core.reducers.catalogue import reducer
+from mapreduce_rq.functions import blocks
 from mapreduce_rq.functions.params import FunctionParams
 
 SHAPES = st.sampled_from([(), (0,), (1,), (3,), (2, 2), (2, 0, 3), (2, 1, 2)])
@@ -379,7 +380,7 @@ def test_the_bound_of_an_array_holds_for_each_element(name: str, rows: list[list
 
 
 def test_a_task_holds_few_large_arrays_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(functions, "HELD_BYTES", 3 * 8000)
+    monkeypatch.setattr(blocks, "HELD_BYTES", 3 * 8000)
     made = functions.FunctionComputation(FunctionParams(function="tests:none", terms=200))
     held: list[weakref.ref[Any]] = []
     most = [0, 0]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 from mapreduce_rq.core.bodies import Pieces
-from mapreduce_rq.core.computation import Ask, Computation, More, Outcome, TermError
+from mapreduce_rq.core.computation import Ask, Computation, Grow, More, Outcome, TermError
 from mapreduce_rq.core.job.merges import TRAVEL_BYTES
 from mapreduce_rq.core.parameters import Params
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -195,6 +196,7 @@ class SimComputation(Computation[Any]):
             if params.joins
             else SumOfTerms()
         )
+        self.maps_onto = params.joins
         self.total = None if params.lazy else params.first or params.terms
         self._spend = spend
         self._rest = rest  # spends the time of a request
@@ -237,6 +239,23 @@ class SimComputation(Computation[Any]):
         if body != items(lo, hi):
             raise AssertionError(f"wrong items for [{lo}, {hi})")
         return self.map(lo, hi)
+
+    def map_onto(self, grow: Grow, lo: int, hi: int, body: bytes) -> tuple[Any, int]:
+        """Term by term, so that the other partial may be given back between any two of them."""
+        if body and body != items(lo, hi):
+            raise AssertionError(f"wrong items for [{lo}, {hi})")
+        merge, own, begin, reached = self.reducer.merge, None, lo, 0
+        for k in range(lo, hi):
+            found = self.map(k, k + 1)
+            if own is None and not grow(partial(merge, found)):
+                own, begin = self.reducer.zero(), k
+            if own is not None:
+                own = merge(own, found)
+            if self._short and k + 1 < hi:
+                reached = k + 1
+                break
+        self.reached = reached
+        return own, begin
 
     def cut_body(self, body: bytes, at: int, lo: int, hi: int) -> bytes:
         return body[8 * (lo - at) : 8 * (hi - at)]

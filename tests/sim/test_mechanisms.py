@@ -25,6 +25,7 @@ from mapreduce_rq.core.job.chunking import QUICK_WINDOW, Pace
 from mapreduce_rq.core.job.events import Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import Task
+from mapreduce_rq.core.span import Runs
 from mapreduce_rq.core.stragglers import Patience
 from mapreduce_rq.errors import BadMessage, BrokerDown, NoSuchJob
 from mapreduce_rq.functions.retries import Retrying
@@ -288,6 +289,12 @@ def who_is_told_to_leave_answers_all_that_it_has_computed() -> None:
     stage.at(1.83, tell)
     stage.run()
     assert [len(stage.computed(k)) for k in range(120)] == [1] * 120
+
+
+def a_long_term_counts_though_terms_before_it_were_given_back() -> None:
+    stage = Stage(JobPlan(80, 0.02, chunk=10, joins=True, slow={55: 60.0}), hosts=[1])
+    stage.run()
+    assert [len(stage.computed(k)) for k in (55, 59)] == [1, 1]
 
 
 def a_long_task_behind_others_does_not_keep_their_terms() -> None:
@@ -973,6 +980,30 @@ def _never_go_back() -> AbstractContextManager[Any]:
     return patch.object(LaidTerms, "refers", False)
 
 
+def _torn_when_given_back() -> AbstractContextManager[Any]:
+    """A task whose first terms went with those that were given back is computed again."""
+    grow = JointAnswer.grow
+
+    def grown(self: JointAnswer, fold: Any) -> bool:
+        if not grow(self, fold):
+            raise self.torn()
+        return True
+
+    return patch.object(JointAnswer, "grow", grown)
+
+
+def _fold_into_what_was_given_back() -> AbstractContextManager[Any]:
+    """The values of a task are folded into the partial of tasks that were given back, and answered with it."""
+
+    def give_back(self: JointAnswer) -> frozenset[bytes]:
+        found = frozenset(self.tasks)
+        self.given_back |= found
+        self.tasks, self._spans, self._covered = [], [], Runs()
+        return found
+
+    return patch.object(JointAnswer, "give_back", give_back)
+
+
 def _count_what_is_laid() -> AbstractContextManager[Any]:
     """Pieces count by being there, whether or not an answer names them."""
 
@@ -1210,6 +1241,8 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     ),
     (who_is_told_to_leave_answers_all_that_it_has_computed, _forget_when_told),
     (a_long_task_behind_others_does_not_keep_their_terms, lambda: patch.object(Relief, "relieve")),
+    (a_long_term_counts_though_terms_before_it_were_given_back, _torn_when_given_back),
+    (a_long_term_counts_though_terms_before_it_were_given_back, _fold_into_what_was_given_back),
     (slow_terms_in_one_task_are_done_by_all, lambda: patch.object(Pool, "_enforce")),
     (a_straggler_has_a_backup, lambda: patch.object(Patience, "is_over", return_value=False)),
     (a_merge_that_hangs_is_done_by_the_master, lambda: patch.object(Patience, "is_over", return_value=False)),

@@ -31,6 +31,8 @@ GROWTH = 8
 still take less than `FIRST_TASK_SECONDS`: then a wrong size does no harm."""
 MAX_GROWTH = 64
 """A task never has more terms than the largest task that has come back, times this number."""
+WIDE_MAX_GROWTH = 512
+"""As `MAX_GROWTH`, for reducers that are ``wide``: each step to the right size costs a round of partials."""
 SHARES = 4
 """The terms that are left are cut into at least this many tasks for each worker."""
 KERNEL_SHARES = 2
@@ -106,6 +108,7 @@ class Pace:
         self._shares = WIDE_SHARES if wide else KERNEL_SHARES if vectorised else SHARES
         self._least_seconds = LEAST_WIDE_SECONDS if wide else LEAST_TASK_SECONDS if vectorised else 0.0
         self._guess = seconds_per_term
+        self._most_growth = WIDE_MAX_GROWTH if wide else MAX_GROWTH
         self._least_window = FIRST_WINDOW if chunk is not None else WIDE_WINDOW if wide else MIN_WINDOW
         self._cost: float | None = None  # seconds per term, measured
         self._spent = 0.0  # seconds of about the last five large replies, and the terms in them:
@@ -144,7 +147,7 @@ class Pace:
             self._largest = largest
             seconds = max(nanoseconds / 1e9 * largest / terms, 1e-9)
             step = LEAST_WIDE_SECONDS if self._wide else FIRST_TASK_SECONDS
-            self._cap = max(self._cap, int(largest * min(MAX_GROWTH, max(GROWTH, step / seconds))))
+            self._cap = max(self._cap, int(largest * min(self._most_growth, max(GROWTH, step / seconds))))
         self.patience.learn(nanoseconds / 1e9 / tasks, terms / tasks)
         self._tasks += tasks
         self._terms += terms

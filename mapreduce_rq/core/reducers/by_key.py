@@ -183,6 +183,13 @@ class ByKey(Reducer[Groups]):
             column.merge(mine, theirs)
         return left
 
+    def merge_encoded(self, accumulator: Groups, bodies: list[bytes]) -> Groups:
+        """As the base class. The smaller one of two partials is merged into the larger one, if their order is free."""
+        for partial in [self.decode(body) for body in bodies]:
+            swapped = self.law is not Law.ORDERED and self.breadth(partial) > self.breadth(accumulator)
+            accumulator = self.merge(partial, accumulator) if swapped else self.merge(accumulator, partial)
+        return accumulator
+
     def _copy(self, groups: Groups) -> Groups:
         found = Groups([column.copy(state) for column, state in zip(self._columns, groups.states, strict=True)])
         found.learn((), groups.kinds, tuple)

@@ -11,7 +11,7 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain, repeat
+from itertools import chain, islice, repeat
 from operator import add, index, itemgetter
 from typing import Any, ClassVar
 
@@ -134,11 +134,12 @@ class CounterReducer(Reducer[Counts]):
         False.
         """
         counts = found.setdefault("s", Counter())
+        before = len(counts)
         try:
             counts.update(chain.from_iterable(batch))
         except TypeError:  # one of them is not a key: counting one by one finds it
             return False
-        if set(map(type, counts)) <= {str}:
+        if set(map(type, islice(reversed(counts), len(counts) - before))) <= {str}:  # the new keys are the last ones
             return True
         counts.subtract(chain.from_iterable(batch))
         found["s"] = +counts

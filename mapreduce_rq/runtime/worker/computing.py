@@ -19,7 +19,7 @@ from mapreduce_rq.runtime.server.shelf import ASIDE_BYTES
 from mapreduce_rq.runtime.tracing import TaskSpans
 from mapreduce_rq.runtime.worker.failures import failed, given_up, refused
 from mapreduce_rq.runtime.worker.hand import Hand
-from mapreduce_rq.runtime.worker.joint_answers import JointAnswer
+from mapreduce_rq.runtime.worker.joint_answers import CannotJoin, JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import Host, KnownJobs, Ready
 from mapreduce_rq.runtime.worker.output import Outputs, Streams
 from mapreduce_rq.runtime.worker.replies import Replies
@@ -131,7 +131,7 @@ class Computing:
                     joins = may_join and joint.takes(ready.spec, task)
                     try:
                         if joins:
-                            body, partial = b"", self._partial(task, ready)
+                            body, (partial, lo) = b"", self._partial(task, ready)
                         elif task.op == MAP and not task.body:
                             body = ready.computation.map_encoded(lo, hi)
                         else:
@@ -149,6 +149,9 @@ class Computing:
                     except Away as away:
                         raise away.error from None
                     except Interruption:
+                        raise
+                    except CannotJoin:
+                        end()
                         raise
                     except BaseException as error:  # of any class: the term has failed, and the worker goes on
                         self._forget_tried(task)
@@ -205,12 +208,23 @@ class Computing:
             raise away.error from None
         answers.setdefault(job, []).append(answer)
 
-    @staticmethod
-    def _partial(task: Task, ready: Ready) -> Any:
-        computation = ready.computation
-        if not task.body:
-            return computation.map(task.lo, task.hi)
-        return computation.map_body(task.lo, task.hi, Computing._fetched(task, ready).body)
+    def _partial(self, task: Task, ready: Ready) -> tuple[Any, int]:
+        """The partial of a task from some term on (None: it is in the kept partial), and that term. Raises CannotJoin,
+        and what the task raises.
+        """
+        computation, task = ready.computation, self._fetched(task, ready)
+        if not computation.maps_onto or not self._joint.begin(ready.spec, task):
+            found = (
+                computation.map_body(task.lo, task.hi, task.body) if task.body else computation.map(task.lo, task.hi)
+            )
+            return found, task.lo
+        try:
+            return computation.map_onto(self._joint.grow, task.lo, task.hi, task.body)
+        except Interruption:
+            self._joint.drop()
+            raise
+        except BaseException as error:  # of any class, as a task's alone
+            raise self._joint.torn() from error
 
     @staticmethod
     def _fetched(task: Task, ready: Ready) -> Task:

@@ -3,7 +3,8 @@
 Where a partial has many keys (`by_key`, `counter`), most of a task's cost can be the way of its partial: it is encoded,
 sent, decoded, and merged into a dictionary by the one master. The keys of the next task are mostly the same. So under a
 commutative law, for reducers that ask for it (``Reducer.joins``), a worker keeps the partial of a task that is
-computed, merges that of the next one into it, and answers once, with the spans of all these tasks.
+computed, merges that of the next one into it, and answers once, with the spans of all these tasks. Most often the next
+one needs no partial of its own: its values are folded right into the one that is kept (``grow``).
 
 **Where the tasks are meanwhile.** They stay in the worker's hand in Redis, as its oldest ones. To every other process
 they look like tasks that wait for their turn there: a master sees them at its looks, and if the worker dies they are
@@ -28,7 +29,10 @@ another thread, while this one may merge into it, would not do.
 **What is not joined.** A task whose worker died before, since its next one may die, too; a second copy of a task, or a
 part of one, that is among them; tasks of which something is to be told beside the partial (output, retries). If a merge
 or the encoding raises, as a user's own may, the tasks are computed again one by one: then the error has a term, and the
-others have answers.
+others have answers. The same is done if a task fails while its values are folded into the kept partial, for it has some
+of them already. So where failed terms are skipped, and many may fail, each task has a partial of its own. If the tasks
+before it are given back meanwhile, the kept partial goes with them, and so do the first terms of the task: the task is
+answered without these.
 """
 
 from __future__ import annotations
@@ -68,7 +72,9 @@ class JointAnswer:
         """Tasks that were among them and are not to be answered any more; the worker takes note of them."""
         self._spans: list[tuple[int, int]] = []
         self._covered = Runs()
+        self._end = 0  # behind the last of these terms
         self._partial: Any = None
+        self._grows = False  # whether the values of a task are being folded into the partial
         self._reducer: Reducer[Any] | None = None
         self._ns = 0
         self._terms = 0
@@ -93,11 +99,40 @@ class JointAnswer:
             and not (self.job == spec.job and self._covered.touches(task.lo, task.hi))
         )
 
-    def add(self, raw: bytes, reducer: Reducer[Any], answer: Answer, partial: Any) -> None:
-        """Join the partial of a task of ``job``; its ``answer`` is without the body. Raises CannotJoin."""
+    def begin(self, spec: Spec, task: Task) -> bool:
+        """Whether the values of this task may be folded into the partial: its terms are behind all others. If so,
+        ``grow`` folds them, and then ``add`` or ``torn`` must follow.
+        """
         with self._lock:
+            self._grows = bool(self.tasks) and task.lo >= self._end and spec.limits.on_error == "fail"
+            return self._grows
+
+    def grow(self, fold: Callable[[Any], Any]) -> bool:
+        """Have ``fold`` add values of the task to the partial. False: the partial was given back, and ``fold`` was not
+        called.
+        """
+        with self._lock:
+            if self._grows:
+                self._partial = fold(self._partial)
+            return self._grows
+
+    def torn(self) -> CannotJoin:
+        """Note that folding a task into the partial has failed; returns the error to raise."""
+        return self._cannot()
+
+    def add(self, raw: bytes, reducer: Reducer[Any], answer: Answer, partial: Any) -> None:
+        """Join the partial of a task of ``job``; its ``answer`` is without the body. Raises CannotJoin.
+
+        ``partial`` None: its values are in the kept partial already.
+        """
+        with self._lock:
+            if partial is None and not self._grows:
+                raise self._cannot()  # it was given back since
+            self._grows = False
             try:
-                if self._spans:
+                if partial is None:
+                    partial = self._partial
+                elif self._spans:
                     partial = reducer.merge(self._partial, partial)
                 breadth = reducer.breadth(partial)
             except Interruption:
@@ -108,6 +143,7 @@ class JointAnswer:
             self.tasks.append(raw)
             self._spans.append((answer.lo, answer.hi))
             self._covered.add(answer.lo, answer.hi)
+            self._end = max(self._end, answer.hi)
             self._ns += answer.ns
             self._terms += answer.hi - answer.lo
             self._breadth = breadth or self._terms
@@ -158,8 +194,8 @@ class JointAnswer:
 
     def _clear(self) -> None:
         self.tasks, self._spans, self._covered = [], [], Runs()
-        self._partial = self._reducer = None
-        self._ns = self._terms = self._breadth = 0
+        self._partial, self._reducer, self._grows = None, None, False
+        self._ns = self._terms = self._breadth = self._end = 0
 
     def _cannot(self) -> CannotJoin:
         if len(self._apart) >= JOBS_KEPT:

@@ -243,7 +243,10 @@ class Worker:
             answers, done = self._computing.compute(at_once=self._yields or self.tasks_left is not None)
         except CannotJoin:  # so the tasks are computed again, each by itself
             self._computing.at_fault = b""
+            gone = self._joint.given_back
             self._joint.drop()
+            if gone:
+                self._hand.recover()
             return True
         if self._talks:
             _tell(answers)
