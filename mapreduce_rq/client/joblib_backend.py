@@ -7,18 +7,20 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from functools import partial
 from pickle import PicklingError
 from queue import SimpleQueue
 from typing import Any
 
+from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
 from mapreduce_rq.client.calls import Calls
 from mapreduce_rq.client.client import CLIENT, Client
-from mapreduce_rq.core.foreign_errors import told
+from mapreduce_rq.core.foreign_errors import RemoteError, told
 from mapreduce_rq.core.given import only
+from mapreduce_rq.core.messages import WORKER_DIED, WORKER_LOST
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.functions.calls import ONE
 
@@ -159,7 +161,14 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
     apply_async = submit  # as joblib before 1.5 calls it
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
-        return out.result()
+        """The values of a batch. If its workers died, it raises joblib's own error, for which programs look."""
+        try:
+            return out.result()
+        except BrokenExecutor as error:
+            cause = error.__cause__
+            if isinstance(cause, RemoteError) and cause.kind in {WORKER_DIED, WORKER_LOST}:
+                raise TerminatedWorkerError(str(error)) from cause
+            raise
 
     def terminate(self) -> None:
         taken = self._taken()

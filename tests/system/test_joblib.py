@@ -8,6 +8,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from math import sqrt
 from pathlib import Path
 from pickle import PicklingError
@@ -21,7 +22,8 @@ from tests.support.servers import RealServer
 from tests.support.stage import until
 
 joblib: Any = pytest.importorskip("joblib")
-from joblib.parallel import AutoBatchingMixin  # noqa: E402  it may not be installed
+from joblib.externals.loky.process_executor import TerminatedWorkerError  # noqa: E402  it may not be installed
+from joblib.parallel import AutoBatchingMixin  # noqa: E402  as above
 
 from mapreduce_rq.client.joblib_backend import MrqBackend  # noqa: E402  as above
 
@@ -142,6 +144,14 @@ def test_what_a_call_raises_ends_the_rest_and_the_pool_lives_on() -> None:
                 parallel(joblib.delayed(picky)(k) for k in range(1000))
             assert "in picky" in caught.value.__notes__[0]
         assert parallel(joblib.delayed(picky)(k) for k in range(5)) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_call_that_ends_its_workers_raises_as_with_loky_and_the_next_call_works() -> None:
+    with pytest.raises(TerminatedWorkerError, match="exit code 3") as raised:
+        joblib.Parallel()([joblib.delayed(os._exit)(3)])
+    assert isinstance(raised.value, BrokenProcessPool)
+    assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(3)) == [sqrt(k) for k in range(3)]
 
 
 @pytest.mark.usefixtures("here")
