@@ -319,22 +319,23 @@ def test_large_values_by_key_do_not_stay_where_their_caller_has_them(server: Rea
 
 
 PEAK = """
-import resource, sys
+import resource
 from mapreduce_rq import Client
 def pair(k):
     return k % 50, bytes(1_000_000)
 with Client(local=2) as client:
     client.map_reduce(abs, range(4))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    found = client.reduce_by_key(pair, range(200), "list")
-    assert sum(map(len, found.values())) == 200
+    found = client.reduce_by_key(pair, range(200), "REDUCE")
+    assert sum(map(len, found.values())) == LENGTH
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
-def test_a_master_has_large_values_by_key_once_in_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("reduce", "length"), [("list", 200), ("concat", 200_000_000)])
+def test_a_master_has_large_values_by_key_once_in_memory(tmp_path: Path, reduce: str, length: int) -> None:
     script = tmp_path / "peak.py"
-    script.write_text(PEAK)
+    script.write_text(PEAK.replace("REDUCE", reduce).replace("LENGTH", str(length)))
     ran = subprocess.run(
         [sys.executable, script], capture_output=True, text=True, timeout=100, check=True, env=environment(path=[ROOT])
     )

@@ -9,9 +9,9 @@ from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.per_key.column import Column
 from mapreduce_rq.core.reducers.per_key.integers import CountColumn, IntColumn
 from mapreduce_rq.core.reducers.per_key.lists import ListColumn
-from mapreduce_rq.core.reducers.per_key.partials import PartialColumn, ValueColumn
+from mapreduce_rq.core.reducers.per_key.partials import ConcatColumn, PartialColumn, ValueColumn
 from mapreduce_rq.core.reducers.per_key.sums import SumColumn
-from mapreduce_rq.core.reducers.sequence import ListReducer
+from mapreduce_rq.core.reducers.sequence import Concat, ListReducer
 from mapreduce_rq.core.reducers.sums import Count, ExactSum, IntSum
 
 
@@ -29,4 +29,5 @@ _COLUMNS: dict[type, type[Column[Any]]] = {
     IntSum: IntColumn,
     Count: CountColumn,
     ListReducer: ListColumn,
+    Concat: ConcatColumn,
 }

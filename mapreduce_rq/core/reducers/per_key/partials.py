@@ -96,6 +96,23 @@ class PartialColumn(Column[Partials]):
         return list(map(self.reducer.finish_native, self.partials(state, keys)))
 
 
+class ConcatColumn(PartialColumn):
+    """As the base class, for joined texts and bytes: the joined bytes of a key are its result and its partial at once,
+    so a large result is not in memory twice.
+    """
+
+    def results(self, state: Partials, keys: Sequence[Key]) -> list[Any]:
+        self._fold(state)
+        done, reducer = state.done, self.reducer
+        found = []
+        for key in keys:
+            part = done[key]
+            if len(part.bodies) > 1:
+                part = done[key] = part._replace(bodies=(reducer.joined(part.bodies),))  # type: ignore[attr-defined]
+            found.append(reducer.finish_native(part))
+        return found
+
+
 class ValueColumn(PartialColumn):
     """As the base class, for reducers whose partials are objects of the user: one body holds all of them."""
 
