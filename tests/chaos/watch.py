@@ -6,14 +6,13 @@
 Real `mrq dashboard` on a terminal of its own, or `mrq web` with its page in a browser, where a person does something
 each KEY_SECONDS, beside a fleet whose workers are killed each WORKER_SECONDS and whose server is killed each
 SERVER_SECONDS (and started again from its append-only file). Its memory, the time between two pictures and the
-processor time for each, and of a page the heap, the nodes and the time to draw a picture, are sampled and printed as a
-table. They must not grow from the second quarter of the time to the last.
+processor time for each, and of a page the heap, the nodes and the processor time for a picture, are sampled and printed
+as a table. They must not grow from the second quarter of the time to the last.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import statistics
 import sys
@@ -31,7 +30,29 @@ SAMPLE_SECONDS = 10.0
 TERMS = 5_000_000
 """Some ten seconds of work for two workers: so the list of jobs grows slowly."""
 GROWTH, ROOM_KB, ROOM_MS, ROOM_NODES = 1.1, 1024, 2.0, 500
-"""How much larger the median of the last quarter may be than that of the second, beside this room."""
+"""How much larger the last quarter's figure may be than that of the second, beside this room.
+
+Of memory, heap and nodes that is the median; of what each picture costs, all that a quarter spent by all its pictures.
+"""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What all pictures so far have cost."""
+
+    pictures: int = 0
+    seconds: float = 0.0
+    cpu: float = 0.0  # seconds
+    drawn_ms: float = 0.0
+
+    def of_each(self, before: Spent) -> dict[str, float]:
+        """For each picture since then, in milliseconds, by the names of a Sample."""
+        pictures = max(1, self.pictures - before.pictures)
+        return {
+            "cpu_ms": 1000 * (self.cpu - before.cpu) / pictures,
+            "apart_ms": 1000 * (self.seconds - before.seconds) / pictures,
+            "draw_ms": (self.drawn_ms - before.drawn_ms) / pictures,
+        }
 
 
 @dataclass(frozen=True)
@@ -47,27 +68,33 @@ class Sample:
     apart_ms: float  # from one picture to the next
     heap_kb: int  # of the page, after a collection
     nodes: int  # that the page keeps and does not show
-    draw_ms: float  # for each picture, in the page
+    draw_ms: float  # processor time for each picture, in the page
 
 
 class Watch:
     """One run of it."""
 
     def __init__(
-        self, minutes: float, seed: int, *, sample_seconds: float = SAMPLE_SECONDS, viewer: type[Viewer] = OnATerminal
+        self,
+        minutes: float,
+        seed: int,
+        *,
+        sample_seconds: float = SAMPLE_SECONDS,
+        key_seconds: float = KEY_SECONDS,
+        viewer: type[Viewer] = OnATerminal,
     ) -> None:
         self.samples: list[Sample] = []
         self._seconds = 60 * minutes
         self._chance = random.Random(seed)
         self._server = RealServer(aof=True)
         self._fleets = [Fleet(self._server.url, "watched", 2) for _ in range(2)]
-        self._each = {"key": KEY_SECONDS, "worker": WORKER_SECONDS, "server": SERVER_SECONDS, "sample": sample_seconds}
+        self._each = {"key": key_seconds, "worker": WORKER_SECONDS, "server": SERVER_SECONDS, "sample": sample_seconds}
         self._due = dict(self._each)
         self._viewer = viewer
         self._jobs = self._killed = 0
         self._leader: Leader | None = None
         self._pictures = 0
-        self._last = (0.0, 0, 0.0, 0.0)  # at the last sample: seconds, pictures, processor seconds, ms of drawing
+        self._spent = [Spent()]  # at the beginning, and at each sample
 
     def run(self) -> list[str]:
         """Watch until the time is over; what was wrong."""
@@ -111,22 +138,20 @@ class Watch:
             self._sample(viewer, now)
 
     def _sample(self, viewer: Viewer, now: float) -> None:
-        before, drawn, spent, drawing = self._last
-        cpu = cpu_seconds(viewer.pid)
         heap, nodes, drawn_ms = viewer.facts()
-        pictures = max(1, self._pictures - drawn)
-        self._last = now, self._pictures, cpu, drawn_ms
+        self._spent.append(Spent(self._pictures, now, cpu_seconds(viewer.pid), drawn_ms))
+        each = self._spent[-1].of_each(self._spent[-2])
         sample = Sample(
             round(now),
             self._jobs,
             self._killed,
             self._pictures,
             rss_kb(viewer.pid),
-            round(1000 * (cpu - spent) / pictures, 2),
-            round(1000 * (now - before) / pictures, 1),
+            round(each["cpu_ms"], 2),
+            round(each["apart_ms"], 1),
             heap,
             nodes,
-            round((drawn_ms - drawing) / pictures, 2),
+            round(each["draw_ms"], 2),
         )
         if not self.samples:
             say(" ".join(f"{field.name:>10}" for field in fields(Sample)))
@@ -137,12 +162,16 @@ class Watch:
         quarter = len(self.samples) // 4
         if not quarter:
             return ["too short: there are no four samples"]
-        early, late = self.samples[quarter : 2 * quarter], self.samples[-quarter:]
+        early, late = (
+            {name: statistics.median(getattr(one, name) for one in row) for name in ("memory_kb", "heap_kb", "nodes")}
+            | self._spent[end].of_each(self._spent[end - quarter])
+            for row, end in ((self.samples[quarter : 2 * quarter], 2 * quarter), (self.samples[-quarter:], -1))
+        )
         grown = []
         rooms = {"memory_kb": ROOM_KB, "cpu_ms": ROOM_MS, "apart_ms": 1000 * self._viewer.seconds_apart / 4}
         of_a_page = {"heap_kb": ROOM_KB, "nodes": ROOM_NODES, "draw_ms": ROOM_MS}
         for name, room in (rooms | of_a_page).items():
-            before, after = (statistics.median(getattr(one, name) for one in row) for row in (early, late))
+            before, after = early[name], late[name]
             say(f"{name}: {before:g} in the second quarter, {after:g} in the last")
             if after > GROWTH * before + room:
                 grown.append(f"{name} grew from {before:g} to {after:g}")
@@ -150,10 +179,8 @@ class Watch:
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that a process has had."""
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-        rest = file.read().rpartition(")")[2].split()
-    return (int(rest[11]) + int(rest[12])) / os.sysconf("SC_CLK_TCK")
+    """Processor time that a process has had, by Linux's clock of it: /proc counts it in ticks of 10 ms."""
+    return time.clock_gettime((~pid << 3) | 2)
 
 
 def main() -> int:
