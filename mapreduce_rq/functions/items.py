@@ -11,7 +11,9 @@ from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.errors import BadFunction
 
 TAKE_SECONDS = 0.02
-"""Seconds for the items of one task. A slow iterable, or an endless one, must not keep the master from its workers."""
+"""Seconds in which items are taken until the source says that the next ones may be long in coming, and the master turns
+to its workers. They are of one task, or of many small ones: an iterable must keep no task from the workers.
+"""
 TAKE_BYTES = 4 << 20
 """Bytes of items in one task, about: a window of tasks must fit into Redis."""
 LARGE_BYTES = 1 << 20
@@ -23,15 +25,21 @@ LARGEST_BLOCK = 1024
 def source_of(
     items: Iterable[Any], *, codec: ValueCodec, clock: Callable[[], float], aside: Aside | None = None
 ) -> Callable[[int], tuple[bytes, int, bool]]:
-    """A ledger's source of items from any iterable. It takes items only when a task is cut, for `TAKE_SECONDS` at most.
+    """A ledger's source of items from any iterable. It takes items only when a task is cut.
+
+    After `TAKE_SECONDS` of that, in one call or in several, it once gives fewer items than asked for, or none.
 
     It raises BadFunction for an item that cannot travel, and what the iterable raises.
     """
     iterator = iter(items)
     taken = 0
+    spent = 0.0  # seconds of taking since it last gave fewer than asked for
 
     def take(count: int) -> tuple[bytes, int, bool]:
-        nonlocal taken
+        nonlocal taken, spent
+        if spent > TAKE_SECONDS:
+            spent = 0.0
+            return b"", 0, False
         bodies: list[list[Buffer]] = []
         got = size = 0
         began, block = clock(), 1
@@ -47,13 +55,14 @@ def source_of(
             got += len(some)
             taken += len(some)
             over = len(some) < wanted
-            if over or got == count or size > TAKE_BYTES or clock() - began > TAKE_SECONDS:
+            if over or got == count or size > TAKE_BYTES or clock() - began > TAKE_SECONDS - spent:
                 break
             if size >= LARGE_BYTES and len(bodies) == 1:  # it is sent as it is
                 break
             bodies[-1:] = [[b"".join(body)] for body in bodies[-1:]]  # the iterator may now change what it gave
             # Blocks double, but only while they are likely to fit: items may be large.
             block = max(1, min(2 * block, LARGEST_BLOCK, (TAKE_BYTES - size) * got // max(1, size)))
+        spent = spent + clock() - began if got == count else 0.0
         if not bodies:
             return b"", 0, over
         pieces = joined(bodies)

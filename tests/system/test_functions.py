@@ -41,6 +41,7 @@ from mapreduce_rq.runtime.master.master import Master
 from tests.support.commands import KEY, MRQ, Ran, Running, environment, mrq
 from tests.support.records import cancelled
 from tests.support.servers import RealServer
+from tests.support.stage import until
 
 
 def run(folder: Path, source: str, *arguments: str) -> Ran:
@@ -300,6 +301,23 @@ def test_a_deadline_holds_for_an_iterable_that_is_slow(client: Client) -> None:
     most = (0.7 + TAKE_SECONDS) / 0.01 + 1
     assert 10 <= result.terms_used <= most
     assert result.native == list(range(result.terms_used))
+
+
+def test_small_tasks_of_a_slow_iterable_reach_the_workers_while_it_goes_on(client: Client, tmp_path: Path) -> None:
+    folder = str(tmp_path)
+
+    def noted(k: int) -> int:
+        Path(folder, str(k)).touch()
+        return k
+
+    def slowly() -> Iterator[int]:
+        for k in range(60):  # fewer than may be out
+            if k == 55:  # the first item always goes out alone
+                until(lambda: len(os.listdir(folder)) > 1, 20, "terms are called whose items came after the first")
+            time.sleep(0.002)
+            yield k
+
+    assert client.map_reduce(noted, slowly(), reduce="count", limits=Limits(chunk=1)) == 60
 
 
 def test_after_the_deadline_no_item_is_asked_for(client: Client) -> None:

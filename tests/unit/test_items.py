@@ -67,6 +67,23 @@ def test_of_a_slow_iterable_what_there_is_in_time_is_taken(share: float) -> None
     assert found == list(range(len(found)))
 
 
+@pytest.mark.parametrize("share", [0.05, 0.4, 3.0])
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_of_a_slow_iterable_small_tasks_are_taken_no_longer_than_large_ones(share: float, size: int) -> None:
+    clock = Clock()
+    source = source_of(slowly(clock, share * TAKE_SECONDS), codec=PlainCodec(), clock=clock)
+    found: list[int] = []
+    for _ in range(20):
+        before, count = clock.now, size
+        while count == size:  # as a ledger asks that has room for more tasks
+            body, count, over = source(size)
+            found += PlainCodec().decode(body) if count else []
+            assert not over
+        assert TAKE_SECONDS < clock.now - before <= (1 + 2 * share) * TAKE_SECONDS
+        clock.now += 1.0  # the master does something else, which counts for nothing
+    assert found == list(range(len(found)))
+
+
 def test_large_items_are_taken_a_few_at_once() -> None:
     source = source_of(itertools.repeat("x" * 100_000), codec=PlainCodec(), clock=Clock())
     body, count, over = source(10**6)
