@@ -71,6 +71,18 @@ def test_a_new_master_counts_and_adopts_what_was_cut_after_the_checkpoint() -> N
     assert lost.lo in new.out  # nobody has it: it is cut again with what follows it
 
 
+def test_a_failed_part_of_what_waits_to_go_out_again_is_no_task_of_its_own() -> None:
+    old = ledger()
+    old.receive(Resumed(), 0.0)
+    failed = [Replied("w", [Answer(lo, 2, 0, MAP, ERROR, b"cannot be read", 1)]) for lo in (0, 1)]
+    new = ledger(old.checkpoint(0.0))
+    # Of the first task the rest, term 1, waits when the second one fails.
+    commands = new.receive(Surveyed([], [], 1, False, [failed[0], replied(0), failed[1]]), 1.0)
+    new.validate()
+    assert new.counted == 1
+    assert [task.lo for task in pushed(commands)] == [*range(1, 1 + len(commands[0].tasks))]  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(("reduce", "tasks"), [("int_sum", 3), ("list", 0)])
 def test_a_checkpoint_counts_the_tasks_of_the_terms_that_it_holds(reduce: str, tasks: int) -> None:
     """That of a list holds none, for the replies are kept: how long a task of it took, it must not say."""

@@ -7,6 +7,7 @@ the tasks that are out. A failed one ends the job, leaves a term out, or has the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 from mapreduce_rq.core.job.cutting import task_of
 from mapreduce_rq.core.job.events import Broken, Replied
@@ -243,7 +244,8 @@ class Answers(Supply):
         lo, hi = answer.lo, answer.hi
         if not self._unseen or self.spec.lazy or not 0 <= lo < hi or not self._was_cut(hi):
             return None
-        if self.tally.runs.touches(lo, hi) or any(task.lo < hi and lo < task.hi for task in self.out.values()):
+        known = chain(self.out.values(), self._again)
+        if self.tally.runs.touches(lo, hi) or any(task.lo < hi and lo < task.hi for task in known):
             return None
         self.out[lo] = task_of(self.spec.job, Span(lo, hi), answer.attempt)
         return self.out[lo]
