@@ -11,7 +11,6 @@ from __future__ import annotations
 import reprlib
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -107,8 +106,10 @@ def noted(error: BaseException, traceback: str, where: str) -> BaseException:
     """The exception with the worker's traceback as a note, which Python prints below it."""
     if traceback:
         at = MASTER if where == MASTER else f"the worker {where}".rstrip()
-        with suppress(Exception):  # its notes may not be a list
-            BaseException.add_note(error, f"\nThe traceback in {at}:\n{traceback.rstrip()}")
+        # BaseException.add_note would read the attribute, which may be code of its class.
+        notes = dict.setdefault(_of(BaseException, "__dict__", error), "__notes__", [])
+        if type(notes) is list:
+            notes.append(f"\nThe traceback in {at}:\n{traceback.rstrip()}")
     return error
 
 

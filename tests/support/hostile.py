@@ -183,6 +183,8 @@ TRICKS: dict[str, Callable[[Recipe], None]] = {
     "its traceback raises": _method("__traceback__", property(_raises(ValueError))),
     "its traceback is none": _method("__traceback__", 5),
     "its notes raise": _method("__notes__", property(_raises(ValueError))),
+    "its notes interrupt": _method("__notes__", property(_raises(KeyboardInterrupt))),
+    "its notes exit": _method("__notes__", property(_raises(SystemExit))),
     "its class is another": _method("__class__", property(lambda _: int)),
     "its class raises": _method("__class__", property(_raises(ValueError))),
     "its dict raises": _method("__dict__", property(_raises(ValueError))),
