@@ -205,6 +205,20 @@ def test_if_rq_has_seen_its_end_a_master_is_given_up_after_two_looks(jobs: Jobs,
     assert [one for _, one in found] == [*[[]] * 5, [job]]
 
 
+def test_glances_count_as_parts_of_a_look_and_each_fourth_calls_for_a_look_at_all(jobs: Jobs, job: str) -> None:
+    clock = Scripted()
+    watch = OrphanWatch(jobs, now=clock.now)
+    assert watch.glance() is True, f"{job} is not known yet"
+    assert watch.orphans() == {}
+    answers: list[bool] = []
+    while not answers or not answers[-1] or not watch.orphans():
+        clock.sleep(watch.pause)
+        answers.append(watch.glance())
+        assert clock.seconds <= 5 * POLL_SECONDS
+    assert clock.seconds == 5 * POLL_SECONDS
+    assert answers == [False, False, False, True] * 5
+
+
 def test_a_job_that_could_not_be_led_is_tried_again_after_a_minute_and_each_reason_is_new_once() -> None:
     clock = Scripted()
     setbacks = Setbacks(clock)

@@ -115,3 +115,15 @@ def test_an_answer_that_fits_into_no_message_becomes_a_failure_of_its_term_alone
     assert {term: answer.status for term, answer in found.items()} == {0: OK, 1: OK, 2: ERROR, 3: OK, 4: OK}
     assert "the partial" in decode_failure(found[2].body).message
     assert len(made) > 2
+
+
+def test_a_reply_leaves_room_for_the_rest_of_its_request_and_a_refusal_tells_its_size() -> None:
+    answer = Answer(0, 1, 0, MAP, OK, bytes(SURE_BYTES), 5)
+    (whole,) = replies(Limited(USUAL_BYTES)).sealed("job", [answer])
+    assert replies(Limited(len(whole) + SPARE_BYTES)).sealed("job", [answer]) == [whole]
+    limit = len(whole) + SPARE_BYTES - 1
+    (refused,) = replies(Limited(limit)).sealed("job", [answer])
+    (told,) = Codecs("queue").reply.open(refused).answers
+    failure = decode_failure(told.body)
+    assert (told.status, failure.kind) == (ERROR, "TooLarge")
+    assert failure.message.startswith(f"the partial has {len(whole):,} bytes, and {len(whole) - 1:,} is the most: ")

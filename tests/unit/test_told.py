@@ -5,6 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from mapreduce_rq.core.job.events import Replied, Surveyed
+from mapreduce_rq.core.job.gathered import Gathered
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.messages import DIED, Task, Tried
 from tests.unit.test_ledger import bad, begun, feed, ok, replied
@@ -46,6 +47,17 @@ def test_terms_that_are_tried_again_are_told_of_together() -> None:
     tried = [Tried(term, 2, "OSError", "not yet") for term in (3, 4, 15)]
     feed(one, Replied("w", [ok(0, 10)], tried))
     assert told(one) == {"term retried": "3: 2 calls: OSError: not yet (and 1 more)"}, "the third is not counted yet"
+
+
+def test_the_pause_between_lines_doubles_while_events_come_within_twice_of_it() -> None:
+    one = Gathered()
+    told_at = []
+    for at in (0.0, 2.5, 3.5, 5.0, 5.5, 13.5, 14.5):
+        one.note("part answer", "again")
+        if one.due(at):
+            told_at.append(at)
+    # After 0.0 the pause is 1 s; 2.5 comes after more than two, so it stays; after 3.5 it is 2 s; 13.5 ends that.
+    assert told_at == [0.0, 2.5, 3.5, 5.5, 13.5, 14.5]
 
 
 def test_what_kills_workers_is_told_of_until_it_is_found() -> None:

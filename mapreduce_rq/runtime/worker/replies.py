@@ -54,7 +54,7 @@ class Replies:
             first, rest = items[:half], items[half:]
             return [*self.sealed(job, first, _of(first, tried), output), *self.sealed(job, rest, _of(rest, tried))]
         (answer,) = items
-        failure = failure_of(too_large_partial(size, self._wire.limit()), address_of(self._wid))
+        failure = failure_of(too_large_partial(size, self._wire.limit() - SPARE_BYTES), address_of(self._wid))
         failed = [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))]
         return self.sealed(job, failed, output=output)
 
