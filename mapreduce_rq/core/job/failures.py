@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from mapreduce_rq.core.computation import Computation
 from mapreduce_rq.core.foreign_errors import kind_of, message_of, traceback_of
@@ -18,8 +18,8 @@ def failure_of(
     ``computation``: the job's, if it is known. Its reducer may have refused a value. It also encodes the exception that
     the job's caller gets; for a user's own fold that is the exception that the fold has raised.
     """
-    if isinstance(error, MergeError) and computation is not None:
-        error.renumber(computation.place)  # a drawn term has another number
+    if issubclass(type(error), MergeError) and computation is not None:  # no code of an error's class is asked
+        MergeError.renumber(cast(MergeError, error), computation.place)  # a drawn term has another number
     message, raised = message_of(error), error
     if type(error) is BadValue:
         message += f": have the function return such values{_or_another(computation)}"
