@@ -18,8 +18,9 @@ def failure_of(
     ``computation``: the job's, if it is known. Its reducer may have refused a value. It also encodes the exception that
     the job's caller gets; for a user's own fold that is the exception that the fold has raised.
     """
-    if issubclass(type(error), MergeError) and computation is not None:  # no code of an error's class is asked
-        MergeError.renumber(cast("MergeError", error), computation.place)  # a drawn term has another number
+    if issubclass(type(error), MergeError) and computation is not None:  # isinstance would read ``__class__``
+        refused = cast("MergeError", error)
+        type(refused).renumber(refused, computation.place)  # a drawn term has another number
     message, raised = message_of(error), error
     if type(error) is BadValue:
         message += f": have the function return such values{_or_another(computation)}"
