@@ -68,7 +68,7 @@ class Tally:
         if self._ordered or any(self.runs.touches(lo, hi) or not covered.add(lo, hi) for lo, hi in spans):
             return []
         try:
-            self._accumulator = self.reducer.merge_encoded(self._accumulator, [self._read(body)])
+            self._accumulator = self.reducer.merge_encoded(self._accumulator, self._read([body]))
         except ValueError:
             self.malformed += 1
             return []
@@ -97,9 +97,9 @@ class Tally:
     def _fold(self, row: list[tuple[int, int, bytes]]) -> None:
         """Fold a row of neighbours. Raises ValueError, with nothing changed, if one cannot be decoded."""
         if not self._ordered:
-            self._accumulator = self.reducer.merge_encoded(self._accumulator, [self._read(item[2]) for item in row])
+            self._accumulator = self.reducer.merge_encoded(self._accumulator, self._read([item[2] for item in row]))
             return
-        partials = [self.reducer.decode(self._read(body)) for _, _, body in row]
+        partials = [self.reducer.decode(body) for body in self._read([item[2] for item in row])]
         if self.watch is not _unwatched:
             for partial in partials:
                 self.watch(partial)
@@ -109,9 +109,12 @@ class Tally:
         for (lo, hi, _), partial in zip(row, partials, strict=True):
             self._insert(lo, hi, partial)
 
-    def _read(self, body: bytes) -> bytes:
-        """A body as its reducer takes it: one that keeps bodies takes mapped memory, too, all others bytes."""
-        return body if self.reducer.keeps else bytes(body)
+    def _read(self, bodies: list[bytes]) -> list[bytes]:
+        """Bodies as their reducer takes them: one that keeps bodies takes mapped memory, too, all others bytes.
+
+        No function is called for each, for there may be one of each term.
+        """
+        return bodies if self.reducer.keeps else list(map(bytes, bodies))
 
     def _joined(self, row: list[Any]) -> Any:
         """Neighbours, at least one, merged in pairs, so that both sides of a merge have similar sizes."""
