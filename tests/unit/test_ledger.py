@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from mapreduce_rq.core.job import supply
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW, QUICK_WINDOW
@@ -211,6 +213,27 @@ def test_the_rest_of_a_task_that_took_long_goes_out_to_all_in_pieces_that_double
     assert feed(one, replied(*(ok(lo, hi) for lo, hi in rest), ok(100, 200), ok(200, 300))) == [Settled()]
     assert one.outcome() is not None
     assert (one.counted, one.ignored) == (300, 1)
+
+
+@pytest.mark.parametrize("answered", [lambda one: one, lambda one: replace(one, also=[])], ids=["alone", "joint"])
+def test_the_rest_goes_out_like_that_also_where_the_first_terms_of_a_long_task_were_given_back(
+    answered: Callable[[Answer], Answer],
+) -> None:
+    one = begun(terms=300, chunk=100)
+    rest = pushed(feed(one, replied(answered(replace(ok(140, 170), ns=600_000_000)))))
+    assert rest == [
+        (100, 140),
+        (170, 171),
+        (171, 172),
+        (172, 174),
+        (174, 176),
+        (176, 180),
+        (180, 184),
+        (184, 192),
+        (192, 200),
+    ]
+    assert feed(one, replied(*(ok(lo, hi) for lo, hi in rest), ok(0, 100), ok(200, 300))) == [Settled()]
+    assert (one.counted, one.ignored) == (300, 0)
 
 
 @given(st.integers(1, 60), st.integers(2, 60), st.integers(1, 5))

@@ -6,6 +6,7 @@ the tasks that are out. A failed one ends the job, leaves a term out, or has the
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import chain
 
@@ -31,6 +32,8 @@ from mapreduce_rq.errors import BadMessage, MrqError
 
 MOST_TRIED = 1000
 """The number of retried terms that are listed one by one; more of them are only counted."""
+LONG_SECONDS = 0.2
+"""Seconds of a task that was answered in part because it took long. A supervisor has one cut short after 0.4 s."""
 
 
 class Answers(Supply):
@@ -76,7 +79,7 @@ class Answers(Supply):
             self._note_tried(event.tried, counted)
         if self.tally.reducer.torn:
             self._read_apart(self.tally.reducer.torn)
-        self._forget(event.wid, good, counted, terms)
+        self._forget(event.wid, good, counted, terms, nanoseconds)
         self._delegate()
         volume = sum([len(body) for _, _, body in good])
         self.pace.observe(terms, len(good), nanoseconds, largest, now, size=volume)
@@ -104,9 +107,16 @@ class Answers(Supply):
             self.gathered.note("reclaimed", f"terms {task.lo}..{task.hi - 1}, for their worker is gone{why}")
 
     def _forget(
-        self, wid: str, answers: list[tuple[int, int, bytes]], counted: list[tuple[int, int]], terms: int
+        self,
+        wid: str,
+        answers: list[tuple[int, int, bytes]],
+        counted: list[tuple[int, int]],
+        terms: int,
+        nanoseconds: int,
     ) -> None:
-        """Remove counted spans from the tasks out. The answers have ``terms`` terms in all."""
+        """Remove counted spans from the tasks out. The answers have ``terms`` terms in all, and took ``nanoseconds``
+        together.
+        """
         fresh = sum(hi - lo for lo, hi in counted)
         covers = self.tally.runs.covers
         out = self.out
@@ -134,10 +144,19 @@ class Answers(Supply):
             return
         # Tasks that were cut differently were counted: by another master, or before a task was halved. Tasks that are
         # out lose the terms that are counted, and the rest of them goes out anew.
+        long = nanoseconds >= LONG_SECONDS * 1e9 * len(answers)
+        inside = sorted([(hi, lo) for lo, hi, _ in answers]) if long else []
         for lo, task in list(self.out.items()):
             if self.tally.runs.touches(lo, task.hi):
                 del self.out[lo]
-                self._again.append(task)
+                place = bisect_left(inside, (task.hi, 0)) - 1
+                if place >= 0 and inside[place][1] > lo:
+                    # It took long, and its first terms were given back with the tasks before it (see joint_answers.py).
+                    end = inside[place][0]
+                    self._again.append(self._parts.part(task, Span(lo, end), task.attempt))
+                    self._again.extend(self._parts.rest(task, end, self.pace.workers))
+                else:
+                    self._again.append(task)
 
     def _read_apart(self, torn: list[tuple[int, int]]) -> None:
         """Have unreadable answers computed again in halves, until the value that cannot be read is alone."""
@@ -165,7 +184,7 @@ class Answers(Supply):
             self._again.extend(self._recall(self.out[lo]) for lo, _ in spans if lo in self.out)
             return
         terms = sum(hi - lo for lo, hi in spans)
-        self._forget(wid, [(lo, hi, b"") for lo, hi in spans], counted, terms)
+        self._forget(wid, [(lo, hi, b"") for lo, hi in spans], counted, terms, answer.ns)
         largest = max(hi - lo for lo, hi in spans)
         self.pace.observe(terms, len(spans), answer.ns, largest, now, size=len(answer.body))
         if not again or not self.tally.reducer.keeps:

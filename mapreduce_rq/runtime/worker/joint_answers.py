@@ -32,7 +32,8 @@ or the encoding raises, as a user's own may, the tasks are computed again one by
 others have answers. The same is done if a task fails while its values are folded into the kept partial, for it has some
 of them already. So where failed terms are skipped, and many may fail, each task has a partial of its own. If the tasks
 before it are given back meanwhile, the kept partial goes with them, and so do the first terms of the task: the task is
-answered without these.
+answered without these. If it is then cut short, too, its answer lies in the middle of its span, and the ledger sends
+out what is behind it as it does the rest of any long task.
 """
 
 from __future__ import annotations
