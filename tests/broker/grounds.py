@@ -23,6 +23,7 @@ from tests.sim.network import Server
 from tests.sim.scheduler import Actor, Scheduler
 from tests.sim.wire import SimWire
 from tests.support.servers import RealServer
+from tests.support.stage import until
 
 GROUNDS = ("valkey", "redis", "pipes", "the simulation")
 ACT_SECONDS = 20.0
@@ -51,9 +52,25 @@ class Ground:
             thread.join(ACT_SECONDS)
             assert not thread.is_alive()
 
+    def until_blocked(self, count: int) -> None:
+        """Wait until so many requests wait at the server: it may read two that are there at once in any order."""
+
     def close(self) -> None:
         for made in self._made:
             made.close()
+
+
+class Served(Ground):
+    """On a real server."""
+
+    def __init__(self, server: RealServer) -> None:
+        endpoint = parse_url(server.url)
+        super().__init__(lambda: RedisWire(endpoint), lambda: RedisWire(endpoint))
+        self._server = server
+
+    def until_blocked(self, count: int) -> None:
+        with self._server.client() as client:
+            until(lambda: client.info("clients")["blocked_clients"] == count, ACT_SECONDS, f"{count} that wait")
 
 
 class Simulated(Ground):
@@ -109,8 +126,7 @@ class Driven:
 @contextmanager
 def on_server(server: RealServer) -> Iterator[Ground]:
     """A real server."""
-    endpoint = parse_url(server.url)
-    ground = Ground(lambda: RedisWire(endpoint), lambda: RedisWire(endpoint))
+    ground = Served(server)
     try:
         yield ground
     finally:

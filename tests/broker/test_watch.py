@@ -86,6 +86,7 @@ def test_one_task_ends_all_watches_and_comes_to_one_hand(
 def test_a_watch_keeps_no_task_from_who_takes(ground: Ground, keys: Keys, codecs: Codecs, raw: Looks) -> None:
     watcher, taker = a_worker(ground, keys, codecs), a_worker(ground, keys, codecs)
     watcher.ask_to_watch(10.0)
+    ground.until_blocked(1)  # who waits first is served first; a watch that comes second has nothing to see
     taken: list[bytes | None] = []
     ground.together(lambda: taken.append(taker.take(WID, 10.0)), lambda: raw.lpush(keys.queue, b"t0"))
     assert taken == [b"t0"]
