@@ -8,6 +8,8 @@ the beginning of a file is not part of the first word.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 import msgspec
@@ -80,24 +82,23 @@ class WordCount(Computation[Counts]):
         return super().to_lead(raw, trust)
 
     def map(self, lo: int, hi: int) -> Counts:
-        found = self._counted(Counter(), lo, hi)
+        found: Counter[bytes] = Counter()
+        for text in self._texts(lo, hi):
+            found.update((text.lower() if self.params.lower else text).split())
         if self.params.lower:
             found = _lowered(found)
         return {"b": found} if found else {}
 
     def map_onto(self, grow: Grow, lo: int, hi: int, body: bytes) -> tuple[Counts | None, int]:
-        def counted(partial: Counts) -> Counts:
-            found = self._counted(partial.get("b", Counter()), lo, hi)
-            return {"b": found} if found else {}
+        for text in self._texts(lo, hi):
+            words = text.split()  # read and split before: nobody must wait for a slow file to have the partial
+            if words and not grow(partial(_with, words)):
+                return self.map(lo, hi), lo
+        return None, lo
 
-        return (None if grow(counted) else self.map(lo, hi)), lo
-
-    def _counted(self, found: Counter[bytes], lo: int, hi: int) -> Counter[bytes]:
-        """These counts, with the words of a range added to them."""
+    def _texts(self, lo: int, hi: int) -> Iterator[bytes]:
         for part in parts_of(self._ends, lo, hi):
-            for text in text_of(self.corpus, part, self.folder):
-                found.update((text.lower() if self.params.lower else text).split())
-        return found
+            yield from text_of(self.corpus, part, self.folder)
 
     def finish(self, partial: Counts, terms: int) -> Outcome:
         rows = [(_text(word), count) for word, count in ranked(partial)]
@@ -132,6 +133,12 @@ def _check_measured(raw: dict[str, Any]) -> None:
         raise BadParameter(
             "wordcount: the job does not say how large its files are: submit it with this version of mrq"
         )
+
+
+def _with(words: list[bytes], counts: Counts) -> Counts:
+    """These counts, with some words added to them."""
+    counts.setdefault("b", Counter()).update(words)
+    return counts
 
 
 def _lowered(counts: Counter[bytes]) -> Counter[bytes]:

@@ -72,6 +72,30 @@ def test_terms_fold_into_a_partial_of_others_as_if_they_were_merged(
         assert reducer.canonical(kept) == reducer.canonical(job.map(0, hi))
 
 
+@pytest.mark.parametrize("calls", [0, 1, 2])
+def test_the_words_of_a_piece_go_into_the_partial_of_others_once_they_are_read(tmp_path: Path, calls: int) -> None:
+    path = Path(tmp_path, "words.txt")
+    path.write_text(LINES * 300, encoding="utf-8")  # 720 kB: three pieces
+    job = WordCount.create({"files": [str(path)]})
+    assert job.total is not None
+    kept: Any = {}
+    grown = 0
+
+    def grow(fold: Callable[[Any], Any]) -> bool:
+        nonlocal kept, grown
+        grown += 1
+        if grown <= calls:
+            kept = fold(kept)
+        return grown <= calls
+
+    # Nobody must wait for the whole file to have the partial.
+    assert job.map_onto(grow, 0, job.total, b"") == (
+        job.map(0, job.total),
+        0,
+    )  # from the beginning, if it is taken away
+    assert grown == calls + 1
+
+
 def test_values_with_many_things_are_held_in_small_blocks() -> None:
     wide, narrow = CounterReducer(), ExactSum()
     assert block_after(wide, ("a", 1)) == block_after(wide, "text") == block_after(wide, []) == WIDE_BLOCK
