@@ -90,7 +90,7 @@ What a worker does (runtime/worker, runtime/pool)::
     when a job is over for a worker    runtime/worker/known_jobs.py KnownJobs.void; broker/lua/settle.lua
     how a worker's answers travel      runtime/worker/hand.py Hand.settle; runtime/worker/replies.py Replies
     when tasks are answered together   runtime/worker/joint_answers.py JointAnswer.full, JointAnswer.takes
-    and folded into one partial        runtime/worker/joint_answers.py JointAnswer.grow; core/computation.py Grow
+    and folded into one partial        runtime/worker/joint_answers.py JointAnswer.grow; functions/onto.py Onto.fold
     when a task is answered in part    runtime/worker/part_answers.py; runtime/pool/supervisor.py LONG_SECONDS
     what a failed term's answer says   runtime/worker/failures.py failed; core/job/failures.py failure_of
     what of a traceback is shown       core/foreign_errors.py traceback_of
@@ -361,34 +361,30 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncClient": "mapreduce_rq.client.aio",
-    "AsyncFoundJob": "mapreduce_rq.client.aio",
-    "AsyncJob": "mapreduce_rq.client.aio",
-    "AsyncValues": "mapreduce_rq.client.async_values",
-    "AsyncResult": "mapreduce_rq.client.pool_results",
-    "IMapIterator": "mapreduce_rq.client.pool_results",
-    "Pool": "mapreduce_rq.client.pool",
-    "register_joblib": "mapreduce_rq.client.joblib",
-    "Values": "mapreduce_rq.client.streams",
-    "Client": "mapreduce_rq.client.client",
-    "FoundJob": "mapreduce_rq.client.found_job",
-    "Executor": "mapreduce_rq.client.executor",
-    "executor": "mapreduce_rq.client.owned_executor",
-    "Job": "mapreduce_rq.client.job",
-    "Printed": "mapreduce_rq.core.job.printed",
-    "Report": "mapreduce_rq.core.job.record",
-    "Result": "mapreduce_rq.core.job.result",
-    "kernel": "mapreduce_rq.functions.kernel",
-    "random_for": "mapreduce_rq.functions.draws",
-    "Limits": "mapreduce_rq.core.messages",
-    "Law": "mapreduce_rq.core.reducers.base",
-    "Reducer": "mapreduce_rq.core.reducers.base",
-    "RemoteError": "mapreduce_rq.core.foreign_errors",
-    "Combine": "mapreduce_rq.core.reducers.combine",
-    "Files": "mapreduce_rq.files.files",
-    "by_key": "mapreduce_rq.core.reducers.keyed",
+    "client.aio": ("AsyncClient", "AsyncFoundJob", "AsyncJob"),
+    "client.async_values": ("AsyncValues",),
+    "client.pool_results": ("AsyncResult", "IMapIterator"),
+    "client.pool": ("Pool",),
+    "client.joblib": ("register_joblib",),
+    "client.streams": ("Values",),
+    "client.client": ("Client",),
+    "client.found_job": ("FoundJob",),
+    "client.executor": ("Executor",),
+    "client.owned_executor": ("executor",),
+    "client.job": ("Job",),
+    "core.job.printed": ("Printed",),
+    "core.job.record": ("Report",),
+    "core.job.result": ("Result",),
+    "functions.kernel": ("kernel",),
+    "functions.draws": ("random_for",),
+    "core.messages": ("Limits",),
+    "core.reducers.base": ("Law", "Reducer"),
+    "core.foreign_errors": ("RemoteError",),
+    "core.reducers.combine": ("Combine",),
+    "files.files": ("Files",),
+    "core.reducers.keyed": ("by_key",),
 }
-"""Where the public names are at home; all others are errors."""
+"""Where the public names are at home, by module of this package; all others are errors."""
 
 
 def __getattr__(name: str) -> Any:
@@ -397,6 +393,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # with the names it serves
 
-    found = getattr(import_module(_HOMES.get(name, "mapreduce_rq.errors")), name)
+    home = next((home for home, names in _HOMES.items() if name in names), "errors")
+    found = getattr(import_module(f"{__name__}.{home}"), name)
     globals()[name] = found
     return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
+from operator import add
 from typing import Any, ClassVar, Self
 
 from msgspec import structs
@@ -26,7 +27,8 @@ from mapreduce_rq.functions.blocks import BLOCK, block_after
 from mapreduce_rq.functions.called import called
 from mapreduce_rq.functions.coding import Number
 from mapreduce_rq.functions.first_calls import begin, things_of, worn
-from mapreduce_rq.functions.folding import reducer_of
+from mapreduce_rq.functions.folding import reducer_of, runs_code
+from mapreduce_rq.functions.onto import Onto
 from mapreduce_rq.functions.params import FirstParams, FunctionParams, check_trust
 from mapreduce_rq.functions.pickle_codec import PickleCodec
 from mapreduce_rq.functions.pickling import Pickles, Unreadable
@@ -72,14 +74,13 @@ class FunctionComputation(Computation[Any]):
         self.params = params
         self.total = params.terms
         self.reducer = reducer_of(params, self._pickles, self.label)
-        self.maps_onto = self.reducer.joins and not params.kernel
+        self.maps_onto = self.reducer.joins and not params.kernel and not runs_code(params)
         self._start, self._step = params.start, params.step
         self._row: list[Any] = []  # the items being mapped
         self._underway: tuple[Callable[[int], int], list[Any]] | None = None  # terms by row, and values as they come
         self._block = FIRST_KEPT  # how many of them at a time, by the size of the last values
         self._short = False
-        self._grow: Grow | None = None  # folds values into another partial; None: there is none
-        self._from = 0  # the first term that is in the partial of this map alone
+        self._onto: Onto | None = None  # where values go; None: into a partial of the task alone
         self._retrying: Retrying | None = None
         self._shared: list[Any] = []  # one value, once it was taken
         if self._kernel and (params.terms is None or params.step != 1):
@@ -176,25 +177,12 @@ class FunctionComputation(Computation[Any]):
         return self._map_items(lo, self._range(lo, hi))
 
     def map_onto(self, grow: Grow, lo: int, hi: int, body: bytes) -> tuple[Any, int]:
-        self._grow, self._from = grow, lo
+        onto = self._onto = Onto(grow, self.reducer.merge, lo)
         try:
             found = self.map_body(lo, hi, body) if body else self.map(lo, hi)
-            return None if self._grow is grow else found, self._from
         finally:
-            self._grow = None
-
-    def _with(self, total: Any, first: int, values: Sequence[Any]) -> Any:
-        """The partial with these values, too; None if there is none and they are in the other partial."""
-        reducer = self.reducer
-        if self._grew(lambda partial: reducer.fold_into(partial, first, values), lambda: first):
-            return None
-        return reducer.fold(first, values) if total is None else reducer.fold_into(total, first, values)
-
-    def _grew(self, fold: Callable[[Any], Any], first: Callable[[], int]) -> bool:
-        """Whether ``fold`` has added values, of the terms from ``first`` on, to the other partial."""
-        if self._grow is not None and not self._grow(fold):
-            self._grow, self._from = None, first()
-        return self._grow is not None
+            self._onto = None
+        return None if onto.all_there else found, onto.first
 
     @cached_property
     def _carried(self) -> list[Any]:
@@ -288,13 +276,16 @@ class FunctionComputation(Computation[Any]):
                 raise
             except BaseException as error:  # extend keeps what came before the failure: its length names the term
                 raise self._failed(lo + at + len(values), error) from error
+            fold = partial(self._fold, lo + at, values)
             try:
-                total = self._with(total, lo + at, values)
+                total = (
+                    fold(total) if self._onto is None else self._onto.fold(total, values, fold, partial(add, lo, at))
+                )
             except BadValue as error:
                 if not (isinstance(reducer, Handed) and self.params.return_exceptions):
                     raise self._bad_value(error) from error
                 replace_unsent(values, error, error.term - lo - at, self._codec, self._trusted)
-                total = self._with(total, lo + at, values)
+                total = fold(total)
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
             at += len(values)
@@ -308,6 +299,9 @@ class FunctionComputation(Computation[Any]):
         if at < len(items):
             self.reached = lo + at
         return reducer.zero() if total is None else total
+
+    def _fold(self, first: int, values: Sequence[Any], total: Any) -> Any:
+        return self.reducer.fold(first, values) if total is None else self.reducer.fold_into(total, first, values)
 
     def _map_span(self, lo: int, hi: int) -> Any:
         function = self.function

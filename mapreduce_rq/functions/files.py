@@ -164,8 +164,10 @@ class FilesComputation(FunctionComputation):
                         part = reducer.spanning(reducer.fold_at(rows_of, values), pieces, pieces + 1)
                         total = part if total is None else reducer.merge(total, part)
                         pieces += 1
-                    elif not self._grew(partial(reducer.fold_at, rows_of, values), partial(_term_from, terms, 0, done)):
-                        total = reducer.fold_at(rows_of, values, total)
+                    else:
+                        fold = partial(reducer.fold_at, rows_of, values)
+                        first = partial(_term_from, terms, 0, done)
+                        total = fold(total) if self._onto is None else self._onto.fold(total, values, fold, first)
                 except (BadValue, TermFailed) as error:
                     place = records.where(done + error.row) if error.row is not None else ""
                     raise self._failed_at(error.term, error.__cause__ or error, place) from (error.__cause__ or error)

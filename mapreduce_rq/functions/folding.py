@@ -42,6 +42,13 @@ def reducer_of(params: FoldParams, pickles: Pickles, label: str) -> Reducer[Any]
     return reducer_named(params.reduce, **params.reduce_options)
 
 
+def runs_code(params: FoldParams) -> bool:
+    """Whether folding runs code of the user's own: a merge, a ``Combine`` or a ``Reducer``."""
+    if params.by_key is not None:
+        return any(map(runs_code, params.by_key.folds.values()))
+    return bool(params.combine is not None or params.reduce_pickle or params.merge)
+
+
 def defined(pickled: bytes, around: Mapping[str, str], pickles: Pickles, label: str) -> Any:
     """What a pickle holds, if the modules ``around`` it are the same here. Raises BadFunction, VersionSkew."""
     try:

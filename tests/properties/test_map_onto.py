@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
+from operator import add
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.computations.wordcount import WordCount
 from mapreduce_rq.core.computation import Computation
+from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.counter import CounterReducer
 from mapreduce_rq.core.reducers.keyed import by_key
 from mapreduce_rq.core.reducers.sums import ExactSum
@@ -31,6 +33,23 @@ def pair(k: int) -> tuple[int, float]:
     return k % 700, 0.1 * k
 
 
+held = False  # whether the partial of others is being changed
+
+
+def pairs(k: int) -> Iterator[tuple[int, int]]:
+    """Two pairs. While others may wait for the partial, no function of the user's runs."""
+    assert not held
+    yield k % 7, 1
+    yield k % 3, k
+
+
+def in_pairs(line: str) -> Iterator[tuple[str, int]]:
+    """The words of a line, as ``pairs``."""
+    for word in line.split():
+        assert not held
+        yield word, 1
+
+
 @pytest.fixture(scope="module")
 def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Computation[Any]]:
     """Jobs whose partials join."""
@@ -39,12 +58,14 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Computation[Any]
     planner = Planner(Clock(), Trust(private=True), None, lambda _name, _body: None)
     return {
         "by key": planner.function(pair, range(9000), reduce=by_key("sum"))[1],
+        "generators": planner.function(pairs, range(5000), reduce=by_key("sum"))[1],
+        "generators of lines": planner.function(in_pairs, Files(str(path)), reduce=by_key("sum"))[1],
         "lines": planner.function(str.split, Files(str(path)), reduce="counter")[1],
         "words": WordCount.create({"files": [str(path)]}),
     }
 
 
-@pytest.mark.parametrize("name", ["by key", "lines", "words"])
+@pytest.mark.parametrize("name", ["by key", "generators", "generators of lines", "lines", "words"])
 @given(cuts=st.lists(st.floats(0, 1), max_size=5), calls=st.integers(0, 12))
 def test_terms_fold_into_a_partial_of_others_as_if_they_were_merged(
     jobs: dict[str, Computation[Any]], name: str, cuts: list[float], calls: int
@@ -57,10 +78,15 @@ def test_terms_fold_into_a_partial_of_others_as_if_they_were_merged(
     kept: Any = reducer.zero()
 
     def grow(fold: Callable[[Any], Any]) -> bool:
+        global held  # noqa: PLW0603
         nonlocal kept, left
         left -= 1
         if left >= 0:
-            kept = fold(kept)
+            held = True
+            try:
+                kept = fold(kept)
+            finally:
+                held = False
         return left >= 0
 
     for lo, hi in pairwise(sorted({0, total, *(int(cut * total) for cut in cuts)})):
@@ -70,6 +96,16 @@ def test_terms_fold_into_a_partial_of_others_as_if_they_were_merged(
             assert reducer.canonical(own) == reducer.canonical(job.map(begin, hi))
             return
         assert reducer.canonical(kept) == reducer.canonical(job.map(0, hi))
+
+
+def test_a_fold_of_the_users_own_is_not_done_while_others_may_wait_for_the_partial() -> None:
+    planner = Planner(Clock(), Trust(private=True), None, lambda _name, _body: None)
+    for reduce, onto in (
+        (by_key("sum"), True),
+        (by_key(add, zero=0, law="commutative"), False),
+        (by_key(Combine(int, add, add)), False),
+    ):
+        assert planner.function(pair, range(9), reduce=reduce)[1].maps_onto == onto
 
 
 @pytest.mark.parametrize("calls", [0, 1, 2])

@@ -34,6 +34,10 @@ of them already. So where failed terms are skipped, and many may fail, each task
 before it are given back meanwhile, the kept partial goes with them, and so do the first terms of the task: the task is
 answered without these. If it is then cut short, too, its answer lies in the middle of its span, and the ledger sends
 out what is behind it as it does the rest of any long task.
+
+While values are folded into the kept partial, the thread that gives the tasks back waits. So no code of the user's runs
+in this time: a file is read, and a generator is run to its end, before (see functions/onto.py), and reducers of the
+user's own do not fold into it.
 """
 
 from __future__ import annotations
