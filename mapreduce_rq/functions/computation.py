@@ -276,16 +276,13 @@ class FunctionComputation(Computation[Any]):
                 raise
             except BaseException as error:  # extend keeps what came before the failure: its length names the term
                 raise self._failed(lo + at + len(values), error) from error
-            fold = partial(self._fold, lo + at, values)
             try:
-                total = (
-                    fold(total) if self._onto is None else self._onto.fold(total, values, fold, partial(add, lo, at))
-                )
+                total = self._with(total, values, partial(self._fold, lo + at, values), partial(add, lo, at))
             except BadValue as error:
                 if not (isinstance(reducer, Handed) and self.params.return_exceptions):
                     raise self._bad_value(error) from error
                 replace_unsent(values, error, error.term - lo - at, self._codec, self._trusted)
-                total = fold(total)
+                total = self._fold(lo + at, values, total)
             except TermFailed as error:
                 raise self._failed(error.term, error.__cause__ or error) from error.__cause__
             at += len(values)
@@ -299,6 +296,10 @@ class FunctionComputation(Computation[Any]):
         if at < len(items):
             self.reached = lo + at
         return reducer.zero() if total is None else total
+
+    def _with(self, total: Any, values: Sequence[Any], fold: Callable[[Any], Any], first: Callable[[], int]) -> Any:
+        """The task's own partial with these values, which ``fold`` adds; see `Onto.fold`."""
+        return fold(total) if self._onto is None else self._onto.fold(total, values, fold, first)
 
     def _fold(self, first: int, values: Sequence[Any], total: Any) -> Any:
         return self.reducer.fold(first, values) if total is None else self.reducer.fold_into(total, first, values)

@@ -158,21 +158,20 @@ class FilesComputation(FunctionComputation):
                 values = self._mapped(records, terms, done)
                 if not values:  # it was cut short
                     break
-                rows_of = _Terms(records, terms, done)
+                rows_of, first = _Terms(records, terms, done), partial(_term_from, terms, 0, done)
                 try:
                     if reducer.keeps:  # its partials follow each other, in numbers of their own until all are there
                         part = reducer.spanning(reducer.fold_at(rows_of, values), pieces, pieces + 1)
                         total = part if total is None else reducer.merge(total, part)
                         pieces += 1
                     else:
-                        fold = partial(reducer.fold_at, rows_of, values)
-                        first = partial(_term_from, terms, 0, done)
-                        total = fold(total) if self._onto is None else self._onto.fold(total, values, fold, first)
+                        total = self._with(total, values, partial(reducer.fold_at, rows_of, values), first)
                 except (BadValue, TermFailed) as error:
                     place = records.where(done + error.row) if error.row is not None else ""
                     raise self._failed_at(error.term, error.__cause__ or error, place) from (error.__cause__ or error)
                 done += len(values)
                 self._block = block_after(reducer, values[-1])
+                del values  # they may be large
             if done < len(records.items):
                 at = self.reached = terms[done]
                 break

@@ -395,4 +395,14 @@ def test_a_task_holds_few_large_arrays_at_a_time(monkeypatch: pytest.MonkeyPatch
     made.function = array  # in place of what its name would find
     total = made.reducer.merge(made.map(0, 100), made.map(100, 200))
     assert most == [functions.FIRST_KEPT, 3]
+    most[:], kept = [0, 0], [made.reducer.zero()]
+
+    def grow(fold: Callable[[Any], Any]) -> bool:
+        kept[0] = fold(kept[0])
+        return True
+
+    assert made.map_onto(grow, 0, 100, b"") == (None, 0)
+    assert made.map_onto(grow, 100, 200, b"") == (None, 100)
+    assert most == [3, 3]
+    assert made.reducer.finish_native(kept[0]).tobytes() == made.reducer.finish_native(total).tobytes()
     assert set(made.reducer.finish_native(total).tolist()) == {float(sum(Fraction(0.1 * k) for k in range(200)))}

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import tempfile
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -25,6 +26,7 @@ from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files import lines as lines_module
 from mapreduce_rq.files.files import Files, shipment
+from mapreduce_rq.functions.blocks import WIDE_BLOCK
 from mapreduce_rq.functions.files import BLOCK, FilesComputation, source_of_lines
 from tests.support import mapped as mapped_functions
 
@@ -348,3 +350,27 @@ def test_a_line_that_never_ends_is_refused(tmp_path: Path, monkeypatch: pytest.M
         with pytest.raises(TermError, match="a line of more than 1000 bytes begins at byte 5") as caught:
             job.map(0, job.total)
         assert caught.value.term == (5 if job.total > 1 else 0)
+
+
+class Pairs(list[tuple[str, int]]):
+    """Pairs that a weak reference can be made to."""
+
+
+def test_a_task_holds_one_block_of_values_at_a_time() -> None:
+    held: list[weakref.ref[Pairs]] = []
+    most = 0
+
+    def pairs(line: str) -> Pairs:
+        nonlocal most
+        value = Pairs([(line, 1)])
+        held.append(weakref.ref(value))
+        if len(held) % 128 == 0:
+            most = max(most, sum(one() is not None for one in held))
+        return value
+
+    with written(b"some\n" * (3 * WIDE_BLOCK)) as paths:
+        job = job_of(Files(*paths), by_key={"folds": {"": {"reduce": "sum"}}})
+        job.function = pairs  # in place of what its name would find
+        total = job.map(0, job.total or 0)
+    assert job.reducer.finish_native(total) == {"some": 3 * WIDE_BLOCK}
+    assert most <= WIDE_BLOCK
