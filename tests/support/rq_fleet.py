@@ -21,6 +21,7 @@ from mapreduce_rq.broker.job_hash import JobState
 from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
+from mapreduce_rq.client.loops import ANY_LOOP
 from mapreduce_rq.core.sealing import Codecs, Keyring
 from tests.support.commands import environment
 from tests.support.fleet import children_of
@@ -147,9 +148,13 @@ class RQFleet:
 
     def loops(self) -> list[str]:
         """The worker loops that run or wait, as RQ has them."""
-        running = self.connection.zrange(self.queue.started_job_registry.key, 0, -1)
-        ids = [*self.queue.get_job_ids(), *(entry.decode().partition(":")[0] for entry in running)]
-        return [job for job in ids if job.startswith("mrq-loop-")]
+        waiting = [job for job in self.queue.get_job_ids() if job.startswith(ANY_LOOP)]
+        return list(dict.fromkeys([*waiting, *self.running()]))
+
+    def running(self) -> list[str]:
+        """The worker loops that run, as RQ has them: one that it takes from its queue is nowhere for a moment."""
+        entries = self.connection.zrange(self.queue.started_job_registry.key, 0, -1)
+        return [job for entry in entries if (job := entry.decode().partition(":")[0]).startswith(ANY_LOOP)]
 
     def __enter__(self) -> Self:
         return self

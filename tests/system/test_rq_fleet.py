@@ -546,12 +546,9 @@ def test_a_loop_that_was_seen_to_run_and_is_gone_is_replaced_at_once(fleet: RQFl
     worker = fleet.worker()
     loops = Loops(fleet.queue, "default", lambda _: 1)
 
-    def begun() -> list[str]:
-        return [loop for loop in fleet.loops() if loop not in fleet.queue.get_job_ids()]
-
     for looks in (2, 0):
         loops.top_up()
-        until(begun, 20, f"a loop runs: {fleet.logs()}")
+        until(fleet.running, 20, f"a loop runs: {fleet.logs()}")
         for _ in range(looks):
             assert loops.top_up() == 1
         os.kill(worker.horse(), signal.SIGKILL)

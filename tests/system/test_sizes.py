@@ -16,6 +16,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import LARGE_LOSSES, RedisWire
 from mapreduce_rq.broker.wire import SPARE_BYTES, USUAL_BYTES
 from mapreduce_rq.errors import BrokerDown, BrokerError
+from mapreduce_rq.runtime.master import checkpoints
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.fields import Fields
 from tests.support.commands import mrq
@@ -178,6 +179,7 @@ def test_what_is_counted_may_outgrow_redis_where_its_caller_alone_wants_it(
         return checkpoint
 
     monkeypatch.setattr(Fields, "checkpoint_that_fits", counted)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_SHARE", 0)  # one after 32 tasks, however long the last one took
     # Without an end to it, a checkpoint of megabytes would be made each second, to be thrown away.
     assert len(client.map_reduce(entry, range(1000), reduce=both, zero={}, limits=Limits(chunk=1))) == 1000
     assert given_up == 1
