@@ -11,12 +11,14 @@ from mapreduce_rq.core.job.chunking import (
     FIRST_TASK_SECONDS,
     FIRST_WINDOW,
     GROWTH,
+    JOINT_WINDOW,
     KERNEL_SHARES,
     LEAST_TASK_SECONDS,
     LEAST_WIDE_SECONDS,
     MAX_GROWTH,
     MAX_WINDOW,
     MIN_WINDOW,
+    MOST_JOINT_WINDOW,
     QUICK_WINDOW,
     SHARES,
     TARGET_TASK_BYTES,
@@ -200,3 +202,15 @@ def test_a_large_window_of_quick_tasks_is_no_reason_to_cut_all_the_rest_where_pa
     for number in range(1000):
         pace.observe(1, 1, 1000, 1, number / 1000)
     assert pace.window() == WIDE_WINDOW * 2
+
+
+def test_where_answers_are_joined_the_tasks_out_last_a_second_for_each_worker_within_bounds() -> None:
+    pace = Pace(None, None, vectorised=False, wide=True, joins=True, workers=2)
+    assert pace.window() == JOINT_WINDOW * 2  # costs are not known
+    pace.observe(512, 1, 500_000, 512, 0.0)  # a microsecond a term; so tasks of 50 ms may be cut
+    assert pace.size(PLENTY) == pytest.approx(LEAST_WIDE_SECONDS / 1e-6, rel=0.1)
+    assert pace.window() == MOST_JOINT_WINDOW * 2  # no worker must answer because nothing is in line
+    pace.observe(150_000, 1, 150_000_000, 150_000, 0.1)
+    pace.observe(500_000, 1, 500_000_000, 500_000, 0.7)
+    assert pace.size(PLENTY) == pytest.approx(WIDE_TASK_SECONDS / 1e-6, rel=0.1)
+    assert pace.window() == JOINT_WINDOW * 2  # a job that comes later waits for all of them

@@ -48,6 +48,12 @@ WIDE_WINDOW = 2
 small."""
 JOINT_WINDOW = 4
 """As `WIDE_WINDOW`, where workers join answers: tasks that are computed and not answered are out, too."""
+MOST_JOINT_WINDOW = 16
+"""Tasks out at most for each worker, where workers join answers. A worker answers when no task is left in the line: a
+line of few short tasks, cut before costs are known, would cost a partial more for each worker."""
+JOINT_SECONDS = 1.0
+"""Seconds of each worker's time that the tasks out should last, where workers join answers, if this takes more tasks
+than `JOINT_WINDOW`. More of them would only have later jobs wait."""
 WIDE_SHARES = 1
 """As `SHARES`, for reducers that are ``wide``: a worker that is late answers a part (`Computation.cut_short`)."""
 EVEN_SECONDS = 1.0
@@ -104,7 +110,7 @@ class Pace:
         self._brisk = brisk
         self._even = even
         self._wide = wide
-        self._wide_window = JOINT_WINDOW if joins else WIDE_WINDOW
+        self._joins = joins
         self._shares = WIDE_SHARES if wide else KERNEL_SHARES if vectorised else SHARES
         self._least_seconds = LEAST_WIDE_SECONDS if wide else LEAST_TASK_SECONDS if vectorised else 0.0
         self._guess = seconds_per_term
@@ -188,9 +194,18 @@ class Pace:
     def window(self) -> int:
         """How many tasks may be out."""
         if self._wide:
-            return max(self._least_window, self._wide_window * self.workers)
+            return max(self._least_window, self._wide_window() * self.workers)
         least = self._least_window
         if self._chunk is not None and self._cost is not None:
             ahead = AHEAD_SECONDS * self.workers / max(self._cost * self._chunk, 1e-12)
             least = max(MIN_WINDOW, int(min(QUICK_WINDOW, ahead)))
         return min(MAX_WINDOW, max(least, 4 * self.workers, int(self._rate * WINDOW_SECONDS)))
+
+    def _wide_window(self) -> int:
+        """Tasks out at most for each worker, for a wide reducer."""
+        if not self._joins:
+            return WIDE_WINDOW
+        if self._cost is None:
+            return JOINT_WINDOW
+        seconds = min(self._target, self._cost * self._cap)  # of the largest task that may be cut now
+        return max(JOINT_WINDOW, min(MOST_JOINT_WINDOW, int(JOINT_SECONDS / max(seconds, 1e-9))))
