@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import select
 import socket
+import struct
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -20,8 +21,12 @@ import msgspec
 from mapreduce_rq.broker.wire import SURE_BYTES, USUAL_BYTES, Argument, Command, Heard, Script
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerRefused, TooLarge
 
-HEAD_BYTES = 8
+_HEAD = struct.Struct(">Q")
+HEAD_BYTES = _HEAD.size
 READ_BYTES = 256 * 1024
+"""Bytes of the buffer for what is read. It is made once: memory of this size would be mapped and cleared anew for each
+read, which took longer than all other parts of it.
+"""
 BUFFER_BYTES = 1024 * 1024
 
 CALL, PIPELINE, TRANSACTION, SCRIPT, BYE, JOIN = range(6)
@@ -34,7 +39,7 @@ decode = msgspec.msgpack.Decoder().decode
 def frame(*parts: Any) -> bytes:
     """The bytes of a frame."""
     payload = _encode(parts)
-    return len(payload).to_bytes(HEAD_BYTES, "big") + payload
+    return _HEAD.pack(len(payload)) + payload
 
 
 class Frames:
@@ -44,27 +49,27 @@ class Frames:
         self._pieces: list[bytes] = []  # pieces of a frame that is not complete yet
         self._have = self._wanted = 0  # bytes in the pieces, and in the frame, as far as that is known
 
-    def take(self, data: bytes) -> list[Any]:
-        """Add bytes, and return the frames that are complete now."""
+    def take(self, data: memoryview) -> list[Any]:
+        """Add bytes, and return the frames that are complete now. Nothing refers to ``data`` afterwards."""
         if self._pieces:
-            self._pieces.append(data)
+            self._pieces.append(bytes(data))
             self._have += len(data)
             if self._have < self._wanted:
                 return []
-            data = b"".join(self._pieces)
+            data = memoryview(b"".join(self._pieces))
             self._pieces = []
         found = []
         at, size = 0, len(data)
         while size - at >= HEAD_BYTES:
-            end = at + HEAD_BYTES + int.from_bytes(data[at : at + HEAD_BYTES], "big")
+            end = at + HEAD_BYTES + _HEAD.unpack_from(data, at)[0]
             if end > size:
                 break
-            found.append(decode(memoryview(data)[at + HEAD_BYTES : end]))
+            found.append(decode(data[at + HEAD_BYTES : end]))
             at = end
         if at < size:
-            self._pieces, self._have = [data[at:]], size - at
+            self._pieces, self._have = [bytes(data[at:])], size - at
             known = size - at >= HEAD_BYTES
-            self._wanted = HEAD_BYTES + (int.from_bytes(data[at : at + HEAD_BYTES], "big") if known else 0)
+            self._wanted = HEAD_BYTES + (_HEAD.unpack_from(data, at)[0] if known else 0)
         return found
 
 
@@ -92,6 +97,7 @@ class Line:
         self._sending = threading.Lock()
         self._reading = threading.Lock()
         self._frames = Frames()
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._boxes: dict[int, deque[Any]] = {}
         self._channels = itertools.count()
         self._half_sent = self._half_read = False  # perhaps it never does: a signal handler has raised an error there
@@ -138,12 +144,12 @@ class Line:
                     raise BrokerRefused(BROKEN)
                 self._half_read = True
                 try:
-                    data = self._end.recv(READ_BYTES)
+                    size = self._end.recv_into(self._buffer)
                 except OSError:
-                    data = b""
-                if not data:
+                    size = 0
+                if not size:
                     raise BrokerRefused(GONE)
-                for number, *answer in self._frames.take(data):
+                for number, *answer in self._frames.take(self._buffer[:size]):
                     if number in self._boxes:
                         self._boxes[number].append(answer)
                 self._half_read = False

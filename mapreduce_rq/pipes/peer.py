@@ -27,16 +27,16 @@ class Peer:
         self._outgoing: deque[memoryview] = deque()  # bytes for which the socket's buffer had no room
         self.descriptors: deque[int] = deque()  # descriptors that have come before their frame
 
-    def read(self) -> list[Any] | None:
-        """The frames that are complete now; None if the line has ended."""
+    def read(self, buffer: memoryview) -> list[Any] | None:
+        """The frames that are complete now; None if the line has ended. ``buffer`` is for this call alone."""
         if self.supervisor:
             data, descriptors, _, _ = socket.recv_fds(self.end, READ_BYTES, SPARE_DESCRIPTORS)
             for descriptor in descriptors:
                 os.set_inheritable(descriptor, False)
             self.descriptors += descriptors
-        else:
-            data = self.end.recv(READ_BYTES)
-        return self._frames.take(data) if data else None
+            return self._frames.take(memoryview(data)) if data else None
+        size = self.end.recv_into(buffer)
+        return self._frames.take(buffer[:size]) if size else None
 
     def send(self, data: bytes) -> bool:
         """Send as much as there is room for. Returns whether a rest begins to wait: then call :meth:`flush`."""

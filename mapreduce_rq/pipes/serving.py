@@ -15,7 +15,7 @@ from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.errors import UsageError
 from mapreduce_rq.pipes.idle import Idle, Idler
-from mapreduce_rq.pipes.lines import BYE, CALL, JOIN, PIPELINE, SCRIPT, TRANSACTION, frame
+from mapreduce_rq.pipes.lines import BYE, CALL, JOIN, PIPELINE, READ_BYTES, SCRIPT, TRANSACTION, frame
 from mapreduce_rq.pipes.peer import Peer
 from mapreduce_rq.pipes.store import Store
 from mapreduce_rq.pipes.waiting import COLLECTORS, READ, WRITE
@@ -34,6 +34,7 @@ class Serving:
         self._collector = COLLECTORS[collect]()
         self._peers: dict[int, Peer] = {}
         self._idle = Idle()
+        self._buffer = memoryview(bytearray(READ_BYTES))
         self._over = ""  # the reason why no request is possible any more
 
     def _feed(self) -> None:
@@ -64,7 +65,7 @@ class Serving:
             raise
 
     def _read(self, peer: Peer) -> None:
-        frames = peer.read()
+        frames = peer.read(self._buffer)
         if frames is None:
             self._hang_up(peer)
             return
