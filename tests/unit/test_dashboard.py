@@ -186,6 +186,20 @@ def test_silence_is_what_our_own_looks_say_and_the_report_how_long(
     )
 
 
+@pytest.mark.parametrize(
+    ("looked", "submitted_ago", "silent"), [(None, 60.0, 0.0), (1.0, 60.0, 0.0), (2.1, 60.0, 60.0), (2.1, 3.0, 3.0)]
+)
+def test_a_master_that_died_before_its_first_report_is_missed(
+    looked: float | None, submitted_ago: float, silent: float
+) -> None:
+    one = job(report=Report(), created=NOW - submitted_ago)
+    seen = Seen(NOW, {} if looked is None else {one.job: looked})
+    assert silence(one, seen) == pytest.approx(silent)
+    assert state_words(one, snapshot((one,), (worker(),)), seen) == (
+        "no master" if silent >= LEADERLESS_SECONDS else "running"
+    )
+
+
 def test_a_job_without_workers_does_not_run() -> None:
     shown = snapshot((job(),), (WorkerView("host:17:ab", None, "killed", 0), worker("host:18:ab", at=NOW - 60)))
     assert state_words(shown.jobs[0], shown, SEEN) == "no workers"

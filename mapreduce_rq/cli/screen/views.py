@@ -67,12 +67,12 @@ def silence(job: JobView, seen: Seen) -> float:
     """Seconds without a sign of its master; 0 where the master is there, or where one reading cannot decide.
 
     A master writes every second. We decide by two readings of our own that show no change. How long the silence lasted
-    before them is taken from the last report, by the master's clock.
+    before them is taken from the last report, by the master's clock; where there is none, from the submission.
     """
     looked = seen.unchanged.get(job.job, 0.0)
     if looked < LOOK_SECONDS:
         return 0.0
-    return max(looked, seen.at - job.report.at) if job.report.at else looked
+    return max(looked, seen.at - (job.report.at or job.created))
 
 
 def job_state(job: JobView, seen: Seen) -> str:
