@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import BrokenExecutor, Future, InvalidStateError
 from contextlib import suppress
 from pickle import PicklingError
 from typing import TYPE_CHECKING, Any, Protocol
 
 from mapreduce_rq.client.arguments import heard_by
-from mapreduce_rq.client.open_job import Opener, OpenJob, its_error
+from mapreduce_rq.client.open_job import CANCEL_SECONDS, Opener, OpenJob, its_error
 from mapreduce_rq.client.planning import Planner
 from mapreduce_rq.core.bodies import Aside, ValueCodec, join
 from mapreduce_rq.core.given import check
@@ -149,7 +150,7 @@ class CallSource:
 class Calls:
     """Calls over one open job. ``first`` is called once in each worker process, before any other call. ``unsent`` makes
     the exception of a value that cannot travel, and ``unfit`` that of arguments, of the pickler's own. ``logs``: see
-    ``Client.map_reduce``.
+    ``Client.map_reduce``. ``outlasts``: whether the interpreter's end waits until all calls are answered.
     """
 
     def __init__(
@@ -161,6 +162,7 @@ class Calls:
         unsent: Callable[[Unsent], BaseException] = its_error,
         unfit: Callable[[BaseException], BaseException] = _as_it_is,
         logs: Logs = False,
+        outlasts: bool = True,
     ) -> None:
         limits, heard = heard_by(logs, None)
         try:
@@ -169,6 +171,7 @@ class Calls:
             if refused.__cause__ is not None:  # the reason why an initializer or its arguments cannot be sent
                 raise refused.__cause__ from refused
             raise
+        self._outlasts = outlasts
         self._trust = client.trust
         self._unsent = unsent
         self._references = References()
@@ -247,6 +250,21 @@ class Calls:
         self.finish(cancel=True)
         self._job.cancel()
 
+    def leave(self) -> None:
+        """At the interpreter's end: take no more calls, and if the end does not wait for answers, give all calls up."""
+        self.finish(AFTER_EXIT, cancel=not self._outlasts)
+        if not self._outlasts:
+            self._job.let_go()
+
+    def wait_to_leave(self, deadline: float) -> None:
+        """After ``leave``: wait until all calls are answered; or, if they are given up, until the job has ended, but
+        not beyond this moment of ``time.monotonic``.
+        """
+        if self._outlasts:
+            self.wait()
+        elif not self._job.elsewhere:
+            self._job.let_go_by(deadline)
+
     def _hand(self, lo: int, values: list[Any]) -> None:
         sent = self._source.sent
         for term, value in enumerate(values, lo):
@@ -290,9 +308,11 @@ def fail(future: Future[Any], error: BaseException) -> None:
 
 def broken(error: BaseException) -> BaseException:
     """The exception of a call that has no answer: the one that a ``ProcessPoolExecutor`` raises."""
-    from concurrent.futures.process import BrokenProcessPool  # takes 10 ms, and only a failure needs it
+    found: BaseException = BrokenExecutor(str(error))
+    with suppress(RuntimeError):  # an interpreter that ends refuses the import: then no program can know the class
+        from concurrent.futures.process import BrokenProcessPool  # takes 10 ms, and only a failure needs it
 
-    found = BrokenProcessPool(str(error))
+        found = BrokenProcessPool(str(error))
     found.__cause__ = error
     return found
 
@@ -303,8 +323,8 @@ _watched = False
 
 
 def _watch_exit() -> None:
-    """Have all calls answered before the interpreter ends. Registered with the first ``Calls``: a client's own end,
-    which was registered earlier, comes later.
+    """Have all calls answered, or given up, before the interpreter ends. Registered with the first ``Calls``: a
+    client's own end, which was registered earlier, comes later.
     """
     global _watched  # noqa: PLW0603  once
     if not _watched:
@@ -316,6 +336,7 @@ def _at_exit() -> None:
     global _exiting  # noqa: PLW0603  once
     _exiting = True
     for calls in list(_live):
-        calls.finish(AFTER_EXIT)
+        calls.leave()
+    deadline = time.monotonic() + CANCEL_SECONDS
     for calls in list(_live):
-        calls.wait()
+        calls.wait_to_leave(deadline)

@@ -15,7 +15,7 @@ from mapreduce_rq.client.wires import Wires
 from mapreduce_rq.core.given import check
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.job.result import Result
-from mapreduce_rq.errors import NoSuchJob
+from mapreduce_rq.errors import BrokerError, JobError, NoSuchJob
 from mapreduce_rq.runtime.master.ended import Ended
 
 LOOK_SECONDS = 1.0
@@ -74,28 +74,39 @@ class FoundJob:
         return not self._state().running
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the end, at most ``timeout`` seconds, and return whether it came."""
+        """Wait for the end, at most ``timeout`` seconds, and return whether it came. Raises JobError if another thread
+        closes the client meanwhile.
+        """
         return self._await_end(timeout) is not None
 
     def _await_end(self, timeout: float | None) -> JobState | None:
         check(timeout=timeout)
         until = None if timeout is None else time.monotonic() + timeout
         heard = BEGINNING
-        with self._client.wires.using() as verbs:
-            journal = self._client.leader.journal(verbs)
-            while True:
-                state = verbs.load(self.id)
-                if state is None:
-                    raise NoSuchJob(f"there is no job {self.id} on queue {verbs.keys.name}: its record has expired")
-                if not state.running:
-                    return state
-                left = LOOK_SECONDS if until is None else min(LOOK_SECONDS, until - time.monotonic())
-                if left <= 0:
-                    return None
-                heard = journal.await_end(self.id, heard, left)
+        wires = self._client.wires
+        closed = JobError(f"its client was closed while a thread waited for {self.id}")
+        try:
+            with wires.using() as verbs:
+                journal = self._client.leader.journal(verbs)
+                while True:
+                    state = verbs.load(self.id)
+                    if state is None:
+                        raise NoSuchJob(f"there is no job {self.id} on queue {verbs.keys.name}: its record has expired")
+                    if not state.running:
+                        return state
+                    if wires.closed:
+                        raise closed
+                    left = LOOK_SECONDS if until is None else min(LOOK_SECONDS, until - time.monotonic())
+                    if left <= 0:
+                        return None
+                    heard = journal.await_end(self.id, heard, left)
+        except BrokerError:
+            if wires.closed:  # a private server has ended with its client
+                raise closed from None
+            raise
 
     def result(self, timeout: float | None = None) -> Result:
-        """Wait for the result and return it. Raises TimeoutError, JobFailed, JobCancelled."""
+        """Wait for the result and return it. Raises TimeoutError, JobFailed, JobCancelled; JobError as ``wait``."""
         state = self._await_end(timeout)
         if state is None:
             raise TimeoutError(f"{self.id} is still running after {timeout:g} s")

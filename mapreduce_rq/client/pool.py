@@ -69,7 +69,14 @@ class Pool:
         self._first = First(os.urandom(8).hex(), partial(initializer, *initargs)) if initializer is not None else None
         self._worn_after = maxtasksperchild
         self._logs = logs
-        self._calls = Calls(client, first=self._first, worn_after=maxtasksperchild, unsent=_encoding_error, logs=logs)
+        self._calls = Calls(
+            client,
+            first=self._first,
+            worn_after=maxtasksperchild,
+            unsent=_encoding_error,
+            logs=logs,
+            outlasts=False,  # the original's workers end with the interpreter, too
+        )
         self._streams: list[Values[Any]] = []
         self._state = "RUN"
         self._lost = weakref.finalize(self, self._calls.terminate)

@@ -144,6 +144,20 @@ def test_closing_ends_who_waits_for_values(server: RealServer, queue: str, priva
         assert "closed before its end" in caller.told(JobError)
 
 
+@pytest.mark.parametrize("private", [True, False], ids=["private", "shared"])
+@pytest.mark.parametrize("seconds", [None, 3600.0])
+def test_closing_ends_who_waits_for_a_job_by_its_id(
+    server: RealServer, queue: str, private: bool, seconds: float | None
+) -> None:
+    client = Client("" if private else server.url, queue=queue, keys=None if private else [KEY], local=int(private))
+    job = client.job(client.submit_function(SLOW, range(100_000), reduce="count").id)
+    waits, asks = Caller(lambda: job.wait(seconds)), Caller(lambda: job.result(seconds))
+    assert not job.wait(1.5)
+    client.close()
+    for caller in (waits, asks):
+        assert f"its client was closed while a thread waited for {job.id}" in caller.told(JobError)
+
+
 def test_closing_with_many_jobs_does_not_add_up_their_times(server: RealServer, queue: str) -> None:
     client = Client(server.url, queue=queue, keys=[KEY], local=1)
     jobs = [client.submit_function(SLOW, range(100_000), reduce="count") for _ in range(12)]
@@ -186,6 +200,8 @@ ENDS = {
         "threading.Thread(target=lambda: client.map_reduce('time:sleep', [3600.0] * 2, reduce='list'), daemon=True)"
         ".start(); time.sleep(0.3)"
     ),
+    "pool": "pool = client.pool(); asked = pool.map_async(time.sleep, [3600.0] * 5); time.sleep(0.3)",
+    "closed pool": "pool = client.pool(); pool.map_async(time.sleep, [3600.0] * 5); time.sleep(0.3); pool.close()",
 }
 
 
