@@ -33,6 +33,7 @@ from mapreduce_rq.core.reducers.keys import (
 from mapreduce_rq.core.reducers.keys import TAKES as KEYS
 from mapreduce_rq.core.reducers.per_key.choice import column_of
 from mapreduce_rq.core.reducers.per_key.column import FIRST, Column, Rows
+from mapreduce_rq.core.reducers.per_key.table import TABLE, pack_tables, unpack_tables
 from mapreduce_rq.core.reducers.sequence import RECORD_BYTES
 from mapreduce_rq.core.reducers.sums import batches
 from mapreduce_rq.core.text import in_lines
@@ -220,8 +221,10 @@ class ByKey(Reducer[Groups]):
     # -- as bytes --------------------------------------------------------------------------------------------------
 
     def encode(self, partial: Groups) -> bytes:
+        columns = list(zip(self._columns, partial.states, strict=True))
+        if partial.names is None and None not in (tables := [column.table(state) for column, state in columns]):
+            return _ENCODER.encode(pack_tables(tables))  # type: ignore[arg-type]  # none is None
         keys = list(self.keys(partial))
-        columns = zip(self._columns, partial.states, strict=True)
         return self._packed(partial, keys, [column.pack(state, keys) for column, state in columns])
 
     def canonical(self, partial: Groups) -> bytes:
@@ -241,9 +244,14 @@ class ByKey(Reducer[Groups]):
             number, form, packed, columns = _DECODER.decode(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise ValueError(f"not what a key each has: {error}") from None
-        keys, kinds = unpack_keys(form, packed, number)
         if len(columns) != len(self._columns):
             raise ValueError(f"{len(columns)} columns where there should be {len(self._columns)}")
+        if form == TABLE:
+            tables = zip(self._columns, unpack_tables(number, packed, columns), strict=True)
+            found = Groups([column.from_table(table) for column, table in tables])
+            found.learn((), {int}, tuple)
+            return found
+        keys, kinds = unpack_keys(form, packed, number)
         found = Groups([column.unpack(keys, each) for column, each in zip(self._columns, columns, strict=True)])
         found.learn(keys, kinds, tuple)
         return found

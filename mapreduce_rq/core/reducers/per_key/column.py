@@ -17,6 +17,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
 from mapreduce_rq.core.reducers.keys import Key
+from mapreduce_rq.core.reducers.per_key.table import Table
 
 S = TypeVar("S")
 
@@ -137,6 +138,14 @@ class Column(ABC, Generic[S]):
     @abstractmethod
     def unpack(self, keys: Sequence[Key], packed: Any) -> S:
         """The state that was packed. Raises ValueError for data that ``pack`` cannot have made."""
+
+    def table(self, state: S) -> Table | None:
+        """The state as a table, if it is large and fits one."""
+        return None
+
+    def from_table(self, table: Table) -> S:
+        """The state that ``table`` gave. Raises ValueError in a column that has no tables."""
+        raise ValueError("a table in a column that has none")
 
     def canonical(self, state: S, keys: Sequence[Key]) -> Any:
         """As ``pack``, and the same for states of the same rows, for any cuts and any order of merges."""

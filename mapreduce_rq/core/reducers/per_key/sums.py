@@ -24,6 +24,7 @@ from mapreduce_rq.core.reducers.per_key.integers import (
 )
 from mapreduce_rq.core.reducers.per_key.packed import row_of, those_there
 from mapreduce_rq.core.reducers.per_key.partials import MOST_WAITING, PartialColumn, Partials
+from mapreduce_rq.core.reducers.per_key.table import FLOATS, INTEGERS, Table, is_large, merged, table_of
 from mapreduce_rq.core.reducers.sums import is_array, reals
 
 
@@ -33,9 +34,11 @@ class Sums:
     The first of these floats is in ``first``, the others are in ``more``. After ``_settle`` they are the same floats
     for the same sum, and the first is the rounded sum. Sums that floats cannot hold (beyond all floats, or of other
     types) are in ``others``.
+
+    Or all sums are in a ``table``, and the rest is empty.
     """
 
-    __slots__ = ("first", "more", "number", "others", "whole")
+    __slots__ = ("first", "more", "number", "others", "table", "whole")
 
     def __init__(self) -> None:
         self.whole: dict[Key, int] = {}
@@ -43,6 +46,28 @@ class Sums:
         self.more: defaultdict[Key, list[float]] = defaultdict(list)
         self.number = 0  # the number of floats that came since the last ``_settle``
         self.others = Partials({})
+        self.table: Table | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.table or self.whole or self.first or self.others)
+
+    def spread(self) -> None:
+        """Bring a table into dictionaries."""
+        if self.table is not None:
+            table, self.table = self.table, None
+            sums = dict(zip(table.listed, table.sums.tolist(), strict=True))
+            if table.form == FLOATS:
+                self.first = sums
+            else:
+                self.whole = sums
+
+    def tabled(self) -> Table | None:
+        """The settled sums as a table; None if they cannot be one."""
+        if self.table is not None:
+            return self.table
+        if self.more or self.others or bool(self.first) is bool(self.whole):
+            return None
+        return table_of(FLOATS, self.first) if self.first else table_of(INTEGERS, self.whole)
 
     def add_floats(self, pairs: Collection[Any], kind: type | None = None) -> int:
         """Add the floats of the first of these pairs, and return their number: see ``Column.add_first``.
@@ -86,6 +111,7 @@ class SumColumn(Column[Sums]):
         return Sums()
 
     def add(self, state: Sums, rows: Rows) -> None:
+        state.spread()
         kinds = set(map(type, map(SECOND, rows.pairs)))
         if kinds == {float}:
             self._add_floats(state, rows)
@@ -97,6 +123,7 @@ class SumColumn(Column[Sums]):
             self._add_mixed(state, rows)
 
     def add_first(self, state: Sums, pairs: Sequence[Any], kind: type) -> int:
+        state.spread()
         try:
             floats = type(pairs[0][1]) is float
         except IndexError:
@@ -157,6 +184,10 @@ class SumColumn(Column[Sums]):
         state.more = settled
 
     def merge(self, left: Sums, right: Sums) -> None:
+        if not (left.table is right.table is None) and self._merge_tables(left, right):
+            return
+        left.spread()
+        right.spread()
         add_counts(left.whole, right.whole)
         if left.first:
             left.add_floats(right.first.items())
@@ -171,12 +202,25 @@ class SumColumn(Column[Sums]):
         if right.others:
             self._partials.merge(left.others, right.others)
 
+    def _merge_tables(self, left: Sums, right: Sums) -> bool:
+        """Merge as tables. False, if they do not fit into one: then nothing has changed but the form of the states."""
+        if not left:
+            left.table = right.table
+            return True
+        mine, theirs = left.tabled(), right.tabled()
+        both = None if mine is None or theirs is None else merged(mine, theirs)
+        if both is None:
+            return False
+        left.whole, left.first, left.number, left.table = {}, {}, 0, both
+        return True
+
     def copy(self, state: Sums) -> Sums:
         found = Sums()
         self.merge(found, state)
         return found
 
     def only(self, state: Sums, keys: Sequence[Key]) -> Sums:
+        state.spread()
         self._settle(state)
         found = Sums()
         whole, first, more = state.whole, state.first, state.more
@@ -188,20 +232,35 @@ class SumColumn(Column[Sums]):
         return found
 
     def keys(self, state: Sums) -> Collection[Key]:
+        if state.table is not None:
+            return state.table.listed
         self._settle(state)
         found = [each for each in (state.whole, state.first, self._partials.keys(state.others)) if each]
         return found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
 
     def breadth(self, state: Sums) -> int:
+        if state.table is not None:
+            return len(state.table.keys)
         return 0 if state.others else len(state.whole) + len(state.first)
 
+    def table(self, state: Sums) -> Table | None:
+        self._settle(state)
+        return state.tabled() if is_large(self.breadth(state)) else None
+
+    def from_table(self, table: Table) -> Sums:
+        found = Sums()
+        found.table = table
+        return found
+
     def pack(self, state: Sums, keys: Sequence[Key]) -> Any:
+        state.spread()
         self._settle(state)
         odd = list(self._partials.keys(state.others))
         bodies = self._partials.pack(state.others, odd)
         return _packed_sums(keys, state.whole, state.first, state.more, dict(zip(odd, bodies, strict=True)))
 
     def canonical(self, state: Sums, keys: Sequence[Key]) -> Any:
+        state.spread()
         whole, first, more, bodies = state.whole, state.first, state.more, {}
         if odd := self._odd(state):
             whole = {key: value for key, value in whole.items() if key not in odd}
@@ -257,9 +316,14 @@ class SumColumn(Column[Sums]):
         return found
 
     def exact(self, state: Sums) -> bool:
+        if state.table is not None:
+            return state.table.form == INTEGERS
         return not state.first and not state.others
 
     def results(self, state: Sums, keys: Sequence[Key]) -> list[Any]:
+        if state.table is not None and keys == state.table.listed:
+            return state.table.sums.tolist()  # type: ignore[no-any-return]  # numpy says Any
+        state.spread()
         odd = self._odd(state)
         whole, first, finish = state.whole, state.first, self.reducer.finish_native
         if not odd and not whole:
