@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import time
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -162,26 +164,37 @@ def entry(term: int) -> dict[int, bytes]:
     return {term: bytes(10_000)}
 
 
+def entry_once_there_is(path: Path, term: int) -> dict[int, bytes]:
+    """The second half of the terms waits for this file."""
+    while term >= 500 and not path.exists():
+        time.sleep(0.01)
+    return entry(term)
+
+
 def both(left: dict[int, bytes], right: dict[int, bytes]) -> dict[int, bytes]:
     return left | right
 
 
 def test_what_is_counted_may_outgrow_redis_where_its_caller_alone_wants_it(
-    client: Client, monkeypatch: pytest.MonkeyPatch
+    client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     given_up = 0
+    seen = tmp_path / "given up"
     made = Fields.checkpoint_that_fits
 
     def counted(*arguments: Any, **named: Any) -> bytes | None:
         nonlocal given_up
         checkpoint = made(*arguments, **named)
-        given_up += checkpoint is None and arguments[1].counted < 1000  # those at the end aside
+        if checkpoint is None and arguments[1].counted < 1000:  # those at the end aside
+            given_up += 1
+            seen.touch()
         return checkpoint
 
     monkeypatch.setattr(Fields, "checkpoint_that_fits", counted)
     monkeypatch.setattr(checkpoints, "CHECKPOINT_SHARE", 0)  # one after 32 tasks, however long the last one took
     # Without an end to it, a checkpoint of megabytes would be made each second, to be thrown away.
-    assert len(client.map_reduce(entry, range(1000), reduce=both, zero={}, limits=Limits(chunk=1))) == 1000
+    made_when = partial(entry_once_there_is, seen)
+    assert len(client.map_reduce(made_when, range(1000), reduce=both, zero={}, limits=Limits(chunk=1))) == 1000
     assert given_up == 1
 
 
