@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import zlib
+from collections.abc import Callable
 from importlib import import_module
 from typing import Any, BinaryIO
 
@@ -12,7 +14,16 @@ from mapreduce_rq.errors import BadParameter
 PIECE = 1 << 18
 """Bytes read at a time."""
 
-_BEGINNINGS = {b"\x1f\x8b": "gzip", b"BZh": "bz2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_HEAD = 16
+"""Bytes that tell a file's compression."""
+_BEGINNINGS = {b"\x1f\x8b\x08": "gzip", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_UNREAD = {
+    b"PK\x03\x04": "is a zip archive",
+    b"7z\xbc\xaf\x27\x1c": "is a 7z archive",
+    b"\x04\x22\x4d\x18": "is compressed by lz4",
+    b"\x1f\x9d": "is compressed by compress",
+}
+"""What is not read, and must not be taken for text either: some encodings have a character for each byte."""
 _ZSTD = ("compression.zstd", "backports.zstd", "pyzstd")
 """Modules that read zstd, as ``zstandard`` does, too: the first comes with Python from 3.14 on."""
 
@@ -26,21 +37,40 @@ def is_damage(error: BaseException) -> bool:
 
 
 def compression_of(file: BinaryIO) -> str | None:
-    """The compression of a file; None: it is not compressed."""
+    """The compression of a file; None: it is not compressed. Raises OSError for what is packed in another way."""
     file.seek(0)
-    head = file.read(8)
+    head = file.read(_HEAD)
     file.seek(0)
+    for beginning, what in _UNREAD.items():
+        if head.startswith(beginning):
+            raise OSError(errno.EINVAL, f"{what}, which is not read: unpack it first")
+    if _is_bz2(head):
+        return "bz2"
+    if head[1:4] == b"\x2a\x4d\x18" and head[0] >> 4 == 5:  # a frame to be skipped, with which pzstd begins a file
+        return "zstd"
+    if head.startswith(b"\x5d\0\0") and (head[5:13] == b"\xff" * 8 or head[10:13] == bytes(3)):  # a .lzma file
+        return "xz"  # one library reads both
     return next((name for beginning, name in _BEGINNINGS.items() if head.startswith(beginning)), None)
+
+
+def _is_bz2(head: bytes) -> bool:
+    """Whether a file begins as bz2 does, with the digits of pi or, if it is empty, of its root; a text may begin with
+    ``BZh``.
+    """
+    digits = head[4:8]
+    return head.startswith(b"BZh") and bool(digits) and any(all_of.startswith(digits) for all_of in _BZ2_DIGITS)
+
+
+_BZ2_DIGITS = (b"\x31\x41\x59\x26", b"\x17\x72\x45\x38")
 
 
 def decompressed(file: BinaryIO, how: str) -> BinaryIO:
     """The content of a compressed file, read from its beginning. Raises BadParameter if the library is missing."""
     if how == "gzip":
         return import_module("gzip").GzipFile(fileobj=file, mode="rb")  # type: ignore[no-any-return]
-    if how == "bz2":
-        return import_module("bz2").BZ2File(file)  # type: ignore[no-any-return]
-    if how == "xz":
-        return import_module("lzma").LZMAFile(file)  # type: ignore[no-any-return]
+    if how in {"bz2", "xz"}:
+        new = import_module("bz2").BZ2Decompressor if how == "bz2" else import_module("lzma").LZMADecompressor
+        return io.BufferedReader(_Members(file, new), PIECE)
     for name in _ZSTD:
         try:
             library: Any = import_module(name)
@@ -53,6 +83,42 @@ def decompressed(file: BinaryIO, how: str) -> BinaryIO:
         raise BadParameter(
             "files: a file is compressed by zstd, and no library for it is installed: pip install zstandard"
         ) from None
+
+
+class _Members(io.RawIOBase):
+    """The content of a bz2 or xz file: members that follow each other up to the end of the file.
+
+    Python's own classes take a damaged member behind the first one for rubbish that may be ignored, and pbzip2 writes a
+    member for each megabyte. Zeros behind a member are padding, as xz and tapes have it.
+    """
+
+    def __init__(self, file: BinaryIO, new: Callable[[], Any]) -> None:
+        self._file, self._new = file, new
+        self._member = new()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while True:
+            rest = b""
+            if self._member.eof:
+                rest = self._behind(self._member.unused_data)
+                if not rest:
+                    return 0
+                self._member = self._new()
+            elif self._member.needs_input and not (rest := self._file.read(PIECE)):
+                raise EOFError("it ended in the middle of a member")
+            if found := self._member.decompress(rest, len(buffer)):
+                buffer[: len(found)] = found
+                return len(found)
+
+    def _behind(self, rest: bytes) -> bytes:
+        """The first bytes of the next member. ``rest``: what was read behind the last one."""
+        while not (begins := rest.lstrip(b"\0")):
+            if not (rest := self._file.read(PIECE)):
+                break
+        return begins
 
 
 class _Zstandard(io.RawIOBase):

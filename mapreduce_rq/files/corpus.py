@@ -118,9 +118,10 @@ def checked(
     if form not in FORMATS:
         raise BadParameter(f"files: {form!r} is not a format: there are {', '.join(FORMATS)}")
     try:
-        codecs.lookup(encoding)
+        if codecs.lookup(encoding).name in _OF_NAMES:
+            raise LookupError
         "".encode(encoding)
-    except (LookupError, UnicodeError):
+    except (LookupError, ValueError):
         raise BadParameter(f"files: {encoding!r} is not a text encoding that Python knows") from None
     if errors not in ERRORS:
         raise BadParameter(f"files: errors is {errors!r}, and must be one of {', '.join(ERRORS)}")
@@ -139,8 +140,18 @@ def _by_name(name: str) -> Format:
 
 
 def is_cut(encoding: str) -> bool:
-    """Whether the byte of a line's end never occurs in another character, so that text can be cut there."""
-    return "\n".encode(base_of(encoding)) == b"\n"
+    """Whether text can be cut at the bytes of line ends: none of them is in another character, and what comes before
+    a line does not say what its bytes mean.
+    """
+    name = codecs.lookup(encoding).name
+    return "\n".encode(base_of(encoding)) == b"\n" and not (name.startswith("iso2022") or name in _WITH_STATES)
+
+
+_WITH_STATES = {"hz", "utf-7", "raw-unicode-escape"}
+"""Encodings, beside those of ISO 2022, in which the characters of a line depend on bytes before it, or in which other
+bytes write a line's end, too."""
+_OF_NAMES = {"idna", "punycode"}
+"""Encodings of the names of hosts. A file has no such text."""
 
 
 def base_of(encoding: str) -> str:
@@ -149,10 +160,10 @@ def base_of(encoding: str) -> str:
 
 
 def _terms(file: BinaryIO, size: int, form: Format, *, whole: bool) -> int:
-    if not size:
-        return 0
     if form == "parquet":
         return parquet.opened(file).num_row_groups  # type: ignore[no-any-return]
+    if not size:
+        return 0
     return 1 if whole or compression_of(file) is not None else size
 
 

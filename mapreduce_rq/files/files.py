@@ -23,10 +23,11 @@ class Files:
     """The records of files, as the items of a job: ``mrq.map_reduce(f, Files("logs/*.gz"))``.
 
     ``paths``: files, or patterns such as ``logs/**/*.csv``. ``format``: ``text`` (an item is a line, without its end),
-    ``csv`` (a dictionary of texts by the columns in the first line), ``jsonl`` (a JSON value on each line) or
-    ``parquet`` (a dictionary, read by pyarrow); None: the names tell it. Files may be compressed by gzip, bz2 or xz,
-    or by zstd if a library for it is installed. ``encoding`` and ``errors`` are those of ``open``. ``delimiter``: what
-    separates the fields of CSV. ``whole``: files are not cut, for CSV with line ends in its fields.
+    ``csv`` (a dictionary of texts by the columns in the first line), ``jsonl`` (a JSON value on each line, as
+    ``json.loads`` reads it) or ``parquet`` (a dictionary, read by pyarrow); None: the names tell it. Files may be
+    compressed by gzip, bz2 or xz, or by zstd if a library for it is installed. ``encoding`` and ``errors`` are those of
+    ``open``. ``delimiter``: what separates the fields of CSV. ``whole``: files are not cut, for CSV with line ends in
+    its fields.
 
     Workers read the files, which must not change meanwhile: in ranges of bytes, a compressed file as a whole, Parquet
     in row groups. ``ship``: this process reads the files once and sends blocks of lines through Redis, for workers that

@@ -68,20 +68,24 @@ def _rest_of_line(file: BinaryIO, at: int, begins: int, size: int) -> bytes:
 
 def pieces_of(stream: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """All lines of a stream, in pieces of whole lines, with their offsets. Raises TooLong, and the stream's errors."""
-    at, rest = 0, b""
+    at, size = 0, 0
+    rest: list[bytes] = []  # the beginning of a line, perhaps a long one, which is joined once; and its size
     while piece := stream.read(PIECE):
         cut = piece.rfind(b"\n") + 1
         if not cut:
-            rest += piece
-            if len(rest) > LONGEST:
+            rest.append(piece)
+            size += len(piece)
+            if size > LONGEST:
                 raise TooLong(at)
             continue
-        whole = rest + piece[:cut]
+        whole = b"".join([*rest, piece[:cut]])
+        rest = [piece[cut:]] if cut < len(piece) else []
+        size = len(piece) - cut
+        del piece  # it may be large
         yield at, whole
         at += len(whole)
-        rest = piece[cut:]
     if rest:
-        yield at, rest
+        yield at, b"".join(rest)
 
 
 def starts(piece: bytes, at: int) -> list[int]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any, BinaryIO, NamedTuple
@@ -21,7 +22,7 @@ from mapreduce_rq.core.text import plural
 from mapreduce_rq.files import parquet
 from mapreduce_rq.files.compression import compression_of, decompressed, is_damage
 from mapreduce_rq.files.corpus import Corpus, Part, base_of, is_apart, is_cut
-from mapreduce_rq.files.lines import TooLong, lines_between, pieces_of, starts
+from mapreduce_rq.files.lines import LONGEST, TooLong, lines_between, pieces_of, starts
 from mapreduce_rq.files.opening import open_file
 
 ROWS = 2048
@@ -94,7 +95,7 @@ class Reader:
     def _csv(self, lines: list[str]) -> tuple[list[Any], list[int] | None]:
         rows: list[Any] = []
         numbers: list[int] = []
-        reader = csv.reader(lines, delimiter=self._corpus.delimiter, strict=True)
+        reader = rows_of(lines, self._corpus)
         line = 0
         try:
             for row in reader:
@@ -120,31 +121,40 @@ class Reader:
         if codecs.lookup(self._encoding).name != "utf-8" or self._corpus.errors != "strict":
             piece = "\n".join(self.lines(piece)).encode()
         lines = piece.removesuffix(b"\n").split(b"\n")
-        numbers = None
-        if not all(map(bytes.strip, lines)):
-            numbers = [number for number, line in enumerate(lines) if line.strip()]
         try:
-            return _JSON.decode_lines(piece), numbers
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            pass
-        found = []
-        for number, line in enumerate(lines):
-            try:
-                if line.strip():
-                    found.append(_JSON.decode(line))
-            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-                raise Malformed(number, f"it is not JSON: {error}") from None
-        return found, numbers
+            return list(map(_JSON.decode, lines)), None
+        except _NOT_JSON:  # or a line is blank
+            numbers = [number for number, line in enumerate(lines) if line.strip()]
+        return [_value(lines[number], number) for number in numbers], numbers
 
 
 _JSON = msgspec.json.Decoder()
+_NOT_JSON = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+def _value(line: bytes, number: int) -> Any:
+    """The value of a line of JSON. Raises Malformed."""
+    try:
+        return _JSON.decode(line)
+    except _NOT_JSON as error:
+        try:  # what Python's json writes beyond JSON: nan, infinities, halves of characters
+            return json.loads(line.decode())
+        except _NOT_JSON:
+            raise Malformed(number, f"it is not JSON: {error}") from None
+
+
+def rows_of(lines: Iterable[str], corpus: Corpus) -> Any:
+    """A reader of rows of CSV. Python's limit for a field, 128 kB, is raised to ours for a line."""
+    if csv.field_size_limit() < LONGEST:
+        csv.field_size_limit(LONGEST)
+    return csv.reader(lines, delimiter=corpus.delimiter, strict=True)
 
 
 def header_of(corpus: Corpus, piece: bytes) -> list[str]:
     """The columns that a line of CSV names. Raises Malformed."""
     line = "".join(Reader(corpus).lines(piece))
     try:
-        columns = next(csv.reader([line], delimiter=corpus.delimiter, strict=True), [])
+        columns: list[str] = next(rows_of([line], corpus), [])
     except csv.Error as error:
         raise Malformed(0, f"it names no columns: {error}") from None
     if not columns or len(set(columns)) != len(columns):
@@ -204,7 +214,7 @@ def _read_through(file: BinaryIO, path: str, term: int) -> Iterator[BinaryIO]:
     how = compression_of(file)
     try:
         yield file if how is None else decompressed(file, how)
-    except (TermError, TooLong, UnicodeDecodeError):
+    except (TermError, TooLong, UnicodeError):
         raise
     except Exception as error:
         if how is None or not is_damage(error):
@@ -300,9 +310,10 @@ def _whole(corpus: Corpus, file: BinaryIO, path: str, term: int) -> Iterator[_So
                 line += more
     except Malformed as error:
         raise TermError(term, f"{path}: line {line + error.index}: {error}") from None
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
+        why = getattr(error, "reason", error)  # of UTF-16 without its mark there is no more than the text
         raise TermError(
-            term, f"{path}: after line {line - 1} are bytes that are not text in {corpus.encoding} ({error.reason})"
+            term, f"{path}: after line {line - 1} are bytes that are not text in {corpus.encoding} ({why})"
         ) from None
 
 
@@ -330,7 +341,7 @@ def _by_text(reader: Reader, corpus: Corpus, stream: BinaryIO) -> Iterator[Found
                 utf8 = Reader(Corpus(paths=[], sizes=[], terms=[], format=corpus.format))
                 yield *utf8.records(joined.encode()), len(lines)
             return
-        rows = csv.reader(text, delimiter=corpus.delimiter, strict=True)
+        rows = rows_of(text, corpus)
         before = 0
         try:
             head = next(rows, None)
@@ -366,4 +377,7 @@ def _row_groups(file: BinaryIO, path: str, part: Part) -> Iterator[Records]:
                 yield rows, lambda index, row=row: f"{path}, row {row + index} of row group {group}"  # type: ignore[misc]
                 row += len(rows)
 
-        yield from _of_one_term(found(), term)
+        try:
+            yield from _of_one_term(found(), term)
+        except OSError as error:
+            raise TermError(term, f"{path}, row group {group}: {error}") from None
