@@ -36,13 +36,14 @@ def worker_kill() -> dict[str, float]:
             killed = time.monotonic()
             term = [at for pid, at in ground.stage.runs() if pid == victim][-1]
 
-            def again(victim: int = victim, term: int = term) -> bool:
-                return any(at == term and pid != victim for pid, at in ground.stage.runs()) or not ground.running()
+            def elsewhere(victim: int = victim, term: int = term) -> bool:
+                return any(at == term and pid != victim for pid, at in ground.stage.runs())
 
-            try:
-                until(again, 1.0, "elsewhere")
+            with contextlib.suppress(AssertionError):
+                until(lambda: elsewhere() or not ground.running(), 1.0, "elsewhere, or the job over")
+            if elsewhere():
                 ground.figure("task elsewhere after", time.monotonic() - killed, 1.0)
-            except AssertionError:
+            else:
                 between.append(term)  # killed between two tasks it was not in the midst of one, or else it shows below
             time.sleep(0.3)
         ground.end()
