@@ -39,6 +39,12 @@ def test_each_try_that_fails_puts_the_next_one_off_for_longer() -> None:
     assert outage.wait() == pytest.approx(waits[0])
 
 
+def test_nothing_is_put_off_on_a_machine_that_has_just_started() -> None:
+    clock = Stopped()
+    clock.seconds = 0.0
+    assert Outage(clock).wait() == 0.0
+
+
 def test_an_error_that_is_not_the_servers_is_no_outage_but_puts_the_next_try_off() -> None:
     outage = Outage(Stopped())
     outage.met(None)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mapreduce_rq.core.fleet.prefetch import MAX_BATCH_SECONDS, MAX_TASKS, Prefetch
+from mapreduce_rq.core.fleet.prefetch import BATCH_SECONDS, MAX_BATCH_SECONDS, MAX_LEAST, MAX_TASKS, Prefetch
 
 
 def measured(task: float, trip: float, batches: int = 30) -> Prefetch:
@@ -22,6 +22,33 @@ def measured(task: float, trip: float, batches: int = 30) -> Prefetch:
 def test_a_first_task_is_taken_alone() -> None:
     assert Prefetch().want(0) == 1
     assert Prefetch().want(1) == 0
+    assert Prefetch().want(3) == -2
+
+
+def test_before_anything_is_measured_nothing_is_long_nor_far_away() -> None:
+    prefetch = Prefetch()
+    assert (prefetch.expected, prefetch.long, prefetch.least) == (0.0, False, 0)
+    assert prefetch.batch_seconds == BATCH_SECONDS
+    prefetch.worked(1, 0.001, 0.001)
+    assert prefetch.expected == pytest.approx(0.001)
+    assert prefetch.want(0) == 5, "five milliseconds' worth, before the first settle is measured"
+
+
+@pytest.mark.parametrize(
+    ("task", "trip", "want"),
+    [(0.021, 0.0002, 1), (0.019, 0.0002, 2), (0.41, 0.020, 1), (0.39, 0.020, 2), (2.1, 5.0, 1)],
+)
+def test_a_second_task_is_taken_only_where_the_wait_would_cost_a_twentieth(task: float, trip: float, want: int) -> None:
+    assert measured(task, trip).want(0) == want
+
+
+@pytest.mark.parametrize(
+    ("task", "trip", "least"),
+    [(0.001, 0.0105, 10), (0.010, 0.0002, 0), (0.001, 0.0325, MAX_LEAST), (0.001, 1.0, MAX_LEAST), (1e-6, 1e-6, 1)],
+)
+def test_fewer_tasks_than_last_a_round_trip_are_not_worth_it(task: float, trip: float, least: int) -> None:
+    assert MAX_LEAST == 32
+    assert measured(task, trip).least == least
 
 
 @pytest.mark.parametrize(
@@ -46,6 +73,8 @@ def test_what_is_in_hand_is_not_taken_again() -> None:
     prefetch = measured(0.001, 0.020)
     assert prefetch.want(0) - prefetch.want(100) == 100
     assert prefetch.want(1000) == 0
+    whole = prefetch.want(0)
+    assert [prefetch.want(whole - more) for more in (2, 1, 0)] == [2, 1, 0]
 
 
 def test_it_grows_step_by_step() -> None:
@@ -85,6 +114,17 @@ def test_nothing_is_given_back_that_others_may_have_copies_of() -> None:
     assert prefetch.want(2) == -1
 
 
+def test_one_task_that_others_may_have_a_copy_of_keeps_those_taken_after_it() -> None:
+    prefetch = Prefetch()
+    prefetch.worked(1, 5.0, 5.0)
+    assert prefetch.want(1) == 0
+    for _ in range(30):
+        prefetch.worked(1, 0.001, 0.001)
+    assert prefetch.want(1) > 0
+    prefetch.worked(1, 0.1, 0.1)
+    assert prefetch.want(3) == 0
+
+
 def test_nothing_is_given_back_that_is_done_within_a_round_trip_or_two() -> None:
     prefetch = measured(1e-3, 0.0002)
     assert prefetch.want(500) == 0
@@ -115,6 +155,17 @@ def test_one_outage_does_not_make_it_hoard() -> None:
     prefetch = measured(0.1, 0.0002)
     prefetch.settled(30.0, 30.0)
     assert prefetch.want(0) * 0.1 <= MAX_BATCH_SECONDS
+
+
+def test_one_slow_settle_is_not_yet_a_longer_distance() -> None:
+    prefetch = measured(0.001, 0.0002)
+    prefetch.settled(0.050, 0.050)
+    assert prefetch.want(0) <= 10
+    for _ in range(300):
+        prefetch.settled(0.050, 0.050)
+    for _ in range(3):
+        prefetch.want(0)
+    assert prefetch.want(0) == pytest.approx(400, abs=2)
 
 
 def test_uneven_tasks_count_by_their_longest() -> None:

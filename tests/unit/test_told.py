@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from msgspec.structs import replace
 
 from mapreduce_rq.core.job.events import Replied, Surveyed
@@ -58,6 +60,16 @@ def test_the_pause_between_lines_doubles_while_events_come_within_twice_of_it() 
             told_at.append(at)
     # After 0.0 the pause is 1 s; 2.5 comes after more than two, so it stays; after 3.5 it is 2 s; 13.5 ends that.
     assert told_at == [0.0, 2.5, 3.5, 5.5, 13.5, 14.5]
+
+
+def test_what_never_stops_is_told_of_once_a_minute() -> None:
+    one = Gathered()
+    told_at = []
+    for at in range(1000):
+        one.note("part answer", "again")
+        if one.due(float(at)):
+            told_at.append(at)
+    assert [after - before for before, after in pairwise(told_at)][:8] == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
 def test_what_kills_workers_is_told_of_until_it_is_found() -> None:
