@@ -167,7 +167,7 @@ What stands in the place of a pool, and RQ (client, rq)::
 
     Pool, and what it returns          client/pool.py Pool; client/pool_results.py AsyncResult
     an executor of futures             client/executor.py Executor; client/owned_executor.py executor
-    the backend of joblib              client/joblib_backend.py MrqBackend
+    the backend of joblib              client/joblib_backend.py MrqBackend; client/joblib_run.py Run
     how an event loop waits for jobs   client/aio.py AsyncClient; client/async_values.py AsyncValues
     a map-reduce as one RQ job         rq/__init__.py map_reduce; rq/lead.py run
     what RQ interrupts, and how        rq/lead.py Lead.let_go; rq/host.py Host.look

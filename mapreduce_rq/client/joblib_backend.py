@@ -1,30 +1,28 @@
-"""The backend for joblib: all batches of one call of ``Parallel`` belong to one open job. This imports joblib."""
+"""The backend for joblib: the batches of one ``Parallel`` belong to one open job (``joblib_run.py``). This imports
+joblib.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
-from functools import partial
+from contextlib import contextmanager
 from pickle import PicklingError
-from queue import SimpleQueue
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBackendBase, SequentialBackend
 
 from mapreduce_rq.client.calls import Calls
 from mapreduce_rq.client.client import CLIENT, Client
+from mapreduce_rq.client.joblib_run import Callback, Run
 from mapreduce_rq.core.foreign_errors import RemoteError, told
 from mapreduce_rq.core.given import only
 from mapreduce_rq.core.messages import WORKER_DIED, WORKER_LOST
 from mapreduce_rq.errors import BadParameter
-from mapreduce_rq.functions.calls import ONE
-
-Callback = Callable[[Future[Any]], None]
 
 MOST_QUICK_CALLS = 1024
 """Calls in a batch, from which on batches of quick calls grow no more. joblib reads a batch for each worker at once, in
@@ -35,45 +33,6 @@ QUICK_SECONDS = 0.05
 """Seconds from a batch's way out to its answer, below which its calls are quick. It waits for the batch before it, so
 the calls of such a batch take half of that at most.
 """
-LAST_SECONDS = 1.0
-"""Seconds at most to wait for a callback when all is ended: it may wait for an iterable that never gives an item."""
-
-log = logging.getLogger(__name__)
-
-
-class Callbacks:
-    """Calls joblib back when a batch is answered, in a thread of its own.
-
-    joblib reads the next items of the caller's iterable then, which takes longer than to send and to receive them, and
-    has no end while the iterable waits. The master's thread must not wait for that: it sends what was read before.
-    """
-
-    def __init__(self) -> None:
-        self._answered: SimpleQueue[tuple[Callback, Future[Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="mrq joblib callbacks", daemon=True)
-        self._thread.start()
-
-    def add(self, callback: Callback, future: Future[Any]) -> None:
-        """Have this called with the future."""
-        self._answered.put((callback, future))
-
-    def end(self) -> None:
-        """Call none after those that were added."""
-        self._answered.put(None)
-
-    def wait(self, seconds: float) -> None:
-        """Wait for the last one, after ``end``, but not without end: the iterable that it reads may be stuck."""
-        if threading.current_thread() is not self._thread:
-            self._thread.join(seconds)
-
-    def _run(self) -> None:
-        while (answered := self._answered.get()) is not None:
-            callback, future = answered
-            try:
-                callback(future)
-            except Exception:  # as a future does with it
-                log.exception("a callback of joblib has raised an exception")
-            del answered, callback, future  # the values may be large, and the next may be long in coming
 
 
 class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib has no types
@@ -104,16 +63,17 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
         super().__init__(nesting_level=nesting_level, inner_max_num_threads=inner_max_num_threads)
         self._client = client
         self._how = {"url": url, **how}
-        self._calls: tuple[Calls, Callbacks] | None = None
-        self._process = os.getpid()  # the process that made the calls: a fork makes its own
-        self._lock = threading.Lock()  # held to make or remove client and calls
+        self._runs: WeakKeyDictionary[Any, Run] = WeakKeyDictionary()
+        """By Parallel: several use one backend, in threads or as open generators."""
+        self._lock = threading.RLock()  # held to make or remove client and runs
 
     def _connected(self, local: int | None = None) -> Client:
-        if self._client is None:
-            made = Client(**({} if local is None or self._how["url"] else {"local": local}) | self._how)
-            self._client = made
-            weakref.finalize(self, made.close)
-        return self._client
+        with self._lock:
+            if self._client is None:
+                made = Client(**({} if local is None or self._how["url"] else {"local": local}) | self._how)
+                self._client = made
+                weakref.finalize(self, made.close)
+            return self._client
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         if n_jobs == 0:
@@ -149,14 +109,12 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
         return size
 
     def submit(self, func: Callable[[], Any], callback: Callback | None = None) -> Future[Any]:
+        parallel = getattr(callback, "parallel", self)
         with self._lock:
-            if self._calls is None or self._process != os.getpid():
-                self._calls, self._process = (self._new_calls(), Callbacks()), os.getpid()
-            calls, callbacks = self._calls
-        future = calls.submit(func, ONE, (), {})
-        if callback is not None:
-            future.add_done_callback(partial(callbacks.add, callback))
-        return future
+            run = self._runs.get(parallel)
+            if run is None or not run.ours:
+                run = self._runs[parallel] = Run(self._new_calls(), parallel, self._forgets)
+            return run.submit(func, callback)
 
     apply_async = submit  # as joblib before 1.5 calls it
 
@@ -170,32 +128,51 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
                 raise TerminatedWorkerError(str(error)) from cause
             raise
 
+    @contextmanager
+    def retrieval_context(self) -> Iterator[None]:
+        """In this, joblib looks for values every 10 ms. A caller who wants all of them waits for the last one here."""
+        with self._lock:
+            mine = [run for run in self._runs.values() if run.ours and run.wants_all]
+        if mine:
+            mine[-1].wait()
+        yield
+
     def terminate(self) -> None:
-        taken = self._taken()
-        if taken is not None:
-            calls, callbacks = taken
-            calls.finish()
-            callbacks.end()
+        """Joblib does not say which ``Parallel`` is over: all runs end as soon as nothing of them is left."""
+        with self._lock:
+            runs = [run for run in self._runs.values() if run.ours]
+            for run in runs:
+                if not run.left:
+                    self._forgets(run)
+        for run in runs:
+            run.leave()
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        taken = self._taken()
-        if taken is not None:
-            calls, callbacks = taken
-            calls.terminate()
-            callbacks.end()
-            callbacks.wait(LAST_SECONDS)
-        left = getattr(self.parallel, "_ready_batches", None)
-        while left is not None and not left.empty():  # otherwise joblib would give the next call answers of this one
-            left.get()
+        """Joblib does not say here either whose call is given up; it notes it before. Other calls go on."""
+        with self._lock:
+            aborted = {parallel: run for parallel, run in self._runs.items() if run.ours and run.aborts}
+            for parallel in aborted:
+                del self._runs[parallel]
+        for run in aborted.values():
+            run.end()
+        for parallel in aborted or [self.parallel]:
+            left = getattr(parallel, "_ready_batches", None)
+            while (
+                left is not None and not left.empty()
+            ):  # otherwise joblib would give the next call answers of this one
+                left.get()
 
     def _new_calls(self) -> Calls:
         return Calls(self._connected(), unfit=_unpicklable)
 
-    def _taken(self) -> tuple[Calls, Callbacks] | None:
+    def _forgets(self, run: Run) -> bool:
+        """Whether the run is forgotten: nothing of it is left, and nothing more will be sent to it."""
         with self._lock:
-            calls, self._calls = self._calls, None
-        return calls if self._process == os.getpid() else None
+            if not run.left:
+                for parallel in [parallel for parallel, other in self._runs.items() if other is run]:
+                    del self._runs[parallel]
+            return not run.left
 
 
 def _unpicklable(error: BaseException) -> BaseException:

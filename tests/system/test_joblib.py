@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import threading
+import time
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -137,6 +139,49 @@ def test_unordered_generators_and_lambdas() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_who_wants_all_values_is_woken_and_does_not_look_every_ten_milliseconds(monkeypatch: Any) -> None:
+    def sleep(seconds: float) -> None:
+        raise AssertionError(f"it sleeps for {seconds} s")
+
+    monkeypatch.setattr("joblib.parallel.time", SimpleNamespace(time=time.time, sleep=sleep))
+    for count in (2, 100):
+        found = joblib.Parallel()(joblib.delayed(time.sleep)(0.01) for _ in range(count))
+        assert found == [None] * count
+
+
+@pytest.mark.usefixtures("here")
+def test_an_iterable_that_raises_ends_a_call_while_its_batches_take_without_end() -> None:
+    def calls() -> Iterator[Any]:
+        yield joblib.delayed(sqrt)(4)
+        yield joblib.delayed(signal.pause)()
+        raise OSError("no more of them")
+
+    with pytest.raises(OSError, match="no more of them"):
+        joblib.Parallel(batch_size=1, pre_dispatch=1)(calls())
+    assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
+
+
+@pytest.mark.usefixtures("here")
+def test_ctrl_c_ends_a_call_that_waits_for_its_values() -> None:
+    calls = [joblib.delayed(signal.pause)(), joblib.delayed(os.kill)(os.getpid(), signal.SIGINT)]
+    with pytest.raises(KeyboardInterrupt):
+        joblib.Parallel(batch_size=1)(calls)
+    assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in (4, 9)) == [2.0, 3.0]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("how", ["generator", "generator_unordered"])
+def test_two_generators_may_be_open_and_an_error_of_one_does_not_end_the_other(how: str) -> None:
+    calls = [joblib.delayed(sqrt)(k * k) for k in range(300)]
+    first, second = (joblib.Parallel(return_as=how, batch_size=1)(calls) for _ in range(2))
+    found = [next(first)], [next(second)]
+    with pytest.raises(LookupError, match="7"):
+        joblib.Parallel()(joblib.delayed(picky)(k) for k in range(100))
+    assert sorted(found[0] + list(first)) == list(range(300))
+    assert sorted(found[1] + list(second)) == list(range(300))
+
+
+@pytest.mark.usefixtures("here")
 def test_what_a_call_raises_ends_the_rest_and_the_pool_lives_on() -> None:
     with joblib.Parallel() as parallel:
         for _ in range(2):
@@ -195,6 +240,20 @@ def test_a_closed_client_is_refused() -> None:
     client.close()
     with joblib.parallel_config("mrq", client=client, n_jobs=2), pytest.raises(UsageError, match="closed"):
         joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(3))
+
+
+def test_several_threads_share_a_backend(private: Client) -> None:
+    backend = MrqBackend(client=private, nesting_level=0)
+
+    def roots(count: int) -> list[float]:
+        with joblib.parallel_config(backend, n_jobs=2):
+            for size in (count, 2):
+                found: list[float] = joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(size))
+                assert found == [sqrt(k) for k in range(size)]
+            return found
+
+    with ThreadPoolExecutor(4) as threads:
+        assert list(threads.map(roots, [300] * 8)) == [[0.0, 1.0]] * 8
 
 
 def test_several_threads_share_a_client(private: Client) -> None:
