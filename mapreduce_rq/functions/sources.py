@@ -14,6 +14,7 @@ its import and the first client of its process (its functions and methods are co
 from __future__ import annotations
 
 import ast
+import contextlib
 import hashlib
 import importlib.util
 import marshal
@@ -32,6 +33,9 @@ from mapreduce_rq.functions.nameless import NAMELESS
 
 MOST_AROUND = 256
 """Modules of a project that a job names at most; the nearest come first."""
+
+PARSINGS = 100
+"""Tries to parse a source beside threads that parse, too: of four that collect much garbage, one try in 23 fails."""
 
 _INSTALLED = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 _PYTHON = (".py", ".pyc")
@@ -231,10 +235,21 @@ def _imported(name: str, module: ModuleType) -> tuple[str, ...]:
     key = hashlib.blake2b(source, digest_size=16, key=package.encode()[:64]).digest()
     if key not in _imports:
         try:
-            _imports[key] = tuple(_imports_of(ast.parse(source), package))
+            _imports[key] = tuple(_imports_of(_tree(source), package))
         except (SyntaxError, ValueError, RecursionError):  # it was edited since
             _imports[key] = ()
     return _imports[key]
+
+
+def _tree(source: bytes) -> ast.AST:
+    """Parse it. Python 3.11 counts the depth of two trees as one if threads make them at a time: SystemError.
+
+    No lock of ours would keep the threads of others away, and the next try begins with a count of its own.
+    """
+    for _ in range(PARSINGS):
+        with contextlib.suppress(SystemError):
+            return ast.parse(source)
+    return ast.parse(source)
 
 
 def _imports_of(tree: ast.AST, package: str) -> Iterator[str]:

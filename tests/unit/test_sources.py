@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import gc
 import importlib
 import json
 import os
@@ -153,6 +155,31 @@ def test_a_worker_that_has_imported_an_older_file_says_so(folder: Folder, edited
         BadFunction, match=f"^own:f: {edited} was edited after this worker had imported it: restart the"
     ):
         check_theirs("own:f", theirs)
+
+
+def test_other_code_that_parses_while_a_source_is_parsed_does_no_harm(folder: Folder) -> None:
+    # Another thread's, in the midst of the first tree: here a collection of garbage runs such code. Python 3.11 counts
+    # the depths of both trees as one, and raises SystemError.
+    times = 0
+
+    def parse(phase: str, _: dict[str, int]) -> None:
+        nonlocal times
+        if phase == "start" and times < 3 and sys._getframe(1).f_code is ast.parse.__code__:
+            times += 1
+            ast.parse("a + b")
+
+    folder.write("own", "import own_lib\n" + "def f(k):\n    return (k, [k, -k, (k + 1) * 2])\n" * 50)
+    folder.load("own")
+    thresholds = gc.get_threshold()
+    gc.callbacks.append(parse)
+    gc.set_threshold(1)
+    try:
+        assert set(codes_around("own")) == {"own_lib", "own_deep"}
+    finally:
+        gc.set_threshold(*thresholds)
+        gc.callbacks.remove(parse)
+    if sys.version_info < (3, 12):  # later ones collect garbage between two bytecodes only
+        assert times == 3
 
 
 @pytest.mark.usefixtures("folder")
