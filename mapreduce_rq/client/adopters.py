@@ -32,6 +32,8 @@ by can share them.
 """
 CLOSE_SECONDS = 5.0
 """Seconds that ``lead_all`` waits at its end until all jobs are let go of."""
+END_SECONDS = 1.0
+"""Seconds between two looks at whether an error has ended the wheel."""
 STINT_SECONDS = 30.0
 """A job that has been led for this number of seconds is let go of, if other jobs wait."""
 
@@ -196,7 +198,8 @@ def lead_all(
     adopters = Adopters(leader, observer, may_lead, has_ended, most)
     adopters.start()
     try:
-        stop.wait()
+        while not (stop.wait(END_SECONDS) or adopters.ended.is_set()):
+            pass
     finally:
         adopters.close(CLOSE_SECONDS)
     if adopters.error is not None:

@@ -148,6 +148,31 @@ def test_workers_wait_for_a_demoted_server_and_not_without_end(pair: tuple[RealS
         assert any("it has been one for" in line for line in worker.err)
 
 
+@pytest.mark.parametrize("leads", [False, True])
+def test_mrq_master_waits_for_a_demoted_server_and_not_without_end(
+    pair: tuple[RealServer, RealServer], at: User, queue: str, leads: bool
+) -> None:
+    at.env["MRQ_URL"] = pair[0].url
+    (at.stage.folder / "sitecustomize.py").write_text(
+        "from mapreduce_rq.runtime import demotion\ndemotion.REPLICA_SECONDS = 3.0\n"
+    )
+    master = at.start("master")
+    master.hear("leading the jobs")
+    with pair[0].client() as client:
+        if leads:
+            job = at.run("compute", "exp", "--x", "2", "--detach").out.strip()
+            until(lambda: client.hget(f"mrq1:{{{queue}}}:j:{job}", "master"), 20, "led")
+        client.replicaof("127.0.0.1", pair[1].port)
+        master.hear("trying again")
+        until(lambda: refusals(client) > 3, 20, "refused")
+        client.replicaof("NO", "ONE")
+        master.hear("Redis is back")
+        client.replicaof("127.0.0.1", pair[1].port)
+        assert master.wait(30) == 69
+        assert sum("Redis is back" in line for line in master.err) <= 2
+        assert any("it has been one for" in line for line in master.err)
+
+
 def test_the_patience_with_a_replica_ends_and_begins_anew_with_each_write() -> None:
     class Hands(Clock):
         at = 0.0

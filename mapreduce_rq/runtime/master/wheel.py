@@ -37,8 +37,9 @@ from mapreduce_rq.broker.jobs import Jobs
 from mapreduce_rq.broker.lent_wire import GatheringWire, LentWire
 from mapreduce_rq.broker.listening import Listening
 from mapreduce_rq.broker.wire import Wire
-from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull
+from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, ReadOnly
 from mapreduce_rq.runtime.clock import Backoff, Clock
+from mapreduce_rq.runtime.demotion import Demotion
 from mapreduce_rq.runtime.master.leads import Door, Lead, Steward, Turn, Waiting
 
 WAIT_SECONDS = 8.0
@@ -87,6 +88,7 @@ class Wheel:
         self._cut: BrokerError | None = None  # the reason why the last connections were lost
         self._down = False  # there is an outage, and it was reported
         self._backoff = Backoff()
+        self._demotion = Demotion(clock)
         self._look_at = 0.0
         self._seen = (0.0, 0)  # when a master looked around, and how many workers it saw
         self.closing = False
@@ -212,7 +214,10 @@ class Wheel:
 
     def _let_in(self, door: Door) -> None:
         door.open = False
-        for job in door.verbs.handed_over():
+        taken = door.verbs.handed_over()
+        if not self.leads:
+            self._recovered()  # to take from a list is a write
+        for job in taken:
             if not self.take(job, urgent=door.urgent) and job not in self.leads and not self.closing:
                 self.verbs.hand_over(job, urgent=door.urgent, first=True)  # there is no room any more
 
@@ -277,7 +282,7 @@ class Wheel:
             if isinstance(turn.error, BrokerDown):
                 raise turn.error
             if not self.leads and self._connected:
-                self._recovered()  # others have taken its last job during the outage: no turn is left that says so
+                self._reached()  # others have taken its last job during the outage: no turn is left that says so
             return
         lead.heavy = took >= LONG_SECONDS
         lead.due = self._clock.now() + turn.wait if turn.wait > 0 else 0.0
@@ -351,19 +356,28 @@ class Wheel:
             self._fresh = False
             self._connected = True
             if not self.leads:
-                self._recovered()
+                self._reached()
         elif self._fresh:
             self._wire.connect()
             self._fresh = False
 
+    def _reached(self) -> None:
+        """Redis answers, and no job's turn can say whether it takes writes: replicas answer, too."""
+        if not isinstance(self._cut, ReadOnly):
+            self._recovered()
+
     def _recovered(self) -> None:
         self._backoff = Backoff()
+        self._demotion.over()
         if self._down:
             self._down = False
             self._steward.noticed("Redis is back")
 
     def _cut_off(self, error: BrokerError) -> None:
-        """Note that the connections are lost. Each master learns it at its next turn, on new connections."""
+        """Note that the connections are lost. Each master learns it at its next turn, on new connections.
+
+        Raises BrokerRefused if the server is a replica for too long.
+        """
         self._connected = False
         self._cut = error
         self.hang_up()
@@ -374,6 +388,7 @@ class Wheel:
                 lead.master.cut_off(error)
             lead.due = 0.0
         self._look_at = 0.0
+        self._demotion.met(error)
         if not self._down:
             self._down = True
             self._steward.noticed(f"{error}; trying again")
