@@ -107,7 +107,7 @@ class Pool:
             check(args=args, kwds=kwds, callback=callback, error_callback=error_callback)
         self._check()
         future = self._calls.submit(func, ONE, tuple(args), dict(kwds or {}))
-        return AsyncResult([future], lambda values: values[0], callback, error_callback)
+        return AsyncResult([future], lambda values: values[0], callback, error_callback, self)
 
     def map(
         self,
@@ -143,7 +143,9 @@ class Pool:
     ) -> AsyncResult[list[T]]:
         """As ``map``, but it returns an ``AsyncResult`` at once; see ``apply_async``."""
         check(callback=callback, error_callback=error_callback)
-        return AsyncResult(self._chunked(func, EACH, iterable, chunksize, progress), _flat, callback, error_callback)
+        return AsyncResult(
+            self._chunked(func, EACH, iterable, chunksize, progress), _flat, callback, error_callback, self
+        )
 
     def starmap_async(
         self,
@@ -157,7 +159,9 @@ class Pool:
     ) -> AsyncResult[list[T]]:
         """As ``starmap``, but it returns an ``AsyncResult`` at once; see ``apply_async``."""
         check(callback=callback, error_callback=error_callback)
-        return AsyncResult(self._chunked(func, ROWS, iterable, chunksize, progress), _flat, callback, error_callback)
+        return AsyncResult(
+            self._chunked(func, ROWS, iterable, chunksize, progress), _flat, callback, error_callback, self
+        )
 
     def _chunked(
         self, function: Callable[..., Any], how: int, iterable: Iterable[Any], chunksize: int | None, progress: Progress

@@ -27,7 +27,9 @@ class AsyncResult(Generic[T]):
         joined: Callable[[list[Any]], T],
         callback: Callable[[T], object] | None,
         error_callback: Callable[[BaseException], object] | None,
+        pool: object = None,
     ) -> None:
+        self._pool = pool  # as in the original: a pool that is dropped lives until its results are there
         self._futures = futures
         self._joined = joined
         self._callback, self._error_callback = callback, error_callback
@@ -63,6 +65,7 @@ class AsyncResult(Generic[T]):
         finally:
             self._callback = self._error_callback = None
             self._event.set()
+            self._pool = None
 
     def get(self, timeout: float | None = None) -> T:
         """Wait for the value, at most ``timeout`` seconds, and return it.

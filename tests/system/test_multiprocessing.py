@@ -305,6 +305,15 @@ class TestOurs:
         gc.collect()
         until(lambda: (state := client.job_state(job)) is not None and not state.running, SECONDS, "it is over")
 
+    def test_a_dropped_pool_answers_what_it_was_asked(self, client: Client) -> None:
+        """As the original, which warns besides."""
+        assert client.pool().apply_async(sqr, (3, 0.2)).get(SECONDS) == 9
+        assert client.pool().map_async(sqr, range(7)).get(SECONDS) == [k * k for k in range(7)]
+        assert client.pool().starmap_async(sqr, [(k, 0.05) for k in range(4)]).get(SECONDS) == [0, 1, 4, 9]
+        failed = client.pool().apply_async(picky, (3,))
+        with pytest.raises(SayWhen):
+            failed.get(SECONDS)
+
     def test_a_forked_child_is_told(self, pool: Pool) -> None:
         reader, writer = os.pipe()
         if not (child := os.fork()):
