@@ -5,7 +5,7 @@ No decision depends on it. Entries that are forged, malformed or of an older ver
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -104,9 +104,15 @@ class Snapshot:
 
 
 def read_snapshot(
-    wire: Wire, keys: Keys, codecs: Codecs, before: Snapshot | None = None, most: int = MAX_JOBS
+    wire: Wire,
+    keys: Keys,
+    codecs: Codecs,
+    before: Snapshot | None = None,
+    *,
+    most: int = MAX_JOBS,
+    also: Sequence[str] = (),
 ) -> Snapshot:
-    """Read the queue, with the newest ``most`` jobs. Raises BrokerError, ForeignKey.
+    """Read the queue, with the newest ``most`` jobs, and ``also`` these. Raises BrokerError, ForeignKey.
 
     Jobs that had ended in ``before`` and have not changed since are not read again: their records may be large.
     """
@@ -123,7 +129,7 @@ def read_snapshot(
     )
     server = UNTOLD if isinstance(info, NoPermission) else parse_info(_answered(info))
     newest, known, masters, beats, waiting = map(_answered, (newest, known, masters, beats, waiting))
-    ids = list(dict.fromkeys(raw.decode(errors="replace") for raw in [*newest, *masters]))
+    ids = list(dict.fromkeys([*(raw.decode(errors="replace") for raw in [*newest, *masters]), *also]))
     hands = sorted((wid.decode(errors="replace"), beat) for wid, beat in zip(beats[::2], beats[1::2], strict=True))
     ended = {job.job: job for job in before.jobs if job.state is not State.RUNNING} if before is not None else {}
     details: list[Command] = [

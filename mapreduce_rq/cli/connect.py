@@ -53,9 +53,9 @@ class Place:
         """The queue's journal, in this process's name."""
         return Journal(self.wire, self.keys, self.codecs, process_name())
 
-    def snapshot(self, before: Snapshot | None = None, most: int = MAX_JOBS) -> Snapshot:
-        """A snapshot of the queue, with the newest ``most`` jobs. Raises BrokerError."""
-        return read_snapshot(self.wire, self.keys, self.codecs, before, most)
+    def snapshot(self, before: Snapshot | None = None, most: int = MAX_JOBS, also: Sequence[str] = ()) -> Snapshot:
+        """A snapshot of the queue, with the newest ``most`` jobs, and ``also`` these. Raises BrokerError."""
+        return read_snapshot(self.wire, self.keys, self.codecs, before, most=most, also=also)
 
     def shards(self) -> list[Shard]:
         """The shards of the cluster that it is in. Raises BrokerError."""

@@ -15,10 +15,11 @@ import msgspec
 import pytest
 import redis
 
+from mapreduce_rq import Client
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
-from mapreduce_rq.broker.snapshot import Snapshot, read_snapshot
+from mapreduce_rq.broker.snapshot import MAX_JOBS, Snapshot, read_snapshot
 from mapreduce_rq.cli.commands.status import watch_quiet
 from mapreduce_rq.cli.connect import reach
 from mapreduce_rq.core.messages import Beat
@@ -409,6 +410,19 @@ def test_entries_of_somebody_without_the_key_are_left_out(at: User, server: Real
     assert (ran.json["jobs"], ran.json["workers"], ran.json["dropped"]) == ([], [], 2)
     assert "2 entries cannot be read" in ran.err
     assert "exp-forged" not in at.run("jobs").out
+    for command in ("status", "result"):
+        ran = at.run(command, "exp-forged")
+        assert (ran.code, ran.err.splitlines()[-1].count("job exp-forged cannot be read: ")) == (1, 1), command
+
+
+def test_the_status_of_a_job_that_is_not_among_the_newest(at: User, server: RealServer, queue: str) -> None:
+    with Client(server.url, queue=queue, keys=[KEY], local=1, allow_pickle=True) as client:
+        first = client.submit("exp", x="2", terms=5)
+        first.result(30)
+        for _ in range(MAX_JOBS):
+            client.map_reduce(abs, range(2))
+    assert first.id not in at.run("jobs").out
+    assert at.run("status", first.id, "--json").json["state"] == "done"
 
 
 # -- the doctor --------------------------------------------------------------------------------------------------------

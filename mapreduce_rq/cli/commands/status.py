@@ -74,7 +74,7 @@ def status(
     """Show the state of the queue, or of one job."""
     place = connect(required(url, "status"), queue, key_file)
     wanted = find_job(place.jobs, job) if job is not None else None
-    took, snapshot, seen = look(place)
+    took, snapshot, seen = look(place, also=() if wanted is None else (wanted,))
     if wanted is None:
         if json:
             write(as_json(snapshot_data(snapshot, seen, str(place.wire.endpoint), took)))
@@ -83,7 +83,8 @@ def status(
         return
     found = snapshot.job(wanted)
     if found is None:
-        raise NoSuchJob(f"job {wanted} cannot be read: {snapshot.why_dropped or 'it has just expired'}")
+        place.jobs.load(wanted)  # raises the reason why it cannot be read
+        raise NoSuchJob(f"job {wanted} has just expired")
     if json:
         write(as_json(job_data(found, snapshot, seen)))
     else:
@@ -287,10 +288,10 @@ def result(
     return Session(show=Show(form)).report(replace(record, value=f"{plural(count, 'byte')} written to {file.path}"))
 
 
-def look(place: Place, most: int = MAX_JOBS) -> tuple[float, Snapshot, Seen]:
-    """The seconds of a round trip, a snapshot with the newest ``most`` jobs, and when it was taken."""
+def look(place: Place, most: int = MAX_JOBS, also: Sequence[str] = ()) -> tuple[float, Snapshot, Seen]:
+    """The seconds of a round trip; a snapshot with the newest ``most`` jobs, and ``also`` these; when it was taken."""
     took = place.round_trip()
-    snapshot = place.snapshot(most=most)
+    snapshot = place.snapshot(most=most, also=also)
     if snapshot.dropped:
         say(f"{plural(snapshot.dropped, 'entry', 'entries')} cannot be read: {snapshot.why_dropped}")
     return took, snapshot, Seen(time.time(), watch_quiet(place, snapshot))
