@@ -11,8 +11,10 @@ from mapreduce_rq.core.job.chunking import (
     FIRST_TASK_SECONDS,
     FIRST_WINDOW,
     GROWTH,
+    JOINT_SHARES,
     JOINT_WINDOW,
     KERNEL_SHARES,
+    LEAST_JOINT_SECONDS,
     LEAST_TASK_SECONDS,
     LEAST_WIDE_SECONDS,
     MAX_GROWTH,
@@ -214,3 +216,5 @@ def test_where_answers_are_joined_the_tasks_out_last_a_second_for_each_worker_wi
     pace.observe(500_000, 1, 500_000_000, 500_000, 0.7)
     assert pace.size(PLENTY) == pytest.approx(WIDE_TASK_SECONDS / 1e-6, rel=0.1)
     assert pace.window() == JOINT_WINDOW * 2  # a job that comes later waits for all of them
+    assert pace.size(100_000) == 100_000 // (JOINT_SHARES * 2)
+    assert pace.size(15_000) == pytest.approx(LEAST_JOINT_SECONDS / 1e-6, rel=0.01)  # the last ones are short

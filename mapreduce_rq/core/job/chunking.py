@@ -43,6 +43,8 @@ WIDE_TASK_SECONDS = 0.5
 terms."""
 LEAST_WIDE_SECONDS = 0.05
 """Seconds of work in a task at least, for reducers that are ``wide``."""
+LEAST_JOINT_SECONDS = 0.01
+"""As `LEAST_WIDE_SECONDS`, where workers join answers: they end within about the time of one such task."""
 WIDE_WINDOW = 2
 """Tasks out at most for each worker, for reducers that are ``wide``: tasks that are cut before costs are known are too
 small."""
@@ -56,6 +58,8 @@ JOINT_SECONDS = 1.0
 than `JOINT_WINDOW`. More of them would only have later jobs wait."""
 WIDE_SHARES = 1
 """As `SHARES`, for reducers that are ``wide``: a worker that is late answers a part (`Computation.cut_short`)."""
+JOINT_SHARES = 2
+"""As `WIDE_SHARES`, where workers join answers: a further task costs no further partial."""
 EVEN_SECONDS = 1.0
 """Seconds of work in a task at most, if all tasks are to be of one size (`Computation.even`)."""
 LEAST_EVEN_TASKS = 2
@@ -111,8 +115,12 @@ class Pace:
         self._even = even
         self._wide = wide
         self._joins = joins
-        self._shares = WIDE_SHARES if wide else KERNEL_SHARES if vectorised else SHARES
-        self._least_seconds = LEAST_WIDE_SECONDS if wide else LEAST_TASK_SECONDS if vectorised else 0.0
+        self._shares = KERNEL_SHARES if vectorised else SHARES
+        self._least_seconds = LEAST_TASK_SECONDS if vectorised else 0.0
+        if wide and joins:
+            self._shares, self._least_seconds = JOINT_SHARES, LEAST_JOINT_SECONDS
+        elif wide:
+            self._shares, self._least_seconds = WIDE_SHARES, LEAST_WIDE_SECONDS
         self._guess = seconds_per_term
         self._most_growth = WIDE_MAX_GROWTH if wide else MAX_GROWTH
         self._least_window = FIRST_WINDOW if chunk is not None else WIDE_WINDOW if wide else MIN_WINDOW

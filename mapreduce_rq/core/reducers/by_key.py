@@ -257,7 +257,10 @@ class ByKey(Reducer[Groups]):
         return found
 
     def _in_order(self, groups: Groups) -> list[Key]:
-        return in_order(groups.shown(self.keys(groups)))
+        keys = groups.shown(self.keys(groups))
+        if groups.names is None and self._columns[0].in_order(groups.states[0]):
+            return keys
+        return in_order(keys)
 
     # -- results ---------------------------------------------------------------------------------------------------
 
@@ -332,9 +335,9 @@ def _rows(terms: Sequence[int], values: Sequence[Any]) -> Rows:
     """The values of terms as rows, one for each pair. Raises BadValue for a value that is not a pair, a dictionary or
     an iterable of pairs; TermFailed for an iterable that raises.
     """
-    kinds = set(map(type, values))
-    if kinds == {tuple}:
+    if [*map(type, values)].count(tuple) == len(values):  # takes half the time of a set
         return Rows(values, terms)
+    kinds = set(map(type, values))
     pairs: list[Any] = []
     counts: list[int] = []
     if kinds == {dict}:

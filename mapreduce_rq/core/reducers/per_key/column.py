@@ -125,6 +125,10 @@ class Column(ABC, Generic[S]):
     def keys(self, state: S) -> Collection[Key]:
         """Its keys, each once."""
 
+    def in_order(self, state: S) -> bool:
+        """Whether ``keys`` gives the keys in the order of ``keys.in_order``. False if that is not known."""
+        return False
+
     def breadth(self, state: S) -> int:
         """The number of its keys, about, if each has about the same number of bytes, however many values were folded;
         otherwise 0. It changes nothing, and does not fold what waits.

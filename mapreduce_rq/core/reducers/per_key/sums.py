@@ -238,6 +238,9 @@ class SumColumn(Column[Sums]):
         found = [each for each in (state.whole, state.first, self._partials.keys(state.others)) if each]
         return found[0] if len(found) == 1 else dict.fromkeys(chain.from_iterable(found))
 
+    def in_order(self, state: Sums) -> bool:
+        return state.table is not None
+
     def breadth(self, state: Sums) -> int:
         if state.table is not None:
             return len(state.table.keys)
