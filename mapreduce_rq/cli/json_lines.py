@@ -18,6 +18,7 @@ from mapreduce_rq.core.foreign_errors import RemoteError, notes_of, told
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.reducers.handed import Raised
+from mapreduce_rq.core.written import built_in
 from mapreduce_rq.errors import JobFailed
 from mapreduce_rq.progress.printed import write_printed
 
@@ -119,5 +120,5 @@ def _line(value: Any) -> tuple[str | None, str, str]:
 def _plain(value: Any) -> Any:
     """Numbers and arrays of NumPy as lists and plain numbers. Raises TypeError for anything else."""
     if hasattr(value, "tolist"):
-        return value.tolist()
+        return built_in(value)
     raise TypeError(f"a {type(value).__name__} has no form in JSON")

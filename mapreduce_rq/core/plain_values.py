@@ -228,8 +228,12 @@ def _numpy(value: Any, kind: type) -> Any:
 
 
 def _described(dtype: Any) -> Any:
-    """A dtype as plain data, from which numpy makes an equal one."""
+    """A dtype as plain data, from which numpy makes an equal one. Raises TypeError for one that has more to it."""
+    if dtype.metadata:
+        raise TypeError(f"an array of {dtype} with metadata cannot travel")
     if dtype.names is None and dtype.subdtype is None:
+        if dtype.isbuiltin != 1 and _dtype_of(dtype.str).type is not dtype.type:  # another library's: a name of bytes
+            raise TypeError(f"an array of {dtype} cannot travel")
         return dtype.str
     if dtype.subdtype is not None:
         base, shape = dtype.subdtype

@@ -17,13 +17,37 @@ _BRACKETS: dict[type, tuple[str, str]] = {
 
 def written(value: Any) -> str:
     """As ``str``, but it also writes integers of more than 4300 digits, which Python refuses, and escapes halves of
-    characters, which UTF-8 cannot write.
+    characters, which UTF-8 cannot write. An object whose own code raises has its type as text: a result is not lost
+    because it cannot be shown.
     """
     try:
         text = str(value)
-    except ValueError:
-        text = _written(value)
+    except Exception:  # raised by a user's or a library's own code, too
+        try:
+            text = _written(value)
+        except Exception:  # it is nested too deeply
+            text = _without_text(value)
     return text.encode(errors="backslashreplace").decode() if is_torn(text) else text
+
+
+def untorn(value: Any) -> Any:
+    """Plain data with all texts as :func:`written` writes them, for JSON."""
+    kind = type(value)
+    if kind is str:
+        return written(value)
+    if kind in _BRACKETS:
+        return [untorn(each) for each in value]
+    return {untorn(key): untorn(each) for key, each in value.items()} if isinstance(value, dict) else value
+
+
+def built_in(value: Any) -> Any:
+    """An array or scalar of numpy as lists and values for JSON: dates that Python has no type for are texts."""
+    if getattr(getattr(value, "dtype", None), "kind", "") not in {"m", "M"}:
+        return value.tolist()
+    if value.shape:
+        return list(value)
+    found = value.tolist()
+    return str(value) if found is None or type(found) is int else found
 
 
 def bytes_of(value: Any) -> int:
@@ -79,4 +103,11 @@ def _written(value: Any) -> str:
         comma = "," if type(value) is tuple and len(value) == 1 else ""
         first, last = _BRACKETS[type(value)]
         return f"{first}{', '.join(map(_written, value))}{comma}{last}"
-    return repr(value)
+    try:
+        return repr(value)
+    except Exception:  # raised by its own code
+        return _without_text(value)
+
+
+def _without_text(value: Any) -> str:
+    return f"<{type(value).__qualname__} that has no text>"

@@ -10,6 +10,7 @@ import msgspec
 
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.text import duration, plural, short, without_value
+from mapreduce_rq.core.written import untorn
 
 FORMATS = ("text", "value", "json")
 NO_BOUND = "no bound: "
@@ -24,7 +25,10 @@ def as_json(data: Any, other: Callable[[Any], Any] | None = None) -> str:
 
     ``other``: makes what JSON has of objects of other types.
     """
-    text = msgspec.json.encode(data, enc_hook=other).decode()
+    try:
+        text = msgspec.json.encode(data, enc_hook=other).decode()
+    except UnicodeEncodeError:
+        text = msgspec.json.encode(untorn(data), enc_hook=other).decode()
     return text if text.isascii() and text.isprintable() else re.sub(r"[^\x00-\x7e]", _escaped, text)
 
 

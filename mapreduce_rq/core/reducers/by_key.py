@@ -26,6 +26,7 @@ from mapreduce_rq.core.reducers.keys import (
     checked,
     in_order,
     may_mix,
+    pack_any,
     pack_keys,
     preferred,
     unpack_keys,
@@ -233,11 +234,11 @@ class ByKey(Reducer[Groups]):
         return self._packed(partial, keys, [column.canonical(state, keys) for column, state in columns])
 
     def _packed(self, groups: Groups, keys: list[Key], columns: list[Any]) -> bytes:
-        form, packed = pack_keys(groups.shown(keys))
+        shown = groups.shown(keys)
         try:
-            return _ENCODER.encode((len(keys), form, packed, columns))
-        except UnicodeEncodeError as error:
-            raise ValueError(f"the key {error.object!r} cannot travel: UTF-8 cannot write it") from None
+            return _ENCODER.encode((len(keys), *pack_keys(shown), columns))
+        except UnicodeEncodeError:  # of halves of characters, as names of files have them
+            return _ENCODER.encode((len(keys), *pack_any(shown), columns))
 
     def decode(self, data: bytes) -> Groups:
         try:

@@ -19,8 +19,9 @@ import msgspec
 
 from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
 from mapreduce_rq.core.outcome import Deferred, Outcome
+from mapreduce_rq.core.plain_values import pack, unpack_all
 from mapreduce_rq.core.reducers.base import BadValue, Reducer
-from mapreduce_rq.core.reducers.sums import batches, is_array
+from mapreduce_rq.core.reducers.sums import batches, is_array, listed
 from mapreduce_rq.core.text import in_lines
 from mapreduce_rq.core.written import written
 
@@ -35,6 +36,9 @@ _TYPES = {kind: each for each, kind in KINDS.items()}
 _PLAIN = {"?", "i", "b", "s"}  # kinds of which each value is a key as it is
 _MSGPACK = {"?", "b", "s"}  # kinds that msgpack itself has
 _MANY = {list, set, frozenset}
+_TORN = "+"
+"""Before the letter of a kind: each key is packed by itself, as a text has halves of characters, which msgpack cannot
+write."""
 
 LISTED = 1000
 """From this number of keys, a job's record does not have the result as text: the text is made on demand."""
@@ -65,33 +69,44 @@ class CounterReducer(Reducer[Counts]):
 
     def encode(self, partial: Counts) -> bytes:
         """The bytes: for each kind two rows, its keys and their counts, in any order."""
-        return _ENCODER.encode(
-            [
-                (
-                    kind,
-                    list(counts) if kind in _MSGPACK else [_pack(kind, key) for key in counts],
-                    list(counts.values()),
-                )
-                for kind, counts in partial.items()
-                if counts
-            ]
-        )
+        counted = [(kind, counts) for kind, counts in partial.items() if counts]
+        try:
+            return _ENCODER.encode(
+                [
+                    (
+                        kind,
+                        list(counts) if kind in _MSGPACK else [_pack(kind, key) for key in counts],
+                        list(counts.values()),
+                    )
+                    for kind, counts in counted
+                ]
+            )
+        except UnicodeEncodeError:
+            return _ENCODER.encode(
+                [(_TORN + kind, list(map(pack, counts)), list(counts.values())) for kind, counts in counted]
+            )
 
     def canonical(self, partial: Counts) -> bytes:
-        return _ENCODER.encode(
-            [
-                (kind, [(_pack(kind, key), counts[key]) for key in _sorted(kind, counts)])
-                for kind in KINDS.values()
-                if (counts := partial.get(kind))
-            ]
-        )
+        rows = [(kind, _sorted(kind, counts), counts) for kind in KINDS.values() if (counts := partial.get(kind))]
+        try:
+            return _ENCODER.encode(
+                [(kind, [(_pack(kind, key), counts[key]) for key in keys]) for kind, keys, counts in rows]
+            )
+        except UnicodeEncodeError:
+            return _ENCODER.encode(
+                [(_TORN + kind, [(pack(key), counts[key]) for key in keys]) for kind, keys, counts in rows]
+            )
 
     def decode(self, data: bytes) -> Counts:
         try:
             found: Counts = {}
             for kind, packed, row in _DECODER.decode(data):
                 keys = packed
-                if kind not in _MSGPACK:
+                if kind[:1] == _TORN:
+                    kind, keys = kind[1:], unpack_all(len(packed), b"".join(packed))  # noqa: PLW2901  the kind itself
+                    if any(_checked(key) != (kind, key) for key in keys):
+                        raise ValueError(f"keys of another kind than {kind}")
+                elif kind not in _MSGPACK:
                     keys = [_unpack(kind, key) for key in packed]
                 elif set(map(type, keys)) != {_TYPES[kind]}:
                     raise ValueError(f"keys of another kind than {kind}")
@@ -114,7 +129,7 @@ class CounterReducer(Reducer[Counts]):
 
     def fold_into(self, partial: Counts, lo: int, values: Iterable[Any]) -> Counts:
         if is_array(values):
-            values = values.tolist()  # type: ignore[attr-defined]  # an array has it
+            values = listed(values)
         for start, batch in batches(lo, values):
             types = set(map(type, batch))
             if len(types) == 1 and (kind := KINDS.get(next(iter(types)))) in _PLAIN:
@@ -153,7 +168,7 @@ class CounterReducer(Reducer[Counts]):
         elif isinstance(value, Mapping):
             pairs = value.items()
         elif is_array(value):
-            whole = value.tolist()
+            whole = listed(value)
             pairs = ((key, 1) for key in (whole if isinstance(whole, list) else [whole]))
         elif isinstance(value, (bytearray, memoryview)):
             raise TypeError

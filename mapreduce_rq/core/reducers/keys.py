@@ -128,8 +128,9 @@ def _normal(key: Key) -> Key:
     if kind is tuple:
         return tuple(map(_normal, key))
     if kind.__module__ == "numpy" and getattr(key, "shape", None) == ():
-        if type(plain := key.item()) is kind:
-            raise TypeError(f"a {kind.__name__} is no plain value")
+        plain = key.item()
+        if type(plain) is kind or (type(plain) in {int, type(None)} and key.dtype.kind in "mM"):
+            raise TypeError(f"a {key.dtype} is no plain value: make it a date of Python's, or a text")
         return _normal(plain)
     hash(key)  # a list has no hash, and raises
     if kind is frozenset:
@@ -224,6 +225,11 @@ def pack_keys(keys: list[Key]) -> tuple[int, Any]:
         kinds = set(map(type, inner))
         if kinds <= _DIRECT and _fit(kinds, inner):
             return _TUPLES, keys
+    return pack_any(keys)
+
+
+def pack_any(keys: list[Key]) -> tuple[int, Any]:
+    """As :func:`pack_keys`, in the form that has all keys."""
     try:
         return _ANY, pack_all(keys)
     except Unfit as unfit:

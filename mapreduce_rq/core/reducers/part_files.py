@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from mapreduce_rq.core.written import written
+from mapreduce_rq.core.written import built_in, untorn, written
 from mapreduce_rq.errors import BadParameter
 
 FORMS = ("jsonl", "parquet")
@@ -43,14 +43,17 @@ def _json_lines(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> byte
     else:
         named = [{"key": key, "value": value} for key, value in rows]
     try:
-        return _JSON.encode_lines(named)
+        try:
+            return _JSON.encode_lines(named)
+        except UnicodeEncodeError:
+            return _JSON.encode_lines(untorn(named))
     except (TypeError, ValueError, OverflowError) as error:
         raise BadParameter(f"a result cannot be written as JSON: {error}") from None
 
 
 def _as_json(value: Any) -> Any:
     if hasattr(value, "tolist"):  # of numpy
-        return value.tolist()
+        return built_in(value)
     return list(value) if isinstance(value, set | frozenset) else written(value)
 
 

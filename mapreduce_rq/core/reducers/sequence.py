@@ -11,7 +11,7 @@ from mapreduce_rq.core.bodies import ALIGNMENT, FRAMED, Buffer, PlainCodec, Valu
 from mapreduce_rq.core.outcome import Deferred, Outcome
 from mapreduce_rq.core.plain_values import Unfit
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
-from mapreduce_rq.core.reducers.sums import is_array
+from mapreduce_rq.core.reducers.sums import is_array, listed
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.core.text import plural
 from mapreduce_rq.core.written import written
@@ -136,7 +136,7 @@ class ListReducer(_Stretches):
 
     def fold(self, lo: int, values: Iterable[Any]) -> Stretch:
         if is_array(values):  # a kernel's, of the values of a span
-            values = values.tolist()  # type: ignore[attr-defined]  # an array has it
+            values = listed(values)
         row = values if isinstance(values, list) else list(values)
         if not row:
             return EMPTY

@@ -22,7 +22,7 @@ from mapreduce_rq.core.numbers.rounding import upper_text
 from mapreduce_rq.core.outcome import Outcome
 from mapreduce_rq.core.plain_values import TAKES, pack
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
-from mapreduce_rq.core.reducers.sums import array_kind, batches, is_array, kind_of_scalar, reals, refuse_nan
+from mapreduce_rq.core.reducers.sums import array_kind, batches, is_array, kind_of_scalar, listed, reals, refuse_nan
 
 _HASHES = 1 << 64
 _NUMBERS = frozenset("biuf")
@@ -70,7 +70,7 @@ class Distinct(Reducer[set[int]]):
 
     def fold(self, lo: int, values: Iterable[Any]) -> set[int]:
         if is_array(values):
-            values = values.tolist()  # type: ignore[attr-defined]  # an array has it
+            values = listed(values)
         found: set[int] = set()
         for start, batch in batches(lo, values):
             for term, value in enumerate(batch, start):

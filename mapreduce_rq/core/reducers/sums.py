@@ -328,6 +328,14 @@ def is_array(values: Iterable[Any]) -> bool:
     return hasattr(kind, "dtype") and hasattr(kind, "ravel")
 
 
+def listed(values: Any) -> Any:
+    """The elements of an array as Python's objects. Dates stay numpy's if some would become numbers or None."""
+    found = values.tolist()
+    if values.dtype.kind in "mM" and {int, type(None)} & set(map(type, values.ravel().tolist())):
+        return list(values)
+    return found
+
+
 def array_kind(lo: int, values: Any, takes: str) -> str:
     """The kind of an array of numbers: ``i`` or ``f``. Raises BadValue for any other array."""
     kind: str = "i" if values.dtype.kind in "iub" else values.dtype.kind
