@@ -152,6 +152,7 @@ class Pickles:
             raise reader.failed(error) from error
         finally:
             reader.forget_unfinished()
+            reader.memo.clear()  # it holds the values, and methods of the reader: a cycle that would keep them
 
     # -- by number, for the pickler and the reader -------------------------------------------------------------------
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import datetime as dt
 import enum
+import gc
 import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import ModuleType
@@ -491,3 +493,26 @@ if __name__ == "__main__":
 """
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "15 0.5\n", "")
+
+
+def test_what_was_read_with_its_code_is_freed_with_its_last_user() -> None:
+    """And not when the collector runs next: it counts objects, not bytes, and a value may have gigabytes."""
+
+    class Local:
+        """A class that travels with its code."""
+
+    gc.collect()
+    gc.disable()
+    try:
+        pickles = Pickles()
+        body = pickles.dumps([Local(), Local()])
+        for reader in (pickles, Pickles()):
+            values = reader.loads(body)
+            left = list(map(weakref.ref, values))
+            del values
+            assert [each() for each in left] == [None, None]
+        with pytest.raises(Unreadable):
+            reader.loads(body[:-1])
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
