@@ -58,6 +58,21 @@ def bytes_of(value: Any) -> int:
         return 0
 
 
+def weight_of(value: Any, layers: int = 3) -> int:
+    """About the bytes of the arrays, texts and bytes in a value. Of long containers it looks at the first members."""
+    kind = type(value)
+    if kind in {str, bytes, bytearray}:
+        return len(value)
+    if kind is not dict and kind not in _BRACKETS:
+        return bytes_of(value)
+    some = list(islice(value.values() if kind is dict else value, _SAMPLE)) if layers else []
+    return sum(weight_of(each, layers - 1) for each in some) * len(value) // max(1, len(some))
+
+
+_SAMPLE = 8
+"""The members of a container that :func:`weight_of` looks at."""
+
+
 def is_larger(value: Any, number: int) -> bool:
     """Whether a value certainly has more than this number of characters as text, or of bytes in arrays.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from mapreduce_rq.core.reducers.base import Reducer
-from mapreduce_rq.core.written import bytes_of
+from mapreduce_rq.core.written import weight_of
 
 BLOCK = 8192
 """Values of a block, unless the reducer is wide."""
@@ -21,7 +21,7 @@ memory is used again without a run of the garbage collector."""
 LEAST_BLOCK = 64
 """The least values of a block for a wide reducer, however many things each of them has."""
 HELD_BYTES = 64 << 20
-"""Bytes of arrays held at a time, unless a single array has more."""
+"""Bytes of arrays and texts held at a time, unless a single value has more."""
 
 _MANY = frozenset({list, dict, set, frozenset})
 
@@ -29,8 +29,7 @@ _MANY = frozenset({list, dict, set, frozenset})
 def block_after(reducer: Reducer[Any], value: Any) -> int:
     """How many values to hold at a time, if the next ones are like this one."""
     largest = WIDE_BLOCK if reducer.wide else BLOCK
-    if size := bytes_of(value):
-        return min(largest, max(1, HELD_BYTES // size))
+    most = max(1, HELD_BYTES // max(1, weight_of(value)))
     if reducer.wide and type(value) in _MANY and value:
-        return max(LEAST_BLOCK, largest // (2 * len(value)))
-    return largest
+        largest = max(LEAST_BLOCK, largest // (2 * len(value)))
+    return min(largest, most)

@@ -18,8 +18,9 @@ from mapreduce_rq.files.corpus import Corpus, ends_of, is_apart, parts_of
 from mapreduce_rq.files.files import Sent
 from mapreduce_rq.files.lines import PIECE
 from mapreduce_rq.files.records import Malformed, Reader, Records, records_of
+from mapreduce_rq.functions.blocks import BLOCK as MOST_HELD
 from mapreduce_rq.functions.blocks import block_after
-from mapreduce_rq.functions.computation import EARLY_BYTES, FunctionComputation
+from mapreduce_rq.functions.computation import EARLY_BYTES, FIRST_KEPT, FunctionComputation
 from mapreduce_rq.functions.items import TAKE_BYTES, TAKE_SECONDS
 from mapreduce_rq.functions.params import FunctionParams
 from mapreduce_rq.functions.trust import Trust
@@ -148,13 +149,15 @@ class FilesComputation(FunctionComputation):
         reducer = self.reducer
         self._short, self.reached = False, 0
         total: Any = None
-        at, pieces = lo, 0
+        at, pieces, count = lo, 0, 0
+        if reducer.keeps:
+            self._block = FIRST_KEPT
         for records in rows:
             if self._short and at > lo and records.begins:
                 self.reached = at
                 break
             terms, done = _Terms(records), 0
-            while done < len(records.items) and not (self._short and done):
+            while done < len(records.items) and not (self._short and done and not records.together):
                 values = self._mapped(records, terms, done)
                 if not values:  # it was cut short
                     break
@@ -170,14 +173,18 @@ class FilesComputation(FunctionComputation):
                     place = records.where(done + error.row) if error.row is not None else ""
                     raise self._failed_at(error.term, error.__cause__ or error, place) from (error.__cause__ or error)
                 done += len(values)
-                self._block = block_after(reducer, values[-1])
+                count += len(values)
+                if reducer.keeps:  # as of items
+                    size = reducer.size(total)
+                    self._short = self._short or size >= EARLY_BYTES
+                    self._block = min(2 * self._block, MOST_HELD, 1 + count * EARLY_BYTES // max(1, size))
+                else:
+                    self._block = block_after(reducer, values[-1])
                 del values  # they may be large
             if done < len(records.items):
                 at = self.reached = terms[done]
                 break
             at = records.hi
-            if reducer.keeps and total is not None and reducer.size(total) >= EARLY_BYTES:
-                self._short = True
         self._row, self._underway = [], None  # they may be large
         end = self.reached or hi  # behind the last record no other may begin
         if total is None:
@@ -189,8 +196,7 @@ class FilesComputation(FunctionComputation):
         TermError.
         """
         function, together = self.function, records.together
-        some = self.reducer.wide and not together
-        row = list(records.items[first : first + self._block] if some else records.items[first:])
+        row = list(records.items[first : first + self._block])
         items = list(row) if not together else row
         term_of = partial(_term_from, terms, first)
         values: list[Any] = []

@@ -12,20 +12,24 @@ from mapreduce_rq.core.reducers.keys import Key
 from mapreduce_rq.core.reducers.per_key.column import Column, Rows
 from mapreduce_rq.core.reducers.per_key.packed import body_of, canonical_body, row_of, values_of
 from mapreduce_rq.core.reducers.sequence import Stretch
+from mapreduce_rq.core.written import weight_of
 
 MOST_WAITING = 1 << 20
 """The most values that wait to be folded together with others of their keys: 40 MB of floats."""
+MOST_WAITING_BYTES = 64 << 20
+"""The most bytes of arrays and texts that wait, unless those of a single block of pairs have more."""
 
 
 class Partials:
     """For each key a partial, and the values (with their terms) that wait to be folded."""
 
-    __slots__ = ("done", "number", "waiting")
+    __slots__ = ("bytes", "done", "number", "waiting")
 
     def __init__(self, done: dict[Key, Any]) -> None:
         self.done = done
         self.waiting: defaultdict[Key, list[tuple[int, Any]]] = defaultdict(list)
         self.number = 0  # the number of values that wait
+        self.bytes = 0  # about the bytes of arrays and texts among them
 
     def __bool__(self) -> bool:
         return bool(self.done or self.waiting)
@@ -42,13 +46,15 @@ class PartialColumn(Column[Partials]):
         for key, row in zip(rows.keys, zip(rows.terms, rows.values, strict=True), strict=True):
             waiting[key].append(row)
         state.number += len(rows.pairs)
-        if state.number >= MOST_WAITING:
+        if rows.pairs:  # the others are like the last one
+            state.bytes += len(rows.pairs) * weight_of(rows.pairs[-1][1])
+        if state.number >= MOST_WAITING or state.bytes >= MOST_WAITING_BYTES:
             self._fold(state)
 
     def _fold(self, state: Partials) -> None:
         done, reducer = state.done, self.reducer
         waiting, state.waiting = state.waiting, defaultdict(list)
-        state.number = 0
+        state.number = state.bytes = 0
         for key, rows in waiting.items():
             part = reducer.fold_at(list(map(itemgetter(0), rows)), list(map(itemgetter(1), rows)))
             done[key] = self._joined(done[key] if key in done else reducer.zero(), part)
