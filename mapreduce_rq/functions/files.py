@@ -161,7 +161,8 @@ class FilesComputation(FunctionComputation):
                 values = self._mapped(records, terms, done)
                 if not values:  # it was cut short
                     break
-                rows_of, first = _Terms(records, terms, done), partial(_term_from, terms, 0, done)
+                rows_of = _Terms(records, terms, done, done + len(values))
+                first = partial(_term_from, terms, 0, done)
                 try:
                     if reducer.keeps:  # its partials follow each other, in numbers of their own until all are there
                         part = reducer.spanning(reducer.fold_at(rows_of, values), pieces, pieces + 1)
@@ -239,26 +240,30 @@ def _term_from(terms: Sequence[int], first: int, index: int) -> int:
 
 
 class _Terms(Sequence[int]):
-    """The terms of some records, from the one numbered ``first`` on. They are found out when one is asked for."""
+    """The terms of some records: of all, or of those from ``first`` to ``end``, given the terms of all. They are found
+    out when one is asked for.
+    """
 
-    def __init__(self, records: Records, whole: Sequence[int] | None = None, first: int = 0) -> None:
-        self._records = records
+    def __init__(self, records: Records, whole: _Terms | None = None, first: int = 0, end: int | None = None) -> None:
+        self._records, self._whole = records, whole
         self._first = first
-        self._found: Sequence[int] | None = whole if first else None
+        self._end = len(records.items) if end is None else end
+        self._found: Sequence[int] | None = None
 
     def __len__(self) -> int:
-        return len(self._records.items) - self._first
+        return self._end - self._first
 
     def __getitem__(self, row: Any) -> Any:
+        return self._all()[row]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._all())
+
+    def _all(self) -> Sequence[int]:
         if self._found is None:
-            self._found = self._records.terms()
-        if not self._first:
-            return self._found[row]
-        return (
-            [self._found[self._first + at] for at in range(len(self))[row]]
-            if isinstance(row, slice)
-            else (self._found[self._first + range(len(self))[row]])
-        )
+            whole = self._records.terms() if self._whole is None else self._whole[:]
+            self._found = whole if len(self) == len(whole) else whole[self._first : self._end]
+        return self._found
 
 
 def source_of_lines(

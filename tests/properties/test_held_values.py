@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from mapreduce_rq.core.reducers.by_key import ByKey
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.per_key import partials
 from mapreduce_rq.core.reducers.per_key.choice import column_of
@@ -112,3 +113,28 @@ def test_values_by_key_wait_for_their_fold_by_their_bytes_too(monkeypatch: pytes
         assert state.number <= 12
     a, b = column.results(state, ["a", "b"])
     assert a.tolist() == b.tolist() == [40.0] * 1000
+
+
+@pytest.mark.parametrize("reduce", ["mean", "max", "argmax", "distinct", "sum", "list", "count", "prefix_sums"])
+@pytest.mark.parametrize("way", ["cut", "gzip", "shipped"])
+def test_values_of_many_blocks_are_folded_by_key(way: str, reduce: str) -> None:
+    numbers = [number % 7 for number in range(2 * WIDE_BLOCK + 10)]
+    body = "".join(f"{number}\n" for number in numbers).encode()
+    fold = {"by_key": {"folds": {"": {"reduce": reduce}}}}
+    expected = ByKey({"": reducer_named(reduce)})
+    with written(gzip.compress(body) if way == "gzip" else body) as paths:
+        if way == "shipped":
+            corpus, pieces = Files(*paths).shipment()
+            about = {"function": "tests.support.mapped:even_or_odd", "label": "same", **fold}
+            job: Any = FilesComputation.create({**about, "corpus": msgspec.structs.asdict(corpus)})
+            found = job.map_body(0, len(numbers), source_of_lines(pieces, clock=lambda: 0.0)(len(numbers))[0])
+        else:
+            job = job_of(Files(*paths), function="tests.support.mapped:even_or_odd", **fold)
+            found = job.map(0, job.total)
+    terms = {
+        "cut": [2 * at for at in range(len(numbers))],
+        "gzip": [0] * len(numbers),
+        "shipped": list(range(len(numbers))),
+    }
+    whole = expected.fold_at(terms[way], [(number % 2, number) for number in numbers])
+    assert job.reducer.finish_native(found) == expected.finish_native(whole)

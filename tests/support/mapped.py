@@ -43,3 +43,8 @@ def no_multiple_of_seven(k: int) -> int:
         raise ValueError(k)
     time.sleep(0.002)
     return -k
+
+
+def even_or_odd(line: str) -> tuple[int, int]:
+    number = int(line)
+    return number % 2, number
