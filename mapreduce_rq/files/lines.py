@@ -28,7 +28,7 @@ def lines_between(file: BinaryIO, start: int, end: int, size: int) -> Iterator[t
     """
     at = start
     if start:  # skip to the first line that begins in here: it begins at start itself if a line ends just before
-        at = _behind_line(file, start - 1, size)
+        at = _behind_line(file, start - 1, min(end, size))
     while at < end:
         file.seek(at)
         piece = file.read(min(PIECE, end - at))
@@ -40,11 +40,13 @@ def lines_between(file: BinaryIO, start: int, end: int, size: int) -> Iterator[t
         at += len(piece)
 
 
-def _behind_line(file: BinaryIO, at: int, size: int) -> int:
-    """The offset after the end of the line that has the byte ``at``."""
+def _behind_line(file: BinaryIO, at: int, end: int) -> int:
+    """The offset after the end of the line that has the byte ``at``; ``end`` if that is not before it: all the ranges
+    that a long line has would read it to its end.
+    """
     file.seek(at)
-    while at < size:
-        part = file.readline(min(PIECE, size - at))
+    while at < end:
+        part = file.readline(min(PIECE, end - at))
         at += len(part)
         if not part or part.endswith(b"\n"):
             break

@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import datetime as dt
 import gzip
+import io
 import json
 import lzma
 import math
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files.files import Files, shipment
-from mapreduce_rq.files.lines import pieces_of
+from mapreduce_rq.files.lines import lines_between, pieces_of
 from tests.properties.test_file_records import job_of, mapped, shipped, written
 
 EVERYWHERE = list(range(0, 400, 3))
@@ -174,6 +175,33 @@ def test_a_long_line_of_a_stream_is_copied_once() -> None:
     assert Counting.added < 4
 
 
+def test_a_long_line_is_read_once_by_all_the_tasks_that_it_has() -> None:
+    body = b"a\n" + b"x" * 50_000 + b"\nb\n"
+    read = 0
+
+    class Counting(io.BytesIO):
+        """A file that counts what is read of it."""
+
+        def read(self, size: int | None = -1) -> bytes:
+            nonlocal read
+            found = super().read(size)
+            read += len(found)
+            return found
+
+        def readline(self, size: int | None = -1) -> bytes:
+            nonlocal read
+            found = super().readline(size)
+            read += len(found)
+            return found
+
+    file = Counting(body)
+    found = []
+    for lo in range(0, len(body), 100):
+        found += [piece for _, piece in lines_between(file, lo, min(lo + 100, len(body)), len(body))]
+    assert b"".join(found) == body
+    assert read < 3 * len(body)
+
+
 # -- Parquet -------------------------------------------------------------------------------------------------------
 
 
@@ -240,8 +268,6 @@ def test_a_row_group_that_is_damaged_is_told_by_its_own_number(tmp_path: Path) -
 
 
 def test_a_stream_in_an_encoding_with_states_is_sent_as_its_text() -> None:
-    import io
-
     corpus, pieces = shipment([("a", io.BytesIO("한국\n한\n".encode("iso2022_kr")))], encoding="iso2022_kr")
     assert corpus.encoding == "utf-8"
     assert b"".join(piece.lines for piece in pieces).decode() == "한국\n한\n"
