@@ -433,3 +433,18 @@ def test_a_sum_by_key_takes_what_a_sum_takes() -> None:
             alone.fold(0, [value for at, value in zip(keys, values, strict=True) if at == key])
         )
         assert repr(found[key]) == repr(expected)
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_key_whose_sum_is_nan_is_lost_by_no_merge_nor_are_those_behind_it(order: int) -> None:
+    made = ByKey({"": reducer("sum")})
+    left = made.fold(0, [(0, 0.5), (3, 1.0)])
+    right = made.fold(2, [(1, math.inf), (1, -math.inf), (2, 2.0), (3, math.inf), (3, -math.inf), (4, 1e16), (4, 1.0)])
+    parts = [made.decode(made.encode(part)) for part in (left, right)][::order]
+    expected = made.fold(
+        0,
+        [(0, 0.5), (2, 2.0), (4, 1e16), (4, 1.0), *((key, value) for key in (1, 3) for value in (math.inf, -math.inf))],
+    )
+    found = made.merge(*parts)
+    assert repr(made.finish_native(found)) == "{0: 0.5, 1: nan, 2: 2.0, 3: nan, 4: 1e+16}"
+    assert made.canonical(made.decode(made.encode(found))) == made.canonical(expected)

@@ -190,7 +190,13 @@ class SumColumn(Column[Sums]):
         right.spread()
         add_counts(left.whole, right.whole)
         if left.first:
-            left.add_floats(right.first.items())
+            done = left.add_floats(right.first.items())
+            if done < len(right.first):  # the next one is nan, the sum of both infinities
+                rest = list(islice(right.first.items(), done, None))
+                left.add_floats([pair for pair in rest if not math.isnan(pair[1])])
+                for key in (key for key, value in rest if math.isnan(value)):
+                    left.first.setdefault(key, 0.0)
+                    left.more[key] += [math.inf, -math.inf]
         else:
             left.first.update(right.first)
         more = left.more
