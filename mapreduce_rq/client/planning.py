@@ -49,6 +49,7 @@ class Planner:
         self._shelf = shelf
         self._share = share
         self._kept: KeptPlans | None = None
+        self._checked = DEFAULT_LIMITS  # the last ones that were checked: most programs give the same again
 
     def computation(
         self, name: str, params: Mapping[str, Any], limits: Limits | None = None, *, lazy: bool = False
@@ -56,7 +57,9 @@ class Planner:
         """The spec and computation of a job that is not queued yet. Raises UsageError."""
         check(computation=name)
         limits = DEFAULT_LIMITS if limits is None else limits
-        check_limits(limits)
+        if limits is not self._checked:
+            check_limits(limits)
+            self._checked = limits
         computation = load(name).create(dict(params))
         if limits.retries and name not in OF_FUNCTIONS:
             raise BadParameter(f"limits: retries is for functions of your own, and {name} is none")

@@ -21,7 +21,7 @@ import struct
 from collections.abc import Callable
 from typing import ClassVar, NamedTuple
 
-from mapreduce_rq.core.numbers.integers import THREADS_BITS, big_type, from_bytes, is_big, side_by_side
+from mapreduce_rq.core.numbers.integers import MPZ_BITS, THREADS_BITS, big_type, from_bytes, is_big, side_by_side
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.span import Span
 
@@ -30,6 +30,9 @@ Term = Callable[[int], tuple[int, int, int, int]]
 
 LEAF = 32
 """The most terms of a plain loop; longer spans are split. Any number from 12 to 48 is as fast for a million digits."""
+
+PLAIN_BYTES = MPZ_BITS >> 3
+"""The integers of a piece that has at most this number of bytes are never big."""
 
 _HEADER = struct.Struct("<qqIIII")  # lo, hi, then the byte lengths of P, Q, B, T
 
@@ -55,7 +58,8 @@ def join(left: Piece, right: Piece) -> Piece:
     start, hi, p2, q2, b2, t2 = right
     if middle != start:
         raise ValueError(f"{Span(lo, middle)} and {Span(start, hi)} are not neighbours in this order")
-    if is_big(q1.bit_length() + t2.bit_length()):
+    bits = q1.bit_length() + t2.bit_length()
+    if bits > MPZ_BITS and is_big(bits):
         mpz = big_type()
         p1, q1, t1, q2, t2 = mpz(p1), mpz(q1), mpz(t1), mpz(q2), mpz(t2)
     if b1 == 1 == b2:
@@ -119,7 +123,7 @@ class SeriesReducer(Reducer[Piece]):
             return right
         if right[0] == right[1]:
             return left
-        if min(left.q.bit_length(), right.t.bit_length()) >= THREADS_BITS:
+        if left.q.bit_length() >= THREADS_BITS <= right.t.bit_length():
             return join_in_threads(left, right)
         return join(left, right)
 
@@ -156,8 +160,17 @@ class SeriesReducer(Reducer[Piece]):
         at_t = at_b + lb
         if at_t + lt != len(data):
             raise ValueError(f"{len(data)} bytes do not hold integers of {lp}, {lq}, {lb} and {lt} bytes")
-        p, q = from_bytes(data[_HEADER.size : at_q]), from_bytes(data[at_q:at_b])
-        b, t = from_bytes(data[at_b:at_t]), from_bytes(data[at_t:])
+        if at_t + lt > PLAIN_BYTES:
+            p, q = from_bytes(data[_HEADER.size : at_q]), from_bytes(data[at_q:at_b])
+            b, t = from_bytes(data[at_b:at_t]), from_bytes(data[at_t:])
+        else:  # a master reads one such piece for each term of the finest cut, and four calls would be half of the time
+            read = int.from_bytes
+            p, q = read(data[_HEADER.size : at_q], "little", signed=True), read(data[at_q:at_b], "little", signed=True)
+            b, t = read(data[at_b:at_t], "little", signed=True), read(data[at_t:], "little", signed=True)
+            if (p.bit_length() // 8 + 1, q.bit_length() // 8 + 1, b.bit_length() // 8 + 1, t.bit_length() // 8 + 1) != (
+                lp, lq, lb, lt,
+            ):  # fmt: skip
+                raise ValueError(f"integers of {lp}, {lq}, {lb} and {lt} bytes are not in their shortest form")
         if q == 0 or b == 0:
             raise ValueError("a piece of a series cannot have the denominator 0")
         return Piece(lo, hi, p, q, b, t)
