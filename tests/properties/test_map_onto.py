@@ -139,3 +139,4 @@ def test_values_with_many_things_are_held_in_small_blocks() -> None:
     assert block_after(wide, ["word"] * WIDE_BLOCK) == LEAST_BLOCK
     assert block_after(narrow, ["word"] * 10) == BLOCK
     assert block_after(narrow, np.zeros(1 << 20)) == 8
+    assert block_after(narrow, np.empty(9 << 20)) == 1, "a single array may have more than is held else"

@@ -16,12 +16,14 @@ from mapreduce_rq.core.job.chunking import FIRST_WINDOW, QUICK_WINDOW
 from mapreduce_rq.core.job.ends import record_of
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source, Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
+from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
     MAP,
     OK,
     REFUSED,
+    REQUEST,
     Answer,
     Failure,
     Limits,
@@ -127,6 +129,27 @@ def test_a_joint_answer_may_end_with_a_part_of_a_task() -> None:
     assert (one.counted, sorted(one.out)) == (14, sorted([10, *(lo for lo, _ in rest)]))
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_joint_answer_is_told_as_the_answers_to_its_tasks_together(again: bool) -> None:
+    """Its work and its terms, and how quickly tasks are done."""
+    spans = [(40, 50), (0, 10), (10, 20)]
+    alone, together = begun(terms=60), begun(terms=60)
+    feed(alone, Replied("w", [replace(ok(*span), ns=2 * 10**9) for span in spans], again=again), 5.0)
+    feed(together, Replied("w", [replace(joint(*spans), ns=6 * 10**9)], again=again), 5.0)
+    assert together.worked == alone.worked == 6.0
+    assert together.tasks == alone.tasks == 3
+    for one in (alone, together):
+        one.pace.observe(10, 1, 10**9, 10, 6.0)
+    assert together.pace.terms_rate == alone.pace.terms_rate == 40.0
+    shown, wanted = (told_by(one) for one in (together, alone))
+    assert shown.rows == wanted.rows != []
+    assert shown.buckets == wanted.buckets
+
+
+def told_by(one: Ledger) -> Timeline:
+    return one._recorder.timeline("j", version="0", master="m", began=0.0, before=0.0, now=6.0)
+
+
 @pytest.mark.parametrize("spans", [[(0, 10), (90, 110)], [(0, 10), (5, 5)], [(0, 10), (8, 4)]])
 def test_a_joint_answer_with_terms_that_were_never_cut_is_ignored(spans: list[tuple[int, int]]) -> None:
     one = begun(terms=100)
@@ -179,6 +202,51 @@ def test_a_body_that_cannot_be_read_is_not_counted() -> None:
     assert one.counted == 10
     assert 0 in one.out
     assert one.tally.malformed == 1
+
+
+@pytest.mark.parametrize(
+    ("torn", "parts"),
+    [
+        ((0, 10), [(0, 5), (5, 10)]),
+        ((0, 5), [(0, 2), (2, 5), (5, 10)]),  # a part answer
+        ((0, 1), []),  # the value that cannot be read is alone: its caller has the error
+        ((0, 11), []),
+        ((5, 10), []),
+    ],
+)
+def test_values_that_cannot_be_read_are_computed_again_in_halves(
+    torn: tuple[int, int], parts: list[tuple[int, int]]
+) -> None:
+    one = begun(terms=20)
+    one.tally.reducer.torn = [torn]
+    commands = feed(one, replied(Answer(*torn, 0, MAP, OK, b"?", 1), ok(10, 20)))
+    assert pushed(commands) == parts
+    assert one.counted == 10
+    assert sorted(one.out) == (sorted(lo for lo, _ in parts) or [0])
+
+
+def test_a_failure_that_cannot_be_read_is_counted_as_malformed_once() -> None:
+    one = begun(terms=20)
+    assert feed(one, replied(replace(bad(0, 10, ERROR), body=b"?"))) == []
+    assert (one.tally.malformed, one.ignored, set(one.out)) == (1, 0, {0, 10})
+
+
+def test_an_answer_to_a_request_that_nobody_made_is_ignored() -> None:
+    one = begun(terms=20)
+    assert feed(one, replied(Answer(3, 4, 0, REQUEST, OK, b"", 1))) == []
+    assert (one.ignored, one.counted) == (1, 0)
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_an_answer_that_was_counted_before_is_in_the_timeline_once(keeps: bool) -> None:
+    """One that comes again has been told of if its job keeps all replies; else only what it adds is."""
+    one = begun(terms=20)
+    one.tally.reducer.__dict__["keeps"] = keeps
+    feed(one, Replied("w", [ok(0, 10)], again=True))
+    assert (told_by(one).rows == []) == keeps
+    rows = told_by(one).rows
+    feed(one, Replied("w", [ok(0, 10)], again=True))
+    assert told_by(one).rows == rows
 
 
 def test_more_terms_can_be_asked_for_at_the_end() -> None:

@@ -102,13 +102,12 @@ def test_a_master_tells_of_an_outage_once_and_of_its_end() -> None:
         for _ in range(3):
             outage.begin(BrokerDown("Redis is gone"))
             clock.seconds += 2.5
-        assert outage.on
+        met = outage.on
         outage.over(told=True)
-        assert not outage.on
+        assert (met, outage.on) == (True, False)
         assert person.lines == ["Redis is gone; trying again", "Redis is back after 7.5 s"], again
     outage.begin(BrokerDown("Redis is gone"))
     outage.over(told=False)
-    assert not outage.on
     assert person.lines[2:] == ["Redis is gone; trying again"]
 
 
@@ -177,7 +176,9 @@ def test_a_pool_logs_an_outage_once_for_all_its_workers() -> None:
 def test_a_pool_logs_nothing_while_its_server_may_be_starting(private: bool) -> None:
     slate = away(Slate(), 100.0, "gone")
     outage = OfAPool(private=private)
-    assert outage.look(100.9, [slate], None) == ""
+    assert outage.look(100.9, [Slate(), slate], None) == ""
+    assert outage.look(100.95, [Slate()], None) == "", "none has come so far"
+    assert outage.look(100.99, [slate], None) == ""
     slate.reached()
     assert outage.look(101.0, [slate], None) == ""
     away(slate, 102.0, "gone")

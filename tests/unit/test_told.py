@@ -49,6 +49,8 @@ def test_terms_that_are_tried_again_are_told_of_together() -> None:
     tried = [Tried(term, 2, "OSError", "not yet") for term in (3, 4, 15)]
     feed(one, Replied("w", [ok(0, 10)], tried))
     assert told(one) == {"term retried": "3: 2 calls: OSError: not yet (and 1 more)"}, "the third is not counted yet"
+    feed(one, Replied("w", [ok(10, 20)], [Tried(term, 2, "OSError", "not yet") for term in (9, 20)]))
+    assert told(one) == {}, "the one was told of or went well, the other is not counted"
 
 
 def test_the_pause_between_lines_doubles_while_events_come_within_twice_of_it() -> None:
