@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,10 @@ def fails(k: int) -> tuple[int, int]:
     if k == TERMS - 5:
         raise LookupError("the last but four")
     return k, 1
+
+
+def no_data(k: int) -> tuple[int, Any]:
+    return k, threading.Lock() if k == 77 else k
 
 
 def no_text(k: int) -> tuple[str, int]:
@@ -122,6 +127,13 @@ def test_columns_and_few_keys(private: Client, tmp_path: Path) -> None:
     assert len(lines) == 100
 
 
+def test_a_key_that_utf_8_cannot_write_is_escaped(private: Client, tmp_path: Path) -> None:
+    private.reduce_by_key(no_text, range(200), out=tmp_path / "new", parts=4)
+    assert {line["key"]: line["value"] for line in read(tmp_path / "new")} == {
+        "\\udc80" if k == 77 else str(k): k for k in range(200)
+    }
+
+
 def test_a_shared_server(expected: dict[int, int]) -> None:
     with RealServer("valkey") as server, Client(server.url, local=2, allow=[__name__]) as client:
         found = client.reduce_by_key(pair, range(TERMS), parts=16)
@@ -131,8 +143,8 @@ def test_a_shared_server(expected: dict[int, int]) -> None:
 def test_what_fails_or_is_cancelled_leaves_nothing(private: Client, tmp_path: Path) -> None:
     with pytest.raises(JobFailed, match="the last but four"):
         private.reduce_by_key(fails, range(TERMS), out=tmp_path / "out", limits=Limits(chunk=20_000))
-    with pytest.raises(JobFailed, match="UTF-8 cannot write it"):
-        private.reduce_by_key(no_text, range(20_000), out=tmp_path / "out", limits=Limits(chunk=20_000))
+    with pytest.raises(JobFailed, match=r"term 77.*lock"):
+        private.reduce_by_key(no_data, range(20_000), "list", out=tmp_path / "out", limits=Limits(chunk=20_000))
     assert os.listdir(tmp_path) == []
     job = private.submit_function(pair, range(10**9), reduce=by_key("sum", parts=8), limits=Limits(chunk=20_000))
     while job.progress["counted"] < 100_000:
