@@ -741,6 +741,7 @@ def tenth_of_a_second(k: int) -> float:
 
 
 CYCLES = """
+import gc
 from mapreduce_rq import Client
 
 with Client(local=1) as client:
