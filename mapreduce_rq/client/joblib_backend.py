@@ -158,9 +158,7 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
             run.end()
         for parallel in aborted or [self.parallel]:
             left = getattr(parallel, "_ready_batches", None)
-            while (
-                left is not None and not left.empty()
-            ):  # otherwise joblib would give the next call answers of this one
+            while left is not None and not left.empty():  # else joblib would give the next call answers of this one
                 left.get()
 
     def _new_calls(self) -> Calls:
