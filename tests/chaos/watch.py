@@ -31,6 +31,8 @@ SAMPLES, KILLS = 12, 3
 """At least: a busy machine's half minute has fewer, and then a quarter of the samples has not each kind of page."""
 TERMS = 5_000_000
 """Some ten seconds of work for two workers: so the list of jobs grows slowly."""
+DOUBT = 2.5
+"""What has grown is watched on, up to this multiple of the time: real growth goes on, a busy machine's costs do not."""
 GROWTH, ROOM_KB, ROOM_MS, ROOM_NODES = 1.1, 1024, 2.0, 500
 """How much larger the last quarter's figure may be than that of the second, beside this room.
 
@@ -99,12 +101,12 @@ class Watch:
         self._spent = [Spent()]  # at the beginning, and at each sample
 
     def run(self) -> list[str]:
-        """Watch until the time is over and there were SAMPLES and KILLS; what was wrong."""
+        """Watch until the time is over, there were SAMPLES and KILLS and nothing has grown; what was wrong."""
         env = environment({"MRQ_URL": self._server.url, "MRQ_QUEUE": "watched", "MRQ_KEY": KEY})
         try:
             with self._viewer(env) as viewer:  # type: ignore[call-arg]
                 began = time.monotonic()  # a browser takes ten seconds to be there, on a busy machine
-                while (now := time.monotonic() - began) < self._seconds or self._too_few():
+                while (now := time.monotonic() - began) < self._seconds or self._too_few() or self._doubtful(now):
                     self._pictures += viewer.watch(0.5)
                     self._tick(viewer, now)
                 errors = list(viewer.errors)
@@ -115,7 +117,10 @@ class Watch:
             for fleet in self._fleets:
                 fleet.close()
             self._server.stop()
-        return [*self._grown(), *errors, *([f"it ended with exit code {code}"] if code else [])]
+        quarters = self._quarters()
+        for name, before, after, _ in quarters:
+            say(f"{name}: {before:g} in the second quarter, {after:g} in the last")
+        return [*self._grown(quarters), *errors, *([f"it ended with exit code {code}"] if code else [])]
 
     def _too_few(self) -> bool:
         return len(self.samples) < SAMPLES or self._killed < KILLS
@@ -163,24 +168,31 @@ class Watch:
         self.samples.append(sample)
         say(" ".join(f"{value:>10}" for value in astuple(sample)))
 
-    def _grown(self) -> list[str]:
+    def _doubtful(self, now: float) -> bool:
+        return now < DOUBT * self._seconds and bool(self._grown(self._quarters()))
+
+    def _quarters(self) -> list[tuple[str, float, float, float]]:
+        """Each figure by its name: in the second quarter and in the last, and the room that it has."""
         quarter = len(self.samples) // 4
         if not quarter:
-            return ["too short: there are no four samples"]
+            return []
         early, late = (
             {name: statistics.median(getattr(one, name) for one in row) for name in ("memory_kb", "heap_kb", "nodes")}
             | self._spent[end].of_each(self._spent[end - quarter])
             for row, end in ((self.samples[quarter : 2 * quarter], 2 * quarter), (self.samples[-quarter:], -1))
         )
-        grown = []
         rooms = {"memory_kb": ROOM_KB, "cpu_ms": ROOM_MS, "apart_ms": 1000 * self._viewer.seconds_apart / 4}
         of_a_page = {"heap_kb": ROOM_KB, "nodes": ROOM_NODES, "draw_ms": ROOM_MS}
-        for name, room in (rooms | of_a_page).items():
-            before, after = early[name], late[name]
-            say(f"{name}: {before:g} in the second quarter, {after:g} in the last")
-            if after > GROWTH * before + room:
-                grown.append(f"{name} grew from {before:g} to {after:g}")
-        return grown
+        return [(name, early[name], late[name], room) for name, room in (rooms | of_a_page).items()]
+
+    def _grown(self, quarters: list[tuple[str, float, float, float]]) -> list[str]:
+        if not quarters:
+            return ["too short: there are no four samples"]
+        return [
+            f"{name} grew from {before:g} to {after:g}"
+            for name, before, after, room in quarters
+            if after > GROWTH * before + room
+        ]
 
 
 def cpu_seconds(pid: int) -> float:
