@@ -45,9 +45,26 @@ def at(tmp_path: Path) -> Iterator[User]:
         yield user
 
 
-def shelves() -> set[str]:
-    """Those of clients over pipes: private servers' have longer names."""
-    return {path.name for path in Path("/dev/shm").glob("mrq-????????")}
+LISTENS = """
+import sys
+
+
+def heard(event, details):
+    if event == "tempfile.mkdtemp":
+        with open({path!r}, "a") as file:
+            print(details[0], file=file)
+
+
+sys.addaudithook(heard)
+"""
+"""Which folders a process makes: others beside it make shelves, too, that stay for as long as they live."""
+
+
+def listened(at: User) -> Path:
+    """The file in which commands from here on write the folders that they make."""
+    path = at.stage.folder / "folders"
+    (at.stage.folder / "sitecustomize.py").write_text(LISTENS.format(path=str(path)))
+    return path
 
 
 # -- the same as over Redis --------------------------------------------------------------------------------------------
@@ -217,7 +234,7 @@ def test_a_killed_supervisor_is_one_clear_error(pipes: Client, stage: Stage) -> 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_all_ends_with_the_master(at: User, number: int) -> None:
-    before = shelves()
+    folders = listened(at)
     at.stage.write("gated", "9")
     run = at.start(
         "run", "tests.support.terms:gated", "--terms", "64", "--reduce", "int_sum", "-u", "pipes:", "--local", "2"
@@ -225,12 +242,12 @@ def test_all_ends_with_the_master(at: User, number: int) -> None:
     at.stage.begun(9)
     started = descendants(run.pid)
     assert len(started) == 3
-    fresh = shelves() - before  # those of tests beside this one, too, which go as well
-    assert fresh
+    (shelf,) = map(Path, folders.read_text().splitlines())
+    assert shelf.is_dir()
     run.signal(number)
     assert run.wait() == (-9 if number == signal.SIGKILL else 128 + number)
     assert all(wait_gone(pid) for pid in started)
-    until(lambda: not fresh & shelves(), 20, "the shelf removed")
+    until(lambda: not shelf.exists(), 20, "the shelf removed")
     if number == signal.SIGINT:
         assert run.err[-1].endswith("for its workers over pipes have ended with this command\n")
 
