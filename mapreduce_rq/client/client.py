@@ -381,9 +381,7 @@ class Client(ClientBase):
             verbs = self.wires.verbs_over(self.wires.borrow())
             return self.leader.master(spec, computation, job, source=source, verbs=verbs, wait_workers=wait_workers)
 
-        job = Job(self, spec, lead, seen_by(progress, spec.label), heard)
-        self.keep_in_sight(job)
-        return job
+        return Job(self, spec, lead, seen_by(progress, spec.label), heard)
 
     # -- jobs that others lead -------------------------------------------------------------------------------------
 

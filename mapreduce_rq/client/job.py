@@ -20,7 +20,7 @@ from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.reducers.sequence import ListReducer, Stretch
-from mapreduce_rq.errors import JobError, UsageError
+from mapreduce_rq.errors import JobError, MrqError, UsageError
 from mapreduce_rq.runtime.master.ended import Ended
 from mapreduce_rq.runtime.master.master import Master
 from mapreduce_rq.runtime.master.observer import Observer, pass_on, tell_onlooker
@@ -42,6 +42,9 @@ class Owner(Protocol):
 
     def result_of(self, ended: Ended) -> Result:
         """The result of a job that ended."""
+
+    def keep_in_sight(self, job: Job) -> None:
+        """Remember a job, to let go of it when the client is closed."""
 
     def cancel(self, job: str, *, now: bool = False) -> str:
         """Cancel a job and return the state in which it ended."""
@@ -95,7 +98,13 @@ class Job:
             client.wires.give_back(self._master.jobs.wire, sound=False)
             raise
         self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+            client.keep_in_sight(self)
+        except BaseException:  # Ctrl-C while the thread begins: the caller will have no job that it could end
+            with suppress(MrqError):
+                client.cancel(self.id, now=True)
+            raise
 
     def _run(self) -> None:
         try:

@@ -114,8 +114,16 @@ class OpenJob:
             self._leave(sound=False)
             raise
         self._thread = threading.Thread(target=self._run, name=f"mrq {spec.job}", daemon=True)
-        self._thread.start()
-        client.keep_in_sight(self)
+        try:
+            self._thread.start()
+            client.keep_in_sight(self)
+        except Exception as error:  # no more threads can be started
+            client.leader.abandon(self._master, error)
+            self._leave(sound=False)
+            raise
+        except BaseException:  # Ctrl-C while the thread begins: the caller will have no job that it could end
+            self.let_go()
+            raise
 
     def done(self) -> bool:
         """Whether it has ended, well or not."""

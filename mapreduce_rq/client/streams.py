@@ -84,7 +84,11 @@ class Values(Generic[T]):
         self._job = OpenJob(
             client, plan, self._source, hand, ended, observer=shown or observer, wait_workers=wait_workers
         )
-        self._feeder = Feeder(self._job, self._source, items, while_alive(self._room, 0), failed)
+        try:
+            self._feeder = Feeder(self._job, self._source, items, while_alive(self._room, 0), failed)
+        except BaseException:  # Ctrl-C while its thread begins; workers may have items in hand already
+            self._job.cancel()
+            raise
 
     @property
     def job(self) -> str:
