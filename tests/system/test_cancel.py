@@ -77,7 +77,7 @@ def test_with_no_master_alive_workers_stop_within_a_task(scene: Scene) -> None:
 def test_now_kills_what_is_in_hand_within_two_seconds(scene: Scene) -> None:
     job, worker = held_at_a_gate(scene)
     assert scene.cancel(job, now=True) == "cancelled"
-    assert wait_gone(worker, allowed(2))
+    assert wait_gone(worker, 2)
     nothing_is_left(scene, job)
     scene.stage.open()
     scene.stage.forget()
@@ -93,7 +93,7 @@ def test_now_spares_other_jobs(scene: Scene) -> None:
     second = scene.leader("slow", 1, chunk=1)
     scene.stage.begun(0, but=victim)
     scene.cancel(first.job, now=True)
-    assert wait_gone(victim, allowed(2))
+    assert wait_gone(victim, 2)
     assert int(second.record()["value"]) == total(1)
     assert scene.stage.count() == {0: 2}
 
