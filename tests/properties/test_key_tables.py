@@ -170,3 +170,78 @@ def test_a_zero_below_nothing_is_one_with_the_zero_above() -> None:
     found = SINGLE.decode(body)
     assert repr(SINGLE.finish_native(found)) == "{1: 0.0, 2: 1.5}"
     assert SINGLE.canonical(found) == SINGLE.canonical(SINGLE.fold(0, [(1, 0.0), (2, 1.5)]))
+
+
+def test_the_bytes_of_a_table_are_those_of_this_wire_version() -> None:
+    """Another version reads them: to change one is to change WIRE_VERSION."""
+    expected = (2, 3, words("q", -1, 7), [["i", words("q", 4, 6)], ["f", words("d", 0.5, 1.5)]])
+    made = ByKey({"i": reducer("sum"), "f": reducer("sum")})
+    body = made.encode(made.fold(0, [(7, {"i": 6, "f": 1.5}), (-1, {"i": 4, "f": 0.5})]))
+    assert body == msgspec.msgpack.encode(expected)
+
+
+# -- merging -----------------------------------------------------------------------------------------------------------
+
+WHOLE = st.one_of(st.integers(-3, 3), st.sampled_from([2**62, 2**63 - 1, -(2**62), -(2**63)]))
+FLOAT = st.one_of(EVEN, st.sampled_from([0.0, -0.0, 2.0**53, -(2.0**53), 1e308, -1e308, 5e-324]))
+SUMS = st.one_of(
+    st.tuples(st.just(table.INTEGERS), st.dictionaries(st.integers(0, 5), WHOLE, min_size=1)),
+    st.tuples(st.just(table.FLOATS), st.dictionaries(st.integers(0, 5), FLOAT, min_size=1)),
+)
+
+
+def fits(one: float, other: float) -> bool:
+    """Whether a table has the sum of these two, and not a rounded one."""
+    if isinstance(one, int):
+        return -(2**63) <= one + other < 2**63
+    total = one + other
+    return abs(total) < float("inf") and Fraction(total) == Fraction(one) + Fraction(other)
+
+
+@given(SUMS, SUMS)
+@example((table.FLOATS, {1: 0.5}), (table.FLOATS, {1: 2.0**53}))
+@example((table.FLOATS, {1: 2.0**53}), (table.FLOATS, {1: 0.5}))
+@example((table.FLOATS, {1: 0.5}), (table.FLOATS, {0: 1.0, 1: 2.0**53}))
+@example((table.FLOATS, {1: 1e308}), (table.FLOATS, {1: 1e308, 2: 0.5}))
+@example((table.INTEGERS, {1: 2**62}), (table.INTEGERS, {1: 2**62, 2: 1}))
+@example((table.INTEGERS, {1: -(2**63)}), (table.INTEGERS, {1: -1}))
+@example((table.INTEGERS, {1: 1}), (table.INTEGERS, {1: 2, 2: 1}))
+@example((table.INTEGERS, {1: 1}), (table.FLOATS, {1: 2.0}))
+def test_two_tables_are_merged_exactly_or_not_at_all(one: Any, other: Any) -> None:
+    made = [table.table_of(form, sums) for form, sums in (one, other)]
+    assert made[0] is not None
+    assert made[1] is not None
+    found = table.merged(*made)
+    sums = {key: (one[1].get(key, 0) + other[1].get(key, 0)) for key in sorted({**one[1], **other[1]})}
+    if one[0] != other[0] or not all(fits(one[1][key], other[1][key]) for key in one[1] if key in other[1]):
+        assert found is None
+        return
+    assert found is not None
+    assert found.form == one[0]
+    assert found.listed == list(sums)
+    assert found.sums.tolist() == list(sums.values())
+    for each, (_, before) in zip(made, (one, other), strict=True):
+        assert dict(zip(each.listed, each.sums.tolist(), strict=True)) == before  # both are as they were
+
+
+@pytest.mark.parametrize(
+    ("form", "sums"),
+    [
+        (table.INTEGERS, {1: 2**63}),
+        (table.INTEGERS, {2**63: 1}),
+        (table.FLOATS, {1: float("inf")}),
+        (table.FLOATS, {1: 0.5, 2: float("nan")}),
+        (table.INTEGERS, {True: 1}),
+        (table.INTEGERS, {1: 1, "a": 1}),
+    ],
+)
+def test_sums_that_a_table_cannot_have_are_in_none(form: str, sums: dict[Any, Any]) -> None:
+    assert table.table_of(form, sums) is None
+
+
+@pytest.mark.parametrize("keys", [[3, 1, 2], [1, 2, 3]])
+def test_a_table_has_its_keys_in_order_and_one_zero(keys: list[int]) -> None:
+    found = table.table_of(table.FLOATS, {key: -0.0 if key == 2 else key / 2 for key in keys})
+    assert found is not None
+    assert found.listed == [1, 2, 3]
+    assert repr(found.sums.tolist()) == "[0.5, 0.0, 1.5]"

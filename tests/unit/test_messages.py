@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
+from itertools import combinations
 from typing import Any
 
 import msgspec
@@ -11,8 +13,8 @@ import pytest
 from mapreduce_rq.core import messages, sealing
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import Failure, Limits, Reply, Task, check_limits
-from mapreduce_rq.core.sealing import LARGE_BYTES, Codecs, Keyring, kid_of, mac_of
-from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey
+from mapreduce_rq.core.sealing import LARGE_BYTES, Codec, Codecs, Keyring, kid_of, kid_text, mac_of
+from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, UsageError
 
 WIRE_VERSION = sealing.WIRE_VERSION
 SECRET = bytes(range(32))
@@ -61,16 +63,122 @@ def test_a_task_is_sealed_as_the_protocol_says(size: int) -> None:
             codecs.task.open(bytes(bent))
 
 
-def test_a_message_in_a_jobs_hash_is_bound_to_that_job() -> None:
+@pytest.mark.parametrize("size", [0, LARGE_BYTES - 1, LARGE_BYTES, 70_000])
+def test_a_message_in_a_jobs_hash_is_bound_to_that_job(size: int) -> None:
     codecs = Codecs(QUEUE, Keyring([SECRET]))
-    report = Report(total=3)
+    report = Report(total=3, value="")
+    report = Report(total=3, value="7" * max(0, size - len(msgspec.msgpack.encode(report)) - 2))
     payload = msgspec.msgpack.encode(report)
     expected = sealed("report", payload, address="job-1")
     assert codecs.report.at("job-1").seal(report) == expected
+    assert codecs.report.at("job-1").seal_all([report, report]) == [expected, expected]
     assert codecs.report.at("job-1").open(expected) == report
     for other in ("job-2", "job-", ""):
         with pytest.raises(BadMessage, match="fails its MAC"):
             codecs.report.at(other).open(expected)
+
+
+@pytest.mark.parametrize("keys", [[], [SECRET]])
+def test_a_message_of_exactly_its_cap_travels_and_a_larger_one_is_not_sent(keys: list[bytes]) -> None:
+    """With a key or without: where the key is configured later, the same messages fit."""
+    _, payload = task(100)
+    made = msgspec.msgpack.decode(payload, type=Task)
+    codec = Codec("task", Task, QUEUE, Keyring(keys), cap=118)
+    assert codec.open(codec.seal(made)) == made
+    assert len(Codec("task", Task, QUEUE, Keyring([SECRET]), cap=118).seal(made)) == 118
+    with pytest.raises(TooLarge) as caught:
+        Codec("task", Task, QUEUE, Keyring(keys), cap=117).seal(made)
+    assert str(caught.value) == "a task has 100 bytes, and 117 is the most"
+
+
+def test_a_message_that_no_msgpack_has_is_too_large() -> None:
+    with mmap.mmap(-1, 1 << 32) as endless, memoryview(endless) as body, pytest.raises(TooLarge) as caught:
+        Codec("piece", bytes, QUEUE, Keyring([SECRET])).seal(body)
+    assert caught.value.size == 1 << 32
+
+
+def test_each_kind_has_a_cap() -> None:
+    """A reader looks at the size before anything else. All that a master reads of others is small."""
+    codecs = Codecs(QUEUE)
+    mebibyte = 1 << 20
+    for codec, cap in [
+        (codecs.spec.at("job"), 32 * mebibyte),
+        (codecs.report.at("job"), mebibyte),
+        (codecs.beat.at("h:1:2"), mebibyte // 16),
+        (codecs.event, mebibyte // 16),
+    ]:
+        with pytest.raises(BadMessage, match=f"is over the cap of {cap}$"):
+            codec.open(bytes(cap + 1))
+        with pytest.raises(BadMessage, match="malformed"):
+            codec.open(bytes(cap))
+
+
+def test_a_message_is_of_one_kind_in_one_place() -> None:
+    """Each kind has its own name in the MAC."""
+    codecs = Codecs(QUEUE, Keyring([SECRET]))
+    kinds = {
+        name: found if isinstance(found, Codec) else found.at("job")
+        for name, found in vars(codecs).items()
+        if name != "keyring"
+    }
+    assert len(kinds) == 11
+    for one, other in combinations(kinds, 2):
+        (made,) = kinds[one].seal_all([msgspec.Raw(b"\xc0")])
+        with pytest.raises(BadMessage, match="fails its MAC"):
+            kinds[other].open(made)
+
+
+# -- keys --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 15, 65])
+def test_a_key_that_is_too_short_or_too_long_is_refused(size: int) -> None:
+    with pytest.raises(UsageError, match="16 to 64 bytes"):
+        Keyring([bytes(size)])
+
+
+def test_the_first_key_signs_and_is_told_by_its_id() -> None:
+    first, second = bytes(range(16)), bytes(range(64))
+    keyring = Keyring([first, second, first])
+    assert keyring.secrets() == [first, second]
+    assert repr(keyring) == "Keyring(2 keys)"  # as it may stand in a traceback
+    short = hashlib.blake2b(first, digest_size=2, person=b"mrq key id").digest()
+    assert keyring.kid == int.from_bytes(short, "big")
+    assert kid_text(keyring.kid) == f"key {short.hex()}"
+    assert Keyring().kid == 0
+    assert kid_text(0) == "no key"
+
+
+def test_two_keys_of_one_id_are_refused() -> None:
+    """A message names its key by the id alone."""
+    known: dict[int, bytes] = {}
+    for number in range(1 << 17):
+        key = number.to_bytes(16, "big")
+        other = known.setdefault(Keyring([key]).kid, key)
+        if other != key:
+            break
+    with pytest.raises(UsageError, match="the same short id"):
+        Keyring([other, key])
+
+
+def test_a_message_of_another_key_is_refused_and_both_keys_are_named() -> None:
+    here, there = Keyring([SECRET, bytes(20)]), Keyring([bytes(16)])
+    made, _ = task(40)
+    with pytest.raises(OtherKey) as caught:
+        Codecs(QUEUE, here).task.open(Codecs(QUEUE, there).task.seal(made))
+    both = f"{kid_text(Keyring([SECRET]).kid)}, {kid_text(Keyring([bytes(20)]).kid)}"
+    assert str(caught.value) == f"a task is signed with {kid_text(there.kid)}, and configured here is {both}"
+    assert caught.value.kid == there.kid
+    with pytest.raises(OtherKey) as caught:
+        Codecs(QUEUE, here).task.open(Codecs(QUEUE).task.seal(made))
+    assert str(caught.value) == f"a task is not signed, and messages here must be ({kid_text(here.kid)})"
+    assert caught.value.kid == 0
+    with pytest.raises(OtherKey) as caught:
+        Codecs(QUEUE).task.open(Codecs(QUEUE, there).task.seal(made))
+    assert str(caught.value) == (
+        f"a task is signed ({kid_text(there.kid)}), and no key is configured here: set MRQ_KEY or --key-file"
+    )
+    assert caught.value.kid == there.kid
 
 
 def test_without_a_key_nothing_is_signed_and_nothing_signed_is_read() -> None:

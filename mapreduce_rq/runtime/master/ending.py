@@ -166,7 +166,6 @@ class Ending:
         self._lease.commit(what=what, number=keep, fields=row)
         if self._telling.has_readers:
             self._telling.note(*told_of_end(record))
-            self._exchange.hear_of_commit()
             self._telling.tell(ended=True, keep=keep)
         if untidy:
             self._jobs.withdraw(self._spec.job)
