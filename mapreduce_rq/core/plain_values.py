@@ -221,7 +221,8 @@ def _numpy(value: Any, kind: type) -> Any:
     if dtype.names is not None and ((again := _dtype_of(described)) != dtype or again.type is not dtype.type):
         raise TypeError(f"an array of {dtype} cannot travel: its fields have titles, or its elements are records")
     if kind is not np.ndarray:
-        return msgspec.msgpack.Ext(_SCALAR, _ENCODER.encode([described, value.tobytes()]))
+        body = value.tobytes() if dtype.itemsize else b""  # of an empty text numpy gives the bytes of one character
+        return msgspec.msgpack.Ext(_SCALAR, _ENCODER.encode([described, body]))
     order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
     parts = [described, list(value.shape), order, value.tobytes(order)]
     return msgspec.msgpack.Ext(_ARRAY, _ENCODER.encode(parts))

@@ -107,6 +107,7 @@ PLAIN: list[Any] = [
         np.bool_(True),
         np.complex64(1j),
         np.str_("ab"),
+        np.str_(""),
         np.datetime64("2024-01-01T01", "h"),
     ),
     *(np.array(3.5), np.zeros((0, 3)), np.arange(6, dtype=">i2").reshape(2, 3), np.asfortranarray(np.eye(3)[:2])),
