@@ -208,10 +208,10 @@ def fits(one: float, other: float) -> bool:
 @example((table.INTEGERS, {1: 1}), (table.INTEGERS, {1: 2, 2: 1}))
 @example((table.INTEGERS, {1: 1}), (table.FLOATS, {1: 2.0}))
 def test_two_tables_are_merged_exactly_or_not_at_all(one: Any, other: Any) -> None:
-    made = [table.table_of(form, sums) for form, sums in (one, other)]
-    assert made[0] is not None
-    assert made[1] is not None
-    found = table.merged(*made)
+    left, right = table.table_of(*one), table.table_of(*other)
+    assert left is not None
+    assert right is not None
+    found = table.merged(left, right)
     sums = {key: (one[1].get(key, 0) + other[1].get(key, 0)) for key in sorted({**one[1], **other[1]})}
     if one[0] != other[0] or not all(fits(one[1][key], other[1][key]) for key in one[1] if key in other[1]):
         assert found is None
@@ -220,7 +220,7 @@ def test_two_tables_are_merged_exactly_or_not_at_all(one: Any, other: Any) -> No
     assert found.form == one[0]
     assert found.listed == list(sums)
     assert found.sums.tolist() == list(sums.values())
-    for each, (_, before) in zip(made, (one, other), strict=True):
+    for each, (_, before) in ((left, one), (right, other)):
         assert dict(zip(each.listed, each.sums.tolist(), strict=True)) == before  # both are as they were
 
 

@@ -145,14 +145,13 @@ def test_a_body_that_is_laid_aside_is_answered_with_its_reference() -> None:
 
 
 def test_the_first_answer_to_each_job_is_given_at_once() -> None:
-    joint = joined((0, 1))
-    assert joint.full is True
-    joint.answer(as_it_is)
-    join(joint, (1, 2))
-    assert joint.full is False
-    joint.answer(as_it_is)
-    join(joint, (0, 1), job="another")
-    assert joint.full
+    joint = JointAnswer()
+    at_once = []
+    for job in ("job", "job", "another"):
+        join(joint, (0, 1), job=job)
+        at_once.append(joint.full)
+        joint.answer(as_it_is)
+    assert at_once == [True, False, True]
 
 
 def test_it_is_answered_after_half_a_second_of_work() -> None:
