@@ -14,7 +14,7 @@ from mapreduce_rq.core import messages, sealing
 from mapreduce_rq.core.job.record import Report
 from mapreduce_rq.core.messages import Failure, Limits, Reply, Task, check_limits
 from mapreduce_rq.core.sealing import LARGE_BYTES, Codec, Codecs, Keyring, kid_of, kid_text, mac_of
-from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, UsageError
+from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, UsageError, WrongType
 
 WIRE_VERSION = sealing.WIRE_VERSION
 SECRET = bytes(range(32))
@@ -230,6 +230,72 @@ def test_a_limit_out_of_its_range_is_refused_by_the_sender_and_by_the_reader(nam
     if value < 1 << 64:  # no msgpack has a larger one
         with pytest.raises(msgspec.ValidationError):
             msgspec.msgpack.decode(msgspec.msgpack.encode(limits), type=Limits)
+
+
+@pytest.mark.parametrize(
+    ("limits", "text"),
+    [
+        (Limits(chunk=0), "limits: chunk is 0, and must be from 1 to 1,000,000,000,000,000"),
+        (Limits(keep=0), "limits: keep is 0, and must be from 1 to 315,360,000"),
+        (Limits(backoff=4000.0), "limits: backoff is 4000, and must be from 0 to 3600"),
+        (Limits(task_timeout=0.0), "limits: task_timeout is 0, and must be from 0.001 to 315,360,000"),
+        (Limits(deadline=0.0), "limits: deadline is 0, and must be above 0 and at most 315,360,000"),
+        (Limits(rel_tol=-1.0), "limits: rel_tol is -1, and must be above 0 and at most 1.79769e+308"),
+    ],
+    ids=lambda each: each if isinstance(each, str) else "",
+)
+def test_a_limit_out_of_its_range_is_named_with_the_range(limits: Limits, text: str) -> None:
+    with pytest.raises(BadParameter) as caught:
+        check_limits(limits)
+    assert str(caught.value) == text
+
+
+def test_limits_of_another_type_are_refused() -> None:
+    with pytest.raises(WrongType, match=r"limits is a dict, and must be a Limits"):
+        check_limits({"chunk": 1})  # type: ignore[arg-type]
+    with pytest.raises(WrongType, match=r"limits: on_error is 'no', and must be fail or skip"):
+        check_limits(Limits(on_error="no"))  # type: ignore[arg-type]
+    with pytest.raises(WrongType, match=r"Limits\(\) takes its arguments by name: Limits\(chunk=100\)"):
+        Limits(100)  # type: ignore[call-arg]
+    check_limits(messages.DEFAULT_LIMITS)
+    assert Limits() == messages.DEFAULT_LIMITS
+
+
+def test_a_job_may_end_early_where_a_tolerance_says_so() -> None:
+    assert not Limits(deadline=1.0).tolerant
+    assert Limits(rel_tol=0.1).tolerant
+    assert Limits(abs_tol=0.1).tolerant
+
+
+@pytest.mark.parametrize(
+    ("kind", "least", "most", "step"),
+    [
+        (messages.Index, 0, 1 << 62, 1),
+        (messages.Small, 0, 1 << 31, 1),
+        (messages.Seconds, 0.0, 1e12, 1e-3),
+        (messages.Rate, 0.0, 1e18, 1e3),
+        (messages.Moment, 0.0, 253_402_300_799.0, 1e-3),
+    ],
+)
+def test_each_number_that_travels_has_a_range(kind: Any, least: Any, most: Any, step: Any) -> None:
+    """All its readers can take what is in it: a slate's words, Lua's numbers, a date for people."""
+    for value in (least, most):
+        assert msgspec.convert(value, kind) == value
+    for value in (least - step, most + step):
+        with pytest.raises(msgspec.ValidationError):
+            msgspec.convert(value, kind)
+
+
+def test_a_reply_has_no_more_output_than_a_master_keeps() -> None:
+    piece = messages.Piece(0, 1, "stdout", "x" * 65_536)
+    for text, count, good in (("x" * 65_536, 1, True), ("x" * 65_537, 1, False), ("x", 1024, True), ("x", 1025, False)):
+        output = messages.Output(1, [msgspec.structs.replace(piece, text=text)] * count)
+        sealed_reply = Codecs(QUEUE).reply.seal(Reply("job", "w", [], [], output))
+        if good:
+            assert Codecs(QUEUE).reply.open(sealed_reply).output == output
+        else:
+            with pytest.raises(BadMessage, match="malformed"):
+                Codecs(QUEUE).reply.open(sealed_reply)
 
 
 def test_every_limit_that_is_a_number_has_its_ends_here() -> None:
