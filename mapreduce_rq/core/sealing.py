@@ -119,8 +119,6 @@ class Codec:
 
     def at(self, part: bytes) -> Codec:
         """The codec whose MACs also cover this address. Most such codecs seal or open one message."""
-        if self._signer is None:
-            return self
         made = object.__new__(Codec)
         made._kind, made._cap, made._head, made._decode = self._kind, self._cap, self._head, self._decode
         made._bases, made._signer, made._part = self._bases, self._signer, part
