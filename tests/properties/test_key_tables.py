@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
@@ -147,6 +148,8 @@ GOOD = (2, table.TABLE, words("q", 1, 2), [("f", words("d", 0.5, 1.5))])
         (*GOOD[:3], [([], words("d", 0.5, 1.5))]),
         (*GOOD[:3], [[[], [0.5, 1.5], [], [], []]]),
         (*GOOD[:3], [words("d", 0.5, 1.5)]),
+        (*GOOD[:3], [7]),
+        (*GOOD[:3], [(*GOOD[3][0], b"")]),
         (2, 0, [1, 2], GOOD[3]),
     ],
 )
@@ -170,6 +173,13 @@ def test_a_zero_below_nothing_is_one_with_the_zero_above() -> None:
     found = SINGLE.decode(body)
     assert repr(SINGLE.finish_native(found)) == "{1: 0.0, 2: 1.5}"
     assert SINGLE.canonical(found) == SINGLE.canonical(SINGLE.fold(0, [(1, 0.0), (2, 1.5)]))
+
+
+def test_a_process_without_numpy_imports_it_for_very_many_keys_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(table, "LEAST_KEYS", 4096)
+    assert (table.is_large(4095), table.is_large(4096)) == (False, True)
+    monkeypatch.delitem(sys.modules, "numpy")
+    assert (table.is_large(4096), table.is_large(65_535), table.is_large(65_536)) == (False, False, True)
 
 
 def test_the_bytes_of_a_table_are_those_of_this_wire_version() -> None:

@@ -243,6 +243,8 @@ BAD = {
     "an unknown extension": ext(19, b""),
     "another one": ext(0, b""),
     "a tuple that is a number": ext(2, b"\7"),
+    "a tuple of a text": ext(2, b"\xa2ab"),
+    "a dictionary of a text": ext(18, b"\xa2ab"),
     "a tuple of half a list": ext(2, b"\x92\1"),
     "a set of a list": ext(3, b"\xdd\0\0\0\1\x90"),
     "a frozen set of a list": ext(4, b"\xdd\0\0\0\1\x90"),
@@ -313,6 +315,12 @@ class Zone(dt.tzinfo):
         return "here"
 
 
+class Typed:
+    """Has a dtype, as values of other libraries have."""
+
+    dtype = np.dtype("i4")
+
+
 class Array(np.ndarray):
     """Of the caller's own."""
 
@@ -328,6 +336,8 @@ UNFIT = [
     np.array([(1,)], dtype=(np.record, [("a", "i4")])),
     np.zeros(1, np.dtype("i4", metadata={"unit": "m"})),
     np.dtype("i4"),
+    np.broadcast(1, 2),
+    Typed(),
     np.random.default_rng(1),
 ]
 
@@ -339,6 +349,19 @@ def test_what_would_come_back_as_something_else_is_refused_and_named(value: Any)
     with pytest.raises(Unfit, match="cannot travel") as caught:
         pack_all([1, (2,), value, value])
     assert caught.value.index == 2
+
+
+def test_it_is_said_what_cannot_travel() -> None:
+    for value, text in (
+        (range(3), "a range cannot travel"),
+        (np.array([None]), "an array of object cannot travel"),
+        (np.finfo(float), "a numpy.finfo cannot travel"),
+        (np.broadcast(1, 2), "a broadcast cannot travel"),
+        (Typed(), "a Typed cannot travel"),
+    ):
+        with pytest.raises(Unfit) as caught:
+            pack_all([value])
+        assert str(caught.value) == text
 
 
 def test_a_class_with_a_standard_name_is_not_taken_for_the_standard_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,12 +177,14 @@ def test_where_a_key_may_have_any_number_of_bytes_terms_are_counted() -> None:
         joint.add(b"%d" % lo, SUM, Answer(lo, hi, 0, MAP, OK, b"", 1), SUM.fold(lo, [1]))
 
     joint = JointAnswer()
-    add(0, 1000)
-    most = MOST_BYTES * 1000 // len(joint.answer(as_it_is).body)
+    add(5000, 6000)
+    most = MOST_BYTES * 1000 // len(joint.answer(as_it_is).body)  # terms, at as many bytes each
+    full = []
     add(0, most - 1000)
-    assert not joint.full
+    full.append(joint.full)
     add(most - 1000, most + 1000)
-    assert joint.full
+    full.append(joint.full)
+    assert full == [False, True]
 
 
 def test_the_sizes_of_some_jobs_are_known_and_not_of_all() -> None:
@@ -289,8 +291,10 @@ def test_a_task_whose_values_went_into_a_partial_that_is_given_back_is_computed_
     joint.grow(lambda partial: KEYED.fold_into(partial, 2, [(2, 2)]))
     assert joint.give_back() == {b"0"}
     assert joint.grow(lambda _: pytest.fail("it is not there any more")) is False
-    with pytest.raises(CannotJoin):
-        joint.add(b"2", KEYED, Answer(2, 4, 0, MAP, OK, b"", 1), None)
+    for how in (KEYED, SUM):
+        with pytest.raises(CannotJoin):
+            joint.add(b"2", how, Answer(2, 4, 0, MAP, OK, b"", 1), None)
+    assert len(joint) == 0
 
 
 def test_what_is_dropped_is_forgotten() -> None:

@@ -192,6 +192,8 @@ def test_without_a_key_nothing_is_signed_and_nothing_signed_is_read() -> None:
     for short in (b"", b"\0"):
         with pytest.raises(BadMessage, match=f"malformed: it has {len(short)} bytes"):
             codecs.task.open(short)
+    with pytest.raises(OtherKey, match="key abcd"):
+        codecs.task.open(b"\xab\xcd")
 
 
 def test_the_numbers_on_the_wire_are_those_of_this_wire_version() -> None:
@@ -199,6 +201,38 @@ def test_the_numbers_on_the_wire_are_those_of_this_wire_version() -> None:
     assert (messages.MAP, messages.MERGE, messages.REQUEST) == (0, 1, 2)
     names = ("OK", "ERROR", "REFUSED", "DIED", "OK_ASIDE")
     assert [getattr(messages, name) for name in names] == [0, 1, 2, 3, 4]
+
+
+FAILURE = Failure(7, "ValueError", "no", "", "h:1")
+ON_THE_WIRE: list[tuple[Any, Any]] = [
+    (Task("job", 3, 9), ["job", 3, 9, 0, 0, b"", "", b"", b""]),
+    (messages.Answer(3, 9, 1, 0, 0, b"x", 5, [(9, 12)]), [3, 9, 1, 0, 0, b"x", 5, [[9, 12]]]),
+    (messages.Tried(3, 2, "ValueError", "no"), [3, 2, "ValueError", "no", ""]),
+    (messages.Output(1, [messages.Piece(3, 4, "stdout", "x")]), [1, [[3, 4, "stdout", "x"]], 0]),
+    (Reply("job", "h:1:2", []), ["job", "h:1:2", [], [], None]),
+    (FAILURE, [7, "ValueError", "no", "", "h:1", b""]),
+    (
+        messages.Checkpoint("job", [(0, 5)], [(0, 0, b"x")], 12, 50, None, 3, [(4, FAILURE)], 1.5),
+        ["job", [[0, 5]], [[0, 0, b"x"]], 12, 50, None, 3, [[4, [7, "ValueError", "no", "", "h:1", b""]]], 1.5, [], 0],
+    ),
+    (
+        messages.Beat(1, "h", 2, "n", "busy", "job", 3, 9, 0.5, 7, 1.5, 1024, "1", "probe", 3, 1e9),
+        [1, "h", 2, "n", "busy", "job", 3, 9, 0.5, 7, 1.5, 1024, "1", "probe", 3, 1e9, -1.0, ""],
+    ),
+    (messages.Event(job="job", what="done"), {"job": "job", "what": "done"}),
+    (Limits(), dict.fromkeys(["chunk", "task_timeout", "deadline", "rel_tol", "abs_tol"]) | {
+        "attempts": 3, "retries": 0, "backoff": 1.0, "on_error": "fail", "keep": 86_400, "max_body": 64 << 20,
+        "allow_mixed": False, "urgent": False, "logs": False,
+    }),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("message", "plain"), ON_THE_WIRE, ids=lambda each: type(each).__name__)
+def test_the_fields_of_each_message_are_those_of_this_wire_version(message: Any, plain: Any) -> None:
+    """A worker of another version reads them, and takes these values for fields that it does not find."""
+    body = msgspec.msgpack.encode(message)
+    assert msgspec.msgpack.decode(body) == plain
+    assert msgspec.msgpack.decode(body, type=type(message)) == message
 
 
 RANGES: list[tuple[str, list[Any], list[Any]]] = [
@@ -304,7 +338,7 @@ def test_every_limit_that_is_a_number_has_its_ends_here() -> None:
 
 
 def test_a_failure_keeps_what_it_says() -> None:
-    made = Failure(7, "ValueError", "no", "", "h:1")
+    made = FAILURE
     reply = Reply("job", "h:1:2", [messages.Answer(7, 8, 0, 0, messages.ERROR, messages.encode_failure(made), 5)])
     codecs = Codecs(QUEUE, Keyring([SECRET]))
     read = codecs.reply.open(codecs.reply.seal(reply))
