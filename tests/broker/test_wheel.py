@@ -95,6 +95,7 @@ class Stewardship:
     def __init__(self) -> None:
         self.hands: dict[str, Hand] = {}
         self.ended: list[Turn] = []
+        self.wires: list[Wire] = []  # of the jobs that have ended, at their ends
         self.looks = 0
         self.words: list[str] = []
 
@@ -104,6 +105,7 @@ class Stewardship:
     def over(self, lead: Lead, turn: Turn) -> None:
         assert turn.lead is lead
         self.ended.append(turn)
+        self.wires.append(lead.wire.to)
 
     def look(self) -> float:
         self.looks += 1
@@ -451,6 +453,21 @@ def test_an_outage_is_told_once_and_each_job_goes_on_over_new_connections(turned
     assert list(turned.wheel.leads) == ["a", "b"]
 
 
+def test_a_job_that_ends_in_an_outage_does_not_say_that_it_is_over(turned: Turned) -> None:
+    """Another master leads it: a replica says that, too. The other job's turn will tell."""
+    outage = Outage(turned, "a", BrokerDown("gone"))
+    other = turned.hand("b", 1.0)
+    turned.lead("a", "b")
+    turned.wheel.go_round()
+    outage.lost = other.in_outage = True
+    turned.clock.at += 1.0
+    turned.wheel.go_round()
+    outage.hand.stop = True  # over the new connections
+    turned.wheel.go_round()
+    assert list(turned.wheel.leads) == ["b"]
+    assert turned.steward.words == ["gone; trying again"]
+
+
 def test_a_lost_connection_of_its_own_is_an_outage_too(turned: Turned, raw: redis.Redis, jobs: Jobs) -> None:
     hand = turned.hand("a", *[0.0] * 100)
     turned.lead("a")
@@ -574,6 +591,22 @@ def test_after_a_long_turn_a_job_has_its_next_one_beside_the_wheel(turned: Turne
     with pytest.raises(BrokerDown):
         wires[1].call("PING")
     assert not lead.heavy  # its turn took no time by the clock
+
+
+def test_a_job_that_ends_beside_the_wheel_is_seen_to_over_the_wheels_connection(turned: Turned) -> None:
+    hand = turned.hand("a", act=lambda: setattr(hand, "stop", True))
+    turned.hand("b", *[0.0] * 100)
+    turned.lead("a", "b")
+    lead = turned.wheel.leads["a"]
+
+    def is_over() -> bool:
+        lead.heavy, lead.due = True, 0.0
+        return "a" not in turned.wheel.leads
+
+    is_over()
+    turned.round_until(is_over)
+    assert [turn.error for turn in turned.steward.ended] == [None]
+    assert turned.steward.wires == [turned.wheel.verbs.wire.to]  # type: ignore[attr-defined]
 
 
 def test_only_some_turns_go_beside_the_wheel(turned: Turned, monkeypatch: pytest.MonkeyPatch) -> None:
