@@ -218,3 +218,28 @@ def test_keys_are_dealt_by_their_buckets_in_their_order() -> None:
     assert [bucket % 8 for row in rows for bucket in (buckets_of(row).tolist() if row else [])] == [
         number for number, row in enumerate(rows) for _ in row
     ]
+
+
+def test_its_law_is_that_of_the_values() -> None:
+    for reduce in ("sum", "list", "quantiles"):
+        inner = ByKey({"": reducer(reduce)})
+        assert (made(reduce=reduce).law, made(reduce=reduce).joins) == (inner.law, inner.joins)
+    assert made().joins
+    assert not made(reduce="list").joins
+
+
+def test_an_outcome_says_what_without_a_shuffle_is_said() -> None:
+    """Of the exactness of all parts, the columns, and what is approximate."""
+    columns = {"n": reducer("count"), "q": reducer("quantiles")}
+    for inner, values in (
+        (ByKey({"": reducer("sum")}), pairs(100)),
+        (ByKey({"": reducer("sum")}), [*pairs(100), (7, 0.1), (7, 0.2)]),
+        (ByKey(columns), [(key, {"n": 1, "q": 0.5}) for key in range(100)]),
+    ):
+        whole = inner.describe(inner.fold(0, values))
+        shuffle = Shuffle(inner, 4)
+        found = shuffle.describe(shuffle.fold(0, values))
+        assert (found.bound, found.bound_kind, found.notes) == (whole.bound, whole.bound_kind, whole.notes)
+        assert found.details == whole.details | {"parts": 4}
+        assert found.text is not None
+        assert sorted("".join(found.text.make()).splitlines()) == sorted(whole.value.splitlines())
