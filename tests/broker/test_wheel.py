@@ -115,15 +115,24 @@ class Stewardship:
         self.words.append(text)
 
 
+class Unreachable(RedisWire):
+    """Never connects."""
+
+    def connect(self) -> None:
+        raise BrokerDown("no more connections")
+
+
 class Turned:
     """A wheel with all that it touches."""
+
+    full = False  # the server takes no more connections
 
     def __init__(self, server: RealServer, keys: Keys, codecs: Codecs, most: int = 2) -> None:
         endpoint = parse_url(server.url)
         self.wires: list[RedisWire] = []
 
         def make() -> Wire:
-            self.wires.append(RedisWire(endpoint))
+            self.wires.append(Unreachable(endpoint) if self.full else RedisWire(endpoint))
             return self.wires[-1]
 
         self.clock, self.waits, self.steward = Steady(), Waits(), Stewardship()
@@ -451,6 +460,11 @@ def test_an_outage_is_told_once_and_each_job_goes_on_over_new_connections(turned
     turned.round_until(lambda: len(turned.steward.words) == 2)
     assert turned.steward.words == ["gone; trying again", "Redis is back"]
     assert list(turned.wheel.leads) == ["a", "b"]
+    outage.lost, outage.error = True, BrokerDown("once more")
+    turned.clock.at += 1.0
+    turned.wheel.go_round()
+    assert turned.steward.words[2:] == ["once more; trying again"]
+    assert turned.waits.seconds[-1] == 0.05  # as at first
 
 
 def test_a_job_that_ends_in_an_outage_does_not_say_that_it_is_over(turned: Turned) -> None:
@@ -591,6 +605,24 @@ def test_after_a_long_turn_a_job_has_its_next_one_beside_the_wheel(turned: Turne
     with pytest.raises(BrokerDown):
         wires[1].call("PING")
     assert not lead.heavy  # its turn took no time by the clock
+
+
+def test_without_a_connection_beside_the_wheel_a_turn_waits_for_half_a_second(turned: Turned) -> None:
+    turned.hand("a", 0.0, 0.0)
+    turned.lead("a")
+    turned.wheel.go_round()
+    assert turned.noted() == ["a"]
+    lead = turned.wheel.leads["a"]
+    lead.heavy = turned.full = True
+    turned.wheel.go_round()
+    turned.round_until(lambda: not lead.aside)
+    assert turned.noted() == []
+    assert lead.due == turned.clock.at + 0.5
+    assert turned.steward.words == []
+    turned.clock.at += 0.5
+    turned.full = False
+    turned.wheel.go_round()
+    assert turned.noted() == ["a"]
 
 
 def test_a_job_that_ends_beside_the_wheel_is_seen_to_over_the_wheels_connection(turned: Turned) -> None:
