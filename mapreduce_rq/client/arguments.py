@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from mapreduce_rq.core.given import check
+from mapreduce_rq.core.given import check, plain
 from mapreduce_rq.core.messages import DEFAULT_LIMITS, Limits, check_limits
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.runtime.master.observer import Observer
@@ -42,7 +42,7 @@ def limited(limits: Limits | None, chunksize: int | None) -> Limits | None:
     limits = limits or DEFAULT_LIMITS
     if limits.chunk not in {None, chunksize}:
         raise BadParameter(f"chunksize={chunksize} and Limits(chunk={limits.chunk}) differ: give only one of them")
-    return replace(limits, chunk=chunksize)
+    return replace(limits, chunk=plain(chunksize))
 
 
 def seen_by(progress: Progress, label: str, beside: Observer | None = None) -> Shown | None:

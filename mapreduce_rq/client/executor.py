@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, Protocol, TypeVar
 
 from mapreduce_rq.client.arguments import counted
 from mapreduce_rq.client.calls import Caller, Calls
-from mapreduce_rq.core.given import WHOLE, check, expect
+from mapreduce_rq.core.given import COUNT, check, expect
 from mapreduce_rq.functions.calls import ONE, ROWS
 from mapreduce_rq.functions.shipping import First
 
@@ -92,7 +92,7 @@ class Executor(futures.Executor):
         what ``fn`` raises.
         """
         check(fn=fn, timeout=timeout, buffersize=buffersize)
-        expect("chunksize", chunksize, WHOLE)
+        expect("chunksize", chunksize, COUNT)
         for iterable in iterables:
             check(iterable=iterable)
         if chunksize < 1:

@@ -16,7 +16,7 @@ from mapreduce_rq.client.arguments import counted, heard_by, seen_by
 from mapreduce_rq.client.calls import Caller, Calls, broken
 from mapreduce_rq.client.pool_results import AsyncResult, IMapIterator, Refused
 from mapreduce_rq.client.streams import Values
-from mapreduce_rq.core.given import WHOLE, check, expect, shown
+from mapreduce_rq.core.given import COUNT, check, expect, shown
 from mapreduce_rq.core.messages import Limits
 from mapreduce_rq.core.reducers.handed import Unsent
 from mapreduce_rq.errors import BadFunction, MrqError, UsageError, WrongType
@@ -103,7 +103,8 @@ class Pool:
         error_callback: Callable[[BaseException], object] | None = None,
     ) -> AsyncResult[T]:
         """As ``apply``, but it returns an ``AsyncResult`` at once. A callback gets the value, or what was raised."""
-        if type(args) is not tuple or kwds or callback or error_callback:  # the check takes a third of the call's time
+        plainly = type(args) is tuple and kwds is None and callback is None and error_callback is None
+        if not plainly:  # the check takes a third of the call's time
             check(args=args, kwds=kwds, callback=callback, error_callback=error_callback)
         self._check()
         future = self._calls.submit(func, ONE, tuple(args), dict(kwds or {}))
@@ -206,7 +207,7 @@ class Pool:
         ordered: bool,
     ) -> IMapIterator[Any]:
         check(iterable=iterable)
-        expect("chunksize", chunksize, WHOLE)
+        expect("chunksize", chunksize, COUNT)
         self._check()
         if chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize:n}")

@@ -105,6 +105,7 @@ class Values(Generic[T]):
         """The next value. Raises TimeoutError if it is not there in ``timeout`` seconds."""
         if timeout is not None and timeout != 0:
             check(timeout=timeout)
+            timeout = float(timeout)
         end = time.monotonic() + timeout if timeout else None
         while True:
             row = self._row

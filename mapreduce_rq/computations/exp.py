@@ -17,6 +17,7 @@ import msgspec
 
 from mapreduce_rq.computations.exp_plan import Decided, Planned, log2_exp, plan, plan_digits
 from mapreduce_rq.core.computation import MAX_TERMS, Computation
+from mapreduce_rq.core.given import plain
 from mapreduce_rq.core.numbers.decimals import MAX_DIGITS, Written, fraction_fixed, round_enclosed, round_fraction
 from mapreduce_rq.core.numbers.expansion import Expansion, pays, prepare, work
 from mapreduce_rq.core.numbers.rational import Rational, lowest, number_text, parse_rational
@@ -90,7 +91,7 @@ class Exp(Computation[Piece]):
         given = raw.get("x")
         if given is not None:
             try:
-                raw = {**raw, "x": number_text(given)}
+                raw = {**raw, "x": number_text(plain(given))}
             except (TypeError, ValueError) as error:
                 raise BadParameter(f"exp: x: {error}") from None
         return super().create(raw)

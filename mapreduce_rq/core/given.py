@@ -31,6 +31,31 @@ class Wanted(NamedTuple):
     fits: Callable[[Any], bool]
 
 
+def plain(value: Any) -> Any:
+    """The value as one of Python's own types, if it is of a kind of these: a number of numpy, an array (a list), a
+    subclass of float, int, str or bytes. What travels as a number is a number for each reader.
+    """
+    kind = type(value)
+    if kind in _OWN:
+        return value
+    for own, method in _AS_OWN:
+        if isinstance(value, own):
+            return method(value)
+    if kind is list or kind is tuple:
+        return [plain(one) for one in value]
+    to_list = getattr(kind, "tolist", None)  # of numpy's scalars and arrays, and of pandas' columns
+    return to_list(value) if callable(to_list) else value
+
+
+_OWN = frozenset({type(None), bool, int, float, str, bytes, dict})
+_AS_OWN: list[tuple[type, Callable[[Any], Any]]] = [
+    (float, float.__float__),
+    (int, int.__int__),
+    (str, str.__str__),
+    (bytes, bytes.__bytes__),
+]
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str)
 
@@ -56,7 +81,7 @@ def _iterable(value: Any) -> bool:
 
 
 def _texts(value: Any) -> bool:
-    return not isinstance(value, (str, bytes)) and isinstance(value, Iterable)
+    return not isinstance(value, (str, bytes)) and _iterable(value)
 
 
 def _named(value: Any) -> bool:
@@ -99,8 +124,8 @@ KINDS = {
     "form": Wanted("jsonl or parquet", _text),
     "path": PATH,
     "out": or_none(PATH),
-    **dict.fromkeys(["local", "max_workers", "chunksize", "buffersize"], or_none(WHOLE)),
-    **dict.fromkeys(["max_tasks_per_child", "maxtasksperchild"], or_none(COUNT)),
+    **dict.fromkeys(["local", "max_workers"], or_none(WHOLE)),
+    **dict.fromkeys(["chunksize", "buffersize", "max_tasks_per_child", "maxtasksperchild"], or_none(COUNT)),
     "helpers": WHOLE,
     **dict.fromkeys(["timeout", "wait_workers"], or_none(SECONDS)),
     **dict.fromkeys(["allow_pickle", "as_rq", "star", "return_exceptions", "sorted", "ordered", "now"], FLAG),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from mapreduce_rq.core.given import FLAG, NUMBER, WHOLE, Wanted, only, or_none, shown
+from mapreduce_rq.core.given import FLAG, MOST, NUMBER, WHOLE, Wanted, only, or_none, plain, shown
 from mapreduce_rq.core.shapes import decoder
 from mapreduce_rq.core.span import MAX_TERMS
 from mapreduce_rq.errors import BadMessage, BadParameter, WrongType
@@ -157,7 +157,13 @@ class _Named(type(msgspec.Struct)):  # type: ignore[misc]  # msgspec does not ex
         if given:
             raise WrongType(f"{cls.__name__}() takes its arguments by name: {cls.__name__}(chunk=100)")
         only(cls.__name__, named, cls.__struct_fields__)
-        return super().__call__(**named)
+        return super().__call__(**{name: _carried(value) for name, value in named.items()})
+
+
+def _carried(value: Any) -> Any:
+    """A limit as a message carries it: whole numbers beyond 64 bits are doubles, if doubles can hold them."""
+    value = plain(value)
+    return float(value) if type(value) is int and MOST < value <= LARGEST_FLOAT else value
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True, metaclass=_Named):

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import msgspec
 
+from mapreduce_rq.core.given import plain
 from mapreduce_rq.core.shapes import ready
+from mapreduce_rq.core.text import is_utf8, not_utf8
 from mapreduce_rq.errors import BadParameter
 
 
@@ -37,10 +39,12 @@ def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
             near = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {near[0]}?" if near else f"it takes {', '.join(known)}"
             raise BadParameter(f"{computation} has no parameter {name}: {hint}")
-    given = {name: value for name, value in raw.items() if value is not None}
+    given = {name: plain(value) for name, value in raw.items() if value is not None}
     for name in _required(kind):
         if name not in given:
             raise BadParameter(f"{computation} needs {name}")
+    for name, value in given.items():
+        _check_texts(computation, name, value)
     try:
         return msgspec.convert(given, ready(kind), strict=False)
     except msgspec.ValidationError as error:
@@ -51,6 +55,13 @@ def validate(computation: str, kind: type[T], raw: dict[str, Any]) -> T:
         if choices:
             raise BadParameter(f"{computation}: {name}: {given[name]!r} is not one of {', '.join(choices)}") from None
         raise BadParameter(f"{computation}: {name or 'parameters'}: {what[0].lower()}{what[1:]}") from None
+
+
+def _check_texts(computation: str, name: str, value: Any) -> None:
+    """Raises BadParameter for a text that no message can carry, such as the name of a file that is not UTF-8."""
+    for text in value if isinstance(value, list) else [value]:
+        if isinstance(text, str) and not is_utf8(text):
+            raise BadParameter(f"{computation}: {name}: {not_utf8(text)}")
 
 
 def _choices(kind: type[Params], name: str) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ from mapreduce_rq.core.job.record import Record, Report
 from mapreduce_rq.core.job.timeline import MAX_TIMELINE_BYTES, Since, Timeline
 from mapreduce_rq.core.messages import MAX_MESSAGE_BYTES, UNREADABLE, Beat, Checkpoint, Event, Reply, Spec, Task
 from mapreduce_rq.core.shapes import decoder
-from mapreduce_rq.errors import BadMessage, OtherKey, TooLarge, UsageError
+from mapreduce_rq.core.text import not_utf8
+from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, UsageError
 
 WIRE_VERSION = 1
 MSGPACK_BYTES = 1 << 32
@@ -130,6 +131,8 @@ class Codec:
             payload: bytes = _encode(message)
         except msgspec.EncodeError:  # bytes, or a text, of four gigabytes
             raise TooLarge(f"a {self._kind}", MSGPACK_BYTES, self._cap) from None
+        except UnicodeEncodeError as error:
+            raise BadParameter(f"in a {self._kind}, {not_utf8(error.object)}") from None
         if len(payload) > self._cap - HEAD_BYTES:
             raise TooLarge(f"a {self._kind}", len(payload), self._cap)
         if self._signer is None:

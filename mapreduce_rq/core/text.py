@@ -92,6 +92,16 @@ def short(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: max(0, width - 3)]}..."
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can write the text: no name of a file with other bytes, which Python gives as half characters."""
+    return text.isascii() or not any("\ud800" <= each <= "\udfff" for each in text)
+
+
+def not_utf8(text: str) -> str:
+    """What a message says of a text that UTF-8 cannot write."""
+    return f"{short(ascii(text), 200)} is not UTF-8, and cannot be sent"
+
+
 def job_label(job: str) -> str:
     """A job's id, cut to what is unique in practice: commands accept it in place of the whole id."""
     name, dash, word = job.rpartition("-")

@@ -15,6 +15,7 @@ from itertools import accumulate
 from typing import BinaryIO, Literal, NamedTuple
 
 from mapreduce_rq.core.parameters import Params
+from mapreduce_rq.core.text import is_utf8, not_utf8
 from mapreduce_rq.core.visible import visible
 from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files import parquet
@@ -111,6 +112,9 @@ def checked(
     """The format and the delimiter of files. Raises BadParameter if these are wrong or contradict each other."""
     if not names:
         raise BadParameter("files: no file is given: name one at least")
+    for name in names:
+        if not is_utf8(name):
+            raise BadParameter(f"files: the name {not_utf8(name)}: rename the file, or link to it")
     found = {_by_name(name) for name in names} if format is None else {format}
     if len(found) > 1:
         raise BadParameter(f"files: they look like {' and '.join(sorted(found))}: say which format they have")

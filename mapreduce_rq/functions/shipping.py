@@ -19,6 +19,7 @@ from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.reducers.combine import Combine
 from mapreduce_rq.core.reducers.custom import CallableReducer
 from mapreduce_rq.core.reducers.keyed import Keyed
+from mapreduce_rq.core.reducers.options import travelling
 from mapreduce_rq.core.reducers.part_files import check_form
 from mapreduce_rq.core.sealing import MAX_SPEC_BYTES
 from mapreduce_rq.errors import BadFunction, BadParameter, TooLarge
@@ -134,8 +135,7 @@ def reducer_params(
     pickles: Pickles,
 ) -> dict[str, Any]:
     """The parameters for the reducer. ``zero`` is ``...`` where none was given. Raises UsageError."""
-    if law not in {*Law, *(each.value for each in Law)} - {Law.APPROXIMATE, Law.APPROXIMATE.value}:
-        raise BadParameter(f"law: {law!r} is not one of ordered, commutative")
+    law = Law.given(law)
     if isinstance(reduce, Keyed):
         if zero is not ... or options:
             raise BadParameter("zero and options were given beside by_key: give them to by_key")
@@ -147,7 +147,7 @@ def reducer_params(
     if isinstance(reduce, str):
         if zero is not ...:
             raise BadParameter(f"zero was given, and the reducer {reduce} has its own: leave it out")
-        return {"reduce": reduce, "reduce_options": dict(options or {})}
+        return {"reduce": reduce, "reduce_options": travelling(reduce, options) if options else {}}
     if options:
         raise BadParameter("options were given without a reducer's name: leave them out, or name a reducer")
     if isinstance(reduce, Reducer):
@@ -162,7 +162,6 @@ def reducer_params(
     label = getattr(reduce, "__qualname__", type(reduce).__name__)
     if zero is ...:
         raise BadParameter(f"reduce: {label} needs zero=..., the value that changes no other when it is folded with it")
-    law = Law(law)
     name = name_of(reduce)
     if name is None:
         need_pickles(label, trust)

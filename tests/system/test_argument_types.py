@@ -8,9 +8,12 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from fractions import Fraction
+from multiprocessing import TimeoutError as LateError
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mapreduce_rq import (
@@ -43,6 +46,8 @@ class Thing:
 GIVEN: list[Any] = [
     *(Thing(), "x", "a\nb", b"x", 3, 10**5000, 2.5, math.nan, True),
     *([3], {3: 3}, {"x": 3}),
+    *(-0.0, math.inf, 10**18 + 1, 2**64, "", "\udc80"),
+    *(np.int64(3), np.float64(2.5), np.array(3), Fraction(1, 2)),
 ]
 """What each argument is given in its turn."""
 
@@ -271,11 +276,20 @@ def test_keys_of_many_parts_come_to_a_loop_too() -> None:
 def helps(error: Exception, name: str, given: Any) -> bool:
     """Whether it is an error of a caller, in one line without Python's words about our own names."""
     text = str(error)
+    if isinstance(error, (TimeoutError, LateError)):
+        return name == "timeout"
     if not isinstance(error, (MrqError, ValueError)) or "\n" in text or any(inner in text for inner in INNER):
         return text.startswith(f"{same.__module__}.{same.__name__}() argument after *")  # it is the function's own
     return len(text) < 400 and (
         not isinstance(given, Thing) or (BY_OTHER_WORDS.get(name, name) in text and "Thing" in text)
     )
+
+
+@pytest.mark.parametrize("empty", [{}, [], 0, False, ""])
+def test_what_is_empty_is_no_callback(client: Client, empty: Any) -> None:
+    for name in ("callback", "error_callback", *(["kwds"] if empty != {} else [])):
+        with pytest.raises(UsageError, match=f"^{name} is "):
+            client.pool().apply_async(same, (1,), **{name: empty})
 
 
 def test_a_secret_is_not_shown() -> None:

@@ -186,6 +186,23 @@ def test_limits_that_no_worker_can_take_end_none(scene: Scene) -> None:
     assert {pid for pid, _ in scene.stage.runs()} == {worker}
 
 
+def test_a_task_without_a_term_is_dropped_and_nothing_else_fails(scene: Scene) -> None:
+    fleet = scene.fleet(1)
+    (worker,) = fleet.workers()
+    jobs = scene.jobs()
+    spec = Spec(job="empty", computation="sum", params={}, total=9, limits=Limits(), created=1.0, version="0")
+    sealed = scene.codecs.spec.at(spec.job).seal(spec)
+    row: list[tuple[str, bytes | str | int]] = [("state", "running"), ("spec", sealed)]
+    spans = [(5, 0), (5, 5), (2**62, 0)]
+    tasks = scene.codecs.task.seal_all([Task(spec.job, lo, hi, spec=sealed) for lo, hi in spans])
+    jobs.commit(spec.job, "", "1:a:1", what="create", number=1, fields=row, tasks=tasks)
+    fleet.hear("log dropped: it has no term")
+    scene.stage.write("poison", "")
+    assert scene.leader("poisoned", TERMS).record()["state"] == "done"
+    assert {pid for pid, _ in scene.stage.runs()} == {worker}
+    assert not [line for _, line in fleet.said if "please report" in line]
+
+
 def test_another_programs_key_in_the_place_of_a_jobs_ends_no_worker(scene: Scene) -> None:
     scene.stage.write("poison", "")
     scene.stage.write("gated", "0")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from mapreduce_rq.cli.app import main
@@ -58,6 +60,16 @@ def says(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -
 )
 def test_of_a_computation(capsys: pytest.CaptureFixture[str], arguments: list[str], words: str) -> None:
     says(capsys, ["compute", "exp", *arguments], words)
+
+
+LATIN = "caf\udce9"  # bytes of Latin-1, as Python gives them in its arguments
+
+
+def test_of_a_name_that_is_not_utf_8(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    file = tmp_path / LATIN
+    file.write_bytes(b"a b a")
+    says(capsys, ["compute", "const", LATIN], "const: name: 'caf\\udce9' is not UTF-8, and cannot be sent")
+    says(capsys, ["compute", "wordcount", str(file)], "caf\\udce9' is not UTF-8, and cannot be sent")
 
 
 @pytest.mark.parametrize(

@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
+from mapreduce_rq.core import given
 from mapreduce_rq.core.bodies import Pieces, ValueCodec
 from mapreduce_rq.core.foreign_errors import Refusal, shown, told
 from mapreduce_rq.core.outcome import Ask, Outcome
 from mapreduce_rq.core.written import written
+from mapreduce_rq.errors import BadParameter
 
 P = TypeVar("P")
 
@@ -32,6 +34,14 @@ class Law(Enum):
     COMMUTATIVE = "commutative"
     ORDERED = "ordered"
     APPROXIMATE = "approximate"
+
+    @classmethod
+    def given(cls, law: Law | str) -> Law:
+        """The law that a caller names for a fold of their own. Raises BadParameter."""
+        for one in (cls.ORDERED, cls.COMMUTATIVE):
+            if law in (one, one.value):
+                return one
+        raise BadParameter(f"law: {given.shown(law)} is not one of ordered, commutative")
 
 
 class BadValue(Refusal, ValueError):

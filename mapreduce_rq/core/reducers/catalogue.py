@@ -78,7 +78,7 @@ def reducer(name: str, **options: Any) -> Reducer[Any]:
             raise BadParameter(f"the reducer {name} takes {', '.join(takes) or 'no options'}, not {option}")
     try:
         return kind(**options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadParameter(f"the reducer {name}: {error}") from None
 
 

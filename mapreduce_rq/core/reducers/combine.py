@@ -31,7 +31,7 @@ class Combine(CallableReducer):
         law: Law | str = Law.COMMUTATIVE,
     ) -> None:
         check(create=create, add=add, merge=merge, extract=extract, law=law)
-        super().__init__(merge, None, Law(law))
+        super().__init__(merge, None, Law.given(law))
         self.functions = (create, add, merge, extract)
 
     def zero(self) -> Any:

@@ -113,6 +113,9 @@ class Computing:
                     continue
                 before, joins = now, False
                 lo, hi = task.lo, task.hi
+                if lo >= hi and task.op == MAP:
+                    self._jobs.warn("task", "dropped: it has no term")
+                    continue
                 if not isinstance(ready, Ready) or task.attempt >= attempts:
                     answer = self._decline(task, ready)
                 else:
