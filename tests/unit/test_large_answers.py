@@ -127,3 +127,13 @@ def test_a_reply_leaves_room_for_the_rest_of_its_request_and_a_refusal_tells_its
     failure = decode_failure(told.body)
     assert (told.status, failure.kind) == (ERROR, "TooLarge")
     assert failure.message.startswith(f"the partial has {len(whole):,} bytes, and {len(whole) - 1:,} is the most: ")
+
+
+def test_memory_is_kept_for_the_next_values_from_the_first_large_answer_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[str] = []
+    monkeypatch.setattr(f"{Replies.__module__}.keep_memory", lambda: kept.append("kept"))
+    made = replies(Limited(USUAL_BYTES))
+    assert not kept  # a worker of small answers does not wait for it
+    for _ in range(3):
+        made.large(bytes(ASIDE_BYTES), CAP, None)
+    assert kept == ["kept"]

@@ -20,6 +20,7 @@ from mapreduce_rq.core.messages import (
     Tried,
     encode_failure,
 )
+from mapreduce_rq.core.numbers.integers import keep_memory
 from mapreduce_rq.errors import BrokerError, TooLarge
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.wid import address_of
@@ -34,6 +35,7 @@ class Replies:
         self._wid = wid
         self._wire = tasks.wire
         self._codecs = tasks.codecs
+        self._keeps_memory = False
 
     def sealed(
         self, job: str, items: list[Answer], tried: Sequence[Tried] = (), output: Output | None = None
@@ -73,6 +75,9 @@ class Replies:
         Raises TooLarge for a body that has to go through Redis and has more than ``cap`` bytes, or more than Redis
         accepts.
         """
+        if not self._keeps_memory:  # or the system would clear the memory of each value page by page
+            self._keeps_memory = True
+            keep_memory()
         if shelf is not None and (reference := shelf.put(body)) is not None:
             return reference, OK_ASIDE
         if len(body) > cap:
