@@ -55,5 +55,8 @@ class PickleCodec:
             found = unpack_all(count, main) if tag == WRAPPED else self._pickles.loads(main, buffers)
             if not isinstance(found, list) or len(found) != count:
                 raise ValueError(f"a body that should hold {count} values does not")
-            values = values + found if values else found
+            if values:
+                values += found
+            else:
+                values = found
         return values
