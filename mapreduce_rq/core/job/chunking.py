@@ -83,6 +83,11 @@ MIN_WINDOW = 8
 """Tasks out at least if sizes are chosen here. It is small, since tasks cut before costs are known have bad sizes."""
 LEAST_TASK_SECONDS = 0.002
 """Seconds of work in a task of a vectorised kernel at least: one call takes about a millisecond, whatever the span."""
+LEAST_PLAIN_SECONDS = 0.001
+"""As `LEAST_TASK_SECONDS`, for plain functions, up to the `LAST_TERMS`: a message costs a third of a millisecond."""
+LAST_TERMS = 64
+"""The last terms of a plain function are cut into tasks of any small size: they may be slow, however quick the others
+were."""
 REPLIES_REMEMBERED = 5
 MEMORY = 0.8
 """Weight of the past in the running averages."""
@@ -116,7 +121,8 @@ class Pace:
         self._wide = wide
         self._joins = joins
         self._shares = KERNEL_SHARES if vectorised else SHARES
-        self._least_seconds = LEAST_TASK_SECONDS if vectorised else 0.0
+        self._least_seconds = LEAST_TASK_SECONDS if vectorised else LEAST_PLAIN_SECONDS
+        self._last_terms = 0 if vectorised or wide else LAST_TERMS
         if wide and joins:
             self._shares, self._least_seconds = JOINT_SHARES, LEAST_JOINT_SECONDS
         elif wide:
@@ -195,7 +201,8 @@ class Pace:
         if left is not None:
             share = left // (self._shares * self.workers)
             if self._cost is not None:
-                share = max(share, min(left, int(self._least_seconds / max(self._cost, 1e-12))))
+                most = (left - self._last_terms) // self.workers if self._last_terms else left
+                share = max(share, min(most, int(self._least_seconds / max(self._cost, 1e-12))))
             size = min(size, share)
         return max(1, size)
 
