@@ -34,6 +34,8 @@ ALLOW = "start workers with --allow-pickle and a key (MRQ_KEY) to read them"
 FRAMED = frozenset({WRAPPED, PICKLED})
 
 _HEAD = struct.Struct("<c3xIII")
+_ALONE = struct.Struct("<c3xIIIQ40x")
+"""The head of a frame without buffers, with the size of its pickle: most frames have none."""
 
 
 class ValueCodec(Protocol):
@@ -173,6 +175,8 @@ class Frame(NamedTuple):
 
 def frame(tag: bytes, count: int, main: Buffer, buffers: Sequence[memoryview] = ()) -> list[Buffer]:
     """The pieces of one frame, which the caller joins. The frame's length is a multiple of the alignment."""
+    if not buffers:
+        return [_ALONE.pack(tag, count, 0, 0, len(main)), main, bytes(-len(main) % ALIGNMENT)]
     sizes = [len(main), *(buffer.nbytes for buffer in buffers)]
     head = _HEAD.pack(tag, count, len(buffers), 0) + struct.pack(f"<{len(sizes)}Q", *sizes)
     pieces: list[Buffer] = [head, bytes(-len(head) % ALIGNMENT)]

@@ -495,6 +495,32 @@ if __name__ == "__main__":
     assert (ran.returncode, ran.stdout, ran.stderr) == (0, "15 0.5\n", "")
 
 
+@pytest.mark.parametrize(
+    "thing",
+    [
+        None,
+        [[None] * 16],
+        {"__main__": ("\x93", b"\x93", 2**70)},
+        "__main__.f",
+        b"\x93__main__" * 1000,
+        [1.5] * 2000,
+        {1, 2},
+    ],
+)
+def test_data_that_names_nothing_comes_back_as_it_is(thing: Any) -> None:
+    for data in (Pickles().dumps(thing), memoryview(Pickles().dumps(thing))):
+        found = Pickles().loads(data)
+        assert found == thing
+        assert type(found) is type(thing)
+
+
+def test_what_is_no_pickle_is_unreadable_whether_it_names_anything_or_not() -> None:
+    sound = Pickles().dumps([1, 2, 3])
+    for data in (b"", b"\x00", sound[:-2], sound[:2] + b"\xff" + sound[3:], b"\x80\x05\x93."):
+        with pytest.raises(Unreadable):
+            Pickles().loads(data)
+
+
 def test_what_was_read_with_its_code_is_freed_with_its_last_user() -> None:
     """And not when the collector runs next: it counts objects, not bytes, and a value may have gigabytes."""
 
