@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from math import ceil
 from pathlib import Path
 from queue import Queue
 from threading import Thread
@@ -27,7 +28,7 @@ from mapreduce_rq.core.job.record import Cancelled, State
 from tests.support.commands import Running, mrq
 from tests.support.rq_fleet import WORK, RQFleet, doubled, noted, quick
 from tests.support.servers import FLAVOURS, FreshServer, find_server
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 from tests.support.terms import total
 
 TERMS = 60
@@ -263,9 +264,11 @@ def test_outside_of_rq_it_is_said_how_it_is_meant() -> None:
 
 def test_job_timeout_lets_go_and_a_retry_goes_on(fleet: RQFleet) -> None:
     fleet.worker()
-    job = fleet.map_reduce("slow", range(TERMS), job_timeout=3, retry=rq.Retry(max=9))
+    seconds = ceil(allowed(3))
+    terms = 20 * seconds  # which take longer
+    job = fleet.map_reduce("slow", range(terms), job_timeout=seconds, retry=rq.Retry(max=9))
     ours = fleet.ours(job)
-    assert fleet.result(job, 90) == total(TERMS)
+    assert fleet.result(job, 90) == total(terms)
     state = fleet.state(ours)
     assert state is not None
     assert state.state is State.DONE  # the first one: it was never cancelled, and no other begun
@@ -276,7 +279,9 @@ def test_job_timeout_lets_go_and_a_retry_goes_on(fleet: RQFleet) -> None:
 
 def test_job_timeout_without_a_retry_keeps_what_is_counted(fleet: RQFleet) -> None:
     fleet.worker()
-    job = fleet.map_reduce("slow", range(40), job_timeout=2)
+    seconds = ceil(allowed(2))
+    terms = 20 * seconds  # which take longer
+    job = fleet.map_reduce("slow", range(terms), job_timeout=seconds)
     ours = fleet.ours(job)
     assert fleet.end(job) is JobStatus.FAILED
     found = job.latest_result()
@@ -290,7 +295,7 @@ def test_job_timeout_without_a_retry_keeps_what_is_counted(fleet: RQFleet) -> No
     assert state.checkpoint.runs
     job.timeout = -1
     job.requeue()
-    assert fleet.result(job) == total(40)
+    assert fleet.result(job) == total(terms)
     assert len([term for term, times in fleet.stage.count().items() if times > 1]) <= 2
 
 
@@ -319,6 +324,13 @@ def test_another_leads_when_the_leading_horse_is_killed(fleet: RQFleet) -> None:
     assert fleet.result(job) == total(300)
 
 
+def kept(fleet: RQFleet, job: str) -> set[int]:
+    """The terms in a job's checkpoint."""
+    state = fleet.state(job)
+    runs = state.checkpoint.runs if state is not None and state.checkpoint is not None else ()
+    return {term for lo, hi in runs for term in range(lo, hi)}
+
+
 def test_a_retry_goes_on_from_what_a_failed_run_has_counted(fleet: RQFleet) -> None:
     fleet.worker()
     fleet.stage.write("poison", "150:raise")
@@ -342,7 +354,7 @@ def test_an_error_of_the_master_ends_the_job_and_a_retry_goes_on_from_what_is_co
     fleet.worker()
     job = fleet.map_reduce("slow", range(40), limits={"chunk": 1})
     first = fleet.ours(job)
-    until(lambda: fleet.counted(first) > 5, 30, "progress")
+    until(lambda: len(kept(fleet, first)) > 5, 30, "progress in a checkpoint, which comes after the report")
     fleet.connection.execute_command("ACL", "SETUSER", "default", "-xread")
     assert fleet.end(job) is JobStatus.FAILED
     fleet.connection.execute_command("ACL", "SETUSER", "default", "+xread")
