@@ -18,7 +18,7 @@ from tests.sim.world import World, checked
 from tests.support.servers import IN_CI, ROOT
 
 SEEDS = 2000 if IN_CI else 400
-PARTS = 4
+PARTS = 20  # of which each takes seconds, also on a machine that others use
 
 
 def simulate(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
