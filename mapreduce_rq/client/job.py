@@ -101,6 +101,11 @@ class Job:
         try:
             self._thread.start()
             client.keep_in_sight(self)
+        except Exception as error:  # no more threads can be started
+            client.leader.abandon(self._master, error)
+            self._show_end()
+            client.wires.give_back(self._master.jobs.wire, sound=False)
+            raise
         except BaseException:  # Ctrl-C while the thread begins: the caller will have no job that it could end
             with suppress(MrqError):
                 client.cancel(self.id, now=True)

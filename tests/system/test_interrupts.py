@@ -95,5 +95,33 @@ def test_a_job_without_a_caller_ends(
     assert held.traceback
 
 
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("mrq items of ", lambda client: client.imap(abs, range(10))),
+        ("mrq ", lambda client: client.imap(abs, range(10))),
+        ("mrq ", lambda client: client.submit_function(abs, iter(range(10)), progress=lambda _: None)),
+        ("mrq ", lambda client: client.executor()),
+    ],
+    ids=["items of imap", "imap", "submit_function", "executor"],
+)
+def test_a_job_ends_for_which_no_thread_can_be_started(
+    client: Client, monkeypatch: pytest.MonkeyPatch, name: str, call: Callable[[Client], Any]
+) -> None:
+    start = threading.Thread.start
+
+    def refused(thread: threading.Thread) -> None:
+        if thread.name.startswith(name):
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            call(client)
+    until(lambda: not some_run(client), SECONDS, "no job is running")
+    assert client.map_reduce(abs, range(10)) == 45
+
+
 def some_run(client: Client) -> bool:
     return any(job.state == "running" for job in client.snapshot().jobs)
