@@ -12,6 +12,7 @@ import msgspec
 from mapreduce_rq.broker.job_hash import text_of, token_bytes, token_text
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.reading import Reading
+from mapreduce_rq.broker.tasks import REAP
 from mapreduce_rq.broker.wire import Argument, Command, Ear, Script, Wire
 from mapreduce_rq.core.messages import Reply
 from mapreduce_rq.core.sealing import Codecs
@@ -22,7 +23,6 @@ Entry = tuple[bytes, Sequence[bytes]]
 """An entry of a stream: its id, and its fields with their values in turn."""
 
 COMMIT = Script("commit")
-REAP = Script("reap", spare=0)
 
 FIRST_REPLY = "0-0"
 BLOCK_SECONDS = 1.0

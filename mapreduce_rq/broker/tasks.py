@@ -17,6 +17,7 @@ from mapreduce_rq.core.sealing import Codec, Codecs
 from mapreduce_rq.errors import BadMessage
 
 SETTLE = Script("settle")
+REAP = Script("reap", spare=0)
 LAY = Script("lay")
 
 
@@ -121,20 +122,19 @@ class Tasks:
         return int(self.wire.call("LPUSH", self.keys.queue, *tasks)) if tasks else 0
 
     def pass_on(self, wid: str, tasks: Sequence[bytes]) -> None:
-        """Return these tasks (oldest first) to the taken end of the queue."""
-        moves = self._moves(wid, tasks)
-        if moves:
-            self.wire.transaction(moves)
-
-    def _moves(self, wid: str, tasks: Sequence[bytes]) -> list[Command]:
-        moves: list[Command] = []
-        for task in reversed(tasks):
-            moves += [("LREM", self.keys.in_flight(wid), -1, task), ("RPUSH", self.keys.queue, task)]
-        return moves
+        """Return these tasks (oldest first), if they are still in hand, to the taken end of the queue."""
+        if tasks:
+            moves: list[Argument] = [wid, ""]
+            for task in reversed(tasks):
+                moves += [task, task]
+            self.wire.script(REAP, [self.keys.in_flight(wid), self.keys.queue, self.keys.workers], moves)
 
     def give_back(self, wid: str, tasks: Sequence[bytes]) -> None:
         """Leave: move these tasks (oldest first) back, where they are taken next, and delete the worker's entry."""
-        self.wire.transaction([*self._moves(wid, tasks), ("HDEL", self.keys.workers, wid)])
+        moves: list[Command] = []
+        for task in reversed(tasks):
+            moves += [("LREM", self.keys.in_flight(wid), -1, task), ("RPUSH", self.keys.queue, task)]
+        self.wire.transaction([*moves, ("HDEL", self.keys.workers, wid)])
 
     def spec(self, job: str) -> tuple[Spec | None, str]:
         """``(spec, state)`` of a job; ``(None, '')`` if it is gone. Raises BadMessage."""

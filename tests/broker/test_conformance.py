@@ -413,7 +413,8 @@ def test_a_worker_enters_with_what_it_holds(tasks: Tasks, keys: Keys, raw: Looks
 def test_what_is_put_back_waits_last_and_what_is_passed_on_first(tasks: Tasks, keys: Keys, raw: Looks) -> None:
     wait(raw, keys, b"t2")
     hold(raw, keys, b"t0", b"t1")
-    tasks.pass_on(WID, [b"t0", b"t1"])
+    tasks.pass_on(WID, [b"t0", b"answered since", b"t1"])
+    tasks.pass_on(WID, [])
     assert tasks.put_back([b"t3"]) == 4
     assert tasks.put_back([]) == 0
     assert tasks.in_hand(WID) == []

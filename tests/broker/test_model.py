@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.jobs import COMMIT, REAP
+from mapreduce_rq.broker.jobs import COMMIT
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.refusals import translate
-from mapreduce_rq.broker.tasks import LAY, SETTLE
+from mapreduce_rq.broker.tasks import LAY, REAP, SETTLE
 from mapreduce_rq.broker.wire import Argument, Command, Script
 from mapreduce_rq.errors import BrokerError, BrokerFull
 from tests.sim import commands, scripts

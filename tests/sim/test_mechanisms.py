@@ -305,6 +305,16 @@ def a_long_task_behind_others_does_not_keep_their_terms() -> None:
     assert not late, f"{late} were computed as copies of what was late"
 
 
+def nothing_that_a_worker_has_begun_is_given_back() -> None:
+    # The first long task ends while the tasks behind it are on their way back, at any moment of that; the second one is
+    # among them. The round trips of the thread that gives them back take as long as ten tasks each.
+    for milliseconds in range(400, 1400, 50):
+        plan = JobPlan(300, 0.02, chunk=1, slow={80: milliseconds / 1000, 82: 1.5})
+        stage = Stage(plan, hosts=[1, 1], weather=Weather(resets=1.0, latency=0.1))
+        stage.run()
+        assert [len(stage.computed(k)) for k in range(300)] == [1] * 300, f"a task of {milliseconds} ms"
+
+
 def slow_terms_in_one_task_are_done_by_all() -> None:
     # The tasks have some 200 terms by then, and one or two of them all the slow ones: 12 s of work in all, for two.
     stage = Stage(JobPlan(4000, 0.001, slow=dict.fromkeys(range(1500, 1580), 0.1)), hosts=[1, 1])
@@ -1217,6 +1227,7 @@ class _Blind(liveness.Watch):
 
 
 _never = property(lambda _: False, lambda *_: None)
+_nothing: Any = property(lambda _: frozenset(), lambda *_: None)
 
 MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_killed_workers_task_runs_elsewhere_within_a_second, lambda: patch.object(Reporter, "_give_back")),
@@ -1243,6 +1254,9 @@ MECHANISMS: list[tuple[Callable[[], None], Mutant | Edit]] = [
     (a_long_task_behind_others_does_not_keep_their_terms, lambda: patch.object(Relief, "relieve")),
     (a_long_term_counts_though_terms_before_it_were_given_back, _torn_when_given_back),
     (a_long_term_counts_though_terms_before_it_were_given_back, _fold_into_what_was_given_back),
+    (nothing_that_a_worker_has_begun_is_given_back, lambda: patch.object(Relief, "_still", return_value=True)),
+    (nothing_that_a_worker_has_begun_is_given_back, lambda: patch.object(Hand, "leaving", _nothing, create=True)),
+    (nothing_that_a_worker_has_begun_is_given_back, lambda: patch.object(Hand, "changed", _never, create=True)),
     (slow_terms_in_one_task_are_done_by_all, lambda: patch.object(Pool, "_enforce")),
     (a_straggler_has_a_backup, lambda: patch.object(Patience, "is_over", return_value=False)),
     (a_merge_that_hangs_is_done_by_the_master, lambda: patch.object(Patience, "is_over", return_value=False)),

@@ -13,9 +13,9 @@ import pytest
 
 from mapreduce_rq import Client, JobFailed, Limits, TooLarge
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.jobs import REAP
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import LARGE_LOSSES, RedisWire
+from mapreduce_rq.broker.tasks import REAP
 from mapreduce_rq.broker.wire import SPARE_BYTES, USUAL_BYTES
 from mapreduce_rq.errors import BrokerDown, BrokerError
 from mapreduce_rq.runtime.master import checkpoints

@@ -1,5 +1,6 @@
 #!lua
--- Move tasks of a dead worker back to the queue, to be taken next, and write or delete the worker's entry.
+-- Move tasks of a dead worker back to the queue, to be taken next, and write or delete the worker's entry. A worker
+-- that lives moves those behind a long task.
 -- KEYS  1 f  LIST  tasks in its hands
 --       2 q  LIST  waiting tasks
 --       3 w  HASH  workers

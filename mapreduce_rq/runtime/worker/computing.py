@@ -86,7 +86,7 @@ class Computing:
         started = now = nanoseconds()
         deadline = started + int(self._hand.prefetch.batch_seconds * 1e9)
         try:
-            for raw in self._hand.tasks[begun : begun + self._hand.prefetch.batch]:
+            for raw in self._hand.begin_batch(self._hand.tasks[begun : begun + self._hand.prefetch.batch]):
                 done += 1
                 try:
                     task: Task = open_(raw)
@@ -182,12 +182,13 @@ class Computing:
             self.at_fault = raw
             raise
         finally:
+            changed = self._hand.end_batch()
             self._spans.end(None)  # from a task that was interrupted
             self._hand.output = self._outputs.take()
         if done and now > started:
             self._hand.prefetch.worked(done, (now - started) / 1e9, longest / 1e9)
         done += begun
-        over = self._host.stopping or at_once
+        over = self._host.stopping or at_once or changed
         if joint.tasks and (over or len(joint) != done or joint.given_back or joint.full):
             self.answer_joint(answers)
         return {name: items for name, items in answers.items() if items}, done

@@ -8,7 +8,8 @@ done. Then these batches are sent again, and the hand is read from Redis, which 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -74,6 +75,10 @@ class Hand:
         self.tried: dict[str, list[Tried]] = {}  # terms of that batch that took more than one call, by job
         self.laid: list[LaidFold] = []  # pieces of that batch's folds that were laid aside
         self.output: dict[str, Output] = {}  # what was printed in that batch, once it is computed, by job
+        self.batch: Iterator[bytes] | None = None  # its tasks that are not begun; None between batches
+        self.giving = Lock()  # another thread holds it to take tasks of this hand; this one, to end the batch
+        self.changed = False  # another thread has taken some, so the hand is to be read anew
+        self.leaving: frozenset[bytes] = frozenset()  # these, while they are on their way back to the queue
         self.prefetch = Prefetch()
         self.sure_until = 0.0  # by the clock: until then the tasks are in hand as far as we know
         self._wid = wid
@@ -109,7 +114,8 @@ class Hand:
     def look(self) -> None:
         """Read the hand: a pop whose connection was lost may have been done later, after we stopped waiting for it."""
         self.sure_until = self._clock.now() + SURE_SECONDS
-        self.tasks = self._queue.in_hand(self._wid)
+        leaving = self.leaving
+        self.tasks = [raw for raw in self._queue.in_hand(self._wid) if raw not in leaving]
 
     def give_back(self) -> None:
         """Leave the queue, and give the hand back; no attempt is counted. Raises BrokerError."""
@@ -119,7 +125,9 @@ class Hand:
 
     def _enter_queue(self) -> None:
         self.sure_until = self._clock.now() + SURE_SECONDS
-        self.tasks = self._queue.enter(self._wid, self._queue.codecs.beat.at(self._wid).seal(self._beat()))
+        self.changed, leaving = False, self.leaving  # as of before the hand is read
+        held = self._queue.enter(self._wid, self._queue.codecs.beat.at(self._wid).seal(self._beat()))
+        self.tasks = [raw for raw in held if raw not in leaving]
 
     def _settle_anew(self) -> None:
         """Settle batches that may not have arrived. The hand's length is not known, so tasks are removed one by one."""
@@ -146,6 +154,19 @@ class Hand:
             self._asked = self._got = None
             self._jobs.warn(answers[0], f"{answers[0]} takes no answers: {error}")
 
+    # -- what another thread takes ---------------------------------------------------------------------------------
+
+    def begin_batch(self, tasks: Sequence[bytes]) -> Iterator[bytes]:
+        """The tasks of a batch, to be begun one after another."""
+        self.batch = iter(tasks)
+        return self.batch
+
+    def end_batch(self) -> bool:
+        """Have no other thread take tasks from here on. Returns whether one has taken some: see part_answers.py."""
+        with self.giving:
+            self.batch = None
+        return self.changed
+
     # -- settling --------------------------------------------------------------------------------------------------
 
     def done(self, batch: Batch) -> bool:
@@ -163,6 +184,12 @@ class Hand:
         done = len(batch.done)
         self._ask(batch, length=len(self.tasks), want=want, least=least)
         self.tasks = self.tasks[done : len(self.tasks) + min(want, 0)]
+
+    def settle_and_read(self, batch: Batch) -> None:
+        """Settle a batch after another thread has taken tasks of this hand, and read what is left in it."""
+        if self.done(batch):
+            self._settle_anew()
+            self._enter_queue()
 
     def unsent(self) -> list[bytes]:
         """Forget the answers that could not be sent, and return their tasks."""

@@ -14,20 +14,26 @@ but the worker can end it early:
 This is safe without any agreement between worker and master: a term is counted only once, whatever spans answers have.
 While one term takes long, its task cannot end. So the answers that are done are sent by the other thread, and it gives
 the other tasks in the hand back to the queue.
+
+**Only what is not begun.** The other thread needs some round trips, and the long task may end meanwhile: then nothing
+is given back. First it reads from Redis what is in hand. Then it takes the rest of the batch: this is one iterator, and
+each task in it comes to one thread only. If the slate still shows the same task, the worker has begun no other one and
+will not begin one of this batch. From then on ``Hand.changed`` is set, under the lock with which a batch ends; so after
+its batch the worker reads its hand anew before it begins more, and leaves out what is still on its way to the queue.
 """
 
 from __future__ import annotations
 
-import contextlib
+from typing import NamedTuple
 
 from mapreduce_rq.broker.tasks import Tasks
 from mapreduce_rq.core.job.chunking import WIDE_TASK_SECONDS
-from mapreduce_rq.core.messages import Reply
+from mapreduce_rq.core.messages import Answer, Reply, Tried
 from mapreduce_rq.errors import BadMessage
 from mapreduce_rq.runtime.worker.hand import Hand
 from mapreduce_rq.runtime.worker.joint_answers import JointAnswer
 from mapreduce_rq.runtime.worker.known_jobs import Ready
-from mapreduce_rq.runtime.worker.slate import Slate
+from mapreduce_rq.runtime.worker.slate import Doing, Slate
 from mapreduce_rq.runtime.worker.strangers import Strangers
 
 
@@ -41,6 +47,14 @@ def cut_short(ready: Ready, slate: Slate) -> bool:
             return False  # the supervisor does not know the reducer
         ready.computation.cut_short()
     return True
+
+
+class Taken(NamedTuple):
+    """What the other thread has taken from the worker's own."""
+
+    answers: list[tuple[str, list[Answer], list[Tried]]]  # by job
+    done: list[bytes]  # the tasks that they answer
+    rest: list[bytes]  # the tasks to give back, oldest first
 
 
 class Relief:
@@ -60,40 +74,63 @@ class Relief:
     def relieve(self) -> None:
         """Send the answers that are done, and give other tasks back, over another wire.
 
-        The worker's own thread may be at any place by now, and will do all of this again. It then finds its hand
-        changed and reads it anew; an answer that comes twice is counted once.
+        The worker's own thread sends these answers again; an answer that comes twice is counted once.
         """
-        doing, hand, answers = self._slate.read(), self._hand.tasks, self._hand.answers
+        doing = self._slate.read()
         if not doing.busy or doing.begun == self._relieved or doing.seconds < 2 * self._hand.prefetch.expected:
             return  # if all tasks are long, the next one is meant to be in hand
         self._relieved = doing.begun
-        if len(hand) <= 1 and not self._hand.asks:
+        if len(self._hand.tasks) <= 1 and not self._hand.asks:
             return  # the hand has no other task
-        done: list[bytes] = []
-        for raw in hand:
-            with contextlib.suppress(BadMessage):
-                task = self._tasks.codecs.task.open(raw)
-                if (task.job, task.lo, task.hi) == (doing.job, doing.lo, doing.hi):
-                    break
-                if raw not in self._strangers.here:
-                    done.append(raw)
-        else:
-            return  # the worker has gone on to another task
-        joined = self._joint.give_back()  # computed, and it would take this thread too long to answer them
-        done = [held for held in done if held not in joined]
-        seal = self._tasks.codecs.reply.seal
-        tried = self._hand.tried
-        replies = [
-            (job, seal(Reply(job, self._wid, list(row), list(tried.get(job, ())))))
-            for job, row in list(answers.items())
-            if row
-        ]
         others = Tasks(self._tasks.wire.another(), self._tasks.keys, self._tasks.codecs)
         try:
             others.wire.connect()
+            taken = self._take(doing, others.in_hand(self._wid))
+            if taken is None:
+                return
+            seal = self._tasks.codecs.reply.seal
+            replies = [(job, seal(Reply(job, self._wid, row, tried))) for job, row, tried in taken.answers]
             if replies:
                 others.settle(self._wid, replies, -1, 0, 0)
-            others.drop(self._wid, done)
-            others.pass_on(self._wid, [held for held in others.in_hand(self._wid) if held != raw])
+            others.drop(self._wid, taken.done)
+            others.pass_on(self._wid, taken.rest)
         finally:
+            self._hand.leaving = frozenset()
             others.wire.close()
+
+    def _take(self, doing: Doing, held: list[bytes]) -> Taken | None:
+        """Take from the worker's own thread all but the task that it is ``doing``. None if it has gone on from there.
+
+        ``held``: the tasks in hand, as Redis has just had them.
+        """
+        hand = self._hand
+        with hand.giving:
+            if hand.batch is None or not self._still(doing):
+                return None
+            unbegun = set(hand.batch)
+            if not self._still(doing):
+                return None  # the task that was begun meanwhile is not among these; the others are begun a batch later
+            current = next((raw for raw in hand.tasks if raw not in unbegun and self._is(raw, doing)), None)
+            if current is None:
+                return None
+            joined = self._joint.give_back()  # computed, and it would take this thread too long to answer them
+            not_done = joined.union(self._strangers.here)
+            done = [raw for raw in hand.tasks[: hand.tasks.index(current)] if raw not in not_done]
+            self._strangers.here = []
+            kept = {current, *done}
+            rest = [raw for raw in held if raw not in kept]
+            hand.leaving, hand.changed = frozenset(rest), True
+            answers = [(job, list(row), list(hand.tried.get(job, ()))) for job, row in hand.answers.items() if row]
+            return Taken(answers, done, rest)
+
+    def _still(self, doing: Doing) -> bool:
+        """Whether the worker is in the same task."""
+        now = self._slate.read()
+        return now.busy and now.begun == doing.begun
+
+    def _is(self, raw: bytes, doing: Doing) -> bool:
+        try:
+            task = self._tasks.codecs.task.open(raw)
+        except BadMessage:
+            return False
+        return (task.job, task.lo, task.hi) == (doing.job, doing.lo, doing.hi)

@@ -245,7 +245,7 @@ class Worker:
             self._computing.at_fault = b""
             gone = self._joint.given_back
             self._joint.drop()
-            if gone:
+            if gone or self._hand.changed:
                 self._hand.recover()
             return True
         if self._talks:
@@ -318,14 +318,14 @@ class Worker:
         """
         hand = self._hand
         batch = Batch(list(answers.items()), hand.tasks[:done], hand.tried, hand.output, hand.laid)
-        if gone := self._joint.given_back:  # by another thread, so they are not the oldest ones any more
-            self._joint.drop()
-            hand.answer_later(batch._replace(done=[raw for raw in batch.done if raw not in gone]))
-            hand.recover()
-            return
         if self.tasks_left is not None:
             self.tasks_left -= done
             self.stopping = self.stopping or self.tasks_left <= 0
+        if hand.changed:  # tasks in it were given back by another thread, computed ones of a joint answer among them
+            gone = self._joint.given_back
+            self._joint.drop()
+            hand.settle_and_read(batch._replace(done=[raw for raw in batch.done if raw not in gone]))
+            return
         if not hand.done(batch):
             return
         left = len(hand.tasks) - done
