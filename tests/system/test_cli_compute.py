@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.commands import KEY, MRQ, User, environment, mrq
 from tests.support.servers import ROOT, FreshServer, RealServer
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 from tests.support.terms import total, total_without
 
 KEYS = [
@@ -183,7 +183,7 @@ def test_failing_terms_are_left_out_and_listed(user: User) -> None:
 def test_a_deadline_ends_it_with_what_is_counted(user: User) -> None:
     user.stage.write("gated", "10")
     job = ("compute", "staged", "--terms", "20", "--function", "gated", "--chunk", "1")
-    ran = user.run(*job, "--deadline", "1", "--json")
+    ran = user.run(*job, "--deadline", str(allowed(1)), "--json")
     assert ran.code == 124
     assert ran.json["ended"] == "deadline"
     assert 0 < ran.json["terms_used"] < 20

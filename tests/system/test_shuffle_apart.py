@@ -21,7 +21,7 @@ from mapreduce_rq.errors import JobCancelled
 from mapreduce_rq.runtime.master.observer import Silent
 from tests.support.commands import KEY, environment
 from tests.support.servers import ROOT, RealServer
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 from tests.system.test_shuffle import KEYS, TERMS, pair, sums
 
 NAME = f"{pair.__module__}:pair"
@@ -201,7 +201,7 @@ def test_a_cancelled_job_leaves_no_piece_though_its_worker_is_late(server: RealS
 
 def test_at_its_deadline_the_master_folds_what_is_laid_aside(server: RealServer, queue: str) -> None:
     with Client(server.url, local=1, queue=queue, keys=[KEY]) as client:
-        limits = Limits(chunk=30_000, deadline=2.0)
+        limits = Limits(chunk=30_000, deadline=allowed(2.0))
         job = client.submit_function(
             "tests.system.test_shuffle_apart:slow_pair",
             range(100 * TERMS),
