@@ -130,9 +130,11 @@ class OpenJob:
         return self._over.is_set()
 
     def let_go(self) -> None:
-        """Have the job end soon, because its client is being closed and no other process has its items."""
+        """Have the job end soon, because its client is being closed and no other process has its items.
+
+        This is not the end of its items: then a job whose items are all answered by now would be done.
+        """
         self._master.stop = True
-        self.source.end()
         self._bell.insist()
 
     def let_go_by(self, deadline: float) -> None:

@@ -201,6 +201,31 @@ def test_a_client_that_is_closed_ends_what_it_streams() -> None:
         client.imap(square, range(3))
 
 
+def awaited(gate: threading.Event) -> Iterator[int]:
+    """Three items, and then none until the gate is open."""
+    yield from range(3)
+    gate.wait(60)
+
+
+def test_all_that_was_read_so_far_being_answered_is_not_the_end_of_the_iterable(server: RealServer, queue: str) -> None:
+    gate = threading.Event()
+    with Client(server.url, local=1, queue=queue, keys=[KEY], allow_pickle=True) as client:
+        closed, terminated = (client.imap(square, awaited(gate)) for _ in range(2))
+        for values in (closed, terminated):
+            assert [next(values) for _ in range(3)] == [0, 1, 4]
+        closed.close()
+        terminated.terminate()
+        assert list(closed) == []
+        with pytest.raises(JobError, match="was closed before its end"):
+            next(terminated)
+        assert {job.state.word for job in client.snapshot().jobs} == {"cancelled"}
+        left = client.imap(square, awaited(gate))
+        assert [next(left) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(JobError, match="was closed before its end"):
+        next(left)
+    gate.set()
+
+
 def test_a_buffer_of_nothing_is_refused(private: Client) -> None:
     with pytest.raises(BadParameter, match="buffersize: 0"):
         private.imap(square, range(3), buffersize=0)
