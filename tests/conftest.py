@@ -18,6 +18,7 @@ from tests.support.stage import until
 
 for _name in [name for name in os.environ if name.startswith("MRQ_") or name == "REDIS_URL"]:
     del os.environ[_name]  # a developer's own server is none of the tests' business
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # else each of thousands of processes compiles the package anew
 
 # A shell's background, or nohup, has these ignored, and what we start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
