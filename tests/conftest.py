@@ -31,9 +31,12 @@ settings.register_profile("fuzz", max_examples=10_000, deadline=None, print_blob
 settings.load_profile("ci" if IN_CI else "dev")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """How many tests `-n auto` runs side by side: most of them wait, but not the processes that they start."""
-    return min(usable_cores() + 1, 8)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """How many tests `-n auto` runs side by side: most of them wait, but not the processes that they start.
+
+    `-n logical` is for tests that only compute: one for each core.
+    """
+    return usable_cores() if config.option.numprocesses == "logical" else min(usable_cores() + 1, 8)
 
 
 @pytest.fixture(scope="session", params=FLAVOURS)

@@ -578,9 +578,9 @@ def test_looking_around_in_a_full_window_is_quick() -> None:
     one = ledger(40_000, chunk=1)
     tasks = [Task("j", k, k + 1) for k in range(16_384)]
     one.next = 16_384
-    began = time.perf_counter()
+    began = time.process_time()
     one.receive(Surveyed(tasks[::2], tasks[1::2], 2, slack=False), 0)
-    assert time.perf_counter() - began < 1.0  # one look at each task; a look at each pair would take a minute
+    assert time.process_time() - began < 1.0  # one look at each task; a look at each pair would take a minute
     assert len(one.out) == 16_384
 
 
