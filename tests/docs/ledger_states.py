@@ -43,18 +43,18 @@ class Move(NamedTuple):
 
 def states(ledger: Ledger, below: int) -> list[str]:
     """The state of each term below this one."""
-    left_out = {term for term, _ in ledger.skipped}
-    out = {k for task in ledger.out.values() for k in range(task.lo, min(task.hi, below))}
-    found = []
-    for k in range(below):
-        if k in left_out:
-            found.append(LEFT_OUT)
-        elif ledger.tally.runs.touches(k, k + 1):
-            found.append(COUNTED)
-        elif k in out:
-            found.append(OUT)
-        else:
-            found.append(UNCUT if k >= ledger.next else UNSEEN)
+    found = [UNCUT] * below
+
+    def fill(lo: int, hi: int, state: str) -> None:
+        found[lo:hi] = [state] * (min(hi, below) - min(lo, below))
+
+    fill(0, ledger.next, UNSEEN)
+    for task in ledger.out.values():
+        fill(task.lo, task.hi, OUT)
+    for lo, hi in ledger.tally.runs:
+        fill(lo, hi, COUNTED)
+    for term, _ in ledger.skipped:
+        fill(term, term + 1, LEFT_OUT)
     return found
 
 
