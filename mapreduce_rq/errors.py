@@ -35,11 +35,37 @@ to do about it. Passwords never appear in a message.
 
 from __future__ import annotations
 
+import re
+
+LONGEST_WORD = 300
+LONGEST_TEXT = 1000
+"""The most characters of a message; its parts that are most likely a user's own words are cut first."""
+
+
+def brief(text: str) -> str:
+    """A message that repeats what a user gave, cut where that is very long: what was wrong and what helps stays."""
+    if len(text) <= LONGEST_TEXT:
+        return text
+    text = re.sub(rf"\S{{{LONGEST_WORD},}}", _ends_of_word, text)
+    return text if len(text) <= LONGEST_TEXT else _ends(text, LONGEST_TEXT // 2)
+
+
+def _ends_of_word(word: re.Match[str]) -> str:
+    return _ends(word[0], 40)
+
+
+def _ends(text: str, each: int) -> str:
+    return f"{text[:each]} ... ({len(text):,} characters) ... {text[-each:]}"
+
 
 class MrqError(Exception):
     """Root of the tree."""
 
     exit_code = 1
+    _is_brief = True
+
+    def __init__(self, *given: object) -> None:
+        super().__init__(*[brief(each) if self._is_brief and isinstance(each, str) else each for each in given])
 
 
 class UsageError(MrqError):
@@ -123,6 +149,8 @@ class JobFailed(JobError):
     ``__cause__`` is the function's exception: of its own class if that can be imported here, else a RemoteError.
     """
 
+    _is_brief = False  # the exception's words are a user's, who may want each of them
+
 
 class VersionSkew(JobFailed):
     """The job's workers run another version of the code than the one it was submitted with."""
@@ -168,6 +196,17 @@ class TooLarge(MrqError):
 
     def __reduce__(self) -> tuple[type[TooLarge], tuple[str, int, int, str]]:
         return type(self), self._made_of
+
+    @classmethod
+    def read(cls, message: str) -> TooLarge | None:
+        """The error that has this message; None if the message is another's."""
+        found = re.fullmatch(
+            r"(.+?) has ([\d,]{1,30}) bytes, and ([\d,]{1,30}) is the most(?:: (.*))?", message, re.ASCII
+        )
+        if found is None:
+            return None
+        what, size, limit, remedy = found.groups()
+        return cls(what, int(size.replace(",", "")), int(limit.replace(",", "")), remedy or "")
 
 
 class CannotWrite(MrqError):

@@ -14,6 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 import msgspec
 from msgspec.structs import replace
 
+from mapreduce_rq.broker.secret_file import read_secret
 from mapreduce_rq.errors import BadURL, BrokerDown
 
 if TYPE_CHECKING:
@@ -212,10 +213,11 @@ def _address(text: str, port: int) -> tuple[str, int]:
 def _password() -> str | None:
     if path := os.environ.get("MRQ_PASSWORD_FILE"):
         try:
-            with open(path, encoding="utf-8-sig") as file:
-                return file.read().strip()
+            return read_secret(path).strip()
         except OSError as error:
             raise BadURL(f"cannot read MRQ_PASSWORD_FILE: {error.strerror}") from None
+        except UnicodeDecodeError:
+            raise BadURL("cannot read MRQ_PASSWORD_FILE: it is not text") from None
     return os.environ.get("MRQ_PASSWORD") or None
 
 

@@ -26,6 +26,7 @@ from mapreduce_rq.core.job.record import Done, Record
 from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.job.timeline import Timeline
 from mapreduce_rq.core.sealing import Codecs, Keyring
+from mapreduce_rq.core.text import is_utf8
 from mapreduce_rq.errors import BrokerDown, NoSuchJob, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.clock import Backoff, Clock
@@ -119,6 +120,8 @@ def find_job(verbs: Jobs, job: str) -> str:
     """
     if not job.strip():  # a variable of a shell that is not set; all ids have it in them, and the only one may be ended
         raise UsageError("the job's id is empty: `mrq jobs` lists them")
+    if not is_utf8(job):
+        raise NoSuchJob(f"there is no job {job!a}: it is not UTF-8, as all ids are; see `mrq jobs`")
     if verbs.token(job).token:
         return job
     ids: list[str] = [raw.decode(errors="replace") for raw in verbs.wire.call("ZREVRANGE", verbs.keys.jobs, 0, -1)]

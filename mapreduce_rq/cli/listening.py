@@ -11,7 +11,7 @@ from mapreduce_rq.errors import BadParameter, CannotWrite
 def address_in(option: str, text: str, example: str) -> tuple[str, int]:
     """The host and the port in ``PORT`` or ``HOST:PORT``; the host is '' if none is given. Raises BadParameter."""
     host, _, port = text.rpartition(":")
-    if not port.isascii() or not port.isdigit() or int(port) > 65_535:
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or int(port) > 65_535:
         raise BadParameter(
             f"{option}: {text!r} is not a port such as {example}, or an address such as 127.0.0.1:{example}"
         )

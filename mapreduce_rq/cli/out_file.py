@@ -7,11 +7,12 @@ written. Output to a pipe, a device or standard output is written directly.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterable
 
-from mapreduce_rq.cli.streams import write_bytes
+from mapreduce_rq.cli.streams import say, write_bytes
 from mapreduce_rq.errors import UsageError
 
 
@@ -50,7 +51,7 @@ class OutFile:
             return count
         old = self._old
         if old is not None and not stat.S_ISREG(old.st_mode):
-            with open(self.path, "wb") as file:
+            with open(self.path, "wb", opener=_once_read) as file:
                 return sum(map(file.write, pieces))
         target = os.path.realpath(self.path)
         folder = os.path.dirname(target)
@@ -59,6 +60,19 @@ class OutFile:
             return _beside(target, os.path.join(folder, f".mrq-{os.urandom(6).hex()}"), pieces, old)
         # A new file would lose the other names or the owner of the old one, or we may not make one here.
         return _in_place(target, b"".join(pieces))
+
+
+def _once_read(path: str, flags: int) -> int:
+    """Open a file that may be a named pipe: it waits for a reader, as `cp` does, and says so."""
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK)
+    except OSError as error:
+        if error.errno != errno.ENXIO or not stat.S_ISFIFO(os.stat(path).st_mode):
+            raise
+        say(f"waiting for a reader of the pipe {path}")
+        return os.open(path, flags)
+    os.set_blocking(descriptor, True)
+    return descriptor
 
 
 def _same(found: os.stat_result, descriptor: int) -> bool:

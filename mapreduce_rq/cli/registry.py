@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from mapreduce_rq.cli.groups import LazyGroup, Listed, command
 from mapreduce_rq.cli.interrupts import Signalled
 from mapreduce_rq.cli.streams import finish_output, forgive, say, write
-from mapreduce_rq.errors import MrqError, UsageError
+from mapreduce_rq.errors import MrqError, UsageError, brief
 from mapreduce_rq.version import __version__
 
 CTRL_C = 130
@@ -149,7 +149,7 @@ def invoke(arguments: Sequence[str]) -> int:
             hint = f" (see `{context.command_path} --help`)" if context is not None else ""
             if "extra argument" in text and "-q" in arguments:
                 hint = f": -q is --quiet, and --queue NAME names a queue{hint}"
-            say(f"{text[0].lower()}{text[1:]}{hint}")
+            say(brief(f"{text[0].lower()}{text[1:]}{hint}"))
         return error.exit_code
     except MrqError as error:
         say(" ".join(str(error).split()))

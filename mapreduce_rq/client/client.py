@@ -28,7 +28,7 @@ from mapreduce_rq.client.base import ClientBase
 from mapreduce_rq.client.environment import chosen_queue
 from mapreduce_rq.client.planning import FOLDING, FUNCTION
 from mapreduce_rq.core.computation import Computation
-from mapreduce_rq.core.given import check, only
+from mapreduce_rq.core.given import check, only, shown
 from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.messages import Limits, Spec
 from mapreduce_rq.core.reducers.base import Law, Reducer
@@ -225,6 +225,8 @@ class Client(ClientBase):
         how["limits"] = limits
         led: dict[str, Any] = {"progress": progress, "observer": observer, "wait_workers": wait_workers}
         if out is None:
+            if form != "jsonl":
+                raise UsageError(f"form is {shown(form)}, and says how the files of out are written: give out, too")
             return self.map_reduce(pairs, items, reduce=keyed, **led, **how)
         from mapreduce_rq.client.part_folder import PartFolder  # with the reducers, which only those who reduce need
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
+from mapreduce_rq.broker.secret_file import read_secret
 from mapreduce_rq.errors import UsageError
 
 URL_VARIABLES = ("MRQ_URL", "REDIS_URL")
@@ -47,8 +48,8 @@ def chosen_keys(path: str | None = None) -> list[bytes]:
     path = path or os.environ.get(KEY_FILE_VARIABLE)
     if path:
         try:
-            with open(path, encoding="ascii") as file:
-                words = [word for line in file for word in line.partition("#")[0].split()]
+            lines = read_secret(path, "ascii").splitlines()
+            words = [word for line in lines for word in line.partition("#")[0].split()]
         except OSError as error:
             hint = ": make one with `mrq key`, or correct the name" if isinstance(error, FileNotFoundError) else ""
             raise UsageError(f"cannot read the key file {path}: {error.strerror}{hint}") from None

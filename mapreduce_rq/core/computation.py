@@ -24,6 +24,7 @@ from mapreduce_rq.core.outcome import Ask, BoundKind, More, Outcome, Progress
 from mapreduce_rq.core.parameters import Params, validate
 from mapreduce_rq.core.reducers.base import Law, Reducer
 from mapreduce_rq.core.span import MAX_TERMS
+from mapreduce_rq.errors import TooLarge
 
 __all__ = ["MAX_TERMS", "Ask", "BoundKind", "Computation", "Interruption", "More", "Outcome", "Progress", "TermError"]
 
@@ -221,7 +222,8 @@ class Computation(ABC, Generic[P]):
 
     def error_of(self, failure: Failure) -> BaseException:
         """In a master: the exception of a failure, or one that stands for it, with the worker's traceback as a note."""
-        return noted(RemoteError(failure.kind, failure.message), failure.traceback, failure.where)
+        ours = TooLarge.read(failure.message) if failure.kind == TooLarge.__name__ else None
+        return noted(ours or RemoteError(failure.kind, failure.message), failure.traceback, failure.where)
 
     @property
     def law(self) -> Law:

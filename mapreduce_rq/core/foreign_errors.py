@@ -35,6 +35,10 @@ _ASKED = {
 _PACKAGE = __file__.removesuffix("core/foreign_errors.py")
 _CALLERS = f"{_PACKAGE}functions/"
 """The package that calls users' functions. If a traceback ends in it, the function has no frame of its own."""
+_OF_MISTAKES = (AssertionError, AttributeError, LookupError, NameError, TypeError, NotImplementedError)
+"""Classes of exceptions that tell of a mistake in the code that raises them. Others, such as MemoryError, depend on the
+size of a task, or on a value.
+"""
 _ANSWER_TRULY = (object, BaseException, BaseExceptionGroup)
 
 
@@ -151,6 +155,22 @@ def _first_of_theirs(at: TracebackType | None) -> TracebackType | None:
     while found is not None and _is_ours(found.tb_frame.f_code.co_filename):
         found = found.tb_next
     return found or at
+
+
+def is_our_fault(error: BaseException) -> bool:
+    """Whether an exception comes from a mistake in this package: of a class that tells of one, and with no frame of
+    others. In the package that calls users' functions it may come from such a function in C.
+    """
+    if not issubclass(type(error), _OF_MISTAKES):
+        return False
+    at: TracebackType | None = _of(BaseException, "__traceback__", error)
+    last = ""
+    while at is not None:
+        last = at.tb_frame.f_code.co_filename
+        if not _is_ours(last):
+            return False
+        at = at.tb_next
+    return bool(last) and not last.startswith(_CALLERS)
 
 
 def _says_all(error: BaseException) -> bool:

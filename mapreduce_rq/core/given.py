@@ -103,6 +103,7 @@ COUNT = Wanted(f"a whole number, at most {MOST:,}", lambda value: _whole(value) 
 NUMBER = Wanted("a number", _number)
 FLAG = Wanted("True or False", lambda value: value is True or value is False)
 SECONDS = Wanted(f"a number of seconds, at most {LONGEST_WAIT:,.0f}", _seconds)
+PATIENCE = Wanted(f"a number of seconds, 0 to {LONGEST_WAIT:,.0f}", lambda value: _seconds(value) and value >= 0)
 CALLABLE = Wanted("a function", callable)
 NAMED = Wanted("a dictionary with texts as keys", lambda value: _named(value) and all(map(_text, value)))
 PATH = Wanted("a path", lambda value: _text(value) or _has("__fspath__")(value))
@@ -127,7 +128,8 @@ KINDS = {
     **dict.fromkeys(["local", "max_workers"], or_none(WHOLE)),
     **dict.fromkeys(["chunksize", "buffersize", "max_tasks_per_child", "maxtasksperchild"], or_none(COUNT)),
     "helpers": WHOLE,
-    **dict.fromkeys(["timeout", "wait_workers"], or_none(SECONDS)),
+    "timeout": or_none(SECONDS),  # below 0 it is 0, as for a future of Python
+    "wait_workers": or_none(PATIENCE),
     **dict.fromkeys(["allow_pickle", "as_rq", "star", "return_exceptions", "sorted", "ordered", "now"], FLAG),
     **dict.fromkeys(["wait", "cancel_futures", "make_default", "whole", "ship", "libm", "samples"], FLAG),
     **dict.fromkeys(["kwargs", "options", "kwds"], or_none(NAMED)),

@@ -131,6 +131,7 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     traceback: str
     where: str  # host:pid, or MASTER
     pickled: bytes = b""  # the exception itself, if pickles are trusted and it can be pickled
+    ours: bool = False  # this package is at fault, and no term: to look for one would not help
 
 
 LOST = "its host or supervisor was lost"

@@ -31,13 +31,23 @@ def written(value: Any) -> str:
 
 
 def untorn(value: Any) -> Any:
-    """Plain data with all texts as :func:`written` writes them, for JSON."""
+    """Plain data with all texts as :func:`written` writes them, for JSON. No two keys become one: the written one gets
+    as many primes as it needs to differ.
+    """
     kind = type(value)
     if kind is str:
         return written(value)
     if kind in _BRACKETS:
         return [untorn(each) for each in value]
-    return {untorn(key): untorn(each) for key, each in value.items()} if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    found: dict[Any, Any] = {}
+    for key, each in value.items():
+        name = untorn(key)
+        while name in found or (name != key and name in value):
+            name += "'"
+        found[name] = untorn(each)
+    return found
 
 
 def built_in(value: Any) -> Any:

@@ -263,7 +263,7 @@ def _result(host: Host, client: Client, lead: Lead) -> Any:
     facts = facts_of(lead) | {
         "state": "done",
         "progress": 1.0,
-        "counted": result.terms_used,
+        "counted": result.terms_used + len(result.record["skipped"]),
         "total": result.terms,
         "value": short(result.record["value"]),
         "bound": result.bound,

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Iterator
-from typing import NoReturn
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mapreduce_rq import Client, Limits
-from mapreduce_rq.core.foreign_errors import Interruption, kind_of, message_of, shown, told, traceback_of
+from mapreduce_rq.core.foreign_errors import Interruption, is_our_fault, kind_of, message_of, shown, told, traceback_of
 from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.messages import decode_failure, encode_failure
+from mapreduce_rq.core.numbers.rational import parse_rational
+from mapreduce_rq.core.text import duration
 from mapreduce_rq.errors import JobFailed
+from mapreduce_rq.functions.trust import well_named
 from tests.support.hostile import LONG, SURROGATE, TRICKS, Mute, Text, fails, made_of
 
 SOME = st.lists(st.sampled_from(sorted(TRICKS)), max_size=5, unique=True)
@@ -75,6 +78,25 @@ def test_a_plain_exception_is_shown_as_python_shows_it() -> None:
     assert "ValueError: one" in text
     assert "TypeError: two" in text
     assert message_of(ValueError("é\ud800")) == "é\\ud800"
+
+
+def test_a_mistake_is_ours_only_without_a_frame_of_others() -> None:
+    class Theirs:
+        def __ge__(self, _: object) -> NoReturn:
+            raise TypeError("their own")
+
+    def raised(call: Callable[[Any], object], value: object) -> BaseException:
+        with pytest.raises((TypeError, AttributeError, ValueError)) as caught:
+            call(value)
+        frames = caught.value.__traceback__
+        assert frames is not None
+        return caught.value.with_traceback(frames.tb_next)  # without the frame of this test
+
+    assert is_our_fault(raised(duration, None))
+    assert not is_our_fault(raised(duration, Theirs()))
+    assert not is_our_fault(raised(parse_rational, "two")), "it says that a value is wrong, and no mistake"
+    assert not is_our_fault(raised(well_named, 5)), "where functions are called, a function in C may be at fault"
+    assert not is_our_fault(KeyError("no frame at all"))
 
 
 def test_an_interruption_is_no_answer() -> None:

@@ -511,7 +511,7 @@ class ClientProcess:
             and self.master is not None
             and ended.outcome is not None
         ):
-            require(self.told == ended.record.terms_used, f"{self.name} was last told of {self.told} terms")
+            require(self.told == ended.record.counted, f"{self.name} was last told of {self.told} terms")
         self.ended = ended.state if ended else "let go"
         self._on_end(self, ended)
 

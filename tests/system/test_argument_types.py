@@ -292,6 +292,13 @@ def test_what_is_empty_is_no_callback(client: Client, empty: Any) -> None:
             client.pool().apply_async(same, (1,), **{name: empty})
 
 
+def test_workers_are_waited_for_no_negative_time(client: Client) -> None:
+    for wait in (-1, -0.5, float("-inf"), float("nan"), 1e300):
+        with pytest.raises(UsageError, match=r"^wait_workers is .*, and must be a number of seconds, 0 to "):
+            client.map_reduce(same, range(3), reduce="count", wait_workers=wait)
+    assert client.map_reduce(same, range(3), reduce="count", wait_workers=5) == 3
+
+
 def test_a_secret_is_not_shown() -> None:
     for how in ({"url": b"redis://:hunter2@host"}, {"keys": "hunter2", "local": 1}, {"keys": ["hunter2"]}):
         with pytest.raises(UsageError) as caught:

@@ -18,7 +18,7 @@ import pytest
 
 from mapreduce_rq import Client, Combine, JobFailed, Limits, by_key
 from mapreduce_rq.core.reducers.counter import LISTED
-from mapreduce_rq.errors import BadFunction, BadParameter
+from mapreduce_rq.errors import BadFunction, BadParameter, UsageError
 from tests.support.commands import KEY, environment
 from tests.support.servers import ROOT, RealServer
 
@@ -133,6 +133,13 @@ def test_a_term_gives_a_pair_a_dictionary_or_pairs_on_the_way(private: Client) -
     assert private.reduce_by_key(lambda k: [] if k % 2 else [("even", k)], range(10), "list") == {
         "even": [0, 2, 4, 6, 8]
     }
+
+
+def test_a_form_without_files_is_a_mistake(private: Client) -> None:
+    with pytest.raises(UsageError, match="form is 'parquet', and says how the files of out are written: give out, too"):
+        private.reduce_by_key(counts, range(3), form="parquet")
+    with pytest.raises(UsageError, match="form is 'x'"):
+        private.reduce_by_key(counts, range(3), form="x")
 
 
 def test_columns_are_folded_each_by_its_own_reducer(private: Client) -> None:

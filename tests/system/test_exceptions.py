@@ -9,7 +9,7 @@ import time
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -52,6 +52,19 @@ def picky(k: int) -> int:
 def private() -> Iterator[Client]:
     with Client(local=2) as client:
         yield client
+
+
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+def test_a_mistake_of_ours_ends_a_job_at_once_under_its_name(
+    monkeypatch: pytest.MonkeyPatch, on_error: Literal["fail", "skip"]
+) -> None:
+    monkeypatch.delattr("mapreduce_rq.core.reducers.histogram.is_array")
+    said = (
+        r"failed at terms 0 to 999 on \S+: NameError: .*is_array.*: a mistake in mapreduce_rq itself, please report it"
+    )
+    how: dict[str, Any] = {"reduce": "histogram", "options": {"low": 0, "high": 9, "bins": 3}}
+    with Client(local=1) as client, pytest.raises(JobFailed, match=said):
+        client.map_reduce(float, range(1000), limits=Limits(chunk=1000, on_error=on_error), **how)
 
 
 @pytest.mark.parametrize("chunk", [None, 1, 1000])

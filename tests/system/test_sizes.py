@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,29 @@ def test_an_item_that_does_not_fit_is_named(client: Client, before: int) -> None
     message = rf"item {before} has 2,000,\d{{3}} bytes, and [\d,]+ is the most: cut it up, or pass where workers"
     with pytest.raises((TooLarge, JobFailed), match=message):
         client.map_reduce(len, items, reduce="int_sum")
+
+
+def test_what_does_not_fit_is_the_same_error_at_each_door(client: Client) -> None:
+    """At imap, pool and executor it was a RemoteError."""
+    items = [b"x", bytes(BIG), b"y"]
+    with client.pool() as pool, client.executor() as executor:
+        doors: list[Callable[[], object]] = [
+            lambda: list(client.imap(len, items)),
+            lambda: pool.map(len, items),
+            lambda: pool.apply(len, (bytes(BIG),)),
+            lambda: executor.submit(len, bytes(BIG)).result(),
+            lambda: list(executor.map(len, items)),
+            lambda: list(client.imap(bytes, [1, BIG])),
+            lambda: pool.map(bytes, [1, BIG]),
+            lambda: executor.submit(bytes, BIG).result(),
+        ]
+        for door in doors:
+            with pytest.raises(TooLarge, match=r"has 2,000,\d{3} bytes, and [\d,]+ is the most: ") as caught:
+                door()
+            assert caught.value.limit < caught.value.size
+    with pytest.raises(JobFailed) as failed:
+        client.map_reduce(len, [b"x"] * 50 + items, reduce="int_sum")
+    assert type(failed.value.__cause__) is TooLarge
 
 
 def test_an_item_that_does_not_fit_may_be_left_out(client: Client) -> None:

@@ -160,16 +160,29 @@ def test_the_doctor_names_what_nobody_can_read_and_clears_it(at: User, server: R
         assert until(lambda: not client.keys(f"{prefix}*"), 1, "nothing left"), client.keys(f"{prefix}*")
 
 
-def test_the_doctor_clears_nothing_of_somebody_who_is_there(at: User) -> None:
+@pytest.mark.parametrize("watch", ["4", "0"])
+def test_the_doctor_clears_nothing_of_somebody_who_is_there(at: User, watch: str) -> None:
+    """With a watch of less than two beats it took a worker's tasks from it."""
     at.stage.write("gated", "1")
     theirs = keyed(at, KEY)
     at.start("worker", "-c", "1", env=theirs).hear("1 worker on queue")
     master = at.start("compute", "staged", "--terms", "4", "--function", "gated", "-o", "value", env=theirs)
     at.stage.begun(1)
-    ran = at.run("doctor", "--watch", "4", "--clear")
+    ran = at.run("doctor", "--watch", watch, "--clear")
     assert "left alone" in ran.out
     at.stage.open()
     assert master.wait() == 0
+
+
+def test_purge_says_what_it_cannot_read(at: User) -> None:
+    assert at.run("compute", "exp", "2", "--terms", "5", "--local", "1", env=keyed(at, KEY)).code == 0
+    for how, did in (("--dry-run", "0 records would be deleted"), ("--yes", "deleted: 0 records")):
+        ran = at.run("purge", how, env=keyed(at, OTHER))
+        assert ran.code == 0
+        assert "1 job cannot be read here, and will be left alone (" in ran.err
+        assert did in ran.err
+    ran = at.run("purge", "--yes", env=keyed(at, KEY))
+    assert ran.err == "mrq: deleted: 1 record\n"
 
 
 @pytest.mark.parametrize("ours", ["", OTHER])

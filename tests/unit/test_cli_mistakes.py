@@ -70,6 +70,9 @@ def test_of_a_name_that_is_not_utf_8(capsys: pytest.CaptureFixture[str], tmp_pat
     file.write_bytes(b"a b a")
     says(capsys, ["compute", "const", LATIN], "const: name: 'caf\\udce9' is not UTF-8, and cannot be sent")
     says(capsys, ["compute", "wordcount", str(file)], "caf\\udce9' is not UTF-8, and cannot be sent")
+    says(
+        capsys, ["worker", "-u", "redis://h", "--name", LATIN], "--name: 'caf\\udce9' is not UTF-8, and cannot be sent"
+    )
 
 
 @pytest.mark.parametrize(

@@ -115,6 +115,16 @@ def test_json_is_one_ascii_line_that_reads_back(data: Any) -> None:
     assert json.loads(line) == data
 
 
+def test_no_two_keys_become_one_where_json_has_no_form_for_a_text() -> None:
+    half, written = "\udc80", "\\udc80"
+    for data in ({half: 1, written: 2}, {written: 2, half: 1}):
+        assert json.loads(as_json(data)) == {f"{written}'": 1, written: 2}
+    assert json.loads(as_json({"a": {half: 1, written: 2, f"{written}'": [half]}})) == {
+        "a": {f"{written}''": 1, written: 2, f"{written}'": [written]}
+    }
+    assert json.loads(as_json({half: 1, "whole": None})) == {written: 1, "whole": None}
+
+
 def test_a_progress_line() -> None:
     report = Report(counted=142, total=1000, rate=310.2, value="7.389", error=3.2e-9)
     assert progress_line(report) == "142/1000 14.2% 310/s ETA 2.8 s est=7.389 +-3.2e-09"

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from mapreduce_rq.core.job import supply
 from mapreduce_rq.core.job.chunking import FIRST_WINDOW, QUICK_WINDOW
-from mapreduce_rq.core.job.ends import record_of
+from mapreduce_rq.core.job.ends import record_of, used
 from mapreduce_rq.core.job.events import Broken, Command, Event, Push, Replied, Resumed, Settled, Source, Surveyed
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.timeline import Timeline
@@ -31,6 +31,7 @@ from mapreduce_rq.core.messages import (
     Task,
     encode_failure,
 )
+from mapreduce_rq.core.reducers.base import Law
 from mapreduce_rq.core.span import Span
 from mapreduce_rq.errors import BadMessage
 from tests.sim.computation import SimComputation, TestParams, fold, items
@@ -60,6 +61,11 @@ def ok(lo: int, hi: int) -> Answer:
 
 def bad(lo: int, hi: int, status: int, term: int | None = None) -> Answer:
     return Answer(lo, hi, 0, MAP, status, encode_failure(Failure(term, "ValueError", "no", "", "w")), 0)
+
+
+def mistaken(lo: int, hi: int) -> Answer:
+    failure = Failure(None, "KeyError", "no", "", "w", ours=True)
+    return Answer(lo, hi, 0, MAP, ERROR, encode_failure(failure), 0)
 
 
 def replied(*answers: Answer, wid: str = "w") -> Replied:
@@ -458,6 +464,7 @@ def test_the_record_has_the_skipped_terms_in_their_order() -> None:
     assert outcome is not None
     record = record_of(one.spec, one, outcome, ended="all", workers=1, now=1.0)
     assert [skipped.term for skipped in record.skipped] == [3, 15, 27]
+    assert (record.terms, record.terms_used, record.counted) == (30, 27, 30)
 
 
 @pytest.mark.parametrize("status", [ERROR, DIED])
@@ -473,6 +480,21 @@ def test_a_failure_that_names_no_term_is_found_by_halving(status: int) -> None:
         lo, hi = (lo, middle) if lo <= 5 < middle else (middle, hi)
     feed(one, replied(bad(5, 6, status)))
     assert [term for term, _ in one.skipped] == [5]
+
+
+@pytest.mark.parametrize("on_error", ["fail", "skip"])
+def test_a_mistake_of_ours_ends_the_job_at_once(on_error: Literal["fail", "skip"]) -> None:
+    """Each term would meet it: the task was halved until one was alone, and with `skip` all were left out so."""
+    one = begun(terms=20, chunk=10, on_error=on_error)
+    assert feed(one, replied(mistaken(10, 20))) == [
+        Broken(Span(10, 20), Failure(None, "KeyError", "no", "", "w", ours=True))
+    ]
+
+
+@pytest.mark.parametrize(("law", "terms"), [(Law.ORDERED, 8), (Law.COMMUTATIVE, 7), (Law.APPROXIMATE, 7)])
+def test_terms_that_were_left_out_are_not_in_the_value(law: Law, terms: int) -> None:
+    assert used(10, [], law) == 10
+    assert used(10, [3, 9, 10], law) == terms
 
 
 def test_a_failure_of_what_is_counted_is_ignored() -> None:

@@ -96,11 +96,11 @@ def purge(
     least = seconds("--older", older, zero=True)
     place = connect(required(url, "purge"), queue, key_file)
     now = time.time()
-    found = [
-        one.job
-        for one in place.snapshot(most=EVERY_JOB).jobs
-        if one.state.word in wanted and now - one.created >= least
-    ]
+    snapshot = place.snapshot(most=EVERY_JOB)
+    if snapshot.unread_jobs:
+        left = plural(snapshot.unread_jobs, "job")
+        say(f"{left} cannot be read here, and will be left alone ({snapshot.why_dropped}); see `mrq doctor`")
+    found = [one.job for one in snapshot.jobs if one.state.word in wanted and now - one.created >= least]
     if dry_run:
         show(found)
         say(f"{plural(len(found), 'record')} would be deleted: say --yes")

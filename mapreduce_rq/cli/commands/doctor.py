@@ -26,6 +26,7 @@ from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.sealing import kid_text
 from mapreduce_rq.core.text import duration, plural, size
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerRefused, ForeignKey
+from mapreduce_rq.runtime.pool.reporter import BEAT_SECONDS
 from mapreduce_rq.version import __version__
 
 Level = Literal["ok", "warn", "fail"]
@@ -38,6 +39,10 @@ LONG_SECONDS = 10.0
 """Only after this time is a worker reported that still computes for a job that has ended: it stops after its task."""
 WATCH_SECONDS = 3.0
 """A master writes every second: two snapshots this far apart show whether a job has one."""
+CLEAR_SECONDS = 2 * BEAT_SECONDS + 1
+"""A worker writes every BEAT_SECONDS: an entry that is the same after this time belongs to no living process, and may
+be deleted. After less, `--clear` would take their tasks and jobs from processes that have another key.
+"""
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,7 @@ def doctor(
             "--watch",
             envvar="MRQ_WATCH",
             metavar="SEC",
-            help="How long to watch running jobs for a sign of their masters.",
+            help="How long to watch running jobs for a sign of their masters. With --clear: 7 seconds at least.",
         ),
     ] = f"{WATCH_SECONDS:g}",
     clear: Annotated[
@@ -75,6 +80,8 @@ def doctor(
     Each line is ok, warn or fail. The exit code is 1 if a line is fail, and 69 if the server does not answer.
     """
     patience = seconds("--watch", watch, zero=True)
+    if clear:
+        patience = max(patience, CLEAR_SECONDS)
     where = required(url, "doctor")
     findings: list[Finding] = []
     code = 0

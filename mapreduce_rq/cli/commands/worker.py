@@ -30,7 +30,7 @@ from mapreduce_rq.cli.streams import say
 from mapreduce_rq.cli.values import choice, integer, seconds
 from mapreduce_rq.client.environment import chosen_keys
 from mapreduce_rq.core.sealing import kid_text
-from mapreduce_rq.core.text import plural
+from mapreduce_rq.core.text import is_utf8, not_utf8, plural
 from mapreduce_rq.errors import BadParameter, UsageError
 from mapreduce_rq.functions.trust import Trust
 from mapreduce_rq.runtime.log import JsonFormatter, start_log
@@ -191,7 +191,9 @@ def worker(
         raise UsageError("--allow-pickle needs a signing key on both sides: make one with `mrq key`, set MRQ_KEY to it")
     if files is not None and not os.path.isdir(files):
         raise UsageError(f"--files: {files} is not a folder")
-    if len(name.encode(errors="surrogateescape")) > MAX_NAME_BYTES:
+    if not is_utf8(name):
+        raise BadParameter(f"--name: {not_utf8(name)}")
+    if len(name.encode()) > MAX_NAME_BYTES:
         raise BadParameter(f"--name: {len(name)} characters; it stands in each sign of life: {MAX_NAME_BYTES} at most")
     loops = rq_workers(on_rq, url)
     if loops is not None and also:

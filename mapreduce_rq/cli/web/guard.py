@@ -17,6 +17,7 @@ import socket
 from base64 import b64encode
 from collections.abc import Iterable
 
+from mapreduce_rq.broker.secret_file import read_secret
 from mapreduce_rq.errors import UsageError
 
 TOKEN_VARIABLE = "MRQ_TOKEN"  # noqa: S105  its name
@@ -47,8 +48,7 @@ def chosen_token(path: str | None) -> str:
     """The token in a file, or else in MRQ_TOKEN; '' if neither is set. Raises UsageError, without the token in it."""
     if path:
         try:
-            with open(path, encoding="utf-8-sig") as file:
-                token, source = file.read(LONGEST_TOKEN + 2).strip(), f"the token file {path}"
+            token, source = read_secret(path).strip(), f"the token file {path}"
         except OSError as error:
             raise UsageError(f"--token-file: cannot read {path}: {error.strerror}") from None
         except UnicodeDecodeError:

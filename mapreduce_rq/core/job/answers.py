@@ -199,7 +199,8 @@ class Answers(Supply):
     def _bad(self, wid: str, answer: Answer) -> None:
         """Take in an answer without a partial: a worker refused the task, failed in it, or died in it.
 
-        A failure that names its term ends the job, or leaves that term out. If it names no term, the span is halved.
+        A failure that names its term ends the job, or leaves that term out. If it names no term, the span is halved. A
+        mistake of ours ends the job at once: each of its terms would meet it.
         """
         task = self.out.get(answer.lo) or self._left_behind(answer)
         if task is None or task.hi != answer.hi:
@@ -221,6 +222,9 @@ class Answers(Supply):
             return
         if answer.status not in (ERROR, DIED):
             self.ignored += 1
+            return
+        if failure.ours:
+            self._broken = Broken(span, failure)
             return
         if failure.term is None and span.size > 1:
             # We cannot tell which term failed. Each half has one more try, and in the end the bad term is alone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from operator import attrgetter, itemgetter
 from types import NoneType
 from typing import Any
@@ -13,6 +14,7 @@ from mapreduce_rq.core.computation import Computation, More, Outcome
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Retried, Skipped
 from mapreduce_rq.core.messages import Failure, Spec
+from mapreduce_rq.core.reducers.base import Law
 from mapreduce_rq.core.span import Span
 
 _PLAIN = frozenset({str, int, float, bool, NoneType})
@@ -68,6 +70,13 @@ def without_terms(spec: Spec, ledger: Ledger, outcome: Outcome) -> Outcome:
     return replace(outcome, bound=None, bound_kind="none", notes=notes)
 
 
+def used(terms: int, skipped: Iterable[int], law: Law) -> int:
+    """The number of terms in a value, of ``terms`` that are counted: without those that were left out. If terms have an
+    order, those that were left out behind the last one are not counted.
+    """
+    return terms - sum(law is not Law.ORDERED or term < terms for term in skipped)
+
+
 def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, workers: int, now: float) -> Done:
     """The record of a job that ends with a value. ``ended``: the reason, see ``Result.ended``."""
     reducer = ledger.computation.reducer
@@ -84,7 +93,7 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
         bound=outcome.bound,
         bound_kind=outcome.bound_kind,
         terms=spec.params.get("terms") or ledger.total,
-        terms_used=terms,
+        terms_used=used(terms, (term for term, _ in ledger.skipped), ledger.computation.law),
         tasks=ledger.tasks,
         workers=workers,
         elapsed_s=round(ledger.elapsed(now), 6),

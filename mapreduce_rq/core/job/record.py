@@ -115,6 +115,11 @@ class Done(_Record, frozen=True, kw_only=True, tag="done"):
         return State.DONE
 
     @property
+    def counted(self) -> int:
+        """The number of terms that the job is done with: those in the value, and those that were left out."""
+        return self.terms_used + len(self.skipped)
+
+    @property
     def data(self) -> dict[str, Any]:
         """The record as plain data; without the checkpoint's MAC, which programs do not need."""
         found = super().data

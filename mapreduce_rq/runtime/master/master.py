@@ -345,7 +345,7 @@ class Master(Owning):
         workers = max(1, self._took_part())
         with self._keeper:
             record = record_of(self.spec, self.ledger, outcome, ended=ended, workers=workers, now=self.clock.now())
-            lasts = not self._refers or not record.terms_used or self.ledger.conclude(outcome)
+            lasts = not self._refers or not self.ledger.tally.prefix()[0] or self.ledger.conclude(outcome)
             lasts = lasts and not (self._checkpoints.too_large and not self.value_stays)
         errors: dict[int | None, Deferred] = {
             term: Deferred(self.computation.error_of, failure) for term, failure in self.ledger.skipped

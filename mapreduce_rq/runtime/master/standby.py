@@ -238,7 +238,7 @@ class Standby:
         """Give the observer the last report: the job may have ended long after our last look at its report."""
         if isinstance(record := state.record, Done):
             last = state.report or self._report
-            self._report = replace(last, counted=record.terms_used, total=record.terms, out=0, value=record.value)
+            self._report = replace(last, counted=record.counted, total=record.terms, out=0, value=record.value)
             self.observer.progressed(lambda: self._report)
 
     def _judge(self, watch: Watch, state: JobState) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.core.computation import Computation, TermError
-from mapreduce_rq.core.foreign_errors import kind_of, message_of
+from mapreduce_rq.core.foreign_errors import is_our_fault, kind_of, message_of
 from mapreduce_rq.core.job.failures import failure_of
 from mapreduce_rq.core.messages import (
     DIED,
@@ -51,6 +51,9 @@ def failed(task: Task, computation: Computation[Any] | None, error: BaseExceptio
         cause = error.__cause__ if ours else error
         assert cause is not None
         failure = failure_of(cause, where, term, computation)
+        if cause is error and is_our_fault(error):
+            message = f"{failure.message}: a mistake in mapreduce_rq itself, please report it"
+            failure = msgspec.structs.replace(failure, message=message, ours=True)
         if ours and (place := error.place):  # type: ignore[attr-defined]  # as above
             failure = msgspec.structs.replace(failure, message=f"{failure.message} (in {place})")
         if ours and (tries := error.tries) > 1:  # type: ignore[attr-defined]  # as above
