@@ -94,6 +94,8 @@ def dashboard(
     """
     pause = min(LONGEST_INTERVAL, max(SHORTEST_INTERVAL, seconds("--interval", interval)))
     files = [(OutFile(path, option), option) for option, path in (("--svg", svg), ("--html", html)) if path is not None]
+    if files and json:
+        raise UsageError(f"{files[0][1]} writes a picture, and --json prints data: give one of them")
     live = not (files or json or once) and interactive(sys.stdout)
     places = list(_places(url, queue, key_file, LOOK_SECONDS if live else 0.0))
     if files:
