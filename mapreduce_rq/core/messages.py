@@ -122,8 +122,14 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
     output: Output | None = None  # where the job asks for it
 
 
+OURS = -1
+"""In the place of the term that failed: this package is at fault, so to look for a term would not help."""
+
+
 class Failure(msgspec.Struct, array_like=True, frozen=True):
-    """The reason why a task has no partial. ``term`` is None if the kernel could not tell which term failed."""
+    """The reason why a task has no partial. ``term`` is None if the kernel could not tell which term failed, and OURS
+    if no term is at fault.
+    """
 
     term: int | None
     kind: str  # the exception's type, or how the worker died
@@ -131,7 +137,6 @@ class Failure(msgspec.Struct, array_like=True, frozen=True):
     traceback: str
     where: str  # host:pid, or MASTER
     pickled: bytes = b""  # the exception itself, if pickles are trusted and it can be pickled
-    ours: bool = False  # this package is at fault, and no term: to look for one would not help
 
 
 LOST = "its host or supervisor was lost"

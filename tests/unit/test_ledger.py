@@ -22,6 +22,7 @@ from mapreduce_rq.core.messages import (
     ERROR,
     MAP,
     OK,
+    OURS,
     REFUSED,
     REQUEST,
     Answer,
@@ -64,7 +65,7 @@ def bad(lo: int, hi: int, status: int, term: int | None = None) -> Answer:
 
 
 def mistaken(lo: int, hi: int) -> Answer:
-    failure = Failure(None, "KeyError", "no", "", "w", ours=True)
+    failure = Failure(OURS, "KeyError", "no", "", "w")
     return Answer(lo, hi, 0, MAP, ERROR, encode_failure(failure), 0)
 
 
@@ -486,9 +487,7 @@ def test_a_failure_that_names_no_term_is_found_by_halving(status: int) -> None:
 def test_a_mistake_of_ours_ends_the_job_at_once(on_error: Literal["fail", "skip"]) -> None:
     """Each term would meet it: the task was halved until one was alone, and with `skip` all were left out so."""
     one = begun(terms=20, chunk=10, on_error=on_error)
-    assert feed(one, replied(mistaken(10, 20))) == [
-        Broken(Span(10, 20), Failure(None, "KeyError", "no", "", "w", ours=True))
-    ]
+    assert feed(one, replied(mistaken(10, 20))) == [Broken(Span(10, 20), Failure(OURS, "KeyError", "no", "", "w"))]
 
 
 @pytest.mark.parametrize(("law", "terms"), [(Law.ORDERED, 8), (Law.COMMUTATIVE, 7), (Law.APPROXIMATE, 7)])

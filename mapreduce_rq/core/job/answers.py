@@ -19,6 +19,7 @@ from mapreduce_rq.core.messages import (
     MAP,
     MERGE,
     OK,
+    OURS,
     REFUSED,
     REQUEST,
     WORKER_LOST,
@@ -223,7 +224,7 @@ class Answers(Supply):
         if answer.status not in (ERROR, DIED):
             self.ignored += 1
             return
-        if failure.ours:
+        if failure.term == OURS:
             self._broken = Broken(span, failure)
             return
         if failure.term is None and span.size > 1:

@@ -13,6 +13,7 @@ from mapreduce_rq.core.messages import (
     DIED,
     ERROR,
     LOST,
+    OURS,
     REFUSED,
     WORKER_DIED,
     WORKER_LOST,
@@ -53,7 +54,7 @@ def failed(task: Task, computation: Computation[Any] | None, error: BaseExceptio
         failure = failure_of(cause, where, term, computation)
         if cause is error and is_our_fault(error):
             message = f"{failure.message}: a mistake in mapreduce_rq itself, please report it"
-            failure = msgspec.structs.replace(failure, message=message, ours=True)
+            failure = msgspec.structs.replace(failure, message=message, term=OURS)
         if ours and (place := error.place):  # type: ignore[attr-defined]  # as above
             failure = msgspec.structs.replace(failure, message=f"{failure.message} (in {place})")
         if ours and (tries := error.tries) > 1:  # type: ignore[attr-defined]  # as above
