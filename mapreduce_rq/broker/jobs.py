@@ -227,9 +227,11 @@ class Jobs(Reading):
             after = last
             yield from replies
 
-    def ask_for_replies(self, job: str, after: str) -> None:
-        """Ask for replies that are there now. Ask nothing else before :meth:`replies_asked` has the answer."""
-        self.wire.ask_call(*self._read(job, after, 0))
+    def ask_for_replies(self, job: str, after: str, block_seconds: float = 0.0) -> None:
+        """Ask for replies that are there now, or that come in time. Ask nothing else before :meth:`replies_asked` has
+        the answer.
+        """
+        self.wire.ask_call(*self._read(job, after, block_seconds))
 
     def replies_asked(self, job: str, after: str) -> tuple[str, list[Reply], int]:
         """The answer to :meth:`ask_for_replies`, as of :meth:`replies`."""

@@ -185,7 +185,12 @@ class Client(ClientBase):
             setup=setup,
             shared=shared,
         )
-        return self._led_here(*plan, progress=progress, observer=observer, wait_workers=wait_workers).take()
+        reducer = plan[1].reducer
+        reducer.hasten()
+        try:
+            return self._led_here(*plan, progress=progress, observer=observer, wait_workers=wait_workers).take()
+        finally:
+            reducer.ahead = None  # the plan may be kept
 
     def reduce_by_key(
         self,

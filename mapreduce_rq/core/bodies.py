@@ -65,7 +65,7 @@ class PlainCodec:
 
     def encode(self, values: Sequence[Any]) -> bytes:
         """The values as one body. Raises Unfit."""
-        return plain_body(len(values), pack_all(values))
+        return pack_all(values, plain_head(len(values)))
 
     def pieces(self, values: Sequence[Any]) -> list[Buffer]:
         """The same body as the only piece. Raises Unfit."""
@@ -135,10 +135,15 @@ def size_of(body: Buffer) -> int:
 
 
 def plain_body(count: int, packed: bytes) -> bytes:
-    """The body of ``count`` values from their joined packings. Raises ValueError if they are too many for one body."""
+    """The body of ``count`` values from their joined packings. Raises ValueError as ``plain_head``."""
+    return plain_head(count) + packed
+
+
+def plain_head(count: int) -> bytes:
+    """What stands before the packings of ``count`` values. Raises ValueError if they are too many for one body."""
     if count >= 1 << 32:
         raise ValueError(f"{count} values are too many for one body")
-    return PLAIN + count.to_bytes(4, "big") + packed
+    return PLAIN + count.to_bytes(4, "big")
 
 
 def join(bodies: Sequence[Buffer]) -> bytes:

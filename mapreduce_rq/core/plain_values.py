@@ -11,7 +11,6 @@ would write a tuple as a list and a date as text. All other data is converted va
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
@@ -20,6 +19,16 @@ from typing import Any
 import msgspec
 
 from mapreduce_rq.core.numbers.integers import from_bytes, to_bytes
+from mapreduce_rq.core.plain_arrays import (
+    ARRAY,
+    EXTENSION,
+    LARGE_BYTES,
+    SCALAR,
+    packed_by_numpy,
+    pieces_of,
+    read_array,
+    read_scalar,
+)
 from mapreduce_rq.core.written import is_torn
 
 TAKES = (
@@ -27,7 +36,7 @@ TAKES = (
     "tuples, sets and dicts of these"
 )
 
-_BIG, _TUPLE, _SET, _FROZENSET, _COMPLEX, _BYTEARRAY, _ARRAY, _SCALAR = 1, 2, 3, 4, 5, 6, 7, 8
+_BIG, _TUPLE, _SET, _FROZENSET, _COMPLEX, _BYTEARRAY = 1, 2, 3, 4, 5, 6  # 7 and 8: see plain_arrays.py
 _DATETIME, _DATE, _TIME, _TIMEDELTA, _TIMEZONE, _DECIMAL, _FRACTION, _UUID = 9, 10, 11, 12, 13, 14, 15, 16
 _TEXT = 17  # with halves of characters, as names of files have them that are not text in the system's encoding
 _DICT = 18  # with a key of another type than msgspec writes as one
@@ -55,18 +64,18 @@ def pack(value: Any) -> bytes:
     return _ENCODER.encode(_plain(value))
 
 
-def pack_all(values: Sequence[Any]) -> bytes:
-    """The packings of all values, joined. Raises Unfit."""
+def pack_all(values: Sequence[Any], head: bytes = b"") -> bytes:
+    """The packings of all values, joined, behind the ``head``. Raises Unfit."""
     if is_direct(values):
         try:
             packed = _ENCODER.encode(values if type(values) is list else list(values))
-            return packed[_header_size(len(values)) :]
+            return head + memoryview(packed)[_header_size(len(values)) :]
         except (OverflowError, ValueError, TypeError, RecursionError):
             pass  # a large integer, or text that UTF-8 cannot write: the code below writes it, or names the value
-    packings = []
+    packings: list[bytes | memoryview] = [head]
     for index, value in enumerate(values):
         try:
-            packings.append(pack(value))
+            packings += pieces_of(value) or (pack(value),)
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             raise Unfit(index, _why(error)) from None
     return b"".join(packings)
@@ -111,11 +120,27 @@ def unpack_all(count: int, body: bytes | memoryview) -> list[Any]:
     if count >= 1 << 32:
         raise ValueError(f"a list of {count} values is too long")
     try:
+        if len(body) >= LARGE_BYTES and (extensions := _all_large(count, memoryview(body))) is not None:
+            return extensions
         values = _DECODER.decode(b"\xdd" + count.to_bytes(4, "big") + body)  # msgpack's array of that length
     except (msgspec.MsgspecError, RecursionError) as error:
         raise ValueError(f"these bytes are not {count} values: {error}") from None
     assert isinstance(values, list)
     return values
+
+
+def _all_large(count: int, body: memoryview) -> list[Any] | None:
+    """The values, if they are large extensions and nothing else: so a body of large arrays is not copied."""
+    values: list[Any] = []
+    at = 0
+    while at < len(body) and body[at] == EXTENSION[0] and len(values) < count:
+        head, at = at, at + len(EXTENSION) + 5
+        end = at + int.from_bytes(body[head + 1 : head + 5], "big")
+        if end > len(body):
+            return None
+        values.append(_extension(body[at - 1], body[at:end]))
+        at = end
+    return values if at == len(body) and len(values) == count else None
 
 
 def _plain(value: Any) -> Any:
@@ -150,7 +175,7 @@ def _plain(value: Any) -> Any:
         code, parts = write(value)
         return msgspec.msgpack.Ext(code, parts if isinstance(parts, bytes) else _ENCODER.encode(parts))
     if kind.__module__ == "numpy" and hasattr(value, "dtype"):
-        return _numpy(value, kind)
+        return packed_by_numpy(value, kind)
     raise TypeError(f"a {kind.__name__} cannot travel")
 
 
@@ -207,40 +232,6 @@ _WRITERS: dict[tuple[str, str], Callable[[Any], tuple[int, Any]]] = {
 }
 """Converters by module and name, so that we need not import these modules: a program that has such a value has imported
 them."""
-
-
-def _numpy(value: Any, kind: type) -> Any:
-    """Numpy's own arrays and scalars, of all types except Python objects."""
-    import numpy as np  # there already: the value is of it
-
-    dtype = value.dtype
-    if dtype.hasobject or not (kind is np.ndarray or isinstance(value, np.generic)):
-        what = f"an array of {dtype}" if kind is np.ndarray else f"a {kind.__module__}.{kind.__name__}"
-        raise TypeError(f"{what} cannot travel")
-    described = _described(dtype)
-    if dtype.names is not None and ((again := _dtype_of(described)) != dtype or again.type is not dtype.type):
-        raise TypeError(f"an array of {dtype} cannot travel: its fields have titles, or its elements are records")
-    if kind is not np.ndarray:
-        body = value.tobytes() if dtype.itemsize else b""  # of an empty text numpy gives the bytes of one character
-        return msgspec.msgpack.Ext(_SCALAR, _ENCODER.encode([described, body]))
-    order = "F" if value.flags.f_contiguous and not value.flags.c_contiguous else "C"
-    parts = [described, list(value.shape), order, value.tobytes(order)]
-    return msgspec.msgpack.Ext(_ARRAY, _ENCODER.encode(parts))
-
-
-def _described(dtype: Any) -> Any:
-    """A dtype as plain data, from which numpy makes an equal one. Raises TypeError for one that has more to it."""
-    if dtype.metadata:
-        raise TypeError(f"an array of {dtype} with metadata cannot travel")
-    if dtype.names is None and dtype.subdtype is None:
-        if dtype.isbuiltin != 1 and _dtype_of(dtype.str).type is not dtype.type:  # another library's: a name of bytes
-            raise TypeError(f"an array of {dtype} cannot travel")
-        return dtype.str
-    if dtype.subdtype is not None:
-        base, shape = dtype.subdtype
-        return [_described(base), list(shape)]
-    fields = [[name, _described(dtype.fields[name][0]), dtype.fields[name][1]] for name in dtype.names]
-    return {"fields": fields, "size": dtype.itemsize, "aligned": dtype.isalignedstruct}
 
 
 def _extension(code: int, data: memoryview) -> Any:
@@ -335,42 +326,6 @@ def _read_uuid(data: memoryview) -> Any:
     return uuid.UUID(bytes=bytes(data))
 
 
-def _dtype_of(found: Any) -> Any:
-    import numpy as np  # 0.1 s, and only for such values
-
-    if isinstance(found, str):
-        dtype = np.dtype(found)
-    elif isinstance(found, list):
-        dtype = np.dtype((_dtype_of(found[0]), tuple(found[1])))
-    else:
-        names, formats, offsets = zip(*found["fields"], strict=True) if found["fields"] else ((), (), ())
-        layout: Any = {"names": list(names), "formats": [_dtype_of(each) for each in formats], "offsets": list(offsets)}
-        dtype = np.dtype(layout | {"itemsize": found["size"]}, align=found["aligned"])
-    if dtype.hasobject:
-        raise ValueError("an array of Python objects cannot travel")
-    return dtype
-
-
-def _read_array(data: memoryview) -> Any:
-    import numpy as np  # 0.1 s, and only for such values
-
-    described, shape, order, body = _members(data)
-    dtype = _dtype_of(described)
-    if dtype.itemsize * math.prod(shape) != len(body) or min(shape, default=0) < 0:
-        raise ValueError(f"{len(body)} bytes are not an array of {shape} {dtype}")
-    return np.ndarray(tuple(shape), dtype, bytearray(body), order=order)  # a copy, so that the array is writable
-
-
-def _read_scalar(data: memoryview) -> Any:
-    import numpy as np  # 0.1 s, and only for such values
-
-    described, body = _members(data)
-    dtype = _dtype_of(described)
-    if dtype.itemsize != len(body):
-        raise ValueError(f"{len(body)} bytes are not one {dtype}")
-    return np.frombuffer(body, dtype)[0] if body else np.zeros((), dtype)[()]
-
-
 _READERS: dict[int, Callable[[memoryview], Any]] = {
     _BIG: lambda data: int(from_bytes(bytes(data))),  # from_bytes may return an mpz, and an int was sent
     _TUPLE: lambda data: tuple(_members(data)),
@@ -378,8 +333,8 @@ _READERS: dict[int, Callable[[memoryview], Any]] = {
     _FROZENSET: lambda data: frozenset(_members(data)),
     _COMPLEX: _complex,
     _BYTEARRAY: bytearray,
-    _ARRAY: _read_array,
-    _SCALAR: _read_scalar,
+    ARRAY: read_array,
+    SCALAR: read_scalar,
     _DATETIME: _read_datetime,
     _DATE: _read_date,
     _TIME: _read_time,

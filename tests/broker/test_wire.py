@@ -11,7 +11,7 @@ import redis
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import COMMIT
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.redis_wire import RedisWire
+from mapreduce_rq.broker.redis_wire import LARGE_BYTES, RedisWire
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 from tests.support.servers import RealServer
 
@@ -146,3 +146,15 @@ def test_in_a_forked_child_a_wire_is_not_connected_and_writes_nothing(server: Re
     assert wire.answer() == b"whose answer is it"
     assert wire.call("CLIENT", "ID") == number
     wire.close()
+
+
+@pytest.mark.parametrize("sizes", [[LARGE_BYTES], [5, LARGE_BYTES - 1, LARGE_BYTES], [3 << 20, 0, 3 << 20, 1]])
+def test_large_arguments_arrive_as_they_are(wire: RedisWire, keys: Keys, raw: redis.Redis, sizes: list[int]) -> None:
+    name = keys.job("large")
+    words = [bytes([65 + at]) * size for at, size in enumerate(sizes)]
+    assert wire.call("RPUSH", name, *words) == len(words)
+    answers = wire.pipeline([("ECHO", "x"), *(("RPUSH", name, word, 7) for word in words), ("ECHO", "y")])
+    assert answers == [b"x", *range(len(words) + 2, 3 * len(words) + 1, 2), b"y"]
+    wire.ask_call("ECHO", words[-1])
+    assert wire.answer() == words[-1]
+    assert raw.lrange(name, 0, -1) == words + [one for word in words for one in (word, b"7")]

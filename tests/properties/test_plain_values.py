@@ -9,6 +9,7 @@ import sys
 import uuid
 import zoneinfo
 from collections import OrderedDict
+from contextlib import suppress
 from decimal import Decimal
 from fractions import Fraction
 from types import ModuleType
@@ -426,3 +427,62 @@ def test_data_of_msgpacks_own_types_is_written_at_once(values: list[Any], direct
 def test_nan_comes_back() -> None:
     assert math.isnan(again(math.nan))
     assert math.isnan(again(Decimal("NaN")))
+
+
+ARRAYS = [
+    np.arange(70_000.0),
+    np.arange(70_000).astype(">i4"),
+    np.asfortranarray(np.arange(70_000).reshape(700, 100)),
+    np.arange(70_000).reshape(700, 100).T,
+    np.arange(140_000)[::2],
+    np.arange(70_000).astype("M8[s]"),
+    np.full((5, 3000), "text"),
+    np.full(20_000, b"bytes"),
+    np.ones(70_000, bool),
+    np.ones((1, 40_000, 1), complex),
+    np.zeros(20_000, "V8"),
+    np.zeros(9_000, [("number", "f8"), ("text", "U2")]),
+    np.zeros(65_536, "u1"),
+    np.zeros(65_535, "u1"),
+    np.broadcast_to(np.float64(3), (200, 100)),
+]
+
+
+@pytest.mark.parametrize("array", ARRAYS, ids=lambda array: f"{array.dtype.str}{array.shape}")
+def test_a_large_array_has_the_same_bytes_alone_and_among_others(array: Any) -> None:
+    """Alone and among large ones it is neither packed nor read by way of msgspec, among small values it is."""
+    array.flags.writeable = False
+    alone, among = pack_all([array]), pack_all([array, 3])
+    assert among == alone + b"\x03"
+    assert alone == pack(array)
+    (found,) = unpack_all(1, alone)
+    again, three = unpack_all(2, among)
+    assert three == 3
+    for one in (found, again, unpack_all(2, memoryview(alone + alone))[1]):
+        assert (one.dtype, one.shape, one.strides) == (array.dtype, array.shape, np.array(array, order="K").strides)
+        assert one.tobytes() == array.tobytes()
+        assert one.flags.writeable
+        assert pack_all([one]) == alone
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_large_arrays_of_another_number_are_refused(count: int) -> None:
+    with pytest.raises(ValueError, match=f"these bytes are not {count} values"):
+        unpack_all(count, pack_all(ARRAYS[:2]))
+
+
+@pytest.mark.parametrize("cut", [1, 5, 6, 20, 100_000])
+def test_a_large_array_that_is_cut_off_is_refused(cut: int) -> None:
+    packed = pack_all([ARRAYS[0]] * 2)
+    with pytest.raises(ValueError, match="these bytes are not 2 values"):
+        unpack_all(2, packed[:-cut])
+
+
+def test_large_arrays_that_are_damaged_are_one_value_or_refused() -> None:
+    packed = pack_all([ARRAYS[0]])
+    for at in range(64):
+        for bit in range(8):
+            damaged = bytearray(packed)
+            damaged[at] ^= 1 << bit
+            with suppress(ValueError):
+                assert len(unpack_all(1, bytes(damaged))) == 1

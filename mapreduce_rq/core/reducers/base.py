@@ -22,6 +22,7 @@ from mapreduce_rq.core import given
 from mapreduce_rq.core.bodies import Pieces, ValueCodec
 from mapreduce_rq.core.foreign_errors import Refusal, shown, told
 from mapreduce_rq.core.outcome import Ask, Outcome
+from mapreduce_rq.core.reducers.ahead import Ahead
 from mapreduce_rq.core.written import written
 from mapreduce_rq.errors import BadParameter
 
@@ -133,6 +134,9 @@ class Reducer(ABC, Generic[P]):
     torn: list[tuple[int, int]] = []  # noqa: RUF012  an instance that fills it makes its own
     """Spans whose answers were dropped, because a value in them cannot be read: the master asks again, in halves."""
 
+    ahead: Ahead | None = None
+    """What a master reads of the answers while it waits for others; see ``hasten``."""
+
     brisk: ClassVar[bool] = False
     """Whether the caller waits for each value: tasks are then short."""
 
@@ -174,6 +178,11 @@ class Reducer(ABC, Generic[P]):
 
     def travel_by(self, codec: ValueCodec) -> None:
         """Use this codec for values that are sent as they are; it may allow pickles. For reducers that keep values."""
+
+    def hasten(self) -> None:
+        """Have the job's master make what it can of the native object while the job runs: its caller takes that, and
+        nothing else.
+        """
 
     def lay_in(self, pieces: Pieces | None) -> None:
         """Lay pieces aside in this place, for reducers that shuffle. ``encode`` then returns references to them."""

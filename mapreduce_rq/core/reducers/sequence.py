@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 from mapreduce_rq.core.bodies import ALIGNMENT, FRAMED, Buffer, PlainCodec, ValueCodec, join
 from mapreduce_rq.core.outcome import Deferred, Outcome
 from mapreduce_rq.core.plain_values import Unfit
+from mapreduce_rq.core.reducers.ahead import Ahead
 from mapreduce_rq.core.reducers.base import BadValue, Law, Reducer
 from mapreduce_rq.core.reducers.sums import is_array, listed
 from mapreduce_rq.core.span import Span
@@ -128,6 +129,16 @@ class ListReducer(_Stretches):
     def travel_by(self, codec: ValueCodec) -> None:
         self.codec = codec
 
+    def hasten(self) -> None:
+        self.ahead = Ahead(self.codec.decode)
+
+    def decode(self, data: bytes) -> Stretch:
+        partial = super().decode(data)
+        if self.ahead is not None:
+            for body in partial.bodies:
+                self.ahead.offer(body)
+        return partial
+
     def joined(self, bodies: tuple[Buffer, ...]) -> bytes:
         return join(bodies)
 
@@ -149,8 +160,11 @@ class ListReducer(_Stretches):
     def finish_native(self, partial: Stretch) -> list[Any]:
         values: list[Any] = []
         for body in partial.bodies:
-            values += self.codec.decode(body)
+            values += self._read(body)
         return _complete(values, partial.n)
+
+    def _read(self, body: Buffer) -> list[Any]:
+        return self.codec.decode(body) if self.ahead is None else self.ahead.take(body)
 
     def describe(self, partial: Stretch) -> Outcome:
         if size_of(partial) > RECORD_BYTES:
@@ -180,7 +194,7 @@ class ListReducer(_Stretches):
         count, bodies = box[0].n, list(reversed(box.pop().bodies))
         values: list[Any] = []
         while bodies:
-            values += self.codec.decode(bodies.pop())
+            values += self._read(bodies.pop())
         return _complete(values, count)
 
     def _text(self, partial: Stretch) -> Iterator[str]:

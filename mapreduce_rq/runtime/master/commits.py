@@ -102,7 +102,10 @@ class Commits:
         apart = computation.aside is None
         self._refers = apart and computation.reducer.refers and not spec.lazy  # items of a source are there only once
         bodies = Bodies(jobs.codecs.task, self._all_out, apart=apart, items=source is not None)
-        self._exchange = Exchange(jobs, spec.job, self._lease, bodies, bell=bell, keeps=computation.reducer.keeps)
+        reducer = computation.reducer
+        self._exchange = Exchange(
+            jobs, spec.job, self._lease, bodies, bell=bell, keeps=reducer.keeps, ahead=reducer.ahead
+        )
         self._pieces: LaidApart | None = None
         if self._refers:  # at the deadline the master folds what there is
             tasks = Tasks(jobs.wire, jobs.keys, jobs.codecs)

@@ -29,6 +29,10 @@ After an error of the connection all requests on their way are forgotten. We can
 token in Redis tells whether the last commit was, and the replies are read again from the beginning of the stream
 (:meth:`Exchange.begin_anew`): those that are counted already are ignored.
 
+While the master waits for replies, it reads the values of those before, if its caller takes them (see
+core/reducers/ahead.py). The request is on its way then, and after each body the master looks whether the answer is
+there.
+
 With a bell (see bell.py) replies come over a connection of their own, and each commit with tasks alone is sent ahead.
 Its answer is read before the next request, and the master does not wait for it.
 
@@ -40,11 +44,13 @@ master's.
 
 from __future__ import annotations
 
+import select
 from collections.abc import Iterable, Sequence
 
 from mapreduce_rq.broker.jobs import FIRST_REPLY, Committed, Entry, Jobs, is_behind
-from mapreduce_rq.broker.wire import Argument
+from mapreduce_rq.broker.wire import Argument, Pollable
 from mapreduce_rq.core.messages import MAP, OK, Reply, Task
+from mapreduce_rq.core.reducers.ahead import Ahead
 from mapreduce_rq.core.span import Runs
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.bodies import Bodies
@@ -55,9 +61,22 @@ Heard = tuple[list[Reply], int]
 
 
 class Exchange:
-    """The conversation about one job. ``keeps``: its replies stay in Redis as the counted values, untrimmed."""
+    """The conversation about one job. ``keeps``: its replies stay in Redis as the counted values, untrimmed.
 
-    def __init__(self, jobs: Jobs, job: str, lease: Lease, bodies: Bodies, *, bell: Bell | None, keeps: bool) -> None:
+    ``ahead``: what to read while it waits.
+    """
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        job: str,
+        lease: Lease,
+        bodies: Bodies,
+        *,
+        bell: Bell | None,
+        keeps: bool,
+        ahead: Ahead | None = None,
+    ) -> None:
         self.jobs = jobs
         self.bodies = bodies
         self.waiting = False
@@ -72,6 +91,7 @@ class Exchange:
         self._lease = lease
         self._bell = bell
         self._keeps = keeps
+        self._values = ahead
         self._crowded = False  # whether replies come faster than they are read
         self._ahead: tuple[str, list[Reply], int] | None = None  # read while tasks were sealed
         self.creating = False  # the job's creation and a look at its replies are on their way
@@ -158,6 +178,8 @@ class Exchange:
             seconds = 0
         if self._bell is None or seconds <= 0:
             self.hear_of_commit()
+            if seconds > 0 and self._values and isinstance(self.jobs.wire, Pollable):
+                return self._listen_and_read(self._values, self.jobs.wire, seconds)
             return self.jobs.replies(self._job, self.cursor, seconds)
         try:
             # While the window is full no items are wanted: then a ring for each new item would only cost time.
@@ -165,6 +187,15 @@ class Exchange:
             return self.jobs.replies_or(self._job, self.cursor, seconds, self._bell.fileno())
         finally:
             self._bell.heard()
+
+    def _listen_and_read(self, values: Ahead, wire: Pollable, seconds: float) -> tuple[str, list[Reply], int]:
+        """The replies that come within ``seconds``. Until they are there, values of the ones before are read."""
+        self.jobs.ask_for_replies(self._job, self.cursor, seconds)
+        there = select.poll()
+        there.register(wire.fileno(), select.POLLIN)
+        while values and not there.poll(0):
+            values.step()
+        return self.jobs.replies_asked(self._job, self.cursor)
 
     def hold(self, terms: Iterable[tuple[int, int]], without: Iterable[int]) -> bool:
         """Whether the stream, read from its beginning, has the values of all these terms, except of ``without``."""
