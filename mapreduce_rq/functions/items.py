@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any
@@ -18,6 +19,9 @@ TAKE_BYTES = 4 << 20
 """Bytes of items in one task, about: a window of tasks must fit into Redis."""
 LARGE_BYTES = 1 << 20
 """If the first items taken have this many bytes, the task gets no more: to add some, the first would be copied."""
+_COUNTED = frozenset({list, tuple, dict, set, frozenset, deque})
+"""Types whose length is known at once, and is the number of their items. Another type may have to count, or be wrong.
+"""
 LARGEST_BLOCK = 1024
 """Items taken before the clock is read again: an iterable that becomes slow is noticed after this many."""
 
@@ -27,7 +31,8 @@ def source_of(
 ) -> Callable[[int], tuple[bytes, int, bool]]:
     """A ledger's source of items from any iterable. It takes items only when a task is cut.
 
-    After `TAKE_SECONDS` of that, in one call or in several, it once gives fewer items than asked for, or none.
+    After `TAKE_SECONDS` of that, in one call or in several, it once gives fewer items than asked for, or none. If their
+    number is known, it has ``ready``, the number of those that are not taken: so the last tasks are small ones.
 
     It raises BadFunction for an item that cannot travel, and what the iterable raises.
     """
@@ -68,6 +73,8 @@ def source_of(
         pieces = joined(bodies)
         return (aside.put(*pieces) if aside is not None else None) or b"".join(pieces), got, over
 
+    if type(items) in _COUNTED:
+        take.ready = lambda: max(0, len(items) - taken)  # type: ignore[attr-defined, arg-type]  # they have a length
     return take
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +28,20 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+
+class Length:
+    """Its items would have to be read to count them."""
+
+    def __len__(self) -> int:
+        raise AssertionError
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([1])
+
+
+class OwnList(list[int]):
+    """A list whose author may count otherwise."""
 
 
 def slowly(clock: Clock, seconds: float) -> Iterator[int]:
@@ -138,3 +153,30 @@ def test_a_large_item_is_sent_alone_and_not_copied_first() -> None:
     take = source_of(items, codec=PickleCodec(Pickles()), clock=Clock(), aside=Aside())  # type: ignore[arg-type]
     assert [take(9)[1] for _ in range(3)] == [1, 1, 1]
     assert mine == [True] * 3
+
+
+@pytest.mark.parametrize("kind", [list, tuple, dict.fromkeys, set, frozenset, deque])
+def test_of_items_that_are_counted_it_is_known_how_many_are_left(kind: Callable[[Iterable[int]], Any]) -> None:
+    source: Any = source_of(kind(range(100)), codec=PlainCodec(), clock=Clock())
+    assert source.ready() == 100
+    source(30)
+    assert source.ready() == 70
+    source(70)
+    assert source.ready() == 0
+    assert source(1) == (b"", 0, True)
+
+
+def test_a_list_that_grows_or_shrinks_meanwhile_is_counted_anew() -> None:
+    row = list(range(10))
+    source: Any = source_of(row, codec=PlainCodec(), clock=Clock())
+    source(5)
+    row += range(90)
+    assert source.ready() == 95
+    del row[2:]
+    assert source.ready() == 0
+    assert source(5) == (b"", 0, True)
+
+
+@pytest.mark.parametrize("items", [iter([1]), (k for k in [1]), Length(), OwnList([1]), {}.keys(), "text"])
+def test_other_iterables_are_not_asked_for_their_length(items: Iterable[Any]) -> None:
+    assert not hasattr(source_of(items, codec=PlainCodec(), clock=Clock()), "ready")
