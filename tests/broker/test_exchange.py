@@ -71,9 +71,9 @@ class Slow:
             self.ahead.offer(bytes(LEAST_BYTES))
 
     def decode(self, _: Buffer) -> list[Any]:
-        if not self.read:
-            self._during()
         self.read.append(len(self.read))
+        if len(self.read) == 1:
+            self._during()
         return []
 
 
