@@ -36,11 +36,14 @@ def is_damage(error: BaseException) -> bool:
     return isinstance(error, _DAMAGE) or type(error).__name__ in _DAMAGE_BY_NAME
 
 
-def compression_of(file: BinaryIO) -> str | None:
-    """The compression of a file; None: it is not compressed. Raises OSError for what is packed in another way."""
-    file.seek(0)
+def compression_of(file: BinaryIO, at: int = 0) -> str | None:
+    """The compression of a file from the byte ``at`` on, where it then stands; None: it is not compressed.
+
+    Raises OSError for what is packed in another way.
+    """
+    file.seek(at)
     head = file.read(_HEAD)
-    file.seek(0)
+    file.seek(at)
     for beginning, what in _UNREAD.items():
         if head.startswith(beginning):
             raise OSError(errno.EINVAL, f"{what}, which is not read: unpack it first")

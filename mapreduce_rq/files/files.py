@@ -15,7 +15,7 @@ from mapreduce_rq.errors import BadParameter
 from mapreduce_rq.files.compression import compression_of, decompressed, is_damage
 from mapreduce_rq.files.corpus import Corpus, checked, ends_of, is_cut, measured, parts_of
 from mapreduce_rq.files.lines import PIECE, TooLong, pieces_of
-from mapreduce_rq.files.opening import open_file
+from mapreduce_rq.files.opening import changed, open_file, size_of
 from mapreduce_rq.files.records import Malformed, Reader, header_of, records_of, without_mark
 
 
@@ -197,9 +197,10 @@ def _pieces(
     for path, file in streams:
         columns: list[str] = []
         at, read, line = 0, 0, 1
+        size = size_of(file)
         try:
             with file:
-                how = compression_of(file) if file.seekable() else None
+                how = compression_of(file, file.tell()) if file.seekable() else None
                 stream = file if how is None else decompressed(file, how)
                 lines = pieces_of(stream) if turned is None else _turned(stream, *turned)
                 for at, piece in lines:
@@ -213,6 +214,8 @@ def _pieces(
                     if kept:
                         yield columns, Sent(path, line, kept if kept.endswith(b"\n") else kept + b"\n")
                         line += kept.count(b"\n")
+                if size and file.tell() < size:  # what was cut off is missing; what was added is read, too
+                    raise BadParameter(f"files: {changed(visible(path), size_of(file), size)}")
         except Malformed as error:
             raise BadParameter(f"files: {visible(path)}: its first line: {error}") from None
         except TooLong as error:

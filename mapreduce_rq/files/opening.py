@@ -31,6 +31,20 @@ def open_file(name: str, folder: str | None) -> BinaryIO:
     return os.fdopen(descriptor, "rb")
 
 
+def size_of(file: BinaryIO) -> int:
+    """The bytes of a regular file as it is now; 0 for anything else, which may have any number of them."""
+    try:
+        found = os.fstat(file.fileno())
+    except OSError:  # it is no file of the system's
+        return 0
+    return found.st_size if stat.S_ISREG(found.st_mode) else 0
+
+
+def changed(path: str, now: int, size: int) -> str:
+    """What is wrong with a file of another size than it had."""
+    return f"{path} has {now} bytes now and had {size}: a file must not change while a job reads it"
+
+
 def _inside(name: str, folder: str) -> str:
     root = os.path.realpath(folder)
     real = os.path.realpath(os.path.join(root, name))

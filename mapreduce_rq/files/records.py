@@ -23,7 +23,7 @@ from mapreduce_rq.files import parquet
 from mapreduce_rq.files.compression import compression_of, decompressed, is_damage
 from mapreduce_rq.files.corpus import Corpus, Part, base_of, is_apart, is_cut
 from mapreduce_rq.files.lines import LONGEST, TooLong, lines_between, pieces_of, starts
-from mapreduce_rq.files.opening import open_file
+from mapreduce_rq.files.opening import changed, open_file
 
 ROWS = 2048
 """Records at a time, if they do not come from a piece of text that was cut."""
@@ -205,7 +205,7 @@ def _opened(corpus: Corpus, part: Part, folder: str | None) -> Iterator[BinaryIO
 def _check(file: BinaryIO, path: str, size: int, term: int) -> None:
     now = os.fstat(file.fileno()).st_size
     if now != size:
-        raise TermError(term, f"{path} has {now} bytes now and had {size}: a file must not change while a job reads it")
+        raise TermError(term, changed(path, now, size))
 
 
 @contextmanager

@@ -9,6 +9,9 @@ import io
 import json
 import lzma
 import math
+import os
+import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +21,8 @@ from hypothesis import strategies as st
 
 from mapreduce_rq.core.computation import TermError
 from mapreduce_rq.errors import BadParameter
-from mapreduce_rq.files.files import Files, shipment
-from mapreduce_rq.files.lines import lines_between, pieces_of
+from mapreduce_rq.files.files import Files, Stream, shipment
+from mapreduce_rq.files.lines import PIECE, lines_between, pieces_of
 from tests.properties.test_file_records import job_of, mapped, shipped, written
 
 EVERYWHERE = list(range(0, 400, 3))
@@ -271,3 +274,53 @@ def test_a_stream_in_an_encoding_with_states_is_sent_as_its_text() -> None:
     corpus, pieces = shipment([("a", io.BytesIO("한국\n한\n".encode("iso2022_kr")))], encoding="iso2022_kr")
     assert corpus.encoding == "utf-8"
     assert b"".join(piece.lines for piece in pieces).decode() == "한국\n한\n"
+
+
+def changed(path: Path, change: Callable[[], object], files: Files | None = None) -> list[str]:
+    """The lines of a file that changes after its first lines were read."""
+    pieces = iter((files or Files(path)).shipment()[1])
+    found = [next(pieces).lines]
+    change()
+    return (b"".join([*found, *(piece.lines for piece in pieces)])).decode().splitlines()
+
+
+@pytest.mark.parametrize("left", [0, 4, PIECE + 3, 3 * PIECE])
+@pytest.mark.parametrize("how", ["file", "stream", "utf-16", "gz"])
+def test_a_file_that_is_cut_while_it_is_sent_is_refused(tmp_path: Path, how: str, left: int) -> None:
+    path = tmp_path / ("lines.gz" if how == "gz" else "lines")
+    text = "".join(f"{k} {random.random()}\n" for k in range(120_000))
+    with (
+        gzip.open(path, "wt") if how == "gz" else path.open("w", encoding="utf-16" if how == "utf-16" else None) as out
+    ):
+        out.write(text)
+    size = path.stat().st_size
+    assert size > 3 * PIECE
+    with path.open("rb") as file:
+        files = (
+            Stream("lines", file) if how == "stream" else Files(path, encoding="utf-16" if how == "utf-16" else "utf-8")
+        )
+        with pytest.raises(BadParameter, match=rf"had {size}: a file must not change|damaged|ended|cannot be read"):
+            changed(path, lambda: os.truncate(path, left), files)
+
+
+def test_a_file_that_grows_or_is_removed_while_it_is_sent_is_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    lines = [str(k) for k in range(100_000)]
+    path.write_text("\n".join(lines) + "\n")
+
+    def grow() -> None:
+        with path.open("a") as file:
+            file.write("one more\n")
+
+    assert changed(path, grow) == [*lines, "one more"]
+    assert changed(path, path.unlink) == [*lines, "one more"]
+
+
+def test_a_stream_that_is_not_at_its_beginning_is_read_from_there(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_text("head\na\nb\n")
+    with path.open("rb") as file:
+        file.readline()
+        assert list(Stream("-", file)) == ["a", "b"]
+    with open("/proc/self/status", "rb") as file:  # a regular file, they say, of no bytes
+        assert next(iter(Stream("-", file))).startswith("Name:")
