@@ -235,7 +235,7 @@ def test_a_killed_masters_jobs_go_on_under_another(at: User, client: Client) -> 
     began = time.monotonic()
     for job in jobs:
         second.hear(f"leading {job.id}", seconds=16.0)
-    assert time.monotonic() - began < 14.0
+    assert time.monotonic() - began < allowed(14)
     at.stage.open()
     for job in jobs:
         assert job.result(30).native == total(8)

@@ -318,7 +318,7 @@ def test_another_leads_when_the_leading_horse_is_killed(fleet: RQFleet) -> None:
         return found is not None and found.master not in {"", state.master} and fleet.counted(ours) > before + 5
 
     until(goes_on, 13, f"another leads: {fleet.logs()}")
-    assert time.monotonic() - killed < 13
+    assert time.monotonic() - killed < allowed(13)
     assert fleet.end(job) is JobStatus.FAILED  # RQ has seen its horse die
     job.requeue()
     assert fleet.result(job) == total(300)
