@@ -36,6 +36,7 @@ from mapreduce_rq.cli.screen.views import (
     worker_state,
     workers_on,
 )
+from mapreduce_rq.cli.web.shown import job_rows
 from mapreduce_rq.core.job.record import Report, State
 from mapreduce_rq.core.messages import Beat
 from tests.support.records import cancelled, done, failed
@@ -136,6 +137,24 @@ def test_an_ended_job_shows_its_value_or_why_it_has_none() -> None:
     text = "\n".join(picture(snapshot((good, bad)), width=120))
     assert "7.38905609893065 ± 3.853e-50" in text
     assert "ValueError: a bad term" in text
+
+
+@pytest.mark.parametrize("state", list(State))
+def test_a_job_in_any_state_is_drawn_under_its_word(state: State) -> None:
+    """A job that was cancelled with `--now` ended the dashboard with a traceback."""
+    records = {"done": done(), "failed": failed(), "cancelled": cancelled(now=state is State.CANCELLED_NOW)}
+    one = job(state=state.value, record=records.get(state.word))
+    shown = snapshot((one,), (worker(),))
+    for unicode in (True, False):
+        for width in (60, 100, 200):
+            assert "exp-abcdef" in "\n".join(picture(shown, width=width, unicode=unicode))
+        view = View(page="job", selected={"jobs": one.job})
+        page = "\n".join(picture(shown, view=view, known=Known(), width=100, unicode=unicode))
+        assert state.word in page
+        assert state.word == state.value or state.value not in page
+    assert job_rows(shown, SEEN)[one.job]["state"] == state.word
+    (data,) = snapshot_data(shown, SEEN, "redis://h", 0.1)["jobs"]
+    assert data["state"] == state.word
 
 
 def test_our_own_ends_are_not_named_twice() -> None:

@@ -105,9 +105,10 @@ def _running(job: JobView, snapshot: Snapshot, seen: Seen, glyphs: Glyphs, *, wi
 
 def _ended(job: JobView, glyphs: Glyphs, width: int, label: int) -> Text:
     value = value_words(job).replace("±", glyphs.plus_minus)
-    start = Text.assemble((f"{glyphs.marks[job.state]} ", STYLES[job.state]), f"{job_label(job.job):<{label}}", "  ")
-    start.append(value or params_words(job), style=STYLES[job.state] if job.state == "failed" else "")
+    state = job.state.word
+    start = Text.assemble((f"{glyphs.marks[state]} ", STYLES[state]), f"{job_label(job.job):<{label}}", "  ")
+    start.append(value or params_words(job), style=STYLES[state] if state == "failed" else "")
     report = job.report
     terms = f" {plural(report.counted, 'term', shown=f'{count(report.counted):>7}'):13}" if width >= WIDE else ""
-    end = Text(f"{job.state.word:>9}{terms} {duration(report.elapsed_s):>8}", style="dim")
+    end = Text(f"{state:>9}{terms} {duration(report.elapsed_s):>8}", style="dim")
     return apart(start, end, width)
