@@ -179,6 +179,7 @@ class Calls:
         self._lock = threading.Lock()
         self._refusal = ""  # why no more calls are taken; "": they are
         self._error: BaseException | None = None  # the one with which the job ended
+        self._lost = False  # calls had no answer then
         self._then: Callable[[], None] | None = None
         self.ended = threading.Event()
         _, computation, codec = plan
@@ -224,7 +225,7 @@ class Calls:
 
     def check(self) -> None:
         """Raises BrokenProcessPool or RuntimeError if no more calls are taken."""
-        if self._error is not None:
+        if self._error is not None and (self._lost or not self._job.given_up):  # an idle job ends well so
             raise broken(self._error)
         if self._refusal or self._job.elsewhere or _exiting:
             raise RuntimeError(self._refusal or self._job.elsewhere or AFTER_EXIT)
@@ -286,6 +287,7 @@ class Calls:
             self._refusal = self._refusal or CLOSED
             left = [*self._source.sent.values(), *self._source.drain()]
             self._source.sent.clear()
+            self._lost = bool(left)
         for future in left:
             fail(future, broken(error) if error is not None else RuntimeError(SHUT))
         self.ended.set()

@@ -105,6 +105,7 @@ class OpenJob:
         verbs.ear = ear
         self._over = threading.Event()
         self.elsewhere = ""  # the error in a fork of the process that leads it
+        self.given_up = False  # its client let go of it
         self._master = client.leader.master(
             spec, computation, self, source=self.source, verbs=verbs, bell=self._bell, wait_workers=wait_workers
         )
@@ -134,6 +135,7 @@ class OpenJob:
 
         This is not the end of its items: then a job whose items are all answered by now would be done.
         """
+        self.given_up = True
         self._master.stop = True
         self._bell.insist()
 
