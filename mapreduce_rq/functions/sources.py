@@ -204,7 +204,12 @@ def _is_of_a_project(module: object) -> bool:
 
 
 def _reached(module: str) -> list[str]:
-    """The modules of its project that it mentions, directly or through others, the nearest first."""
+    """The modules of its project that it mentions, directly or through others, the nearest first.
+
+    Of a module of this package there are none: a worker of another version of the package says so by itself.
+    """
+    if _path(sys.modules[module]).startswith(_NOT_OF_A_PROJECT):
+        return []
     top = module.partition(".")[0]
     found = [module]
     for name in found:  # the list grows meanwhile
