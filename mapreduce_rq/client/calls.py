@@ -223,6 +223,11 @@ class Calls:
             self._source.put(future, (sent, how, arguments, named))
         return future
 
+    @property
+    def open(self) -> bool:
+        """Whether more calls are taken."""
+        return self._error is None and not (self._refusal or self._job.elsewhere or _exiting)
+
     def check(self) -> None:
         """Raises BrokenProcessPool or RuntimeError if no more calls are taken."""
         if self._error is not None and (self._lost or not self._job.given_up):  # an idle job ends well so

@@ -18,7 +18,7 @@ from joblib.parallel import AutoBatchingMixin, FallbackToBackend, ParallelBacken
 
 from mapreduce_rq.client.calls import Calls
 from mapreduce_rq.client.client import CLIENT, Client
-from mapreduce_rq.client.joblib_run import Callback, Run
+from mapreduce_rq.client.joblib_run import Callback, Line, Run
 from mapreduce_rq.core.foreign_errors import RemoteError, told
 from mapreduce_rq.core.given import only
 from mapreduce_rq.core.messages import WORKER_DIED, WORKER_LOST
@@ -113,7 +113,9 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
         with self._lock:
             run = self._runs.get(parallel)
             if run is None or not run.ours:
-                run = self._runs[parallel] = Run(self._new_calls(), parallel, self._forgets)
+                client = self._connected()
+                line = Line.of(client, lambda: Calls(client, unfit=_unpicklable))
+                run = self._runs[parallel] = Run(line, parallel, self._forgets)
             return run.submit(func, callback)
 
     apply_async = submit  # as joblib before 1.5 calls it
@@ -160,9 +162,6 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
             left = getattr(parallel, "_ready_batches", None)
             while left is not None and not left.empty():  # else joblib would give the next call answers of this one
                 left.get()
-
-    def _new_calls(self) -> Calls:
-        return Calls(self._connected(), unfit=_unpicklable)
 
     def _forgets(self, run: Run) -> bool:
         """Whether the run is forgotten: nothing of it is left, and nothing more will be sent to it."""

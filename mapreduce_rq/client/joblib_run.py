@@ -1,4 +1,9 @@
-"""One call of joblib's ``Parallel``: an open job for its batches, and the thread that calls joblib back."""
+"""Calls of joblib's ``Parallel``: each has an open job for its batches, and a thread that calls joblib back.
+
+Run     one call of Parallel: its batches
+Line    an open job and its thread. After a run it is kept a while for the next one, for to open a job takes as
+        long as some short calls, and programs call Parallel in a loop.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +13,13 @@ import threading
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
-from queue import SimpleQueue
-from typing import Any
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 from mapreduce_rq.client.calls import Calls
+from mapreduce_rq.client.client import Client
 from mapreduce_rq.functions.calls import ONE
 
 Callback = Callable[[Future[Any]], None]
@@ -23,7 +31,75 @@ MOST_WAITING = 4096
 values out takes 10 ms, which then pass while others are computed.
 """
 
+KEPT_SECONDS = 1.0
+"""Seconds that an open job waits for the next call of ``Parallel``, before it ends."""
+
 log = logging.getLogger(__name__)
+
+
+class Line:
+    """An open job of a client, and the thread that serves one run after another with it."""
+
+    _kept: ClassVar[WeakKeyDictionary[Client, list[Line]]] = WeakKeyDictionary()
+    """By client, the lines that wait for a run."""
+    _changing = threading.Lock()
+
+    def __init__(self, client: Client, calls: Calls) -> None:
+        self.calls = calls
+        self._client = client
+        self._process = os.getpid()
+        self._runs: SimpleQueue[Run] = SimpleQueue()
+        self.thread = threading.Thread(target=self._serve, name=f"mrq joblib {calls.job}", daemon=True)
+        self.thread.start()
+
+    @classmethod
+    def of(cls, client: Client, new: Callable[[], Calls]) -> Line:
+        """A line of this client: one that is kept, or a new one over ``new`` calls. Raises what ``new`` raises."""
+        with cls._changing:
+            kept = cls._kept.get(client, [])
+            while kept:
+                line = kept.pop()
+                if line.ours and line.calls.open:
+                    return line
+        return cls(client, new())
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process made it. A fork has no threads of its parent's."""
+        return self._process == os.getpid()
+
+    def begin(self, run: Run) -> None:
+        """Serve this run, to its end."""
+        self._runs.put(run)
+
+    def _serve(self) -> None:
+        run: Run | None = self._runs.get()
+        while run is not None:
+            run.call_back()
+            run = None  # what its callbacks hold must not wait with us
+            run = self._next() if self.calls.open else None
+        self.calls.finish()
+
+    def _next(self) -> Run | None:
+        """Wait for the next run; None if none comes."""
+        with self._changing:
+            self._kept.setdefault(self._client, []).append(self)
+        with suppress(Empty):
+            return self._runs.get(timeout=KEPT_SECONDS)
+        with self._changing:
+            kept = self._kept.get(self._client, [])
+            if self in kept:
+                kept.remove(self)
+                return None
+        return self._runs.get()  # it was taken at the last moment
+
+
+def _new_lock() -> None:
+    """In a forked child: a thread that is not here may hold the lock."""
+    Line._changing = threading.Lock()  # noqa: SLF001  ours
+
+
+os.register_at_fork(after_in_child=_new_lock)
 
 
 class Run:
@@ -36,11 +112,10 @@ class Run:
     not if there are more batches by now. Neither that nor ``parallel`` is kept alive by a run that waits.
     """
 
-    def __init__(self, calls: Calls, parallel: Any, over: Callable[[Run], bool]) -> None:
+    def __init__(self, line: Line, parallel: Any, over: Callable[[Run], bool]) -> None:
         self._parallel = weakref.ref(parallel, lambda _: self.leave())
-        self._calls = calls
+        self._line = line
         self._over = weakref.WeakMethod(over)
-        self._process = os.getpid()
         self._caller = 0  # the thread that sent the last batch, other than ours
         self._changed = threading.Lock()  # held to change the next two
         self._left = 0  # batches whose callback has not returned
@@ -48,13 +123,12 @@ class Run:
         self._leaves = False
         self._worth_a_look = threading.Event()
         self._answered: SimpleQueue[tuple[Callback | None, Future[Any]] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._call_back, name=f"mrq joblib {calls.job}", daemon=True)
-        self._thread.start()
+        line.begin(self)
 
     @property
     def ours(self) -> bool:
-        """Whether this process made it. A fork has no threads of its parent's, and makes its own runs."""
-        return self._process == os.getpid()
+        """Whether this process made it. A fork makes its own runs."""
+        return self._line.ours
 
     @property
     def left(self) -> int:
@@ -76,12 +150,12 @@ class Run:
 
     def submit(self, func: Callable[[], Any], callback: Callback | None) -> Future[Any]:
         """Send one more batch. Raises as ``Calls.submit``."""
-        if threading.current_thread() is not self._thread:
+        if threading.current_thread() is not self._line.thread:
             self._caller = threading.get_ident()
         with self._changed:
             self._left += 1
         try:
-            future = self._calls.submit(func, ONE, (), {})
+            future = self._line.calls.submit(func, ONE, (), {})
         except BaseException:
             with self._changed:
                 self._left -= 1
@@ -105,10 +179,10 @@ class Run:
 
     def end(self) -> None:
         """End now, with the tasks in hand; callbacks of batches that are not answered see them fail."""
-        self._calls.terminate()
+        self._line.calls.terminate()
         self.leave()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(LAST_SECONDS)
+        if threading.current_thread() is not self._line.thread:
+            self._line.thread.join(LAST_SECONDS)
 
     def _ends(self) -> bool:
         over = self._over()
@@ -117,7 +191,8 @@ class Run:
     def _is_worth_a_look(self) -> bool:
         return not self._left or self._waiting > MOST_WAITING or self.aborts
 
-    def _call_back(self) -> None:
+    def call_back(self) -> None:
+        """Call joblib back for each batch that is answered, until the run is over; in the line's thread."""
         while not (self._leaves and not self._left and self._ends()):
             answered = self._answered.get()
             if answered is None:
@@ -134,4 +209,3 @@ class Run:
                 if self._is_worth_a_look():
                     self._worth_a_look.set()
             del answered, callback, future  # the values may be large, and the next may be long in coming
-        self._calls.finish()

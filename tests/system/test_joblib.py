@@ -231,6 +231,33 @@ def test_a_client_of_its_own_ends_with_the_backend() -> None:
     until(is_closed, 5, "the client is closed")
 
 
+def lines() -> set[str]:
+    """The threads that call joblib back, each with its job's name."""
+    return {thread.name for thread in threading.enumerate() if thread.name.startswith("mrq joblib ")}
+
+
+def test_the_open_job_is_kept_for_the_next_call_for_a_moment() -> None:
+    register_joblib()
+    with Client(local=2) as client:
+        before = lines()
+        for count in (4, 9, 300):
+            with joblib.parallel_config("mrq", client=client, n_jobs=2):
+                assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(count))[-1] == sqrt(count - 1)
+        (line,) = lines() - before
+        with (
+            joblib.parallel_config("mrq", client=client, n_jobs=2),
+            pytest.raises(LookupError),
+        ):
+            joblib.Parallel()(joblib.delayed(picky)(k) for k in range(9))
+        until(lambda: line not in lines(), 5, "a job is not kept whose call was given up")
+        with joblib.parallel_config("mrq", client=client, n_jobs=2):
+            joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(3))
+        (line,) = lines() - before
+        assert client.job_state(line.split()[-1]).state == "running"  # type: ignore[union-attr]  # it is there
+        until(lambda: line not in lines(), 5, "the line ends by itself")
+        until(lambda: client.job_state(line.split()[-1]).state == "done", 5, "and so does its job")  # type: ignore[union-attr]  # as above
+
+
 def test_where_pickles_are_not_trusted_it_says_so(server: RealServer) -> None:
     register_joblib()
     with (
