@@ -95,9 +95,9 @@ class LentWire:
         """See Wire."""
         self.to.ask(script, keys, arguments, then=then, heard=heard)
 
-    def ask_call(self, *command: Argument) -> None:
+    def ask_call(self, *command: Argument, then: Command = ()) -> None:
         """See Wire."""
-        self.to.ask_call(*command)
+        self.to.ask_call(*command, then=then)
 
     def answer(self) -> Any:
         """See Wire."""

@@ -268,10 +268,13 @@ class RedisWire:
         if then:
             self._asked.append(_COMMAND)
 
-    def ask_call(self, *command: Argument) -> None:
+    def ask_call(self, *command: Argument, then: Command = ()) -> None:
         """As ``ask``, for a command."""
-        self._send(_pack(command, self._check))
+        packed = _pack(command, self._check)
+        self._send(packed + _pack(then, self._check) if then else packed)
         self._asked.append(_COMMAND)
+        if then:
+            self._asked.append(_COMMAND)
 
     def answer(self) -> Any:
         """The answer to the oldest request."""

@@ -47,6 +47,16 @@ class Tasks:
         )
         return found
 
+    def ask_for_next(self, wid: str, job: str) -> None:
+        """Ask to have a task moved into the worker's hand, and for a job's state; see :meth:`next`."""
+        move = ("LMOVE", self.keys.queue, self.keys.in_flight(wid), "RIGHT", "LEFT")
+        self.wire.ask_call(*move, then=("HGET", self.keys.job(job), "state"))
+
+    def next(self) -> tuple[bytes | None, str]:
+        """Read the answers: the task, None if none waited, and the job's state."""
+        task: bytes | None = self.wire.answer()
+        return task, text_of(self.wire.answer() or b"")
+
     def ask_to_watch(self, seconds: float) -> None:
         """Ask to be told when a task waits, within ``seconds``; nothing else may be asked before :meth:`watched`.
 

@@ -92,7 +92,7 @@ class Wire(Protocol):
         the next answer is read.
         """
 
-    def ask_call(self, *command: Argument) -> None:
+    def ask_call(self, *command: Argument, then: Command = ()) -> None:
         """As ``ask``, for a command."""
 
     def answer(self) -> Any:

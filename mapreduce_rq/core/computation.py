@@ -50,6 +50,10 @@ def _stay() -> None:
     """Do nothing: this process is not a worker's."""
 
 
+def _done() -> None:
+    """Do nothing: this process is not a worker's."""
+
+
 def _at_once(_: float) -> None:
     """Do not wait: this process is not a worker's."""
 
@@ -104,6 +108,9 @@ class Computation(ABC, Generic[P]):
 
     leave: Callable[[], None] = staticmethod(_stay)
     """In a worker: end the process when the task in hand is answered. The supervisor then starts another one."""
+
+    called: Callable[[], None] = staticmethod(_done)
+    """In a worker: the calls of the task in hand are made; what follows is its answer."""
 
     pause: Callable[[float], None] = staticmethod(_at_once)
     """In a worker: wait these seconds before a term is tried again, and end the task if its job is over."""

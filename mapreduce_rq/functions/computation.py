@@ -215,7 +215,9 @@ class FunctionComputation(Computation[Any]):
         if self._retrying is not None:
             self._begin_at(lo)
         try:
-            return self.reducer.lift_encoded(lo, (self._found or self.function)(item))
+            value = (self._found or self.function)(item)
+            self.called()
+            return self.reducer.lift_encoded(lo, value)
         except Interruption:
             raise
         except BadValue as error:
@@ -276,6 +278,8 @@ class FunctionComputation(Computation[Any]):
                 raise
             except BaseException as error:  # extend keeps what came before the failure: its length names the term
                 raise self._failed(lo + at + len(values), error) from error
+            if at + len(values) == len(items) and self.params.worn_after is None:
+                self.called()
             try:
                 total = self._with(total, values, partial(self._fold, lo + at, values), partial(add, lo, at))
             except BadValue as error:

@@ -95,10 +95,12 @@ class HubWire:
         if then:
             self.ask_call(*then)
 
-    def ask_call(self, *command: Argument) -> None:
+    def ask_call(self, *command: Argument, then: Command = ()) -> None:
         """As ``ask``, for a command."""
         self._check()
         self._asked.append(Read.of(command) if command[0] == "XREAD" else self._hub.call(command))
+        if then:
+            self.ask_call(*then)
 
     def answer(self) -> Any:
         """The answer to the oldest request."""

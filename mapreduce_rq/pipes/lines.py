@@ -233,9 +233,11 @@ class LineWire:
         if then:
             self._send(None, CALL, then)
 
-    def ask_call(self, *command: Argument) -> None:
+    def ask_call(self, *command: Argument, then: Command = ()) -> None:
         """As ``ask``, for a command."""
         self._send(None, CALL, command)
+        if then:
+            self._send(None, CALL, then)
 
     def answer(self) -> Any:
         """The answer to the oldest request."""

@@ -47,9 +47,10 @@ class Store:
         self.commands: dict[str, Callable[..., Any]] = {
             "BLMOVE": self._blmove, "DEL": self._delete, "EXISTS": self._exists, "HDEL": self._hdel,
             "HGET": self._hget, "HGETALL": self._hgetall, "HLEN": self._hlen, "HMGET": self._hmget, "HSET": self._hset,
-            "HSTRLEN": self._hstrlen, "LLEN": self._llen, "LPUSH": self._lpush, "LRANGE": self._lrange,
-            "LREM": self._lrem, "RPUSH": self._rpush, "TYPE": self._type, "UNLINK": self._delete, "XLEN": self._xlen,
-            "XREAD": self._xread, "ZADD": self._zadd, "ZRANGE": self._zrange, "ZREM": self._zrem,
+            "HSTRLEN": self._hstrlen, "LLEN": self._llen, "LMOVE": self._lmove, "LPUSH": self._lpush,
+            "LRANGE": self._lrange, "LREM": self._lrem, "RPUSH": self._rpush, "TYPE": self._type,
+            "UNLINK": self._delete, "XLEN": self._xlen, "XREAD": self._xread, "ZADD": self._zadd,
+            "ZRANGE": self._zrange, "ZREM": self._zrem,
         }  # fmt: skip
         self.scripts: dict[str, Callable[..., Any]] = {
             "commit": self._commit, "settle": self._settle, "reap": self._reap,
@@ -131,8 +132,11 @@ class Store:
         return removed
 
     def _blmove(self, source: str, target: str, out: str, into: str, _: Argument) -> bytes | None:
+        return self._lmove(source, target, out, into)
+
+    def _lmove(self, source: str, target: str, out: str, into: str) -> bytes | None:
         if (out, into) != OLDEST_FIRST:
-            raise ValueError(f"BLMOVE {out} {into} is no verb's")
+            raise ValueError(f"LMOVE {out} {into} is no verb's")
         found = self.lists.get(source)
         if not found:
             return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import msgspec
 import pytest
 import redis
 
@@ -140,6 +141,89 @@ def test_where_others_have_taken_from_the_hand_it_is_read_anew_and_the_answers_s
     assert not ground.hand.hear()
     assert (0, 1) in ground.answered()
     assert ground.hand.tasks == [third]
+
+
+@pytest.mark.parametrize("state", ["running", "done"])
+def test_the_next_task_is_taken_before_the_answer_is_written(ground: Ground, state: str) -> None:
+    hand = ground.hand
+    hand.sure_until = Clock().now() + 5
+    (first,) = ground.held(1)
+    ground.raw.hset(ground.tasks.keys.job("job"), "state", state)
+    ground.raw.lpush(ground.tasks.keys.queue, "next", "later")
+    hand.ask_for_next("job")
+    batch = batch_of([first])
+    assert hand.done(batch)
+    assert hand.add_next() is (state == "running")  # else the job's end is heard of before the next task is begun
+    assert hand.tasks == [first, b"next"] == ground.in_redis()
+    hand.settle(batch, 0)
+    assert hand.hear()
+    assert hand.tasks == [b"next"] == ground.in_redis()
+    assert ground.answered() == [(0, 1)]
+    hand.ask_for_next("job")  # it is read by who reads first
+    hand.read()
+    assert hand.add_next() is (state == "running")
+    assert hand.tasks == [b"next", b"later"]
+
+
+def test_where_no_task_waits_none_is_added(ground: Ground) -> None:
+    ground.hand.sure_until = Clock().now() + 5
+    (first,) = ground.held(1)
+    ground.hand.ask_for_next("job")
+    assert not ground.hand.add_next()
+    assert ground.hand.tasks == [first] == ground.in_redis()
+    assert not ground.hand.add_next()  # nor where none was asked for
+
+
+@pytest.mark.parametrize(("held", "sure"), [(2, 5.0), (1, -1.0)])
+def test_no_task_is_asked_for_beside_another_or_by_a_worker_that_may_count_as_dead(
+    ground: Ground, held: int, sure: float
+) -> None:
+    ground.hand.sure_until = Clock().now() + sure
+    sealed = ground.held(held)
+    ground.raw.lpush(ground.tasks.keys.queue, "next")
+    ground.hand.ask_for_next("job")
+    assert not ground.hand.add_next()
+    assert ground.hand.tasks == sealed == ground.in_redis()
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_connection_lost_about_the_next_task_costs_no_answer(ground: Ground, asked: bool) -> None:
+    hand = ground.hand
+    hand.sure_until = Clock().now() + 5
+    (first,) = ground.held(1)
+    ground.raw.lpush(ground.tasks.keys.queue, "next")
+    if asked:
+        hand.ask_for_next("job")
+    ground.tasks.wire.close()
+    if not asked:
+        hand.ask_for_next("job")  # it is called in a task, which has nothing to do with it
+    batch = batch_of([first])
+    with pytest.raises(BrokerDown):
+        hand.done(batch) and hand.add_next()
+    hand.recover()
+    assert ground.answered() == [(0, 1)]
+    assert hand.tasks == ground.in_redis() == ([b"next"] if asked else [])
+    assert not hand.add_next()
+
+
+def test_a_user_without_the_command_takes_no_task_so(ground: Ground, server: RealServer) -> None:
+    ground.raw.execute_command("ACL", "SETUSER", "few", "on", "nopass", "~*", "&*", "+@all", "-lmove")
+    try:
+        wire = RedisWire(msgspec.structs.replace(parse_url(server.url), username="few", password="x"))
+        wire.connect()
+        hand = hand_of(Tasks(wire, ground.tasks.keys, ground.tasks.codecs))
+        hand.sure_until = Clock().now() + 5
+        (first,) = hand.tasks = ground.held(1)
+        ground.raw.lpush(ground.tasks.keys.queue, "next")
+        hand.ask_for_next("job")
+        assert not hand.add_next()
+        hand.recover()
+        hand.ask_for_next("job")
+        assert not hand.add_next()
+        assert hand.tasks == [first] == ground.in_redis()
+        wire.close()
+    finally:
+        ground.raw.execute_command("ACL", "DELUSER", "few")
 
 
 def test_of_an_error_in_sending_the_tasks_are_told_and_forgotten(ground: Ground) -> None:

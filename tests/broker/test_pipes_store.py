@@ -42,6 +42,7 @@ COMMANDS = st.one_of(
     command("LREM", a_list, st.integers(-2, 2), word),
     command("LLEN", a_list),
     command("BLMOVE", a_list, a_list, "RIGHT", "LEFT", "0.001"),
+    command("LMOVE", a_list, a_list, "RIGHT", "LEFT"),
     command("HSET", a_hash, st.tuples(word, word).map(list)),
     command("HGET", a_hash, word),
     command("HMGET", a_hash, words),

@@ -90,10 +90,12 @@ class Watched:
         if then:
             self._asked.append(name_of_command(then))
 
-    def ask_call(self, *command: Argument) -> None:
+    def ask_call(self, *command: Argument, then: Command = ()) -> None:
         self._asked.append(name_of_command(command))
         self._tell(self._asked[-1], "before")
-        self._wire.ask_call(*command)
+        self._wire.ask_call(*command, then=then)
+        if then:
+            self._asked.append(name_of_command(then))
 
     def answer(self) -> Any:
         found = self._wire.answer()

@@ -232,6 +232,8 @@ class SimComputation(Computation[Any]):
                 raise TermError(k, "still not", tries=self._retrying.tries_of(error)) from error
         if bad is not None:
             raise TermError(bad, "it had to") from ValueError(f"term {bad} will not")
+        if not self.reached:
+            self.called()
         found = fold(range(lo, hi), ordered=self.params.ordered)
         return Laid(found, (), found) if self.params.laid else found
 

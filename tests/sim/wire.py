@@ -77,9 +77,11 @@ class SimWire:
         if then:
             self._send(Request("call", (then,)))
 
-    def ask_call(self, *command: Argument) -> None:
+    def ask_call(self, *command: Argument, then: Command = ()) -> None:
         self._nothing_awaited()
         self._send(Request("call", (command,)))
+        if then:
+            self._send(Request("call", (then,)))
 
     def answered(self, ticket: int) -> bool:
         """Whether an answer has come, or none will; else its coming ends the wait of this ticket."""

@@ -151,6 +151,14 @@ def test_an_answer_that_was_there_already_says_nothing_of_the_distance() -> None
     assert near.batch_seconds == pytest.approx(0.4, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("seconds", "first"), [(0.001, False), (0.019, False), (0.021, True), (0.99, True), (1.01, False), (60.0, False)]
+)
+def test_of_tasks_of_middle_length_the_next_one_is_taken_first(seconds: float, first: bool) -> None:
+    assert measured(seconds, 0.0002).next_first is first
+    assert not Prefetch().next_first  # before the first task was measured
+
+
 def test_one_outage_does_not_make_it_hoard() -> None:
     prefetch = measured(0.1, 0.0002)
     prefetch.settled(30.0, 30.0)

@@ -37,6 +37,11 @@ travels."""
 AHEAD_TRIPS = 20
 """Round trips. If tasks are shorter than this, the worker takes a second one, too: to wait would cost 1/20 of the time,
 or more."""
+NEXT_FIRST_SECONDS = 1.0
+"""Seconds. If tasks are shorter than this, but too long to have two of them in hand, the worker takes the next one when
+the calls of the last one are made, and writes the answer while that request travels. So it need not wait for a round
+trip between two tasks. If Redis refuses the answer, it is sent again a task later, so this is not done with long tasks.
+"""
 WAITED_SECONDS = 0.001
 """Seconds. If the worker waited at least this long for the answer to a settle, the time of the settle tells how far
 Redis is. Otherwise the answer was there before the worker looked for it."""
@@ -52,6 +57,7 @@ class Prefetch:
         self._trip = 0.0  # seconds
         self._last = 1
         self._backed = False  # others may have copies of the tasks in hand: if we gave these back, they ran twice
+        self.next_first = False  # whether to take the next task before the answer to the last one is written
         self.long = False  # the last batch was long: beside it a round trip is short, and the job may be over by now
 
     @property
@@ -69,6 +75,7 @@ class Prefetch:
         self._backed = self._backed or seconds >= LEAST_SECONDS
         task = max(seconds / tasks, (longest - SLICE_SECONDS) / 4)
         self._task = task if self._task is None else MEMORY * self._task + (1 - MEMORY) * task
+        self.next_first = self._ahead_seconds <= self._task < NEXT_FIRST_SECONDS
 
     def settled(self, seconds: float, waited: float) -> None:
         """Learn from a settle that took ``seconds`` in all; for ``waited`` of these the worker did nothing else.

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from mapreduce_rq.broker.pieces import LaidFold
 from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.core.fleet.prefetch import Prefetch
+from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import Answer, Beat, Output, Tried
 from mapreduce_rq.core.stragglers import LEAST_SECONDS
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused
@@ -91,6 +92,11 @@ class Hand:
         self._unsettled: list[Batch] = []  # at most two: one on its way, and the next
         self._asked: Question | None = None
         self._got: SettleAnswer | None = None  # the answer, if it was read early
+        self._next_asked = 0.0  # when the next task was asked for; 0: it was not, or it was read
+        self._next: bytes | None = None
+        self._goes_on = False  # whether that task may be begun before the last settle is heard
+        self._may_ask = True
+        self._failed: BrokerError | None = None  # met where it could not be raised
 
     @property
     def asks(self) -> bool:
@@ -101,8 +107,10 @@ class Hand:
 
     def recover(self) -> None:
         """Connect, send answers again that may not have arrived, and read the hand. Raises BrokerError."""
+        self._failed = None
         self._queue.wire.connect()
         self._asked = self._got = None
+        self._next_asked = 0.0
         self._settle_anew()
         self._enter_queue()
 
@@ -110,6 +118,29 @@ class Hand:
         """Wait for one task."""
         self.sure_until = self._clock.now() + seconds + SURE_OF_ONE_SECONDS
         return self._queue.take(self._wid, seconds)
+
+    def ask_for_next(self, job: str) -> None:
+        """Ask for the next task before the answer to the only one in hand is written, unless ``job`` is over.
+
+        It raises nothing, because it is called in a task: an error is raised when the task's answer is sent.
+        """
+        if not self._may_ask or self.changed or len(self.tasks) != 1 or self._clock.now() > self.sure_until:
+            return
+        try:
+            self.read()
+            if self._got is None or self._got.as_expected:
+                self._queue.ask_for_next(self._wid, job)
+                self._next_asked = self._clock.now()
+        except BrokerError as error:
+            self._failed = error
+
+    def add_next(self) -> bool:
+        """Add the task that was asked for to the hand. Returns whether it may be begun at once: no job is over."""
+        self.read()
+        task, self._next = self._next, None
+        if task is not None:
+            self.tasks.append(task)
+        return task is not None and self._goes_on
 
     def look(self) -> None:
         """Read the hand: a pop whose connection was lost may have been done later, after we stopped waiting for it."""
@@ -126,6 +157,7 @@ class Hand:
     def _enter_queue(self) -> None:
         self.sure_until = self._clock.now() + SURE_SECONDS
         self.changed, leaving = False, self.leaving  # as of before the hand is read
+        self._next = None  # it is in the hand that is read now
         held = self._queue.enter(self._wid, self._queue.codecs.beat.at(self._wid).seal(self._beat()))
         self.tasks = [raw for raw in held if raw not in leaving]
 
@@ -217,7 +249,10 @@ class Hand:
         self._queue.ask_to_settle(self._wid, asked.replies, asked.length, asked.settled, asked.want, least=asked.least)
 
     def read(self) -> None:
-        """Read the answer to the settle on its way, if there is one; its consequences can wait."""
+        """Read the answers to the settle on its way, and to ``ask_for_next``, if any; their consequences can wait."""
+        if self._failed is not None:
+            failed, self._failed = self._failed, None
+            raise failed
         while self._asked is not None and self._got is None:
             began = self._clock.now()
             try:
@@ -228,9 +263,19 @@ class Hand:
             else:
                 now = self._clock.now()
                 self.prefetch.settled(now - self._asked.sent, now - began)
+        if self._next_asked:
+            asked, self._next_asked = self._next_asked, 0.0
+            try:
+                self._next, state = self._queue.next()
+            except BrokerRefused:  # its user may not use the command
+                self._may_ask = False
+            else:
+                self._goes_on = state == State.RUNNING
+                self.sure_until = asked + SURE_SECONDS
 
     def hear(self) -> bool:
         """Take in the answer to the settle on its way. Returns False if the hand was not as expected, and was read."""
+        self.read()
         if self._asked is None:
             return True
         sent = self._asked.sent

@@ -55,6 +55,9 @@ class Host(Protocol):
     def leave_when_answered(self) -> None:
         """See ``Computation.leave``."""
 
+    def calls_are_made(self) -> None:
+        """See ``Computation.called``."""
+
     def wait_to_try(self, seconds: float) -> None:
         """Wait before a term is tried again."""
 
@@ -166,6 +169,8 @@ class KnownJobs:
             if spec.numerics:
                 self._slate.numerics(numerics())
             computation.leave = host.leave_when_answered
+            if not spec.joins:  # else the task is kept, and more are taken before it is answered
+                computation.called = host.calls_are_made
             computation.pause, computation.told_of = host.wait_to_try, host.note_tried
             log.debug("%s: begins to work for it (%s)", task.job, spec.label)
             return ready

@@ -328,13 +328,14 @@ class Worker:
             return
         if not hand.done(batch):
             return
+        goes_on = hand.add_next()
         left = len(hand.tasks) - done
         want = hand.prefetch.want(left)
         if self.tasks_left is not None:
             want = min(want, max(0, self.tasks_left - left))
         want = 0 if self.stopping or self._yields else want
         hand.settle(batch, want)
-        if self.stopping or not hand.tasks or hand.prefetch.long:
+        if self.stopping or not hand.tasks or (hand.prefetch.long and not goes_on):
             hand.hear()
 
     def _go_on(self) -> None:
@@ -442,6 +443,11 @@ class Worker:
             self.read()
             return self.tasks.state(job) not in {State.RUNNING, ""}
         return False
+
+    def calls_are_made(self) -> None:
+        """See ``Computation.called``: the next task may be asked for while this one's answer is written."""
+        if self._hand.prefetch.next_first and self.tasks_left is None and not (self.stopping or self._yields):
+            self._hand.ask_for_next(self._jobs.current)
 
     def leave_when_answered(self) -> None:
         """See ``Computation.leave``."""
