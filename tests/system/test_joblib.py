@@ -28,6 +28,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError  # noqa
 from joblib.parallel import AutoBatchingMixin  # noqa: E402  as above
 
 from mapreduce_rq.client.joblib_backend import MrqBackend  # noqa: E402  as above
+from mapreduce_rq.client.joblib_run import Line  # noqa: E402  as above
 
 
 def picky(k: int) -> int:
@@ -243,6 +244,7 @@ def test_the_open_job_is_kept_for_the_next_call_for_a_moment() -> None:
         for count in (4, 9, 300):
             with joblib.parallel_config("mrq", client=client, n_jobs=2):
                 assert joblib.Parallel()(joblib.delayed(sqrt)(k) for k in range(count))[-1] == sqrt(count - 1)
+            until(lambda: bool(Line._kept.get(client)), 5, "the last callback has returned, and the line is kept")
         (line,) = lines() - before
         with (
             joblib.parallel_config("mrq", client=client, n_jobs=2),
