@@ -206,6 +206,23 @@ def test_a_connection_lost_about_the_next_task_costs_no_answer(ground: Ground, a
     assert not hand.add_next()
 
 
+def test_where_another_thread_has_given_it_back_the_next_task_is_not_begun(ground: Ground) -> None:
+    hand = ground.hand
+    hand.sure_until = Clock().now() + 5
+    (first,) = ground.held(1)
+    ground.raw.lpush(ground.tasks.keys.queue, "next")
+    hand.ask_for_next("job")
+    hand.leaving, hand.changed = frozenset([b"next"]), True  # as part_answers.py does it, before it is in the queue
+    hand.settle_and_read(batch_of([first]))
+    assert hand.tasks == []
+    assert not hand.add_next()
+    assert ground.answered() == [(0, 1)]
+    hand.changed = True
+    hand.tasks = [first]
+    hand.ask_for_next("job")
+    assert not hand.add_next()
+
+
 def test_a_user_without_the_command_takes_no_task_so(ground: Ground, server: RealServer) -> None:
     ground.raw.execute_command("ACL", "SETUSER", "few", "on", "nopass", "~*", "&*", "+@all", "-lmove")
     try:
