@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
@@ -140,3 +141,79 @@ def test_dictionaries_lists_and_others_give_their_pairs() -> None:
     assert SUM.finish_native(made(SUM, rows)) == {"a": 9, "b": 2, "c": 1}
     assert SUM.finish_native(made(SUM, rows[:1] * 3)) == {"a": 3, "b": 6}
     assert SUM.finish_native(made(SUM, [[("a", 1)], [("b", 1), ("a", 1)]])) == {"a": 2, "b": 1}
+
+
+def test_which_of_two_equal_keys_is_shown_does_not_depend_on_their_order() -> None:
+    for batches in (
+        [[(1, 1)], [(1.0, 1), (2.5, 1)]],
+        [[(1.0, 1)], [(2.5, 1)], [(1, 1)]],
+        [[(2.5, 1), (1.0, 1), (1, 1)]],
+    ):
+        found = SUM.finish_native(made(SUM, *batches))
+        assert found == {1: 2, 2.5: 1}
+        assert [type(key) for key in found] == [int, float]
+
+
+def test_keys_are_taken_in_their_normal_form() -> None:
+    found = SUM.finish_native(made(SUM, [(np.int64(3), 1), (3, 1)], [(np.str_("a"), 1), (-0.0, 1)], [(0.0, 1)]))
+    assert found == {0.0: 2, 3: 2, "a": 1}
+    assert {type(key) for key in found} == {float, int, str}
+    assert str(next(iter(found))) == "0.0"
+
+
+def test_a_batch_that_begins_as_the_last_one_is_added_once() -> None:
+    assert SUM.finish_native(made(SUM, [(1, 1)], [(1, 1), (2, 5), ("a", 7)])) == {1: 2, 2: 5, "a": 7}
+    floats = ByKey({"": reducer("sum")})
+    found = made(floats, [("a", 1.5)], [("a", 1.0), ("b", 0.5), ("b", 3), (7, 2.0)], [("a", 1.0), ("c", 1.0)])
+    assert floats.finish_native(found) == {7: 2.0, "a": 3.5, "b": 3.5, "c": 1.0}
+
+
+def test_rows_of_scattered_terms_are_added_to_what_there_is() -> None:
+    groups = LISTS.fold_at([2, 5], [("a", 1), [("b", 2), ("a", 3)]])
+    assert LISTS.fold_at([9], [("a", 4)], groups) is groups
+    assert LISTS.finish_native(groups) == {"a": [1, 3, 4], "b": [2]}
+    with pytest.raises(BadValue) as refused:
+        LISTS.fold_at([2, 9], [("a", 1), 5])
+    assert refused.value.term == 9
+
+
+@pytest.mark.parametrize("kind", [SUM, LISTS], ids=["sum", "list"])
+def test_encoded_partials_are_merged_in_their_order(kind: ByKey) -> None:
+    first, *others = [made(kind, [(key, at) for key in "abcd"[: at + 1]]) for at in range(3)]
+    found = kind.merge_encoded(first, [kind.encode(each) for each in others])
+    expected: dict[str, Any] = {"a": 3, "b": 3, "c": 2} if kind is SUM else {"a": [0, 1, 2], "b": [1, 2], "c": [2]}
+    assert kind.finish_native(found) == expected
+
+
+def test_the_smaller_partial_is_merged_into_the_larger_one() -> None:
+    small, large = made(SUM, [(1, 1)]), made(SUM, [(key, 1) for key in range(100)])
+    assert SUM.merge_encoded(small, [SUM.encode(large)]) is not small
+    assert SUM.merge_encoded(large, [SUM.encode(small)]) is large
+
+
+def test_many_whole_keys_travel_and_come_in_order() -> None:
+    rows = [(key * 7919 % 100_003, key) for key in range(50_000)]
+    groups = made(SUM, rows)
+    sent = SUM.encode(groups)
+    again = SUM.decode(sent)
+    assert len(sent) < 20 * len(rows)
+    assert SUM.rows(again) == SUM.rows(groups) == sorted(rows)
+    assert SUM.canonical(again) == SUM.canonical(groups)
+    assert list(SUM.finish_native(again)) == sorted(key for key, _ in rows)
+    mixed = SUM.fold_into(again, 50_000, [(0.5, 1), (2.0, 3)])
+    assert SUM.rows(mixed)[:2] == [(0, 0), (0.5, 1)]
+
+
+def test_the_largest_results_come_first() -> None:
+    top = ByKey({"": reducer("int_sum")}, top=3)
+    assert top.finish_native(made(top, [("a", 1), ("b", 9), ("c", 5), ("d", 7)])) == [("b", 9), ("d", 7), ("c", 5)]
+
+
+def test_what_is_said_of_a_result() -> None:
+    exact = SUM.describe(made(SUM, [("b", 2), ("a", 5)]))
+    assert (exact.value, exact.native) == ("a\t5\nb\t2", {"a": 5, "b": 2})
+    assert (exact.bound, exact.bound_kind, exact.details, exact.notes) == ("0", "exact", {"keys": 2}, ())
+    vague = ByKey({"n": reducer("distinct"), "a": reducer("int_sum")})
+    found = vague.describe(made(vague, [("k", {"n": 1, "a": 4})]))
+    assert (found.bound, found.bound_kind, found.notes) == (None, "none", ("approximate: distinct",))
+    assert (found.details, found.value) == ({"keys": 1, "columns": ["n", "a"]}, "k\t1\t4")
