@@ -10,6 +10,8 @@ import pytest
 from mapreduce_rq.core.reducers.base import BadValue, TermFailed
 from mapreduce_rq.core.reducers.by_key import PAIRS, ByKey, Groups
 from mapreduce_rq.core.reducers.catalogue import reducer
+from mapreduce_rq.core.reducers.per_key.table import LEAST_KEYS
+from mapreduce_rq.core.reducers.sums import BATCH
 
 SUM = ByKey({"": reducer("int_sum")})
 LISTS = ByKey({"": reducer("list")})
@@ -191,17 +193,20 @@ def test_the_smaller_partial_is_merged_into_the_larger_one() -> None:
     assert SUM.merge_encoded(large, [SUM.encode(small)]) is large
 
 
-def test_many_whole_keys_travel_and_come_in_order() -> None:
-    rows = [(key * 7919 % 100_003, key) for key in range(50_000)]
-    groups = made(SUM, rows)
-    sent = SUM.encode(groups)
-    again = SUM.decode(sent)
-    assert len(sent) < 20 * len(rows)
-    assert SUM.rows(again) == SUM.rows(groups) == sorted(rows)
-    assert SUM.canonical(again) == SUM.canonical(groups)
-    assert list(SUM.finish_native(again)) == sorted(key for key, _ in rows)
-    mixed = SUM.fold_into(again, 50_000, [(0.5, 1), (2.0, 3)])
-    assert SUM.rows(mixed)[:2] == [(0, 0), (0.5, 1)]
+@pytest.mark.parametrize("values", [int, float])
+def test_many_whole_keys_travel_as_a_table_and_come_in_order(values: type) -> None:
+    sums = ByKey({"": reducer("sum")})
+    number = max(LEAST_KEYS, 1 + BATCH)  # numpy is there, so that is enough
+    rows = [(key * 7919 % 1_000_003, values(key)) for key in range(number)]
+    groups = made(sums, rows)
+    sent = sums.encode(groups)
+    again = sums.decode(sent)
+    assert len(sent) < 20 * number
+    assert sums.rows(again) == sums.rows(groups) == sorted(rows)
+    assert list(sums.finish_native(again)) == sorted(key for key, _ in rows)
+    assert sums.canonical(again) == sums.canonical(groups)
+    mixed = sums.fold_into(again, number, [(0.5, values(1)), (2.0, values(3))])
+    assert sums.rows(mixed)[:2] == [(0, 0), (0.5, 1)]
 
 
 def test_the_largest_results_come_first() -> None:
