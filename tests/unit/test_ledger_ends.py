@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from mapreduce_rq.core.computation import More
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.tally import HEAVY_BYTES, Tally
-from mapreduce_rq.core.messages import ERROR, Failure, Limits, Spec
+from mapreduce_rq.core.messages import ERROR, Failure, Limits, Spec, Tried
 from mapreduce_rq.core.outcome import Outcome
 from tests.sim.computation import Laid, LaidTerms, RowOfTerms, SimComputation, SumOfTerms, TestParams, fold
 from tests.unit.test_ledger import bad, begun, ledger, ok, replied
@@ -142,6 +142,15 @@ def test_a_checkpoint_has_what_the_next_master_needs_and_no_pickles() -> None:
     assert (found.job, found.runs, found.next, found.total, found.goal) == ("j", [(0, 10)], one.next, 100, one.goal)
     assert (found.tasks, found.elapsed) == (1, 7.0)
     assert found.skipped == [(77, one_failure(b""))]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_checkpoint_has_the_retries_that_no_kept_reply_tells(kept: bool) -> None:
+    one = begun(terms=100, kept=kept, ordered=True)
+    one.tried.append(Tried(3, 2, "ValueError", "no"))
+    one.tried_more = 7
+    found = one.checkpoint(2.0)
+    assert (found.tried, found.tried_more) == (([], 0) if kept else (one.tried, 7))
 
 
 def one_failure(pickled: bytes) -> Failure:
