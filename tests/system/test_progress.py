@@ -17,6 +17,7 @@ from rich.console import Console
 from tqdm import tqdm
 
 from mapreduce_rq import AsyncClient, BadParameter, Client, Report
+from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.progress.bar import Bar
 from tests.support.commands import environment
 from tests.support.servers import ROOT
@@ -147,6 +148,30 @@ def test_calls_without_a_job_of_their_own_go_on(client: Client, door: str, caplo
 
     assert doors(client)[door](stop) == list(range(COUNT))
     assert caplog.text.count("progress is not shown any more") == 1
+
+
+def test_a_job_whose_running_value_cannot_be_had_goes_on(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    def progress(_: Ledger) -> None:
+        raise ValueError("not yet")
+
+    class Watching:
+        """An observer that keeps what it is told."""
+
+        def __init__(self) -> None:
+            self.said: list[str] = []
+            self.values: set[str | None] = set()
+
+        def progressed(self, report: Callable[[], Report]) -> None:
+            self.values.add(report().value)
+
+        def noticed(self, text: str) -> None:
+            self.said.append(text)
+
+    monkeypatch.setattr(Ledger, "progress", progress)
+    watching = Watching()
+    assert client.map_reduce(abs, range(1000), observer=watching) == 499_500
+    assert "no running value: not yet" in watching.said
+    assert watching.values <= {None, "499500"}
 
 
 @pytest.mark.parametrize(
