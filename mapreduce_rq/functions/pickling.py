@@ -46,6 +46,10 @@ SMALL_BYTES = 4096
 """Bytes of a pickle from which on to make its reader takes little of the time."""
 
 
+LARGE_BYTES = 1 << 20
+"""Bytes of a pickle from which on it is read where it lies, and not from a copy."""
+
+
 class _Own:
     """The objects that this process has sent with their code."""
 
@@ -264,11 +268,47 @@ def _nameless() -> list[bytes]:
     return [name.encode() for name in names]
 
 
+class _Memory:
+    """Memory as a file for an unpickler. ``io.BytesIO`` would copy it: a large value would be there once more."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+        self._at = 0
+
+    def read(self, size: int) -> bytes:
+        """The next bytes; fewer at the end."""
+        return bytes(self._next(size))
+
+    def readinto(self, into: memoryview) -> int:
+        """Fill ``into`` with the next bytes, and return how many there were."""
+        found = self._next(len(into))
+        into[: len(found)] = found
+        return len(found)
+
+    def readline(self) -> bytes:
+        """The bytes up to the next line's end, which only old protocols ask for."""
+        size = 64
+        while True:
+            found = bytes(self._data[self._at : self._at + size])
+            end = found.find(b"\n") + 1
+            if end or len(found) < size:
+                return self.read(end or len(found))
+            size *= 8
+
+    def _next(self, size: int) -> memoryview:
+        found = self._data[self._at : self._at + size]
+        self._at += len(found)
+        return found
+
+
 class _Reader(pickle.Unpickler):
     """Reads one pickle of a job."""
 
     def __init__(self, pickled: Data, pickles: Pickles, buffers: Iterable[Data]) -> None:
-        super().__init__(io.BytesIO(pickled), buffers=buffers)
+        if isinstance(pickled, memoryview) and len(pickled) >= LARGE_BYTES:
+            super().__init__(_Memory(pickled), buffers=buffers)
+        else:
+            super().__init__(io.BytesIO(pickled), buffers=buffers)
         self._pickles = pickles
         self._unfinished: dict[int, Number] = {}  # by id of the object that was begun here
         self._missing = ""  # the name that is searched

@@ -8,6 +8,7 @@ import gc
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -483,6 +484,7 @@ def test_what_a_first_call_has_left_is_one_with_what_later_jobs_bring(
 def test_what_has_a_name_needs_no_cloudpickle() -> None:
     script = """
 import sys
+import tracemalloc
 from fractions import Fraction
 from functools import partial
 from mapreduce_rq import Client
@@ -542,3 +544,29 @@ def test_what_was_read_with_its_code_is_freed_with_its_last_user() -> None:
         assert gc.collect() == 0
     finally:
         gc.enable()
+
+
+VALUES = [bytes(3_000_000), "ü" * 1_000_000, bytearray(3_000_000), [bytes([k]) * 70_000 for k in range(40)]]
+
+
+@pytest.mark.parametrize("value", [*VALUES, list(range(230_000)), [{"id": k, "name": str(k)} for k in range(60_000)]])
+@pytest.mark.parametrize("protocol", [0, 2, 5])
+def test_a_large_pickle_is_read_where_it_lies(value: Any, protocol: int) -> None:
+    pickled = pickle.dumps(value, protocol)
+    assert Pickles().loads(memoryview(pickled)) == value
+    for cut in (1, 1000):
+        with pytest.raises(Unreadable, match=r"truncated|Ran out of input|exhausted"):
+            Pickles().loads(memoryview(pickled)[:-cut])
+
+
+@pytest.mark.parametrize("value", VALUES[::2])
+def test_a_large_value_is_in_memory_once_when_it_is_read(value: Any) -> None:
+    pickled = memoryview(pickle.dumps(value, 5))
+    tracemalloc.start()
+    try:
+        found = Pickles().loads(pickled)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found == value
+    assert most < 1.2 * len(pickled)
