@@ -56,6 +56,9 @@ class ValueCodec(Protocol):
     def decode(self, body: Buffer) -> list[Any]:
         """The values of a body; arrays are writable. Raises ValueError for bytes that are not a body."""
 
+    def parts(self, body: Buffer) -> Iterator[list[Any]]:
+        """As ``decode``, some values at a time."""
+
 
 class PlainCodec:
     """Values as plain data."""
@@ -76,6 +79,10 @@ class PlainCodec:
         if body[:1] != PLAIN:
             raise ValueError(f"these values are pickled: {ALLOW}")
         return unpack_all(_count_of(body), memoryview(body)[5:])
+
+    def parts(self, body: Buffer) -> Iterator[list[Any]]:
+        """The same values, all at a time."""
+        yield self.decode(body)
 
 
 ASIDE = b"@"

@@ -6,7 +6,7 @@ To read such a body runs code of its sender: use it only where ``Trust.pickles``
 from __future__ import annotations
 
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from mapreduce_rq.core.bodies import PICKLED, PLAIN, WRAPPED, Buffer, PlainCodec, frame, frames
@@ -48,15 +48,21 @@ class PickleCodec:
 
     def decode(self, body: Buffer) -> list[Any]:
         """The values of a body. Raises ValueError for bytes that hold none, and Unreadable."""
-        if body[:1] == PLAIN:
-            return PlainCodec().decode(body)
         values: list[Any] = []
-        for tag, count, main, buffers in frames(body):
-            found = unpack_all(count, main) if tag == WRAPPED else self._pickles.loads(main, buffers)
-            if not isinstance(found, list) or len(found) != count:
-                raise ValueError(f"a body that should hold {count} values does not")
+        for found in self.parts(body):
             if values:
                 values += found
             else:
                 values = found
         return values
+
+    def parts(self, body: Buffer) -> Iterator[list[Any]]:
+        """The same values, those of one frame at a time."""
+        if body[:1] == PLAIN:
+            yield PlainCodec().decode(body)
+            return
+        for tag, count, main, buffers in frames(body):
+            found = unpack_all(count, main) if tag == WRAPPED else self._pickles.loads(main, buffers)
+            if not isinstance(found, list) or len(found) != count:
+                raise ValueError(f"a body that should hold {count} values does not")
+            yield found

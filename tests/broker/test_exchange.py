@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -66,15 +66,15 @@ class Slow:
     def __init__(self, count: int, during: Callable[[], object]) -> None:
         self.read: list[int] = []
         self._during = during
-        self.ahead = Ahead(self.decode)
+        self.ahead = Ahead(self.parts)
         for _ in range(count):
             self.ahead.offer(bytes(LEAST_BYTES))
 
-    def decode(self, _: Buffer) -> list[Any]:
+    def parts(self, _: Buffer) -> Iterator[list[Any]]:
         self.read.append(len(self.read))
         if len(self.read) == 1:
             self._during()
-        return []
+        yield from ()
 
 
 def reading(jobs: Jobs, values: Slow) -> Exchange:

@@ -7,27 +7,30 @@ but one, would be idle meanwhile. So a master that waits reads one body after th
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from mapreduce_rq.core.bodies import Buffer
+from mapreduce_rq.core.bodies import PLAIN, Buffer
 
 ROOM_BYTES = 32 << 20
 """Bytes of the bodies that are read ahead. A tally keeps each body to the end, so these values are in memory twice."""
 LEAST_BYTES = 4096
 """Bytes of a body from which on it is read ahead; smaller ones are joined to others."""
-MOST_BYTES = 8 << 20
-"""Bytes of a body up to which it is read ahead: a master that reads does not listen."""
+MOST_BYTES = 256 * 1024
+"""Bytes of a plain body up to which it is read ahead: it is read at once, and a master that reads does not listen."""
 
 
 class Ahead:
-    """The bodies of one job that may be read ahead, and the values of those that were. ``decode`` reads one."""
+    """The bodies of one job that may be read ahead, and the values of those that were. ``parts`` reads a body, some
+    values at a time.
+    """
 
-    def __init__(self, decode: Callable[[Buffer], list[Any]]) -> None:
-        self._decode = decode
+    def __init__(self, parts: Callable[[Buffer], Iterator[list[Any]]]) -> None:
+        self._parts = parts
         self._room = ROOM_BYTES
         self._waiting: deque[Buffer] = deque()
+        self._begun: tuple[Iterator[list[Any]], list[Any]] | None = None  # of the first one that waits
         self._read: dict[int, tuple[Buffer, list[Any]]] = {}  # by the id of the body, which is kept with its values
 
     def __bool__(self) -> bool:
@@ -36,17 +39,36 @@ class Ahead:
 
     def offer(self, body: Buffer) -> None:
         """Note a body, unless it is too small or too large or there are too many."""
-        if LEAST_BYTES <= len(body) <= min(self._room, MOST_BYTES):
+        most = min(self._room, MOST_BYTES) if body[:1] == PLAIN else self._room
+        if LEAST_BYTES <= len(body) <= most:
             self._room -= len(body)
             self._waiting.append(body)
 
     def step(self) -> None:
-        """Read one of the bodies. What raises here will raise again when the caller takes the value."""
-        body = self._waiting.popleft()
+        """Read some values. What raises here will raise again when the caller takes the value."""
+        body = self._waiting[0]
+        parts, values = self._begun or (self._parts(body), [])
+        self._begun = None  # if this raises, it is left to the caller
+        self._waiting.popleft()
         with suppress(Exception):
-            self._read[id(body)] = body, self._decode(body)
+            some = next(parts, None)
+            if some is None:
+                self._read[id(body)] = body, values
+                return
+            values += some
+            self._begun = parts, values
+            self._waiting.appendleft(body)
 
     def take(self, body: Buffer) -> list[Any]:
         """The values of a body, whether it was read ahead or not; they are the caller's alone."""
         found = self._read.pop(id(body), None)
-        return self._decode(body) if found is None else found[1]
+        if found is not None:
+            return found[1]
+        begun = self._begun if self._waiting and self._waiting[0] is body else None
+        if begun is not None:
+            self._begun = None
+            self._waiting.popleft()
+        parts, values = begun or (self._parts(body), [])
+        for some in parts:
+            values += some
+        return values

@@ -130,7 +130,7 @@ class ListReducer(_Stretches):
         self.codec = codec
 
     def hasten(self) -> None:
-        self.ahead = Ahead(self.codec.decode)
+        self.ahead = Ahead(self.codec.parts)
 
     def decode(self, data: bytes) -> Stretch:
         partial = super().decode(data)
