@@ -244,8 +244,8 @@ class Jobs(Reading):
         meanwhile.
         """
         assert self.ear is not None
-        if self._awaited and after == FIRST_REPLY != self._awaited:
-            self.ear.connect()  # the open request is for another stream
+        if self._awaited and is_behind(self._awaited.encode(), after):
+            self.ear.connect()  # the stream is read anew, and the open request would leave a part of it out
             self._awaited = ""
         if not self._awaited:
             self.ear.ask_call(*self._read(job, after, BLOCK_SECONDS))

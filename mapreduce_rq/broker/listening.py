@@ -4,15 +4,16 @@
 
 A request that waits at the server cannot be changed. To read another job, too, the reader knocks: it adds an entry to a
 stream of its own, which is the last stream in each of its requests. So the server answers at once, and the next request
-names all jobs. We do not use CLIENT UNBLOCK, which only administrators may call; a new connection costs more than an
-entry; and short waits would be polling.
+names all jobs. The same is done if a stream is to be read anew, from an earlier id than the request has: what lies in
+between would be left out. We do not use CLIENT UNBLOCK, which only administrators may call; a new connection costs more
+than an entry; and short waits would be polling.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mapreduce_rq.broker.jobs import FIRST_REPLY, REPLIES_AT_ONCE, Entry
+from mapreduce_rq.broker.jobs import FIRST_REPLY, REPLIES_AT_ONCE, Entry, is_behind
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.wire import Wire
 
@@ -25,8 +26,8 @@ class Listening:
 
     def __init__(self, wire: Wire, keys: Keys, name: str, *, at_once: int = REPLIES_AT_ONCE) -> None:
         self.wire = wire
-        self.asked: frozenset[str] = frozenset()
-        """The jobs of the open request; empty if there is none."""
+        self.asked: Mapping[str, str] = {}
+        """The jobs of the open request, and the id after which each is read; empty if there is none."""
         self._keys = keys
         self._knocks = keys.knocks(name)
         self._knocked = FIRST_REPLY
@@ -35,7 +36,7 @@ class Listening:
 
     def connect(self) -> None:
         """Connect anew, and forget the open request. Raises BrokerError."""
-        self.asked = frozenset()
+        self.asked = {}
         self._knocked = FIRST_REPLY  # the server may have lost the stream
         self.wire.connect()
 
@@ -57,7 +58,11 @@ class Listening:
             *cursors.values(),
             self._knocked,
         )
-        self.asked = frozenset(cursors)
+        self.asked = dict(cursors)
+
+    def lacks(self, job: str, cursor: str) -> bool:
+        """Whether the open request does not give all entries of a job after ``cursor``."""
+        return job not in self.asked or is_behind(self.asked[job].encode(), cursor)
 
     def knock(self, through: Wire) -> None:
         """Have the server answer the open request. ``through`` is another wire. Raises BrokerError."""
@@ -68,7 +73,7 @@ class Listening:
     def answer(self) -> dict[str, Sequence[Entry]]:
         """The entries of each job that has some. Raises BrokerError."""
         found = self.wire.answer() or ()
-        self.asked = frozenset()
+        self.asked = {}
         entries = {}
         for key, rows in found:
             name = key.decode()

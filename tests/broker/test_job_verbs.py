@@ -12,6 +12,7 @@ import redis
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import FIRST_REPLY, SURVEY_TRIES, Jobs
 from mapreduce_rq.broker.keys import Keys
+from mapreduce_rq.broker.listening import Listening
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.core.messages import MAP, OK, Answer, Reply
 from mapreduce_rq.core.sealing import Codecs
@@ -95,10 +96,13 @@ def test_both_wires_are_connected_anew(heard: Jobs, raw: redis.Redis, keys: Keys
     assert heard.registry() == {}
 
 
-def test_a_request_that_is_open_is_for_one_stream(
-    heard: Jobs, raw: redis.Redis, keys: Keys, codecs: Codecs, bell: int
+@pytest.mark.parametrize("read_to", [FIRST_REPLY, "3-0"])
+def test_a_request_that_is_open_is_for_one_stream(  # noqa: PLR0917  fixtures
+    heard: Jobs, raw: redis.Redis, keys: Keys, codecs: Codecs, bell: int, read_to: str
 ) -> None:
-    """A stream that was lost and is new begins again: what was asked for behind an old id would never come."""
+    """A stream that was lost and is new begins again: what was asked for behind an old id would never come, also where
+    some of the new stream was read before it is asked again.
+    """
     raw.xadd(keys.replies("job"), {"a": reply(codecs, 1)}, id="9-1")
     found = heard.replies_or("job", "9-0", 10.0, bell)
     assert found is not None
@@ -106,9 +110,25 @@ def test_a_request_that_is_open_is_for_one_stream(
     assert heard.replies_or("job", "9-1", 0.01, bell) is None
     raw.delete(keys.replies("job"))
     raw.xadd(keys.replies("job"), {"a": reply(codecs, 2)}, id="3-1")
-    found = heard.replies_or("job", FIRST_REPLY, 10.0, bell)
+    found = heard.replies_or("job", read_to, 10.0, bell)
     assert found is not None
     assert (found[0], terms(found[1])) == ("3-1", [2])
+
+
+def test_an_open_request_for_many_jobs_lacks_what_is_read_anew(heard: Jobs, keys: Keys) -> None:
+    assert heard.ear is not None
+    listening = Listening(heard.ear, keys, "me")
+    listening.connect()
+    assert listening.lacks("job", FIRST_REPLY)
+    listening.ask({"job": "5-2", "new": FIRST_REPLY}, 10.0)
+    assert not listening.lacks("job", "5-2")
+    assert not listening.lacks("job", "6-0")
+    assert listening.lacks("job", "5-1")
+    assert not listening.lacks("new", FIRST_REPLY)
+    assert listening.lacks("other", FIRST_REPLY)
+    listening.knock(heard.wire)
+    assert listening.answer() == {}
+    assert listening.lacks("job", "6-0")
 
 
 def test_an_empty_answer_leaves_the_place_as_it_is(heard: Jobs, bell: int) -> None:

@@ -355,9 +355,9 @@ class Commits:
         """The last entry of its job's stream that it has read; the wheel reads on from there."""
         return self._exchange.cursor
 
-    def give(self, entries: Sequence[Entry]) -> None:
-        """Take entries of its job's stream, for its next turn."""
-        self._exchange.give(entries)
+    def give(self, entries: Sequence[Entry], after: str) -> None:
+        """Take entries of its job's stream, for its next turn: all that follow ``after``."""
+        self._exchange.give(entries, after)
 
     def cut_off(self, error: BrokerError) -> None:
         """Note that the connection it shares with others was lost; at its next turn there is a new one."""

@@ -136,9 +136,11 @@ class Exchange:
         """Whether there are, or probably are, replies that it has not returned yet."""
         return self._ahead is not None or self._crowded
 
-    def give(self, entries: Sequence[Entry]) -> None:
-        """Take entries of the job's stream that the wheel has read. Those that it has read itself are left out."""
-        if self._ahead is None:
+    def give(self, entries: Sequence[Entry], after: str) -> None:
+        """Take entries of the job's stream that the wheel has read: all behind ``after``. Those that it has read itself
+        are left out; and it takes none if it reads the stream anew, and has not come so far: it would miss some.
+        """
+        if self._ahead is None and not is_behind(after.encode(), self.cursor):
             later = [entry for entry in entries if is_behind(entry[0], self.cursor)]
             if later:
                 self._ahead = self.jobs.opened(self._job, self.cursor, later)

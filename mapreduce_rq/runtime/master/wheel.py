@@ -191,7 +191,7 @@ class Wheel:
             for job, lead in self.leads.items()
             if lead.master is not None and not lead.aside and not lead.master.adrift and lead.due > self._clock.now()
         }
-        if self._ear.asked and not listened.keys() <= self._ear.asked:
+        if self._ear.asked and any(self._ear.lacks(job, cursor) for job, cursor in listened.items()):
             self._ear.knock(self._wire)
             self._ear_answers()
         if listened and not self._ear.asked:
@@ -222,10 +222,11 @@ class Wheel:
                 self.verbs.hand_over(job, urgent=door.urgent, first=True)  # there is no room any more
 
     def _ear_answers(self) -> None:
+        asked = self._ear.asked
         for job, entries in self._ear.answer().items():
             lead = self.leads.get(job)
             if lead is not None and lead.master is not None and not lead.aside:
-                lead.master.give(entries)
+                lead.master.give(entries, asked[job])
                 lead.due = 0.0
 
     # -- turns -----------------------------------------------------------------------------------------------------
