@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from mapreduce_rq.broker.connection import parse_url
-from mapreduce_rq.broker.jobs import Entry, Jobs
+from mapreduce_rq.broker.jobs import Entry, Jobs, is_behind
 from mapreduce_rq.broker.keys import Keys
 from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.broker.wire import Wire
@@ -81,9 +81,10 @@ class Hand:
             yield self.act()
         return f"the end of {self.job}"
 
-    def give(self, entries: Sequence[Entry]) -> None:
-        self.heard += entries
-        self.cursor = entries[-1][0].decode()
+    def give(self, entries: Sequence[Entry], after: str) -> None:
+        if not is_behind(after.encode(), self.cursor):
+            self.heard += entries
+            self.cursor = entries[-1][0].decode()
 
     def cut_off(self, error: BaseException) -> None:
         self.cut.append(error)
@@ -321,6 +322,19 @@ def test_a_job_that_comes_later_is_listened_to_as_well(turned: Turned, raw: redi
     turned.wheel.go_round()
     raw.xadd(keys.replies("later"), {"a": "one"})
     turned.round_until(lambda: later.heard)
+
+
+def test_a_job_whose_stream_is_read_anew_misses_nothing(turned: Turned, raw: redis.Redis, keys: Keys) -> None:
+    """The open request is behind an id of the lost stream, and the ids of the new one are smaller."""
+    hand = turned.hand("a")
+    turned.lead("a")
+    hand.cursor = "9-0"
+    turned.wheel.go_round()
+    hand.cursor = "0-0"
+    raw.xadd(keys.replies("a"), {"a": "before"}, id="5-0")
+    raw.xadd(keys.replies("a"), {"a": "behind"}, id="9-1")
+    turned.round_until(lambda: len(hand.heard) == 2)
+    assert [entry[0] for entry in hand.heard] == [b"5-0", b"9-1"]
 
 
 def test_it_waits_until_the_first_thing_is_due(turned: Turned) -> None:
