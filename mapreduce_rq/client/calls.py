@@ -66,6 +66,7 @@ class CallSource:
         self._codec = codec
         self._aside = aside
         self._waiting: deque[tuple[Future[Any], Call]] = deque()
+        self._taken: list[tuple[Future[Any], Call]] = []  # they are being encoded
         self._term = 0  # of the next call that is taken
         self._over = False
         self.sent: dict[int, Future[Any]] = {}
@@ -101,7 +102,7 @@ class CallSource:
     def disown(self, why: str) -> None:
         """In a forked child: fail the calls made before the fork, for their answers come to the parent."""
         self.ring = lambda: None
-        for future in [*self.drain(), *self.sent.values()]:
+        for future in [*self.drain(), *(future for future, _ in self._taken), *self.sent.values()]:
             future._condition = threading.Condition()  # noqa: SLF001  held by a thread that is not here
             fail(future, RuntimeError(why))
         self.sent.clear()
@@ -118,6 +119,7 @@ class CallSource:
                 for future, _ in taken:
                     self.sent[self._term] = future
                     self._term += 1
+                self._taken = []
                 bodies.append(body)
                 got += len(taken)
                 size += len(body)
@@ -128,7 +130,7 @@ class CallSource:
         return body, got, self._over and not self._waiting
 
     def _take(self, count: int) -> list[tuple[Future[Any], Call]]:
-        taken: list[tuple[Future[Any], Call]] = []
+        taken = self._taken = []
         with suppress(IndexError):
             while len(taken) < count:
                 entry = self._waiting.popleft()

@@ -450,20 +450,24 @@ class TestMisuse:
         reader, writer = os.pipe()
         if not (child := os.fork()):
             said = []
-            for act in (partial(ex.submit, mul, 1), partial(held.result, 5)):
-                try:
-                    act()
-                except RuntimeError as error:
-                    said.append(str(error))
-            ex.shutdown()
-            os.write(writer, "\n".join(said).encode())
-            os._exit(0)
+            try:
+                for act in (partial(ex.submit, mul, 1), partial(held.result, 5)):
+                    try:
+                        act()
+                    except RuntimeError as error:
+                        said.append(str(error))
+                ex.shutdown()
+            except BaseException as error:
+                said.append(f"{type(error).__name__}: {error}")
+            finally:
+                os.write(writer, "\n".join(said).encode())
+                os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as told:
             lines = told.read().splitlines()
         os.waitpid(child, 0)
-        assert len(lines) == 2
-        assert all("fork" in line for line in lines)
+        assert len(lines) == 2, lines
+        assert all("fork" in line for line in lines), lines
         assert held.result(SECONDS) is None
         assert ex.submit(mul, 2, 3).result(SECONDS) == 6
 

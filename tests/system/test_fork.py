@@ -202,6 +202,33 @@ def _square_sum(n: int) -> int:
     return int(_shared.map_reduce("math:factorial", range(n), reduce="count"))
 
 
+class _Slow:
+    """An argument whose pickling begins and waits."""
+
+    begun, go = threading.Event(), threading.Event()
+
+    def __reduce__(self) -> Any:
+        self.begun.set()
+        self.go.wait(30)
+        return int, (7,)
+
+
+def test_a_call_that_is_just_being_encoded_is_not_waited_for_in_a_child() -> None:
+    """Its future is neither among those that wait nor among those that were sent."""
+    with Client(local=1) as client, client.executor() as executor:
+        slow: Any = _Slow()
+        future = executor.submit(abs, slow)
+        until(_Slow.begun.is_set, 5, "its argument is being pickled")
+
+        def is_told() -> None:
+            with pytest.raises(RuntimeError, match="fork"):
+                future.result(10)
+
+        ends_well(is_told)
+        _Slow.go.set()
+        assert future.result(30) == 7
+
+
 def test_a_pool_of_forked_processes(client: Client) -> None:
     global _shared  # noqa: PLW0603  as a module's own client
     _shared = client

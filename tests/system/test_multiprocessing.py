@@ -319,12 +319,15 @@ class TestOurs:
         if not (child := os.fork()):
             try:
                 pool.apply(sqr, (2,))
-            except RuntimeError as error:
-                os.write(writer, str(error).encode())
-            os._exit(0)
+            except BaseException as error:
+                os.write(writer, f"{type(error).__name__}: {error}".encode())
+            finally:
+                os._exit(0)
         os.close(writer)
         with os.fdopen(reader) as told:
-            assert "fork" in told.read()
+            said = told.read()
+        assert said.startswith("RuntimeError: "), said
+        assert "fork" in said
         os.waitpid(child, 0)
         assert pool.apply(sqr, (2,)) == 4
 
