@@ -161,28 +161,26 @@ def is_our_fault(error: BaseException) -> bool:
     """Whether an exception comes from a mistake in this package: of a class that tells of one, and with no frame of
     others. In the package that calls users' functions it may come from such a function in C.
     """
-    if not issubclass(type(error), _OF_MISTAKES):
-        return False
-    at: TracebackType | None = _of(BaseException, "__traceback__", error)
-    last = ""
-    while at is not None:
-        last = at.tb_frame.f_code.co_filename
-        if not _is_ours(last):
-            return False
-        at = at.tb_next
-    return bool(last) and not last.startswith(_CALLERS)
+    raised_in = _ours_alone(error) if issubclass(type(error), _OF_MISTAKES) else ""
+    return bool(raised_in) and not raised_in.startswith(_CALLERS)
 
 
 def _says_all(error: BaseException) -> bool:
     """Whether all its frames are ours, and it is either a refusal or was raised by a function that has no frame."""
+    raised_in = _ours_alone(error)
+    return raised_in.startswith(_CALLERS) or (issubclass(type(error), (MrqError, Refusal)) and bool(raised_in))
+
+
+def _ours_alone(error: BaseException) -> str:
+    """The file in which an exception was raised, if all its frames are ours; "" otherwise, or if it has none."""
     at: TracebackType | None = _of(BaseException, "__traceback__", error)
     last = ""
     while at is not None:
         last = at.tb_frame.f_code.co_filename
         if not _is_ours(last):
-            return False
+            return ""
         at = at.tb_next
-    return last.startswith(_CALLERS) or (issubclass(type(error), (MrqError, Refusal)) and bool(last))
+    return last
 
 
 def _theirs(shown: traceback.TracebackException) -> traceback.TracebackException:
