@@ -74,11 +74,13 @@ class Line:
 
     def _serve(self) -> None:
         run: Run | None = self._runs.get()
-        while run is not None:
-            run.call_back()
-            run = None  # what its callbacks hold must not wait with us
-            run = self._next() if self.calls.open else None
-        self.calls.finish()
+        try:
+            while run is not None:
+                run.call_back()
+                run = None  # what its callbacks hold must not wait with us
+                run = self._next() if self.calls.open else None
+        finally:
+            self.calls.finish()
 
     def _next(self) -> Run | None:
         """Wait for the next run; None if none comes."""

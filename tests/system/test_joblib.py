@@ -27,6 +27,7 @@ joblib: Any = pytest.importorskip("joblib")
 from joblib.externals.loky.process_executor import TerminatedWorkerError  # noqa: E402  it may not be installed
 from joblib.parallel import AutoBatchingMixin  # noqa: E402  as above
 
+from mapreduce_rq.client.calls import Calls  # noqa: E402  as above
 from mapreduce_rq.client.joblib_backend import MrqBackend  # noqa: E402  as above
 from mapreduce_rq.client.joblib_run import Line  # noqa: E402  as above
 
@@ -258,6 +259,19 @@ def test_the_open_job_is_kept_for_the_next_call_for_a_moment() -> None:
         assert client.job_state(line.split()[-1]).state == "running"  # type: ignore[union-attr]  # it is there
         until(lambda: line not in lines(), 5, "the line ends by itself")
         until(lambda: client.job_state(line.split()[-1]).state == "done", 5, "and so does its job")  # type: ignore[union-attr]  # as above
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_ends_its_thread_leaves_no_job_open(private: Client) -> None:
+    calls = Calls(private)
+    line = Line(private, calls)
+
+    def ends_the_thread() -> None:
+        raise SystemExit
+
+    run: Any = SimpleNamespace(call_back=ends_the_thread)
+    line.begin(run)
+    until(calls.ended.is_set, 5, "the job has ended")
 
 
 def test_where_pickles_are_not_trusted_it_says_so(server: RealServer) -> None:
