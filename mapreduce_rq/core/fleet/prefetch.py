@@ -2,8 +2,9 @@
 
 The work in a hand should last about eight round trips. The worker settles half of its hand at a time, and computes the
 other half while the answers travel, so that a worker far away from Redis does not wait. If one task lasts longer than
-that, the worker takes one task only, so that it keeps no task which another worker could be doing. It gives back tasks
-that it took before it knew how long they are.
+that, the worker takes one task only, so that it keeps no task which another worker could be doing. It takes the next
+one when it has made all calls of that task, and has only to write the answer. It gives back tasks that it took before
+it knew how long they are.
 
 This is the worker's side: the number of tasks that it wants. settle.lua decides how many it gets: at most its fair
 share of those that wait.

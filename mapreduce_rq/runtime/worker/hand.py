@@ -4,6 +4,10 @@ A settle sends the answers to a batch of tasks and asks for more tasks, and the 
 while the settle travels. So at any time at most one settle is on its way, and two batches of answers may not have
 arrived: that of the settle, and the next one. After an error of the connection we cannot know whether a settle was
 done. Then these batches are sent again, and the hand is read from Redis, which decides.
+
+If its tasks are of middle length (core/fleet/prefetch.py), the worker has one of them in hand. When the calls of that
+one are made, it asks for the next (``ask_for_next``): the request travels while the answer is written, and ``add_next``
+puts the task into the hand before the settle is sent.
 """
 
 from __future__ import annotations
