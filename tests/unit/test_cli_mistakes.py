@@ -94,6 +94,7 @@ def test_of_a_name_that_is_not_utf_8(capsys: pytest.CaptureFixture[str], tmp_pat
         (["compute", "exp", "two"], "x: 'two' is not a number"),
         (["help", "compte"], "did you mean compute?"),
         (["worker", "-u", "redis://h", "--max-tasks", "0"], "--max-tasks: 0 is out of range"),
+        (["worker", "-u", "redis://h", "--allow", "../x"], "--allow '../x' cannot be read: write foo"),
         (["worker", "-u", "redis://h", "--allow-pickle"], "--allow-pickle needs a signing key"),
         (["dashboard", "--svg", "a.svg", "--json"], "--svg writes a picture, and --json prints data: give one of them"),
         (["dashboard", "-u", "redis://h", "-i", "0"], "--interval: '0' is not a time above 0: write 30"),
