@@ -63,12 +63,12 @@ def write_values(
             observer=notices,
             wait_workers=session.where.wait_workers,
         )
-        with values:
-            try:
+        try:
+            with values:
                 return _write(values, function, skip=limits.on_error == "skip", quiet=quiet)
-            except Signalled:
-                say(ended_with_us(values.job, client.ends_with_it))
-                raise
+        except Signalled:
+            say(ended_with_us(values.job, client))
+            raise
 
 
 def _readable(function: str, items: Iterable[Any]) -> Iterator[Any]:

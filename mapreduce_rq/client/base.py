@@ -249,7 +249,10 @@ class ClientBase:
         """How a job ended that is led in this thread. Raises what it raises, and JobError if the client was closed."""
         ended = self.leader.lead(master)
         if ended is None:
-            raise JobError(let_go_text(master.spec.job, ended=self.ends_with_it, lazy=master.spec.lazy))
+            left = master.spec.job in self.leader.uncancelled
+            raise JobError(
+                let_go_text(master.spec.job, ended=self.ends_with_it, lazy=master.spec.lazy, uncancelled=left)
+            )
         return ended
 
     def result_of(self, ended: Ended) -> Result:

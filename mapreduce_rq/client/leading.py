@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mapreduce_rq.broker.job_hash import JobState
@@ -35,6 +35,7 @@ from mapreduce_rq.errors import (
     BrokerError,
     JobFailed,
     MrqError,
+    NoSuchJob,
     NoWorkers,
     Superseded,
     TooLarge,
@@ -93,6 +94,7 @@ class Leader:
         self._ending: Master | None = None  # the last job's master, until Redis has confirmed the end of that job
         self._leading: dict[Master, int] = {}  # masters that our callers wait for, with their threads' ids
         self._closed = False
+        self.uncancelled: set[str] = set()  # jobs that were to be cancelled, and may go on: Redis did not answer
 
     def master(
         self,
@@ -287,12 +289,22 @@ class Leader:
         idle = isinstance(error, NoWorkers)  # no worker has a task of it, and the wire is sound
         why = "no worker came in time" if idle else f"its client ended: {type(error).__name__}"
         why = "its client was closed" if error is None else why
-        with contextlib.suppress(MrqError):
+        with self.uncertain(master.spec.job):
             if not idle:
                 master.jobs.wire.connect()
             master.tell_the_rest()
             events = self.events(master.jobs)
             cancel(master.jobs, self.clock, master.spec.job, now=not idle, why=why, journal=events)
+
+    @contextlib.contextmanager
+    def uncertain(self, job: str) -> Iterator[None]:
+        """In this, a job is cancelled. If Redis does not say that it is over, that is noted and not raised."""
+        try:
+            yield
+        except NoSuchJob:
+            pass
+        except MrqError:
+            self.uncancelled.add(job)
 
     def tidy(self, verbs: Jobs) -> None:
         """Count a job that was led to its end. Once in PRUNE_EVERY jobs, delete records beyond the number that a queue
@@ -344,10 +356,12 @@ class Leader:
         self._ending = None
 
 
-def let_go_text(job: str, *, ended: str, lazy: bool) -> str:
+def let_go_text(job: str, *, ended: str, lazy: bool, uncancelled: bool) -> str:
     """The message about a job whose client was closed before its end. ``ended``: what ended with the client."""
     if ended:
         then = f"its {ended} ended with the client"
+    elif uncancelled:
+        then = f"Redis did not answer, so it may not be cancelled: mrq cancel {job}"
     elif lazy:
         then = "it is cancelled, for its items came from this process alone"
     else:

@@ -17,7 +17,6 @@ import os
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, Protocol
 
 from mapreduce_rq.broker.jobs import Jobs
@@ -35,7 +34,7 @@ from mapreduce_rq.core.job.result import Result
 from mapreduce_rq.core.messages import Spec
 from mapreduce_rq.core.reducers.handed import Handed, Unsent
 from mapreduce_rq.core.sealing import Codecs
-from mapreduce_rq.errors import JobError, MrqError, UsageError
+from mapreduce_rq.errors import JobError, UsageError
 from mapreduce_rq.runtime.clock import Clock
 from mapreduce_rq.runtime.master.bell import Bell
 from mapreduce_rq.runtime.master.cancel import cancel
@@ -199,7 +198,7 @@ class OpenJob:
         try:
             ended = self._master.run()
             if ended is None:
-                with suppress(MrqError):
+                with self._client.leader.uncertain(self.id):
                     cancel(self._master.jobs, self._client.clock, self.id, now=True, why="its client has closed it")
                 error = JobError(f"{self.id} was closed before its end")
             else:

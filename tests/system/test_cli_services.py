@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import time
@@ -173,3 +174,24 @@ def test_the_log_is_lines_with_date_and_host_or_json(fresh_server: FreshServer, 
         assert found["host"]
         idle = at.run("worker", "-c", "1", "--max-idle-time", "0.2s")
         assert (idle.code, "no task for 0.2 s: leaving" in idle.err) == (0, True)
+
+
+@pytest.mark.parametrize("how", [("--reduce", "counter"), ("--stream",)])
+def test_a_job_is_not_called_cancelled_where_its_server_did_not_hear_of_it(
+    fresh_server: FreshServer, tmp_path: Path, how: tuple[str, ...]
+) -> None:
+    server = fresh_server("valkey")
+    pipe = tmp_path / "lines"
+    os.mkfifo(pipe)
+    with User(tmp_path, MRQ_URL=server.url, MRQ_ALLOW_PICKLE="1") as at:
+        master = at.start("run", "os.path:basename", "--lines", str(pipe), *how)
+        with pipe.open("w") as writer, server.client() as raw:
+            writer.write("a/one\n")
+            writer.flush()
+            until(lambda: raw.keys("mrq1:*j:*"), allowed(10), "a job")
+            server.kill9()
+            master.signal(signal.SIGTERM)
+            assert master.wait() == 143
+    said = master.hear("may not be cancelled, because Redis did not answer")
+    assert re.search(r": mrq cancel (function|files)-[0-9a-f]+$", said.rstrip())
+    assert not [line for line in master.err if " cancelled: " in line]

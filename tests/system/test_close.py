@@ -111,6 +111,16 @@ def test_closing_a_client_ends_the_calls_of_other_threads_and_lets_go_of_their_j
         assert all(state.master == "" for state in states if state), "whoever resumes one need not wait"
 
 
+def test_a_job_that_its_server_was_not_told_to_cancel_is_not_called_cancelled(fresh_server: FreshServer) -> None:
+    server = fresh_server("valkey")
+    client = Client(server.url, keys=[KEY], local=1)
+    (caller,) = calls(client, lambda: iter(range(100_000)), 1)
+    server.kill9()
+    client.close()
+    said = caller.told(JobError)
+    assert "Redis did not answer, so it may not be cancelled: mrq cancel function-" in said
+
+
 def test_an_iterable_of_ones_own_items_may_close_the_client(server: RealServer, queue: str) -> None:
     client = Client(server.url, queue=queue, keys=[KEY], local=1)
 
