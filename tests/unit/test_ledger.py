@@ -656,3 +656,34 @@ def test_what_an_iterator_has_goes_out_and_it_is_asked_again() -> None:
     assert (pushed(feed(one, replied())), one.waits) == ([], True)
     assert (pushed(feed(one, replied())), one.waits, one.total) == ([(4, 14)], False, 14)
     assert feed(one, replied(ok(4, 14), ok(0, 4))) == [Settled()]
+
+
+class Waiting:
+    """A source that knows whether it has items; ``asked``: how often it was asked for some."""
+
+    def __init__(self) -> None:
+        self.there = self.taken = self.asked = 0
+        self.over = False
+
+    def news(self) -> bool:
+        return self.there > 0 or self.over
+
+    def __call__(self, count: int) -> tuple[bytes, int, bool]:
+        self.asked += 1
+        got = min(count, self.there)
+        self.there, self.taken = self.there - got, self.taken + got
+        return items(self.taken - got, self.taken) if got else b"", got, self.over and not self.there
+
+
+def test_a_source_that_says_that_it_has_nothing_is_not_asked_for_items() -> None:
+    source = Waiting()
+    one = ledger(2, chunk=1, source=source)
+    assert (pushed(feed(one, Resumed())), one.waits, source.asked) == ([], True, 0)
+    source.there = 1
+    assert (pushed(feed(one, replied())), one.waits, source.asked) == ([(0, 1)], True, 1)
+    assert (feed(one, replied(ok(0, 1))), one.waits, source.asked) == ([], True, 1)
+    source.there = 1
+    assert (pushed(feed(one, replied())), one.waits, source.asked) == ([(1, 2)], True, 2)
+    source.over = True  # of which it says, too
+    assert (feed(one, replied()), one.total, source.asked) == ([], 2, 3)
+    assert feed(one, replied(ok(1, 2))) == [Settled()]

@@ -82,6 +82,7 @@ class Supply:
         self._recorder = recorder or Recorder(now)
         self._source = source
         self._ready: Callable[[], int] | None = getattr(source, "ready", None)  # how many items it has, if it knows
+        self._news: Callable[[], bool] | None = getattr(source, "news", None)  # whether it has items or has ended
         self._most_bytes = 0  # bytes of the items of one task
         self._again: list[Task] = []  # to be pushed before anything new is cut
         self._parts = Parts(computation)
@@ -187,6 +188,9 @@ class Supply:
         return list(fresh.values())
 
     def _cut(self) -> Task | None:
+        if self._news is not None and not self._news():
+            self.waits = True
+            return None
         lo = self.next
         left = None if self.goal is None else self.goal - lo
         size = self.pace.size(self._ready() if self._ready is not None else left)

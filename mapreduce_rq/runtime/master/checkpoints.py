@@ -58,6 +58,8 @@ class Checkpoints:
             return False
         if ledger.requests:  # now, while workers are busy with these tasks; later there is no news
             return self.stored != ledger.counted
+        if since < CHECKPOINT_SECONDS and self.uncommitted <= CHECKPOINT_TASKS:  # nearly always
+            return False
         if self.heavy and self.heard < HEAVY_TIMES * self._size:
             return False
         return since >= CHECKPOINT_SECONDS or self.uncommitted > max(CHECKPOINT_TASKS, ledger.pace.window() // 2)
