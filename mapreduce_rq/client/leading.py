@@ -133,6 +133,7 @@ class Leader:
             pipelined=pipelined,
             alone=self._alone,
             unseen=unseen,
+            watched=self._watched,
             bell=bell,
             host=self._host,
             keeper=Keeper if among is None else among.keeper,

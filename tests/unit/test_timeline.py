@@ -354,3 +354,12 @@ def test_a_job_without_a_timeline_has_a_page_all_the_same() -> None:
     page = page_of(failed, None)
     assert "No timeline" in page
     assert "a\n&lt;b&gt;" in page
+
+
+def test_what_no_process_can_read_is_not_counted() -> None:
+    recorder = Recorder(0.0, read=False)
+    recorder.answered("w", 2, 7, 1000, now=1.0, first=(0, 3))
+    recorder.mark("a mark", 1.0)
+    found = kept(recorder, 2.0)
+    assert (found.rows, found.longest, sum(found.buckets)) == ([], [], 0)
+    assert recorder.has_mark("a mark")

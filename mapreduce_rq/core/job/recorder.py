@@ -43,9 +43,12 @@ MOST_SLICES = 32
 
 
 class Recorder:
-    """Counts while the job runs. ``now`` is any steady clock, in seconds."""
+    """Counts while the job runs. ``now`` is any steady clock, in seconds. ``read``: whether any process can read the
+    timeline; if not, answers are not counted here.
+    """
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, now: float, *, read: bool = True) -> None:
+        self._read = read
         self._began = now
         self.width = FIRST_WIDTH
         self._cells = 0
@@ -130,6 +133,8 @@ class Recorder:
 
         Tasks that were answered together count in the histogram with their mean.
         """
+        if not self._read:
+            return
         at = max(0.0, now - self._began)
         self._lay(wid, tasks, terms, nanoseconds, at)
         since = self._since.get(wid)

@@ -40,14 +40,20 @@ class LaidAside:
         """The replies with their bodies, which are copied only where they are folded: many may wait for that. A body
         that is gone was read before, and is counted.
         """
-        if self._place is None:
+        place = self._place
+        if place is None:
             return heard
-        return [self._fetched(self._place, one) for one in heard]
+        found = []
+        for replied in heard:
+            for answer in replied.answers:
+                if answer.status != OK:
+                    found.append(self._fetched(place, replied))
+                    break
+            else:
+                found.append(replied)
+        return found
 
     def _fetched(self, place: Aside, replied: Replied) -> Replied:
-        statuses = [answer.status for answer in replied.answers]
-        if statuses.count(OK) == len(statuses):
-            return replied
         self.any = True
         answers = []
         for answer in replied.answers:

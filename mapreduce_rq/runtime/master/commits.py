@@ -69,6 +69,7 @@ class Commits:
         value_stays: bool = True,
         alone: bool = False,
         unseen: bool = False,
+        watched: bool = True,
         bell: Bell | None = None,
         host: str = "",
         keeper: Callable[[Lease, Jobs], Keeper] = Keeper,
@@ -112,7 +113,7 @@ class Commits:
             self._pieces = LaidApart(tasks, spec.job, "", self._exchange.hear_of_commit)
             computation.reducer.lay_in(self._pieces)
         self._keeper = keeper(self._lease, jobs)
-        self._recorder = Recorder(clock.now())
+        self._recorder = Recorder(clock.now(), read=watched)
         self._telling = Telling(clock, spec.job, observer, self._recorder, journal, withheld=pipelined)
         self._sweeper = Sweeper(
             jobs, clock, spec.job, self._telling, expected=workers, wait=wait_workers, look_soon=look_soon

@@ -60,6 +60,7 @@ class Master(Owning):
     ``value_stays``: a value too large for the record stays in Redis as long as the record, for others to fetch.
     ``alone``: the server ends with this process, so no other master ever leads the job on.
     ``unseen``: the caller waits only for the value and no other process can see the job, so nothing of it stays.
+    ``watched``: other processes can see it; if not, none reads its timeline.
     ``host``: the RQ job that runs this one; a process that adopts the job asks RQ whether its RQ job was stopped.
     ``journal``: events are written there, and the job's end for those who wait for it. A ``pipelined`` job's events are
     withheld from it at first; see telling.py.
