@@ -244,7 +244,7 @@ class Jobs(Reading):
         meanwhile.
         """
         assert self.ear is not None
-        if self._awaited and is_behind(self._awaited.encode(), after):
+        if self._awaited and self._awaited != after and is_behind(self._awaited.encode(), after):
             self.ear.connect()  # the stream is read anew, and the open request would leave a part of it out
             self._awaited = ""
         if not self._awaited:

@@ -214,9 +214,9 @@ class OpenJob:
             self._ended(error)
 
     def _leave(self, *, sound: bool) -> None:
-        self._bell.close()
         for wire in self._wires:
             self._client.wires.give_back(wire, sound=sound)
+        self._bell.close()  # after the wires, which may wait for it
 
 
 def its_error(unsent: Unsent) -> BaseException:

@@ -31,8 +31,10 @@ BEFORE_DEPUTY_SECONDS = 0.005
 CLOSING_SECONDS = 0.0005
 """Seconds between two attempts of ``close`` to take the lead. Each attempt wakes the thread that has it."""
 CLOSED = "this client is closed: make a new one"
-AWAKE, RUNG = object(), object()
-"""The data with which the descriptors are registered that wake the lead, and a bell."""
+AWAKE = object()
+"""The data with which the descriptor is registered that wakes the lead. Those of bells are registered with their own
+numbers.
+"""
 
 
 class Hub(Serving):
@@ -47,6 +49,7 @@ class Hub(Serving):
         self.supervisor_end: socket.socket | None = None  # for the supervisor to inherit
         self._lead = Lead()  # wakes the thread that waits for the lines
         self._behind: dict[Waiting, None] = {}  # threads that wait while another has the lead
+        self._bells: set[int] = set()  # registered
         self._served = 0  # the number of turns of serving
         self._busy_since = 0.0  # the time when a job began while no other was there
         self._deputy: threading.Thread | None = None
@@ -102,45 +105,54 @@ class Hub(Serving):
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 
-    def wait(self, ready: Callable[[], bool], seconds: float, bell: int = -1) -> None:
-        """Serve the lines until ``ready()``, or until the descriptor ``bell`` can be read, or for ``seconds``.
+    def wait(self, ready: Callable[[], bool], seconds: float, bell: int = -1) -> bool:
+        """Serve the lines until ``ready()``, or until the descriptor ``bell`` can be read, or for ``seconds``. Returns
+        whether it is ready.
 
         With 0 seconds, only requests that have come by now are served.
         """
+        if ready():
+            return True
         token = object()
         try:
             try:
-                self._wait(token, ready, seconds, bell)
+                return self._wait(token, ready, seconds, bell)
             finally:
-                self._lead.give_back(token)
+                if self._lead.give_back(token):
+                    self._pass_on()
         finally:  # again: a signal handler may have raised between the two, or during the first
             self._lead.give_back(token)
 
-    def _wait(self, token: object, ready: Callable[[], bool], seconds: float, bell: int) -> None:
+    def _wait(self, token: object, ready: Callable[[], bool], seconds: float, bell: int) -> bool:
         deadline = time.monotonic() + seconds
         left = seconds
         once = seconds <= 0
-        while not ready():
+        while True:
             if self._over:
                 self.check()
             if self._lead.take(token):
-                try:
-                    if self._over:  # perhaps since then
-                        self.check()
-                    rung = self._serve(left, bell)
-                finally:
-                    self._lead.give_back(token)
-                    self._pass_on()
+                if self._over:  # perhaps since then
+                    self.check()
+                rung = self._serve(left, bell)
             elif once:
-                return
+                return False
             else:
                 rung = self._wait_behind(ready, left, bell)
+            if ready():
+                return True
             now = time.monotonic()
             left = deadline - now
             if rung or once or left <= 0:
-                return
+                return False
             if self._deputy is None and now - self._busy_since > BEFORE_DEPUTY_SECONDS:
                 self._start_deputy()
+
+    def forget_bell(self, bell: int) -> None:
+        """Do not wait for this bell any more; it must not be closed before."""
+        with self._lock:
+            if not self._over:  # else no thread waits any more
+                self._bells.discard(bell)
+                self._collector.unregister(bell)
 
     def _wait_behind(self, ready: Callable[[], bool], seconds: float, bell: int) -> bool:
         """Wait while another thread has the lead. Returns whether the bell rang."""
@@ -165,21 +177,19 @@ class Hub(Serving):
         """Wait for the lines and serve them, once; only the thread with the lead does this. Returns whether the bell
         rang.
         """
-        try:
-            if bell >= 0:
-                self._collector.register(bell, READ, RUNG)
-            if self._idle.any():
-                seconds = min(seconds, self._until_next_expiry())
-            ready = self._collector.wait(max(0.0, seconds))
-        finally:
-            if bell >= 0:
-                self._collector.unregister(bell)
+        if bell >= 0 and bell not in self._bells:  # it stays there: most masters wait many times
+            self._collector.register(bell, READ, bell)
+            self._bells.add(bell)
+        seconds = min(seconds, self._until_next_expiry())
+        ready = self._collector.wait(max(0.0, seconds))
         rung = False
         self._served += 1
         found: Any
         for found, events in ready:
-            if found is RUNG:
+            if found == bell:
                 rung = True
+            elif type(found) is int:  # another thread's, which waits for it elsewhere, or not at all
+                self.forget_bell(found)
             elif found is AWAKE:
                 with contextlib.suppress(BlockingIOError):
                     self._awake.recv(64)

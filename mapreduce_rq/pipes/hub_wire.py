@@ -11,19 +11,22 @@ from mapreduce_rq.broker.wire import SURE_BYTES, USUAL_BYTES, Argument, Command,
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.pipes.hub import Hub
 from mapreduce_rq.pipes.lines import check_size
+from mapreduce_rq.pipes.store import Store
 
 
 class Read(NamedTuple):
-    """A read of replies that was asked for, and the time until which it waits for some."""
+    """A read of replies that was asked for, the time until which it waits for some, and whether there are some."""
 
     command: Command
     until: float
+    ready: Callable[[], bool]
 
     @classmethod
-    def of(cls, command: Command) -> Read:
+    def of(cls, command: Command, store: Store) -> Read:
         """The read of this command, asked for now."""
         block = int(command[command.index("BLOCK") + 1]) / 1000 if "BLOCK" in command else 0.0
-        return cls(command, time.monotonic() + block if block else 0.0)
+        ready = store.has_after(str(command[-2]), str(command[-1]))
+        return cls(command, time.monotonic() + block if block else 0.0, ready)
 
 
 class HubWire:
@@ -33,6 +36,7 @@ class HubWire:
         self._hub = hub
         self._asked: deque[Any] = deque()  # answers, and reads
         self._unheard: deque[tuple[Heard, Any]] = deque()
+        self._bell = -1  # for which the hub waits, too
         self._connected = False
 
     def another(self) -> HubWire:
@@ -53,12 +57,15 @@ class HubWire:
         """Forget requests without an answer."""
         self._connected = False
         self._asked.clear()
+        if self._bell >= 0:
+            self._hub.forget_bell(self._bell)
+            self._bell = -1
         self.hear()
 
     def call(self, *command: Argument) -> Any:
         """One command's answer; for a read, wait until it has one."""
         self._check()
-        return self._read(Read.of(command)) if command[0] == "XREAD" else self._hub.call(command)
+        return self._read(Read.of(command, self._hub.store)) if command[0] == "XREAD" else self._hub.call(command)
 
     def pipeline(self, commands: Sequence[Command], *, refusals: bool = False) -> list[Any]:
         """The answers of several commands; here none is refused."""
@@ -98,7 +105,8 @@ class HubWire:
     def ask_call(self, *command: Argument, then: Command = ()) -> None:
         """As ``ask``, for a command."""
         self._check()
-        self._asked.append(Read.of(command) if command[0] == "XREAD" else self._hub.call(command))
+        hub = self._hub
+        self._asked.append(Read.of(command, hub.store) if command[0] == "XREAD" else hub.call(command))
         if then:
             self.ask_call(*then)
 
@@ -112,9 +120,8 @@ class HubWire:
         """See Ear."""
         self._check()
         (read,) = self._asked
-        ready = self._ready(read)
-        self._hub.wait(ready, seconds, bell)
-        return ready() or time.monotonic() >= read.until
+        self._bell = bell
+        return self._hub.wait(read.ready, seconds, bell) or time.monotonic() >= read.until
 
     def hear(self) -> None:
         """Call the functions that wait for the answers."""
@@ -122,13 +129,8 @@ class HubWire:
             heard, answer = self._unheard.popleft()
             heard(answer)
 
-    def _ready(self, read: Read) -> Callable[[], bool]:
-        key, after = str(read.command[-2]), str(read.command[-1])
-        store = self._hub.store
-        return lambda: store.has_after(key, after)
-
     def _read(self, read: Read) -> Any:
-        self._hub.wait(self._ready(read), read.until - time.monotonic() if read.until else 0.0)
+        self._hub.wait(read.ready, read.until - time.monotonic() if read.until else 0.0)
         return self._hub.call(read.command)
 
     def _check(self) -> None:

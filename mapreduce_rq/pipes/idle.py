@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mapreduce_rq.pipes.peer import Peer
@@ -18,30 +19,26 @@ class Idler(NamedTuple):
 
 
 class Idle:
-    """All workers that wait. The caller holds the hub's lock, except for ``any`` and ``expiry``."""
+    """All workers that wait. The caller holds the hub's lock, except for ``expiry``."""
 
     def __init__(self) -> None:
         self._by_queue: dict[str, list[Idler]] = {}
         self.expiry = 0.0
         """No idle worker's time is over before this."""
 
-    def any(self) -> bool:
-        """Whether a worker waits."""
-        return any(self._by_queue.values())
-
     def add(self, queue: str, idler: Idler) -> None:
         """Add a worker that waits."""
         self._by_queue.setdefault(queue, []).append(idler)
         self.expiry = min(self.expiry, idler.until)
 
-    def next_of(self, queue: str) -> Idler | None:
-        """The worker for the next task of a queue: the one that became idle last, because its caches are warm."""
-        waiting = self._by_queue.get(queue)
-        return waiting.pop() if waiting else None
-
-    def queues(self) -> list[str]:
-        """The queues in which workers wait, or have waited."""
-        return list(self._by_queue)
+    def next_of(self, lists: Mapping[str, object]) -> tuple[str, Idler] | None:
+        """One of these lists for which a worker waits, and the worker for its next task: the one that became idle last,
+        because its caches are warm.
+        """
+        for queue, waiting in self._by_queue.items():
+            if waiting and queue in lists:
+                return queue, waiting.pop()
+        return None
 
     def next_expired(self, now: float) -> Idler | None:
         """Remove a worker whose time is over and return it. None if there is none: then ``expiry`` is the next time."""

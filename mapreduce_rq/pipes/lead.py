@@ -22,10 +22,12 @@ class Lead:
         """Take the lead for this token if it is free. Returns whether the token has it now."""
         return self._holder.setdefault("lead", token) is token
 
-    def give_back(self, token: object) -> None:
-        """Free the lead if the token has it."""
-        if self._holder.get("lead") is token:
-            self._holder.pop("lead", None)
+    def give_back(self, token: object) -> bool:
+        """Free the lead if the token has it. Returns whether it had it."""
+        if self._holder.get("lead") is not token:
+            return False
+        self._holder.pop("lead", None)
+        return True
 
     def free(self) -> bool:
         """Whether no thread has it."""

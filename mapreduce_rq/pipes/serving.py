@@ -39,13 +39,12 @@ class Serving:
 
     def _feed(self) -> None:
         """Give waiting tasks to idle workers."""
-        if not self.store.lists:
-            return
-        for queue in self._idle.queues():
-            while queue in self.store.lists and (idler := self._idle.next_of(queue)) is not None:
-                if idler.peer.end.fileno() >= 0:
-                    task = self.store.call(("BLMOVE", queue, idler.hand, "RIGHT", "LEFT", 0))
-                    self._send(idler.peer, frame(idler.channel, task))
+        lists = self.store.lists
+        while lists and (found := self._idle.next_of(lists)) is not None:
+            queue, idler = found
+            if idler.peer.end.fileno() >= 0:
+                task = self.store.call(("BLMOVE", queue, idler.hand, "RIGHT", "LEFT", 0))
+                self._send(idler.peer, frame(idler.channel, task))
 
     def _add(self, peer: Peer) -> None:
         self._collector.register(peer.end.fileno(), READ, peer)

@@ -68,10 +68,15 @@ class Store:
             self._expire()
         return self.scripts[name](keys, arguments)
 
-    def has_after(self, key: str, entry: str) -> bool:
-        """Whether a stream has an entry after this one."""
-        stream = self.streams.get(key)
-        return stream is not None and stream.after(_number(entry)) < len(stream.entries)
+    def has_after(self, key: str, entry: str) -> Callable[[], bool]:
+        """A function that returns whether a stream has an entry after this one."""
+        streams, number = self.streams, _number(entry)
+
+        def has() -> bool:
+            stream = streams.get(key)
+            return stream is not None and stream.after(number) < len(stream.entries)
+
+        return has
 
     def _expire(self) -> None:
         now = self._clock()
@@ -150,8 +155,8 @@ class Store:
     def _hset(self, key: str, *pairs: Argument) -> int:
         found = self.hashes.setdefault(key, {})
         before = len(found)
-        for at in range(0, len(pairs), 2):
-            found[_bytes(pairs[at])] = _bytes(pairs[at + 1])
+        words = [word if type(word) is bytes else str(word).encode() for word in pairs]
+        found.update(zip(words[::2], words[1::2], strict=True))
         return len(found) - before
 
     def _hget(self, key: str, field: Argument) -> bytes | None:
@@ -231,7 +236,9 @@ class Store:
 
     def _zrem(self, key: str, *members: Argument) -> int:
         found = self.jobs.get(key, {})
-        removed = sum(found.pop(str(member), None) is not None for member in members)
+        removed = 0
+        for member in members:
+            removed += found.pop(str(member), None) is not None
         if key in self.jobs and not found:
             del self.jobs[key]
         return removed
@@ -251,8 +258,9 @@ class Store:
             self._expiring.pop(key, None)
             found += key in self.streams
             self._end_stream(key)
-            tables: tuple[dict[str, Any], ...] = (self.lists, self.hashes, self.jobs)
-            found += sum(table.pop(key, None) is not None for table in tables)
+            table: dict[str, Any]
+            for table in (self.lists, self.hashes, self.jobs):
+                found += table.pop(key, None) is not None
         return found
 
     # -- scripts ---------------------------------------------------------------------------------------------------

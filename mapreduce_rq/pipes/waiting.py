@@ -77,9 +77,9 @@ class ByEpoll:
         data = self._data
         out = select.EPOLLOUT
         return [
-            (data[one], READ if events & ~out == events else WRITE | (READ if events & ~out else 0))
+            (found, READ if events & ~out == events else WRITE | (READ if events & ~out else 0))
             for one, events in self._epoll.poll(seconds)
-            if one in data
+            if (found := data.get(one)) is not None  # else another thread has just unregistered it
         ]
 
     def close(self) -> None:

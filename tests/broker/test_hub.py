@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from types import FrameType
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from mapreduce_rq.pipes.hub import Hub
+from mapreduce_rq.pipes.hub_wire import HubWire
 from mapreduce_rq.pipes.waiting import COLLECTORS
 
 
@@ -88,3 +90,61 @@ def test_a_wait_behind_another_that_is_cut_short_anywhere_is_forgotten(bell: int
         hub.close()
         leader.join(5)
     assert hub._lead.free()
+
+
+@pytest.mark.parametrize("collect", COLLECTORS)
+def test_a_bell_ends_each_wait_for_it_and_no_other(collect: str, bell: int) -> None:
+    """It stays registered, so a wait for another bell, or for none, may be told of it first."""
+    hub = Hub(collect, "q", "")
+    quiet, writer = os.pipe()
+    try:
+        for _ in range(2):
+            began = time.monotonic()
+            assert not hub.wait(lambda: False, 5, bell)
+            assert time.monotonic() - began < 5
+            for other in (quiet, -1):
+                began, before = time.monotonic(), hub._served
+                assert not hub.wait(lambda: False, 0.05, other)
+                assert time.monotonic() - began >= 0.05
+                assert hub._served - before < 5  # it does not turn round and round
+    finally:
+        hub.close()
+        os.close(quiet)
+        os.close(writer)
+
+
+@pytest.mark.parametrize("collect", COLLECTORS)
+def test_a_bell_that_was_forgotten_may_be_closed_and_its_number_may_be_anothers(collect: str) -> None:
+    hub = Hub(collect, "q", "")
+    try:
+        for _ in range(3):
+            reader, writer = os.pipe()  # the same numbers each time
+            assert not hub.wait(lambda: False, 0.01, reader)
+            os.write(writer, b"!")
+            began = time.monotonic()
+            assert not hub.wait(lambda: False, 5, reader)
+            assert time.monotonic() - began < 5
+            hub.forget_bell(reader)
+            os.close(reader)
+            os.close(writer)
+            assert not hub.wait(lambda: False, 0.01)
+    finally:
+        hub.close()
+    hub.forget_bell(0)  # of a client that is closed
+
+
+def test_a_wire_forgets_its_bell_when_it_is_closed() -> None:
+    hub = Hub("poll", "q", "")
+    wire = HubWire(hub)
+    reader, writer = os.pipe()
+    try:
+        wire.connect()
+        wire.ask_call("XREAD", "COUNT", "1", "BLOCK", "1", "STREAMS", "r", "0-0")
+        wire.answers_within(0.01, reader)
+        assert hub._bells == {reader}
+        wire.close()
+        assert not hub._bells
+    finally:
+        hub.close()
+        os.close(reader)
+        os.close(writer)

@@ -44,6 +44,10 @@ class Bell:
             return False
         return True
 
+    def rest(self) -> None:
+        """Have ``ring`` do nothing from now on. If it rings in this moment, the next wait ends at once."""
+        self._awaited = False
+
     def heard(self) -> None:
         """Stop the ringing: empty the pipe, and have ``ring`` do nothing from now on."""
         self._awaited = False

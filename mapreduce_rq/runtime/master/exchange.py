@@ -186,9 +186,12 @@ class Exchange:
         try:
             # While the window is full no items are wanted: then a ring for each new item would only cost time.
             seconds = 0 if wants_items and not self._bell.await_it() else seconds
-            return self.jobs.replies_or(self._job, self.cursor, seconds, self._bell.fileno())
+            found = self.jobs.replies_or(self._job, self.cursor, seconds, self._bell.fileno())
         finally:
+            self._bell.rest()
+        if found is None:
             self._bell.heard()
+        return found
 
     def _listen_and_read(self, values: Ahead, wire: Pollable, seconds: float) -> tuple[str, list[Reply], int]:
         """The replies that come within ``seconds``. Until they are there, values of the ones before are read."""
