@@ -198,7 +198,7 @@ class Calls:
     @property
     def workers(self) -> int:
         """The number of workers, as far as the master knows."""
-        return self._job.report.workers
+        return self._job.workers
 
     def submit(
         self, function: Callable[..., Any], how: int, arguments: Sequence[Any], named: Mapping[str, Any]

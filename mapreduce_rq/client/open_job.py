@@ -96,7 +96,6 @@ class OpenJob:
         self.source = source
         self._bell = Bell(self.source.news)
         self.source.ring = self._bell.ring
-        self._report = Report(total=None)
         self._wires = [client.wires.borrow(), client.wires.borrow()]
         verbs = Jobs(self._wires[0], client.keys, client.codecs)
         ear = self._wires[1]
@@ -152,9 +151,9 @@ class OpenJob:
             self.source.disown(self.elsewhere)
 
     @property
-    def report(self) -> Report:
-        """How far the job is."""
-        return self._report
+    def workers(self) -> int:
+        """The number of workers, as far as its master knows."""
+        return self._master.workers
 
     def ring(self) -> None:
         """Wake the master, because there may be items to send."""
@@ -176,9 +175,8 @@ class OpenJob:
         return self._over.wait(timeout)
 
     def progressed(self, report: Callable[[], Report]) -> None:
-        """Keep the master's report; see Observer."""
-        self._report = found = report()
-        self._observer.progressed(lambda: found)
+        """Pass the master's report on; see Observer. None is made if nobody asks for it: that takes some time."""
+        self._observer.progressed(report)
 
     def noticed(self, text: str) -> None:
         """Hand the master's notice on to the observer."""
