@@ -32,7 +32,13 @@ save ""
 appendonly no
 daemonize no
 loglevel warning
+disable-thp no
 """
+
+TUNABLES = "glibc.malloc.hugetlb=1"
+"""Has the C library ask for huge pages. The system clears each page of new memory, and a large result is all new memory
+in the server: with pages of 4 kB this took half of the server's time. What speaks against huge pages, copies after a
+fork, does not happen here: this server saves nothing."""
 
 SERVERS = ("valkey-server", "redis-server")
 
@@ -163,6 +169,8 @@ def _spawn(directory: str, password: str, binaries: list[str]) -> tuple[int, int
     os.write(config_writer, config.encode())  # it is much smaller than a pipe's buffer, so this does not block
     os.close(config_writer)
     guardian = os.getpid()
+    tunables = ":".join(filter(None, [os.environ.get("GLIBC_TUNABLES"), TUNABLES]))
+    environment = {**os.environ, "GLIBC_TUNABLES": tunables}
     pid = os.fork()
     if pid == 0:
         try:
@@ -171,7 +179,7 @@ def _spawn(directory: str, password: str, binaries: list[str]) -> tuple[int, int
             _die_with(guardian)
             for binary in binaries:
                 try:
-                    os.execv(binary, [binary, "-"])
+                    os.execve(binary, [binary, "-"], environment)
                 except OSError as error:
                     os.write(2, f"{binary}: {error.strerror}\n".encode())
         finally:
