@@ -14,9 +14,12 @@ from typing import Any
 from hiredis import Reader, pack_command
 
 from mapreduce_rq.broker.connection import Endpoint
+from mapreduce_rq.broker.large_answers import LARGE_BYTES, LargeAnswers
 from mapreduce_rq.broker.refusals import NotRedis, Refusal
 
 READ_BYTES = 64 * 1024
+EXPECTED = 64
+"""After a large answer, this number of answers may be large, too, and are looked at before they are read."""
 FULL = "ERR max number of clients reached"
 _NOT_WHOLE = object()
 """The parser returns this while an answer is not complete."""
@@ -30,6 +33,8 @@ class UnixLink:
         self._sock: socket.socket | None = None
         self._buffer = bytearray(READ_BYTES)
         self._reader = self._new_reader()
+        self._large: LargeAnswers | None = None
+        self._expected = 0  # the number of answers that may be large
 
     @staticmethod
     def _new_reader() -> Reader:
@@ -39,6 +44,7 @@ class UnixLink:
         """Connect, give the password and choose the database, if there are any."""
         endpoint = self._endpoint
         self._reader = self._new_reader()
+        self._large, self._expected = None, 0
         self._sock = opened = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         opened.settimeout(endpoint.connect_seconds)
         opened.connect(endpoint.path)
@@ -74,17 +80,38 @@ class UnixLink:
         """The next answer. Raises Refusal if it is an error; an error inside of an answer is an object in it."""
         reader = self._reader
         answer = reader.gets()
+        if answer is _NOT_WHOLE and self._expected and not reader.has_data():
+            return self._read_large()
+        came = 0
         while answer is _NOT_WHOLE:
             size = (self._sock or self._opened()).recv_into(self._buffer)
             if not size:
                 raise ConnectionError("Connection closed by server")
             reader.feed(self._buffer, 0, size)  # type: ignore[arg-type]  # its stub forgets bytearray
+            came += size
             answer = reader.gets()
+        if came >= LARGE_BYTES:
+            self._expected = EXPECTED
         if isinstance(answer, Refusal):
             if str(answer).startswith(FULL):  # the server says this to any new connection, and closes it
                 raise ConnectionError(str(answer).removeprefix("ERR "))
             raise answer
         return answer
+
+    def _read_large(self) -> Any:
+        """As ``read_response``, where the next answer may have large values."""
+        if self._large is None:
+            seconds, sock = self._endpoint.answer_seconds, self._sock or self._opened()
+            self._large = LargeAnswers(sock, self._reader, seconds=seconds, not_whole=_NOT_WHOLE)
+        answer, values = self._large.read()
+        self._expected = EXPECTED if values else self._expected - 1
+        if answer is _NOT_WHOLE:
+            self._expected, expected = 0, self._expected
+            answer = self.read_response()
+            self._expected = max(self._expected, expected)
+        if isinstance(answer, Refusal):
+            raise answer
+        return self._large.fill(answer, values) if values else answer
 
     def _ask(self, *command: str) -> Any:
         self.send_packed_command((pack_command(command),))  # type: ignore[arg-type]  # as in redis_wire.py
