@@ -33,6 +33,8 @@ STRIKE_OFF = "X"
 """In the place of an obituary, it means: delete the worker's entry if the worker holds nothing."""
 REPLIES_AT_ONCE = 16
 """Stream entries per read: while a master reads many, the queue may become empty."""
+BYTES_AT_ONCE = 8 << 20
+"""Bytes of entries per read, about: the server and this process write all of them to memory before one is used."""
 SURVEY_TRIES = 10
 """A survey reads at most this number of times, until no worker is new. New workers of the last read count as holding
 nothing.
@@ -69,6 +71,9 @@ class Jobs(Reading):
     def __init__(self, wire: Wire, keys: Keys, codecs: Codecs, *, at_once: int = REPLIES_AT_ONCE) -> None:
         super().__init__(wire, keys, codecs)
         self.at_once = at_once
+        self.most = at_once
+        """The most entries that the last read could return."""
+        self._bytes_each = 0  # of the entries of the last read
         self.seams: dict[str, str] = {}
         """By job, the entry of its stream at which a read of replies ends: the next read has the entries behind it."""
         self.ear: Ear | None = None  # a second wire that waits for replies while commits use the first
@@ -259,7 +264,8 @@ class Jobs(Reading):
 
     def _read(self, job: str, after: str, block_seconds: float) -> Command:
         block: Command = ("BLOCK", str(max(1, int(block_seconds * 1000)))) if block_seconds > 0 else ()
-        return "XREAD", "COUNT", str(self.at_once), *block, "STREAMS", self.keys.replies(job), after
+        self.most = min(self.at_once, max(1, BYTES_AT_ONCE // max(1, self._bytes_each)))
+        return "XREAD", "COUNT", str(self.most), *block, "STREAMS", self.keys.replies(job), after
 
     def _replies(self, job: str, after: str, answer: Any) -> tuple[str, list[Reply], int]:
         return self.opened(job, after, answer[0][1] if answer else ())
@@ -269,12 +275,14 @@ class Jobs(Reading):
         found: list[Reply] = []
         bad = 0
         open_ = self.codecs.reply.open
+        size = count = 0
         if job in self.seams:
             entries = self._before_seam(entries, self.seams[job])
         for entry, fields in entries:
             after = entry.decode()
             if fields[0] == b"end":  # it only wakes processes that wait for the end of the job
                 continue
+            size, count = size + len(fields[1]), count + 1
             try:
                 reply = open_(fields[1])
             except BadMessage:
@@ -284,6 +292,7 @@ class Jobs(Reading):
                 found.append(reply)
             else:
                 bad += 1
+        self._bytes_each = size // count if count else self._bytes_each
         return after, found, bad
 
     @staticmethod

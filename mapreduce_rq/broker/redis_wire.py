@@ -6,17 +6,16 @@ import os
 import select
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hiredis import pack_command  # redis-py's own packing checks every argument again
-
 from mapreduce_rq.broker.cluster import address_of, connect_to_owner, connection_to
 from mapreduce_rq.broker.connection import Endpoint, connection
+from mapreduce_rq.broker.packing import LARGE_BYTES, joined, pack
 from mapreduce_rq.broker.refusals import is_loss, is_of_server, is_refusal, is_unknown_script, translate
 from mapreduce_rq.broker.unix_link import UnixLink
-from mapreduce_rq.broker.wire import SURE_BYTES, USUAL_BYTES, Argument, Command, Heard, Script
+from mapreduce_rq.broker.wire import USUAL_BYTES, Argument, Command, Heard, Laden, Script
 from mapreduce_rq.errors import (
     BrokerDown,
     BrokerError,
@@ -28,45 +27,8 @@ if TYPE_CHECKING:
 
     Link = AbstractConnection | UnixLink
 
-LARGE_BYTES = 64 * 1024
-"""Arguments of this size or larger are sent as they are: hiredis copies them at 0.4 GB/s."""
 LARGE_LOSSES = 3
 """After this many connections in a row were lost while something large was sent, its size is the reason."""
-
-
-def _pack(command: Command, largest: Callable[[int], None]) -> list[bytes]:
-    """A command as bytes, in pieces: each large argument is one of them. ``largest`` is called with a size that some
-    servers refuse, and may raise TooLarge.
-    """
-    try:
-        small = max(map(len, command)) < LARGE_BYTES  # type: ignore[arg-type]  # as below
-    except TypeError:  # a number has no length
-        small = not any(type(argument) is bytes and len(argument) >= LARGE_BYTES for argument in command)
-    if small:
-        packed: bytes = pack_command(command)  # type: ignore[arg-type]  # its stub means a tuple of any length
-        return [packed]
-    pieces = [b"*%d\r\n" % len(command)]
-    size = 0
-    for argument in command:
-        word = argument if isinstance(argument, bytes) else str(argument).encode()
-        size = max(size, len(word))
-        pieces += (b"$%d\r\n" % len(word), word, b"\r\n")
-    if size > SURE_BYTES:
-        largest(size)
-    return _joined(pieces)
-
-
-def _joined(pieces: Iterable[bytes]) -> list[bytes]:
-    """The same bytes, with small neighbours joined: each piece is sent by a call of its own."""
-    found: list[bytes] = []
-    row: list[bytes] = []
-    for piece in pieces:
-        if len(piece) < LARGE_BYTES:
-            row.append(piece)
-            continue
-        found += (b"".join(row), piece)
-        row = []
-    return [*found, b"".join(row)]
 
 
 class _Asked(NamedTuple):
@@ -75,6 +37,7 @@ class _Asked(NamedTuple):
     script: Script | None  # None: a command
     rest: Command  # the script's keys and arguments: a server that does not know it is sent its source with them
     heard: Heard | None
+    before: int = 0  # commands that are done in one step with the script, before it
 
 
 _COMMAND = _Asked(None, (), None)
@@ -85,6 +48,7 @@ class RedisWire:
 
     def __init__(self, endpoint: Endpoint) -> None:
         _wires.add(self)
+        self.large = LARGE_BYTES
         self.endpoint = endpoint
         self._connection: Link | None = None
         self._asked: deque[_Asked] = deque()
@@ -170,7 +134,7 @@ class RedisWire:
 
     def call(self, *command: Argument) -> Any:
         """One command's answer. Raises TooLarge, like every method that sends, before any byte is sent."""
-        packed = _pack(command, self._check)
+        packed = pack(command, self._check)
         open_ = self._opened()
         try:
             open_.send_packed_command(packed, check_health=False)
@@ -207,7 +171,7 @@ class RedisWire:
 
         With ``refusals``, a BrokerError stands in the place of such an answer, unless it breaks the wire.
         """
-        packed = _joined(chain.from_iterable([_pack(command, self._check) for command in commands]))
+        packed = joined(chain.from_iterable([pack(command, self._check) for command in commands]))
         open_ = self._opened()
         answers: list[Any] = []
         try:
@@ -262,16 +226,30 @@ class RedisWire:
         def largest(size: int) -> None:
             self._check(size, script.spare)
 
-        packed = _pack(("EVALSHA", script.sha, *rest) if known else ("EVAL", script.source, *rest), largest)
-        self._send(_joined(packed + _pack(then, self._check)) if then else packed)
+        packed = pack(("EVALSHA", script.sha, *rest) if known else ("EVAL", script.source, *rest), largest)
+        self._send(joined(packed + pack(then, self._check)) if then else packed)
         self._asked.append(_Asked(script, rest, heard))
         if then:
             self._asked.append(_COMMAND)
 
+    def ask_after(
+        self, commands: Sequence[Laden], script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> None:
+        """See Stepping."""
+        rest = (str(len(keys)), *keys, *arguments)
+        run = ("EVALSHA", script.sha, *rest) if script.sha in self._known else ("EVAL", script.source, *rest)
+
+        def largest(size: int) -> None:
+            self._check(size, script.spare)
+
+        step: list[Laden] = [("MULTI",), *commands, run, ("EXEC",)]
+        self._send(joined(chain.from_iterable([pack(command, largest) for command in step])))
+        self._asked.append(_Asked(script, rest, None, len(commands)))
+
     def ask_call(self, *command: Argument, then: Command = ()) -> None:
         """As ``ask``, for a command."""
-        packed = _pack(command, self._check)
-        self._send(packed + _pack(then, self._check) if then else packed)
+        packed = pack(command, self._check)
+        self._send(packed + pack(then, self._check) if then else packed)
         self._asked.append(_COMMAND)
         if then:
             self._asked.append(_COMMAND)
@@ -283,7 +261,7 @@ class RedisWire:
             if self._asked[0].heard is not None:
                 self._hear(open_)
             asked = self._asked.popleft()
-            answer = open_.read_response()
+            answer = self._of_step(open_, asked.before) if asked.before else open_.read_response()
         except BaseException as error:
             if not is_refusal(error):
                 raise self._broken(error) from None
@@ -291,7 +269,7 @@ class RedisWire:
                 if self._asked:
                     self.close()  # the answers after it will not be read
                 raise self._refused(error) from None
-            if self._asked:
+            if self._asked or asked.before:  # the commands before it are done, and must not be done again
                 self.close()
                 raise BrokerDown(f"{self.endpoint} has forgotten its scripts") from None
             assert asked.script is not None
@@ -301,6 +279,26 @@ class RedisWire:
         if self._large:
             self._large = self._losses = 0
         return answer
+
+    @staticmethod
+    def _of_step(open_: Link, before: int) -> Any:
+        """The answer of the script at the end of a transaction. Raises the first refusal in it."""
+        refused: BaseException | None = None
+        for _ in range(before + 2):  # MULTI, the commands, and the script: each is queued or refused
+            try:
+                open_.read_response()
+            except Exception as error:
+                if not is_refusal(error):
+                    raise refused or error from None
+                refused = refused or error
+        try:
+            answers = open_.read_response()
+        except Exception as error:
+            raise refused or error from None
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers[-1]
 
     def hear(self) -> None:
         """Read the answers of requests with ``heard``."""

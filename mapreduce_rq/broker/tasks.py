@@ -10,15 +10,21 @@ import msgspec
 
 from mapreduce_rq.broker.job_hash import text_of
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.wire import Argument, Command, Script, Wire
+from mapreduce_rq.broker.wire import Argument, Command, Laden, Script, Stepping, Wire
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import Spec
-from mapreduce_rq.core.sealing import Codec, Codecs
+from mapreduce_rq.core.sealing import Codec, Codecs, InPieces
 from mapreduce_rq.errors import BadMessage
 
 SETTLE = Script("settle")
 REAP = Script("reap", spare=0)
 LAY = Script("lay")
+
+APPENDED = "@"
+"""In the place of a reply that was appended before the script; no sealed message is that short."""
+
+Replies = Sequence[tuple[str, bytes | InPieces]]
+"""By job, its sealed reply."""
 
 
 class SettleAnswer(msgspec.Struct, frozen=True):
@@ -36,6 +42,7 @@ class Tasks:
         self.wire = wire
         self.keys = keys
         self.codecs = codecs
+        self._stepping = wire if isinstance(wire, Stepping) else None
 
     def take(self, wid: str, seconds: float) -> bytes | None:
         """Wait for a task and move it into the worker's hand in one step; None after ``seconds``, which may be 0."""
@@ -70,7 +77,7 @@ class Tasks:
         return self.wire.answer() is not None
 
     def settle(
-        self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
+        self, wid: str, replies: Replies, length: int, settled: int, want: int, *, least: int = 0
     ) -> SettleAnswer:
         """In one step: answer jobs, remove the ``settled`` oldest of ``length`` tasks from the hand, take up to
         ``want``.
@@ -84,17 +91,27 @@ class Tasks:
         return self.settled()
 
     def ask_to_settle(
-        self, wid: str, replies: Sequence[tuple[str, bytes]], length: int, settled: int, want: int, *, least: int = 0
+        self, wid: str, replies: Replies, length: int, settled: int, want: int, *, least: int = 0
     ) -> None:
         """The first half of :meth:`settle`. Ask nothing else before :meth:`settled` has the answer."""
         keys = self.keys
         names = [keys.in_flight(wid), keys.queue, keys.workers]
         arguments: list[Argument] = [str(length), str(settled), str(want)]
+        before: list[Laden] = []
+        stepping = self._stepping
         for job, sealed in replies:
-            names.append(keys.replies(job))
-            arguments.append(sealed)
+            stream = keys.replies(job)
+            names.append(stream)
+            if stepping is not None and len(sealed) >= stepping.large:
+                before.append(("XADD", stream, "NOMKSTREAM", "*", "a", sealed))
+                arguments.append(APPENDED)
+            else:
+                arguments.append(bytes(sealed))
         arguments.append(str(least))
-        self.wire.ask(SETTLE, names, arguments)
+        if before and stepping is not None:
+            stepping.ask_after(before, SETTLE, names, arguments)
+        else:
+            self.wire.ask(SETTLE, names, arguments)
 
     def settled(self) -> SettleAnswer:
         """The second half of :meth:`settle`. Raises BrokerFull, as ``settle``."""

@@ -15,8 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from mapreduce_rq.core.sealing import InPieces
+
 Argument = bytes | str | int
 Command = tuple[Argument, ...]
+Laden = tuple[Argument | InPieces, ...]
+"""A command that may have a large argument in pieces."""
 Heard = Callable[[Any], None]
 
 SPARE_BYTES = 8 * 1024
@@ -100,6 +104,21 @@ class Wire(Protocol):
 
     def hear(self) -> None:
         """Read the answers of requests with ``heard``."""
+
+
+@runtime_checkable
+class Stepping(Wire, Protocol):
+    """A wire that can send commands and a script as one step."""
+
+    large: int
+    """Bytes of an argument from which on a command of its own is quicker than a script, which copies it twice."""
+
+    def ask_after(
+        self, commands: Sequence[Laden], script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> None:
+        """As ``ask``, with commands that are done before the script, in the same step. Their answers are dropped, and
+        the script should raise what they raise: as in every transaction, it is run even if one of them has failed.
+        """
 
 
 @runtime_checkable

@@ -122,6 +122,40 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
     output: Output | None = None  # where the job asks for it
 
 
+class _SeenAnswer(Answer, array_like=True, frozen=True, gc=False):
+    body: memoryview  # type: ignore[assignment]  # see ``read_large_reply``
+
+
+class _SeenReply(Reply, array_like=True, frozen=True, gc=False):
+    answers: list[_SeenAnswer]  # type: ignore[assignment]  # as above
+
+
+def read_large_reply(payload: bytes | memoryview) -> Reply:
+    """A reply, with partials that are views of the payload and no copies. Raises as the decoder of Reply."""
+    found: Reply = decoder(_SeenReply)(payload)
+    for at, answer in enumerate(found.answers):
+        if answer.op != MAP or answer.status != OK:
+            found.answers[at] = msgspec.structs.replace(answer, body=bytes(answer.body))
+    return found
+
+
+def pieces_of_reply(reply: Reply, large: int) -> list[bytes]:
+    """What the encoder makes of a reply, which has an answer: in pieces, of which each body of at least ``large`` bytes
+    is one, uncopied.
+    """
+    encode = msgspec.msgpack.encode
+    count = len(reply.answers)
+    found = [b"\x95" + encode(reply.job) + encode(reply.wid) + encode([None] * count)[:-count]]
+    for answer in reply.answers:
+        if len(answer.body) < large:
+            found.append(encode(answer))
+            continue
+        before = (answer.lo, answer.hi, answer.attempt, answer.op, answer.status)
+        head = b"\x98" + b"".join(map(encode, before)) + b"\xc6" + len(answer.body).to_bytes(4, "big")
+        found += [head, answer.body, encode(answer.ns) + encode(answer.also)]
+    return [*found, encode(reply.tried) + encode(reply.output)]
+
+
 OURS = -1
 """In the place of the term that failed: this package is at fault, so to look for a term would not help."""
 

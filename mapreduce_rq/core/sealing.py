@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -25,7 +25,17 @@ import msgspec
 from mapreduce_rq.core.fleet.liveness import OBITUARY
 from mapreduce_rq.core.job.record import Record, Report
 from mapreduce_rq.core.job.timeline import MAX_TIMELINE_BYTES, Since, Timeline
-from mapreduce_rq.core.messages import MAX_MESSAGE_BYTES, UNREADABLE, Beat, Checkpoint, Event, Reply, Spec, Task
+from mapreduce_rq.core.messages import (
+    MAX_MESSAGE_BYTES,
+    UNREADABLE,
+    Beat,
+    Checkpoint,
+    Event,
+    Reply,
+    Spec,
+    Task,
+    read_large_reply,
+)
 from mapreduce_rq.core.shapes import decoder
 from mapreduce_rq.core.text import not_utf8
 from mapreduce_rq.errors import BadMessage, BadParameter, OtherKey, TooLarge, UsageError
@@ -97,10 +107,29 @@ def _with_length(part: bytes) -> bytes:
     return len(part).to_bytes(4, "big") + part
 
 
-class Codec:
-    """One kind of message on one queue: ``seal`` makes its bytes, ``open`` reads them."""
+class InPieces:
+    """A sealed message, in pieces that are sent one behind the other. Its length is that of all of them."""
 
-    __slots__ = ("_bases", "_cap", "_decode", "_head", "_kind", "_part", "_signer")
+    __slots__ = ("_size", "pieces")
+
+    def __init__(self, pieces: Sequence[bytes]) -> None:
+        self.pieces = pieces
+        self._size = sum(map(len, pieces))
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __bytes__(self) -> bytes:
+        return b"".join(self.pieces)
+
+
+class Codec:
+    """One kind of message on one queue: ``seal`` makes its bytes, ``open`` reads them.
+
+    ``large``: reads the payload of a large message.
+    """
+
+    __slots__ = ("_bases", "_cap", "_decode", "_decode_large", "_head", "_kind", "_part", "_signer")
 
     def __init__(
         self,
@@ -109,6 +138,8 @@ class Codec:
         queue: str,
         keyring: Keyring,
         cap: int = MAX_MESSAGE_BYTES,
+        *,
+        large: Callable[[memoryview], Any] | None = None,
     ) -> None:
         self._kind = kind
         self._cap = cap
@@ -117,12 +148,14 @@ class Codec:
         self._signer = self._bases.get(self._head)
         self._part = b""  # an address, which a MAC is of before the payload
         self._decode = decoder(shape)
+        self._decode_large = large or self._decode
 
     def at(self, part: bytes) -> Codec:
         """The codec whose MACs also cover this address. Most such codecs seal or open one message."""
         made = object.__new__(Codec)
         made._kind, made._cap, made._head, made._decode = self._kind, self._cap, self._head, self._decode
         made._bases, made._signer, made._part = self._bases, self._signer, part
+        made._decode_large = self._decode_large
         return made
 
     def seal(self, message: Any) -> bytes:
@@ -144,11 +177,24 @@ class Codec:
         mac.update(payload)
         return b"%b%b%b" % (self._head, mac.digest(), payload)
 
-    def _mac(self, head: bytes, payload: bytes | memoryview) -> bytes:
+    def seal_pieces(self, payload: Sequence[bytes]) -> InPieces:
+        """As ``seal``, for a large message that is encoded already, in pieces: it is not copied."""
+        found = InPieces((self._head, *payload))
+        if len(found) > self._cap - HEAD_BYTES:
+            raise TooLarge(f"a {self._kind}", len(found), self._cap)
+        return found if self._signer is None else InPieces((self._head + self._mac(self._head, *payload), *payload))
+
+    def _mac(self, head: bytes, *payload: bytes | memoryview) -> bytes:
+        """The MAC of a message whose payload is in pieces, and may be large."""
         mac = self._bases[head].copy()
         if self._part:
             mac.update(self._part)
-        mac.update(payload if len(payload) < LARGE_BYTES else LARGE + hashlib.sha256(payload).digest())
+        large = sum(map(len, payload)) >= LARGE_BYTES
+        text = hashlib.sha256() if large else mac
+        for piece in payload:
+            text.update(piece)
+        if large:
+            mac.update(LARGE + text.digest())
         found: bytes = mac.digest()
         return found
 
@@ -197,7 +243,7 @@ class Codec:
             if not hmac.compare_digest(found, data[2:18]):
                 raise BadMessage(f"a {self._kind} fails its MAC")
         try:
-            return self._decode(payload)
+            return self._decode(payload) if len(data) < LARGE_BYTES else self._decode_large(memoryview(payload))
         except UNREADABLE as error:
             raise BadMessage(f"a {self._kind} is malformed: {error}") from None
 
@@ -238,7 +284,7 @@ class Codecs:
     def __init__(self, queue: str, keyring: Keyring | None = None) -> None:
         self.keyring = keyring or Keyring()
         self.task = Codec("task", Task, queue, self.keyring)
-        self.reply = Codec("reply", Reply, queue, self.keyring)
+        self.reply = Codec("reply", Reply, queue, self.keyring, large=read_large_reply)
         self.spec = AddressedCodec("spec", Spec, queue, self.keyring, MAX_SPEC_BYTES)
         self.checkpoint = AddressedCodec("check", Checkpoint, queue, self.keyring)
         self.beat = AddressedCodec("beat", Beat, queue, self.keyring, MAX_BEAT_BYTES)

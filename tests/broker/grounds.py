@@ -108,6 +108,7 @@ class Driven:
     def __init__(self, wire: SimWire, ground: Simulated) -> None:
         self._wire = wire
         self._ground = ground
+        self.large = wire.large
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._wire, name)

@@ -267,7 +267,7 @@ def test_a_reply_that_is_too_large_goes_in_parts_each_with_its_own_terms(
         items = [Answer(term, term + 1, 0, MAP, OK, b"x" * 600_000, 1) for term in range(2)]
         items.append(Answer(2, 3, 0, MAP, OK, b"x" * (2 * MEBIBYTE), 1))
         tried = [Tried(term, 2, "ValueError", "no") for term in range(3)]
-        read: list[Reply] = [codecs.reply.open(sealed) for sealed in replies.sealed("job", items, tried)]
+        read: list[Reply] = [codecs.reply.open(bytes(sealed)) for sealed in replies.sealed("job", items, tried)]
         wire.close()
     finally:
         raw.config_set("proto-max-bulk-len", before)
@@ -291,7 +291,7 @@ def test_a_reply_of_just_the_size_that_redis_accepts_is_sent_as_it_is(
 
         def sealed(size: int) -> bytes:
             (one,) = replies.sealed("job", [Answer(0, 1, 0, MAP, OK, b"x" * size, 1)])
-            return one
+            return bytes(one)
 
         around = len(sealed(MEBIBYTE)) - MEBIBYTE
         most = 2 * MEBIBYTE - SPARE_BYTES - around

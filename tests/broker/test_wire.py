@@ -11,7 +11,8 @@ import redis
 from mapreduce_rq.broker.connection import parse_url
 from mapreduce_rq.broker.jobs import COMMIT
 from mapreduce_rq.broker.keys import Keys
-from mapreduce_rq.broker.redis_wire import LARGE_BYTES, RedisWire
+from mapreduce_rq.broker.packing import LARGE_BYTES
+from mapreduce_rq.broker.redis_wire import RedisWire
 from mapreduce_rq.errors import BrokerDown, BrokerError, ForeignKey
 from tests.support.servers import RealServer
 

@@ -86,6 +86,40 @@ class Model:
             raise answer
         return answer
 
+    def step(
+        self,
+        commands: Sequence[Command],
+        name: str,
+        keys: Sequence[Argument],
+        arguments: Sequence[Argument],
+        now_ms: int,
+    ) -> Any:
+        """MULTI, the commands, a script, EXEC: the script's answer. Its contract is asked about the whole step, as if
+        it had been given what the commands append. Raises Refusal, the first one if the commands have some.
+        """
+        if self.full:
+            raise Refusal(OOM)
+        db = self._begin(now_ms)
+        before = Snapshot(dict(db.keys) if db.dirty else db.keys, db.expires)
+        refused: Refusal | None = None
+        for command, args in map(_split, commands):
+            try:
+                COMMANDS[command](db, args)
+            except Refusal as error:
+                refused = refused or error
+        try:
+            answer = SCRIPTS[name](db, _encoded(keys), _encoded(arguments))
+        except Refusal as error:
+            answer = refused or error
+        self._end(db)
+        appended = iter([_encoded(command)[-1] for command in commands])
+        argv = [next(appended) if word == b"@" else word for word in _encoded(arguments)]
+        if self.on_script is not None:
+            self.on_script(name, Run(_encoded(keys), argv, before, self.now, answer, now_ms))
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer
+
     def go_back(self, index: int) -> None:
         """Be as after the step of this index in the history, as a failover to a replica that lags behind."""
         before, self.now = self.now, self.history[index]

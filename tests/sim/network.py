@@ -29,13 +29,13 @@ EPOCH = 1_750_000_000.0
 class Request(NamedTuple):
     """What a wire asks for."""
 
-    how: str  # call | pipeline | transaction | script
-    commands: tuple[Command, ...]  # of a script: one, of its keys and its arguments
+    how: str  # call | pipeline | transaction | script | step
+    commands: tuple[Command, ...]  # of a script: its keys and its arguments; of a step: these, and the commands before
     name: str = ""  # of a script
 
     def __str__(self) -> str:
-        if self.how == "script":
-            keys, arguments = self.commands
+        if self.how in {"script", "step"}:
+            keys, arguments, *_ = self.commands
             return f"{self.name} {shown(keys[:1])} {shown(arguments[:4])} +{max(0, len(arguments) - 4)}"
         return f"{self.how if self.how != 'call' else ''} {' ; '.join(shown(command) for command in self.commands[:4])}"
 
@@ -261,6 +261,9 @@ class Server:
             elif request.how == "script":
                 keys, arguments = request.commands
                 answer = self._step(request, partial(model.script, request.name, keys, arguments, now_ms))
+            elif request.how == "step":
+                keys, arguments, *before = request.commands
+                answer = self._step(request, partial(model.step, before, request.name, keys, arguments, now_ms))
             elif request.how == "transaction":
                 answer = self._step(request, partial(model.transaction, request.commands, now_ms))
                 answer = next((item for item in answer if isinstance(item, Refusal)), answer)

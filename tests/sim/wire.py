@@ -9,18 +9,23 @@ from typing import Any
 import redis
 
 from mapreduce_rq.broker.refusals import translate
-from mapreduce_rq.broker.wire import USUAL_BYTES, Argument, Command, Heard, Script
+from mapreduce_rq.broker.wire import USUAL_BYTES, Argument, Command, Heard, Laden, Script
+from mapreduce_rq.core.sealing import InPieces
 from mapreduce_rq.errors import BrokerDown
 from mapreduce_rq.runtime.clock import Clock
 from tests.sim.network import ENDPOINT, EPOCH, Connection, Reply, Request, Server
 from tests.sim.scheduler import Scheduler
 from tests.sim.store import Refusal
 
+LARGE_BYTES = 130
+"""Some replies are larger than that and some are smaller: both ways are gone."""
+
 
 class SimWire:
     """A wire to the simulated server, of one actor."""
 
     def __init__(self, server: Server) -> None:
+        self.large = LARGE_BYTES
         self._server = server
         self.connection: Connection | None = None
         self._asked: deque[tuple[Reply, Heard | None]] = deque()
@@ -76,6 +81,13 @@ class SimWire:
         self._send(Request("script", (tuple(keys), tuple(arguments)), script.name), heard)
         if then:
             self._send(Request("call", (then,)))
+
+    def ask_after(
+        self, commands: Sequence[Laden], script: Script, keys: Sequence[str], arguments: Sequence[Argument]
+    ) -> None:
+        self._nothing_awaited()
+        plain = [tuple(bytes(word) if isinstance(word, InPieces) else word for word in command) for command in commands]
+        self._send(Request("step", (tuple(keys), tuple(arguments), *plain), script.name))
 
     def ask_call(self, *command: Argument, then: Command = ()) -> None:
         self._nothing_awaited()

@@ -340,7 +340,8 @@ class World:
 
     def _remember(self, what: Request) -> None:
         if what.name == "settle":
-            self.sealed["reply"] += [item for item in what.commands[1][3:] if isinstance(item, bytes)]
+            appended = [command[-1] for command in what.commands[2:]]
+            self.sealed["reply"] += [item for item in [*what.commands[1][3:], *appended] if isinstance(item, bytes)]
         elif what.name == "commit":
             self.sealed["task"] += [item for item in what.commands[1][-3:] if isinstance(item, bytes)]
 

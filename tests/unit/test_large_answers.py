@@ -110,7 +110,7 @@ def test_an_answer_that_fits_into_no_message_becomes_a_failure_of_its_term_alone
     tasks: Any = SimpleNamespace(wire=Limited(USUAL_BYTES), codecs=SimpleNamespace(reply=Capped()))
     bodies = [b"x" * size for size in (300, 300, 2 * most, 300, 300)]
     answers = [Answer(term, term + 1, 0, MAP, OK, body, 1) for term, body in enumerate(bodies)]
-    made = [Codecs("queue").reply.open(raw) for raw in Replies("host:1:w", tasks).sealed("job", answers)]
+    made = [Codecs("queue").reply.open(bytes(raw)) for raw in Replies("host:1:w", tasks).sealed("job", answers)]
     found = {answer.lo: answer for reply in made for answer in reply.answers}
     assert {term: answer.status for term, answer in found.items()} == {0: OK, 1: OK, 2: ERROR, 3: OK, 4: OK}
     assert "the partial" in decode_failure(found[2].body).message
@@ -120,10 +120,11 @@ def test_an_answer_that_fits_into_no_message_becomes_a_failure_of_its_term_alone
 def test_a_reply_leaves_room_for_the_rest_of_its_request_and_a_refusal_tells_its_size() -> None:
     answer = Answer(0, 1, 0, MAP, OK, bytes(SURE_BYTES), 5)
     (whole,) = replies(Limited(USUAL_BYTES)).sealed("job", [answer])
-    assert replies(Limited(len(whole) + SPARE_BYTES)).sealed("job", [answer]) == [whole]
+    (sent,) = replies(Limited(len(whole) + SPARE_BYTES)).sealed("job", [answer])
+    assert bytes(sent) == bytes(whole)
     limit = len(whole) + SPARE_BYTES - 1
     (refused,) = replies(Limited(limit)).sealed("job", [answer])
-    (told,) = Codecs("queue").reply.open(refused).answers
+    (told,) = Codecs("queue").reply.open(bytes(refused)).answers
     failure = decode_failure(told.body)
     assert (told.status, failure.kind) == (ERROR, "TooLarge")
     assert failure.message.startswith(f"the partial has {len(whole):,} bytes, and {len(whole) - 1:,} is the most: ")

@@ -15,14 +15,19 @@
 -- ARGV  1 length       of f as the worker knows it
 --       2 settled      how many of the oldest are done
 --       3 want         how many more to take at most; if negative, how many of the newest to give back
---       4 ...          one sealed reply for each stream
+--       4 ...          one sealed reply for each stream; '@' for one that was appended just before, in the same
+--                      transaction: a large one would be copied and hashed here, and copied once more
 --       last           least: this many may be taken even if the fair share is smaller ('' = 0)
 -- Returns {'ok', indices (from 1) of the jobs that are over, tasks taken}
 --      or {'differs', the same, all of f}: f is not what the worker thought. The replies are appended; no task is
 --                                          struck off or taken.
 local over = {}
 for i = 4, #KEYS do
-  if not redis.call('XADD', KEYS[i], 'NOMKSTREAM', '*', 'a', ARGV[i]) then
+  local there = ARGV[i] == '@' and redis.call('XLEN', KEYS[i]) > 0
+  if ARGV[i] ~= '@' then
+    there = redis.call('XADD', KEYS[i], 'NOMKSTREAM', '*', 'a', ARGV[i])
+  end
+  if not there then
     over[#over + 1] = i - 3
   end
 end

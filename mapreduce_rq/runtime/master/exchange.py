@@ -161,7 +161,7 @@ class Exchange:
         if self._ahead is None:
             return [], 0
         (self.cursor, replies, dropped), self._ahead = self._ahead, None
-        self._crowded = len(replies) + dropped == self.jobs.at_once
+        self._crowded = len(replies) + dropped >= self.jobs.most
         self.again = self._job in self.jobs.seams and not is_behind(self.cursor.encode(), self.counted_to)
         if not self.again:
             self.jobs.seams.pop(self._job, None)

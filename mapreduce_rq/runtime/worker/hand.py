@@ -22,6 +22,7 @@ from mapreduce_rq.broker.tasks import SettleAnswer, Tasks
 from mapreduce_rq.core.fleet.prefetch import Prefetch
 from mapreduce_rq.core.job.record import State
 from mapreduce_rq.core.messages import Answer, Beat, Output, Tried
+from mapreduce_rq.core.sealing import InPieces
 from mapreduce_rq.core.stragglers import LEAST_SECONDS
 from mapreduce_rq.errors import BrokerDown, BrokerError, BrokerFull, BrokerRefused
 from mapreduce_rq.runtime.clock import Clock
@@ -49,7 +50,7 @@ class Batch(NamedTuple):
 class Question(NamedTuple):
     """A settle on its way."""
 
-    replies: list[tuple[str, bytes]]
+    replies: list[tuple[str, bytes | InPieces]]
     length: int
     settled: int
     want: int

@@ -19,8 +19,10 @@ from mapreduce_rq.core.messages import (
     Reply,
     Tried,
     encode_failure,
+    pieces_of_reply,
 )
 from mapreduce_rq.core.numbers.integers import keep_memory
+from mapreduce_rq.core.sealing import LARGE_BYTES, InPieces
 from mapreduce_rq.errors import BrokerError, TooLarge
 from mapreduce_rq.runtime.server.shelf import Shelf
 from mapreduce_rq.runtime.worker.wid import address_of
@@ -39,13 +41,14 @@ class Replies:
 
     def sealed(
         self, job: str, items: list[Answer], tried: Sequence[Tried] = (), output: Output | None = None
-    ) -> list[bytes]:
+    ) -> list[bytes | InPieces]:
         """The answers to one job, in one reply if Redis accepts it, otherwise in several; the first has the ``output``.
+        A large reply is in pieces.
 
         Raises BrokerDown if Redis must be asked for its limit, and does not answer.
         """
         try:
-            sealed = self._codecs.reply.seal(Reply(job, self._wid, items, list(tried), output))
+            sealed = self._seal(Reply(job, self._wid, items, list(tried), output))
             if len(sealed) <= SURE_BYTES or len(sealed) <= self._wire.limit() - SPARE_BYTES:
                 return [sealed]
             size = len(sealed)
@@ -59,6 +62,12 @@ class Replies:
         failure = failure_of(too_large_partial(size, self._wire.limit() - SPARE_BYTES), address_of(self._wid))
         failed = [msgspec.structs.replace(answer, status=ERROR, body=encode_failure(failure))]
         return self.sealed(job, failed, output=output)
+
+    def _seal(self, reply: Reply) -> bytes | InPieces:
+        for answer in reply.answers:
+            if len(answer.body) >= LARGE_BYTES:
+                return self._codecs.reply.seal_pieces(pieces_of_reply(reply, LARGE_BYTES))
+        return self._codecs.reply.seal(reply)
 
     def _must_fit(self, size: int) -> None:
         """Raise TooLarge for a body that Redis does not accept. If Redis cannot be asked, sending will show it."""
