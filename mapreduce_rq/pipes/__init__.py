@@ -19,12 +19,13 @@ The hub (hub.py above serving.py, with lead.py, peer.py and idle.py)
     The client's end of each worker's line, and the code that serves them. No thread does only this: it would
     add two switches to each message. **A thread that waits, serves**: a master that waits for replies has the *lead*.
     It waits for all lines at once, does for each worker what it asks for, and returns when there is a reply of its own
-    job. Of several masters one has the lead, and wakes the others when there is something for them. A master's own
-    steps need no lead, and a task that one of them pushes goes to an idle worker at once.
+    job. Of several masters one has the lead, and wakes the others when there is something for them. If no worker has a
+    task then, it leaves the lead to them: an open job that is idle does not stand between a lone call and its answer.
+    A master's own steps need no lead, and a task that one of them pushes goes to an idle worker at once.
 
     A master that computes does not serve, and workers must not wait for it. So while there are jobs a *deputy* looks
-    every few milliseconds whether a thread serves, and takes the lead if not. It gives the lead back as soon as a
-    master wants to wait. A job that ends before that never sees it.
+    every few milliseconds whether a thread serves, and if not it wakes one that waits, or takes the lead. It gives the
+    lead back as soon as a master wants to wait. A job that ends before that never sees it.
 
 The lines (lines.py)
     Frames over a socketpair: a length and msgpack. No other process can reach such a socket, so messages carry no MAC.

@@ -118,7 +118,9 @@ class Hub(Serving):
             try:
                 return self._wait(token, ready, seconds, bell)
             finally:
-                if self._lead.give_back(token):
+                # While no worker has a task, there is nothing to serve, and the lead is left to the next that waits. If
+                # that is long in coming, the deputy sees it.
+                if self._lead.give_back(token) and (self.store.lists or self._deputy is None):
                     self._pass_on()
         finally:  # again: a signal handler may have raised between the two, or during the first
             self._lead.give_back(token)
@@ -127,25 +129,30 @@ class Hub(Serving):
         deadline = time.monotonic() + seconds
         left = seconds
         once = seconds <= 0
+        aside = False
         while True:
             if self._over:
                 self.check()
-            if self._lead.take(token):
+            if not aside and self._lead.take(token):
                 if self._over:  # perhaps since then
                     self.check()
                 rung = self._serve(left, bell)
+                aside = self._wake_ready() and not self.store.lists
             elif once:
                 return False
             else:
-                rung = self._wait_behind(ready, left, bell)
+                rung = self._wait_behind(ready, left, bell, aside=aside)
+                aside = False
             if ready():
                 return True
             now = time.monotonic()
             left = deadline - now
             if rung or once or left <= 0:
                 return False
-            if self._deputy is None and now - self._busy_since > BEFORE_DEPUTY_SECONDS:
+            if self._deputy is None and (aside or now - self._busy_since > BEFORE_DEPUTY_SECONDS):
                 self._start_deputy()
+            if aside:  # the thread that we have woken leads at its next wait: then none has to wake it
+                self._lead.give_back(token)
 
     def forget_bell(self, bell: int) -> None:
         """Do not wait for this bell any more; it must not be closed before."""
@@ -154,14 +161,16 @@ class Hub(Serving):
                 self._bells.discard(bell)
                 self._collector.unregister(bell)
 
-    def _wait_behind(self, ready: Callable[[], bool], seconds: float, bell: int) -> bool:
-        """Wait while another thread has the lead. Returns whether the bell rang."""
+    def _wait_behind(self, ready: Callable[[], bool], seconds: float, bell: int, *, aside: bool) -> bool:
+        """Wait while another thread has the lead or, ``aside``, while no worker has a task. Returns whether the bell
+        rang.
+        """
         me = Waiting(ready, bell)
         try:
             self._behind[me] = None
             if self._deputy_leads:
                 self._wake_lead()
-            if not self._lead.free() and not ready():  # otherwise the lead was given back before it saw us
+            if (aside or not self._lead.free()) and not ready():  # otherwise the lead was given back before it saw us
                 me.wait(seconds)
         finally:
             self._behind.pop(me, None)
@@ -172,6 +181,13 @@ class Hub(Serving):
         """Wake a thread that waits, because the lead is free."""
         for other in list(self._behind)[:1]:
             other.wake()
+
+    def _wake_ready(self) -> bool:
+        """Wake the threads behind that are ready. Returns whether there was one."""
+        found = [other for other in self._behind.copy() if other.ready()]
+        for other in found:
+            other.wake()
+        return bool(found)
 
     def _serve(self, seconds: float, bell: int = -1) -> bool:
         """Wait for the lines and serve them, once; only the thread with the lead does this. Returns whether the bell
@@ -196,9 +212,6 @@ class Hub(Serving):
             else:
                 with self._lock:
                     self._attend(found, events)
-        for other in list(self._behind):
-            if other.ready():
-                other.wake()
         return rung
 
     def _until_next_expiry(self) -> float:
@@ -231,7 +244,8 @@ class Hub(Serving):
                 if not self._has_work():
                     self._deputy = None
                     return
-            if seen != self._served or self._behind or not self._lead.take(token):
+            idle = self._behind and not self.store.lists
+            if seen != self._served or idle or not self._lead.take(token):
                 seen = self._served
                 time.sleep(DEPUTY_SECONDS)
                 continue
@@ -239,6 +253,7 @@ class Hub(Serving):
                 self._deputy_leads = True
                 while not self._behind and self._has_work():
                     self._serve(0.2)
+                    self._wake_ready()
             finally:
                 self._deputy_leads = False
                 self._lead.give_back(token)

@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
@@ -148,3 +149,87 @@ def test_a_wire_forgets_its_bell_when_it_is_closed() -> None:
         hub.close()
         os.close(reader)
         os.close(writer)
+
+
+class Leading:
+    """A thread that waits for a minute or until it is told to end, and so has the lead."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=lambda: hub.wait(self.over.is_set, 60), daemon=True)
+        self.thread.start()
+        until(lambda: not hub._lead.free())
+
+    def end(self) -> None:
+        self.over.set()
+        self.hub._wake_lead()
+        for other in list(self.hub._behind):
+            other.wake()
+        self.thread.join(5)
+        assert not self.thread.is_alive()
+
+
+def until(found: Callable[[], object]) -> None:
+    """Wait for this, ten seconds at most."""
+    end = time.monotonic() + 10
+    while not found():
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A hub with a job that runs."""
+    made = Hub("epoll", "q", "")
+    made.store.running.add("r")
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def woken(hub: Hub) -> None:
+    """A wait behind the leader, which wakes it."""
+    ready = threading.Event()
+    other = threading.Thread(target=lambda: hub.wait(ready.is_set, 60), daemon=True)
+    other.start()
+    until(lambda: hub._behind)
+    ready.set()
+    hub._wake_lead()
+    other.join(5)
+    assert not other.is_alive()
+
+
+def test_while_no_worker_has_a_task_the_lead_is_left_to_a_thread_that_was_woken(hub: Hub) -> None:
+    leading = Leading(hub)
+    woken(hub)
+    until(lambda: hub._lead.free() and hub._behind)
+    served = hub._served
+    assert not hub.wait(lambda: False, 0.01)  # it leads
+    assert hub._served > served
+    assert hub._lead.free()
+    assert hub._behind  # and at its end no other is woken
+    leading.end()
+
+
+def test_while_workers_have_tasks_the_lead_stays_where_it_is(hub: Hub) -> None:
+    leading = Leading(hub)
+    hub.store.lists["hand"] = deque([b"task"])
+    woken(hub)
+    served = hub._served
+    hub._wake_lead()
+    until(lambda: hub._served > served)  # it serves on
+    assert not hub._behind
+    assert not hub._lead.free()
+    leading.end()
+
+
+def test_who_stands_aside_serves_again_once_there_are_tasks_and_no_other_thread_waits(hub: Hub) -> None:
+    """The one that pushes them may compute for a long time."""
+    leading = Leading(hub)
+    woken(hub)
+    until(lambda: hub._lead.free() and hub._behind)
+    hub.store.lists["hand"] = deque([b"task"])
+    until(lambda: not hub._behind and not hub._lead.free())
+    leading.end()
