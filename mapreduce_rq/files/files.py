@@ -17,6 +17,7 @@ from mapreduce_rq.files.corpus import Corpus, checked, ends_of, is_cut, measured
 from mapreduce_rq.files.lines import PIECE, TooLong, pieces_of
 from mapreduce_rq.files.opening import changed, open_file, size_of
 from mapreduce_rq.files.records import Malformed, Reader, header_of, records_of, without_mark
+from mapreduce_rq.files.watched import Watched
 
 
 class Files:
@@ -201,7 +202,9 @@ def _pieces(
         try:
             with file:
                 how = compression_of(file, file.tell()) if file.seekable() else None
-                stream = file if how is None else decompressed(file, how)
+                watched = Watched(file) if size and how is None else None
+                stream: BinaryIO = io.BufferedReader(watched, PIECE) if watched is not None else file
+                stream = stream if how is None else decompressed(file, how)
                 lines = pieces_of(stream) if turned is None else _turned(stream, *turned)
                 for at, piece in lines:
                     read = at + len(piece)
@@ -216,6 +219,10 @@ def _pieces(
                         line += kept.count(b"\n")
                 if size and file.tell() < size:  # what was cut off is missing; what was added is read, too
                     raise BadParameter(f"files: {changed(visible(path), size_of(file), size)}")
+                if watched is not None and not watched.as_read():
+                    raise BadParameter(
+                        f"files: {visible(path)} was changed: a file must not change while a job reads it"
+                    )
         except Malformed as error:
             raise BadParameter(f"files: {visible(path)}: its first line: {error}") from None
         except TooLong as error:

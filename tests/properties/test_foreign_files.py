@@ -303,6 +303,42 @@ def test_a_file_that_is_cut_while_it_is_sent_is_refused(tmp_path: Path, how: str
             changed(path, lambda: os.truncate(path, left), files)
 
 
+@pytest.mark.parametrize("left", [0, 4, 1000])
+@pytest.mark.parametrize("how", ["file", "stream", "utf-16"])
+def test_a_file_that_is_cut_and_grows_again_while_it_is_sent_is_refused(tmp_path: Path, how: str, left: int) -> None:
+    path = tmp_path / "lines"
+    encoding = "utf-16-le" if how == "utf-16" else "utf-8"
+    path.write_text("".join(f"{k} {random.random()}\n" for k in range(120_000)), encoding)
+    other = "".join(f"{k} other\n" for k in range(400_000)).encode(encoding)
+    size = path.stat().st_size
+    assert size > 3 * PIECE
+
+    def change() -> None:
+        os.truncate(path, left)
+        with path.open("ab") as file:
+            file.write(other)
+        assert path.stat().st_size > size
+
+    with path.open("rb") as file:
+        files = Stream("lines", file) if how == "stream" else Files(path, encoding=encoding)
+        with pytest.raises(BadParameter, match=r"lines was changed: a file must not change while a job reads it"):
+            changed(path, change, files)
+
+
+def test_a_file_that_is_overwritten_while_it_is_sent_is_refused_and_one_that_was_touched_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    lines = [str(k) for k in range(100_000)]
+    path.write_text("\n".join(lines) + "\n")
+
+    def overwrite() -> None:
+        with path.open("r+") as file:
+            file.write("7")
+
+    assert changed(path, lambda: os.utime(path, (1, 1))) == lines
+    with pytest.raises(BadParameter, match="was changed"):
+        changed(path, overwrite)
+
+
 def test_a_file_that_grows_or_is_removed_while_it_is_sent_is_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "lines"
     lines = [str(k) for k in range(100_000)]
