@@ -58,6 +58,15 @@ def _ends(text: str, each: int) -> str:
     return f"{text[:each]} ... ({len(text):,} characters) ... {text[-each:]}"
 
 
+def _escaped(text: str) -> str:
+    """A message whose user's words have no effect on a terminal, where a traceback shows it as it is."""
+    if text.isprintable():
+        return text
+    from unicodedata import category  # few messages need it
+
+    return "".join([each if each.isprintable() or category(each) == "Zs" else ascii(each)[1:-1] for each in text])
+
+
 class MrqError(Exception):
     """Root of the tree."""
 
@@ -65,7 +74,9 @@ class MrqError(Exception):
     _is_brief = True
 
     def __init__(self, *given: object) -> None:
-        super().__init__(*[brief(each) if self._is_brief and isinstance(each, str) else each for each in given])
+        if self._is_brief:
+            given = tuple([brief(_escaped(each)) if isinstance(each, str) else each for each in given])
+        super().__init__(*given)
 
 
 class UsageError(MrqError):

@@ -39,7 +39,12 @@ class PlainCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the words of the command line."""
-        return super().parse_args(ctx, self._with_lone(ctx, args) if self.lone else args)
+        left = super().parse_args(ctx, self._with_lone(ctx, args) if self.lone else args)
+        if not ctx.resilient_parsing:
+            from mapreduce_rq.cli.together import check_together  # the help of `mrq` does not need it
+
+            check_together(ctx.params, {name for name in ctx.params if _is_word(ctx.get_parameter_source(name))})
+        return left
 
     def _with_lone(self, ctx: Any, args: list[str]) -> list[str]:
         given, rest, _ = self.make_parser(ctx).parse_args(args=list(args))
@@ -52,6 +57,10 @@ class PlainCommand(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """Its options and arguments, to be parsed and to be shown."""
         return plain(super().get_params(ctx))
+
+
+def _is_word(source: Any) -> bool:
+    return source is not None and source.name == "COMMANDLINE"
 
 
 def plain(params: list[Any]) -> list[Any]:

@@ -34,6 +34,8 @@ class OutFile:
                 raise UsageError(f"{option}: cannot write {path}: no new file may be made in {folder}") from None
         except OSError as error:
             raise UsageError(f"{option}: cannot write {path}: {error.strerror}") from None
+        except ValueError:  # zero bytes, or halves of characters that stand for no byte
+            raise UsageError(f"{option}: {path!a} cannot be the name of a file") from None
         # Asked now: while a job runs, descriptor 1, and so /dev/stdout, leads to standard error (see streams.aside).
         self._is_output = self._old is not None and _same(self._old, 1)
         if self._old is not None and stat.S_ISDIR(self._old.st_mode):

@@ -99,7 +99,7 @@ class Session(msgspec.Struct, frozen=True):
             job = client.detach(spec, computation)
             self.warn(client, Watcher("", quiet=self.show.quiet))
         with or_else(f"{job.id} is queued: mrq result {job.id} --wait | mrq cancel {job.id}"):
-            write(job.id)
+            write(as_json({"job": job.id, "queue": self.where.queue}) if self.show.form == "json" else job.id)
         return 0
 
     def resume(self, find: Callable[[Jobs], str]) -> int:

@@ -118,7 +118,10 @@ class FoundJob:
         return self._client.cancel(self.id, now=now)
 
     def retry(self) -> FoundJob:
-        """Queue a failed or cancelled job anew, from what it has counted, and return the new job. Raises UsageError."""
+        """Queue a failed or cancelled job anew, from its last checkpoint, and return the new job. Raises UsageError.
+
+        See ``Client.retry``.
+        """
         return self._client.retry(self.id)
 
     def __repr__(self) -> str:

@@ -45,6 +45,11 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
     of batches that are sent and not answered; on a private server also the number of its workers.
     """
 
+    MIN_IDEAL_BATCH_DURATION = 0.4
+    """Seconds from a batch's way out to its answer, below which batches grow. joblib has 0.2, which is to be the work
+    that hides what a batch costs. But a batch waits for the one before it, because two for each worker are out: only
+    half of that time is work.
+    """
     supports_retrieve_callback = True
     default_n_jobs = -1
 

@@ -35,6 +35,8 @@ class PartFolder:
 
     def __init__(self, path: str) -> None:
         self.path = path.rstrip("/") or "/"
+        if not _is_name(path):
+            raise UsageError(f"out: {path!a} cannot be the name of a folder")
         above = os.path.dirname(os.path.realpath(self.path))
         try:
             there = os.listdir(self.path)
@@ -77,6 +79,13 @@ class PartFolder:
         _write(os.path.join(folder, MARK), msgspec.json.encode(about) + b"\n")
         _sync(folder)
         return PartFiles(self.path, [row["file"] for row in rows], len(parts), sum(row["bytes"] for row in rows))
+
+
+def _is_name(path: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:  # a half of a character that stands for no byte
+        return False
 
 
 def _write(path: str, content: Any) -> None:

@@ -53,6 +53,12 @@ class Files:
                 raise BadParameter("files: the name of a file is empty")
         self.paths = [name for path in paths for name in _expanded(os.fspath(path))]
         self.format, self.delimiter = checked(self.paths, format, encoding, errors, delimiter)
+        if delimiter is not None and self.format != "csv":
+            raise BadParameter(f"files: a delimiter is between the fields of CSV, and the format is {self.format}")
+        if self.format == "parquet" and (encoding, errors) != ("utf-8", "strict"):
+            raise BadParameter("files: Parquet says itself how its text is written: leave out encoding and errors")
+        if self.format == "parquet" and whole:
+            raise BadParameter("files: Parquet is read in row groups: leave out whole")
         self.encoding, self.errors = encoding, errors
         self.whole, self.ship = whole, ship
 
@@ -116,6 +122,10 @@ class Stream(Files):
 
     def __init__(self, name: str, file: BinaryIO, **how: Any) -> None:
         super().__init__(name, **how, ship=True)
+        if self.whole:
+            raise BadParameter(
+                "files: a stream is sent in lines, and is not read whole: save it in a file, and name it"
+            )
         self._file = file
 
     def __iter__(self) -> Iterator[Any]:

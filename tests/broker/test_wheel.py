@@ -496,6 +496,20 @@ def test_a_job_that_ends_in_an_outage_does_not_say_that_it_is_over(turned: Turne
     assert turned.steward.words == ["gone; trying again"]
 
 
+def test_it_is_back_when_others_have_taken_its_last_job_meanwhile(turned: Turned) -> None:
+    """No job is left whose turn would say so."""
+    outage = Outage(turned, "a", BrokerDown("gone"))
+    turned.lead("a")
+    turned.wheel.go_round()
+    outage.lost = True
+    turned.clock.at += 1.0
+    turned.wheel.go_round()
+    outage.hand.stop = True  # over the new connections it sees another master
+    turned.wheel.go_round()
+    assert not turned.wheel.leads
+    assert turned.steward.words == ["gone; trying again", "Redis is back"]
+
+
 def test_a_lost_connection_of_its_own_is_an_outage_too(turned: Turned, raw: redis.Redis, jobs: Jobs) -> None:
     hand = turned.hand("a", *[0.0] * 100)
     turned.lead("a")
@@ -566,6 +580,27 @@ def test_a_replica_is_not_back_before_it_takes_writes(turned: Turned, monkeypatc
     turned.wheel.go_round()
     turned.clock.at += 0.2
     with pytest.raises(BrokerRefused, match="it has been one for 60 s"):
+        turned.wheel.go_round()
+
+
+def test_a_server_from_whose_list_it_takes_is_no_replica_any_more(
+    turned: Turned, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To take is a write, whether or not a job was there; without one, no turn would tell that it is back."""
+    monkeypatch.setattr(wheels, "WAIT_SECONDS", 0.01)
+
+    def refuse() -> float:
+        raise ReadOnly("a replica")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(turned.steward, "look", refuse)
+        turned.wheel.go_round()
+    turned.round_until(lambda: len(turned.steward.words) == 2)
+    assert turned.steward.words == ["a replica; trying again", "Redis is back"]
+    assert not turned.wheel.leads
+    turned.clock.at += REPLICA_SECONDS + 1  # of which the demotion has nothing: it is over
+    with monkeypatch.context() as patch:
+        patch.setattr(turned.steward, "look", refuse)
         turned.wheel.go_round()
 
 

@@ -275,6 +275,11 @@ def test_a_file_that_grows_while_it_is_read_is_noticed(tmp_path: Path, monkeypat
         (["a"], {"encoding": "zlib_codec"}, "is not a text encoding"),
         (["a"], {"errors": "surrogateescape"}, "errors is 'surrogateescape'"),
         (["a"], {"delimiter": ",,"}, "delimiter"),
+        (["a.txt"], {"delimiter": ";"}, "between the fields of CSV, and the format is text"),
+        (["a.csv"], {"delimiter": ";", "format": "jsonl"}, "between the fields of CSV, and the format is jsonl"),
+        (["a.parquet"], {"encoding": "latin-1"}, "leave out encoding and errors"),
+        (["a.parquet"], {"errors": "replace"}, "leave out encoding and errors"),
+        (["a.parquet"], {"whole": True}, "leave out whole"),
     ],
 )
 def test_mistakes_are_told_before_anything_is_queued(paths: list[str], how: dict[str, Any], says: str) -> None:

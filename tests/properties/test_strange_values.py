@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import math
 from collections import Counter
+from decimal import Decimal
+from fractions import Fraction
 from importlib import import_module
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -20,9 +24,10 @@ from mapreduce_rq.core.reducers.base import BadValue
 from mapreduce_rq.core.reducers.by_key import ByKey
 from mapreduce_rq.core.reducers.catalogue import reducer as reducer_named
 from mapreduce_rq.core.reducers.counter import CounterReducer
-from mapreduce_rq.core.reducers.part_files import written_part
+from mapreduce_rq.core.reducers.part_files import check_form, written_part
 from mapreduce_rq.core.reducers.sequence import ListReducer
 from mapreduce_rq.core.written import written
+from mapreduce_rq.errors import BadParameter
 
 TORN = "\udc80name"  # as a file's name that is not text in the system's encoding
 TEXTS = st.sampled_from([TORN, "a\ud83d", "a", "é", ""])
@@ -60,6 +65,59 @@ def test_json_shows_the_halves_of_characters() -> None:
     assert json.loads(as_json(value)) == {shown: [shown, {"a": [shown, None]}]}
     line = written_part([(TORN, [TORN])], [], "jsonl")
     assert json.loads(line) == {"key": shown, "value": [shown]}
+
+
+PLAIN_KEYS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**64 - 1),
+    st.floats(allow_nan=False),
+    st.text(st.characters(exclude_categories=())),
+    st.sampled_from(
+        ["\\udc80", "\udc80", "1", "null", "inf", "-inf", "2020-01-01", "YWJj", "1/3", "(1+2j)", "1.5", "P1D"]
+    ),
+    st.sampled_from(["\\udc80\udc81", "\udc80\\udc81", "\udc80\udc81", "\\udc80\\udc81"]),
+    st.sampled_from(
+        [math.inf, -math.inf, 1.5, Decimal("1.25"), Decimal("Infinity"), Fraction(1, 3), 1 + 2j, b"abc", b"1"]
+    ),
+    st.sampled_from(
+        [
+            dt.date(2020, 1, 1),
+            dt.timedelta(days=1),
+            dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
+            UUID(int=5),
+            str(UUID(int=5)),
+        ]
+    ),
+)
+
+
+@given(st.sets(st.one_of(PLAIN_KEYS, st.tuples(PLAIN_KEYS), st.tuples(PLAIN_KEYS, PLAIN_KEYS)), max_size=40))
+def test_no_two_keys_of_a_part_file_become_one(keys: set[Any]) -> None:
+    """1 and "1", b"abc" and its base64, a date and its text, None and both infinities."""
+    lines = written_part([(key, 0) for key in keys], [], "jsonl").splitlines()
+    apart = [written_part([(key, 0)], [], "jsonl").strip() for key in keys]  # as if each were in a part of its own
+    assert lines == apart
+    assert len({repr((row["key"], row.get("key_type"))) for row in map(json.loads, apart)}) == len(keys)
+
+
+def test_only_a_key_that_json_lacks_has_a_mark() -> None:
+    plain = [None, 1, 2.5, "a", (1, "a"), True, TORN, ("a", None, 1.0), ()]
+    assert all(set(json.loads(written_part([(key, 0)], [], "jsonl"))) == {"key", "value"} for key in plain)
+    for key, shown, mark in (
+        (dt.date(2020, 1, 1), "2020-01-01", "date"),
+        (b"abc", "YWJj", "bytes"),
+        (math.inf, "inf", "float"),
+        ((1, dt.date(2020, 1, 1)), [1, "2020-01-01"], [None, "date"]),
+    ):
+        row = json.loads(written_part([(key, {"n": 7})], ["n"], "jsonl"))
+        assert row == {"key": shown, "key_type": mark, "n": 7}
+
+
+def test_a_column_cannot_have_the_name_of_the_mark() -> None:
+    for name in ("key", "key_type"):
+        with pytest.raises(BadParameter, match=f"a column is called {name}"):
+            check_form("jsonl", ["n", name])
 
 
 # -- dates of numpy, which Python would make numbers of ----------------------------------------------------------------

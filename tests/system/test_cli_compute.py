@@ -80,6 +80,16 @@ def test_the_same_digest_for_any_number_of_workers_and_any_cut() -> None:
     assert len(digests) == 1
 
 
+def test_a_tolerance_takes_a_random_sample_of_a_range() -> None:
+    """The first terms of 0, 1, 2, ... said 2047.5 with a bound of 36."""
+    ran = mrq("run", "builtins:float", "--terms", "1e6", "--reduce", "mean", "--rel-tol", "0.05", "--json")
+    assert ran.code == 0
+    found = ran.json
+    assert (found["ended"], found["bound_kind"]) == ("tolerance met", "statistical")
+    assert found["terms_used"] < found["terms"] == 10**6
+    assert abs(found["float"] - 499_999.5) <= float(found["bound"]) <= 0.05 * found["float"]
+
+
 def test_large_numbers_as_people_write_them() -> None:
     record = mrq("compute", "exp", "--x", "2", "--terms", "1_000", "--chunk", "1e2", "--json").json
     assert record["terms_used"] == 1000

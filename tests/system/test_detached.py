@@ -93,6 +93,18 @@ def test_a_job_is_submitted_led_and_found_by_any_part_of_its_id(at: User) -> Non
     assert master.wait() == 0
 
 
+def test_the_id_is_json_where_json_is_asked_for(at: User, queue: str) -> None:
+    """As `kubectl create -o json`: a program reads it as it reads `mrq status JOB --json`."""
+    for asked in (("--json",), ("-o", "json")):
+        told = at.run("compute", "exp", "2", "--detach", *asked)
+        assert (told.code, told.out.count("\n")) == (0, 1)
+        assert told.json == {"job": told.json["job"], "queue": queue}
+        assert at.run("status", told.json["job"], "--json").json["job"] == told.json["job"]
+    plain: list[tuple[str, ...]] = [(), ("-o", "text"), ("-o", "value")]
+    for words in plain:
+        assert at.run("status", at.run("compute", "exp", "2", "--detach", *words).out.strip()).code == 0
+
+
 def test_what_cannot_be_detached_is_refused_in_one_line(at: User) -> None:
     for arguments, why in (
         (("submit", "exp", "2"), "--detach"),
@@ -199,6 +211,23 @@ def test_a_job_that_failed_or_was_cancelled_goes_on_from_its_checkpoint(at: User
     told = [json.loads(line) for line in at.run("events").out.splitlines()]
     assert next(one["text"] for one in told if one["what"] == "retried") == new.id
     assert next(one["text"] for one in told if one["job"] == new.id and one["what"] == "taken over")[0] == "5"
+
+
+def test_what_a_failed_job_has_counted_since_its_checkpoint_is_computed_again_and_counted_once(
+    at: User, client: Client
+) -> None:
+    """It ends within its first second, so it has no checkpoint yet: nothing but time is lost."""
+    at.stage.write("poison", "9:raise")
+    at.start("worker", "-c", "1")
+    at.start("master")
+    job = client.submit_function_detached(
+        "tests.support.terms:poisoned", range(30), reduce="int_sum", limits=Limits(chunk=1)
+    )
+    with pytest.raises(JobFailed, match="term 9"):
+        job.result(30)
+    at.stage.write("poison", "")
+    result = job.retry().result(30)
+    assert (result.native, result.terms_used) == (total(30), 30)
 
 
 def test_a_failed_job_tells_why_and_purge_deletes_what_has_ended(at: User, client: Client) -> None:

@@ -40,7 +40,7 @@ from mapreduce_rq.runtime.master.master import Master
 from tests.support.commands import KEY, MRQ, Ran, Running, environment, mrq
 from tests.support.records import cancelled
 from tests.support.servers import RealServer
-from tests.support.stage import until
+from tests.support.stage import allowed, until
 
 
 def run(folder: Path, source: str, *arguments: str) -> Ran:
@@ -733,6 +733,23 @@ def test_a_mean_that_a_deadline_cuts_short_has_no_bound(client: Client) -> None:
     result = client.submit_function(tenth_of_a_second, range(10**6), reduce="mean", limits=limits).result(20)
     assert (result.ended, result.bound, result.bound_kind) == ("deadline", None, "none")
     assert "no bound: terms are missing" in result.notes
+
+
+def test_items_that_a_deadline_leaves_uncounted_are_told(client: Client) -> None:
+    taken = 0
+
+    def endless() -> Iterator[int]:
+        nonlocal taken
+        for k in itertools.count():
+            taken += 1
+            yield k
+
+    limits = Limits(deadline=allowed(2.0), chunk=1)
+    result = client.submit_function(tenth_of_a_second, endless(), reduce="count", limits=limits).result(allowed(30))
+    lost = taken - result.terms_used
+    assert (result.ended, result.terms) == ("deadline", None)
+    assert lost
+    assert [note for note in result.notes if note.startswith(f"{lost:,} further item")]
 
 
 def tenth_of_a_second(k: int) -> float:

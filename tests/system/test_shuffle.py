@@ -164,6 +164,8 @@ def test_what_fails_or_is_cancelled_leaves_nothing(private: Client, tmp_path: Pa
         ({"parts": 8, "top": 5}, "leave out top"),
         ({"parts": True}, "power of two"),
         ({"out": "x/y/z"}, "no new folder"),
+        ({"out": "a\0b"}, "cannot be the name of a folder"),
+        ({"out": "\ud800"}, "cannot be the name of a folder"),
         ({"out": "new", "form": "xml"}, "one of jsonl, parquet"),
     ],
 )

@@ -8,12 +8,14 @@ import pytest
 from msgspec.structs import replace
 
 from mapreduce_rq.core.computation import More
+from mapreduce_rq.core.job.ends import record_of
+from mapreduce_rq.core.job.events import Source
 from mapreduce_rq.core.job.ledger import Ledger
 from mapreduce_rq.core.job.tally import HEAVY_BYTES, Tally
 from mapreduce_rq.core.messages import ERROR, Failure, Limits, Spec, Tried
 from mapreduce_rq.core.outcome import Outcome
-from tests.sim.computation import Laid, LaidTerms, RowOfTerms, SimComputation, SumOfTerms, TestParams, fold
-from tests.unit.test_ledger import bad, begun, ledger, ok, replied
+from tests.sim.computation import Laid, LaidTerms, RowOfTerms, SimComputation, SumOfTerms, TestParams, fold, items
+from tests.unit.test_ledger import bad, begun, feed, ledger, ok, replied
 
 TERMS = 100
 
@@ -168,3 +170,45 @@ def test_heavy_neighbours_of_one_batch_wait_to_be_merged_elsewhere() -> None:
     tally = Tally(kind)
     assert tally.count([(0, 1, heavy[1:]), (1, 2, heavy)]) == [(0, 2)]
     assert tally.wishes == []
+
+
+def first_items(most: int) -> Source:
+    """A source that gives ``most`` items, and then none for now."""
+    at = 0
+
+    def take(count: int) -> tuple[bytes, int, bool]:
+        nonlocal at
+        lo, at = at, min(most, at + count)
+        return items(lo, at), at - lo, False
+
+    return take
+
+
+@pytest.mark.parametrize(
+    ("answered", "note"),
+    [
+        (0, "30 further items were taken from the iterable and were not counted before the deadline"),
+        (1, "20 further items were taken from the iterable and were not counted before the deadline"),
+        (3, None),
+    ],
+)
+def test_items_that_were_taken_and_are_not_counted_at_a_deadline_are_told(answered: int, note: str | None) -> None:
+    """The iterable does not give them again, so a caller that goes on with it must know of them."""
+    one = ledger(terms=0, chunk=10, source=first_items(30))
+    one.receive(replied(), 0)
+    while one.next < 30:
+        one.receive(replied(), 0)
+    feed(one, replied(*(ok(lo, lo + 10) for lo in range(0, 10 * answered, 10))))
+    outcome = Outcome(value="0")
+    for ended in ("deadline", "all"):
+        record = record_of(one.spec, one, outcome, ended=ended, workers=1, now=1.0)
+        told = [text for text in record.notes if "taken" in text]
+        assert told == ([note] if note and ended == "deadline" else [])
+        assert (record.terms, record.terms_used) == (None, 10 * answered)
+
+
+def test_one_item_is_told_in_the_singular() -> None:
+    one = ledger(terms=0, chunk=1, source=first_items(1))
+    one.receive(replied(), 0)
+    (note,) = record_of(one.spec, one, Outcome(value="0"), ended="deadline", workers=1, now=1.0).notes[-1:]
+    assert note == "1 further item was taken from the iterable and was not counted before the deadline"

@@ -24,9 +24,9 @@ def merged(task: Task, seconds: float = 0.001) -> Answer:
     return Answer(task.lo, task.hi, 0, MERGE, OK, compute_body(COMPUTATION, task), int(seconds * 1e9))
 
 
-def ledger_of(workers: int) -> Ledger:
-    """A ledger with four heavy tasks out."""
-    spec = Spec(job="j", computation="sim", params={}, total=32, limits=Limits(chunk=8), created=0, version="0")
+def ledger_of(workers: int, terms: int = 32) -> Ledger:
+    """A ledger with four heavy tasks out, or more of them."""
+    spec = Spec(job="j", computation="sim", params={}, total=terms, limits=Limits(chunk=8), created=0, version="0")
     one = Ledger(spec, COMPUTATION, 0.0, workers=workers)
     one.receive(Resumed(), 0.0)
     return one
@@ -111,6 +111,20 @@ def test_the_late_answer_to_a_merge_done_here_is_ignored() -> None:
     before = one.tally.parts()
     one.receive(Replied("w", [merged(task)]), 2.0)
     assert (one.ignored, one.tally.parts()) == (1, before)
+
+
+def test_a_lost_merge_that_is_done_here_has_its_neighbour_and_the_next_merge_is_asked_for_at_once() -> None:
+    """No answer may come for a long time, and workers would do nothing meanwhile."""
+    one = ledger_of(workers=2, terms=40)
+    for lo in (0, 8, 16):
+        one.receive(Replied("w", [mapped(lo, lo + 8)]), 0.0)
+    (push,) = one.receive(Replied("w", [mapped(24, 32)]), 0.0)
+    assert isinstance(push, Push)
+    (second,) = push.tasks
+    assert one.receive(Replied("w", [merged(second)]), 0.0) == []
+    (push,) = one.receive(Surveyed(list(one.out.values()), [], 2, slack=False), 1.0)  # the first merge is lost
+    assert isinstance(push, Push)
+    assert [(task.op, task.lo, task.hi) for task in push.tasks] == [(MERGE, 0, 32)]
 
 
 def test_the_merge_of_other_partials_of_the_same_span_is_not_the_answer() -> None:

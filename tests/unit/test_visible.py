@@ -17,6 +17,8 @@ from mapreduce_rq.cli import streams
 from mapreduce_rq.cli.screen.ink import Text
 from mapreduce_rq.core.job.printed import Printed
 from mapreduce_rq.core.visible import visible, visible_lines
+from mapreduce_rq.errors import BadFunction, BadParameter, JobFailed
+from mapreduce_rq.functions.trust import find
 from mapreduce_rq.progress.printed import write_printed
 from mapreduce_rq.runtime.log import VisibleFormatter
 
@@ -125,3 +127,24 @@ def test_nothing_goes_round_the_doors() -> None:
             if words.startswith(forbidden) or (words.startswith("from rich import") and "text" in words):
                 wrong.append(f"{path.relative_to(ROOT)}:{node.lineno} {words}")
     assert wrong == []
+
+
+@given(st.text())
+def test_an_error_that_repeats_what_was_given_is_one_line_that_commands_nothing(text: str) -> None:
+    """Python shows it in a traceback as it is."""
+    shown = str(BadParameter(f"{text} is none"))
+    assert not commands(shown)
+    assert not {one for one in shown if unicodedata.category(one) == "Cf"}
+    if not commands(text) and not {one for one in text if unicodedata.category(one) in {"Cf", "Cn", "Co"}}:
+        assert shown == f"{text} is none"
+
+
+@pytest.mark.parametrize("name", [f"math:{HOSTILE}", f"{HOSTILE}:f", "math:a\nb", "math:\udc80", "\u202eabc:f"])
+def test_a_functions_name_commands_nothing(name: str) -> None:
+    with pytest.raises(BadFunction) as caught:
+        find(name)
+    assert str(caught.value).isprintable()
+
+
+def test_the_words_of_a_users_exception_stay_as_they_are() -> None:
+    assert str(JobFailed("two\nlines")) == "two\nlines"

@@ -51,7 +51,8 @@ def retry(
 ) -> None:
     """Queue a failed or cancelled job anew, from what it has counted, and print its id.
 
-    It is a new job, and an `mrq master` leads it. The record of the old one stays.
+    It is a new job, and an `mrq master` leads it. The record of the old one stays. What was counted after its last
+    checkpoint, about a second, is computed again and counted once.
     """
     where = Where(url=required(url, "retry"), queue=queue, local=0, key_file=key_file)
     with aside(), Session(where).client() as client:

@@ -354,6 +354,8 @@ def _items(
         regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
     except OSError as error:
         raise UsageError(f"--lines: cannot read {lines}: {error.strerror}") from None
+    except ValueError:  # zero bytes, or halves of characters that stand for no byte
+        raise UsageError(f"--lines: {lines!a} cannot be the name of a file") from None
     how["format"] = how["format"] or "text"
     name = lines
     if lines == "-" or not regular or how.pop("ship"):

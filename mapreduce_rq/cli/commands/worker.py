@@ -191,6 +191,12 @@ def worker(
         raise UsageError("--allow-pickle needs a signing key on both sides: make one with `mrq key`, set MRQ_KEY to it")
     if files is not None and not os.path.isdir(files):
         raise UsageError(f"--files: {files} is not a folder")
+    trust = Trust(
+        signed=bool(chosen_keys(key_file)),
+        allow=tuple(" ".join(allow or ()).replace(",", " ").split()),
+        allow_pickle=allow_pickle,
+        files=None if files is None else os.path.realpath(files),
+    )
     if not is_utf8(name):
         raise BadParameter(f"--name: {not_utf8(name)}")
     if len(name.encode()) > MAX_NAME_BYTES:
@@ -261,12 +267,6 @@ def worker(
         product = f"{place.info.product} {place.info.version}"
         queues = f"queue{'s' * bool(also)} {', '.join([first, *also])}"
         say(f"{plural(size, 'worker')} on {queues} of {place.wire.endpoint} ({product}){signed}")
-    trust = Trust(
-        signed=place.codecs.keyring.kid != 0,
-        allow=tuple(" ".join(allow or ()).replace(",", " ").split()),
-        allow_pickle=allow_pickle,
-        files=None if files is None else os.path.realpath(files),
-    )
     settings = PoolSettings(
         place.wire.endpoint,
         first,

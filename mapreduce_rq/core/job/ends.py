@@ -16,6 +16,7 @@ from mapreduce_rq.core.job.record import Cancelled, Done, Failed, Retried, Skipp
 from mapreduce_rq.core.messages import Failure, Spec
 from mapreduce_rq.core.reducers.base import Law
 from mapreduce_rq.core.span import Span
+from mapreduce_rq.core.text import plural
 
 _PLAIN = frozenset({str, int, float, bool, NoneType})
 """Types of parameters that are bytes, and hold bytes, in no case."""
@@ -109,8 +110,19 @@ def record_of(spec: Spec, ledger: Ledger, outcome: Outcome, *, ended: str, worke
             for one in sorted(ledger.tried, key=attrgetter("term"))
         ],
         details=outcome.details,
-        notes=[*outcome.notes, *(_further(ledger.tried_more) if ledger.tried_more else ())],
+        notes=[
+            *outcome.notes,
+            *(_further(ledger.tried_more) if ledger.tried_more else ()),
+            *(_left(ledger.taken - terms) if ended == "deadline" and ledger.taken is not None else ()),
+        ],
     )
+
+
+def _left(items: int) -> list[str]:
+    """What is said of items that the iterable gave, and does not give again."""
+    words = plural(items, "item", shown=f"{items:,} further")
+    verb = "was" if items == 1 else "were"
+    return [f"{words} {verb} taken from the iterable and {verb} not counted before the deadline"] if items else []
 
 
 def _further(tried: int) -> list[str]:

@@ -121,6 +121,11 @@ class Supply:
         """Terms counted, skipped ones included."""
         return self.tally.runs.count
 
+    @property
+    def taken(self) -> int | None:
+        """The number of items that were taken from an iterable which is not at its end; None in all other cases."""
+        return None if self._source is None or self.total is not None else self.next
+
     def _was_cut(self, hi: int) -> bool:
         """Whether terms up to ``hi`` have been made into tasks. It learns here, too, what an earlier master has cut."""
         if hi <= self.next:

@@ -2,6 +2,10 @@
 
 Each row has a ``key`` and a ``value``, or a ``key`` and the columns by their names. Types that JSON lacks are written
 as text (dates as ISO 8601, bytes as base64), nan and infinities as null, and a tuple as an array.
+
+Two keys never have the same row: with a key of a type that JSON lacks, the row has ``key_type``, too. So the date and
+the text 2020-01-01 are told apart. The keys of one result lie in many files, written by many processes, and none of
+these sees all keys; so the mark depends on the key alone.
 """
 
 from __future__ import annotations
@@ -10,15 +14,19 @@ import io
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from math import isfinite
+from types import NoneType
 from typing import Any
 
 import msgspec
 
-from mapreduce_rq.core.written import built_in, untorn, written
+from mapreduce_rq.core.written import built_in, is_torn, untorn, written
 from mapreduce_rq.errors import BadParameter
 
 FORMS = ("jsonl", "parquet")
 """The forms in which a part can be written; they are also the suffixes of the files' names."""
+MARK = "key_type"
+"""The field of a row in JSON that says what its key is."""
 
 
 def check_form(form: str, columns: Sequence[str]) -> None:
@@ -27,8 +35,9 @@ def check_form(form: str, columns: Sequence[str]) -> None:
         raise BadParameter(f"form is {form!r}, and must be one of {', '.join(FORMS)}")
     if form == "parquet" and find_spec("pyarrow") is None:
         raise BadParameter("form: Parquet is written by pyarrow, which is not installed: pip install pyarrow")
-    if "key" in columns:
-        raise BadParameter("a column is called key, as the keys are in files of parts: give it another name")
+    for name in ("key", MARK):
+        if name in columns:
+            raise BadParameter(f"a column is called {name}, as the keys are in files of parts: give it another name")
 
 
 def written_part(rows: Sequence[tuple[Any, Any]], columns: Sequence[str], form: str) -> bytes:
@@ -37,11 +46,11 @@ def written_part(rows: Sequence[tuple[Any, Any]], columns: Sequence[str], form: 
 
 
 def _json_lines(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> bytes:
-    named: list[dict[str, Any]]
-    if columns:
-        named = [{"key": key, **value} for key, value in rows]
-    else:
-        named = [{"key": key, "value": value} for key, value in rows]
+    values = [value if columns else {"value": value} for _, value in rows]
+    keys = (
+        [{"key": key} for key, _ in rows] if _is_plain([key for key, _ in rows]) else [_marked(key) for key, _ in rows]
+    )
+    named = [{**key, **value} for key, value in zip(keys, values, strict=True)]
     try:
         try:
             return _JSON.encode_lines(named)
@@ -49,6 +58,45 @@ def _json_lines(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> byte
             return _JSON.encode_lines(untorn(named))
     except (TypeError, ValueError, OverflowError) as error:
         raise BadParameter(f"a result cannot be written as JSON: {error}") from None
+
+
+_PLAIN = frozenset({NoneType, bool, int})
+_ESCAPE = "\\ud"
+"""How the text begins with which half of a character is written."""
+
+
+def _is_plain(keys: Sequence[Any]) -> bool:
+    """Whether no key needs a mark: a quick look at what most keys are."""
+    kinds = set(map(type, keys))
+    if kinds == {float}:
+        return all(map(isfinite, keys))
+    return kinds <= _PLAIN or (kinds == {str} and _ESCAPE not in "\n".join(keys))
+
+
+def _marked(key: Any) -> dict[str, Any]:
+    """The fields of a row that say which key it has."""
+    kind = _kind_of(key)
+    return {"key": key} if kind is None else {"key": _shown(key), MARK: kind}
+
+
+def _kind_of(key: Any) -> Any:
+    """What a key is, if its JSON does not say it: the name of its type, or for a tuple the kinds of all members."""
+    kind = type(key)
+    if kind is tuple:
+        kinds = [_kind_of(member) for member in key]
+        return kinds if any(found is not None for found in kinds) else None
+    if kind is str:  # one half of a character is written as this escape, and its text must differ from that
+        return None if _ESCAPE not in key else f"str {key!a}" if is_torn(key) else "str"
+    if kind in _PLAIN or (kind is float and isfinite(key)):
+        return None
+    return kind.__name__
+
+
+def _shown(key: Any) -> Any:
+    """A key as JSON has it. Infinities are text: as null, they would be one with None, and with each other."""
+    if type(key) is tuple:
+        return [_shown(member) for member in key]
+    return str(key) if type(key) is float and not isfinite(key) else key
 
 
 def _as_json(value: Any) -> Any:

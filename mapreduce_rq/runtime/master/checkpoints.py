@@ -4,6 +4,10 @@ A checkpoint takes time; without it, another master would have to read all repli
 tasks, or after a second with news. The longer the last one took, the longer the next one waits. After one of some
 megabytes the next one waits for answers of some times its size: where a fold keeps all values, as lists by key do, it
 would otherwise carry the same values again and again.
+
+A job that fails or is cancelled writes no further checkpoint: a retry of it goes on from the last one. It is a new job
+with a stream of its own, so no answer to the old job is counted in it, and what came after the checkpoint is computed
+again: time is lost, and no term is counted twice.
 """
 
 from __future__ import annotations
