@@ -11,9 +11,10 @@ these sees all keys; so the mark depends on the key alone.
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import import_module
 from importlib.util import find_spec
+from itertools import chain
 from math import isfinite
 from types import NoneType
 from typing import Any
@@ -114,12 +115,51 @@ def _parquet(rows: Sequence[tuple[Any, Any]], columns: Sequence[str]) -> bytes:
     table: dict[str, list[Any]] = {"key": [key for key, _ in rows]}
     for column in columns or ("value",):
         table[column] = [value[column] if columns else value for _, value in rows]
+    for column, values in table.items():
+        if not _are_alike(values):
+            raise BadParameter(f"{_ONE_TYPE}: {column} has {_kinds_in(values)}")
     file = io.BytesIO()
     try:
         parquet.write_table(arrow.table(table), file)
     except (arrow.ArrowException, TypeError, ValueError, OverflowError) as error:
-        raise BadParameter(f"the results cannot be written as Parquet, whose columns have one type: {error}") from None
+        raise BadParameter(f"{_ONE_TYPE}: {error}") from None
     return file.getvalue()
+
+
+_ONE_TYPE = "the results cannot be written as Parquet, whose columns have one type"
+_WITH_INTEGERS = {"int", "float", "Decimal"}
+"""Types of which a column has the values of integers, too; pyarrow refuses integers that would lose digits."""
+
+
+def _are_alike(values: Iterable[Any]) -> bool:
+    """Whether a column of Parquet holds these values as they are: pyarrow makes dates of numbers beside a date, a time
+    of a date, and bytes of a text, and says nothing.
+    """
+    given = [value for value in values if value is not None]
+    kinds = _plain_kinds(given)
+    if not kinds:
+        return True
+    if kinds <= {list, tuple}:
+        return _are_alike(chain.from_iterable(given))
+    if all(issubclass(kind, dict) for kind in kinds):
+        return all(_are_alike(one.get(name) for one in given) for name in set(chain.from_iterable(given)))
+    if {(kind.__module__, kind.__name__) for kind in kinds} == {("datetime", "datetime")}:
+        return len({value.utcoffset() is None for value in given}) == 1
+    return len(kinds - {int}) <= 1 and (len(kinds) == 1 or {kind.__name__ for kind in kinds} <= _WITH_INTEGERS)
+
+
+def _plain_kinds(values: list[Any]) -> set[type]:
+    kinds = set(map(type, values))
+    if len(kinds) < 2 or not any(kind.__module__ == "numpy" for kind in kinds):
+        return kinds
+    return {type(value.item()) if getattr(value, "shape", None) == () else type(value) for value in values}
+
+
+def _kinds_in(values: Iterable[Any]) -> str:
+    names = sorted({type(value).__name__ for value in values if value is not None})
+    if len(names) > 1:
+        return " and ".join(names)
+    return "times with and without a zone" if names == ["datetime"] else f"a {names[0]} with members of several types"
 
 
 def of_one_schema(contents: Sequence[Any]) -> Iterator[Any]:
@@ -132,6 +172,8 @@ def of_one_schema(contents: Sequence[Any]) -> Iterator[Any]:
     try:
         schemas = [parquet.read_schema(arrow.BufferReader(content)) for content in contents]
         whole = arrow.unify_schemas(schemas, promote_options="permissive")
+        for column in whole.names:
+            _check_one_kind(arrow, column, [schema.field(column).type for schema in schemas])
         for content, schema in zip(contents, schemas, strict=True):
             if schema.equals(whole):
                 yield content
@@ -140,4 +182,30 @@ def of_one_schema(contents: Sequence[Any]) -> Iterator[Any]:
             parquet.write_table(parquet.read_table(arrow.BufferReader(content)).cast(whole), file)
             yield file.getbuffer()
     except (arrow.ArrowException, TypeError, ValueError) as error:
-        raise BadParameter(f"the results cannot be written as Parquet, whose columns have one type: {error}") from None
+        raise BadParameter(f"{_ONE_TYPE}: {error}") from None
+
+
+def _check_one_kind(arrow: Any, column: str, types: Iterable[Any]) -> None:
+    """Raise BadParameter for types of parts of which pyarrow would make one, with other values."""
+    leaves = set(chain.from_iterable(_leaves(arrow, one) for one in types))
+    for one, other in (("binary", "string"), ("decimal", "floating")):
+        if {one, other} <= leaves:
+            raise BadParameter(f"{_ONE_TYPE}: {column} has {one} and {other} values")
+
+
+def _leaves(arrow: Any, one: Any) -> Iterator[str]:
+    if arrow.types.is_nested(one):
+        for number in range(one.num_fields):
+            yield from _leaves(arrow, one.field(number).type)
+    else:
+        is_ = arrow.types
+        for name, test in (
+            ("binary", is_.is_binary),
+            ("binary", is_.is_large_binary),
+            ("string", is_.is_string),
+            ("string", is_.is_large_string),
+            ("decimal", is_.is_decimal),
+            ("floating", is_.is_floating),
+        ):
+            if test(one):
+                yield name
