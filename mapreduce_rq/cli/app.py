@@ -19,6 +19,11 @@ from mapreduce_rq.version import __version__
 
 CTRL_C = 130
 VERSION_WORDS = {"--version", "-V", "version"}
+WIDTHS = ("COLUMNS", "LINES", "TERMINAL_WIDTH")
+"""Variables for the size of a terminal. Rich fills a line of any width, and Typer's import ends in a traceback if the
+last one is no number.
+"""
+MOST_DIGITS = 4
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,6 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print_version()
     if words[:1] == ["help"]:
         words = [*words[1:], "--help"]
+    for name in WIDTHS:
+        size = os.environ.get(name, "1")
+        if not (size.isascii() and size.isdigit() and len(size) <= MOST_DIGITS):
+            del os.environ[name]  # as if it were not set
     gc.set_threshold(100_000)  # imports make many objects and no garbage: to look for garbage takes a tenth of a start
     try:
         from mapreduce_rq.cli.registry import invoke  # with Typer, which takes 50 ms

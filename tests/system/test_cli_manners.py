@@ -142,3 +142,14 @@ def test_a_reader_that_ends_in_the_middle_of_a_large_value() -> None:
         assert process.wait(30) == 0
         assert process.stderr
         assert process.stderr.read() == b""
+
+
+@pytest.mark.parametrize("name", ["COLUMNS", "LINES", "TERMINAL_WIDTH"])
+@pytest.mark.parametrize("value", ["1000000000", "abc", ""])
+def test_a_width_that_no_terminal_has_is_no_width(name: str, value: str, server: RealServer) -> None:
+    """Rich filled lines of 10^9 columns until it was killed, and `TERMINAL_WIDTH=abc` ended in a traceback."""
+    for words in (("compute", "exp", "--help"), ("dashboard", "--once", "-u", server.url)):
+        ran = mrq(*words, env=environment({name: value}))
+        assert ran.code == 0, ran
+        assert ran.out
+        assert max(map(len, ran.out.splitlines())) <= 200
