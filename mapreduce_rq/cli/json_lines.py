@@ -67,7 +67,7 @@ def write_values(
             with values:
                 return _write(values, function, skip=limits.on_error == "skip", quiet=quiet)
         except Signalled:
-            say(ended_with_us(values.job, client))
+            say(ended_with_us(values.job, client, cancelled=True))
             raise
 
 

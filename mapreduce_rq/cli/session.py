@@ -86,7 +86,7 @@ class Session(msgspec.Struct, frozen=True):
                 except Signalled:
                     watcher.close()
                     if spec.lazy or client.embedded:
-                        say(ended_with_us(spec.job, client))
+                        say(ended_with_us(spec.job, client, cancelled=False))
                     raise
             finally:
                 watcher.close()
@@ -239,13 +239,15 @@ def exit_code(record: Done) -> int:
     return PARTIAL if record.skipped or record.ended == "tolerance not met" else 0
 
 
-def ended_with_us(job: str, client: Client) -> str:
-    """The message about a job with which no other process can go on."""
+def ended_with_us(job: str, client: Client, *, cancelled: bool) -> str:
+    """The message about a job with which no other process can go on. ``cancelled``: whether it is over if we have not
+    tried to cancel it.
+    """
     if client.ends_with_it:
         return f"stopped: {job} has ended, for its {client.ends_with_it} ended with this command"
-    if job in client.leader.uncancelled:
-        return f"{job} may not be cancelled, because Redis did not answer, and nobody can resume it: mrq cancel {job}"
-    return f"cancelled: {job}: its items came from this process alone"
+    if client.leader.abandoned.get(job, cancelled):
+        return f"cancelled: {job}: its items came from this process alone"
+    return f"{job} may not be cancelled, because Redis did not answer, and nobody can resume it: mrq cancel {job}"
 
 
 def left_alone(job: str, *, led: bool | None) -> str:

@@ -249,10 +249,8 @@ class ClientBase:
         """How a job ended that is led in this thread. Raises what it raises, and JobError if the client was closed."""
         ended = self.leader.lead(master)
         if ended is None:
-            left = master.spec.job in self.leader.uncancelled
-            raise JobError(
-                let_go_text(master.spec.job, ended=self.ends_with_it, lazy=master.spec.lazy, uncancelled=left)
-            )
+            over = self.leader.abandoned.get(master.spec.job, False)
+            raise JobError(let_go_text(master.spec.job, ended=self.ends_with_it, lazy=master.spec.lazy, cancelled=over))
         return ended
 
     def result_of(self, ended: Ended) -> Result:

@@ -251,8 +251,8 @@ class Job:
         if self._error is not None:
             raise self._error
         if self._ended is None:
-            left = self.id in self._client.leader.uncancelled
-            raise JobError(let_go_text(self.id, ended=self._client.ends_with_it, lazy=self._lazy, uncancelled=left))
+            over = self._client.leader.abandoned.get(self.id, False)
+            raise JobError(let_go_text(self.id, ended=self._client.ends_with_it, lazy=self._lazy, cancelled=over))
         return self._client.result_of(self._ended)
 
     def results(self) -> Iterator[tuple[int, Any]]:

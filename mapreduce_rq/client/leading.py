@@ -94,7 +94,7 @@ class Leader:
         self._ending: Master | None = None  # the last job's master, until Redis has confirmed the end of that job
         self._leading: dict[Master, int] = {}  # masters that our callers wait for, with their threads' ids
         self._closed = False
-        self.uncancelled: set[str] = set()  # jobs that were to be cancelled, and may go on: Redis did not answer
+        self.abandoned: dict[str, bool] = {}  # jobs that were, and whether Redis has said that they are over
 
     def master(
         self,
@@ -173,9 +173,10 @@ class Leader:
         if self._closed:
             raise UsageError(CLOSED)
         try:
-            master.submit()
-        except BrokerDown as error:
-            master.observer.noticed(f"{error}; trying again")  # whether it was submitted, run() finds out
+            try:
+                master.submit()
+            except BrokerDown as error:
+                master.observer.noticed(f"{error}; trying again")  # whether it was submitted, run() finds out
         except (Superseded, TooLarge) as error:  # no part of it was queued
             master.span.broken(error)
             raise
@@ -299,13 +300,12 @@ class Leader:
 
     @contextlib.contextmanager
     def uncertain(self, job: str) -> Iterator[None]:
-        """In this, a job is cancelled. If Redis does not say that it is over, that is noted and not raised."""
-        try:
-            yield
-        except NoSuchJob:
-            pass
-        except MrqError:
-            self.uncancelled.add(job)
+        """In this, a job is cancelled. Whether Redis has said that it is over is noted; an error is not raised."""
+        self.abandoned[job] = False
+        with contextlib.suppress(MrqError):
+            with contextlib.suppress(NoSuchJob):
+                yield
+            self.abandoned[job] = True
 
     def tidy(self, verbs: Jobs) -> None:
         """Count a job that was led to its end. Once in PRUNE_EVERY jobs, delete records beyond the number that a queue
@@ -357,14 +357,14 @@ class Leader:
         self._ending = None
 
 
-def let_go_text(job: str, *, ended: str, lazy: bool, uncancelled: bool) -> str:
+def let_go_text(job: str, *, ended: str, lazy: bool, cancelled: bool) -> str:
     """The message about a job whose client was closed before its end. ``ended``: what ended with the client."""
     if ended:
         then = f"its {ended} ended with the client"
-    elif uncancelled:
-        then = f"Redis did not answer, so it may not be cancelled: mrq cancel {job}"
-    elif lazy:
+    elif not lazy:
+        then = f"it keeps what is counted: mrq resume {job}"
+    elif cancelled:
         then = "it is cancelled, for its items came from this process alone"
     else:
-        then = f"it keeps what is counted: mrq resume {job}"
+        then = f"Redis did not answer, so it may not be cancelled: mrq cancel {job}"
     return f"{job} was not finished, because its client was closed: {then}"

@@ -14,7 +14,7 @@ import pytest
 from mapreduce_rq.cli.connect import wait_for
 from mapreduce_rq.errors import BrokerRefused
 from mapreduce_rq.runtime import demotion
-from tests.support.commands import Running, User
+from tests.support.commands import KEY, Running, User
 from tests.support.servers import FLAVOURS, FreshServer
 from tests.support.stage import allowed, until
 
@@ -183,12 +183,13 @@ def test_a_job_is_not_called_cancelled_where_its_server_did_not_hear_of_it(
     server = fresh_server("valkey")
     pipe = tmp_path / "lines"
     os.mkfifo(pipe)
-    with User(tmp_path, MRQ_URL=server.url, MRQ_ALLOW_PICKLE="1") as at:
+    with User(tmp_path, MRQ_URL=server.url, MRQ_KEY=KEY) as at:
+        at.start("worker", "-c", "1")
         master = at.start("run", "os.path:basename", "--lines", str(pipe), *how)
         with pipe.open("w") as writer, server.client() as raw:
             writer.write("a/one\n")
             writer.flush()
-            until(lambda: raw.keys("mrq1:*j:*"), allowed(10), "a job")
+            until(lambda: master.out if "--stream" in how else raw.keys("mrq1:*j:*"), 20, "its value, or the job")
             server.kill9()
             master.signal(signal.SIGTERM)
             assert master.wait() == 143

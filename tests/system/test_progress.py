@@ -240,7 +240,10 @@ def test_on_a_terminal_it_is_a_bar_that_stays() -> None:
 def test_a_dumb_terminal_gets_no_bar() -> None:
     command = [sys.executable, "-c", PROGRAM.format(progress="True")]
     with Terminal(env=environment({"TERM": "dumb"}), command=command) as terminal:
-        assert terminal.read_all().split("\r\n")[:2] == ["4950", "4950"]
+        shown = terminal.read_all()
+    assert "\x1b" not in shown
+    notices = "mrq: part answer: "  # of a machine so busy that one term is long
+    assert [line for line in shown.split("\r\n") if not line.startswith(notices)][:2] == ["4950", "4950"]
 
 
 def test_what_others_wrote_does_not_steer_the_terminal() -> None:
