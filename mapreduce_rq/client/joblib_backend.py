@@ -45,10 +45,10 @@ class MrqBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc] 
     of batches that are sent and not answered; on a private server also the number of its workers.
     """
 
-    MIN_IDEAL_BATCH_DURATION = 0.4
-    """Seconds from a batch's way out to its answer, below which batches grow. joblib has 0.2, which is to be the work
-    that hides what a batch costs. But a batch waits for the one before it, because two for each worker are out: only
-    half of that time is work.
+    MIN_IDEAL_BATCH_DURATION = 0.8
+    """Seconds from a batch's way out to its answer, below which batches grow. Half of that time is work: a batch waits
+    for the one before it, because two for each worker are out. joblib means 0.2 s of work, for processes on one host;
+    a worker here takes about twice as long from one batch to the next as theirs, so it is twice the work, too.
     """
     supports_retrieve_callback = True
     default_n_jobs = -1

@@ -129,7 +129,7 @@ def test_batches_of_quick_calls_grow_fourfold_and_slow_ones_as_joblib_has_it() -
     assert theirs(1e-6) == [1, 2, 4, 8, 16, 32, 64, 128]
     for seconds in (0.0001, 0.001, 0.01, 0.03, 0.09, 0.11, 0.19):
         assert max(theirs(seconds)) <= max(ours(seconds)) <= 2 * MrqBackend.MIN_IDEAL_BATCH_DURATION / seconds
-    for seconds in (0.41, 0.5, 5.0):
+    for seconds in (0.81, 2.0, 5.0):
         assert ours(seconds) == theirs(seconds)
 
 
