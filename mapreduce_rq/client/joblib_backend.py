@@ -29,7 +29,7 @@ MOST_QUICK_CALLS = 1024
 1.5 ms for 1024 calls; a larger batch leaves the workers idle for longer, and the garbage collector goes through all
 calls that were read: 100 000 calls took 1.3 times as long in batches of 16 384.
 """
-QUICK_SECONDS = 0.05
+QUICK_SECONDS = 0.2
 """Seconds from a batch's way out to its answer, below which its calls are quick. It waits for the batch before it, so
 the calls of such a batch take half of that at most.
 """
