@@ -9,9 +9,12 @@ from multiprocessing import TimeoutError as LateError
 from types import GenericAlias
 from typing import Any, ClassVar, Generic, NoReturn, TypeVar
 
+from mapreduce_rq.client.calls import broken
 from mapreduce_rq.client.streams import NotYet, Values
 from mapreduce_rq.core.given import check
-from mapreduce_rq.errors import BadFunction, UsageError
+from mapreduce_rq.errors import BadFunction, JobError, UsageError
+
+UNSENT = "the pool was closed before this call was sent"
 
 T = TypeVar("T")
 
@@ -53,7 +56,7 @@ class AsyncResult(Generic[T]):
     def _done(self) -> None:
         """All calls are answered: keep the value, or what the first failed call raised."""
         futures, self._futures = self._futures, []
-        errors = (future.exception() if not future.cancelled() else LateError("terminated") for future in futures)
+        errors = (broken(JobError(UNSENT)) if future.cancelled() else future.exception() for future in futures)
         self._error = next((error for error in errors if error is not None), None)
         try:
             if self._error is None:

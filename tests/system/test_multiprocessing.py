@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.pool import MaybeEncodingError  # type: ignore[attr-defined]
 from multiprocessing.pool import Pool as TheirPool
@@ -276,6 +277,13 @@ class TestOurs:
             result.get(SECONDS)
         with pytest.raises((StopIteration, Exception)):
             values.next(SECONDS)
+
+    def test_a_call_that_was_not_sent_before_the_end_raises_what_one_that_was_does(self) -> None:
+        unsent: Future[None] = Future()
+        assert unsent.cancel()
+        unsent.set_running_or_notify_cancel()
+        with pytest.raises(BrokenProcessPool, match="closed"):
+            AsyncResult([unsent], list, None, None).get(0)
 
     def test_a_call_that_ends_its_worker_is_told(self, pool: Pool) -> None:
         with pytest.raises(BrokenProcessPool, match="SIGKILL"):
