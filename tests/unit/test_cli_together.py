@@ -14,15 +14,7 @@ KEY = "6b" * 32
 SHARED = ["-u", "redis://127.0.0.1:1"]
 
 
-@pytest.fixture(autouse=True)
-def nothing_starts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("MRQ_URL", "REDIS_URL", "MRQ_OUTPUT", "MRQ_QUEUE", "MRQ_KEY", "MRQ_KEY_FILE"):
-        monkeypatch.delenv(name, raising=False)
-
-    def start() -> None:
-        pytest.fail("a server was started for a command line that is wrong")
-
-    monkeypatch.setattr("mapreduce_rq.cli.session.EmbeddedServer.start", start)
+pytestmark = pytest.mark.usefixtures("no_server_starts")
 
 
 def says(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> str:
